@@ -1,0 +1,23 @@
+"""One way to say that a name is unknown: name it, suggest the nearest, list the rest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(kind: str, name: object, options: Iterable[str]) -> ValueError:
+    """Build the error for a name that is not among the options.
+
+    Args:
+        kind: What the name should have named, as a noun: ``"data set"``.
+        name: The name that was given.
+        options: Every name that would have been accepted.
+
+    Returns:
+        A ``ValueError``, to be raised by the caller, that names the value, the nearest option and all options.
+    """
+    known = sorted(options)
+    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
