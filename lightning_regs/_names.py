@@ -18,6 +18,7 @@ def unknown_name(kind: str, name: object, options: Iterable[str]) -> ValueError:
         A ``ValueError``, to be raised by the caller, that names the value, the nearest option and all options.
     """
     known = sorted(options)
-    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    by_lower = {option.lower(): option for option in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")

@@ -1,0 +1,40 @@
+# Each target makes .venv when it is missing, installs the package into it, and does its work there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: reproduce test lint bench report clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make reproduce   run the main reproduction on embedded data and show its page"
+	@echo "make test        run the tests"
+	@echo "make lint        ruff and mypy"
+	@echo "make bench       speed, as ratios measured within one process"
+	@echo "make report      rebuild the HTML pages and the generated parts of the README files"
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	@touch $(STAMP)
+
+reproduce: $(STAMP)
+	$(BIN)/lightning-regs reproduce zhang2017 --scale quick --open
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n auto
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	LIGHTNING_REGS_BENCH_WRITE=1 $(BIN)/python -m pytest tests/benchmarks --override-ini addopts= -s -q
+
+report: $(STAMP)
+	$(BIN)/lightning-regs report --cards
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,226 @@
+"""Kernel classifiers without regularization: interpolation, ridge, and the choice of their constants.
+
+Zhang et al., "Understanding deep learning requires rethinking generalization", Section 5 (arXiv 1611.03530): solve
+``K a = Y`` with one-hot Y and classify by the largest entry of ``K_test a``. Nothing is centred, nothing is penalised,
+every training label is met exactly, and the classifier generalises all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_regs.analysis.packed import full_precision
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """Return regression targets (N, C) in float64: 1 for the label's class, 0 elsewhere."""
+    return functional.one_hot(labels.long(), num_classes).double()
+
+
+def error_rate(scores: Tensor, labels: Tensor) -> float:
+    """Return the percentage of rows of scores (N, C) whose largest entry is not at the label (N,)."""
+    if scores.shape[:1] != labels.shape:
+        raise ValueError(f"{scores.shape[0]} rows of scores do not match labels of shape {tuple(labels.shape)}.")
+    return 100.0 * float((scores.argmax(dim=1) != labels).double().mean())
+
+
+def gaussian_kernel(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
+    """Return ``exp(-bandwidth * |x_i - y_j|^2)``.
+
+    Args:
+        x: Points (N, D).
+        y: Points (M, D) of the same floating type.
+        bandwidth: Factor before the squared distance, above 0; Zhang et al. use 0.02 on MNIST pixels in [0, 1].
+
+    Returns:
+        The kernel (N, M). Besides it only vectors are allocated.
+
+    Raises:
+        ValueError: If the bandwidth is not positive or the points do not have the same length.
+    """
+    if not bandwidth > 0:
+        raise ValueError(f"bandwidth is {bandwidth}, but exp(-bandwidth * distance^2) needs a positive one.")
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(f"points need shapes (N, D) and (M, D); got {tuple(x.shape)} and {tuple(y.shape)}. Flatten.")
+    with full_precision():
+        out = torch.addmm((y * y).sum(dim=1)[None], x, y.T, alpha=-2.0)
+    return out.add_((x * x).sum(dim=1)[:, None]).clamp_(min=0.0).mul_(-bandwidth).exp_()
+
+
+class GaussianKernel:
+    """The Gaussian kernel matrix of one set of points, made panel by panel and never stored.
+
+    It is a :class:`~lightning_regs.analysis.packed.SymmetricOperator`: pass it to ``solve_spd``.
+
+    Args:
+        x: Points (N, D), floating type.
+        bandwidth: Factor before the squared distance, above 0.
+        block: Rows in a panel.
+    """
+
+    def __init__(self, x: Tensor, bandwidth: float, block: int = 2048) -> None:
+        if not bandwidth > 0:
+            raise ValueError(f"bandwidth is {bandwidth}, but exp(-bandwidth * distance^2) needs a positive one.")
+        self.x = x
+        self.bandwidth = bandwidth
+        self.size = x.shape[0]
+        self.block = min(block, self.size)
+
+    def rows(self, index: int, dtype: torch.dtype) -> Tensor:
+        """Compute one panel in ``dtype``; see ``SymmetricOperator``."""
+        start = index * self.block
+        points = self.x[: start + self.block].to(dtype)
+        panel = gaussian_kernel(points[start:], points, self.bandwidth)
+        panel[:, start:].fill_diagonal_(1.0)
+        return panel
+
+
+def predict(
+    x: Tensor,
+    x_train: Tensor,
+    coefficients: Tensor,
+    bandwidth: float,
+    block: int = 1024,
+) -> Tensor:
+    """Evaluate a fitted Gaussian kernel machine, a block of points at a time.
+
+    Args:
+        x: Points to score (M, D).
+        x_train: Points that were fitted (N, D).
+        coefficients: Solution (N, C) of ``K a = Y``; its type is the precision of the evaluation.
+        bandwidth: The bandwidth that was fitted with.
+        block: Points in a block; memory is about ``block * N`` numbers.
+
+    Returns:
+        Scores (M, C).
+    """
+    centres = x_train.to(coefficients.dtype)
+    parts = [
+        gaussian_kernel(part.to(coefficients.dtype), centres, bandwidth) @ coefficients
+        for part in torch.split(x, block)
+    ]
+    return torch.cat(parts)
+
+
+def fit(kernel: Tensor, targets: Tensor, ridge: float = 0.0) -> Tensor:
+    """Solve ``(K + ridge * I) a = Y`` densely in float64; of several solutions, the one of least norm.
+
+    For matrices that do not fit in memory as a square see :func:`lightning_regs.analysis.packed.solve_spd`.
+
+    Args:
+        kernel: Symmetric positive semi-definite matrix (N, N).
+        targets: Right-hand sides (N, C).
+        ridge: At least 0; at 0 the solution interpolates wherever the kernel allows it.
+
+    Returns:
+        Coefficients (N, C), float64.
+
+    Raises:
+        ValueError: If ``ridge`` is negative or the shapes do not match.
+    """
+    if ridge < 0:
+        raise ValueError(f"ridge is {ridge}, but a negative ridge makes the matrix indefinite; pass 0 or more.")
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or targets.shape[0] != kernel.shape[0]:
+        raise ValueError(f"a kernel {tuple(kernel.shape)} does not match targets {tuple(targets.shape)}.")
+    y = targets.double()
+    matrix = kernel.double() + ridge * torch.eye(kernel.shape[0], dtype=torch.float64, device=kernel.device)
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if int(info) == 0:
+        return torch.cholesky_solve(y, factor)
+    values, vectors = torch.linalg.eigh(matrix)
+    # Below this the eigenvalue is rounding of a zero, and its inverse would be noise.
+    keep = values > values[-1] * matrix.shape[0] * torch.finfo(torch.float64).eps
+    inverse = torch.where(keep, 1.0 / values.where(keep, torch.ones_like(values)), torch.zeros_like(values))
+    coefficients: Tensor = vectors @ (inverse[:, None] * (vectors.T @ y))
+    return coefficients
+
+
+def gram_matrix(blocks: Iterable[Tensor]) -> Tensor:
+    """Return the inner products (N, N) in float64 of points whose features come in blocks (N, F_i)."""
+    gram: Tensor | None = None
+    for part in blocks:
+        product = part.double() @ part.double().T
+        gram = product if gram is None else gram.add_(product)
+    if gram is None:
+        raise ValueError("there are no features, so there are no inner products; pass at least one block.")
+    return gram
+
+
+def squared_distances(gram: Tensor) -> Tensor:
+    """Return the squared distances (N, N) between points whose inner products are ``gram`` (N, N)."""
+    square = gram.diagonal()
+    return (square[:, None] + square[None] - 2.0 * gram).clamp_(min=0.0).fill_diagonal_(0.0)
+
+
+def mean_squared_distance(x: Tensor) -> float:
+    """Return the mean of ``|x_i - x_j|^2`` over all N * N pairs of points (N, D), which sets the bandwidth's scale."""
+    x = x.double()
+    return 2.0 * (float((x * x).sum(dim=1).mean()) - float((x.mean(dim=0) ** 2).sum()))
+
+
+class Selection(NamedTuple):
+    """Constants chosen on training data alone.
+
+    Attributes:
+        bandwidth: Best for interpolation, that is at the first of the ridges; ``nan`` for a linear kernel.
+        ridge: Best at that bandwidth; the smallest of equals.
+        errors: Held-out errors in percent (bandwidths, ridges).
+    """
+
+    bandwidth: float
+    ridge: float
+    errors: Tensor
+
+
+def select(
+    gram: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    bandwidths: Sequence[float] | None,
+    ridges: Sequence[float],
+    generator: torch.Generator,
+    holdout: float = 0.2,
+) -> Selection:
+    """Choose bandwidth and ridge on a part of the training set that the fit does not see.
+
+    The bandwidth is the one at which the unregularised fit does best, so that comparing it with the ridge isolates
+    what the ridge adds. No test image is involved.
+
+    Args:
+        gram: Inner products of training points (N, N).
+        labels: Their classes (N,).
+        num_classes: Number of classes C.
+        bandwidths: Candidates for the Gaussian kernel, or ``None`` for the linear kernel ``gram`` itself.
+        ridges: Candidates, the unregularised one (normally 0) first.
+        generator: Draws the split.
+        holdout: Fraction held out, inside (0, 1).
+
+    Returns:
+        The choice and the whole table of held-out errors.
+
+    Raises:
+        ValueError: If there is nothing to choose from or the split would be empty on one side.
+    """
+    if not ridges or (bandwidths is not None and not bandwidths):
+        raise ValueError("there is nothing to choose from: pass at least one bandwidth and one ridge.")
+    held = round(holdout * gram.shape[0])
+    if not 0 < held < gram.shape[0]:
+        raise ValueError(f"holdout={holdout} of {gram.shape[0]} points leaves one side empty; choose inside (0, 1).")
+    order = torch.randperm(gram.shape[0], generator=generator).to(gram.device)
+    val, train = order[:held], order[held:]
+    distances = squared_distances(gram.double()) if bandwidths is not None else gram.double()
+    targets = one_hot(labels[train], num_classes)
+    errors = torch.empty(len(bandwidths or [0]), len(ridges), dtype=torch.float64)
+    for i in range(errors.shape[0]):
+        kernel = distances if bandwidths is None else torch.exp(-bandwidths[i] * distances)
+        for j, ridge in enumerate(ridges):
+            scores = kernel[val][:, train] @ fit(kernel[train][:, train], targets, ridge)
+            errors[i, j] = error_rate(scores, labels[val])
+    best = int(errors[:, 0].argmin())
+    smallest = min(range(len(ridges)), key=lambda j: (float(errors[best, j]), ridges[j]))
+    return Selection(float("nan") if bandwidths is None else bandwidths[best], ridges[smallest], errors)

@@ -1,0 +1,113 @@
+"""Minimum-norm solutions: what gradient descent finds when infinitely many weights fit the data.
+
+Zhang et al. (arXiv 1611.03530, Section 5): with more unknowns than equations, stochastic gradient descent from zero
+never leaves the span of the data, so the only interpolating point it can reach is the one of least norm. They go on to
+show that this norm does not predict which interpolant generalises better.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def min_norm_solution(x: Tensor, y: Tensor) -> Tensor:
+    """Return the least-squares solution of least 2-norm, ``pinv(x) @ y``, in float64.
+
+    Args:
+        x: Points (N, D).
+        y: Values (N,) or (N, C).
+
+    Returns:
+        Weights (D,) or (D, C).
+    """
+    _check(x, y)
+    solution: Tensor = torch.linalg.pinv(x.double()) @ y.double()
+    return solution
+
+
+def gradient_descent(
+    x: Tensor,
+    y: Tensor,
+    steps: int,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Minimise ``|x w - y|^2 / 2`` by (stochastic) gradient descent in float64, without any penalty.
+
+    Args:
+        x: Points (N, D).
+        y: Values (N,) or (N, C).
+        steps: Updates.
+        learning_rate: Step on the gradient summed over the batch; by default 1 over the largest squared singular value
+            of ``x`` for full batches, and 1 over the sum of the ``batch_size`` largest squared row norms for smaller
+            ones: both are stable whatever the batch.
+        batch_size: Points in a batch, drawn without replacement in every step; all of them by default.
+        generator: Draws the batches; needed when ``batch_size`` is below N.
+        start: Initial weights, zero by default. What lies outside the span of the rows of ``x`` is never removed.
+
+    Returns:
+        Weights (D,) or (D, C).
+
+    Raises:
+        ValueError: If shapes do not match, the batch size is out of range, or there is no generator for batches.
+    """
+    _check(x, y)
+    n = x.shape[0]
+    batch_size = n if batch_size is None else batch_size
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"batch_size is {batch_size}, but must lie between 1 and the {n} points.")
+    if batch_size < n and generator is None:
+        raise ValueError("batches are drawn at random: pass a generator, or leave batch_size out for full batches.")
+    x, y = x.double(), y.double()
+    if learning_rate is None:
+        squares = (x * x).sum(dim=1).topk(batch_size).values
+        largest = torch.linalg.matrix_norm(x, 2) ** 2 if batch_size == n else squares.sum()
+        learning_rate = 1.0 / float(largest)
+    w = torch.zeros(x.shape[1:] + y.shape[1:], dtype=x.dtype, device=x.device) if start is None else start.double()
+    for _ in range(steps):
+        if batch_size == n:
+            xb, yb = x, y
+        else:
+            batch = torch.randperm(n, generator=generator)[:batch_size].to(x.device)
+            xb, yb = x[batch], y[batch]
+        w = w - learning_rate * (xb.T @ (xb @ w - yb))
+    return w
+
+
+def outside_span(x: Tensor, w: Tensor) -> Tensor:
+    """Return the part of weights (D,) or (D, C) orthogonal to every row of points (N, D), in float64."""
+    inside: Tensor = torch.linalg.pinv(x.double()) @ (x.double() @ w.double())
+    return w.double() - inside
+
+
+def rkhs_norm(coefficients: Tensor, fitted: Tensor) -> float:
+    """Return the norm of a kernel machine in its function space, ``sqrt(tr(a^T K a))``, over all classes together.
+
+    Of all functions in the space that take the fitted values, the kernel machine has the least such norm. For an
+    interpolant the fitted values are the one-hot targets Y and this is ``sqrt(tr(Y^T K^-1 Y))``; for a linear kernel
+    it is the Frobenius norm of the weight matrix on the features. The paper does not say which norm its "220" and
+    "390" are; :func:`coefficient_norm` is the other candidate.
+
+    Args:
+        coefficients: Solution a (N, C).
+        fitted: ``K a`` (N, C).
+
+    Returns:
+        The norm.
+    """
+    if coefficients.shape != fitted.shape:
+        raise ValueError(f"coefficients {tuple(coefficients.shape)} and fitted {tuple(fitted.shape)} differ in shape.")
+    return float((coefficients.double() * fitted.double()).sum().clamp_min(0.0).sqrt())
+
+
+def coefficient_norm(coefficients: Tensor) -> float:
+    """Return the Frobenius norm of the dual coefficients (N, C) of a kernel machine."""
+    return float(coefficients.double().norm())
+
+
+def _check(x: Tensor, y: Tensor) -> None:
+    if x.ndim != 2 or y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
+        raise ValueError(f"points {tuple(x.shape)} and values {tuple(y.shape)} need shapes (N, D) and (N,) or (N, C).")

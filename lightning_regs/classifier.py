@@ -1,0 +1,240 @@
+"""The LightningModule that wraps any architecture for classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from lightning_regs._names import unknown_name
+from lightning_regs.metrics import ClassificationMetrics
+from lightning_regs.models import build, model_options
+from lightning_regs.optim import make_optimizer, make_schedule
+from lightning_regs.regularizers import Regularizer
+from lightning_regs.rng import derive_seed, run_seed
+
+Batch = Sequence[Tensor]
+
+
+def squared_error(logits: Tensor, target: Tensor) -> Tensor:
+    """Half the squared distance between ``logits`` ``(N, K)`` and one-hot ``target`` ``(N,)``, mean over the batch."""
+    one_hot = F.one_hot(target, logits.shape[1]).to(logits.dtype)
+    return 0.5 * (logits - one_hot).square().sum(1).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": F.cross_entropy,
+    "squared_error": squared_error,
+}
+
+
+class Classifier(pl.LightningModule):
+    """Trains any classification network, by name or as an object.
+
+    The network is built when the Trainer starts, from the DataModule's ``input_shape`` and ``num_classes``, with
+    initial weights that depend on ``seed`` alone. Each epoch reseeds torch's global generator from (seed, epoch, rank),
+    so dropout after a resume at an epoch's end equals that of the uninterrupted run. Logs ``train/``, ``val/`` and
+    ``test/`` ``loss`` and ``acc`` (percent) once an epoch, and ``acc_clean`` and ``acc_corrupted`` where the DataModule
+    has corrupted labels. ``predict`` returns logits ``(N, K)``.
+
+    Attributes:
+        results: Stage (``"train"``, ``"val"``, ``"test"``) -> what was last logged for it, in full precision.
+
+    Args:
+        architecture: A name from ``lightning_regs.models.MODELS``, or a module that maps ``(N, *input_shape)`` to
+            logits ``(N, K)``.
+        architecture_args: Options of a named architecture, for example ``{"hidden": [512, 512]}``.
+        optimizer: Name and arguments of one of ``torch.optim``'s classes; default SGD, lr 0.01, momentum 0.9.
+        schedule: Name and arguments of one of torch's learning-rate schedules, and ``interval`` (``"epoch"`` or
+            ``"step"``); default none.
+        loss: ``"cross_entropy"`` or ``"squared_error"`` (on one-hot targets).
+        regularizers: Methods that act during training, in this order.
+        input_shape: ``(C, H, W)`` or ``(L,)``; default: the DataModule's.
+        num_classes: ``K``; default: the DataModule's.
+        channels_last: Memory format of images; default: where the network convolves.
+        seed: Default: what ``seed_everything`` was given, else 0.
+
+    Raises:
+        ValueError: At construction, for an unknown architecture, option, optimizer, schedule or loss, or an argument
+            outside its range.
+        MisconfigurationException: When the Trainer starts, if the shape of the data is known from nowhere, or the
+            DataModule's differs from the one given.
+    """
+
+    network: nn.Module | None
+
+    def __init__(
+        self,
+        architecture: str | nn.Module = "mlp",
+        architecture_args: dict[str, Any] | None = None,
+        optimizer: dict[str, Any] | None = None,
+        schedule: dict[str, Any] | None = None,
+        loss: str = "cross_entropy",
+        regularizers: list[Regularizer] | None = None,
+        input_shape: tuple[int, ...] | None = None,
+        num_classes: int | None = None,
+        channels_last: bool | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        optimizer = dict(optimizer or {"name": "SGD", "lr": 0.01, "momentum": 0.9})
+        _check_optimization(optimizer, schedule)
+        if loss not in LOSSES:
+            raise unknown_name("loss", loss, LOSSES)
+        if isinstance(architecture, str):
+            known = model_options(architecture)
+            for option in architecture_args or {}:
+                if option not in known:
+                    raise unknown_name(f"option of architecture {architecture!r}:", option, known)
+        elif architecture_args:
+            raise ValueError(
+                f"architecture_args {architecture_args!r} belong to an architecture given by name; "
+                f"{type(architecture).__name__} is an object already, so build it with its options."
+            )
+        seed = run_seed(seed)
+        self.save_hyperparameters(ignore=["architecture", "regularizers"])
+        named = isinstance(architecture, str)
+        self.hparams["architecture"] = architecture if named else type(architecture).__name__
+        self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
+        self.architecture_args = dict(architecture_args or {})
+        self.network = None if isinstance(architecture, str) else architecture
+        self.optimizer_config = optimizer
+        self.schedule_config = schedule
+        self.loss = LOSSES[loss]
+        self.regularizers = list(regularizers or [])
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.num_classes = num_classes
+        self.channels_last = channels_last
+        self.seed = seed
+        self.results: dict[str, dict[str, float]] = {}
+        self.stages = nn.ModuleDict({stage: ClassificationMetrics() for stage in ("fit", "val", "test")})
+        if self.network is None and self.input_shape and num_classes:
+            self._build()
+
+    # -- construction ------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Read the shape of the data from the DataModule, where it was not given."""
+        data = getattr(self.trainer, "datamodule", None)
+        for name in ("input_shape", "num_classes"):
+            ours, theirs = getattr(self, name), getattr(data, name, None)
+            if ours is None:
+                setattr(self, name, theirs)
+            elif theirs is not None and ours != theirs:
+                raise MisconfigurationException(
+                    f"the Classifier was made for {name} {ours}, the DataModule gives {theirs}; "
+                    f"leave {name} out to take the DataModule's."
+                )
+            self.hparams[name] = getattr(self, name)
+
+    def configure_model(self) -> None:
+        """Build a named architecture, once the shape of the data is known."""
+        if self.network is None:
+            self._build()
+        assert self.network is not None
+        if self.channels_last is None:
+            self.channels_last = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _build(self) -> None:
+        if self.input_shape is None or self.num_classes is None:
+            raise MisconfigurationException(
+                f"the Classifier cannot build {self.architecture_name!r}: neither input_shape and num_classes nor a "
+                "DataModule that has them was given; pass Classifier(input_shape=(C, H, W), num_classes=K)."
+            )
+        assert self.architecture_name is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, "initialisation"))
+            self.network = build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Hand the regularizers to the Trainer."""
+        return list(self.regularizers)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and the schedule from their configuration."""
+        optimizer = make_optimizer(self.parameters(), self.optimizer_config)
+        if self.schedule_config is None:
+            return optimizer
+        steps, epochs = self._length()
+        schedule = make_schedule(optimizer, self.schedule_config, epochs=epochs, steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _length(self) -> tuple[int, int]:
+        steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
+        if steps == float("inf"):
+            return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
+        return int(steps), epochs if epochs is not None and epochs > 0 else 1
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``."""
+        assert self.network is not None
+        if self.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.network(x)
+        return logits
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch's global randomness a function of (seed, epoch, rank)."""
+        torch.manual_seed(derive_seed(self.seed, "step", self.current_epoch, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a batch ``[x, y]``."""
+        return self._step("fit", batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a batch ``[x, y]``."""
+        return self._step("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a batch ``[x, y]``."""
+        return self._step("test", batch)
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Return the logits ``(N, K)`` of a batch ``x`` or ``[x, y]``."""
+        logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
+        return logits
+
+    def _step(self, stage: str, batch: Batch) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        loss = self.loss(logits, y)
+        corrupted = getattr(getattr(self.trainer, "datamodule", None), "batch_corrupted", None)
+        self.stages[stage].update(loss.detach(), logits.detach(), y, corrupted)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training metrics."""
+        self._log_stage("fit", "train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_stage("val", "val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_stage("test", "test")
+
+    def _log_stage(self, stage: str, prefix: str) -> None:
+        metrics = self.stages[stage]
+        assert isinstance(metrics, ClassificationMetrics)
+        values = metrics.compute()
+        metrics.reset()
+        self.results[prefix] = values
+        # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
+        for name, value in values.items():
+            self.log(f"{prefix}/{name}", value, prog_bar=name == "acc", rank_zero_only=False, sync_dist=False)
+
+
+def _check_optimization(optimizer: Mapping[str, Any], schedule: Mapping[str, Any] | None) -> None:
+    probe = make_optimizer([nn.Parameter(torch.zeros(1))], optimizer)
+    if schedule is not None:
+        make_schedule(probe, schedule, epochs=2, steps=2)

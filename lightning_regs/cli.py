@@ -1,0 +1,207 @@
+"""The command ``lightning-regs``: list, reproduce and report papers; fit, validate and test with Lightning's CLI."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_regs.study.paper import Paper
+
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the console script's entry point.
+
+    Args:
+        argv: Arguments without the program's name; default: those of the process.
+
+    Returns:
+        The exit status: 0 when all went well, 1 when a run failed, 2 when the request makes no sense, 130 when
+        interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in LIGHTNING_COMMANDS:
+        return lightning(arguments)
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except (ValueError, FileNotFoundError) as error:
+        _say(f"lightning-regs: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _say("lightning-regs: stopped; repeat the command to go on.")
+        return 130
+    except OSError as error:
+        _say(f"lightning-regs: {error}; what was finished is kept, repeat the command to go on.")
+        return 1
+    return status
+
+
+def lightning(arguments: list[str]) -> int:
+    """Run Lightning's CLI with our Classifier and ImageDataModule."""
+    import logging
+    import warnings
+
+    from pytorch_lightning.cli import LightningCLI
+
+    from lightning_regs import Classifier, ImageDataModule
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    LightningCLI(Classifier, ImageDataModule, args=arguments, seed_everything_default=0, save_config_kwargs={"overwrite": True})
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-regs",
+        description="Why neural networks generalise: reproductions of papers, and training with regularizers.",
+        epilog="fit, validate, test and predict are Lightning's: lightning-regs fit --config configs/FILE.yaml. "
+        "Data sets are looked up under LIGHTNING_REGS_DATA (default: data/).",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="list the papers, their scales and what was found so far")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser(
+        "reproduce", help="run a paper's experiments, or go on with them, and print its claims with a verdict each"
+    )
+    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command.add_argument("--scale", default="quick", help="quick (default), standard or paper")
+    command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
+    command.add_argument("--seeds", type=_seeds, metavar="N|A,B,..", help="so many seeds, or just these")
+    command.add_argument("--jobs", type=_positive, metavar="N", help="cells at once, the cores divided among them")
+    command.add_argument("--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)")
+    command.add_argument("--results", type=Path, metavar="DIR", help="where the table goes (default: beside the paper)")
+    command.add_argument("--page", type=Path, metavar="DIR", help="where the HTML page goes (default: RUNS/report)")
+    command.add_argument("--open", action="store_true", help="show the page in a browser")
+    command.set_defaults(run=_reproduce)
+
+    command = commands.add_parser("report", help="write the HTML pages from the results that are there")
+    command.add_argument("paper", nargs="*", help="default: every paper")
+    command.add_argument("--results", type=Path, metavar="DIR", help="the results of one paper (default: beside the paper)")
+    command.add_argument("--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)")
+    command.add_argument("--page", type=Path, metavar="DIR", help="where the pages go (default: RUNS/report)")
+    command.add_argument("--cards", action="store_true", help="also renew the generated parts of the README files")
+    command.add_argument("--open", action="store_true", help="show the page in a browser")
+    command.set_defaults(run=_report)
+
+    for name in LIGHTNING_COMMANDS:  # handled before this parser; listed here for --help
+        commands.add_parser(name, help=f"Lightning's {name}: --config configs/FILE.yaml", add_help=False)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.lstrip("-").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return value
+
+
+def _seeds(text: str) -> int | list[int]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds (3) nor a list of them (0,1,2 or 5,)")
+    return [int(part) for part in parts] if "," in text else _positive(text)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _list(options: argparse.Namespace) -> int:
+    from lightning_regs.study.paper import find_papers, load_paper
+
+    papers = [load_paper(name) for name in find_papers()]
+    if not papers:
+        raise ValueError("there is no reproductions/ folder here; run this in a checkout or set LIGHTNING_REGS_PAPERS.")
+    for paper in papers:
+        print(f"{paper.id}  {paper.title} ({paper.authors}, {paper.year})")
+        for scale in paper.scales:
+            runs = sum(cell.seeds or scale.seeds for cell in scale.cells)
+            print(f"  {scale.name:9}{len(scale.cells):3} cells {runs:4} runs  {_found(paper, scale.name)}")
+            print(textwrap.fill(scale.description, 78, initial_indent=" " * 11, subsequent_indent=" " * 11))
+    return 0
+
+
+def _found(paper: Paper, scale: str) -> str:
+    from lightning_regs.study.ledger import default_results
+
+    path = default_results(paper) / f"{scale}.claims.json"
+    try:
+        verdicts = [claim["verdict"] for claim in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError):
+        return "not run yet"
+    counts = {name: verdicts.count(name) for name in ("reproduced", "not reproduced", "not decided", "out of reach")}
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from lightning_regs.study.paper import load_paper
+    from lightning_regs.study.progress import Reporter, print_claims
+    from lightning_regs.study.report import write_report
+    from lightning_regs.study.runner import reproduce
+    from lightning_regs.study.store import Store
+
+    paper = load_paper(options.paper)
+    store = Store(options.runs)
+    with Reporter() as reporter:
+        outcome = reproduce(
+            paper, options.scale, options.cells, options.seeds, options.jobs, store.root, options.results, reporter
+        )
+    within = [claim for claim in outcome.claims if claim.verdict != "out of reach"]
+    print_claims(within)
+    if beyond := len(outcome.claims) - len(within):
+        print(f"{beyond} more claims are out of reach at this scale; the page says why.")
+    page = write_report(paper, outcome.csv.parent, options.page or store.root / "report", store)
+    print(f"\nRows: {_short(outcome.csv)}\nPage: {_short(page)}")
+    if options.open:
+        _open(page)
+    return outcome.exit_code
+
+
+def _report(options: argparse.Namespace) -> int:
+    from lightning_regs.study.ledger import default_results
+    from lightning_regs.study.paper import find_papers, load_paper
+    from lightning_regs.study.report import write_index, write_report
+    from lightning_regs.study.store import Store
+
+    papers = [load_paper(name) for name in options.paper or find_papers()]
+    if options.results is not None and len(papers) != 1:
+        raise ValueError(f"--results {options.results} holds the results of one paper; name that paper: report PAPER.")
+    store = Store(options.runs)
+    folder = options.page or store.root / "report"
+    pages = [write_report(paper, options.results or default_results(paper), folder, store) for paper in papers]
+    index = write_index(folder)
+    for page in [index, *pages]:
+        print(_short(page))
+    if options.cards:
+        from lightning_regs.study.card import write_cards
+
+        for card in write_cards(papers):
+            print(_short(card))
+    if options.open:
+        _open(pages[0] if len(pages) == 1 else index)
+    return 0
+
+
+def _short(path: Path) -> str:
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+
+
+def _open(page: Path) -> None:
+    """Show a page where there is a screen; say nothing where there is none, as its path has been printed."""
+    import webbrowser
+
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(page.absolute().as_uri())

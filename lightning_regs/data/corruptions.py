@@ -1,0 +1,170 @@
+"""The randomisation modes of Zhang et al. (2017), as functions on tensors.
+
+Zhang, Bengio, Hardt, Recht, Vinyals: *Understanding deep learning requires rethinking generalization* (ICLR 2017,
+arXiv:1611.03530), Section 2.1. Every draw takes an explicit generator on the CPU, so a corruption is the same on every
+device and can be drawn once and kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lightning_regs._names import unknown_name
+
+LABEL_CORRUPTIONS = ("partial_labels", "random_labels")
+PIXEL_CORRUPTIONS = ("shuffled_pixels", "random_pixels", "gaussian")
+CORRUPTIONS = ("none", *LABEL_CORRUPTIONS, *PIXEL_CORRUPTIONS)
+
+# Bounds the index tensor of `random_pixels`: 8 bytes a pixel position.
+_CHUNK = 4096
+
+
+def check_corruption(name: str, p: float) -> None:
+    """Refuse a corruption that does not exist or cannot take its probability.
+
+    Args:
+        name: One of :data:`CORRUPTIONS`.
+        p: The share of labels to redraw, in [0, 1]; only ``partial_labels`` takes another value than 1.
+
+    Raises:
+        ValueError: The name is unknown, ``p`` is outside [0, 1], or ``p`` is given with a mode that has none.
+    """
+    if name not in CORRUPTIONS:
+        raise unknown_name("corruption", name, CORRUPTIONS)
+    _check_probability(p)
+    if name != "partial_labels" and p != 1.0:
+        raise ValueError(
+            f"corruption_p={p} has no meaning with corruption={name!r}, which has no probability; "
+            "leave corruption_p out or use corruption='partial_labels'."
+        )
+
+
+def corrupt_labels(y: Tensor, p: float, num_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Redraw each label with probability p, uniformly over all classes, the old one among them.
+
+    With 10 classes 0.9 p of the labels really change (arXiv:1611.03530, "partially corrupted labels"). Equal generators
+    give nested corruptions: what changes at p also changes, to the same class, at every larger p.
+
+    Args:
+        y: Labels (N,), int64, in [0, num_classes).
+        p: Probability in [0, 1].
+        num_classes: The number of classes, at least 1.
+        generator: A CPU generator.
+
+    Returns:
+        The labels (N,) and a bool mask (N,), True where the label now differs from the original.
+
+    Raises:
+        ValueError: ``p`` is outside [0, 1] or a label is outside [0, num_classes).
+    """
+    _check_probability(p)
+    if y.numel() and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
+        raise ValueError(
+            f"labels reach from {int(y.min())} to {int(y.max())}, outside [0, {num_classes}); correct num_classes."
+        )
+    redrawn = torch.rand(y.shape, generator=generator, dtype=torch.float64) < p
+    uniform = torch.randint(num_classes, y.shape, generator=generator)
+    labels = torch.where(redrawn.to(y.device), uniform.to(y), y)
+    return labels, labels != y
+
+
+def random_labels(y: Tensor, num_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Replace every label by a uniform draw: :func:`corrupt_labels` at p = 1, with the same arguments and returns."""
+    return corrupt_labels(y, 1.0, num_classes, generator)
+
+
+def shuffle_pixels(x: Tensor, permutation: Tensor) -> Tensor:
+    """Move the pixels of every image by one and the same permutation; the channels of a pixel stay together.
+
+    Args:
+        x: Images (N, C, H, W) or signals (N, L).
+        permutation: A permutation (H * W,) or (L,), int64: output position i takes input position permutation[i].
+
+    Returns:
+        A tensor of the shape and dtype of ``x``.
+
+    Raises:
+        ValueError: The permutation's length is not the number of positions.
+    """
+    flat = _positions(x)
+    if permutation.shape != flat.shape[-1:]:
+        raise ValueError(
+            f"the permutation has shape {tuple(permutation.shape)} but the images have {flat.shape[-1]} positions; "
+            "draw it with torch.randperm of that length."
+        )
+    return flat.index_select(-1, permutation.to(x.device)).reshape(x.shape)
+
+
+def random_pixels(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Move the pixels of each image by a permutation of its own; the channels of a pixel stay together.
+
+    Args:
+        x: Images (N, C, H, W) or signals (N, L).
+        generator: A CPU generator.
+
+    Returns:
+        A tensor of the shape and dtype of ``x``.
+    """
+    flat = _positions(x)
+    out = torch.empty_like(flat)
+    for start in range(0, len(flat), _CHUNK):
+        part = flat[start : start + _CHUNK]
+        order = torch.rand(len(part), 1, part.shape[-1], generator=generator, dtype=torch.float64).argsort(-1)
+        out[start : start + _CHUNK] = part.gather(-1, order.to(x.device).expand(part.shape))
+    return out.reshape(x.shape)
+
+
+def gaussian_images(shape: tuple[int, ...], mean: float, std: float, generator: torch.Generator) -> Tensor:
+    """Draw images whose every value is an independent Gaussian.
+
+    The paper asks for "matching mean and variance to the original image dataset" (arXiv:1611.03530): one mean and one
+    variance over all pixels and channels, see :func:`pixel_statistics`.
+
+    Args:
+        shape: (N, C, H, W) or (N, L).
+        mean: Mean, on the scale where pixels lie in [0, 1].
+        std: Standard deviation on that scale, at least 0.
+        generator: A CPU generator.
+
+    Returns:
+        A float32 tensor of that shape, neither clipped to [0, 1] nor rounded.
+
+    Raises:
+        ValueError: ``std`` is negative or one of the two is not finite.
+    """
+    if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
+        raise ValueError(f"mean={mean} and std={std} do not describe a Gaussian; give finite numbers and std >= 0.")
+    return torch.randn(shape, generator=generator).mul_(std).add_(mean)
+
+
+def pixel_statistics(x: Tensor) -> tuple[float, float]:
+    """Compute the mean and the population standard deviation over all values of a data set.
+
+    Args:
+        x: uint8 images, taken as value / 255, or float values taken as they are; any shape.
+
+    Returns:
+        Mean and standard deviation on the scale where pixels lie in [0, 1].
+    """
+    if x.dtype == torch.uint8:
+        # A histogram makes both exact without a float copy of the data set.
+        count = torch.bincount(x.flatten(), minlength=256).double()
+        value = torch.arange(256, dtype=torch.float64, device=x.device) / 255
+        mean = (count * value).sum() / count.sum()
+        return float(mean), float(((value - mean).square() * count).sum().div(count.sum()).sqrt())
+    std, mean = torch.std_mean(x.double(), correction=0)
+    return float(mean), float(std)
+
+
+def _check_probability(p: float) -> None:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"corruption_p={p} is not a probability; give a number in [0, 1].")
+
+
+def _positions(x: Tensor) -> Tensor:
+    if x.ndim not in (2, 4):
+        raise ValueError(f"x has shape {tuple(x.shape)}; give images (N, C, H, W) or signals (N, L).")
+    return x.flatten(2) if x.ndim == 4 else x.unsqueeze(1)

@@ -1,0 +1,309 @@
+"""The Lightning DataModule: Zhang et al.'s data protocol, resident on the device."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor
+
+from lightning_regs import rng
+from lightning_regs._names import unknown_name
+from lightning_regs.data import sources
+from lightning_regs.data.corruptions import check_corruption
+from lightning_regs.data.dataset import ImageArrays
+from lightning_regs.data.loaders import Loader, LoaderFactory
+from lightning_regs.data.options import (
+    check_augmentation,
+    check_resident,
+    check_val_split,
+    check_whole,
+)
+from lightning_regs.data.splits import SplitPlan, Splits, make_splits
+from lightning_regs.data.transforms import BatchTransform
+
+_SPLITS = ("train", "val", "test")
+
+# Image folders are decoded with the margin that 32 pixels have around 28.
+_FOLDER_MARGIN = 32 / 28
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Serve a data set with the corruptions and the augmentation of Zhang et al. (2017, arXiv:1611.03530).
+
+    Batches reach the LightningModule as the list ``[x, y]``: x float32 (N, C, H, W) or (N, L), augmented, cropped and
+    whitened on the device, y int64 (N,). :attr:`batch_corrupted` says which labels of the current batch were changed.
+
+    Order, corruption, augmentation and splits are each a pure function of the seed and the epoch: nothing is drawn from
+    a global stream, and a run resumed at an epoch's end goes on as the uninterrupted one. With several processes,
+    training uses torch's ``DistributedSampler`` (which repeats a few samples when the number does not divide), and
+    evaluation shows each sample exactly once.
+
+    Args:
+        source: ``digits``, ``mnist1d``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``cifar100``, or the path of an .npz
+            file or an image folder, see :func:`~lightning_regs.data.sources.load`.
+        root: Folder of the data files; None takes ``LIGHTNING_REGS_DATA``, else ``data``.
+        batch_size: Samples a training batch and process, at least 1.
+        image_size: Side of the square crop (28 for the paper's CIFAR-10); None keeps the images whole.
+        corruption: ``none``, ``partial_labels``, ``random_labels``, ``shuffled_pixels``, ``random_pixels`` or
+            ``gaussian``. Labels are corrupted in the training set only, pixels in both, after the crop. ``gaussian``
+            takes one mean and variance over all training pixels and channels.
+        corruption_p: Probability in [0, 1] that ``partial_labels`` redraws a label (over all classes, the old one among
+            them). The other modes have none.
+        whiten: Whiten each sample; False gives pixels in [0, 1].
+        random_crop: Crop training images at a random place instead of the centre.
+        random_flip: Mirror each training image with probability 1/2.
+        random_rotation: Largest rotation of training images in degrees, in [0, 180], before the crop; 25 in Table 4.
+        color_jitter: Strength in [0, 1]: brightness, contrast and saturation factors from 1 -+ this, hue turns from -+
+            0.4 of this; 0 is off.
+        val_split: Training samples to hold out for validation: a share below 1, or a number; they stay corrupted.
+        monitor_test: Serve the test set as validation set, for curves; never choose anything by it.
+        train_size: Number of training samples, drawn at random; None keeps all.
+        test_size: Number of test samples, drawn at random; None keeps all.
+        drop_last: Drop the last training batch when it is not full.
+        eval_batch_size: Samples a batch in validation and test, at least 1; slightly changed with several processes
+            where they would have different numbers of batches.
+        num_workers: Worker processes of the loaders. 0 is fastest: a batch is one gather.
+        resident: Keep the data on the Trainer's device: True, False, or ``auto``, where half of a GPU's free memory
+            holds them. Needs ``num_workers=0``.
+        seed: Seed of order, augmentation and splits; None takes that of ``seed_everything``, else 0.
+        corruption_seed: Seed of the corruption; None takes ``seed``.
+
+    Attributes:
+        batch_corrupted: Bool (N,) on the device, True where the current batch's label differs from the original; None
+            for data without label corruption, the test set among them.
+
+    Raises:
+        ValueError: A value is out of range, unknown, or contradicts another.
+    """
+
+    def __init__(
+        self,
+        source: str = "digits",
+        root: str | None = None,
+        batch_size: int = 128,
+        image_size: int | None = None,
+        corruption: str = "none",
+        corruption_p: float = 1.0,
+        whiten: bool = True,
+        random_crop: bool = False,
+        random_flip: bool = False,
+        random_rotation: float = 0.0,
+        color_jitter: float = 0.0,
+        val_split: int | float = 0,
+        monitor_test: bool = False,
+        train_size: int | None = None,
+        test_size: int | None = None,
+        drop_last: bool = False,
+        eval_batch_size: int = 1000,
+        num_workers: int = 0,
+        resident: bool | Literal["auto"] = "auto",
+        seed: int | None = None,
+        corruption_seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_corruption(corruption, corruption_p)
+        check_whole(batch_size=batch_size, eval_batch_size=eval_batch_size, image_size=image_size)
+        check_whole(train_size=train_size, test_size=test_size)
+        check_whole(0, num_workers=num_workers)
+        check_val_split(val_split, monitor_test)
+        check_augmentation(corruption, image_size, random_crop, random_rotation, color_jitter)
+        check_resident(resident, num_workers)
+        self.source = source
+        self.root = root
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.drop_last = drop_last
+        self.monitor_test = monitor_test
+        self.resident = resident
+        self.batch_corrupted: Tensor | None = None
+        self._seeds = (seed, corruption_seed)
+        self._plan = SplitPlan(
+            corruption=corruption,
+            corruption_p=corruption_p,
+            image_size=image_size,
+            keep_margin=random_crop or random_rotation > 0,
+            train_size=train_size,
+            test_size=test_size,
+            val_split=val_split,
+        )
+        self._transform = BatchTransform(image_size, whiten, random_crop, random_flip, random_rotation, color_jitter)
+        self._served: Literal["train", "val", "test"] = "test"
+        self._splits: Splits | None = None
+        self._num_classes = 0
+        self._classes: tuple[str, ...] | None = None
+
+    def prepare_data(self) -> None:
+        """Download what is nowhere, in one process."""
+        sources.prepare(self.source, self.root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, corrupt and split the data once, and place them for the current Trainer.
+
+        Raises:
+            MisconfigurationException: The LightningModule has an ``on_after_batch_transfer`` of its own, which
+                Lightning would never call.
+            ValueError: The data do not go with the arguments.
+        """
+        self._check_module()
+        if self._splits is None:
+            self._load()
+        self._place()
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes; known after ``setup``."""
+        self._need_setup()
+        return self._num_classes
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, where the source has them; known after ``setup``."""
+        self._need_setup()
+        return self._classes
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample as the network sees it: (C, H, W) or (L,); known after ``setup``."""
+        return tuple(self._need_setup().test.x.shape[1:])
+
+    @property
+    def seed(self) -> int:
+        """The seed of order, augmentation and splits; known after ``setup``."""
+        self._need_setup()
+        return self._seed
+
+    def dataset(self, split: str) -> ImageArrays:
+        """Return the data of ``train``, ``val`` or ``test`` as they are served, before the batch transform.
+
+        Raises:
+            ValueError: The split is unknown, or there is no validation split.
+        """
+        splits = self._need_setup()
+        if split not in _SPLITS:
+            raise unknown_name("split", split, _SPLITS)
+        data: ImageArrays | None = getattr(splits, split)
+        if data is None:
+            raise ValueError("there is no validation split; set val_split.")
+        return data
+
+    def train_transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment, crop and whiten a training batch, for loops without a Trainer; see :class:`BatchTransform`."""
+        return self._transform.training(x, generator)
+
+    def eval_transform(self, x: Tensor) -> Tensor:
+        """Crop at the centre and whiten a batch, for loops without a Trainer."""
+        return self._transform.evaluation(x)
+
+    def train_dataloader(self) -> Loader:
+        """Return the loader of the training set, in an order given by the seed and the epoch."""
+        return self._loaders().training(self.dataset("train"), self.batch_size, self.drop_last)
+
+    def val_dataloader(self) -> Loader | list[Any]:
+        """Return the loader of the validation split, or of the test set with ``monitor_test``, or none."""
+        splits = self._need_setup()
+        data = splits.test if self.monitor_test else splits.val
+        if data is None:
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+            return []
+        return self._loaders().evaluation(data, self.eval_batch_size)
+
+    def test_dataloader(self) -> Loader:
+        """Return the loader of the test set, or of what :meth:`evaluating` chose."""
+        return self._loaders().evaluation(self.dataset(self._served), self.eval_batch_size)
+
+    def predict_dataloader(self) -> Loader:
+        """Return the same loader as for the test."""
+        return self.test_dataloader()
+
+    @contextmanager
+    def evaluating(self, split: Literal["train", "val", "test"]) -> Iterator[None]:
+        """Make ``trainer.test`` run on another split: in order, without augmentation, with the labels of training.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+
+        Raises:
+            ValueError: The split is unknown.
+        """
+        if split not in _SPLITS:
+            raise unknown_name("split", split, _SPLITS)
+        before, self._served = self._served, split
+        try:
+            yield
+        finally:
+            self._served = before
+
+    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+        """Keep the mask of changed labels, transform the images, and return ``[x, y]``."""
+        x, y, *changed = batch
+        self.batch_corrupted = changed[0] if changed else None
+        trainer = self.trainer
+        # Lightning calls this hook for validation, the sanity check, test and prediction as well.
+        if trainer is not None and trainer.training:
+            position = (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1, trainer.global_rank)
+            x = self.train_transform(x, rng.generator(self._seed, "augmentation", *position))
+        else:
+            x = self.eval_transform(x)
+        if trainer is not None:
+            # Under "bf16-true" and its like Lightning converts the inputs before this hook, when they are still bytes.
+            x = trainer.precision_plugin.convert_input(x)
+        return [x, y]
+
+    def _need_setup(self) -> Splits:
+        if self._splits is None:
+            raise RuntimeError("the data are not loaded yet; call setup() first, or pass the DataModule to a Trainer.")
+        return self._splits
+
+    def _check_module(self) -> None:
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        hook = "on_after_batch_transfer"
+        if module is not None and is_overridden(hook, module, pl.LightningModule):
+            raise MisconfigurationException(
+                f"{type(module).__name__} and ImageDataModule both have {hook}, of which Lightning calls only the "
+                "DataModule's; move the module's into its on_train_batch_start or training_step."
+            )
+
+    def _load(self) -> None:
+        decode = self._plan.image_size
+        if decode is not None and self._plan.keep_margin:
+            decode = math.ceil(decode * _FOLDER_MARGIN)
+        source = sources.load(self.source, self.root, decode)
+        if source.x_train.ndim == 2 and (self._plan.image_size is not None or self._transform.augments):
+            raise ValueError(
+                f"{self.source} holds signals of length {source.x_train.shape[1]}, not images; leave image_size, "
+                "random_crop, random_flip, random_rotation and color_jitter out."
+            )
+        seed, corruption_seed = self._seeds
+        self._seed = rng.run_seed(seed)
+        self._splits = make_splits(
+            source, self._plan, self._seed, self._seed if corruption_seed is None else corruption_seed
+        )
+        self._num_classes, self._classes = source.num_classes, source.classes
+
+    def _place(self) -> None:
+        splits = self._need_setup()
+        device = self._device()
+        resident = self.resident is True
+        if self.resident == "auto" and not self.num_workers and device.type == "cuda":
+            resident = splits.bytes_away_from(device) <= torch.cuda.mem_get_info(device)[0] // 2
+        self._splits = splits.to(device if resident else torch.device("cpu"))
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _loaders(self) -> LoaderFactory:
+        trainer = self.trainer
+        rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        on_host = self._need_setup().train.y.device.type == "cpu"
+        return LoaderFactory(
+            rank, world_size, self._seed, self.num_workers, pin_memory=on_host and self._device().type == "cuda"
+        )

@@ -1,0 +1,80 @@
+"""The loaders: whole batches, sampled alike in one process or many, without the global random stream."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
+
+from lightning_regs import rng
+from lightning_regs.data.dataset import ImageArrays, identity_collate
+from lightning_regs.data.samplers import EvaluationSampler, even_batch_size
+
+Loader = DataLoader[list[Tensor]]
+
+
+@dataclass(frozen=True)
+class LoaderFactory:
+    """Make the loaders of one process.
+
+    Attributes:
+        rank: This process, in [0, world_size).
+        world_size: The number of processes.
+        seed: Run seed: the order of training.
+        num_workers: Worker processes a loader.
+        pin_memory: Copy batches into pinned memory on the way to a GPU.
+    """
+
+    rank: int
+    world_size: int
+    seed: int
+    num_workers: int
+    pin_memory: bool
+
+    def training(self, data: ImageArrays, batch_size: int, drop_last: bool) -> Loader:
+        """Return a loader whose order is a function of the seed and the epoch.
+
+        The sampler is torch's ``DistributedSampler`` even in a single process: Lightning sets its epoch, also after a
+        resume, and does not put a reshuffling one in its place.
+
+        Raises:
+            ValueError: With ``drop_last`` no full batch is left.
+        """
+        order: DistributedSampler[Any] = DistributedSampler(
+            data, self.world_size, self.rank, shuffle=True, seed=rng.derive_seed(self.seed, "order")
+        )
+        if drop_last and len(order) < batch_size:
+            raise ValueError(
+                f"drop_last=True leaves no batch of {batch_size} from the {len(order)} samples of a process; "
+                "choose a smaller batch_size."
+            )
+        return self._loader(data, order, batch_size, drop_last)
+
+    def evaluation(self, data: ImageArrays, batch_size: int) -> Loader:
+        """Return a loader that shows each sample exactly once, in order, in equally many batches a process.
+
+        Raises:
+            ValueError: There are fewer samples than processes.
+        """
+        order = EvaluationSampler(data, self.world_size, self.rank)
+        return self._loader(data, order, even_batch_size(len(data), batch_size, self.world_size), drop_last=False)
+
+    def _loader(self, data: ImageArrays, order: DistributedSampler[Any], batch_size: int, drop_last: bool) -> Loader:
+        if not self.num_workers:
+            # Lightning's hint is for loaders that work sample by sample.
+            warnings.filterwarnings("ignore", message=".*_dataloader' does not have many workers")
+        return DataLoader(
+            data,
+            batch_size=batch_size,
+            sampler=order,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=identity_collate,
+            pin_memory=self.pin_memory,
+            # Without it each epoch would draw from the global stream.
+            generator=rng.generator(self.seed, "loader"),
+        )

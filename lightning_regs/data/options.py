@@ -1,0 +1,82 @@
+"""Checks of the DataModule's arguments: each refuses with one sentence that names the value and the remedy."""
+
+from __future__ import annotations
+
+import math
+
+from lightning_regs.data.corruptions import PIXEL_CORRUPTIONS
+
+
+def check_whole(least: int = 1, **values: int | None) -> None:
+    """Refuse what is neither None nor a whole number from ``least`` on.
+
+    Raises:
+        ValueError: One of the values is another.
+    """
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"{name}={value!r} is not possible; give a whole number from {least} on.")
+
+
+def check_range(name: str, value: float, largest: float) -> None:
+    """Refuse what is not a number in [0, largest].
+
+    Raises:
+        ValueError: The value is another.
+    """
+    if not 0 <= value <= largest:
+        raise ValueError(f"{name}={value!r} is out of range; give a number in [0, {largest:g}], 0 for off.")
+
+
+def check_val_split(val_split: int | float, monitor_test: bool) -> None:
+    """Refuse a validation split that is neither a share nor a count, or that the test set would displace.
+
+    Raises:
+        ValueError: The split is not possible.
+    """
+    if (
+        isinstance(val_split, bool)
+        or not (0 <= val_split < math.inf)
+        or (val_split > 1 and val_split != int(val_split))
+    ):
+        raise ValueError(
+            f"val_split={val_split!r} is not possible; give a share in [0, 1) or a whole number of samples."
+        )
+    if val_split and monitor_test:
+        raise ValueError(
+            f"val_split={val_split!r} and monitor_test=True both claim the validation loader; choose one of them."
+        )
+
+
+def check_augmentation(
+    corruption: str, image_size: int | None, random_crop: bool, random_rotation: float, color_jitter: float
+) -> None:
+    """Refuse augmentation out of range, without room, or of pixels that a corruption has fixed.
+
+    Raises:
+        ValueError: The combination is not possible.
+    """
+    check_range("random_rotation", random_rotation, 180.0)
+    check_range("color_jitter", color_jitter, 1.0)
+    if random_crop and image_size is None:
+        raise ValueError("random_crop=True needs a size to crop to; set image_size, below that of the images.")
+    if corruption in PIXEL_CORRUPTIONS and (random_crop or random_rotation or color_jitter):
+        raise ValueError(
+            f"corruption={corruption!r} fixes the pixels after the centre crop; switch random_crop, random_rotation "
+            "and color_jitter off."
+        )
+
+
+def check_resident(resident: bool | str, num_workers: int) -> None:
+    """Refuse an unknown value of ``resident``, or data on the device that workers should read.
+
+    Raises:
+        ValueError: The combination is not possible.
+    """
+    if not isinstance(resident, bool) and resident != "auto":
+        raise ValueError(f"resident={resident!r} is not possible; give True, False or 'auto'.")
+    if resident is True and num_workers:
+        raise ValueError(
+            f"resident=True with num_workers={num_workers} is not possible, as workers cannot read from the device; "
+            "set num_workers=0."
+        )

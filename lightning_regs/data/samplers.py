@@ -1,0 +1,57 @@
+"""Orders of samples that several processes share without repeating or losing one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import Dataset, DistributedSampler
+
+
+class EvaluationSampler(DistributedSampler[Any]):
+    """Serves every sample exactly once over all processes, in order: process r takes r, r + world, r + 2 world, ...
+
+    torch's ``DistributedSampler`` repeats samples until the processes have equally many, which biases what is measured.
+    This is a subclass of it so that Lightning leaves the loader alone. Use :func:`even_batch_size` with it.
+
+    Args:
+        dataset: The data set, at least as long as there are processes.
+        num_replicas: The number of processes, at least 1.
+        rank: This process, in [0, num_replicas).
+
+    Raises:
+        ValueError: A process would get no sample.
+    """
+
+    def __init__(self, dataset: Dataset[Any], num_replicas: int, rank: int) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
+        self._total = len(dataset)  # type: ignore[arg-type]
+        if self._total < num_replicas:
+            raise ValueError(
+                f"{self._total} samples cannot be spread over {num_replicas} processes; use at most {self._total}."
+            )
+        self.num_samples = len(range(rank, self._total, num_replicas))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, self._total, self.num_replicas))
+
+
+def even_batch_size(total: int, batch_size: int, world_size: int) -> int:
+    """Find the batch size nearest to the wished one that gives every process the same number of batches.
+
+    Processes hold ``ceil(total / world_size)`` samples or one fewer; where the batch size divides the smaller number,
+    the others would have one more batch and wait for ever in the next collective call.
+
+    Args:
+        total: Number of samples, at least ``world_size``.
+        batch_size: The wished batch size, at least 1.
+        world_size: Number of processes, at least 1.
+
+    Returns:
+        ``batch_size`` itself wherever possible, else the nearest that works, the smaller of two equally near.
+    """
+    fewest, rest = divmod(total, world_size)
+    if rest == 0:
+        return batch_size
+    candidates = (batch_size + sign * step for step in range(fewest + batch_size + 2) for sign in (-1, 1))
+    return next(b for b in candidates if b >= 1 and fewest % b != 0)

@@ -1,0 +1,133 @@
+"""The file sets that torchvision knows: MNIST and Fashion-MNIST (idx), CIFAR-10 and CIFAR-100 (pickles)."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import socket
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightning_regs.data.arrays import ArraySource
+from lightning_regs.data.readers import damaged
+
+# Seconds that a server may stay silent during a download.
+_TIMEOUT = 30.0
+
+# Data set name -> class in torchvision.datasets.
+TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+
+
+def expected_files(name: str, root: Path) -> list[Path]:
+    """List the files that torchvision reads for a data set below a root."""
+    cls = _dataset_class(name)
+    if hasattr(cls, "base_folder"):
+        return [root / cls.base_folder / file for file, _ in _checksums(cls)]
+    return [root / cls.__name__ / "raw" / url.removesuffix(".gz") for url, _ in cls.resources]
+
+
+def read_torchvision(name: str, root: Path) -> ArraySource:
+    """Read a data set from torchvision's files through torchvision's class.
+
+    Args:
+        name: A key of :data:`TORCHVISION`.
+        root: The folder that torchvision calls root.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: A file is damaged; it is named.
+    """
+    return _read(name, root, {})
+
+
+def read_idx_gz(name: str, folder: Path) -> ArraySource:
+    """Read four gzipped idx files, as the Debian package ``dataset-fashion-mnist`` installs them.
+
+    Args:
+        name: ``mnist`` or ``fashion_mnist``.
+        folder: The folder with ``train-images-idx3-ubyte.gz`` and its three companions.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: A file is damaged; it is named.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        shown = {}
+        for file in expected_files(name, Path(scratch)):
+            packed = folder / f"{file.name}.gz"
+            shown[file.name] = packed
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with gzip.open(packed, "rb") as source, file.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise damaged(packed, error) from error
+        return _read(name, Path(scratch), shown)
+
+
+def download(name: str, root: Path) -> None:
+    """Let torchvision download a data set below a root; whatever goes wrong is raised as torchvision raises it."""
+    root.mkdir(parents=True, exist_ok=True)
+    before = socket.getdefaulttimeout()
+    # torchvision sets none, and without one a silent network would be waited for for ever.
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        _dataset_class(name)(str(root), train=True, download=True)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _read(name: str, root: Path, shown: dict[str, Path]) -> ArraySource:
+    """Read through torchvision's class; ``shown`` maps a file name to the path that the user knows it by."""
+    from torchvision.datasets.utils import check_integrity
+
+    cls = _dataset_class(name)
+    for file, md5 in _checksums(cls) if hasattr(cls, "base_folder") else ():
+        if not check_integrity(root / cls.base_folder / file, md5):
+            raise damaged(root / cls.base_folder / file, "its checksum differs from torchvision's")
+    arrays = []
+    for train in (True, False):
+        try:
+            part = cls(str(root), train=train)
+        except Exception as error:
+            raise _blame(name, root, shown, error) from error
+        images = torch.from_numpy(part.data) if isinstance(part.data, np.ndarray) else part.data
+        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+        arrays += [images, torch.as_tensor(part.targets, dtype=torch.int64)]
+    folder = str(next(iter(shown.values())).parent if shown else expected_files(name, root)[0].parent)
+    x_train, y_train, x_test, y_test = arrays
+    classes = tuple(str(c) for c in part.classes)
+    return ArraySource(folder, x_train, y_train, x_test, y_test, len(classes), classes)
+
+
+def _blame(name: str, root: Path, shown: dict[str, Path], error: Exception) -> ValueError:
+    """Find the idx file that torchvision's own reader cannot read."""
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    for file in expected_files(name, root):
+        if "-idx" not in file.name:
+            continue
+        try:
+            (read_image_file if "-images-" in file.name else read_label_file)(str(file))
+        except Exception as cause:
+            return damaged(shown.get(file.name, file), f"{type(cause).__name__}: its header and its length do not fit")
+    return damaged(expected_files(name, root)[0].parent, error)
+
+
+def _dataset_class(name: str) -> Any:
+    from torchvision import datasets
+
+    return getattr(datasets, TORCHVISION[name])
+
+
+def _checksums(cls: Any) -> list[tuple[str, str | None]]:
+    return [*map(tuple, cls.train_list + cls.test_list), (cls.meta["filename"], cls.meta["md5"])]

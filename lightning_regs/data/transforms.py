@@ -1,0 +1,83 @@
+"""What happens to a batch on the device: draws for the augmentation, and its steps in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_regs.data import augment
+
+# Columns of uniform draws a sample: crop (2), flip, rotation, brightness, contrast, saturation, hue. All are always
+# drawn, so that switching one step on or off leaves the others' draws as they were.
+_DRAWS = 8
+
+# Relative to the strength; at 0.5 contrast, saturation and hue have the ranges of TensorFlow's Inception pipeline.
+_HUE_SHARE = 0.4
+
+
+@dataclass(frozen=True)
+class BatchTransform:
+    """Augment (training only), crop and whiten a batch.
+
+    Attributes:
+        size: Side of the crop; None for signals and for images that are never cropped.
+        whiten: Whiten each sample after everything else.
+        crop: Crop at a random place instead of the centre.
+        flip: Mirror each sample with probability 1/2.
+        rotation: Rotate by a uniform angle of at most this many degrees either way, before the crop.
+        jitter: Draw brightness, contrast and saturation factors from 1 -+ this, hue turns from -+ 0.4 of this.
+    """
+
+    size: int | None
+    whiten: bool = True
+    crop: bool = False
+    flip: bool = False
+    rotation: float = 0.0
+    jitter: float = 0.0
+
+    @property
+    def augments(self) -> bool:
+        """Whether training batches are changed at random."""
+        return self.crop or self.flip or self.rotation > 0 or self.jitter > 0
+
+    def training(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment, crop and whiten a training batch, with one draw from the generator.
+
+        Args:
+            x: Images (N, C, H, W) or signals (N, L), uint8 or float.
+            generator: A CPU generator, so that the draws are the same on every device.
+
+        Returns:
+            A float batch (N, C, size, size) or (N, L).
+        """
+        if not self.augments:
+            return self.evaluation(x)
+        draws = torch.rand((len(x), _DRAWS), generator=generator).to(x.device, non_blocking=True)
+        if self.rotation > 0:
+            x = augment.random_rotate(augment.to_unit(x), (2 * draws[:, 3] - 1) * self.rotation)
+        flip_mask = draws[:, 2] < 0.5 if self.flip else None
+        if self.crop and self.size is not None:
+            places = [draws[:, i] * (side - self.size + 1) for i, side in enumerate(x.shape[-2:])]
+            x = augment.random_crop(x, self.size, torch.stack(places, dim=1).long(), flip_mask)
+        else:
+            x = self._center(x)
+            x = x if flip_mask is None else augment.random_flip(x, flip_mask)
+        if self.jitter > 0:
+            factors = 1 + (2 * draws[:, 4:7] - 1) * self.jitter
+            hue = (2 * draws[:, 7] - 1) * (_HUE_SHARE * self.jitter)
+            x = augment.color_jitter(augment.to_unit(x), factors[:, 0], factors[:, 1], factors[:, 2], hue)
+        return self._finish(x)
+
+    def evaluation(self, x: Tensor) -> Tensor:
+        """Crop at the centre and whiten a batch: (N, C, H, W) or (N, L) in, float (N, C, size, size) or (N, L) out."""
+        return self._finish(self._center(x))
+
+    def _center(self, x: Tensor) -> Tensor:
+        if self.size is None or x.shape[-2:] == (self.size, self.size):
+            return x
+        return augment.center_crop(x, self.size)
+
+    def _finish(self, x: Tensor) -> Tensor:
+        return augment.whiten(x) if self.whiten else augment.to_unit(x)

@@ -1,0 +1,81 @@
+"""The architectures of the papers, one file each, by name.
+
+Every constructor takes ``input_shape`` ((C, H, W), or (L,) where a net takes vectors), ``num_classes`` and keyword
+options, and every net maps a batch (N, *input_shape) to logits (N, num_classes). Initial weights come from torch's
+global generator, as in any torch module: seed it before building.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning_regs._names import unknown_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODELS: dict[str, str] = {
+    "inception_v3": "lightning_regs.models.inception_v3:InceptionV3",
+    "mlp": "lightning_regs.models.mlp:MLP",
+    "small_alexnet": "lightning_regs.models.small_alexnet:SmallAlexNet",
+    "small_inception": "lightning_regs.models.small_inception:SmallInception",
+}
+"""Name of each architecture and the class that is it, as ``module:Class``, imported when it is built."""
+
+__all__ = ["MODELS", "build", "model_options", "num_parameters"]
+
+
+def build(name: str, input_shape: Sequence[int], num_classes: int, **options: Any) -> nn.Module:
+    """Build an architecture by name.
+
+    Args:
+        name: A key of :data:`MODELS`.
+        input_shape: Shape of one sample: (C, H, W), or (L,) for vectors.
+        num_classes: Number of logits.
+        **options: Keyword options of the architecture; :func:`model_options` lists them.
+
+    Returns:
+        The net, with fresh weights on the CPU.
+
+    Raises:
+        TypeError: If a value has the wrong type.
+        ValueError: If the name or an option is unknown, or the net cannot take a value or the input shape.
+    """
+    known = model_options(name)
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of model {name!r}:", option, known)
+    net: nn.Module = _model_class(name)(input_shape, num_classes, **options)
+    return net
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """Return the options of an architecture and their defaults.
+
+    Args:
+        name: A key of :data:`MODELS`.
+
+    Returns:
+        Option names, in the order of the constructor, with the default of each.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    parameters = inspect.signature(_model_class(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in ("input_shape", "num_classes")}
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Count the trainable parameters of a module."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _model_class(name: str) -> type[nn.Module]:
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    module, _, attribute = MODELS[name].partition(":")
+    cls: type[nn.Module] = getattr(importlib.import_module(module), attribute)
+    return cls

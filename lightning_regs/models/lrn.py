@@ -1,0 +1,190 @@
+"""Local response normalisation as a banded product over channels."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    r"""Normalise each activation by the energy of its neighbouring channels.
+
+    Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks" (NIPS 2012):
+
+    .. math:: y_c = x_c \, d_c^{-\beta}, \qquad d_c = k + \frac{\alpha}{size} \sum_{c'} x_{c'}^2
+
+    with :math:`c'` from :math:`c - \lfloor size / 2 \rfloor` to :math:`c + \lfloor (size - 1) / 2 \rfloor`. The same
+    function as :func:`torch.nn.functional.local_response_norm`, whose constants it shares; the sum over channels is
+    one matrix product with a banded matrix of ones, and the gradient is its closed form
+
+    .. math:: \frac{\partial L}{\partial x_c} = g_c d_c^{-\beta}
+              - \frac{2 \alpha \beta}{size} x_c \sum_{c''} g_{c''} x_{c''} d_{c''}^{-\beta - 1}
+
+    The gradient can itself be differentiated. The memory format of ``x`` is kept, and ``channels_last`` is the fast
+    one. Autocast changes nothing; the dtype of ``x`` decides. In bfloat16 the denominator is held in float32, and the
+    result differs from the float32 one by at most 1.4 % of it, 0.2 to 0.3 % in root mean square (rounding a result to
+    bfloat16 costs 0.4 % and 0.17 % by itself). Float16 is computed in float32, because a square overflows it at 256.
+    The product costs C operations an activation, so this is for nets of at most some hundred channels.
+
+    Args:
+        x: Activations (N, C, ...), any floating dtype.
+        size: Number of neighbouring channels in the sum, at least 1.
+        alpha: Weight of the mean square, at least 0.
+        beta: Exponent; 0.75 takes two square roots instead of a power.
+        k: Added constant, above 0.
+
+    Returns:
+        Normalised activations, of the shape, dtype and memory format of ``x``.
+
+    Raises:
+        TypeError: If ``x`` is not floating point, or ``size`` not an integer.
+        ValueError: If ``x`` has fewer than 3 dimensions, or a constant is out of its range.
+    """
+    _check_constants(size, alpha, beta, k)
+    if not x.is_floating_point():
+        raise TypeError(f"local response normalisation needs floating-point activations, got {x.dtype}: convert them.")
+    if x.dim() < 3:
+        raise ValueError(f"local response normalisation needs (N, C, ...) with 3 or more dimensions, got {x.dim()}.")
+    with _without_autocast(x):
+        wide = x.float() if x.dtype == torch.float16 else x
+        constants = (size, alpha, beta, k, x.stride(1) == 1)
+        y: Tensor
+        if torch.compiler.is_compiling():
+            # The compiler derives and fuses the gradient itself, and does not trace a Function that has a jvp.
+            y = wide * _denominator(wide, *constants)[1]
+        else:
+            y = _LocalResponseNorm.apply(wide, *constants)[0]
+    return y.to(x.dtype)
+
+
+class LocalResponseNorm(nn.Module):
+    """Layer form of :func:`local_response_norm`; drop-in for :class:`torch.nn.LocalResponseNorm`.
+
+    Shape: (N, C, ...) to the same.
+
+    Args:
+        size: Number of neighbouring channels in the sum, at least 1.
+        alpha: Weight of the mean square, at least 0. Default 1e-4.
+        beta: Exponent. Default 0.75.
+        k: Added constant, above 0. Default 1.
+
+    Raises:
+        TypeError: If ``size`` is not an integer.
+        ValueError: If a constant is out of its range.
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        _check_constants(size, alpha, beta, k)
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` (N, C, ...) over its channels."""
+        return local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        """Show the constants in ``repr``."""
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class _LocalResponseNorm(torch.autograd.Function):
+    """Returns (y, d, d ** -beta); the last two are outputs only so that functorch transforms can save them."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor, size: int, alpha: float, beta: float, k: float, channels_last: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        d, factor = _denominator(x, size, alpha, beta, k, channels_last)
+        return x * factor, d, factor
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        x, *ctx.constants = inputs
+        ctx.save_for_backward(x, *output[1:])
+        ctx.save_for_forward(x)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, None, None, None, None, None]:
+        if grad is None:
+            return None, None, None, None, None, None
+        size, alpha, beta, k, channels_last = ctx.constants
+        x, d, factor = ctx.saved_tensors
+        # Autograd calls backward outside the context that forward ran in, so autocast has to be left again.
+        with _without_autocast(x):
+            if torch.is_grad_enabled():
+                # A second derivative also flows through the denominator, which was saved without its graph.
+                d, factor = _denominator(x, size, alpha, beta, k, channels_last)
+            direct = grad * factor
+            spread = _window_sum(direct * x / d, size, channels_last, adjoint=True)
+            total = torch.addcmul(direct, x, spread, value=-2 * alpha * beta / size)
+        return total, None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, None, None]:
+        size, alpha, beta, k, channels_last = ctx.constants
+        (x,) = ctx.saved_tensors
+        with _without_autocast(x):
+            d, factor = _denominator(x, size, alpha, beta, k, channels_last)
+            spread = _window_sum(x * tangent, size, channels_last)
+            total = factor * (tangent - (2 * alpha * beta / size) * x / d * spread)
+        return total, None, None
+
+
+def _denominator(
+    x: Tensor, size: int, alpha: float, beta: float, k: float, channels_last: bool
+) -> tuple[Tensor, Tensor]:
+    """Return d and d ** -beta, in the dtype of ``x`` but computed in at least float32."""
+    total = _window_sum(x * x, size, channels_last)
+    # Next to k = 1, bfloat16 would round away everything below 0.004.
+    d = (total.float() if x.dtype == torch.bfloat16 else total).mul_(alpha / size).add_(k)
+    if beta == 0.75:
+        root = d.rsqrt()
+        factor = root * root.sqrt()
+    else:
+        factor = d.pow(-beta)
+    return d.to(x.dtype), factor.to(x.dtype)
+
+
+def _window_sum(x: Tensor, size: int, channels_last: bool, adjoint: bool = False) -> Tensor:
+    """Sum (N, C, ...) over windows of ``size`` channels; ``adjoint`` gives the transposed map (even sizes differ).
+
+    The caller says where the channels of the layer's input lie: a gradient's strides can be anything.
+    """
+    below, above = size // 2, (size - 1) // 2
+    if adjoint:
+        below, above = above, below
+    channels = x.shape[1]
+    band = x.new_ones(channels, channels).triu(-below).tril(above)
+    if channels_last:
+        return F.linear(x.movedim(1, -1), band).movedim(-1, 1)
+    return (band @ x.reshape(x.shape[0], channels, math.prod(x.shape[2:]))).reshape(x.shape)
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+def _check_constants(size: int, alpha: float, beta: float, k: float) -> None:
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"size must be an integer, the number of channels in the sum, got {size!r}.")
+    if size < 1:
+        raise ValueError(f"size must be at least 1, the channel itself, got {size}.")
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(f"alpha must be finite and at least 0, otherwise the denominator can vanish, got {alpha}.")
+    if not (math.isfinite(k) and k > 0):
+        raise ValueError(f"k must be finite and above 0, otherwise silent channels divide by zero, got {k}.")
+    if not math.isfinite(beta):
+        raise ValueError(f"beta must be finite, got {beta}.")

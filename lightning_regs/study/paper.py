@@ -1,0 +1,316 @@
+"""What a reproduction is made of (paper, scales, cells, claims, figures), and how one is found and loaded."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from lightning_regs._names import unknown_name
+from lightning_regs.study.claims import Claim, Rows
+from lightning_regs.study.config import PAPERS_ENV, config_hash, plain, search_folders
+
+if TYPE_CHECKING:
+    from lightning_regs.study.curves import Curves
+
+_on_path: list[str] = []
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration, measured over several seeds.
+
+    Args:
+        name: Unique in its scale; what ``--cells`` matches.
+        task: Import path of the function that measures it, ``"module:function"``.
+        config: Plain data, resolved.
+        seeds: Its own number of seeds; None takes the scale's. A cell never runs more seeds than its own number.
+        description: One line for the card.
+
+    Raises:
+        ValueError: If the name is empty, the task is no import path or the number of seeds is below 1.
+        TypeError: If the config is not plain data.
+    """
+
+    name: str
+    task: str
+    config: dict[str, Any] = field(default_factory=dict)
+    seeds: int | None = None
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError("a cell needs a name; give it one that says what it varies.")
+        if self.task.count(":") != 1 or not all(self.task.split(":")):
+            raise ValueError(f"cell {self.name!r} has the task {self.task!r}; write it as 'module:function'.")
+        if self.seeds is not None and self.seeds < 1:
+            raise ValueError(f"cell {self.name!r} has {self.seeds} seeds; give at least 1, or None for the scale's.")
+        object.__setattr__(self, "config", plain(self.config, f"config of cell {self.name!r}"))
+
+    def hash(self, seed: int) -> str:
+        """Return the name of this cell's run with one seed."""
+        return config_hash(self.task, self.config, seed)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One size at which the paper is measured.
+
+    Args:
+        name: ``"quick"``, ``"standard"`` or ``"paper"``.
+        description: What is cut, and what it takes.
+        cells: The configurations.
+        seeds: Seeds per cell; they are 0, 1, ...
+        jobs: How many cells at once; None for one per core.
+
+    Raises:
+        ValueError: If two cells have the same name, or a number is below 1.
+    """
+
+    name: str
+    description: str
+    cells: tuple[Cell, ...]
+    seeds: int = 3
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or (self.jobs is not None and self.jobs < 1):
+            raise ValueError(f"scale {self.name!r} has seeds={self.seeds}, jobs={self.jobs}; both are at least 1.")
+        _unique(f"scale {self.name!r}", "cell", [cell.name for cell in self.cells])
+
+    def select(self, patterns: str | Sequence[str] | None) -> tuple[Cell, ...]:
+        """Return the cells that match.
+
+        Args:
+            patterns: Names or globs; None for all cells.
+
+        Returns:
+            The cells in the order of the scale.
+
+        Raises:
+            ValueError: If a pattern matches nothing; the message suggests the nearest name.
+        """
+        if patterns is None:
+            return self.cells
+        names = [cell.name for cell in self.cells]
+        chosen: set[str] = set()
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            hits = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
+            if not hits:
+                raise unknown_name("cell", pattern, names)
+            chosen |= hits
+        return tuple(cell for cell in self.cells if cell.name in chosen)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that is drawn from the results.
+
+    Args:
+        id: Short name, unique in the paper.
+        title: Heading.
+        caption: What is shown, and what the paper's figure shows.
+        draw: ``draw(rows, curves)`` gives a matplotlib figure; or its import path, so that drawing is imported late.
+    """
+
+    id: str
+    title: str
+    caption: str
+    draw: str | Callable[[Rows, Curves], Any]
+
+    def render(self, rows: Rows, curves: Curves) -> Any:
+        """Draw it.
+
+        Raises:
+            MissingRows: If what it shows has not been measured.
+        """
+        draw = import_task(self.draw) if isinstance(self.draw, str) else self.draw
+        return draw(rows, curves)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper with everything needed to reproduce it.
+
+    Args:
+        id: Name of its folder under ``reproductions/``.
+        title: The paper's title.
+        authors: Its authors, as one text.
+        year: Year of publication.
+        arxiv: arXiv number, ``""`` where there is none.
+        scales: The sizes at which it is measured.
+        claims: What it says, with checks.
+        figures: What is drawn.
+        notes: Text for the card.
+        folder: Where it was loaded from; set by :func:`load_paper`.
+
+    Raises:
+        ValueError: If two scales, claims or figures share a name, or a claim names a scale that is not there.
+    """
+
+    id: str
+    title: str
+    authors: str
+    year: int
+    arxiv: str
+    scales: tuple[Scale, ...]
+    claims: tuple[Claim, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    notes: str = ""
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        _unique(f"paper {self.id!r}", "scale", [scale.name for scale in self.scales])
+        _unique(f"paper {self.id!r}", "claim", [claim.id for claim in self.claims])
+        _unique(f"paper {self.id!r}", "figure", [figure.id for figure in self.figures])
+        for claim in self.claims:
+            for name in claim.scales or ():
+                self.scale(name)
+
+    def scale(self, name: str) -> Scale:
+        """Return one scale.
+
+        Raises:
+            ValueError: If there is none of that name; the message suggests the nearest.
+        """
+        for scale in self.scales:
+            if scale.name == name:
+                return scale
+        raise unknown_name("scale", name, [scale.name for scale in self.scales])
+
+
+def find_papers() -> dict[str, Path]:
+    """Find every paper without importing any.
+
+    Returns:
+        Id -> folder, sorted by id; where two folders hold the same id, the first of :func:`search_folders` wins.
+    """
+    found: dict[str, Path] = {}
+    for folder in search_folders("reproductions"):
+        for module in sorted(folder.glob("*/paper.py")):
+            found.setdefault(module.parent.name, module.parent)
+    return dict(sorted(found.items()))
+
+
+def load_paper(paper_id: str) -> Paper:
+    """Load one paper.
+
+    Args:
+        paper_id: Name of its folder.
+
+    Returns:
+        The ``PAPER`` of its ``paper.py``, with ``folder`` set.
+
+    Raises:
+        ValueError: If there is no such paper (the message suggests the nearest), or its module is broken (the message
+            names the file, the line and the error).
+    """
+    papers = find_papers()
+    if paper_id not in papers:
+        if not papers:
+            where = f"run it in a checkout, or set {PAPERS_ENV}"
+            raise ValueError(f"unknown paper {paper_id!r}: there is no folder with papers; {where}.")
+        raise unknown_name("paper", paper_id, papers)
+    folder = papers[paper_id]
+    file = folder / "paper.py"
+    add_to_path(folder.parent)
+    _forget_other(paper_id, file)
+    why = ""
+    try:
+        package = importlib.import_module(paper_id)
+        if str(folder) not in package.__dict__.get("__path__", ()):
+            why = f"Python already has a module of that name ({package.__file__}); rename the folder {folder}"
+        else:
+            module = importlib.import_module(f"{paper_id}.paper")
+    except Exception as error:
+        raise ValueError(f"paper {paper_id!r} cannot be loaded: {_blame(error, file)}.") from error
+    if why:
+        raise ValueError(f"paper {paper_id!r} cannot be loaded: {why}.")
+    paper = getattr(module, "PAPER", None)
+    if not isinstance(paper, Paper):
+        raise ValueError(f"paper {paper_id!r} cannot be loaded: {file} defines no PAPER = Paper(...).")
+    if paper.id != paper_id:
+        raise ValueError(f"paper {paper_id!r} cannot be loaded: {file} calls itself {paper.id!r}; make the two equal.")
+    return replace(paper, folder=folder)
+
+
+def add_to_path(papers: Path | str) -> None:
+    """Make the modules of the papers in a folder importable; the folder given last wins over those given before."""
+    entry = str(papers)
+    if entry in sys.path and entry not in _on_path:
+        return
+    _on_path[:] = [other for other in _on_path if other != entry and other in sys.path]
+    sys.path[:] = [other for other in sys.path if other != entry]
+    # After everything else, so that a paper never hides an installed package.
+    at = min(map(sys.path.index, _on_path), default=len(sys.path))
+    sys.path.insert(at, entry)
+    _on_path.append(entry)
+    importlib.invalidate_caches()
+
+
+def import_task(path: str) -> Callable[..., Any]:
+    """Import a function from its path.
+
+    Args:
+        path: ``"module:function"``.
+
+    Raises:
+        ValueError: If the module has no such function.
+    """
+    name, _, attribute = path.partition(":")
+    module = importlib.import_module(name)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise unknown_name(f"task in module {name}", attribute, [n for n, v in vars(module).items() if callable(v)])
+    return function  # type: ignore[no-any-return]
+
+
+def check_tasks(cells: Iterable[Cell]) -> None:
+    """Refuse cells whose task module does not exist, without importing it.
+
+    Raises:
+        ValueError: For the first such cell.
+    """
+    for task, name in {cell.task: cell.name for cell in cells}.items():
+        module = task.partition(":")[0]
+        try:
+            known = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            known = False
+        if not known:
+            raise ValueError(f"cell {name!r} has the task {task!r}, but there is no module {module!r}.")
+
+
+def _unique(owner: str, kind: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{owner} has more than one {kind} named {twice[0]!r}; rename one.")
+
+
+def _is_from(module: ModuleType, file: Path) -> bool:
+    return module.__file__ is not None and Path(module.__file__).resolve() == file.resolve()
+
+
+def _forget_other(paper_id: str, file: Path) -> None:
+    loaded = sys.modules.get(f"{paper_id}.paper")
+    if loaded is not None and not _is_from(loaded, file):
+        for name in [n for n in sys.modules if n == paper_id or n.startswith(f"{paper_id}.")]:
+            del sys.modules[name]
+
+
+def _blame(error: Exception, file: Path) -> str:
+    where = str(file)
+    if isinstance(error, SyntaxError) and error.filename:
+        where, text = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(str(file.parent))]
+        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else where
+        text = str(error)
+    return f"{where}: {type(error).__name__}: {' '.join(text.split()).rstrip('.')}"

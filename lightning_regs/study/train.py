@@ -1,0 +1,160 @@
+"""The task that trains one Classifier: a cell's configuration in, its metrics out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from lightning_regs.classifier import Classifier
+from lightning_regs.data import ImageDataModule
+from lightning_regs.study.store import RunContext
+
+# The share of the training set that counts as fitted, in percent (Zhang et al. call it zero training error).
+FITTED = 99.9
+
+# Advice that does not fit a run whose data live in one tensor and whose results are rows, not log lines.
+_NOISE = (
+    ".*does not have many workers.*",
+    ".*is smaller than the logging interval.*",
+    ".*GPU available but not used.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+)
+
+
+class EpochRecorder(Checkpoint):
+    """Writes one row of metrics an epoch, remembers when the training set was fitted, and reports progress.
+
+    The rows travel in the checkpoint, so a resumed run has those of the epochs before it. It is a ``Checkpoint``
+    because Lightning calls those after the module has logged the epoch, and other callbacks before.
+
+    Args:
+        run: Where rows and progress go.
+        fitted: Training accuracy in percent from which on the training set counts as fitted.
+    """
+
+    def __init__(self, run: RunContext, fitted: float = FITTED) -> None:
+        self.run = run
+        self.fitted = fitted
+        self.rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows of the epochs before the restart, and write them anew."""
+        self.rows = list(state_dict["rows"])
+        self.run.restore_curves(self.rows)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch."""
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # Whatever stands in for a validation set, a curve of this project is of test data only when it is test data.
+        held_out = "test" if getattr(getattr(trainer, "datamodule", None), "monitor_test", False) else "val"
+        row: dict[str, float] = {"step": trainer.global_step, "epoch": trainer.current_epoch + 1}
+        for name, value in logged.items():
+            stage, _, metric = name.partition("/")
+            row[f"{held_out if stage == 'val' else stage}_{metric}"] = value
+        self.rows.append(row)
+        self.run.log_curve(row)
+        text = f"train {row.get('train_acc', math.nan):.1f} %, loss {row.get('train_loss', math.nan):.3g}"
+        self.run.progress(trainer.current_epoch + 1, trainer.max_epochs or 1, text)
+
+    def fit_epoch(self) -> float:
+        """Return the first epoch, counted from 1, whose running training accuracy was fitted; NaN if none was."""
+        return next((row["epoch"] for row in self.rows if row.get("train_acc", 0.0) >= self.fitted), math.nan)
+
+
+    def best_test(self) -> dict[str, float]:
+        """Return ``best_test_acc`` over the epochs, where test data were monitored: what early stopping could gain."""
+        values = [row["test_acc"] for row in self.rows if "test_acc" in row]
+        return {"best_test_acc": max(values)} if values else {}
+
+
+class EpochCheckpoint(Checkpoint):
+    """Saves one checkpoint, at an epoch's end, not more often than every so many seconds.
+
+    Args:
+        path: The file; replaced as a whole by each save.
+        every: Seconds between saves. A run shorter than this writes none: it is cheaper to repeat.
+    """
+
+    def __init__(self, path: Path, every: float = 20.0) -> None:
+        self.path = path
+        self.every = every
+        self.saved = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save when the last save is long enough ago."""
+        if time.monotonic() - self.saved >= self.every:
+            trainer.save_checkpoint(self.path)
+            self.saved = time.monotonic()
+
+
+def resumable(path: Path) -> Path | None:
+    """Return the checkpoint if it is there and whole; remove a damaged one with a warning."""
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        warnings.warn(f"{path} is damaged ({error}); it was removed and the run starts over.", stacklevel=2)
+        path.unlink()
+        return None
+    return path
+
+
+def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+    """Train a Classifier and measure it on the whole training set and on the test set, after the last epoch.
+
+    Args:
+        config: ``{"model": Classifier's arguments, "data": ImageDataModule's, "trainer": Trainer's}``; the seed comes
+            from ``run``. ``config["fitted"]`` overrides the share of the training set that counts as fitted.
+        run: Seed, folder, and where curves and progress go. An interrupted run goes on from its last saved epoch.
+
+    Returns:
+        ``train_acc``, ``test_acc``, ``train_loss``, ``test_loss`` (evaluation mode, no augmentation, labels as
+        trained), ``fit_epoch`` (NaN if never), ``train_acc_clean`` and ``train_acc_corrupted`` where labels were
+        corrupted, ``best_test_acc`` where the test set was monitored (never used for a choice). Accuracies in percent.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    model = Classifier(**config["model"], seed=run.seed)
+    data = ImageDataModule(**config["data"], seed=run.seed)
+    recorder = EpochRecorder(run, config.get("fitted", FITTED))
+    last = run.folder / "last.ckpt"
+    options = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False} | config["trainer"]
+    with warnings.catch_warnings():
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        trainer = pl.Trainer(
+            **options, default_root_dir=run.folder, callbacks=[recorder, EpochCheckpoint(last)], use_distributed_sampler=False
+        )
+        trainer.fit(model, datamodule=data, ckpt_path=resumable(last))
+        with data.evaluating("train"):
+            trainer.test(model, datamodule=data, verbose=False)
+        on_train = model.results["test"]
+        trainer.test(model, datamodule=data, verbose=False)
+    run.device = device_name(trainer)
+    run.precision = str(trainer.precision)
+    run.epochs = trainer.current_epoch
+    metrics = {f"train_{name}": value for name, value in on_train.items()}
+    metrics |= {f"test_{name}": value for name, value in model.results["test"].items()}
+    return metrics | {"fit_epoch": recorder.fit_epoch()} | recorder.best_test()
+
+
+def device_name(trainer: pl.Trainer) -> str:
+    """Name what the Trainer trained on: the accelerators and their number, or the CPU threads."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return f"{trainer.num_devices} x {torch.cuda.get_device_name(device)}"
+    return f"{device.type} ({torch.get_num_threads()} threads)"

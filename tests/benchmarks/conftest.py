@@ -1,0 +1,35 @@
+"""Prints what the benchmarks measured as one table, and writes results.md beside this file when asked."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from harness import Table
+
+RESULTS = Path(__file__).with_name("results.md")
+
+
+@pytest.fixture(scope="session")
+def table() -> Iterator[Table]:
+    torch.set_num_threads(os.cpu_count() or 1)
+    collected = Table()
+    yield collected
+    if collected.rows:
+        print(f"\n\n{collected.markdown()}\n")
+    if os.environ.get("LIGHTNING_REGS_BENCH_WRITE"):
+        flags = " ".join(f for f in ("amx_bf16", "avx512_bf16", "avx512f") if f in _cpu_flags())
+        RESULTS.write_text(
+            "Written by `make bench`. Ratios within one process on the same work, medians of alternating rounds;\n"
+            f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, {flags}.\n\n"
+            f"{collected.markdown()}\n"
+        )
+
+
+def _cpu_flags() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text() if info.exists() else ""

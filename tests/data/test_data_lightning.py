@@ -1,0 +1,71 @@
+"""Lightning's traps: hooks that shadow each other, precision, replaced samplers, false hints, the CLI."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from jsonargparse import ArgumentParser
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from recorder import Recorder, digits, trainer
+
+from lightning_regs.data import ImageDataModule
+
+
+class OwnHook(Recorder):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch
+
+
+def test_a_module_with_the_same_hook_is_refused():
+    with pytest.raises(MisconfigurationException, match="OwnHook and ImageDataModule both have on_after"):
+        trainer().fit(OwnHook(), digits())
+
+
+def test_half_precision_inputs_are_converted():
+    model = Recorder()
+    trainer(precision="bf16-true").fit(model, digits())
+    assert model.columns("train")[0].dtype == torch.bfloat16
+
+
+def test_overfitting_batches_repeats_them_in_order():
+    dm, model = digits(batch_size=50), Recorder()
+    trainer(overfit_batches=2, max_epochs=2).fit(model, dm)
+    _, y, _ = model.columns("train")
+    assert torch.equal(y, dm.dataset("train").y[:100].repeat(2))
+
+
+def test_no_hint_about_workers_or_a_missing_validation_set():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer().fit(Recorder(), digits(val_split=0.1))
+        trainer().fit(Recorder(), digits())
+    assert not [str(w.message) for w in caught if "workers" in str(w.message) or "is zero" in str(w.message)]
+
+
+def test_second_setup_keeps_the_data():
+    dm = digits()
+    dm.setup("fit")
+    before = dm.dataset("train")
+    dm.setup("test")
+    assert dm.dataset("train").x.data_ptr() == before.x.data_ptr()
+
+
+def test_use_before_setup_says_what_to_do():
+    with pytest.raises(RuntimeError, match=r"call setup\(\) first"):
+        _ = ImageDataModule().num_classes
+
+
+def test_the_command_line_builds_it_and_keeps_the_types():
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(pl.LightningDataModule, "data")
+    arguments = ["--data=lightning_regs.data.ImageDataModule"]
+    for pair in ("source=digits", "val_split=45", "resident=auto", "image_size=6", "random_crop=true", "seed=null"):
+        arguments.append(f"--data.init_args.{pair}")
+    dm = parser.instantiate_classes(parser.parse_args(arguments)).data
+    dm.setup()
+    assert isinstance(dm, ImageDataModule)
+    assert len(dm.dataset("val")) == 45
+    assert dm.input_shape == (1, 6, 6)

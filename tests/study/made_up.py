@@ -1,0 +1,107 @@
+"""A small made-up paper with results on disk, for the tests of page and card."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+from lightning_regs.study.claims import Claim, MissingRows, Rows, evaluate
+from lightning_regs.study.curves import Curves
+from lightning_regs.study.ledger import table
+from lightning_regs.study.paper import Cell, Figure, Paper, Scale
+from lightning_regs.study.plots import SERIES, canvas, describe, note, values
+
+NASTY = "net/<script>alert('x')</script> $1 & |`*"
+
+
+def draw_loss(rows, curves):
+    band = curves.band("net/true-labels", "train_loss")
+    if band is None:
+        raise MissingRows("cell 'net/true-labels' has no curve")
+    figure, axes = canvas()
+    axes.plot(band.x, band.mean, color=SERIES[0], label="true labels")
+    axes.fill_between(band.x, band.low, band.high, color=SERIES[0], alpha=0.2)
+    axes.set_xlabel("steps")
+    describe(figure, f"Loss over {band.x[-1]:g} steps.")
+    note(figure, "Means over seeds.")
+    return figure
+
+
+def draw_names(rows, curves):
+    figure, axes = canvas()
+    for cell in rows.cells():
+        axes.plot(list(values(rows, cell, "test_acc").values()), label=cell)
+    axes.legend()
+    return figure
+
+
+def broken(rows, curves):
+    raise ZeroDivisionError("the axis has no length")
+
+
+def make_paper(folder=None, paper_id="smith2020", cells=("net/true-labels", "net/random-labels"), **changes):
+    made = tuple(Cell(name, "made_up:train", {"name": name}) for name in cells)
+    true, noisy = cells[:2]
+    claims = (
+        Claim("1", "Nets fit random labels.", 100.0, "seen", "%", lambda r: r.values(noisy, "train_acc"), (99, 100)),
+        Claim("2", "True labels test at 80 %.", 80.0, "recalled", "%", lambda r: r.values(true, "test_acc"), (79, 81)),
+        Claim("3", "Random labels test at 50 %.", 50.0, "seen", "%", lambda r: r.values(noisy, "test_acc"), (49, 51)),
+        Claim("4", "Labels cost little.", "1 to 4", "seen", "x", lambda r: r.values(noisy, "slow"), (1, math.inf)),
+        Claim("5", "It also holds on ImageNet.", 95.2, "seen", "%", None, out_of_reach="ImageNet is not here"),
+    )
+    figures = (
+        Figure("loss", "Figure 1: loss", "Loss against steps.", draw_loss),
+        Figure("names", "Figure 2: names", "Every cell.", draw_names),
+    )
+    paper = Paper(
+        id=paper_id,
+        title="Nets & labels",
+        authors="Smith and Doe",
+        year=2020,
+        arxiv="2001.00001",
+        scales=(Scale("quick", "two small nets", made), Scale("full", "two big nets", made)),
+        claims=claims,
+        figures=figures,
+        folder=folder,
+    )
+    return replace(paper, **changes)
+
+
+def make_rows(paper, scale="quick", seeds=3):
+    rows = []
+    for number, cell in enumerate(paper.scale(scale).cells):
+        for seed in range(seeds):
+            metrics = {
+                "train_acc": 99.9 + 0.01 * seed,
+                "test_acc": (10.0 if number else 80.0) + 0.1 * seed,
+                "fit_epoch": math.nan if number else 6 + seed,
+            }
+            origin = {
+                "epochs": 60,
+                "wall_s": 61.5,
+                "device": "cpu (1 thread)",
+                "precision": "32-true",
+                "commit": "aafda98",
+                "versions": "torch 2.15.0",
+                "config_hash": cell.hash(seed),
+            }
+            rows.append({"paper": paper.id, "scale": scale, "cell": cell.name, "seed": seed} | metrics | origin)
+    return rows
+
+
+def make_curves(paper, scale="quick", seeds=3):
+    def loss(seed):
+        return [{"step": 10.0 * e, "epoch": float(e), "train_loss": 2.3 / e + 0.01 * seed} for e in range(1, 30)]
+
+    return Curves({cell.name: {seed: loss(seed) for seed in range(seeds)} for cell in paper.scale(scale).cells})
+
+
+def write_results(paper, folder, scale="quick", rows=None):
+    rows = make_rows(paper, scale) if rows is None else rows
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{scale}.csv").write_text(table(rows), encoding="utf-8")
+    claims = [claim.as_dict() for claim in evaluate(paper.claims, Rows(rows), scale)]
+    (folder / f"{scale}.claims.json").write_text(json.dumps(claims), encoding="utf-8")
+    make_curves(paper, scale).write(folder / f"{scale}.curves.csv")
+    return rows
