@@ -170,6 +170,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from lightning_regs.study.config import checkout
     from lightning_regs.study.ledger import default_results
     from lightning_regs.study.paper import find_papers, load_paper
     from lightning_regs.study.report import write_index, write_report
@@ -185,10 +186,14 @@ def _report(options: argparse.Namespace) -> int:
     for page in [index, *pages]:
         print(_short(page))
     if options.cards:
-        from lightning_regs.study.card import write_cards
+        from lightning_regs.study.card import update
 
-        for card in write_cards(papers):
-            print(_short(card))
+        cards = [paper.folder / "README.md" for paper in papers if paper.folder]
+        if (root := checkout()) is not None:
+            cards.append(root / "README.md")
+        for card in cards:
+            if card.is_file() and update(card, None if card.parent == root else papers):
+                print(_short(card))
     if options.open:
         _open(pages[0] if len(pages) == 1 else index)
     return 0

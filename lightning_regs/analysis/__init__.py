@@ -38,6 +38,7 @@ from lightning_regs.analysis.min_norm import (
     rkhs_norm,
 )
 from lightning_regs.analysis.packed import (
+    NotPositiveDefiniteError,
     PackedCholesky,
     SpdSolution,
     StoredPanels,
@@ -52,6 +53,7 @@ __all__ = [
     "ConvFilters",
     "GaussianKernel",
     "KernelMachine",
+    "NotPositiveDefiniteError",
     "PackedCholesky",
     "ReluFit",
     "Selection",

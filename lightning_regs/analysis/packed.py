@@ -18,6 +18,10 @@ from torch import Tensor
 Progress = Callable[[float, float], None]
 
 
+class NotPositiveDefiniteError(ValueError):
+    """A matrix has no Cholesky factor in the precision that was asked for."""
+
+
 class SymmetricOperator(Protocol):
     """A symmetric (N, N) matrix that can produce the row panels of its lower triangle."""
 
@@ -122,9 +126,6 @@ def symmetric_matmul(operator: SymmetricOperator, vectors: Tensor, dtype: torch.
 class PackedCholesky:
     """The Cholesky factor of ``operator + ridge * I`` in row panels; memory N * (N + block) / 2 numbers.
 
-    A diagonal block that rounding has made indefinite gets the smallest tried multiple of the identity that repairs
-    it. The factor is then that of a nearby matrix, ``jitter`` says how near, and :func:`solve_spd` corrects for it.
-
     Args:
         operator: Symmetric positive semi-definite (N, N) matrix.
         ridge: Added to the diagonal, at least 0.
@@ -132,7 +133,8 @@ class PackedCholesky:
         progress: Called as ``progress(done, total)`` after each panel, in units of arithmetic work.
 
     Raises:
-        ValueError: If ``ridge`` is negative or the matrix is too far from positive semi-definite to be repaired.
+        ValueError: If ``ridge`` is negative.
+        NotPositiveDefiniteError: If the matrix is not positive definite in this precision.
     """
 
     def __init__(
@@ -144,9 +146,8 @@ class PackedCholesky:
     ) -> None:
         if ridge < 0:
             raise ValueError(f"ridge is {ridge}, but a negative ridge makes the matrix indefinite; pass 0 or more.")
-        self.size, self.block, self.dtype = operator.size, operator.block, dtype
-        self.jitter = 0.0
-        self._bounds = _bounds(self.size, self.block)
+        self.size, self.dtype = operator.size, dtype
+        self._bounds = _bounds(self.size, operator.block)
         self._panels: list[Tensor] = []
         with full_precision():
             for index, (start, stop) in enumerate(self._bounds):
@@ -158,7 +159,6 @@ class PackedCholesky:
                     progress(float(stop) ** 3, float(self.size) ** 3)
 
     def _reduce(self, panel: Tensor, start: int) -> None:
-        scale = float(panel[:, start:].diagonal().mean())
         for above, (first, last) in zip(self._panels, self._bounds, strict=False):
             column = panel[:, first:last]
             if first:
@@ -167,23 +167,13 @@ class PackedCholesky:
         corner = panel[:, start:]
         if start:
             corner.addmm_(panel[:, :start], panel[:, :start].T, alpha=-1.0)
-        corner.copy_(self._factor_block(corner, scale))
-
-    def _factor_block(self, block: Tensor, scale: float) -> Tensor:
-        step = torch.finfo(self.dtype).eps * scale
-        for exponent in range(8):
-            jitter = 0.0 if exponent == 0 else step * 10.0**exponent
-            shifted = block.clone()
-            shifted.diagonal().add_(jitter)
-            factor: Tensor
-            factor, info = torch.linalg.cholesky_ex(shifted)
-            if int(info) == 0 and bool(torch.isfinite(factor).all()):
-                self.jitter = max(self.jitter, jitter)
-                return factor
-        raise ValueError(
-            "the matrix is not positive semi-definite within rounding, so it has no Cholesky factor; "
-            "check the kernel for NaN, or add a ridge."
-        )
+        factor, info = torch.linalg.cholesky_ex(corner)
+        if int(info) or not bool(torch.isfinite(factor).all()):
+            raise NotPositiveDefiniteError(
+                f"the matrix is not positive definite in {self.dtype}: rows {start} to {start + len(panel)} have no "
+                "Cholesky factor; add a ridge or use float64."
+            )
+        corner.copy_(factor)
 
     def solve(self, targets: Tensor) -> Tensor:
         """Solve for targets (N, C) by forward and backward substitution in the factor's precision."""
@@ -206,7 +196,7 @@ class SpdSolution(NamedTuple):
         fitted: The operator times the solution, without the ridge (N, C), float64.
         residual: Largest relative residual over the columns, ``|y - (K + ridge) a| / |y|`` in the 2-norm.
         iterations: Conjugate-gradient steps after the direct solve.
-        jitter: Largest multiple of the identity that the factorization had to add to a block.
+        jitter: Multiple of the identity that the factorization, not the solution, had to be given.
     """
 
     coefficients: Tensor
@@ -222,13 +212,16 @@ def solve_spd(
     ridge: float = 0.0,
     dtype: torch.dtype = torch.float32,
     tolerance: float = 1e-6,
-    max_iterations: int = 20,
+    max_iterations: int = 50,
+    jitter: float = 0.0,
     progress: Progress | None = None,
 ) -> SpdSolution:
     """Solve ``(K + ridge * I) a = y`` by a direct factorization and refine until float64 residuals agree.
 
     The refinement is the conjugate-gradient method with the factor as preconditioner, one step length a column: it
-    converges where plain iterative refinement in float32 would not.
+    converges where plain iterative refinement in float32 would not. A matrix that rounding has made indefinite is
+    factored again with a jitter on its diagonal, ten times larger each time. The jitter is part of the preconditioner
+    only: the equations that are solved, and the residual, are those without it.
 
     Args:
         operator: Symmetric positive semi-definite (N, N) matrix K.
@@ -238,24 +231,25 @@ def solve_spd(
         tolerance: Relative residual at which refinement stops.
         max_iterations: Most refinement steps; each costs one pass over the operator. The residual that was reached
             is returned, not asserted.
+        jitter: First jitter to try. More than 0 spares an attempt that is known to fail.
         progress: Called as ``progress(done, total)`` during the factorization.
 
     Returns:
         The solution and its measured residual.
 
     Raises:
-        ValueError: If shapes do not match or the matrix cannot be factored.
+        ValueError: If shapes do not match or the matrix cannot be factored even with the largest jitter.
     """
     if targets.ndim != 2 or targets.shape[0] != operator.size:
         raise ValueError(f"targets have shape {tuple(targets.shape)}, but the matrix needs ({operator.size}, C).")
-    factor = PackedCholesky(operator, ridge, dtype, progress)
+    factor, jitter = _factor(operator, ridge, dtype, jitter, progress)
     y = targets.double()
     scale = y.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
     a = factor.solve(y).double()
     fitted = symmetric_matmul(operator, a)
     r = y - fitted - ridge * a
     residual = float((r.norm(dim=0) / scale).max())
-    best = SpdSolution(a, fitted, residual, 0, factor.jitter)
+    best = SpdSolution(a, fitted, residual, 0, jitter)
     iterations = 0
     z = factor.solve(r).double()
     p, rz = z, (r * z).sum(dim=0)
@@ -273,13 +267,29 @@ def solve_spd(
         residual = float((r.norm(dim=0) / scale).max())
         iterations += 1
         if residual < best.residual:
-            best = SpdSolution(a, fitted, residual, iterations, factor.jitter)
+            best = SpdSolution(a, fitted, residual, iterations, jitter)
     if best.iterations:
         # The recurrence drifts from the true residual, and only the true one says whether the solution interpolates.
         fitted = symmetric_matmul(operator, best.coefficients)
         residual = float(((y - fitted - ridge * best.coefficients).norm(dim=0) / scale).max())
         best = best._replace(fitted=fitted, residual=residual)
     return best
+
+
+def _factor(
+    operator: SymmetricOperator, ridge: float, dtype: torch.dtype, jitter: float, progress: Progress | None
+) -> tuple[PackedCholesky, float]:
+    # Below this a jitter drowns in the rounding of the factorization itself.
+    smallest = 1e3 * torch.finfo(dtype).eps * float(operator.rows(0, dtype).diagonal().mean())
+    for _ in range(6):
+        # The failed factor must be free before the next is built, so nothing may be kept of the exception.
+        with contextlib.suppress(NotPositiveDefiniteError):
+            return PackedCholesky(operator, ridge + jitter, dtype, progress), jitter
+        jitter = max(10.0 * jitter, smallest)
+    raise ValueError(
+        f"the matrix is not positive semi-definite: no factor with a jitter of {jitter / 10.0:g}; "
+        "check the kernel for NaN and negative eigenvalues."
+    )
 
 
 @contextlib.contextmanager

@@ -34,6 +34,8 @@ _THEME = {INK: "--fig-ink", MUTED: "--fig-muted", FAINT: "--fig-faint"} | {
 DARK = {"--fig-ink": "#e8eaec", "--fig-muted": "#a7afb7", "--fig-faint": "#3a4149"} | {
     f"--fig-{index}": color for index, color in enumerate(_DARK, 1)
 }
+# Margin of the white card around a figure that is a file, in points.
+_EDGE = 8
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 _STYLE = {
@@ -210,16 +212,19 @@ def _clean(svg: str, prefix: str, inline: bool, title: str, text: str) -> str:
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     svg = re.sub(r"<g/>\n|<defs>\n</defs>\n", "", svg)
     label = html.escape(" ".join(part for part in (title, text) if part))
-    box = re.search(r'viewBox="([^"]+)"', svg)
-    view = box[1] if box else "0 0 100 100"
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    assert box, "matplotlib always writes a view box that starts at the origin"
+    width, height = map(float, box.groups())
+    edge = 0 if inline else _EDGE
+    view = f"{-edge:g} {-edge:g} {width + 2 * edge:g} {height + 2 * edge:g}"
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     head = f'<svg {names} viewBox="{view}" role="img" aria-label="{label}" stroke-linejoin="round"'
     body = svg[svg.index(">") + 1 :].strip()
     if inline:
         return f"{head}>\n{body}"
-    width, height = view.split()[2:]
-    card = f'<rect width="{width}" height="{height}" rx="6" fill="#ffffff"/>'
-    return f'{head} width="{width}pt" height="{height}pt" font-family="{_FONT}">\n{card}\n{body}\n'
+    size = f'width="{width + 2 * edge:g}" height="{height + 2 * edge:g}"'
+    card = f'<rect x="{-edge}" y="{-edge}" {size} rx="6" fill="#ffffff"/>'
+    return f'{head} font-family="{_FONT}" {size}>\n{card}\n{body}\n'
 
 
 def _clean_tag(tag: str, prefix: str, used: set[str], inline: bool) -> str:

@@ -15,7 +15,7 @@ from lightning_regs.study.claims import Claim, Rows
 Measure = Callable[[Rows], Sequence[float]]
 
 INF = math.inf
-FITS = (99.0, 100.0)
+FITS = (99.0, INF)  # an interval around 99.97 may pass 100
 NEEDS_GPU = "needs the paper scale (one GPU): two CPU cores cannot train this network to the end"
 NEEDS_CIFAR = "the figure is CIFAR-10's; quick scale has embedded data only"
 NEEDS_IMAGENET = "ImageNet cannot be had here; configs/zhang2017/inception-v3-imagenet.yaml runs on an ILSVRC 2012 folder"
@@ -116,12 +116,12 @@ MEMORISATION = (
     ),
     Claim(
         id="3-smooth", sentence="The slowdown grows with the corruption level (rank correlation, MLP 1x512).",
-        paper="grows", provenance="seen: TEXT", unit="", measure=rank_correlation("fit_epoch", *_MLP_SWEEP), holds=(0.8, 1.0),
+        paper="grows", provenance="seen: TEXT", unit="", measure=rank_correlation("fit_epoch", *_MLP_SWEEP), holds=(0.8, INF),
     ),
     *(
         Claim(
             id=f"4-{mode}", sentence=f"Images with {title} are fitted to zero training error (MLP 1x512).", paper=100.0,
-            provenance="seen: TEXT", unit="%", measure=value(f"mlp-1x512/{mode}", "train_acc"), holds=(99.9, 100.0),
+            provenance="seen: TEXT", unit="%", measure=value(f"mlp-1x512/{mode}", "train_acc"), holds=(99.9, INF),
         )
         for mode, title in (
             ("shuffled-pixels", "shuffled pixels"),
@@ -171,7 +171,7 @@ REGULARIZERS = (
     Claim(
         id="7-alexnet", sentence="Small AlexNet with weight decay fails to converge on random labels (training accuracy).",
         paper="fails", provenance="seen: FOLI, NOTES", unit="%", measure=value("small-alexnet/random-labels+wd", "train_acc"),
-        holds=(0.0, 99.0), scales=PAPER_ONLY, out_of_reach=NEEDS_GPU,
+        holds=(-INF, 99.0), scales=PAPER_ONLY, out_of_reach=NEEDS_GPU,
     ),
     _fits("8-crop", "small-inception", "Small Inception", 99.93, PAPER_ONLY, "random-labels+crop", " in spite of random crops",
           "seen: FOLI, NOTES"),
@@ -186,7 +186,7 @@ REGULARIZERS = (
         id="10", sentence="Early stopping shows no benefit on CIFAR-10 (best epoch's test accuracy minus the last's, MLP 1x512).",
         paper="none", provenance="seen: TEXT", unit="points",
         measure=per_seed(lambda best, last: best - last, ("mlp-1x512/true-labels", "best_test_acc"), ("mlp-1x512/true-labels", "test_acc")),
-        holds=(0.0, 1.0), scales=REAL, out_of_reach=NEEDS_CIFAR,
+        holds=(-INF, 1.0), scales=REAL, out_of_reach=NEEDS_CIFAR,
     ),
     *(
         Claim(
@@ -194,8 +194,8 @@ REGULARIZERS = (
             unit="%", measure=value(f"inception-v3/{variant}", metric), holds=holds, scales=("imagenet",), out_of_reach=NEEDS_IMAGENET,
         )
         for short, how, what, variant, metric, figure, holds in (
-            ("random", "random labels without regularisers", "training", "random-labels", "train_acc", 95.20, (90.0, 100.0)),
-            ("random-reg", "random labels with dropout and weight decay", "training", "random-labels+dropout+wd", "train_acc", "about 90", (85.0, 100.0)),
+            ("random", "random labels without regularisers", "training", "random-labels", "train_acc", 95.20, (90.0, INF)),
+            ("random-reg", "random labels with dropout and weight decay", "training", "random-labels+dropout+wd", "train_acc", "about 90", (85.0, INF)),
             ("true", "true labels without regularisers", "test", "true-labels", "test_acc", 59.80, (58.3, 61.3)),
         )
     ),

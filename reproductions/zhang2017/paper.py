@@ -35,12 +35,12 @@ PAPER = Paper(
         Figure(
             "fig1b", "Figure 1b: the slowdown grows with the corruption",
             "Epochs to fit the training set relative to true labels, against the share of corrupted labels. "
-            "The paper's factor runs from 1 to about 4.",
+            "The paper's factor runs from 1 to about 4, the dotted line.",
             "zhang2017.figures:figure_1b",
         ),
         Figure(
             "fig1c", "Figure 1c: test error rises smoothly to chance",
-            "Test error of nets that fit their training set, against the share of corrupted labels; crosses are the paper's ends.",
+            "Test error of nets that fit their training set, against the share of corrupted labels; rings are the paper's ends.",
             "zhang2017.figures:figure_1c",
         ),
         Figure(

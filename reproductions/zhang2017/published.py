@@ -1,4 +1,4 @@
-"""What the paper printed (arXiv 1611.03530), as far as figures show it: Table 1 and the text; none is read off a plot."""
+"""What the paper printed (arXiv 1611.03530) and the figures show: Table 1 and the text; none is read off a plot."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ KERNEL = {
     "n_select": 5000,  # training images that the choice may use, a fifth of them held out
     "precision": "float32",  # of the factorization; residuals are float64
     "tolerance": 1e-6,
-    "max_iterations": 20,
+    "max_iterations": 50,
+    "jitter": 0.0,  # first jitter of the preconditioner; more than 0 spares a factorization known to fail
     "block": 2048,
     "device": "auto",
 }
@@ -192,10 +193,15 @@ def kernel(config: dict[str, Any], run: Run) -> dict[str, float]:
         for index, strength in enumerate(dict.fromkeys([0.0, ridge])):
             text = f"solving {len(data.x):,} equations, ridge {strength:g}"
             solution = analysis.solve_spd(
-                machine.operator, targets, strength, getattr(torch, options["precision"]), options["tolerance"],
+                machine.operator,
+                targets,
+                strength,
+                getattr(torch, options["precision"]),
+                options["tolerance"],
                 options["max_iterations"],
+                options["jitter"],
                 lambda done, total, i=index, text=text: run.progress(2 + i + done / total, 3 + (ridge > 0), text),
-            )  # fmt: skip
+            )
             test = analysis.error_rate(machine.scores(solution.coefficients), data.y_test)
             train = analysis.error_rate(solution.fitted, data.y)
             if index == 0:

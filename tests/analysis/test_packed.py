@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_regs.analysis.packed import PackedCholesky, StoredPanels, full_precision, solve_spd, symmetric_matmul
+from lightning_regs.analysis.packed import (
+    NotPositiveDefiniteError,
+    PackedCholesky,
+    StoredPanels,
+    full_precision,
+    solve_spd,
+    symmetric_matmul,
+)
 
 
 def spd(n: int, seed: int = 0, spread: float = 2.0) -> torch.Tensor:
@@ -31,7 +38,6 @@ def test_factor_solves_like_scipy(n, block, ridge):
     factor = PackedCholesky(StoredPanels.from_dense(matrix, block), ridge, torch.float64)
     expected = scipy.linalg.solve(matrix.numpy() + ridge * np.eye(n), y.numpy(), assume_a="pos")
     np.testing.assert_allclose(factor.solve(y).numpy(), expected, rtol=1e-8, atol=1e-9)
-    assert factor.jitter == 0.0
 
 
 @settings(max_examples=20, deadline=None)
@@ -88,9 +94,13 @@ def test_duplicated_points_are_repaired_and_still_fitted():
     twice = torch.cat([points, points])
     matrix = twice @ twice.T
     y = targets(60).repeat(2, 1)
-    solution = solve_spd(StoredPanels.from_dense(matrix, 16), y, dtype=torch.float32, tolerance=1e-6, max_iterations=60)
+    operator = StoredPanels.from_dense(matrix, 16)
+    with pytest.raises(NotPositiveDefiniteError):
+        PackedCholesky(operator, 0.0, torch.float32)
+    solution = solve_spd(operator, y, dtype=torch.float32, tolerance=1e-6, max_iterations=100)
     assert solution.jitter > 0
     assert solution.residual < 1e-6
+    torch.testing.assert_close(matrix @ solution.coefficients, y, rtol=0, atol=1e-5)
 
 
 def test_contradictory_duplicates_are_reported_as_residual():
@@ -127,7 +137,9 @@ def test_refusals():
         PackedCholesky(operator, -1.0)
     with pytest.raises(ValueError, match="targets have shape"):
         solve_spd(operator, torch.zeros(4, 1))
+    with pytest.raises(NotPositiveDefiniteError, match="rows 2 to 4"):
+        PackedCholesky(StoredPanels.from_dense(torch.diag(torch.tensor([1.0, 1.0, 1.0, -1.0])), 2))
     with pytest.raises(ValueError, match="not positive semi-definite"):
-        PackedCholesky(StoredPanels.from_dense(-torch.eye(4), 2))
+        solve_spd(StoredPanels.from_dense(torch.diag(torch.tensor([1.0, -100.0, 1.0])), 2), torch.zeros(3, 1))
     with pytest.raises(ValueError, match="at least one panel"):
         StoredPanels([])

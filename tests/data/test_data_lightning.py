@@ -12,6 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from recorder import Recorder, digits, trainer
 
 from lightning_regs.data import ImageDataModule
+from lightning_regs.data.splits import Splits
 
 
 class OwnHook(Recorder):
@@ -58,13 +59,37 @@ def test_use_before_setup_says_what_to_do():
         _ = ImageDataModule().num_classes
 
 
+@pytest.mark.parametrize(
+    ("resident", "num_workers", "free_per_byte", "expected"),
+    [
+        ("auto", 0, 2, "cuda"),
+        ("auto", 0, 1.9, "cpu"),
+        ("auto", 1, 9, "cpu"),
+        (True, 0, 0, "cuda"),
+        (False, 0, 9, "cpu"),
+    ],
+)
+def test_where_the_data_live_on_a_machine_with_a_gpu(monkeypatch, resident, num_workers, free_per_byte, expected):
+    """Only the decision: the copy itself is left out."""
+    dm = digits(resident=resident, num_workers=num_workers)
+    dm.setup()
+    size = dm.dataset("train").nbytes + dm.dataset("test").nbytes
+    targets = []
+    monkeypatch.setattr(dm, "_device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(size * free_per_byte), 0))
+    monkeypatch.setattr(Splits, "to", lambda self, device: targets.append(device.type) or self)
+    dm.setup()
+    assert targets == [expected]
+
+
 def test_the_command_line_builds_it_and_keeps_the_types():
     parser = ArgumentParser()
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
     arguments = ["--data=lightning_regs.data.ImageDataModule"]
     for pair in ("source=digits", "val_split=45", "resident=auto", "image_size=6", "random_crop=true", "seed=null"):
         arguments.append(f"--data.init_args.{pair}")
-    dm = parser.instantiate_classes(parser.parse_args(arguments)).data
+    build = getattr(parser, "instantiate", parser.instantiate_classes)
+    dm = build(parser.parse_args(arguments)).data
     dm.setup()
     assert isinstance(dm, ImageDataModule)
     assert len(dm.dataset("val")) == 45

@@ -202,6 +202,25 @@ def test_pixel_corruptions_act_on_both_sets_and_leave_labels(corruption):
         assert {tuple(c.tolist()) for c in torch.cat([train.x, test.x]).flatten(1).T} == columns
 
 
+@pytest.mark.parametrize("corruption", ["random_pixels", "gaussian"])
+def test_the_test_set_has_draws_of_its_own(corruption):
+    small, large = (served(corruption=corruption, train_size=n)[1].x for n in (200, 300))
+    if corruption == "gaussian":  # mean and deviation are those of the training set, the draws are not
+        small, large = ((x - x.mean()) / x.std() for x in (small, large))
+        torch.testing.assert_close(small, large, atol=1e-4, rtol=0)
+    else:
+        assert torch.equal(small, large)
+
+
+@pytest.mark.parametrize("corruption", ["partial_labels", "random_labels"])
+def test_test_labels_stay_clean(corruption):
+    source = load("digits")
+    train, test = served(corruption=corruption, train_size=None, test_size=None)
+    assert torch.equal(test.y, source.y_test)
+    assert torch.equal(train.x, source.x_train)
+    assert torch.equal(train.changed, train.y != source.y_train)
+
+
 def test_corruption_depends_on_its_own_seed_and_not_on_train_size():
     options = {"corruption": "partial_labels", "corruption_p": 0.5}
     base, _ = served(**options)
