@@ -56,7 +56,13 @@ def lightning(arguments: list[str]) -> int:
 
     logging.getLogger("pytorch_lightning").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    LightningCLI(Classifier, ImageDataModule, args=arguments, seed_everything_default=0, save_config_kwargs={"overwrite": True})
+    LightningCLI(
+        Classifier,
+        ImageDataModule,
+        args=None if arguments == sys.argv[1:] else arguments,  # Lightning warns where it is given both
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+    )
     return 0
 
 
@@ -80,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
     command.add_argument("--seeds", type=_seeds, metavar="N|A,B,..", help="so many seeds, or just these")
     command.add_argument("--jobs", type=_positive, metavar="N", help="cells at once, the cores divided among them")
-    command.add_argument("--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)")
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
+    )
     command.add_argument("--results", type=Path, metavar="DIR", help="where the table goes (default: beside the paper)")
     command.add_argument("--page", type=Path, metavar="DIR", help="where the HTML page goes (default: RUNS/report)")
     command.add_argument("--open", action="store_true", help="show the page in a browser")
@@ -88,8 +96,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("report", help="write the HTML pages from the results that are there")
     command.add_argument("paper", nargs="*", help="default: every paper")
-    command.add_argument("--results", type=Path, metavar="DIR", help="the results of one paper (default: beside the paper)")
-    command.add_argument("--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)")
+    command.add_argument(
+        "--results", type=Path, metavar="DIR", help="the results of one paper (default: beside the paper)"
+    )
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
+    )
     command.add_argument("--page", type=Path, metavar="DIR", help="where the pages go (default: RUNS/report)")
     command.add_argument("--cards", action="store_true", help="also renew the generated parts of the README files")
     command.add_argument("--open", action="store_true", help="show the page in a browser")

@@ -14,8 +14,13 @@ from lightning_regs.classifier import squared_error
 
 def trainer(tmp_path: Path, **options: Any) -> pl.Trainer:
     defaults: dict[str, Any] = {
-        "default_root_dir": tmp_path, "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
-        "enable_checkpointing": False, "accelerator": "cpu", "max_epochs": 2,
+        "default_root_dir": tmp_path,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "accelerator": "cpu",
+        "max_epochs": 2,
     }
     return pl.Trainer(**(defaults | options))
 

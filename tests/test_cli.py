@@ -50,7 +50,9 @@ def test_unknown_names_are_one_sentence(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--seeds", "a"], ["--jobs", "0"], ["--jobs", "two"], ["--seeds", ","]])
+@pytest.mark.parametrize(
+    "arguments", [["--seeds", "0"], ["--seeds", "a"], ["--jobs", "0"], ["--jobs", "two"], ["--seeds", ","]]
+)
 def test_illegal_numbers_are_refused_by_the_parser(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["reproduce", "zhang2017", *arguments])

@@ -38,5 +38,5 @@ def test_config_runs(path: Path, tiny: dict[str, str], tmp_path: Path, monkeypat
     monkeypatch.setenv("LIGHTNING_REGS_DATA", tiny["root"])
     small = ["--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu", "--data.batch_size", "4"]
     if "imagenet" in path.name:
-        small += ["--data.source", tiny["imagenet"]]
+        small += ["--data.source", tiny["imagenet"], "--data.batch_size", "2", "--data.num_workers", "1"]
     assert main(["fit", "--config", str(path), *small]) == 0

@@ -11,7 +11,11 @@ from lightning_regs.rng import derive_seed, generator, run_seed
 def test_streams_depend_on_every_part_of_their_name(seed: int, epoch: int) -> None:
     here = derive_seed(seed, "order", epoch)
     assert here == derive_seed(seed, "order", epoch)
-    others = {derive_seed(seed + 1, "order", epoch), derive_seed(seed, "augmentation", epoch), derive_seed(seed, "order", epoch + 1)}
+    others = {
+        derive_seed(seed + 1, "order", epoch),
+        derive_seed(seed, "augmentation", epoch),
+        derive_seed(seed, "order", epoch + 1),
+    }
     assert here not in others
     assert len(others) == 3
     assert 0 <= here < 2**63

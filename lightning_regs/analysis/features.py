@@ -184,7 +184,8 @@ def random_conv_features(
         square = functional.avg_pool2d(part.square().mean(dim=1, keepdim=True), size, stride=1)
         deviation = (square - mean.square()).clamp_min(0.0).add(_CONTRAST_FLOOR).sqrt()
         z = functional.conv2d(part, weight).div_(deviation).sub_(shift[:, None, None])
-        positive = functional.adaptive_avg_pool2d((z - threshold).relu_(), pools)
-        negative = functional.adaptive_avg_pool2d(z.add_(threshold).neg_().relu_(), pools)
+        # max(z - t, 0) = max(z, t) - t, and the same for -z: one pass each over the largest tensor here.
+        positive = functional.adaptive_avg_pool2d(z.clamp(min=threshold), pools) - threshold
+        negative = -functional.adaptive_avg_pool2d(z.clamp_(max=-threshold), pools) - threshold
         parts.append(torch.cat([positive, negative], dim=1).flatten(1))
     return torch.cat(parts)

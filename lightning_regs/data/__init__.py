@@ -5,6 +5,16 @@ from __future__ import annotations
 from lightning_regs.data.corruptions import CORRUPTIONS
 from lightning_regs.data.datamodule import ImageDataModule
 from lightning_regs.data.dataset import ImageArrays, identity_collate
+from lightning_regs.data.image_folder import ImageFiles
 from lightning_regs.data.sources import SOURCES, ArraySource, load
 
-__all__ = ["CORRUPTIONS", "SOURCES", "ArraySource", "ImageArrays", "ImageDataModule", "identity_collate", "load"]
+__all__ = [
+    "CORRUPTIONS",
+    "SOURCES",
+    "ArraySource",
+    "ImageArrays",
+    "ImageDataModule",
+    "ImageFiles",
+    "identity_collate",
+    "load",
+]

@@ -1,20 +1,25 @@
-"""The in-memory form of a data set, and the checks that every source passes on the way in."""
+"""A data set as a whole, and the checks that every source passes on the way in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from lightning_regs.data.image_folder import ImageFiles
+
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """A data set in memory.
+    """A data set, in memory but for the images of a lazy image folder.
 
     Attributes:
         name: Name or path that it was loaded by.
-        x_train: Images (N, C, H, W), uint8 or float32 (pixels then in [0, 1]), or float32 signals (N, L).
+        x_train: Images (N, C, H, W), uint8 or float32 (pixels then in [0, 1]), or float32 signals (N, L);
+            :class:`~lightning_regs.data.image_folder.ImageFiles` where they were asked for.
         y_train: Labels (N,), int64, in [0, num_classes).
         x_test: As ``x_train``.
         y_test: As ``y_train``.
@@ -26,9 +31,9 @@ class ArraySource:
     """
 
     name: str
-    x_train: Tensor
+    x_train: Tensor | ImageFiles
     y_train: Tensor
-    x_test: Tensor
+    x_test: Tensor | ImageFiles
     y_test: Tensor
     num_classes: int
     classes: tuple[str, ...] | None = None
@@ -49,19 +54,19 @@ class ArraySource:
             )
 
 
-def _problem_with_x(x: Tensor) -> str | None:
+def _problem_with_x(x: Tensor | ImageFiles) -> str | None:
     if x.ndim not in (2, 4) or 0 in x.shape:
         return (
             f"samples have shape {tuple(x.shape)}; store images as (N, C, H, W) or signals as (N, L), none of them 0."
         )
     if x.dtype not in (torch.float32, *((torch.uint8,) if x.ndim == 4 else ())):
         return f"samples have type {x.dtype}; store images as uint8 or float32 and signals as float32."
-    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+    if isinstance(x, Tensor) and x.is_floating_point() and not bool(torch.isfinite(x).all()):
         return "samples hold NaN or infinite values; repair or drop these rows."
     return None
 
 
-def _problem_with_y(x: Tensor, y: Tensor, num_classes: int) -> str | None:
+def _problem_with_y(x: Tensor | ImageFiles, y: Tensor, num_classes: int) -> str | None:
     if y.shape != (len(x),):
         return f"labels have shape {tuple(y.shape)} for {len(x)} samples; store one class index a sample."
     if y.dtype != torch.int64:
@@ -72,5 +77,5 @@ def _problem_with_y(x: Tensor, y: Tensor, num_classes: int) -> str | None:
     return None
 
 
-def _describe(x: Tensor) -> str:
+def _describe(x: Tensor | ImageFiles) -> str:
     return f"{'x'.join(str(s) for s in x.shape[1:])} {str(x.dtype).removeprefix('torch.')}"

@@ -22,6 +22,7 @@ from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.data.loaders import Loader, LoaderFactory
 from lightning_regs.data.options import (
     check_augmentation,
+    check_lazy,
     check_resident,
     check_val_split,
     check_whole,
@@ -70,11 +71,12 @@ class ImageDataModule(pl.LightningDataModule):
         drop_last: Drop the last training batch when it is not full.
         eval_batch_size: Samples a batch in validation and test, at least 1; slightly changed with several processes
             where they would have different numbers of batches.
-        num_workers: Worker processes of the loaders. 0 is fastest: a batch is one gather.
+        num_workers: Worker processes of the loaders. 0 is fastest, as a batch is one gather; ``lazy`` wants one a core.
         resident: Keep the data on the Trainer's device: True, False, or ``auto``, where half of a GPU's free memory
             holds them. Needs ``num_workers=0``.
-        seed: Seed of order, augmentation and splits; None takes that of ``seed_everything``, else 0.
-        corruption_seed: Seed of the corruption; None takes ``seed``.
+        lazy: Decode the files of an image folder anew for each batch, in the workers, instead of once into memory: the
+            same batches, for folders that memory does not hold. Never without being asked, and not for other sources
+            or corrupted pixels.
 
     Attributes:
         batch_corrupted: Bool (N,) on the device, True where the current batch's label differs from the original; None
@@ -107,6 +109,7 @@ class ImageDataModule(pl.LightningDataModule):
         resident: bool | Literal["auto"] = "auto",
         seed: int | None = None,
         corruption_seed: int | None = None,
+        lazy: bool = False,
     ) -> None:
         super().__init__()
         check_corruption(corruption, corruption_p)
@@ -116,6 +119,8 @@ class ImageDataModule(pl.LightningDataModule):
         check_val_split(val_split, monitor_test)
         check_augmentation(corruption, image_size, random_crop, random_rotation, color_jitter)
         check_resident(resident, num_workers)
+        if lazy:
+            check_lazy(corruption, resident)
         self.source = source
         self.root = root
         self.batch_size = batch_size
@@ -124,6 +129,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.drop_last = drop_last
         self.monitor_test = monitor_test
         self.resident = resident
+        self.lazy = lazy
         self.batch_corrupted: Tensor | None = None
         self._seeds = (seed, corruption_seed)
         self._plan = SplitPlan(
@@ -276,7 +282,7 @@ class ImageDataModule(pl.LightningDataModule):
         decode = self._plan.image_size
         if decode is not None and self._plan.keep_margin:
             decode = math.ceil(decode * _FOLDER_MARGIN)
-        source = sources.load(self.source, self.root, decode)
+        source = sources.load(self.source, self.root, decode, self.lazy)
         if source.x_train.ndim == 2 and (self._plan.image_size is not None or self._transform.augments):
             raise ValueError(
                 f"{self.source} holds signals of length {source.x_train.shape[1]}, not images; leave image_size, "

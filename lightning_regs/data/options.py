@@ -80,3 +80,18 @@ def check_resident(resident: bool | str, num_workers: int) -> None:
             f"resident=True with num_workers={num_workers} is not possible, as workers cannot read from the device; "
             "set num_workers=0."
         )
+
+
+def check_lazy(corruption: str, resident: bool | str) -> None:
+    """Refuse what needs all images in memory, where they are to stay in their files.
+
+    Raises:
+        ValueError: The combination is not possible.
+    """
+    if corruption in PIXEL_CORRUPTIONS:
+        raise ValueError(
+            f"corruption={corruption!r} rewrites all images once, so memory must hold them; set lazy=False, with "
+            "a smaller image_size or folder where they do not fit."
+        )
+    if resident is True:
+        raise ValueError("resident=True and lazy=True contradict each other; choose one of them.")

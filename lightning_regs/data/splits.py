@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from lightning_regs.data import corruptions
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.augment import center_crop
 from lightning_regs.data.dataset import ImageArrays
+from lightning_regs.data.image_folder import ImageFiles
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,13 @@ def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
     x_train = _crop(_take(source.x_train, kept), None if plan.keep_margin else plan.image_size)
     x_test = _crop(_take(source.x_test, kept_test), plan.image_size)
     if plan.corruption in corruptions.PIXEL_CORRUPTIONS:
+        assert isinstance(x_train, Tensor)
+        assert isinstance(x_test, Tensor)
         x_train, x_test = _corrupt_pixels(x_train, x_test, plan.corruption, corruption_seed)
     y_train, y_test = _take(y_train, kept), _take(source.y_test, kept_test)
     changed = None if changed is None else _take(changed, kept)
     if plan.image_size is not None:
-        center_crop(x_train[:1], plan.image_size)
+        _crop(x_train[:1], plan.image_size)
     train, val = _hold_out(ImageArrays(x_train, y_train, changed), plan.val_split, seed)
     return Splits(train, val, ImageArrays(x_test, y_test))
 
@@ -128,13 +132,23 @@ def _hold_out(data: ImageArrays, val_split: int | float, seed: int) -> tuple[Ima
             "choose a split that leaves at least one of each."
         )
     order = torch.randperm(len(data), generator=rng.generator(seed, "val_split"))
-    train, val = (ImageArrays(*(t[i.sort().values] for t in data.tensors)) for i in (order[held:], order[:held]))
+    train, val = (data.take(i.sort().values) for i in (order[held:], order[:held]))
     return train, val
 
 
-def _take(t: Tensor, index: Tensor | None) -> Tensor:
+@overload
+def _take(t: Tensor, index: Tensor | None) -> Tensor: ...
+
+
+@overload
+def _take(t: Tensor | ImageFiles, index: Tensor | None) -> Tensor | ImageFiles: ...
+
+
+def _take(t: Tensor | ImageFiles, index: Tensor | None) -> Tensor | ImageFiles:
     return t if index is None else t[index]
 
 
-def _crop(x: Tensor, size: int | None) -> Tensor:
-    return x if size is None else center_crop(x, size).contiguous()
+def _crop(x: Tensor | ImageFiles, size: int | None) -> Tensor | ImageFiles:
+    if size is None:
+        return x
+    return x.center_crop(size) if isinstance(x, ImageFiles) else center_crop(x, size).contiguous()

@@ -74,7 +74,6 @@ class EpochRecorder(Checkpoint):
         """Return the first epoch, counted from 1, whose running training accuracy was fitted; NaN if none was."""
         return next((row["epoch"] for row in self.rows if row.get("train_acc", 0.0) >= self.fitted), math.nan)
 
-
     def best_test(self) -> dict[str, float]:
         """Return ``best_test_acc`` over the epochs, where test data were monitored: what early stopping could gain."""
         values = [row["test_acc"] for row in self.rows if "test_acc" in row]
@@ -137,7 +136,10 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         trainer = pl.Trainer(
-            **options, default_root_dir=run.folder, callbacks=[recorder, EpochCheckpoint(last)], use_distributed_sampler=False
+            **options,
+            default_root_dir=run.folder,
+            callbacks=[recorder, EpochCheckpoint(last)],
+            use_distributed_sampler=False,
         )
         trainer.fit(model, datamodule=data, ckpt_path=resumable(last))
         with data.evaluating("train"):

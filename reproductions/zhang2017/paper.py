@@ -13,7 +13,11 @@ PAPER = Paper(
     year=2017,
     arxiv="1611.03530",
     scales=(
-        Scale("quick", "scikit-learn's digits and small nets: minutes on two cores, the direction of the claims", cells.quick()),
+        Scale(
+            "quick",
+            "scikit-learn's digits and small nets: minutes on two cores, the direction of the claims",
+            cells.quick(),
+        ),
         Scale(
             "standard",
             "CIFAR-10 and MNIST, both MLPs and the small AlexNet, kernels on up to 60,000 images: hours on two cores. "
@@ -22,34 +26,45 @@ PAPER = Paper(
             jobs=1,
         ),
         Scale("paper", "the paper's protocol with every CIFAR-10 net and row: one GPU", cells.paper(), jobs=1),
-        Scale("imagenet", "Table 2, Inception V3 on an ILSVRC 2012 folder: several GPUs", cells.imagenet(), seeds=1, jobs=1),
+        Scale(
+            "imagenet",
+            "Table 2, Inception V3 on an ILSVRC 2012 folder: several GPUs",
+            cells.imagenet(),
+            seeds=1,
+            jobs=1,
+        ),
     ),
     claims=(*claims.MEMORISATION, *claims.REGULARIZERS, *claims.TABLE_1),
     figures=(
         Figure(
-            "fig1a", "Figure 1a: every kind of randomisation is fitted",
+            "fig1a",
+            "Figure 1a: every kind of randomisation is fitted",
             "Training loss against steps for true labels, shuffled pixels, random pixels, Gaussian images and random labels. "
             "The paper's curves fall in this order: true, shuffled, then random pixels and Gaussian, random labels last.",
             "zhang2017.figures:figure_1a",
         ),
         Figure(
-            "fig1b", "Figure 1b: the slowdown grows with the corruption",
+            "fig1b",
+            "Figure 1b: the slowdown grows with the corruption",
             "Epochs to fit the training set relative to true labels, against the share of corrupted labels. "
             "The paper's factor runs from 1 to about 4, the dotted line.",
             "zhang2017.figures:figure_1b",
         ),
         Figure(
-            "fig1c", "Figure 1c: test error rises smoothly to chance",
+            "fig1c",
+            "Figure 1c: test error rises smoothly to chance",
             "Test error of nets that fit their training set, against the share of corrupted labels; rings are the paper's ends.",
             "zhang2017.figures:figure_1c",
         ),
         Figure(
-            "fig2b", "Figure 2b: batch norm and no explicit regulariser",
+            "fig2b",
+            "Figure 2b: batch norm and no explicit regulariser",
             "Test accuracy over training of small Inception with and without batch norm; the paper ends at 85.75 and 82.00 %.",
             "zhang2017.figures:figure_2b",
         ),
         Figure(
-            "table1", "Table 1: the paper's accuracy and ours",
+            "table1",
+            "Table 1: the paper's accuracy and ours",
             "Final accuracies on CIFAR-10, the paper's and ours with a 95 % interval over seeds.",
             "zhang2017.figures:table_1",
         ),

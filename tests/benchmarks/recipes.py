@@ -141,6 +141,7 @@ def whiten_one(x: Tensor) -> Tensor:
 
 def usual_alexnet() -> nn.Module:
     """The small AlexNet from torch's own layers."""
+
     def norm() -> nn.Module:
         return nn.LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0)
 

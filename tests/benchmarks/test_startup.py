@@ -17,7 +17,9 @@ def test_import(table: Table) -> None:
     times = alternate(
         {
             "lightning": lambda: seconds(lambda: _python("-c", "import pytorch_lightning")),
-            "ours": lambda: seconds(lambda: _python("-c", "import pytorch_lightning, lightning_regs; lightning_regs.Classifier")),
+            "ours": lambda: seconds(
+                lambda: _python("-c", "import pytorch_lightning, lightning_regs; lightning_regs.Classifier")
+            ),
         },
         rounds=5,
     )

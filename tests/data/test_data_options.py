@@ -27,6 +27,8 @@ from lightning_regs.data import ImageDataModule
         ({"val_split": 0.1, "monitor_test": True}, "both claim the validation loader"),
         ({"resident": "gpu"}, "resident='gpu' is not possible"),
         ({"resident": True, "num_workers": 2}, "workers cannot read from the device"),
+        ({"lazy": True, "resident": True}, "resident=True and lazy=True contradict each other; choose one"),
+        ({"lazy": True, "corruption": "gaussian"}, "corruption='gaussian' rewrites all images .* set lazy=False"),
     ],
 )
 def test_impossible_arguments_are_refused_at_once(arguments, message):
@@ -43,6 +45,7 @@ def test_impossible_arguments_are_refused_at_once(arguments, message):
         ({"test_size": 600}, "test_size=600 is more than the 597"),
         ({"val_split": 300}, "leaves 0 training and 300 validation samples of 300"),
         ({"val_split": 0.001}, "leaves 300 training and 0 validation"),
+        ({"lazy": True}, "lazy=True is for image folders, and 'digits' is loaded into memory whole; leave lazy out"),
     ],
 )
 def test_arguments_that_do_not_fit_the_data_are_refused_in_setup(arguments, message):

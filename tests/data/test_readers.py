@@ -11,7 +11,8 @@ from data_files import assert_holds, npz_arrays, pixels, write_folder
 from PIL import Image
 
 from lightning_regs.data import sources
-from lightning_regs.data.readers import read_image_folder, read_npz
+from lightning_regs.data.image_folder import read_image_folder
+from lightning_regs.data.readers import read_npz
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_image_folder_scales_the_short_side_and_keeps_the_centre(tmp_path):
     assert x.shape == (6, 3, 10, 10)
     assert (x[0, :, :, 1:-1] == 200).all()
     assert (x[1] == 9).all()
-    with pytest.raises(ValueError, match=r"1.png is 30x90 but .*0.png is 40x20; set image_size"):
+    with pytest.raises(ValueError, match=r"1.png is 30x90 but the first training image is 40x20; set image_size"):
         read_image_folder(root)
 
 
@@ -172,5 +173,6 @@ def test_broken_image_folders_are_named(tmp_path):
 def test_an_image_folder_larger_than_memory_is_refused(tmp_path, monkeypatch):
     root = write_folder(tmp_path / "pets")
     monkeypatch.setattr("os.sysconf", lambda name: 10)
-    with pytest.raises(ValueError, match="choose a smaller image_size"):
+    with pytest.raises(ValueError, match="set lazy=True to decode them batch by batch, or choose a smaller image_size"):
         read_image_folder(root, 64)
+    assert read_image_folder(root, 64, lazy=True).x_train.shape == (6, 3, 64, 64)
