@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from lightning_regs._names import unknown_name
@@ -176,7 +176,7 @@ class Classifier(pl.LightningModule):
         """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``."""
         assert self.network is not None
         if self.channels_last and x.ndim == 4:
-            # Not .contiguous(): it leaves the strides of a single-channel batch as they are, and pooling 13 times slower.
+            # Not .contiguous(): it leaves a single-channel batch's strides as they are, and pooling 13 times slower.
             x = x.to(memory_format=torch.channels_last)
         logits: Tensor = self.network(x)
         return logits
@@ -207,8 +207,13 @@ class Classifier(pl.LightningModule):
         logits = self(x)
         loss = self.loss(logits, y)
         corrupted = getattr(getattr(self.trainer, "datamodule", None), "batch_corrupted", None)
-        self.stages[stage].update(loss.detach(), logits.detach(), y, corrupted)
+        self._metrics(stage).update(loss.detach(), logits.detach(), y, corrupted)
         return loss
+
+    def _metrics(self, stage: str) -> ClassificationMetrics:
+        metrics = self.stages[stage]
+        assert isinstance(metrics, ClassificationMetrics)
+        return metrics
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""
@@ -223,8 +228,7 @@ class Classifier(pl.LightningModule):
         self._log_stage("test", "test")
 
     def _log_stage(self, stage: str, prefix: str) -> None:
-        metrics = self.stages[stage]
-        assert isinstance(metrics, ClassificationMetrics)
+        metrics = self._metrics(stage)
         values = metrics.compute()
         metrics.reset()
         self.results[prefix] = values

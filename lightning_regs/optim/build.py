@@ -50,7 +50,8 @@ def _call(kind: str, cls: Callable[..., Any], *args: Any, **options: Any) -> Any
     except (TypeError, ValueError) as error:
         accepted = [p for p in inspect.signature(cls).parameters if p not in {"params", "optimizer"}]
         raise ValueError(
-            f"{kind} {getattr(cls, '__name__', cls)} does not take {options!r}: {error}. It takes: {', '.join(accepted)}."
+            f"{kind} {getattr(cls, '__name__', cls)} does not take {options!r}: {error}. "
+            f"It takes: {', '.join(accepted)}."
         ) from error
 
 
@@ -87,7 +88,7 @@ def make_schedule(optimizer: Optimizer, config: Config, *, epochs: int, steps: i
         Lightning's ``lr_scheduler`` dictionary.
 
     Raises:
-        ValueError: If the name is missing or unknown, an argument is not one of the class's, or the interval is neither.
+        ValueError: If the name is missing or unknown, an argument is not the class's, or the interval is neither.
     """
     name, options = _split("schedule", config)
     interval = options.pop("interval", "epoch")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from lightning_regs.study.claims import Claim, Rows
 
@@ -58,7 +59,7 @@ def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
     """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next."""
 
     def steps(*values: float) -> float:
-        return min(sign * (after - before) for before, after in zip(values, values[1:], strict=False))
+        return min(sign * (after - before) for before, after in pairwise(values))
 
     return per_seed(steps, *((cell, metric) for cell in cells))
 
@@ -321,7 +322,7 @@ REGULARIZERS = (
     ),
     Claim(
         id="10",
-        sentence="Early stopping shows no benefit on CIFAR-10 (best epoch's test accuracy minus the last's, MLP 1x512).",
+        sentence="Early stopping shows no benefit on CIFAR-10 (best epoch's test accuracy over the last's, MLP 1x512).",
         paper="none",
         provenance="seen: TEXT",
         unit="points",

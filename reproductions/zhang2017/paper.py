@@ -39,8 +39,9 @@ PAPER = Paper(
         Figure(
             "fig1a",
             "Figure 1a: every kind of randomisation is fitted",
-            "Training loss against steps for true labels, shuffled pixels, random pixels, Gaussian images and random labels. "
-            "The paper's curves fall in this order: true, shuffled, then random pixels and Gaussian, random labels last.",
+            "Training loss against steps for true labels, shuffled pixels, random pixels, Gaussian images and random "
+            "labels. The paper's curves fall in this order: true, shuffled, then random pixels and Gaussian, random "
+            "labels last.",
             "zhang2017.figures:figure_1a",
         ),
         Figure(
@@ -53,13 +54,15 @@ PAPER = Paper(
         Figure(
             "fig1c",
             "Figure 1c: test error rises smoothly to chance",
-            "Test error of nets that fit their training set, against the share of corrupted labels; rings are the paper's ends.",
+            "Test error of nets that fit their training set, against the share of corrupted labels; rings are the "
+            "paper's ends.",
             "zhang2017.figures:figure_1c",
         ),
         Figure(
             "fig2b",
             "Figure 2b: batch norm and no explicit regulariser",
-            "Test accuracy over training of small Inception with and without batch norm; the paper ends at 85.75 and 82.00 %.",
+            "Test accuracy over training of small Inception with and without batch norm; the paper ends at 85.75 and "
+            "82.00 %.",
             "zhang2017.figures:figure_2b",
         ),
         Figure(

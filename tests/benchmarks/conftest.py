@@ -25,7 +25,8 @@ def table() -> Iterator[Table]:
         flags = " ".join(f for f in ("amx_bf16", "avx512_bf16", "avx512f") if f in _cpu_flags())
         RESULTS.write_text(
             "Written by `make bench`. Ratios within one process on the same work, medians of alternating rounds;\n"
-            f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, {flags}.\n\n"
+            f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "
+            f"{flags}.\n\n"
             f"{collected.markdown()}\n"
         )
 

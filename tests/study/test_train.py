@@ -9,11 +9,15 @@ from lightning_regs.study import train as training
 from lightning_regs.study.store import RunContext
 
 CONFIG: dict[str, Any] = {
-    "model": {"architecture": "mlp", "architecture_args": {"hidden": [64], "dropout": 0.2},
-              "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}, "schedule": {"name": "ExponentialLR", "gamma": 0.9}},
+    "model": {
+        "architecture": "mlp",
+        "architecture_args": {"hidden": [64], "dropout": 0.2},
+        "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9},
+        "schedule": {"name": "ExponentialLR", "gamma": 0.9},
+    },
     "data": {"source": "digits", "train_size": 200, "test_size": 100, "batch_size": 20, "monitor_test": True},
     "trainer": {"max_epochs": 6, "accelerator": "cpu"},
-}  # fmt: skip
+}
 
 
 class Killed(BaseException):
@@ -58,9 +62,10 @@ def test_a_killed_run_goes_on_and_equals_the_uninterrupted_one(
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     expected = training.train(CONFIG, whole)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         kill_after(epoch, patch)
-        training.train(CONFIG, RunContext(tmp_path / "killed"))
+        with pytest.raises(Killed):
+            training.train(CONFIG, RunContext(tmp_path / "killed"))
     torch.rand(3)
     again = RunContext(tmp_path / "killed")
     assert training.train(CONFIG, again) == expected
@@ -69,9 +74,10 @@ def test_a_killed_run_goes_on_and_equals_the_uninterrupted_one(
 
 def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         kill_after(2, patch)
-        training.train(CONFIG, RunContext(tmp_path))
+        with pytest.raises(Killed):
+            training.train(CONFIG, RunContext(tmp_path))
     checkpoint = tmp_path / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.warns(UserWarning, match=r"last\.ckpt is damaged.*starts over"):
