@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("lightning-regs: stopped; repeat the command to go on.")
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as `head`, has seen enough
+        return 0
     except OSError as error:
         _say(f"lightning-regs: {error}; what was finished is kept, repeat the command to go on.")
         return 1

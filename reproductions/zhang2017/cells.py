@@ -61,6 +61,21 @@ def computed(name: str, function: str, seeds: int | None = None, **config: Any) 
     return Cell(f"theory/{name}", f"zhang2017.theory:{function}", config, seeds=seeds)
 
 
+# Bandwidths in units of 1 / mean squared distance, and ridges; both chosen on held-out training images.
+_CHOICE: dict[str, Any] = {
+    "relative": True,
+    "bandwidths": [0.25, 0.5, 1.0, 2.0, 4.0, 8.0],
+    "ridges": [1e-3, 1e-2, 1e-1, 1.0],
+}
+_SMALL_GABOR = {"size": 5, "wavelengths": [3.0], "pool": 2}
+_SMALL_CONV = {"num_filters": 500, "patch_size": 3}
+_ANALYTIC = (
+    computed("theorem1", "theorem1"),
+    computed("theorem1-deep", "theorem1_deep"),
+    computed("min-norm", "min_norm"),
+)
+
+
 def quick() -> tuple[Cell, ...]:
     """Embedded data, minutes on two cores: the direction of every claim that a small net can show."""
     every_label = [f"partial-{p}" for p in LEVELS]
@@ -84,6 +99,12 @@ def quick() -> tuple[Cell, ...]:
             model__optimizer__lr=0.05,
         ),
         *trained("small-alexnet", "true-labels", "random-labels", config="digits-small-alexnet"),
+        *_ANALYTIC,
+        computed("kernel-digits", "kernel", source="digits", **_CHOICE),
+        computed("gabor-digits", "kernel", source="digits", features="gabor", feature_options=_SMALL_GABOR, **_CHOICE),
+        computed(
+            "conv-digits", "kernel", source="digits", features="random_conv", feature_options=_SMALL_CONV, **_CHOICE
+        ),
     )
 
 
@@ -95,6 +116,12 @@ def standard() -> tuple[Cell, ...]:
         *trained("mlp-1x512", *labels, *(f"partial-{p}" for p in LEVELS), *MODES, fitted=99.0),
         *trained("mlp-3x512", *labels, fitted=99.0),
         *trained("small-alexnet", *ends, fitted=99.0),
+        *_ANALYTIC,
+        computed("kernel-mnist", "kernel", seeds=1, source="mnist", bandwidths=[0.02]),
+        computed("kernel-mnist-10k", "kernel", source="mnist", n_train=10_000, **_CHOICE),
+        computed("gabor-mnist-10k", "kernel", source="mnist", n_train=10_000, features="gabor", **_CHOICE),
+        computed("kernel-cifar10-10k", "kernel", source="cifar10", n_train=10_000, **_CHOICE),
+        computed("conv-cifar10-10k", "kernel", source="cifar10", n_train=10_000, features="random_conv", **_CHOICE),
         *_control("fp32", trained("mlp-1x512", *ends, fitted=99.0, trainer__precision="32-true")),
         *_control("glorot", trained("mlp-1x512", *ends, fitted=99.0, **_GLOROT)),
         *_control("glorot", trained("mlp-3x512", *ends, fitted=99.0, **_GLOROT)),
@@ -124,6 +151,18 @@ def paper() -> tuple[Cell, ...]:
         *trained("small-alexnet", *table_1, "random-labels+wd", *levels, **fp32),
         *trained("mlp-3x512", *mlp, **fp32),
         *trained("mlp-1x512", *mlp, *levels, **fp32),
+        *_ANALYTIC,
+        computed("kernel-mnist", "kernel", seeds=1, source="mnist", bandwidths=[0.02]),
+        computed("gabor-mnist", "kernel", source="mnist", features="gabor", **_CHOICE),
+        computed("kernel-cifar10", "kernel", source="cifar10", **_CHOICE),
+        computed(
+            "conv-cifar10",
+            "kernel",
+            source="cifar10",
+            features="random_conv",
+            feature_options={"num_filters": 32_000},
+            **_CHOICE,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from lightning_regs.study.claims import Claim, Rows
+from lightning_regs.study.claims import Claim, MissingRows, Rows
 
 Measure = Callable[[Rows], Sequence[float]]
 
@@ -44,6 +44,20 @@ def per_seed(function: Callable[..., float], *parts: tuple[str, str]) -> Measure
 def difference(cell: str, other: str, metric: str) -> Measure:
     """How much larger the metric is in ``cell`` than in ``other``, seed by seed."""
     return per_seed(lambda a, b: a - b, (cell, metric), (other, metric))
+
+
+def either(*measures: Measure) -> Measure:
+    """The first of several measures whose cells have rows: what differs between scales."""
+
+    def measure(rows: Rows) -> Sequence[float]:
+        for candidate in measures[:-1]:
+            try:
+                return candidate(rows)
+            except MissingRows:
+                continue
+        return measures[-1](rows)
+
+    return measure
 
 
 def slowdown(cell: str, reference: str) -> Measure:
@@ -367,6 +381,273 @@ REGULARIZERS = (
                 (85.0, INF),
             ),
             ("true", "true labels without regularisers", "test", "true-labels", "test_acc", 59.80, (58.3, 61.3)),
+        )
+    ),
+)
+
+_SHEET = "seen: TEXT"
+THEORY = (
+    Claim(
+        id="12",
+        sentence="Theorem 1: 2n + d weights fit any labels (largest residual, n = 200, d = 30, float64).",
+        paper=0.0,
+        provenance=_SHEET,
+        measure=value("theory/theorem1", "max_residual"),
+        holds=(0.0, 1e-6),
+    ),
+    Claim(
+        id="12-count",
+        sentence="Theorem 1: the construction has no weight more than 2n + d.",
+        paper=0.0,
+        provenance=_SHEET,
+        unit="weights",
+        measure=value("theory/theorem1", "excess_weights"),
+        holds=(-INF, 0.0),
+    ),
+    Claim(
+        id="12-deep",
+        sentence="Theorem 1 with depth k: the width is of order n / k (largest width over n / (k - 1), k up to 11).",
+        paper="O(1)",
+        provenance="seen: NOTES",
+        measure=value("theory/theorem1-deep", "width_ratio"),
+        holds=(-INF, 2.0),
+    ),
+    Claim(
+        id="13-mnist",
+        sentence="A Gaussian kernel without regularisation has this test error on MNIST (60,000 images).",
+        paper=1.2,
+        provenance="seen: NOTES, TEXT",
+        unit="%",
+        measure=value("theory/kernel-mnist", "test_error"),
+        holds=(1.1, 1.3),
+        exact=True,
+        out_of_reach="needs MNIST: standard scale",
+    ),
+    Claim(
+        id="13-fit",
+        sentence="The kernel interpolates MNIST: no training error without regularisation (60,000 images).",
+        paper=0.0,
+        provenance=_SHEET,
+        unit="%",
+        measure=value("theory/kernel-mnist", "train_error"),
+        holds=(-INF, 0.0),
+        exact=True,
+        out_of_reach="needs MNIST: standard scale",
+    ),
+    Claim(
+        id="13-l2",
+        sentence="The best ridge gains nothing on MNIST (points of test error, 10,000 images, below 0.3).",
+        paper="no gain",
+        provenance="seen: NOTES, TEXT",
+        unit="points",
+        measure=value("theory/kernel-mnist-10k", "ridge_gain"),
+        holds=(-INF, 0.3),
+        out_of_reach="needs MNIST: standard scale",
+    ),
+    Claim(
+        id="13-l2-digits",
+        sentence="The best ridge gains nothing on digits (points of test error, below 0.3).",
+        paper="no gain",
+        provenance="the quick scale's form of claim 13-l2",
+        unit="points",
+        measure=value("theory/kernel-digits", "ridge_gain"),
+        holds=(-INF, 0.3),
+        scales=("quick",),
+        out_of_reach="the quick scale's form of claim 13-l2",
+    ),
+    Claim(
+        id="13-gabor",
+        sentence="After a Gabor transform the kernel's test error on MNIST is halved (60,000 images).",
+        paper=0.6,
+        provenance="seen: NOTES, TEXT",
+        unit="%",
+        measure=value("theory/gabor-mnist", "test_error"),
+        holds=(0.5, 0.7),
+        scales=PAPER_ONLY,
+        out_of_reach="60,000 images with a bandwidth chosen on held-out data: paper scale",
+    ),
+    Claim(
+        id="13-gabor-10k",
+        sentence="A Gabor transform lowers the kernel's test error on MNIST (10,000 images).",
+        paper=-0.6,
+        provenance="derived from the figures at 60,000 images",
+        unit="points",
+        measure=difference("theory/gabor-mnist-10k", "theory/kernel-mnist-10k", "test_error"),
+        holds=(-INF, -1e-9),
+        scales=("standard",),
+        out_of_reach="the standard scale's form of claim 13-gabor",
+    ),
+    Claim(
+        id="13-cifar",
+        sentence="A Gaussian kernel on pixels has this test error on CIFAR-10 (50,000 images).",
+        paper=46.0,
+        provenance="seen: NOTES, TEXT",
+        unit="%",
+        measure=value("theory/kernel-cifar10", "test_error"),
+        holds=(44.5, 47.5),
+        scales=PAPER_ONLY,
+        out_of_reach="50,000 images with a bandwidth chosen on held-out data: paper scale",
+    ),
+    Claim(
+        id="13-conv",
+        sentence="On 32,000 random convolutional features the error on CIFAR-10 is this (50,000 images).",
+        paper=17.0,
+        provenance="seen: NOTES, TEXT",
+        unit="%",
+        measure=value("theory/conv-cifar10", "test_error"),
+        holds=(15.5, 18.5),
+        scales=PAPER_ONLY,
+        out_of_reach=NEEDS_GPU,
+    ),
+    Claim(
+        id="13-conv-10k",
+        sentence="Random convolutional features lower the kernel's error on CIFAR-10 by over 10 points "
+        "(10,000 images, 1,000 filters).",
+        paper=-29.0,
+        provenance="derived from the figures at 50,000 images",
+        unit="points",
+        measure=difference("theory/conv-cifar10-10k", "theory/kernel-cifar10-10k", "test_error"),
+        holds=(-INF, -10.0),
+        scales=("standard",),
+        out_of_reach="the standard scale's form of claim 13-conv",
+    ),
+    Claim(
+        id="13-conv-l2",
+        sentence="On random convolutional features of CIFAR-10 a ridge does help (points of test error).",
+        paper=2.0,
+        provenance="derived",
+        unit="points",
+        measure=either(value("theory/conv-cifar10", "ridge_gain"), value("theory/conv-cifar10-10k", "ridge_gain")),
+        holds=(1e-9, INF),
+        scales=REAL,
+        out_of_reach=NEEDS_CIFAR,
+    ),
+    Claim(
+        id="14-raw",
+        sentence="The minimum-norm interpolant of MNIST has about this norm (within 10 %, 60,000 images).",
+        paper=220.0,
+        provenance=_SHEET,
+        measure=value("theory/kernel-mnist", "norm"),
+        holds=(198.0, 242.0),
+        exact=True,
+        out_of_reach="needs MNIST: standard scale",
+    ),
+    Claim(
+        id="14",
+        sentence="The Gabor interpolant of MNIST has the larger norm although its error is smaller (ratio of norms, "
+        "10,000 images).",
+        paper=1.77,
+        provenance="derived",
+        unit="x",
+        measure=per_seed(lambda a, b: a / b, ("theory/gabor-mnist-10k", "norm"), ("theory/kernel-mnist-10k", "norm")),
+        holds=(1.0, INF),
+        scales=("standard",),
+        out_of_reach="needs MNIST: standard scale",
+    ),
+    Claim(
+        id="14-digits",
+        sentence="The Gabor interpolant of digits has the larger norm (ratio of norms).",
+        paper=1.77,
+        provenance="derived, from MNIST's figures",
+        unit="x",
+        measure=per_seed(lambda a, b: a / b, ("theory/gabor-digits", "norm"), ("theory/kernel-digits", "norm")),
+        holds=(1.0, INF),
+        scales=("quick",),
+        out_of_reach="the quick scale's form of claim 14",
+    ),
+    Claim(
+        id="S5-sgd",
+        sentence="SGD from zero on least squares with d > n ends at the minimum-norm solution (relative distance).",
+        paper=0.0,
+        provenance=_SHEET,
+        measure=value("theory/min-norm", "distance"),
+        holds=(-INF, 1e-6),
+    ),
+)
+
+# What the standard scale does differently from the paper, and what explains its misses.
+CONTROLS = (
+    Claim(
+        id="C-bf16",
+        sentence="bf16-mixed instead of float32 changes MLP 1x512's test accuracy by less than 0.5 points.",
+        paper="our control",
+        provenance="ours",
+        unit="points",
+        measure=difference("mlp-1x512/true-labels", "mlp-1x512/true-labels/fp32", "test_acc"),
+        holds=(-0.5, 0.5),
+        scales=("standard",),
+        out_of_reach="a control of the standard scale",
+    ),
+    Claim(
+        id="C-bf16-random",
+        sentence="bf16-mixed instead of float32 changes MLP 1x512's training accuracy on random labels by "
+        "less than 0.5 points.",
+        paper="our control",
+        provenance="ours",
+        unit="points",
+        measure=difference("mlp-1x512/random-labels", "mlp-1x512/random-labels/fp32", "train_acc"),
+        holds=(-0.5, 0.5),
+        scales=("standard",),
+        out_of_reach="a control of the standard scale",
+    ),
+    *(
+        Claim(
+            id=f"C-glorot-{short}",
+            sentence=f"With Glorot's initial weights, TensorFlow's default, {title} has the paper's {what} "
+            f"accuracy ({how}).",
+            paper=figure,
+            provenance="seen: SLIDES",
+            unit="%",
+            measure=value(f"{model}/{variant}/glorot", metric),
+            holds=holds,
+            scales=("standard",),
+            out_of_reach="an experiment of the standard scale",
+        )
+        for short, title, model, variant, metric, what, how, figure, holds in (
+            (
+                "mlp1",
+                "MLP 1x512",
+                "mlp-1x512",
+                "true-labels",
+                "test_acc",
+                "test",
+                "within 1.5 points",
+                50.51,
+                (49.01, 52.01),
+            ),
+            (
+                "mlp1-random",
+                "MLP 1x512",
+                "mlp-1x512",
+                "random-labels",
+                "train_acc",
+                "random-label training",
+                "at least 99 %",
+                99.34,
+                FITS,
+            ),
+            (
+                "mlp3",
+                "MLP 3x512",
+                "mlp-3x512",
+                "true-labels",
+                "test_acc",
+                "test",
+                "within 1.5 points",
+                52.39,
+                (50.89, 53.89),
+            ),
+            (
+                "mlp3-random",
+                "MLP 3x512",
+                "mlp-3x512",
+                "random-labels",
+                "train_acc",
+                "random-label training",
+                "at least 99 %",
+                100.0,
+                FITS,
+            ),
         )
     ),
 )

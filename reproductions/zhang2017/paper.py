@@ -34,7 +34,7 @@ PAPER = Paper(
             jobs=1,
         ),
     ),
-    claims=(*claims.MEMORISATION, *claims.REGULARIZERS, *claims.TABLE_1),
+    claims=(*claims.MEMORISATION, *claims.REGULARIZERS, *claims.THEORY, *claims.TABLE_1, *claims.CONTROLS),
     figures=(
         Figure(
             "fig1a",
