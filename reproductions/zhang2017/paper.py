@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from zhang2017 import cells, claims
+from zhang2017 import cells
+from zhang2017.claims_theory import CONTROLS, THEORY
+from zhang2017.claims_training import MEMORISATION, REGULARIZERS, TABLE_1
 
 from lightning_regs.study.paper import Figure, Paper, Scale
 
@@ -34,7 +36,7 @@ PAPER = Paper(
             jobs=1,
         ),
     ),
-    claims=(*claims.MEMORISATION, *claims.REGULARIZERS, *claims.THEORY, *claims.TABLE_1, *claims.CONTROLS),
+    claims=(*MEMORISATION, *REGULARIZERS, *THEORY, *TABLE_1, *CONTROLS),
     figures=(
         Figure(
             "fig1a",

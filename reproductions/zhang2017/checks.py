@@ -1,0 +1,87 @@
+"""How the claims of Zhang et al. 2017 measure: functions from rows to one number a seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from lightning_regs.study.claims import MissingRows, Rows
+
+Measure = Callable[[Rows], Sequence[float]]
+
+INF = math.inf
+FITS = (99.0, INF)  # an interval around 99.97 may pass 100
+NEEDS_GPU = "needs the paper scale (one GPU): two CPU cores cannot train this network to the end"
+NEEDS_CIFAR = "the figure is CIFAR-10's; quick scale has embedded data only"
+NEEDS_IMAGENET = (
+    "ImageNet cannot be had here; configs/zhang2017/inception-v3-imagenet.yaml runs on an ILSVRC 2012 folder"
+)
+NOT_HERE = "this scale does not train the network that it is about"
+REAL = ("standard", "paper")
+PAPER_ONLY = ("paper",)
+
+
+def value(cell: str, metric: str) -> Measure:
+    """One metric of one cell, a number a seed."""
+    return lambda rows: list(rows.metric(cell, metric).values())
+
+
+def per_seed(function: Callable[..., float], *parts: tuple[str, str]) -> Measure:
+    """A function of several (cell, metric) pairs, applied seed by seed to the seeds that all of them have."""
+
+    def measure(rows: Rows) -> list[float]:
+        columns = [rows.metric(cell, metric) for cell, metric in parts]
+        seeds = sorted(set.intersection(*(set(column) for column in columns)))
+        return [function(*(column[seed] for column in columns)) for seed in seeds]
+
+    return measure
+
+
+def difference(cell: str, other: str, metric: str) -> Measure:
+    """How much larger the metric is in ``cell`` than in ``other``, seed by seed."""
+    return per_seed(lambda a, b: a - b, (cell, metric), (other, metric))
+
+
+def either(*measures: Measure) -> Measure:
+    """The first of several measures whose cells have rows: what differs between scales."""
+
+    def measure(rows: Rows) -> Sequence[float]:
+        for candidate in measures[:-1]:
+            try:
+                return candidate(rows)
+            except MissingRows:
+                continue
+        return measures[-1](rows)
+
+    return measure
+
+
+def slowdown(cell: str, reference: str) -> Measure:
+    """Epochs to fit, relative to the reference; a cell that never fitted counts with one epoch more than it had."""
+
+    def ratio(fitted: float, epochs: float, reference_fitted: float) -> float:
+        return (epochs + 1 if math.isnan(fitted) else fitted) / reference_fitted
+
+    return per_seed(ratio, (cell, "fit_epoch"), (cell, "epochs"), (reference, "fit_epoch"))
+
+
+def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
+    """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next."""
+
+    def steps(*values: float) -> float:
+        return min(sign * (after - before) for before, after in pairwise(values))
+
+    return per_seed(steps, *((cell, metric) for cell in cells))
+
+
+def rank_correlation(metric: str, *cells: str) -> Measure:
+    """Spearman's correlation of the metric with the cells' order; a missing fit ranks last."""
+
+    def correlate(*values: float) -> float:
+        from scipy.stats import spearmanr
+
+        filled = [1e9 if math.isnan(v) else v for v in values]
+        return float(spearmanr(range(len(filled)), filled).statistic)
+
+    return per_seed(correlate, *((cell, metric) for cell in cells))

@@ -1,0 +1,78 @@
+"""The paper's plan and claims hang together, before anything is trained."""
+
+import pytest
+
+from lightning_regs.study.claims import MissingRows, Rows
+from lightning_regs.study.paper import Paper, check_tasks, load_paper
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def paper() -> Paper:
+    return load_paper("zhang2017")
+
+
+def test_every_sentence_of_the_sheet_is_a_claim(paper: Paper) -> None:
+    sentences = {claim.id.partition("-")[0] for claim in paper.claims}
+    assert {str(n) for n in range(1, 15)} <= sentences
+
+
+def test_tasks_exist(paper: Paper) -> None:
+    for scale in paper.scales:
+        check_tasks(scale.cells)
+
+
+def test_table_1_has_all_its_rows_at_paper_scale(paper: Paper) -> None:
+    from zhang2017.published import TABLE_1
+
+    assert len(TABLE_1) == 19
+    assert set(TABLE_1) <= {cell.name for cell in paper.scale("paper").cells}
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "paper", "imagenet"])
+def test_claims_measure_cells_that_their_scale_has(paper: Paper, name: str) -> None:
+    """Give every cell of the scale rows with every metric: then every claim of the scale finds what it measures."""
+    names = ["train_acc", "test_acc", "best_test_acc", "fit_epoch", "test_error", "train_error", "ridge_gain", "norm"]
+    names += ["max_residual", "excess_weights", "width_ratio", "distance"]
+    scale = paper.scale(name)
+    rows = Rows(
+        {"cell": cell.name, "seed": seed, "epochs": 9.0} | dict.fromkeys(names, 1.0 + seed)
+        for cell in scale.cells
+        for seed in SEEDS
+    )
+    decided = 0
+    for claim in paper.claims:
+        if claim.measure is None or (claim.scales is not None and name not in claim.scales):
+            continue
+        try:
+            values = claim.measure(rows)
+        except MissingRows:
+            assert claim.out_of_reach, f"claim {claim.id} needs a cell that scale {name} lacks, and does not say why"
+        else:
+            assert len(values) == len(SEEDS)
+            decided += 1
+    assert decided >= 3
+
+
+def test_a_cell_that_never_fits_counts_with_one_epoch_more(paper: Paper) -> None:
+    (claim,) = [claim for claim in paper.claims if claim.id == "3-factor"]
+    rows = Rows(
+        [
+            {"cell": "mlp-1x512/random-labels", "seed": 0, "fit_epoch": float("nan"), "epochs": 64},
+            {"cell": "mlp-1x512/true-labels", "seed": 0, "fit_epoch": 13.0, "epochs": 64},
+        ]
+    )
+    assert claim.measure is not None
+    assert list(claim.measure(rows)) == [5.0]
+
+
+def test_the_committed_cards_are_up_to_date(paper: Paper) -> None:
+    from lightning_regs.study.card import is_stale
+    from lightning_regs.study.config import checkout
+
+    root = checkout()
+    assert root is not None
+    assert paper.folder is not None
+    for card in (root / "README.md", paper.folder / "README.md"):
+        assert not is_stale(card), f"{card} is older than the results it shows; run make report"
