@@ -1,0 +1,59 @@
+"""Two processes with half a batch each train the network that one process trains with the whole batch."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from lightning_regs import Classifier, ImageDataModule
+
+
+class Keep(pl.Callback):
+    """Writes what rank 0 ends with."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            torch.save({"weights": pl_module.state_dict(), "metrics": metrics}, self.path)
+
+
+def fit(path: Path, devices: int) -> dict[str, Any]:
+    data = ImageDataModule(
+        "digits",
+        train_size=160,
+        test_size=97,
+        batch_size=20 // devices,
+        monitor_test=True,
+        corruption="partial_labels",
+        corruption_p=0.5,
+        seed=5,
+    )
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp_spawn" if devices > 1 else "auto",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Keep(path)],
+    )
+    trainer.fit(Classifier("mlp", {"hidden": [16]}, {"name": "SGD", "lr": 0.1, "momentum": 0.9}, seed=5), data)
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    one, two = fit(tmp_path / "one.pt", 1), fit(tmp_path / "two.pt", 2)
+    torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-4, atol=1e-6)
+    assert set(two["metrics"]) == set(one["metrics"])
+    assert {"train/acc_clean", "train/acc_corrupted", "val/acc"} <= set(one["metrics"])
+    for name, value in one["metrics"].items():
+        assert two["metrics"][name] == pytest.approx(value, rel=1e-4), name

@@ -1,0 +1,37 @@
+"""The README's Python runs as it stands, and what it points to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CODE = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+
+
+def test_there_is_code() -> None:
+    assert CODE
+
+
+@pytest.mark.parametrize("code", CODE, ids=range(len(CODE)))
+def test_code_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    exec(code, namespace)
+    metrics = namespace["trainer"].callback_metrics  # type: ignore[attr-defined]
+    assert metrics["test/acc"] > 50
+
+
+def test_links_resolve() -> None:
+    cards = [ROOT / "README.md", *(ROOT / "reproductions").glob("*/README.md")]
+    for card in cards:
+        for target in re.findall(r"\]\(([^)#\s]+)\)", card.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (card.parent / target).exists(), f"{card.name} links to {target}"
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z]+)", README):
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
