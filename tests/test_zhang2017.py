@@ -1,9 +1,15 @@
 """The paper's plan and claims hang together, before anything is trained."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from lightning_regs.study.claims import MissingRows, Rows
 from lightning_regs.study.paper import Paper, check_tasks, load_paper
+from lightning_regs.study.store import RunContext
+from lightning_regs.study.train import train
 
 SEEDS = (0, 1, 2)
 
@@ -76,3 +82,30 @@ def test_the_committed_cards_are_up_to_date(paper: Paper) -> None:
     assert paper.folder is not None
     for card in (root / "README.md", paper.folder / "README.md"):
         assert not is_stale(card), f"{card} is older than the results it shows; run make report"
+
+
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images in two classes, as small as Inception V3 can take."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    rng = np.random.Generator(np.random.PCG64(0))
+    for split in ("train", "test"):
+        for label in ("ant", "bee"):
+            (folder / split / label).mkdir(parents=True)
+            for i in range(2):
+                Image.fromarray(rng.integers(0, 256, (90, 100, 3), dtype=np.uint8)).save(
+                    folder / split / label / f"{i}.png"
+                )
+    return folder
+
+
+def test_every_configuration_of_table_2_trains(paper: Paper, image_folder: Path, tmp_path: Path) -> None:
+    cells = paper.scale("imagenet").cells
+    assert len(cells) == 7
+    for number, cell in enumerate(cells):
+        data = {"source": str(image_folder), "image_size": 75, "batch_size": 2, "num_workers": 0}
+        trainer = {"max_epochs": 1, "accelerator": "cpu", "precision": "32-true"}
+        config = cell.config | {"data": cell.config["data"] | data, "trainer": trainer}
+        (tmp_path / str(number)).mkdir()
+        metrics = train(config, RunContext(tmp_path / str(number)))
+        assert {"train_acc", "test_acc"} <= set(metrics), cell.name

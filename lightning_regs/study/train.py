@@ -131,7 +131,10 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     data = ImageDataModule(**config["data"], seed=run.seed)
     recorder = EpochRecorder(run, config.get("fitted", FITTED))
     last = run.folder / "last.ckpt"
-    options = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False} | config["trainer"]
+    # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker process.
+    # A cell that needs more names devices and a spawning strategy itself.
+    options = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    options |= config["trainer"]
     with warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
