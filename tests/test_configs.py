@@ -1,11 +1,9 @@
 """Every YAML under configs/ is run through the real command on tiny data."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lightning_regs.cli import main
@@ -28,15 +26,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                 pixels = rng.integers(0, 256, (320, 340, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / "imagenet" / split / label / f"{i}.png")
     return {"root": str(folder), "imagenet": str(folder / "imagenet")}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On cores that others use too, OpenMP's threads wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_there_are_configs() -> None:

@@ -44,7 +44,7 @@ def test_claims_measure_cells_that_their_scale_has(paper: Paper, name: str) -> N
     scale = paper.scale(name)
     rows = Rows(
         {"cell": cell.name, "seed": seed, "epochs": 9.0} | dict.fromkeys(names, 1.0 + seed)
-        for cell in scale.cells
+        for number, cell in enumerate(scale.cells)
         for seed in SEEDS
     )
     decided = 0

@@ -131,7 +131,7 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     data = ImageDataModule(**config["data"], seed=run.seed)
     recorder = EpochRecorder(run, config.get("fitted", FITTED))
     last = run.folder / "last.ckpt"
-    # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker process.
+    # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker.
     # A cell that needs more names devices and a spawning strategy itself.
     options = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     options |= config["trainer"]
