@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy
 
@@ -27,6 +28,9 @@ def test_equals_torchmetrics_over_uneven_batches() -> None:
 
 def test_groups_without_samples_are_left_out() -> None:
     metric = ClassificationMetrics()
+    with pytest.warns(UserWarning, match="before the ``update``"):
+        assert metric.compute() == {}
+    metric.reset()
     metric.update(torch.tensor(1.0), torch.eye(3), torch.arange(3))
     assert metric.compute() == {"loss": 1.0, "acc": 100.0}
     metric.update(torch.tensor(1.0), torch.eye(3), torch.arange(3), torch.zeros(3, dtype=torch.bool))

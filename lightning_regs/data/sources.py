@@ -151,7 +151,7 @@ def _user_path(name: str, root: Path) -> Path:
             return path
         if path.is_file():
             raise ValueError(f"{path} is neither an .npz file nor a folder; save the arrays with numpy.savez.")
-    if given.suffix or len(given.parts) > 1:
+    if given.suffix or given.name != name:
         raise FileNotFoundError(
             f"data set {name!r} not found. Looked for {given.absolute()}; {(root / given).absolute()}. "
             "Give the path of an .npz file or of an image folder with train and test."

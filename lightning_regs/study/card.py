@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 
 from lightning_regs._names import unknown_name
 from lightning_regs.study import tables
+from lightning_regs.study.claims import VERDICTS, count_verdicts
 from lightning_regs.study.ledger import default_results
 from lightning_regs.study.paper import find_papers, load_paper
 from lightning_regs.study.report import command, draw
-from lightning_regs.study.results import VERDICTS, ScaleResults, load, recalled
+from lightning_regs.study.results import ScaleResults, load
 from lightning_regs.study.store import atomic_write
 
 if TYPE_CHECKING:
@@ -169,21 +170,18 @@ def _origin(paper: Paper, found: ScaleResults) -> str:
 def _claims(claims: list[ClaimResult]) -> list[str]:
     if not claims:
         return ["The claims have not been judged on these rows yet."]
-    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
     reached = [claim for claim in claims if claim.verdict != "out of reach"]
     lines = [
-        _join(f"{_SYMBOLS[verdict]} {count} {verdict}" for verdict, count in counts.items()) + ".",
+        _join(f"{_SYMBOLS[verdict]} {count} {verdict}" for verdict, count in count_verdicts(claims).items()) + ".",
         "",
         "| | Claim | Paper | Ours | 95 % interval | Seeds |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for claim in reached:
-        paper = claim.paper_value
-        value = paper if isinstance(paper, str) else tables.number(paper, claim.unit)
         cells = [
             f"{_SYMBOLS[claim.verdict]} {claim.verdict}".replace(" ", "\u00a0"),
             _escape(claim.sentence),
-            _escape(value) + (" (recalled)" if recalled(claim) else ""),
+            _escape(tables.paper_value(claim)) + (" (recalled)" if claim.recalled else ""),
             _escape(tables.number(claim.ours, claim.unit)),
             _escape(tables.claim_interval(claim)),
             str(claim.n),

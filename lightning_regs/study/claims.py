@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Verdict = Literal["reproduced", "not reproduced", "not decided", "out of reach"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Measured = Sequence[float] | Mapping[int, float]
 
 CONFIDENCE = 0.95
@@ -154,9 +155,20 @@ class ClaimResult:
     unit: str
     reason: str
 
+    @property
+    def recalled(self) -> bool:
+        """Whether the paper's figure comes from memory and was not read again in the paper."""
+        return "recalled" in self.provenance.lower()
+
     def as_dict(self) -> dict[str, Any]:
         """Return the entry for ``SCALE.claims.json``."""
         return asdict(self)
+
+
+def count_verdicts(claims: Iterable[ClaimResult]) -> dict[Verdict, int]:
+    """Return the number of claims with each verdict, in the order of :data:`VERDICTS`."""
+    given = [claim.verdict for claim in claims]
+    return {verdict: given.count(verdict) for verdict in VERDICTS}
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -15,10 +15,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lightning_regs.study.claims import ClaimResult
+from lightning_regs.study import tables
+from lightning_regs.study.claims import ClaimResult, Verdict, count_verdicts
 from lightning_regs.study.worker import Event
 
-_STYLES = {"reproduced": "green", "not reproduced": "red", "not decided": "yellow", "out of reach": "dim"}
+_STYLES: dict[Verdict, str] = {
+    "reproduced": "green",
+    "not reproduced": "red",
+    "not decided": "yellow",
+    "out of reach": "dim",
+}
+_ASCII = str.maketrans({tables.MINUS: "-", tables.DASH: "-", tables.TIMES: "x", "\u202f": " ", "∞": "inf"})
 _SAY_PROGRESS_EVERY = 30.0
 
 
@@ -210,39 +217,27 @@ def print_claims(claims: Iterable[ClaimResult], console: Console | None = None) 
             Text(claim.verdict, style=_STYLES[claim.verdict]),
         )
     console.print(table)
-    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in _STYLES}
+    counts = count_verdicts(claims)
     console.print(Text(", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) or "no claims"))
-
-
-def format_number(value: float, unit: str = "") -> str:
-    """Write a measured number for people.
-
-    Args:
-        value: The number.
-        unit: Its unit; percentages and percentage points get two decimals, anything else four significant digits.
-    """
-    if not math.isfinite(value):
-        return str(value)
-    if unit in ("%", "points"):
-        return f"{value:.2f}"
-    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e7 else f"{value:.4g}"
 
 
 def _ours(claim: ClaimResult, gap: str) -> str:
     if claim.ours is None:
         return "-"
-    ours = format_number(claim.ours, claim.unit)
-    if claim.low is None or claim.high is None:
-        return ours
-    return f"{ours}{gap}[{format_number(claim.low, claim.unit)}, {format_number(claim.high, claim.unit)}]"
+    ours, *ends = (
+        tables.digits(value, claim.unit) for value in (claim.ours, claim.low, claim.high) if value is not None
+    )
+    return _ascii(f"{ours}{gap}[{', '.join(ends)}]" if len(ends) == 2 else ours)
 
 
 def _paper_value(claim: ClaimResult) -> str:
-    value = claim.paper_value
-    text = "-" if value is None else value if isinstance(value, str) else format_number(value, claim.unit)
-    if not isinstance(value, str) and value is not None and claim.unit == "%":
-        text += " %"
-    return f"{text} (recalled)" if value is not None and "recalled" in claim.provenance.lower() else text
+    text = _ascii(tables.paper_value(claim))
+    return f"{text} (recalled)" if claim.paper_value is not None and claim.recalled else text
+
+
+def _ascii(text: str) -> str:
+    """Replace the signs that a page has and a terminal may not."""
+    return text.translate(_ASCII)
 
 
 def _title(event: Event, width: int | None = None) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs.study import plots, tables
-from lightning_regs.study.claims import ClaimResult, MissingRows
-from lightning_regs.study.results import VERDICTS, ScaleResults, load, recalled
+from lightning_regs.study.claims import VERDICTS, MissingRows
+from lightning_regs.study.results import ScaleResults, load
 from lightning_regs.study.store import atomic_write
 
 if TYPE_CHECKING:
@@ -208,8 +208,8 @@ def _section(paper: Paper, found: ScaleResults, downloads: list[str], store: Sto
     claims = [
         {
             "claim": claim,
-            "recalled": recalled(claim),
-            "paper": _paper_value(claim),
+            "recalled": claim.recalled,
+            "paper": tables.paper_value(claim),
             "ours": tables.number(claim.ours, claim.unit),
             "interval": tables.claim_interval(claim),
             "limits": tables.limits(found.limits.get(claim.id), claim.unit),
@@ -237,11 +237,6 @@ def _section(paper: Paper, found: ScaleResults, downloads: list[str], store: Sto
         "command": command(paper, found.name),
         "one_cell": command(paper, found.name, scale.cells[0].name) if scale.cells else "",
     }
-
-
-def _paper_value(claim: ClaimResult) -> str:
-    value = claim.paper_value
-    return value if isinstance(value, str) else tables.number(value, claim.unit)
 
 
 def _mixed(found: ScaleResults) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lightning_regs._names import unknown_name
-from lightning_regs.study.claims import ClaimResult, Rows, Verdict
+from lightning_regs.study.claims import VERDICTS, ClaimResult, Rows, Verdict, count_verdicts
 from lightning_regs.study.curves import Curves, parse_curves
 from lightning_regs.study.store import LEADING, TRAILING
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "not decided", "out of reach")
 # Columns of results/SCALE.csv that say where a row comes from; every other column is a metric.
 FIXED = (*LEADING, *TRAILING)
 
@@ -77,9 +76,9 @@ class ScaleResults:
         """Return the rows as claims and figures look them up."""
         return Rows({**row.origin, **_numbers(row.origin), **row.metrics} for row in self.rows)
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of claims with each verdict, in the order of :data:`VERDICTS`."""
-        return {verdict: sum(claim.verdict == verdict for claim in self.claims) for verdict in VERDICTS}
+    def counts(self) -> dict[Verdict, int]:
+        """Return the number of claims with each verdict, in the order of the verdicts."""
+        return count_verdicts(self.claims)
 
 
 def load(paper: Paper, results: Path, scales: Iterable[str] | None = None) -> list[ScaleResults]:
@@ -206,11 +205,6 @@ def _claim(entry: Mapping[str, Any]) -> ClaimResult:
         unit=str(entry.get("unit") or ""),
         reason=str(entry.get("reason") or ""),
     )
-
-
-def recalled(claim: ClaimResult) -> bool:
-    """Return whether the paper's figure comes from memory and was not read again in the paper."""
-    return "recalled" in claim.provenance.lower()
 
 
 def _number(value: Any) -> float | None:

@@ -113,13 +113,12 @@ class Run:
                     waiting = _said
                     fcntl.flock(handle, fcntl.LOCK_EX)
                 # The folder may have been deleted meanwhile: then the lock is held on a file that nobody else sees.
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(handle), path.stat()):
-                        with contextlib.suppress(OSError):
-                            os.ftruncate(handle, 0)
-                            os.pwrite(handle, str(os.getpid()).encode(), 0)
-                        yield
-                        return
+                if _same_file(handle, path):
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(handle, 0)
+                        os.pwrite(handle, str(os.getpid()).encode(), 0)
+                    yield
+                    return
             finally:
                 os.close(handle)
 
@@ -283,6 +282,13 @@ def disk_full(error: BaseException, folder: Path) -> bool:
 
 def _said(_pid: int | None) -> None:
     return None
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _cell(value: object) -> str:

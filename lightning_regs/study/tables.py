@@ -68,12 +68,19 @@ def number(value: float | None, unit: str = "") -> str:
     """
     if value is None or math.isnan(value):
         return DASH
-    text = _digits(value, unit)
+    text = digits(value, unit)
     joint = "\u202f" if unit in ("%", "x") else " "
     return f"{text}{joint}{TIMES if unit == 'x' else unit}" if unit else text
 
 
-def _digits(value: float, unit: str) -> str:
+def paper_value(claim: ClaimResult) -> str:
+    """Write the paper's figure: its words, or its number with the unit; a dash where it gives none."""
+    value = claim.paper_value
+    return value if isinstance(value, str) else number(value, claim.unit)
+
+
+def digits(value: float, unit: str = "") -> str:
+    """Write a number that is not NaN as :func:`number` does, without its unit."""
     if math.isinf(value):
         text = "∞" if value > 0 else "-∞"
     elif unit in ("%", "x", "points"):
@@ -123,7 +130,7 @@ def claim_interval(claim: ClaimResult) -> str:
         return ""
     if claim.low == claim.high:
         return f"all {claim.n} equal"
-    return f"{_digits(claim.low, claim.unit)} to {_digits(claim.high, claim.unit)}"
+    return f"{digits(claim.low, claim.unit)} to {digits(claim.high, claim.unit)}"
 
 
 def limits(holds: tuple[float, float] | None, unit: str = "") -> str:
@@ -131,7 +138,7 @@ def limits(holds: tuple[float, float] | None, unit: str = "") -> str:
     if holds is None or (math.isinf(holds[0]) and math.isinf(holds[1])):
         return ""
     low, high = (f"{end:.6g}".replace("-", MINUS) for end in holds)
-    behind = number(0, unit).removeprefix(_digits(0, unit))
+    behind = number(0, unit).removeprefix(digits(0, unit))
     if math.isinf(holds[1]):
         # A tiny positive limit is how a claim says "more than nothing".
         return "any value above 0" if 0 < holds[0] < 1e-6 else f"at least {low}{behind}"

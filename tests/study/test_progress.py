@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lightning_regs.study.claims import ClaimResult
-from lightning_regs.study.progress import Reporter, format_number, is_plain, print_claims
+from lightning_regs.study.progress import Reporter, is_plain, print_claims
 from lightning_regs.study.worker import Event
 
 SENTENCE = "Random labels cost only a small constant factor in training time, and the slowdown grows smoothly."
@@ -49,7 +49,7 @@ def test_claims_table_fits_and_never_breaks_a_number(width, terminal):
     print_claims(claims, to)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text_of(to))
     assert max(map(len, plain.splitlines())) <= width
-    for word in ["99.34 %", "99.25", "[98.70, 99.80]", "[-1.235e+06, -0.0001234]", "-1.235e+05", "(recalled)"]:
+    for word in ["99.34 %", "99.25", "[98.70, 99.80]", "[-1.23e6, -1.23e-4]", "-123,457", "(recalled)"]:
         assert any(word in line for line in plain.splitlines()), word
     for verdict in ("reproduced", "not reproduced", "not decided", "out of reach"):
         assert re.search(rf"{verdict}\s*$", plain, re.MULTILINE), verdict
@@ -67,17 +67,19 @@ def test_no_claims():
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
-        (99.996, "%", "100.00"),
-        (3.3, "points", "3.30"),
-        (1209866.0, "", "1,209,866"),
-        (0.00012345, "", "0.0001234"),
-        (2.0, "epochs", "2"),
-        (1e-15, "", "1e-15"),
-        (float("nan"), "%", "nan"),
+        (99.996, "%", "100.00 [100.00, 100.00]"),
+        (-3.3, "points", "-3.30 [-3.30, -3.30]"),
+        (1.5, "x", "1.50 [1.50, 1.50]"),
+        (1209866.0, "", "1,209,866 [1,209,866, 1,209,866]"),
+        (1e-15, "", "1.00e-15 [1.00e-15, 1.00e-15]"),
+        (float("inf"), "epochs", "inf [inf, inf]"),
     ],
 )
-def test_numbers(value, unit, text):
-    assert format_number(value, unit) == text
+def test_numbers_in_a_terminal_are_ascii(value, unit, text):
+    to = console(160)
+    print_claims([result(ours=value, low=value, high=value, unit=unit)], to)
+    assert text in text_of(to)
+    assert text_of(to).isascii()
 
 
 def test_when_output_is_plain(monkeypatch):

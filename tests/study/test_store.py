@@ -84,6 +84,14 @@ def test_a_lock_excludes_others_and_says_who_holds_it(folder):
     assert got.is_set()
 
 
+def test_a_lock_lets_every_error_of_its_block_through(folder):
+    run = Run(folder)
+    with pytest.raises(FileNotFoundError, match="not here"), run.lock():
+        raise FileNotFoundError("not here")
+    with run.lock(lambda pid: pytest.fail("the lock was kept")):
+        pass
+
+
 def test_a_lock_on_a_folder_that_was_deleted_meanwhile_is_taken_anew(folder):
     import shutil
     import threading
