@@ -119,7 +119,7 @@ def standard() -> tuple[Cell, ...]:
     return (
         *trained("mlp-1x512", *labels, *(f"partial-{p}" for p in LEVELS), *MODES, fitted=99.0),
         *trained("mlp-3x512", *labels, fitted=99.0),
-        *trained("small-alexnet", *ends, seeds=1, fitted=99.0, **_FEWER_EPOCHS),
+        *trained("small-alexnet", *ends, fitted=99.0, **_FEWER_EPOCHS),
         *_ANALYTIC,
         computed("kernel-mnist", "kernel", seeds=1, source="mnist", bandwidths=[0.02]),
         computed("kernel-mnist-10k", "kernel", source="mnist", n_train=10_000, **_EQUAL),
