@@ -8,10 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from lightning_regs.study.store import atomic_write
 
 if TYPE_CHECKING:
     from lightning_regs.study.store import Store
@@ -101,11 +98,6 @@ class Curves:
             text = self._table(points)
         return text
 
-    def write(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
-        """Write :meth:`to_csv` to a file, replaced as a whole."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, self.to_csv(max_bytes))
-
     def _table(self, limit: int | None) -> str:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
@@ -157,7 +149,7 @@ def collect_curves(rows: Iterable[Mapping[str, Any]], store: Store, keep: Curves
         keep: Curves for rows whose run folder is not on this machine: those committed before.
 
     Returns:
-        The curves, to be written beside the rows with ``.write(results / f"{scale}.curves.csv")``.
+        The curves.
     """
     data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
     for row in rows:

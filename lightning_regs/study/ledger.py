@@ -15,7 +15,7 @@ from typing import Any
 from lightning_regs.study.claims import ClaimResult, Rows, evaluate
 from lightning_regs.study.curves import Curves, collect_curves, parse_curves
 from lightning_regs.study.paper import Paper, Scale
-from lightning_regs.study.store import LEADING, TRAILING, Store, atomic_write
+from lightning_regs.study.store import FIXED, LEADING, TRAILING, Store, atomic_write
 
 Row = dict[str, Any]
 
@@ -128,8 +128,7 @@ class Ledger:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows as the text of ``SCALE.csv``; floats keep all their digits."""
-    fixed = {*LEADING, *TRAILING}
-    metrics = sorted({name for row in rows for name in row if name not in fixed})
+    metrics = sorted({name for row in rows for name in row if name not in FIXED})
     columns = [*LEADING, *metrics, *TRAILING]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -32,7 +32,6 @@ class Cell:
         task: Import path of the function that measures it, ``"module:function"``.
         config: Plain data, resolved.
         seeds: Its own number of seeds; None takes the scale's. A cell never runs more seeds than its own number.
-        description: One line for the card.
 
     Raises:
         ValueError: If the name is empty, the task is no import path or the number of seeds is below 1.
@@ -43,7 +42,6 @@ class Cell:
     task: str
     config: dict[str, Any] = field(default_factory=dict)
     seeds: int | None = None
-    description: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -148,7 +146,6 @@ class Paper:
         scales: The sizes at which it is measured.
         claims: What it says, with checks.
         figures: What is drawn.
-        notes: Text for the card.
         folder: Where it was loaded from; set by :func:`load_paper`.
 
     Raises:
@@ -163,7 +160,6 @@ class Paper:
     scales: tuple[Scale, ...]
     claims: tuple[Claim, ...] = ()
     figures: tuple[Figure, ...] = ()
-    notes: str = ""
     folder: Path | None = None
 
     def __post_init__(self) -> None:

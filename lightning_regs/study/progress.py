@@ -16,15 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_regs.study import tables
-from lightning_regs.study.claims import ClaimResult, Verdict, count_verdicts
+from lightning_regs.study.claims import VERDICTS, ClaimResult, Verdict, count_verdicts
 from lightning_regs.study.worker import Event
 
-_STYLES: dict[Verdict, str] = {
-    "reproduced": "green",
-    "not reproduced": "red",
-    "not decided": "yellow",
-    "out of reach": "dim",
-}
+_STYLES: dict[Verdict, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "dim"), strict=True))
 _ASCII = str.maketrans({tables.MINUS: "-", tables.DASH: "-", tables.TIMES: "x", "\u202f": " ", "∞": "inf"})
 _SAY_PROGRESS_EVERY = 30.0
 

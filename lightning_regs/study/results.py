@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lightning_regs._names import unknown_name
 from lightning_regs.study.claims import VERDICTS, ClaimResult, Rows, Verdict, count_verdicts
 from lightning_regs.study.curves import Curves, parse_curves
-from lightning_regs.study.store import LEADING, TRAILING
+from lightning_regs.study.store import FIXED
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper import Paper, Scale
 
 T = TypeVar("T")
-
-# Columns of results/SCALE.csv that say where a row comes from; every other column is a metric.
-FIXED = (*LEADING, *TRAILING)
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Row:
         seed: The seed, as written.
         metrics: Metric name to number. NaN where the run measured that the quantity does not exist (an epoch that never
             came); names that the cell does not measure are absent.
-        origin: The columns of :data:`FIXED`, as text.
+        origin: The columns of :data:`~lightning_regs.study.store.FIXED`, as text.
     """
 
     cell: str

@@ -19,6 +19,7 @@ RUNS_ENV = "LIGHTNING_REGS_RUNS"
 # Columns of a row that are not metrics, in the order of results/SCALE.csv around the metrics.
 LEADING = ("paper", "scale", "cell", "seed")
 TRAILING = ("epochs", "wall_s", "device", "precision", "commit", "versions", "config_hash")
+FIXED = (*LEADING, *TRAILING)
 _SAVE_ELAPSED_EVERY = 2.0
 
 

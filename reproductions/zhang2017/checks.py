@@ -57,11 +57,18 @@ def either(*measures: Measure) -> Measure:
     return measure
 
 
-def slowdown(cell: str, reference: str) -> Measure:
-    """Epochs to fit, relative to the reference; a cell that never fitted counts with one epoch more than it had."""
+def slowdown(cell: str, reference: str, at_most: float) -> Measure:
+    """Epochs to fit, relative to the reference.
+
+    A cell that never fitted within its epochs gives a lower bound only: that decides the claim where the bound is above
+    ``at_most``, and is no number (so nothing is decided) where it is not.
+    """
 
     def ratio(fitted: float, epochs: float, reference_fitted: float) -> float:
-        return (epochs + 1 if math.isnan(fitted) else fitted) / reference_fitted
+        if not math.isnan(fitted):
+            return fitted / reference_fitted
+        bound = (epochs + 1) / reference_fitted
+        return bound if bound > at_most else math.nan
 
     return per_seed(ratio, (cell, "fit_epoch"), (cell, "epochs"), (reference, "fit_epoch"))
 

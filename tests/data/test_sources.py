@@ -178,6 +178,8 @@ def test_unknown_names_and_paths(tmp_path, monkeypatch):
         sources.load("cifar_10")
     with pytest.raises(FileNotFoundError, match=r"'missing.npz' not found. Looked for .*data/missing.npz"):
         sources.prepare("missing.npz")
+    with pytest.raises(FileNotFoundError, match=r"'./imagenet' not found. Looked for .*data/imagenet"):
+        sources.prepare("./imagenet")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match=r"neither an \.npz file nor a folder"):
         sources.load("notes.txt")

@@ -103,5 +103,5 @@ def write_results(paper, folder, scale="quick", rows=None):
     (folder / f"{scale}.csv").write_text(table(rows), encoding="utf-8")
     claims = [claim.as_dict() for claim in evaluate(paper.claims, Rows(rows), scale)]
     (folder / f"{scale}.claims.json").write_text(json.dumps(claims), encoding="utf-8")
-    make_curves(paper, scale).write(folder / f"{scale}.curves.csv")
+    (folder / f"{scale}.curves.csv").write_text(make_curves(paper, scale).to_csv())
     return rows
