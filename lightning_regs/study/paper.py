@@ -62,7 +62,7 @@ class Scale:
     """One size at which the paper is measured.
 
     Args:
-        name: ``"quick"``, ``"standard"`` or ``"paper"``.
+        name: ``"quick"``, ``"standard"``, ``"paper"``, or another where the paper needs one.
         description: What is cut, and what it takes.
         cells: The configurations.
         seeds: Seeds per cell; they are 0, 1, ...

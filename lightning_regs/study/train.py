@@ -96,7 +96,10 @@ class EpochCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save when the last save is long enough ago."""
         if time.monotonic() - self.saved >= self.every:
-            trainer.save_checkpoint(self.path)
+            # Lightning writes elsewhere and moves, which is a copy where that is another disk; only a rename is whole.
+            part = self.path.with_suffix(".part")
+            trainer.save_checkpoint(part)
+            part.replace(self.path)
             self.saved = time.monotonic()
 
 
@@ -133,7 +136,12 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     last = run.folder / "last.ckpt"
     # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker.
     # A cell that needs more names devices and a spawning strategy itself.
-    options = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    options: dict[str, Any] = {
+        "devices": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": False,
+    }
     options |= config["trainer"]
     with warnings.catch_warnings():
         for message in _NOISE:

@@ -136,8 +136,8 @@ def standard() -> tuple[Cell, ...]:
 _GLOROT: Overrides = {"model__architecture_args__init": "xavier_uniform"}
 
 
-# 64 epochs of the small AlexNet take two cores too long; the learning rate ends where it would have.
-_FEWER_EPOCHS: Overrides = {"trainer__max_epochs": 40, "model__schedule__gamma": 0.92}
+# 64 epochs of the small AlexNet take two cores too long: it is stopped at 40, with the schedule as it is.
+_FEWER_EPOCHS: Overrides = {"trainer__max_epochs": 40}
 
 
 def _control(name: str, cells: list[Cell]) -> list[Cell]:
