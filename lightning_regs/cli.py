@@ -28,14 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in LIGHTNING_COMMANDS:
-        return lightning(arguments)
-    options = _parser().parse_args(arguments)
     try:
+        if arguments and arguments[0] in LIGHTNING_COMMANDS:
+            return lightning(arguments)
+        options = _parser().parse_args(arguments)
         status: int = options.run(options)
     except (ValueError, FileNotFoundError) as error:
-        _say(f"lightning-regs: {error}")
-        return 2
+        return _refuse(error)
     except KeyboardInterrupt:
         _say("lightning-regs: stopped; repeat the command to go on.")
         return 130
@@ -45,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _say(f"lightning-regs: {error}; what was finished is kept, repeat the command to go on.")
         return 1
+    except Exception as error:
+        # Lightning's word for a ValueError, known by its name: importing it would cost seconds.
+        if type(error).__name__ != "MisconfigurationException":
+            raise
+        return _refuse(error)
     return status
 
 
@@ -85,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "reproduce", help="run a paper's experiments, or go on with them, and print its claims with a verdict each"
     )
     command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
-    command.add_argument("--scale", default="quick", help="quick (default), standard or paper")
+    command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
     command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
     command.add_argument("--seeds", type=_seeds, metavar="N|A,B,..", help="so many seeds, or just these")
     command.add_argument("--jobs", type=_positive, metavar="N", help="cells at once, the cores divided among them")
@@ -129,6 +133,14 @@ def _seeds(text: str) -> int | list[int]:
     return [int(part) for part in parts] if "," in text else _positive(text)
 
 
+def _refuse(error: Exception) -> int:
+    """Say in one sentence what is wrong with a request; with LIGHTNING_REGS_TRACEBACK set, show where as well."""
+    if os.environ.get("LIGHTNING_REGS_TRACEBACK"):
+        raise error
+    _say(f"lightning-regs: {error}")
+    return 2
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
@@ -149,6 +161,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _found(paper: Paper, scale: str) -> str:
+    from lightning_regs.study.claims import VERDICTS
     from lightning_regs.study.ledger import default_results
 
     path = default_results(paper) / f"{scale}.claims.json"
@@ -156,7 +169,7 @@ def _found(paper: Paper, scale: str) -> str:
         verdicts = [claim["verdict"] for claim in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, KeyError):
         return "not run yet"
-    counts = {name: verdicts.count(name) for name in ("reproduced", "not reproduced", "not decided", "out of reach")}
+    counts = {name: verdicts.count(name) for name in VERDICTS}
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
 
 
@@ -178,7 +191,9 @@ def _reproduce(options: argparse.Namespace) -> int:
     if beyond := len(outcome.claims) - len(within):
         print(f"{beyond} more claims are out of reach at this scale; the page says why.")
     page = write_report(paper, outcome.csv.parent, options.page or store.root / "report", store)
-    print(f"\nRows: {_short(outcome.csv)}\nPage: {_short(page)}")
+    if outcome.csv.exists():
+        print(f"\nRows: {_short(outcome.csv)}")
+    print(f"Page: {_short(page)}")
     if options.open:
         _open(page)
     return outcome.exit_code

@@ -47,12 +47,12 @@ def either(*measures: Measure) -> Measure:
     """The first of several measures whose cells have rows: what differs between scales."""
 
     def measure(rows: Rows) -> Sequence[float]:
-        for candidate in measures[:-1]:
+        for candidate in measures:
             try:
                 return candidate(rows)
             except MissingRows:
                 continue
-        return measures[-1](rows)
+        raise MissingRows("none of the cells that it can be measured on has rows")
 
     return measure
 
