@@ -129,6 +129,7 @@ def standard() -> tuple[Cell, ...]:
         *_control("fp32", trained("mlp-1x512", *ends, fitted=99.0, trainer__precision="32-true")),
         *_control("glorot", trained("mlp-1x512", *ends, fitted=99.0, **_GLOROT)),
         *_control("glorot", trained("mlp-3x512", *ends, fitted=99.0, **_GLOROT)),
+        *_control("batch64", trained("mlp-1x512", "random-labels", fitted=99.0, data__batch_size=64)),
     )
 
 
