@@ -11,6 +11,7 @@ from lightning_regs.study.claims import ClaimResult
 from lightning_regs.study.executors import Executor, InProcess, Processes
 from lightning_regs.study.ledger import DamagedTable, Ledger, Row
 from lightning_regs.study.paper import Cell, Paper, add_to_path, check_tasks, load_paper
+from lightning_regs.study.preflight import prepare_data
 from lightning_regs.study.provenance import commit, cores, versions
 from lightning_regs.study.store import Store, disk_full
 from lightning_regs.study.worker import Event, Job
@@ -135,6 +136,7 @@ def reproduce(
     Raises:
         ValueError: For an unknown paper, scale, cell or task, seeds or jobs that are none, a damaged results table, or
             a folder that cannot be written.
+        FileNotFoundError: If a data set that a missing run needs is nowhere.
     """
     paper = load_paper(paper) if isinstance(paper, str) else paper
     runs = plan(paper, scale, cells, seeds)
@@ -159,6 +161,7 @@ def reproduce(
     complete = [planned for planned in runs if planned.run in results.runs]
     missing = {planned.run: planned for planned in reversed(runs) if planned.run not in results.runs}
     order = dict.fromkeys(planned.run for planned in runs if planned.run in missing)
+    prepare_data(planned.cell.config for planned in missing.values())
     facts = {"commit": commit(), "versions": versions()} if missing else {}
     todo = [
         Job(p.cell.name, p.seed, p.cell.task, p.cell.config, str(store.root / p.run), papers, facts)
