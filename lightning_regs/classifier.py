@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_regs._names import unknown_name
 from lightning_regs.metrics import ClassificationMetrics
-from lightning_regs.models import build, model_options
+from lightning_regs.models import build, check_options
 from lightning_regs.optim import make_optimizer, make_schedule
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.rng import derive_seed, run_seed
@@ -87,10 +87,7 @@ class Classifier(pl.LightningModule):
         if loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
         if isinstance(architecture, str):
-            known = model_options(architecture)
-            for option in architecture_args or {}:
-                if option not in known:
-                    raise unknown_name(f"option of architecture {architecture!r}:", option, known)
+            check_options(architecture, architecture_args or {})
         elif architecture_args:
             raise ValueError(
                 f"architecture_args {architecture_args!r} belong to an architecture given by name; "
@@ -98,9 +95,8 @@ class Classifier(pl.LightningModule):
             )
         seed = run_seed(seed)
         self.save_hyperparameters(ignore=["architecture", "regularizers"])
-        named = isinstance(architecture, str)
-        self.hparams["architecture"] = architecture if named else type(architecture).__name__
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
+        self.hparams["architecture"] = self.architecture_name or type(architecture).__name__
         self.architecture_args = dict(architecture_args or {})
         self.network = None if isinstance(architecture, str) else architecture
         self.optimizer_config = optimizer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs._names import unknown_name
@@ -25,7 +25,7 @@ MODELS: dict[str, str] = {
 }
 """Name of each architecture and the class that is it, as ``module:Class``, imported when it is built."""
 
-__all__ = ["MODELS", "build", "model_options", "num_parameters"]
+__all__ = ["MODELS", "build", "check_options", "model_options", "num_parameters"]
 
 
 def build(name: str, input_shape: Sequence[int], num_classes: int, **options: Any) -> nn.Module:
@@ -44,12 +44,25 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, **options: An
         TypeError: If a value has the wrong type.
         ValueError: If the name or an option is unknown, or the net cannot take a value or the input shape.
     """
+    check_options(name, options)
+    net: nn.Module = _model_class(name)(input_shape, num_classes, **options)
+    return net
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Refuse an architecture or an option that there is not, before anything is built.
+
+    Args:
+        name: What should be a key of :data:`MODELS`.
+        options: What should be options of that architecture.
+
+    Raises:
+        ValueError: If the name or an option is unknown; the message suggests the nearest.
+    """
     known = model_options(name)
     for option in options:
         if option not in known:
             raise unknown_name(f"option of model {name!r}:", option, known)
-    net: nn.Module = _model_class(name)(input_shape, num_classes, **options)
-    return net
 
 
 def model_options(name: str) -> dict[str, Any]:
