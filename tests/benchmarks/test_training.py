@@ -27,7 +27,7 @@ def test_against_a_loop_by_hand(
             "hand": lambda: by_hand(path, *net, "32-true"),
             "ours": lambda: ours(path, tmp_path, *net, "32-true", augment=False),
         },
-        rounds=5,
+        rounds=3,
     )
     measured = ratio(times, "hand", "ours")
     table.add(f"{title}: our throughput over a hand-written loop's", measured, goal)
