@@ -110,7 +110,9 @@ class Toy:
                 raise SystemExit(outcome.exit_code)
         """)
         script = self.root / f"command-{time.monotonic_ns()}.py"
-        script.write_text(code)
+        # A shell starts background jobs with SIGINT ignored, and children inherit that; a terminal's command has it.
+        listening = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        script.write_text(listening + code)
         return subprocess.Popen(
             [sys.executable, "-u", str(script)],
             cwd=self.root,
