@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_regs.classifier import Classifier
     from lightning_regs.data import ImageDataModule
-    from lightning_regs.regularizers import Regularizer
+    from lightning_regs.regularizers import GradientPenalty, Regularizer
 
 __version__ = "0.1.0"
 
 # Public name -> module that defines it. Resolved on first use, so that `import lightning_regs` costs nothing.
 _PUBLIC = {
     "Classifier": "lightning_regs.classifier",
+    "GradientPenalty": "lightning_regs.regularizers",
     "ImageDataModule": "lightning_regs.data",
     "Regularizer": "lightning_regs.regularizers",
 }
 
-__all__ = ["Classifier", "ImageDataModule", "Regularizer", "__version__"]
+__all__ = ["Classifier", "GradientPenalty", "ImageDataModule", "Regularizer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

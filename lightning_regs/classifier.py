@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs._names import unknown_name
+from lightning_regs.manual import ManualOptimization
 from lightning_regs.metrics import ClassificationMetrics
 from lightning_regs.models import build, check_options
 from lightning_regs.optim import make_optimizer, make_schedule
 from lightning_regs.regularizers import Regularizer
+from lightning_regs.regularizers.base import conflicts, regularizers_of
+from lightning_regs.regularizers.gradient_penalty import GradientPenalty
+from lightning_regs.regularizers.targets import MixedTarget
 from lightning_regs.rng import derive_seed, run_seed
 
 Batch = Sequence[Tensor]
+ALL = slice(None)
 
 
 def squared_error(logits: Tensor, target: Tensor) -> Tensor:
@@ -67,6 +72,7 @@ class Classifier(pl.LightningModule):
     """
 
     network: nn.Module | None
+    drives_gradient_penalty = True
 
     def __init__(
         self,
@@ -103,11 +109,16 @@ class Classifier(pl.LightningModule):
         self.schedule_config = schedule
         self.loss = LOSSES[loss]
         self.regularizers = list(regularizers or [])
+        for reason in conflicts(self.regularizers):
+            raise ValueError(reason)
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.num_classes = num_classes
         self.channels_last = channels_last
         self.seed = seed
         self.results: dict[str, dict[str, float]] = {}
+        self._penalty: GradientPenalty | None = None
+        self._manual: ManualOptimization | None = None
+        self._mixed = False
         self.stages = nn.ModuleDict({stage: ClassificationMetrics() for stage in ("fit", "val", "test")})
         if self.network is None and self.input_shape and num_classes:
             self._build()
@@ -135,6 +146,12 @@ class Classifier(pl.LightningModule):
         assert self.network is not None
         if self.channels_last is None:
             self.channels_last = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
+        self._manual = self._manual_optimization(self.network)
+
+    def _manual_optimization(self, network: nn.Module) -> ManualOptimization | None:
+        if self._penalty is None:
+            return None
+        return ManualOptimization(self._penalty, network, partial(self._step, "fit"))
 
     def _build(self) -> None:
         if self.input_shape is None or self.num_classes is None:
@@ -148,7 +165,12 @@ class Classifier(pl.LightningModule):
             self.network = build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Hand the regularizers to the Trainer."""
+        """Hand the regularizers to the Trainer, and take over from it where one needs manual optimization."""
+        methods = [*self.regularizers, *regularizers_of(self.trainer)]
+        self._penalty = next((method for method in methods if isinstance(method, GradientPenalty)), None)
+        self.automatic_optimization = self._penalty is None
+        if self._penalty is not None:
+            ManualOptimization.check(self.trainer)
         return list(self.regularizers)
 
     def configure_optimizers(self) -> Any:
@@ -162,6 +184,8 @@ class Classifier(pl.LightningModule):
 
     def _length(self) -> tuple[int, int]:
         steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
+        if self._manual is not None:
+            steps = self._manual.num_steps(self.trainer)
         if steps == float("inf"):
             return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
         return int(steps), epochs if epochs is not None and epochs > 0 else 1
@@ -177,13 +201,23 @@ class Classifier(pl.LightningModule):
         logits: Tensor = self.network(x)
         return logits
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make the epoch's global randomness a function of (seed, epoch, rank)."""
-        torch.manual_seed(derive_seed(self.seed, "step", self.current_epoch, self.global_rank))
+        # Not at the epoch's start: a loader may draw its seed after that, and after a resume draws it before.
+        if batch_idx == 0:
+            torch.manual_seed(derive_seed(self.seed, "step", self.current_epoch, self.global_rank))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean loss of a batch ``[x, y]``."""
-        return self._step("fit", batch)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Return the mean loss of a batch ``[x, y]``; None where the batch has been optimized already."""
+        if self._manual is None:
+            return self._step("fit", batch)
+        self._manual.training_step(self, batch, batch_idx)
+        return None
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip, in manual optimization; after the methods that change gradients."""
+        if self._manual is not None:
+            self._manual.clip(self, optimizer)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch ``[x, y]``."""
@@ -198,12 +232,15 @@ class Classifier(pl.LightningModule):
         logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
         return logits
 
-    def _step(self, stage: str, batch: Batch) -> Tensor:
-        x, y = batch
+    def _step(self, stage: str, batch: Batch, rows: slice = ALL, record: bool = True) -> Tensor:
+        x, y = batch[0][rows], batch[1][rows]
         logits = self(x)
         loss = self.loss(logits, y)
-        corrupted = getattr(getattr(self.trainer, "datamodule", None), "batch_corrupted", None)
-        self._metrics(stage).update(loss.detach(), logits.detach(), y, corrupted)
+        if record:
+            corrupted = getattr(getattr(self.trainer, "datamodule", None), "batch_corrupted", None)
+            corrupted = None if corrupted is None else corrupted[rows]
+            self._metrics(stage).update(loss.detach(), logits.detach(), y, corrupted)
+            self._mixed |= isinstance(y, MixedTarget) and y.is_mixed
         return loss
 
     def _metrics(self, stage: str) -> ClassificationMetrics:
@@ -227,6 +264,10 @@ class Classifier(pl.LightningModule):
         metrics = self._metrics(stage)
         values = metrics.compute()
         metrics.reset()
+        if stage == "fit" and self._mixed:
+            # Of a mixed sample only the heavier label is counted, which is no accuracy to compare with others.
+            values = {f"{name}_heavier" if name.startswith("acc") else name: v for name, v in values.items()}
+            self._mixed = False
         self.results[prefix] = values
         # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
         for name, value in values.items():

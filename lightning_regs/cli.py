@@ -57,13 +57,12 @@ def lightning(arguments: list[str]) -> int:
     import logging
     import warnings
 
-    from pytorch_lightning.cli import LightningCLI
-
     from lightning_regs import Classifier, ImageDataModule
+    from lightning_regs._lightning import NAMESPACE, lightning_cli
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.INFO)
+    logging.getLogger(NAMESPACE).setLevel(logging.INFO)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    LightningCLI(
+    lightning_cli()(
         Classifier,
         ImageDataModule,
         args=None if arguments == sys.argv[1:] else arguments,  # Lightning warns where it is given both

@@ -161,7 +161,7 @@ def test_squared_error_is_half_the_squared_distance() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"architecture": "alexnet"}, "unknown model 'alexnet'. Did you mean 'small_alexnet'"),
+        ({"architecture": "smallalexnet"}, "unknown model 'smallalexnet'. Did you mean 'small_alexnet'"),
         ({"architecture_args": {"hiden": [3]}}, "hiden"),
         ({"optimizer": {"name": "SGD", "lr": -0.1}}, "-0.1"),
         ({"schedule": {"name": "Exponentail", "gamma": 0.9}}, "Did you mean 'ExponentialLR'"),

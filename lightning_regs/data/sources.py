@@ -180,10 +180,11 @@ def _digits() -> ArraySource:
 @functools.lru_cache(maxsize=1)
 def _mnist1d() -> ArraySource:
     from mnist1d.data import get_dataset_args, make_dataset
-    from pytorch_lightning.utilities.seed import isolate_rng
+
+    from lightning_regs._lightning import pl
 
     # The generator seeds and draws from the global NumPy and Python streams.
-    with isolate_rng(include_cuda=False):
+    with pl.utilities.seed.isolate_rng(include_cuda=False):
         data = make_dataset(get_dataset_args())
     x_train, x_test = (torch.from_numpy(data[key]).float() for key in ("x", "x_test"))
     y_train, y_test = (torch.from_numpy(data[key]).to(torch.int64) for key in ("y", "y_test"))

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from lightning_regs.regularizers.base import Regularizer
+from lightning_regs.regularizers.gradient_penalty import GradientPenalty
 
-__all__ = ["Regularizer"]
+__all__ = ["GradientPenalty", "Regularizer"]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import pickle
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
 
+from lightning_regs._lightning import NAMESPACE, Checkpoint, pl
 from lightning_regs.classifier import Classifier
 from lightning_regs.data import ImageDataModule
+from lightning_regs.regularizers import Regularizer
 from lightning_regs.study.store import RunContext
 
 # The share of the training set that counts as fitted, in percent (Zhang et al. call it zero training error).
@@ -129,8 +131,10 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         trained), ``fit_epoch`` (NaN if never), ``train_acc_clean`` and ``train_acc_corrupted`` where labels were
         corrupted, ``best_test_acc`` where the test set was monitored (never used for a choice). Accuracies in percent.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    model = Classifier(**config["model"], seed=run.seed)
+    logging.getLogger(NAMESPACE).setLevel(logging.WARNING)
+    options_of_model = dict(config["model"])
+    methods = make_regularizers(options_of_model.pop("regularizers", None) or [], run.seed)
+    model = Classifier(**options_of_model, regularizers=methods, seed=run.seed)
     data = ImageDataModule(**config["data"], seed=run.seed)
     recorder = EpochRecorder(run, config.get("fitted", FITTED))
     last = run.folder / "last.ckpt"
@@ -163,6 +167,37 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     metrics = {f"train_{name}": value for name, value in on_train.items()}
     metrics |= {f"test_{name}": value for name, value in model.results["test"].items()}
     return metrics | {"fit_epoch": recorder.fit_epoch()} | recorder.best_test()
+
+
+def make_regularizers(configs: Sequence[Mapping[str, Any]], seed: int) -> list[Regularizer]:
+    """Build the methods of a configuration, which has them as LightningCLI does.
+
+    Args:
+        configs: ``{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1.0}}`` each; without ``init_args`` the
+            defaults hold.
+        seed: Seed of those whose ``init_args`` have none.
+
+    Raises:
+        ValueError: If a class path names no regularizer, or its arguments are not the class's.
+    """
+    return [_make_regularizer(dict(config), seed) for config in configs]
+
+
+def _make_regularizer(config: dict[str, Any], seed: int) -> Regularizer:
+    path, options = config.get("class_path"), dict(config.get("init_args") or {})
+    if not isinstance(path, str) or set(config) - {"class_path", "init_args"}:
+        raise ValueError(f"a regularizer is written as class_path: lightning_regs.Mixup and init_args, got {config!r}.")
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"there is no regularizer {path!r}: {error}; write it like lightning_regs.Mixup.") from error
+    if not (isinstance(cls, type) and issubclass(cls, Regularizer)):
+        raise ValueError(f"{path!r} is no regularizer; write for example lightning_regs.Mixup.")
+    try:
+        return cls(**({"seed": seed} | options))
+    except TypeError as error:
+        raise ValueError(f"{path} does not take {options!r}: {error}.") from error
 
 
 def device_name(trainer: pl.Trainer) -> str:

@@ -1,0 +1,84 @@
+"""The Lightning that the user's program uses.
+
+Lightning ships as ``pytorch_lightning`` and as ``lightning.pytorch``: the same code twice, whose classes do not mix.
+The package takes the one that the program has imported, and ``pytorch_lightning`` when neither or both are;
+``LIGHTNING_REGS_NAMESPACE`` overrides the choice. Every other module imports Lightning from here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from lightning_regs._names import unknown_name
+
+NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
+NAMESPACE_ENV = "LIGHTNING_REGS_NAMESPACE"
+
+
+def choose(environment: str | None, imported: list[str]) -> str:
+    """Choose the namespace.
+
+    Args:
+        environment: What ``LIGHTNING_REGS_NAMESPACE`` says; None or empty when it says nothing.
+        imported: Those of ``NAMESPACES`` that the program has imported.
+
+    Raises:
+        ValueError: If the environment variable names neither.
+    """
+    if environment:
+        if environment not in NAMESPACES:
+            raise unknown_name(NAMESPACE_ENV, environment, NAMESPACES)
+        return environment
+    return imported[0] if len(imported) == 1 else NAMESPACES[0]
+
+
+_imported = [name for name in NAMESPACES if name in sys.modules]
+_environment = os.environ.get(NAMESPACE_ENV)
+_warned: list[str] = []
+NAMESPACE = choose(_environment, _imported)
+OTHER = next(name for name in NAMESPACES if name != NAMESPACE)
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+    from pytorch_lightning import Callback
+    from pytorch_lightning.callbacks import Checkpoint
+    from pytorch_lightning.plugins.precision import MixedPrecision
+    from pytorch_lightning.strategies import DDPStrategy
+else:
+    pl = importlib.import_module(NAMESPACE)
+    MisconfigurationException = pl.utilities.exceptions.MisconfigurationException
+    Checkpoint = pl.callbacks.Checkpoint
+    DDPStrategy = pl.strategies.DDPStrategy
+    MixedPrecision = pl.plugins.MixedPrecision
+    # A callback of both kinds gets past the other Trainer's constructor, which says "Expected a parent" to strangers,
+    # to Regularizer.setup, which says what is wrong. It is this package's Trainer that it works with.
+    _bases = [pl.Callback, *([sys.modules[OTHER].Callback] if OTHER in _imported else [])]
+    Callback = type("Callback", tuple(_bases), {"__doc__": "Base of all callbacks of this package."})
+
+__all__ = ["NAMESPACE", "Callback", "Checkpoint", "DDPStrategy", "MisconfigurationException", "MixedPrecision", "pl"]
+
+
+def lightning_cli() -> type[Any]:
+    """Return ``LightningCLI``; imported when asked for, because it takes a second."""
+    cls: type[Any] = importlib.import_module(f"{NAMESPACE}.cli").LightningCLI
+    return cls
+
+
+def how_to_mix() -> str:
+    """Say what to do when the program's Trainer is of the other namespace."""
+    return (
+        f"lightning_regs uses {NAMESPACE} here, and {OTHER}'s classes do not mix with it: import Lightning from "
+        f"{NAMESPACE}, or import {OTHER} alone and before lightning_regs, or set {NAMESPACE_ENV}={OTHER}"
+    )
+
+
+def warn_if_other_came_later() -> None:
+    """Warn a program that imported the other Lightning, and only that, after this package had to choose."""
+    if not _environment and not _imported and OTHER in sys.modules and not _warned:
+        _warned.append(OTHER)
+        warnings.warn(f"{how_to_mix()}.", UserWarning, stacklevel=4)

@@ -1,0 +1,289 @@
+"""The gradient penalty: what SGD does implicitly, as an explicit term of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs._names import unknown_name
+from lightning_regs.regularizers.base import Regularizer, check_number
+
+Estimator = Literal["exact", "forward_difference", "central_difference"]
+ESTIMATORS: tuple[Estimator, ...] = ("exact", "forward_difference", "central_difference")
+CLIP_ALGORITHMS = ("norm", "value")
+
+
+def gradient_penalty(
+    loss: Tensor, parameters: Iterable[nn.Parameter], coefficient: float | Tensor, scale: float | Tensor = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""Return the gradient penalty of one batch, and the gradient's norm.
+
+    Smith, Dherin, Barrett, De, "On the Origin of Implicit Regularization in Stochastic Gradient Descent" (2101.12176):
+
+    .. math:: \frac{\lambda}{4} \, \lVert \nabla C_k(w) \rVert^2
+
+    with the squares summed over all parameters. SGD with learning rate :math:`\epsilon` follows, to first order, the
+    gradient flow of the loss with the penalty of :math:`\lambda = \epsilon`.
+
+    Args:
+        loss: :math:`C_k`, the mean loss of the batch, a scalar with its graph.
+        parameters: What the gradient is taken for; those that the loss does not depend on count as zero.
+        coefficient: :math:`\lambda`, at least 0.
+        scale: What ``loss`` was multiplied by; the penalty is that of the loss before it.
+
+    Returns:
+        The penalty, a scalar with the graph of its own gradient, and :math:`\lVert \nabla C_k \rVert` without a graph.
+    """
+    trained = [p for p in parameters if p.requires_grad]
+    gradients = torch.autograd.grad(loss, trained, create_graph=True, allow_unused=True)
+    squares = [(g / scale).square().sum() for g in gradients if g is not None]
+    squared_norm = torch.stack(squares).sum() if squares else loss.new_zeros(())
+    return coefficient / 4 * squared_norm, squared_norm.detach().sqrt()
+
+
+def smith_coefficient(
+    value: float, convention: str, *, num_parameters: int | None = None, lr: float | None = None
+) -> float:
+    r"""Convert a coefficient from another paper's convention to that of Smith et al.
+
+    ===================  ====================================  ==================================================
+    convention           the term that is added to the loss    who
+    ===================  ====================================  ==================================================
+    ``"smith"``          :math:`c/4 \, \lVert g \rVert^2`      Smith et al. (2101.12176), and this package
+    ``"plain"``          :math:`c \, \lVert g \rVert^2`        Novack et al. (2211.15853); Barrett & Dherin's mu
+    ``"mean"``           :math:`c \, \lVert g \rVert^2 / m`    Barrett & Dherin's lambda (2009.11162), m parameters
+    ``"block_strength"`` :math:`c \, lr/8 \lVert g \rVert^2`   Geiping et al. (2109.14119), as their code's default runs
+    ===================  ====================================  ==================================================
+
+    Args:
+        value: The coefficient c there.
+        convention: Whose it is.
+        num_parameters: m, for ``"mean"``.
+        lr: Learning rate, for ``"block_strength"``.
+
+    Returns:
+        The coefficient of :class:`GradientPenalty` that adds the same term.
+
+    Raises:
+        ValueError: If the convention is unknown, or what it needs is missing.
+    """
+    if convention == "smith":
+        return value
+    if convention == "plain":
+        return 4 * value
+    if convention == "mean":
+        if not num_parameters or num_parameters < 1:
+            raise ValueError("the convention 'mean' divides by the number of parameters; pass num_parameters=.")
+        return 4 * value / num_parameters
+    if convention == "block_strength":
+        if lr is None:
+            raise ValueError("the convention 'block_strength' is relative to the learning rate; pass lr=.")
+        return value * lr / 2
+    raise unknown_name("convention", convention, ["smith", "plain", "mean", "block_strength"])
+
+
+class GradientPenalty(Regularizer):
+    r"""Adds :math:`\lambda/4 \, \lVert \nabla C_k \rVert^2` to the loss of each (micro-)batch k.
+
+    Smith, Dherin, Barrett, De, "On the Origin of Implicit Regularization in Stochastic Gradient Descent" (2101.12176).
+
+    Which batch: the one whose loss is differentiated. A batch that is made of micro-batches (``micro_batch_size`` here,
+    ``accumulate_grad_batches`` elsewhere) penalises each of them by itself and averages, which is what lets a large
+    batch carry the regularization of small ones; the penalty of the averaged gradient would miss the part that goes as
+    1 / batch size. With several processes each penalises its own share of the batch, so more processes mean smaller
+    micro-batches and a stronger penalty.
+
+    In ``lightning_regs.Classifier`` it drives manual optimization, with everything that automatic optimization gives;
+    Lightning refuses two flags of the Trainer there, which are arguments here: ``gradient_clip_val`` (with
+    ``gradient_clip_algorithm``) and ``accumulate_grad_batches``. In any other LightningModule it is exact and acts in
+    ``on_before_backward``, under the Trainer's own flags.
+
+    Logged, as means over an epoch's micro-batches: ``train/gradient_penalty`` (the term itself),
+    ``train/gradient_norm``, ``train/penalty_share`` (the penalty's part of loss + penalty, 0 to 1).
+
+    It does not help where the learning rate is large already: then SGD's own implicit penalty is there. Batch norm
+    breaks the theory, because a sample's gradient depends on the others of its batch. Momentum changes the implicit
+    strength (about 1 / (1 - momentum) of it), not the explicit one.
+
+    Args:
+        coefficient: :math:`\lambda`, at least 0; or ``"lr"``: the current learning rate, which doubles the implicit
+            strength of plain SGD and follows its schedule.
+        estimator: ``"exact"`` differentiates twice. ``"forward_difference"`` and ``"central_difference"`` take the
+            gradient again at parameters moved along it, one or two more passes without a second-order graph; with
+            :class:`~lightning_regs.Classifier` only. Batch-norm statistics and dropout masks are those of the first
+            pass.
+        micro_batch_size: Samples whose gradients are penalised together; None for the batch as it comes. The last one
+            of a batch may be smaller and weighs by its size.
+        gradient_clip_val: Clips the gradient of loss and penalties before the step, see above.
+        gradient_clip_algorithm: ``"norm"`` or ``"value"``.
+        accumulate_grad_batches: Batches a step, see above.
+        step_size: Length of the move in parameter space for the differences, above 0 (Geiping et al. found 1e-4 to 1e-2
+            to work).
+        seed: Unused; every method has it.
+
+    Raises:
+        TypeError: If a number is none.
+        ValueError: If a number is outside its range, or a name is unknown.
+        MisconfigurationException: When the Trainer starts: differences, micro-batches, clipping or accumulation asked
+            of a module that is not the Classifier; ``"exact"`` on a compiled module; ``"lr"`` with several learning
+            rates.
+    """
+
+    def __init__(
+        self,
+        coefficient: float | Literal["lr"] = "lr",
+        estimator: Estimator = "exact",
+        micro_batch_size: int | None = None,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        accumulate_grad_batches: int = 1,
+        step_size: float = 1e-2,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(seed)
+        if isinstance(coefficient, str) and coefficient != "lr":
+            raise ValueError(f"coefficient must be a number of at least 0 or 'lr', got {coefficient!r}.")
+        if estimator not in ESTIMATORS:
+            raise unknown_name("estimator", estimator, ESTIMATORS)
+        if gradient_clip_algorithm not in CLIP_ALGORITHMS:
+            raise unknown_name("gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS)
+        _check_count("accumulate_grad_batches", accumulate_grad_batches)
+        if micro_batch_size is not None:
+            _check_count("micro_batch_size", micro_batch_size)
+        self.coefficient = coefficient if isinstance(coefficient, str) else check_number("coefficient", coefficient)
+        self.estimator: Estimator = estimator
+        self.micro_batch_size = micro_batch_size
+        self.gradient_clip_val = (
+            None if gradient_clip_val is None else check_number("gradient_clip_val", gradient_clip_val, open_low=True)
+        )
+        self.gradient_clip_algorithm = gradient_clip_algorithm
+        self.accumulate_grad_batches = accumulate_grad_batches
+        self.step_size = check_number("step_size", step_size, open_low=True)
+        self._sums: Tensor | None = None
+        self._driven = False
+
+    def refuses(self, other: Regularizer, before: bool) -> str | None:
+        """Refuse a second gradient penalty."""
+        if isinstance(other, GradientPenalty):
+            return "each would penalise the other's gradient; use one with the sum of the coefficients"
+        return None
+
+    # -- any LightningModule -----------------------------------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check that the module can do what was asked."""
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        self._driven = bool(getattr(pl_module, "drives_gradient_penalty", False))
+        if not self._driven:
+            self._check_foreign(pl_module)
+        if self.estimator == "exact" and (compiled := compiled_module(pl_module)) is not None:
+            raise MisconfigurationException(
+                f"GradientPenalty(estimator='exact') differentiates twice, which torch.compile cannot, and {compiled} "
+                "is compiled; leave it eager, or use estimator='forward_difference' with lightning_regs.Classifier."
+            )
+
+    def _check_foreign(self, pl_module: pl.LightningModule) -> None:
+        name = type(pl_module).__name__
+        if self.estimator != "exact":
+            raise MisconfigurationException(
+                f"GradientPenalty(estimator={self.estimator!r}) takes the loss again at other parameters, which "
+                f"{name} gives no way to do; use estimator='exact', or train with lightning_regs.Classifier."
+            )
+        instead = {
+            "micro_batch_size": "batches of that size and Trainer(accumulate_grad_batches=...)",
+            "gradient_clip_val": f"Trainer(gradient_clip_val={self.gradient_clip_val})",
+            "accumulate_grad_batches": f"Trainer(accumulate_grad_batches={self.accumulate_grad_batches})",
+        }
+        for argument, flag in instead.items():
+            if (value := getattr(self, argument)) not in (None, 1 if argument.startswith("accumulate") else None):
+                raise MisconfigurationException(
+                    f"GradientPenalty({argument}={value}) is for lightning_regs.Classifier, which optimizes manually; "
+                    f"with {name} use {flag} instead."
+                )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's means."""
+        self._sums = None
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Add the penalty to the loss of a module that optimizes by itself."""
+        if self._driven:
+            return
+        # The loss comes scaled for float16 and divided by the number of accumulated batches.
+        scale = loss_scale(trainer, loss)
+        if pl_module.automatic_optimization:
+            scale = scale / trainer.accumulate_grad_batches
+        plain = loss.detach() / scale
+        penalty, norm = gradient_penalty(loss, pl_module.parameters(), self.strength(trainer), scale)
+        loss.add_((penalty * scale).to(loss.dtype))
+        self.record(plain, penalty.detach(), norm)
+
+    # -- shared with the Classifier's manual optimization ------------------------------------------------------------
+
+    def strength(self, trainer: pl.Trainer) -> float:
+        """Return the coefficient to use now.
+
+        Raises:
+            MisconfigurationException: If it follows the learning rate and there are several.
+        """
+        if not isinstance(self.coefficient, str):
+            return self.coefficient
+        rates = {float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups}
+        if len(rates) != 1:
+            raise MisconfigurationException(
+                f"GradientPenalty(coefficient='lr') follows the learning rate, and there are {len(rates)} "
+                f"({', '.join(f'{rate:g}' for rate in sorted(rates))}); give the coefficient as a number."
+            )
+        return rates.pop()
+
+    def record(self, loss: Tensor, penalty: Tensor, norm: Tensor) -> None:
+        """Add one micro-batch to the epoch's means; scalars on the device, without their scale."""
+        values = torch.stack([loss.float(), penalty.float(), norm.float(), torch.ones_like(norm, dtype=torch.float)])
+        self._sums = values if self._sums is None else self._sums.add_(values)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's means."""
+        if self._sums is None:
+            return
+        loss, penalty, norm, count = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
+        share = penalty / (loss + penalty) if loss + penalty else 0.0
+        values = {"gradient_penalty": penalty / count, "gradient_norm": norm / count, "penalty_share": share}
+        for name, value in values.items():
+            pl_module.log(f"train/{name}", value, rank_zero_only=False, sync_dist=False)
+
+
+def loss_scale(trainer: pl.Trainer, like: Tensor) -> Tensor:
+    """Return the factor by which the Trainer's precision scales the loss, a scalar on the device of ``like``."""
+    one = torch.ones((), device=like.device)
+    scaler: Any = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None:
+        return one
+    scale: Tensor = scaler.scale(one)
+    return scale
+
+
+def compiled_module(pl_module: pl.LightningModule) -> str | None:
+    """Return the name of a part of the module that torch.compile has compiled, or None."""
+    if getattr(pl_module, "_compiler_ctx", None) is not None:
+        return type(pl_module).__name__
+    for name, module in pl_module.named_modules():
+        # By name: importing torch._dynamo for its class takes longer than many a test run.
+        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+            return repr(name) if name else type(pl_module).__name__
+    return None
+
+
+def total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all gradients together, a scalar."""
+    return torch.nn.utils.get_total_norm(gradients)
+
+
+def _check_count(name: str, count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}.")

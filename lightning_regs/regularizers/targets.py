@@ -1,0 +1,286 @@
+"""Targets that are mixtures of labels, in a form that a module written for class indices trains on unmodified."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_regs._lightning import MisconfigurationException
+
+Component = tuple[Tensor, float]
+
+
+class MixedTarget(Tensor):
+    r"""The labels of a batch whose samples each belong to several classes.
+
+    As a tensor it holds the heavier label of each sample, int64 ``(N,)``: accuracies, confusion matrices and whatever
+    else takes class indices see that one. The losses of torch see the mixture
+    :math:`\sum_c w_c [(1 - s) \, \delta_{y_c} + s / K]`: with it as target, ``F.cross_entropy`` and ``F.nll_loss``
+    (and the layers that call them) return :math:`\sum_c w_c \, loss(input, y_c)` with label smoothing s, which is the
+    loss of the mixed one-hot target, and ``F.one_hot`` returns the mixed probabilities ``(N, K)``. Slices, repetitions
+    and copies of it are mixed targets too; it cannot be changed in place.
+
+    Attributes:
+        components: (labels ``(N,)``, weight) pairs; the weights sum to 1. Of equal weights the first is the heavier.
+        smoothing: Label smoothing s in [0, 1).
+        sample_weights: ``(N,)`` factors of the per-sample losses before their mean; None for ones.
+
+    Args:
+        components: As above.
+        smoothing: As above.
+        sample_weights: As above.
+
+    Raises:
+        TypeError: If the labels are not class indices.
+        ValueError: If there is no component.
+    """
+
+    components: tuple[Component, ...]
+    smoothing: float
+    sample_weights: Tensor | None
+    _seen: list[str]
+
+    @staticmethod
+    def __new__(
+        cls: type[MixedTarget],
+        components: Sequence[Component],
+        smoothing: float = 0.0,
+        sample_weights: Tensor | None = None,
+    ) -> MixedTarget:
+        """Make the tensor of heavier labels and attach the mixture to it."""
+        if not components:
+            raise ValueError("a mixed target needs at least one (labels, weight) component.")
+        for labels, _ in components:
+            if labels.is_floating_point() or labels.ndim != 1:
+                raise TypeError(
+                    f"a mixed target takes class indices (N,), got {labels.dtype} of shape {tuple(labels.shape)}."
+                )
+        plain = tuple((_plain(labels).long(), float(weight)) for labels, weight in components)
+        heavier = max(plain, key=lambda component: component[1])[0]
+        target: MixedTarget = heavier.detach().as_subclass(cls)
+        target.components = plain
+        target.smoothing = float(smoothing)
+        target.sample_weights = sample_weights
+        target._seen = []
+        return target
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a sample can belong to several classes; smoothing does not count."""
+        return len(self.components) > 1
+
+    @property
+    def was_seen(self) -> bool:
+        """Whether a loss has asked for the mixture."""
+        return bool(self._seen)
+
+    def probabilities(self, num_classes: int) -> Tensor:
+        """Return the mixture as float32 ``(N, num_classes)``."""
+        rows = sum(weight * _plain_one_hot(labels, num_classes) for labels, weight in self.components)
+        assert isinstance(rows, Tensor)
+        return (1 - self.smoothing) * rows + self.smoothing / num_classes
+
+    def derive(self, function: Callable[[Tensor], Tensor], *, weights: bool = True) -> MixedTarget:
+        """Return the target with ``function`` applied to each component's labels, and to the sample weights."""
+        per_sample = self.sample_weights
+        if weights and per_sample is not None:
+            per_sample = function(per_sample)
+        mixed = MixedTarget([(function(y), w) for y, w in self.components], self.smoothing, per_sample)
+        mixed._seen = self._seen
+        return mixed
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MixedTarget:
+        return self.derive(torch.clone)
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Give losses the mixture, copies and slices the whole target, and everything else the heavier labels."""
+        options = dict(kwargs or {})
+        if func in _LOSSES:
+            bound = inspect.signature(func).bind(*args, **options)
+            if isinstance(bound.arguments["target"], MixedTarget):
+                return _mixed_loss(func, bound)
+        if func is F.one_hot:
+            target = args[0] if args else options.get("tensor", options.get("input"))
+            if isinstance(target, MixedTarget):
+                return _one_hot(target, *args[1:], **options)
+        source = args[0] if args else None
+        if isinstance(source, MixedTarget):
+            _check_not_in_place(func)
+        elif func in _CATS and source and all(isinstance(part, MixedTarget) for part in source):
+            if (joined := _cat(func, list(source), args[1:], options)) is not None:
+                return joined
+        with torch._C.DisableTorchFunctionSubclass():
+            result = func(*args, **options)
+        if isinstance(source, MixedTarget):
+            if func in _SLICES and isinstance(result, Tensor) and result.ndim == 1:
+                return source.derive(lambda t: func(t, *args[1:], **options))
+            if func in _PARTS:
+                return tuple(source.derive(partial(_part, i, func, args[1:], options)) for i in range(len(result)))
+            if func in _COPIES and not result.is_floating_point():
+                return source.derive(lambda t: t.to(result.device), weights=True)
+        return result
+
+
+def mix_targets(y: Tensor, lam: float, permutation: Tensor) -> Tensor:
+    r"""Mix each target with that of a partner: :math:`\lambda y + (1 - \lambda) y_{permutation}`.
+
+    Args:
+        y: Class indices ``(N,)``, a :class:`MixedTarget`, or float targets ``(N, ...)`` (probabilities, regression).
+        lam: Weight of the own target, in [0, 1].
+        permutation: Index of each sample's partner, ``(N,)``.
+
+    Returns:
+        A :class:`MixedTarget` for labels; for float targets their mixture, of the same shape.
+
+    Raises:
+        ValueError: If labels have more than one dimension.
+        MisconfigurationException: If the samples of a mixed target weigh differently in the loss.
+    """
+    permutation = permutation.to(y.device)
+    if y.is_floating_point():
+        return torch.lerp(y[permutation], y, lam)
+    if y.ndim != 1:
+        raise ValueError(
+            f"labels have to be class indices (N,) to be mixed, got {y.dtype} of shape {tuple(y.shape)}; "
+            "give labels of other shapes as float probabilities."
+        )
+    if not isinstance(y, MixedTarget):
+        return MixedTarget([(y, lam), (y[permutation], 1 - lam)])
+    if y.sample_weights is not None:
+        raise MisconfigurationException(
+            "samples with different weights in the loss cannot be mixed; put the method that weighs them "
+            "(AdversarialTraining) after the one that mixes them."
+        )
+    own = [(labels, lam * weight) for labels, weight in y.components]
+    partners = [(labels[permutation], (1 - lam) * weight) for labels, weight in y.components]
+    return MixedTarget([*own, *partners], y.smoothing)
+
+
+def as_mixed(y: Tensor) -> MixedTarget:
+    """Return class indices ``(N,)`` as a mixed target of one component, and a mixed target as it is."""
+    return y if isinstance(y, MixedTarget) else MixedTarget([(y, 1.0)])
+
+
+def _part(index: int, split: Callable[..., Any], args: Sequence[Any], options: dict[str, Any], labels: Tensor) -> Tensor:
+    part: Tensor = split(labels, *args, **options)[index]
+    return part
+
+
+def _mixed_loss(func: Callable[..., Tensor], bound: inspect.BoundArguments) -> Tensor:
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    target: MixedTarget = arguments.pop("target")
+    logits: Tensor = arguments.pop("input")
+    target._seen.append(func.__name__)
+    _check_range(target, logits, arguments["ignore_index"])
+    if target.smoothing:
+        if arguments.get("label_smoothing"):
+            raise MisconfigurationException(
+                f"LabelSmoothing({target.smoothing:g}) and the loss's own label_smoothing="
+                f"{arguments['label_smoothing']:g} would smooth twice; remove one of the two."
+            )
+        # On log-probabilities log_softmax is the identity, so the cross-entropy of them is the nll_loss, smoothed.
+        func = F.cross_entropy
+        arguments["label_smoothing"] = target.smoothing
+    if target.sample_weights is not None:
+        func = functools.partial(_weighted_loss, func, target.sample_weights)
+    loss = sum(share * func(logits, labels, **arguments) for labels, share in target.components)
+    assert isinstance(loss, Tensor)
+    return loss
+
+
+def _weighted_loss(
+    func: Callable[..., Tensor], sample_weights: Tensor, logits: Tensor, labels: Tensor, **arguments: Any
+) -> Tensor:
+    reduction = arguments.pop("reduction")
+    losses = func(logits, labels, **arguments, reduction="none")
+    losses = losses * sample_weights.to(losses.dtype)
+    if reduction != "mean":
+        return losses.sum() if reduction == "sum" else losses
+    # The mean of torch's losses is over the class weights of the labels that are not ignored.
+    counted = labels != arguments["ignore_index"]
+    class_weights = arguments["weight"]
+    if class_weights is None:
+        return losses.sum() / counted.sum()
+    return losses.sum() / (class_weights[labels.where(counted, 0)] * counted).sum()
+
+
+def _check_not_in_place(func: Callable[..., Any]) -> None:
+    name = getattr(func, "__name__", "")
+    in_place = name in _IN_PLACE or (name.endswith("_") and not name.endswith("__") and name not in _HARMLESS)
+    if in_place:
+        raise MisconfigurationException(
+            f"the labels of this batch were mixed or smoothed, and {name} would change the heavier label of a sample "
+            "alone; change labels in the data set or in on_after_batch_transfer, which come before the methods."
+        )
+
+
+def _cat(func: Callable[..., Tensor], parts: list[MixedTarget], args: Sequence[Any], options: Any) -> Tensor | None:
+    first = parts[0]
+    kinds = {(tuple(w for _, w in p.components), p.smoothing, p.sample_weights is None) for p in parts}
+    if len(kinds) > 1:
+        return None
+    components = [
+        (func([p.components[i][0] for p in parts], *args, **options), share)
+        for i, (_, share) in enumerate(first.components)
+    ]
+    weights = [p.sample_weights for p in parts if p.sample_weights is not None]
+    joined = MixedTarget(components, first.smoothing, func(weights, *args, **options) if weights else None)
+    joined._seen = first._seen
+    return joined
+
+
+def _one_hot(target: MixedTarget, num_classes: int = -1, **_: Any) -> Tensor:
+    target._seen.append("one_hot")
+    if num_classes < 0:
+        num_classes = 1 + max(int(labels.max()) for labels, _ in target.components)
+    return target.probabilities(num_classes)
+
+
+def _check_range(target: MixedTarget, logits: Tensor, ignore_index: int) -> None:
+    if logits.device.type != "cpu":  # reading labels back from a device would stop it at every step
+        return
+    num_classes = logits.shape[1]
+    for labels, _ in target.components if target.numel() else ():
+        low, high = (int(v) for v in torch.aminmax(labels))
+        if high >= num_classes or low < 0:
+            wrong = labels[((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)]
+            if wrong.numel():
+                raise ValueError(
+                    f"class index {int(wrong[0])} is outside 0 to {num_classes - 1}: the loss was given "
+                    f"{num_classes} logits a sample; make the last layer or the labels fit."
+                )
+
+
+def _plain(labels: Tensor) -> Tensor:
+    return labels.as_subclass(Tensor) if isinstance(labels, MixedTarget) else labels
+
+
+def _plain_one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    return F.one_hot(_plain(labels), num_classes).float()
+
+
+_LOSSES: set[Any] = {F.cross_entropy, F.nll_loss}
+_SLICES: set[Any] = {Tensor.__getitem__, Tensor.index_select, torch.index_select, Tensor.view, Tensor.reshape}
+_SLICES |= {Tensor.flatten, torch.flatten, Tensor.squeeze, torch.squeeze, Tensor.narrow, torch.narrow}
+_SLICES |= {Tensor.repeat, Tensor.repeat_interleave, torch.repeat_interleave, Tensor.roll, torch.roll}
+_PARTS: set[Any] = {Tensor.split, torch.split, Tensor.chunk, torch.chunk}
+_COPIES: set[Any] = {Tensor.to, Tensor.cuda, Tensor.cpu, Tensor.clone, torch.clone, Tensor.detach, Tensor.contiguous}
+_COPIES |= {Tensor.long, Tensor.pin_memory}
+_CATS: set[Any] = {torch.cat, torch.concat, torch.concatenate}
+_IN_PLACE = {f"__{name}__" for name in ("setitem", "iadd", "isub", "imul", "iand", "ior", "ixor", "ifloordiv", "imod")}
+_HARMLESS = {"requires_grad_", "share_memory_"}
