@@ -148,6 +148,11 @@ class Classifier(pl.LightningModule):
             self.channels_last = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
         self._manual = self._manual_optimization(self.network)
 
+    @property
+    def accumulate_grad_batches(self) -> int:
+        """Batches a step of manual optimization; 1 where the Trainer's flag decides."""
+        return 1 if self._penalty is None else self._penalty.accumulate_grad_batches
+
     def _manual_optimization(self, network: nn.Module) -> ManualOptimization | None:
         if self._penalty is None:
             return None

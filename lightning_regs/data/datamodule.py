@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from lightning_regs import rng
+from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs._names import unknown_name
 from lightning_regs.data import sources
 from lightning_regs.data.corruptions import check_corruption
@@ -77,6 +75,10 @@ class ImageDataModule(pl.LightningDataModule):
         lazy: Decode the files of an image folder anew for each batch, in the workers, instead of once into memory: the
             same batches, for folders that memory does not hold. Never without being asked, and not for other sources
             or corrupted pixels.
+        batch_repeats: Times that each training batch is served in a row, at least 1, with the same augmentation: data
+            echoing (Choi et al. 2019, arXiv:1907.05550), or the n updates a minibatch of Smith et al. (2021,
+            arXiv:2101.12176). An epoch has that many times more steps. Regularizers draw once for all of them. Not
+            with ``accumulate_grad_batches``, which would average the same gradient.
 
     Attributes:
         batch_corrupted: Bool (N,) on the device, True where the current batch's label differs from the original; None
@@ -110,11 +112,12 @@ class ImageDataModule(pl.LightningDataModule):
         seed: int | None = None,
         corruption_seed: int | None = None,
         lazy: bool = False,
+        batch_repeats: int = 1,
     ) -> None:
         super().__init__()
         check_corruption(corruption, corruption_p)
-        check_whole(batch_size=batch_size, eval_batch_size=eval_batch_size, image_size=image_size)
-        check_whole(train_size=train_size, test_size=test_size)
+        check_whole(batch_size=batch_size, eval_batch_size=eval_batch_size, batch_repeats=batch_repeats)
+        check_whole(optional=True, image_size=image_size, train_size=train_size, test_size=test_size)
         check_whole(0, num_workers=num_workers)
         check_val_split(val_split, monitor_test)
         check_augmentation(corruption, image_size, random_crop, random_rotation, color_jitter)
@@ -124,6 +127,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.source = source
         self.root = root
         self.batch_size = batch_size
+        self.batch_repeats = batch_repeats
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.drop_last = drop_last
@@ -156,10 +160,11 @@ class ImageDataModule(pl.LightningDataModule):
 
         Raises:
             MisconfigurationException: The LightningModule has an ``on_after_batch_transfer`` of its own, which
-                Lightning would never call.
+                Lightning would never call; or the Trainer accumulates gradients of repeated batches.
             ValueError: The data do not go with the arguments.
         """
         self._check_module()
+        self._check_accumulation()
         if self._splits is None:
             self._load()
         self._place()
@@ -211,7 +216,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Return the loader of the training set, in an order given by the seed and the epoch."""
-        return self._loaders().training(self.dataset("train"), self.batch_size, self.drop_last)
+        return self._loaders().training(self.dataset("train"), self.batch_size, self.drop_last, self.batch_repeats)
 
     def val_dataloader(self) -> Loader | list[Any]:
         """Return the loader of the validation split, or of the test set with ``monitor_test``, or none."""
@@ -255,7 +260,8 @@ class ImageDataModule(pl.LightningDataModule):
         trainer = self.trainer
         # Lightning calls this hook for validation, the sanity check, test and prediction as well.
         if trainer is not None and trainer.training:
-            position = (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1, trainer.global_rank)
+            minibatch = (trainer.fit_loop.epoch_loop.batch_idx + 1) // self.batch_repeats
+            position = (trainer.current_epoch, minibatch, trainer.global_rank)
             x = self.train_transform(x, rng.generator(self._seed, "augmentation", *position))
         else:
             x = self.eval_transform(x)
@@ -272,10 +278,23 @@ class ImageDataModule(pl.LightningDataModule):
     def _check_module(self) -> None:
         module = self.trainer.lightning_module if self.trainer is not None else None
         hook = "on_after_batch_transfer"
-        if module is not None and is_overridden(hook, module, pl.LightningModule):
+        if module is not None and pl.utilities.model_helpers.is_overridden(hook, module, pl.LightningModule):
             raise MisconfigurationException(
                 f"{type(module).__name__} and ImageDataModule both have {hook}, of which Lightning calls only the "
                 "DataModule's; move the module's into its on_train_batch_start or training_step."
+            )
+
+    def _check_accumulation(self) -> None:
+        if self.trainer is None:
+            return
+        # A module that optimizes manually accumulates by itself, and Lightning holds the Trainer's flag at 1.
+        by_module = getattr(self.trainer.lightning_module, "accumulate_grad_batches", 1)
+        accumulate = max(self.trainer.accumulate_grad_batches, by_module)
+        if self.batch_repeats > 1 and accumulate > 1:
+            raise MisconfigurationException(
+                f"batch_repeats={self.batch_repeats} serves the same batch again, and "
+                f"accumulate_grad_batches={accumulate} would average its equal gradients instead of stepping between "
+                "them; leave one of them at 1."
             )
 
     def _load(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +16,31 @@ from lightning_regs.data.dataset import ImageArrays, identity_collate
 from lightning_regs.data.samplers import EvaluationSampler, even_batch_size
 
 Loader = DataLoader[list[Tensor]]
+
+
+class EchoingLoader(Loader):
+    """A loader that serves each batch several times in a row: data echoing, Choi et al. 2019, arXiv:1907.05550.
+
+    The batch is gathered or decoded once, and copied for each repeat, so that what is written into one of them is not
+    seen in the next.
+
+    Args:
+        *args: As for torch's ``DataLoader``.
+        repeats: Times that each batch is served, at least 1.
+        **kwargs: As for torch's ``DataLoader``.
+    """
+
+    def __init__(self, *args: Any, repeats: int, **kwargs: Any) -> None:
+        self.repeats = repeats
+        super().__init__(*args, **kwargs)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            for _ in range(self.repeats):
+                yield [t.clone() for t in batch]
+
+    def __len__(self) -> int:
+        return self.repeats * super().__len__()
 
 
 @dataclass(frozen=True)
@@ -34,8 +61,8 @@ class LoaderFactory:
     num_workers: int
     pin_memory: bool
 
-    def training(self, data: ImageArrays, batch_size: int, drop_last: bool) -> Loader:
-        """Return a loader whose order is a function of the seed and the epoch.
+    def training(self, data: ImageArrays, batch_size: int, drop_last: bool, repeats: int = 1) -> Loader:
+        """Return a loader whose order is a function of the seed and the epoch, with each batch ``repeats`` times.
 
         The sampler is torch's ``DistributedSampler`` even in a single process: Lightning sets its epoch, also after a
         resume, and does not put a reshuffling one in its place.
@@ -51,7 +78,7 @@ class LoaderFactory:
                 f"drop_last=True leaves no batch of {batch_size} from the {len(order)} samples of a process; "
                 "choose a smaller batch_size."
             )
-        return self._loader(data, order, batch_size, drop_last)
+        return self._loader(data, order, batch_size, drop_last, repeats)
 
     def evaluation(self, data: ImageArrays, batch_size: int) -> Loader:
         """Return a loader that shows each sample exactly once, in order, in equally many batches a process.
@@ -62,11 +89,14 @@ class LoaderFactory:
         order = EvaluationSampler(data, self.world_size, self.rank)
         return self._loader(data, order, even_batch_size(len(data), batch_size, self.world_size), drop_last=False)
 
-    def _loader(self, data: ImageArrays, order: DistributedSampler[Any], batch_size: int, drop_last: bool) -> Loader:
+    def _loader(
+        self, data: ImageArrays, order: DistributedSampler[Any], batch_size: int, drop_last: bool, repeats: int = 1
+    ) -> Loader:
         if not self.num_workers:
             # Lightning's hint is for loaders that work sample by sample.
             warnings.filterwarnings("ignore", message=".*_dataloader' does not have many workers")
-        return DataLoader(
+        loader = DataLoader if repeats == 1 else partial(EchoingLoader, repeats=repeats)
+        return loader(
             data,
             batch_size=batch_size,
             sampler=order,

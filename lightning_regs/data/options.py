@@ -7,14 +7,16 @@ import math
 from lightning_regs.data.corruptions import PIXEL_CORRUPTIONS
 
 
-def check_whole(least: int = 1, **values: int | None) -> None:
-    """Refuse what is neither None nor a whole number from ``least`` on.
+def check_whole(least: int = 1, optional: bool = False, **values: int | None) -> None:
+    """Refuse what is not a whole number from ``least`` on, nor None where that is ``optional``.
 
     Raises:
         ValueError: One of the values is another.
     """
     for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        if optional and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} is not possible; give a whole number from {least} on.")
 
 

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, str] = {
     "inception_v3": "lightning_regs.models.inception_v3:InceptionV3",
+    "lenet": "lightning_regs.models.lenet:LeNet",
     "mlp": "lightning_regs.models.mlp:MLP",
+    "resnet18": "lightning_regs.models.resnet:ResNet18",
     "small_alexnet": "lightning_regs.models.small_alexnet:SmallAlexNet",
     "small_inception": "lightning_regs.models.small_inception:SmallInception",
+    "vgg11": "lightning_regs.models.vgg:VGG11",
+    "wide_resnet": "lightning_regs.models.wide_resnet:WideResNet",
 }
 """Name of each architecture and the class that is it, as ``module:Class``, imported when it is built."""
 

@@ -70,8 +70,9 @@ class Regularizer(Callback):
                 raise MisconfigurationException(reason)
 
     def position(self, trainer: pl.Trainer, batch_idx: int) -> tuple[int, int, int]:
-        """Return where the training is, as the draws count it: (epoch, batch, rank)."""
-        return trainer.current_epoch, batch_idx, trainer.global_rank
+        """Return where the training is, as the draws count it: (epoch, batch, rank); repeats of a batch are one."""
+        repeats = getattr(getattr(trainer, "datamodule", None), "batch_repeats", 1)
+        return trainer.current_epoch, batch_idx // repeats, trainer.global_rank
 
     def generator(self, trainer: pl.Trainer, batch_idx: int) -> torch.Generator:
         """Return the fresh CPU generator of one batch."""

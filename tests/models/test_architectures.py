@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_regs.models import build, num_parameters
+from lightning_regs.models import MODELS, build, num_parameters
 from lightning_regs.models.lrn import LocalResponseNorm
 from lightning_regs.models.small_alexnet import SmallAlexNet
 from lightning_regs.models.small_inception import SmallInception
@@ -166,21 +166,37 @@ def test_activation_comes_before_the_pool_unless_it_is_monotone(activation):
     assert torch.allclose(net.features[:3](x), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["small_alexnet", "small_inception"])
+SMALL = {
+    "lenet": {},
+    "resnet18": {"width": 4},
+    "small_alexnet": {"width": 0.125},
+    "small_inception": {"width": 0.125},
+    "vgg11": {"width": 0.125},
+    "wide_resnet": {},
+}
+
+
+def test_every_convolutional_net_of_ours_is_in_the_table_of_small_ones():
+    assert set(SMALL) == set(MODELS) - {"mlp", "inception_v3"}
+
+
+@pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_convolutions_run_in_channels_last_whatever_comes_in(name, channels, memory_format):
-    net = build(name, (channels, 8, 8), 4, width=0.125)
+    net = build(name, (channels, 16, 16), 4, **SMALL[name])
     seen = []
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(lambda _m, _i, out: seen.append(out.stride(1) == 1))
-    net(random_images(2, channels, 8, 8).contiguous(memory_format=memory_format))
+            layer.register_forward_hook(
+                lambda _m, _i, out: seen.append(out.is_contiguous(memory_format=torch.channels_last))
+            )
+    net(random_images(2, channels, 16, 16).contiguous(memory_format=memory_format))
     assert seen
     assert all(seen)
 
 
-@pytest.mark.parametrize("name", ["small_alexnet", "small_inception"])
+@pytest.mark.parametrize("name", SMALL)
 def test_bf16_autocast_stays_close_to_float32(name):
     torch.manual_seed(0)
     net = build(name, (3, 28, 28), 10)

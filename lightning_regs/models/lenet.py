@@ -1,0 +1,78 @@
+"""LeNet-5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lightning_regs._names import unknown_name
+from lightning_regs.models.initialization import initialize
+from lightning_regs.models.layers import activation_layer, check_image, to_channels_last
+
+POOLS: dict[str, type[nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
+"""Poolings by name."""
+
+
+class LeNet(nn.Module):
+    """LeNet-5 as it is commonly taught; 61,706 parameters on 1x28x28, 62,006 on 3x32x32, with 10 classes.
+
+    LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998 (before arXiv): 5x5
+    convolutions with 6 and 16 filters, each with a 2x2 pool, then linear layers of 120, 84 and ``num_classes``. The
+    paper's net is for 32x32 images, MNIST's 28x28 in a frame of 2 zeros: here the first convolution pads images by
+    those 2 where a side is below 32, and nothing larger. Unlike the paper's, all filters of the second convolution see
+    all 6 maps, pools have no weights, and the head is linear. Shape: (N, C, H, W) to (N, num_classes); computed in
+    channels_last whatever the input's memory format, and flattened in (C, H, W) order.
+
+    Args:
+        input_shape: (C, H, W), H and W at least 12.
+        num_classes: Number of logits.
+        activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
+        pool: ``"max"`` or ``"average"``. Default ``"max"``.
+        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's.
+
+    Raises:
+        TypeError: If a size is not an integer.
+        ValueError: If a size or a name is out of its range.
+    """
+
+    MINIMUM_SIZE = 12
+    UNPADDED_SIZE = 32
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        num_classes: int,
+        *,
+        activation: str = "relu",
+        pool: str = "max",
+        init: str | None = None,
+    ) -> None:
+        super().__init__()
+        channels, height, width = check_image("lenet", input_shape, num_classes, self.MINIMUM_SIZE)
+        if pool not in POOLS:
+            raise unknown_name("pool", pool, POOLS)
+        padding = 2 if min(height, width) < self.UNPADDED_SIZE else 0
+        rows, columns = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width))
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 6, 5, padding=padding),
+            activation_layer(activation),
+            POOLS[pool](2),
+            nn.Conv2d(6, 16, 5),
+            activation_layer(activation),
+            POOLS[pool](2),
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(16 * rows * columns, 120),
+            activation_layer(activation),
+            nn.Linear(120, 84),
+            activation_layer(activation),
+        )
+        self.head = nn.Linear(84, num_classes)
+        initialize(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, num_classes)."""
+        logits: Tensor = self.head(self.classifier(self.features(to_channels_last(x))))
+        return logits
