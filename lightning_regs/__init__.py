@@ -8,19 +8,46 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_regs.classifier import Classifier
     from lightning_regs.data import ImageDataModule
-    from lightning_regs.regularizers import GradientPenalty, Regularizer
+    from lightning_regs.regularizers import (
+        AdversarialTraining,
+        CutMix,
+        Cutout,
+        GradientPenalty,
+        LabelSmoothing,
+        Mixup,
+        NormPenalty,
+        Regularizer,
+    )
 
 __version__ = "0.1.0"
 
 # Public name -> module that defines it. Resolved on first use, so that `import lightning_regs` costs nothing.
 _PUBLIC = {
+    "AdversarialTraining": "lightning_regs.regularizers",
     "Classifier": "lightning_regs.classifier",
+    "CutMix": "lightning_regs.regularizers",
+    "Cutout": "lightning_regs.regularizers",
     "GradientPenalty": "lightning_regs.regularizers",
     "ImageDataModule": "lightning_regs.data",
+    "LabelSmoothing": "lightning_regs.regularizers",
+    "Mixup": "lightning_regs.regularizers",
+    "NormPenalty": "lightning_regs.regularizers",
     "Regularizer": "lightning_regs.regularizers",
 }
 
-__all__ = ["Classifier", "GradientPenalty", "ImageDataModule", "Regularizer", "__version__"]
+__all__ = [
+    "AdversarialTraining",
+    "Classifier",
+    "CutMix",
+    "Cutout",
+    "GradientPenalty",
+    "ImageDataModule",
+    "LabelSmoothing",
+    "Mixup",
+    "NormPenalty",
+    "Regularizer",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.regularizers.double_backward import efficient_double_backward
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty, gradient_penalty, loss_scale, total_norm
 
 Batch = Sequence[Tensor]
@@ -120,7 +121,8 @@ class ManualOptimization:
     # -- estimators --------------------------------------------------------------------------------------------------
 
     def _exact(self, part: MicroBatch) -> None:
-        loss = self.loss_of(part.batch, part.rows, True)
+        with efficient_double_backward():
+            loss = self.loss_of(part.batch, part.rows, True)
         scale = loss_scale(part.module.trainer, loss)
         with outside_autocast(loss):
             penalty, norm = gradient_penalty(loss * scale, self.network.parameters(), part.strength, scale)

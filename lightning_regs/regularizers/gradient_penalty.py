@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs._names import unknown_name
 from lightning_regs.regularizers.base import Regularizer, check_number
+from lightning_regs.regularizers.double_backward import sum_of_squares
 
 Estimator = Literal["exact", "forward_difference", "central_difference"]
 ESTIMATORS: tuple[Estimator, ...] = ("exact", "forward_difference", "central_difference")
@@ -40,8 +41,9 @@ def gradient_penalty(
     """
     trained = [p for p in parameters if p.requires_grad]
     gradients = torch.autograd.grad(loss, trained, create_graph=True, allow_unused=True)
-    squares = [(g / scale).square().sum() for g in gradients if g is not None]
-    squared_norm = torch.stack(squares).sum() if squares else loss.new_zeros(())
+    # Divided before squaring: squares of scaled gradients would overflow.
+    found = [g if isinstance(scale, (int, float)) and scale == 1 else g / scale for g in gradients if g is not None]
+    squared_norm = sum_of_squares(found)
     return coefficient / 4 * squared_norm, squared_norm.detach().sqrt()
 
 
@@ -258,13 +260,12 @@ class GradientPenalty(Regularizer):
             pl_module.log(f"train/{name}", value, rank_zero_only=False, sync_dist=False)
 
 
-def loss_scale(trainer: pl.Trainer, like: Tensor) -> Tensor:
-    """Return the factor by which the Trainer's precision scales the loss, a scalar on the device of ``like``."""
-    one = torch.ones((), device=like.device)
+def loss_scale(trainer: pl.Trainer, like: Tensor) -> float | Tensor:
+    """Return the factor by which the Trainer's precision scales the loss: 1.0, or a scalar on ``like``'s device."""
     scaler: Any = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is None:
-        return one
-    scale: Tensor = scaler.scale(one)
+        return 1.0
+    scale: Tensor = scaler.scale(torch.ones((), device=like.device))  # without waiting for the device
     return scale
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -117,12 +116,11 @@ class MixedTarget(Tensor):
             target = args[0] if args else options.get("tensor", options.get("input"))
             if isinstance(target, MixedTarget):
                 return _one_hot(target, *args[1:], **options)
-        source = args[0] if args else None
+        source: Any = args[0] if args else None
         if isinstance(source, MixedTarget):
             _check_not_in_place(func)
-        elif func in _CATS and source and all(isinstance(part, MixedTarget) for part in source):
-            if (joined := _cat(func, list(source), args[1:], options)) is not None:
-                return joined
+        elif func in _CATS and _alike(source):
+            return _cat(func, list(source), args[1:], options)
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **options)
         if isinstance(source, MixedTarget):
@@ -175,7 +173,9 @@ def as_mixed(y: Tensor) -> MixedTarget:
     return y if isinstance(y, MixedTarget) else MixedTarget([(y, 1.0)])
 
 
-def _part(index: int, split: Callable[..., Any], args: Sequence[Any], options: dict[str, Any], labels: Tensor) -> Tensor:
+def _part(
+    index: int, split: Callable[..., Any], args: Sequence[Any], options: dict[str, Any], labels: Tensor
+) -> Tensor:
     part: Tensor = split(labels, *args, **options)[index]
     return part
 
@@ -197,7 +197,7 @@ def _mixed_loss(func: Callable[..., Tensor], bound: inspect.BoundArguments) -> T
         func = F.cross_entropy
         arguments["label_smoothing"] = target.smoothing
     if target.sample_weights is not None:
-        func = functools.partial(_weighted_loss, func, target.sample_weights)
+        func = partial(_weighted_loss, func, target.sample_weights)
     loss = sum(share * func(logits, labels, **arguments) for labels, share in target.components)
     assert isinstance(loss, Tensor)
     return loss
@@ -207,16 +207,16 @@ def _weighted_loss(
     func: Callable[..., Tensor], sample_weights: Tensor, logits: Tensor, labels: Tensor, **arguments: Any
 ) -> Tensor:
     reduction = arguments.pop("reduction")
-    losses = func(logits, labels, **arguments, reduction="none")
+    losses: Tensor = func(logits, labels, **arguments, reduction="none")
     losses = losses * sample_weights.to(losses.dtype)
     if reduction != "mean":
         return losses.sum() if reduction == "sum" else losses
     # The mean of torch's losses is over the class weights of the labels that are not ignored.
     counted = labels != arguments["ignore_index"]
-    class_weights = arguments["weight"]
-    if class_weights is None:
-        return losses.sum() / counted.sum()
-    return losses.sum() / (class_weights[labels.where(counted, 0)] * counted).sum()
+    class_weights: Tensor | None = arguments["weight"]
+    counts = counted if class_weights is None else class_weights[labels.where(counted, 0)] * counted
+    mean: Tensor = losses.sum() / counts.sum()
+    return mean
 
 
 def _check_not_in_place(func: Callable[..., Any]) -> None:
@@ -229,22 +229,30 @@ def _check_not_in_place(func: Callable[..., Any]) -> None:
         )
 
 
-def _cat(func: Callable[..., Tensor], parts: list[MixedTarget], args: Sequence[Any], options: Any) -> Tensor | None:
+def _alike(parts: Any) -> bool:
+    if not parts or not all(isinstance(part, MixedTarget) for part in parts):
+        return False
+    return len({(tuple(w for _, w in p.components), p.smoothing, p.sample_weights is None) for p in parts}) == 1
+
+
+def _cat(func: Callable[..., Tensor], parts: list[MixedTarget], args: Sequence[Any], options: Any) -> MixedTarget:
     first = parts[0]
-    kinds = {(tuple(w for _, w in p.components), p.smoothing, p.sample_weights is None) for p in parts}
-    if len(kinds) > 1:
-        return None
     components = [
-        (func([p.components[i][0] for p in parts], *args, **options), share)
-        for i, (_, share) in enumerate(first.components)
+        (func([part.components[i][0] for part in parts], *args, **options), weight)
+        for i, (_, weight) in enumerate(first.components)
     ]
-    weights = [p.sample_weights for p in parts if p.sample_weights is not None]
+    weights = [part.sample_weights for part in parts if part.sample_weights is not None]
     joined = MixedTarget(components, first.smoothing, func(weights, *args, **options) if weights else None)
     joined._seen = first._seen
     return joined
 
 
 def _one_hot(target: MixedTarget, num_classes: int = -1, **_: Any) -> Tensor:
+    if target.sample_weights is not None:
+        raise MisconfigurationException(
+            "the samples of this batch weigh differently in the loss, which F.one_hot cannot say; use "
+            "AdversarialTraining(clean_weight=0.5), or a cross-entropy of torch as the loss."
+        )
     target._seen.append("one_hot")
     if num_classes < 0:
         num_classes = 1 + max(int(labels.max()) for labels, _ in target.components)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import math
 import pickle
@@ -194,8 +195,10 @@ def _make_regularizer(config: dict[str, Any], seed: int) -> Regularizer:
         raise ValueError(f"there is no regularizer {path!r}: {error}; write it like lightning_regs.Mixup.") from error
     if not (isinstance(cls, type) and issubclass(cls, Regularizer)):
         raise ValueError(f"{path!r} is no regularizer; write for example lightning_regs.Mixup.")
+    if "seed" in inspect.signature(cls).parameters:
+        options.setdefault("seed", seed)
     try:
-        return cls(**({"seed": seed} | options))
+        return cls(**options)
     except TypeError as error:
         raise ValueError(f"{path} does not take {options!r}: {error}.") from error
 

@@ -189,3 +189,24 @@ def test_wrong_inputs_are_refused():
         local_response_norm(torch.zeros(2, 3), 3)
     with pytest.raises(TypeError, match="floating-point"):
         local_response_norm(torch.zeros(2, 3, 4, dtype=torch.int64), 3)
+
+
+@pytest.mark.parametrize("beta", [0.75, 0.0])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_forward_over_reverse_and_third_derivative(beta, channels_last):
+    x = images(1, 4, 2, 2, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    direction = images(1, 4, 2, 2, dtype=torch.float64, seed=1)
+
+    def hessian_product(layer, t):
+        gradient = torch.func.grad(lambda s: layer(s, 3, 0.5, beta).pow(3).sum())
+        return torch.func.jvp(gradient, (t,), (direction,))[1]
+
+    ours, theirs = (hessian_product(layer, x) for layer in (local_response_norm, F.local_response_norm))
+    assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+    def second(t):
+        (grad,) = torch.autograd.grad(local_response_norm(t, 3, 0.5, beta).pow(3).sum(), t, create_graph=True)
+        return torch.autograd.grad(grad, t, direction, create_graph=True)[0]
+
+    assert torch.autograd.gradcheck(second, x.detach().requires_grad_())

@@ -5,8 +5,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from lightning_regs import Mixup, NormPenalty
 from lightning_regs.study import train as training
 from lightning_regs.study.store import RunContext
+from lightning_regs.study.train import make_regularizers
 
 CONFIG: dict[str, Any] = {
     "model": {
@@ -108,3 +110,31 @@ def test_augmentation_does_not_touch_the_final_measurement(tmp_path: Path) -> No
 def test_a_typo_in_a_configuration_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="sorce"):
         training.train(CONFIG | {"data": {"sorce": "digits"}}, RunContext(tmp_path))
+
+
+def test_methods_are_written_as_for_the_command_line() -> None:
+    configs = [
+        {"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 0.3}},
+        {"class_path": "lightning_regs.NormPenalty"},
+        {"class_path": "lightning_regs.Cutout", "init_args": {"seed": 3}},
+    ]
+    mixup, norm, cutout = make_regularizers(configs, 7)
+    assert isinstance(mixup, Mixup)
+    assert mixup.alpha == 0.3
+    assert mixup.seed == 7
+    assert isinstance(norm, NormPenalty)
+    assert cutout.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"class_path": "lightning_regs.Mixxup"}, "no regularizer 'lightning_regs.Mixxup'"),
+        ({"class_path": "lightning_regs.Classifier"}, "is no regularizer"),
+        ({"class_path": "lightning_regs.Mixup", "init_args": {"beta": 1}}, "does not take"),
+        ({"name": "Mixup"}, "class_path: lightning_regs.Mixup"),
+    ],
+)
+def test_methods_that_do_not_exist(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_regularizers([config], 0)

@@ -1,0 +1,122 @@
+"""FGSM and PGD: the change of a sample that raises its loss the most, within a small box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lightning_regs.regularizers.base import check_number
+
+Clip = tuple[float, float]
+Loss = Callable[[Tensor], Tensor]
+
+
+def fgsm(loss: Loss, x: Tensor, epsilon: float, clip: Clip | None = None) -> Tensor:
+    r"""Change samples by one step along the sign of their gradient.
+
+    The fast gradient sign method, Goodfellow et al. 2015, arXiv:1412.6572:
+    :math:`x + \epsilon \, sign(\nabla_x J(x))`.
+
+    Args:
+        loss: Scalar loss J of samples ``(N, ...)``.
+        x: Floating-point samples ``(N, ...)``.
+        epsilon: Change of each entry, above 0.
+        clip: ``(low, high)`` of valid entries; None for no bounds.
+
+    Returns:
+        The changed samples, detached, of the shape of ``x``.
+
+    Raises:
+        TypeError: If the samples are integers.
+        ValueError: If ``epsilon`` is not above 0, ``clip`` is no range, or the loss does not depend on ``x``.
+    """
+    return pgd(loss, x, epsilon, epsilon, 1, None, clip)
+
+
+def pgd(
+    loss: Loss,
+    x: Tensor,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    noise: Tensor | None = None,
+    clip: Clip | None = None,
+) -> Tensor:
+    r"""Change samples by projected gradient ascent on the sign of their gradient.
+
+    Madry et al. 2018, arXiv:1706.06083: from :math:`x_0 = x + noise`,
+    :math:`x_{k+1} = \Pi(x_k + \eta \, sign(\nabla_x J(x_k)))`, where :math:`\Pi` projects on
+    :math:`|x' - x|_\infty \le \epsilon` and on the valid range.
+
+    Args:
+        loss: Scalar loss J of samples ``(N, ...)``.
+        x: Floating-point samples ``(N, ...)``.
+        epsilon: Largest change of an entry, above 0.
+        step_size: Length :math:`\eta` of a step, above 0.
+        steps: Number of steps, at least 1.
+        noise: Where to start from, relative to ``x`` and of its shape, projected like each step; None for 0.
+        clip: ``(low, high)`` of valid entries; None for no bounds.
+
+    Returns:
+        The changed samples, detached, of the shape of ``x``.
+
+    Raises:
+        TypeError: If the samples or ``steps`` are not of their type.
+        ValueError: If a number is outside its range, or the loss does not depend on ``x``.
+    """
+    check_number("epsilon", epsilon, open_low=True)
+    check_number("step_size", step_size, open_low=True)
+    check_steps(steps)
+    check_clip(clip)
+    if not x.is_floating_point():
+        raise TypeError(f"attacks take floating-point samples, got {x.dtype}; convert and scale them first.")
+    x = x.detach()
+    low, high = x - epsilon, x + epsilon
+    if clip is not None:
+        low, high = low.clamp(min=clip[0]), high.clamp(max=clip[1])
+    changed = x if noise is None else torch.clamp(x + noise, low, high)
+    for _ in range(steps):
+        # Of an overflow under fp16 remain NaNs, and the samples must not become NaN: they would reach batch norms.
+        direction = torch.nan_to_num(_gradient(loss, changed).sign(), nan=0.0)
+        changed = torch.clamp(changed + step_size * direction, low, high)
+    return changed
+
+
+def check_steps(steps: int) -> int:
+    """Return ``steps`` if it is a number of steps.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If it is below 1.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise TypeError(f"steps must be an integer, got {steps!r}.")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}.")
+    return steps
+
+
+def check_clip(clip: Clip | None) -> Clip | None:
+    """Return ``clip`` as a tuple of two numbers, or None.
+
+    Raises:
+        ValueError: If it is no range.
+    """
+    if clip is None:
+        return None
+    low, high = clip
+    if not low < high:
+        raise ValueError(f"clip must be (low, high) with low below high, got {clip!r}.")
+    return float(low), float(high)
+
+
+def _gradient(loss: Loss, x: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        value = loss(x)
+        gradient = torch.autograd.grad(value, x, allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None:
+        raise ValueError("the loss does not depend on x, so that there is nothing to attack; compute it from its x.")
+    return gradient

@@ -1,0 +1,99 @@
+"""Label smoothing: move some of each target's weight to all classes alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.regularizers.base import Regularizer, check_number
+from lightning_regs.regularizers.mixing import TargetMixing
+from lightning_regs.regularizers.targets import MixedTarget, as_mixed
+
+
+def label_smoothing(y: Tensor, smoothing: float) -> Tensor:
+    r"""Mix each target with the uniform distribution.
+
+    Szegedy et al. 2016, arXiv:1512.00567: :math:`(1 - s) y + s / K`.
+
+    Args:
+        y: Class indices ``(N,)``, a :class:`MixedTarget` that is not smoothed, or float probabilities ``(N, K)``.
+        smoothing: s, in [0, 1).
+
+    Returns:
+        A :class:`MixedTarget` for labels; float ``(N, K)`` for probabilities.
+
+    Raises:
+        TypeError: If integer labels have not one dimension.
+        ValueError: If ``smoothing`` is outside [0, 1), the labels are smoothed already, or float targets are no
+            ``(N, K)`` with K of at least 2.
+    """
+    _check_smoothing(smoothing)
+    if y.is_floating_point():
+        if not _has_classes(y):
+            raise ValueError(f"label_smoothing takes probabilities (N, K), K at least 2, got shape {tuple(y.shape)}.")
+        return (1 - smoothing) * y + smoothing / y.shape[1]
+    target = as_mixed(y)
+    if target.smoothing:
+        raise ValueError(f"these labels are smoothed by {target.smoothing:g} already; smooth them once.")
+    return MixedTarget(target.components, smoothing, target.sample_weights)
+
+
+class LabelSmoothing(TargetMixing):
+    r"""Label smoothing (Szegedy et al. 2016, arXiv:1512.00567).
+
+    The target of each training sample becomes :math:`(1 - s) y + s / K`, so that torch's cross-entropy gives
+    :math:`(1 - s) CE(f(x), y) + s / K \sum_k CE(f(x), k)`, as ``F.cross_entropy(..., label_smoothing=s)`` does. Class
+    indices ``(N,)`` become a :class:`MixedTarget`, which accuracies see as plain labels; float probabilities ``(N, K)``
+    are smoothed row by row. Validation keeps its hard labels, so losses of training and validation differ by more than
+    the generalisation gap.
+
+    Does not help: a network that is to be distilled from (the logits of similar classes lose what told them apart,
+    arXiv:1906.02629). A loss that is none of torch's cross-entropies sees no smoothing, and a warning says so.
+
+    Composes with :class:`Mixup` and :class:`CutMix` in either order, with the same result. Not with a second
+    LabelSmoothing, nor with a loss that has its own ``label_smoothing``.
+
+    Args:
+        smoothing: s, in [0, 1); 0.1 in the paper.
+
+    Raises:
+        ValueError: At construction, if ``smoothing`` is outside [0, 1).
+        MisconfigurationException: In training, if the labels are neither class indices nor probabilities ``(N, K)``, or
+            the loss smooths them too.
+    """
+
+    def __init__(self, smoothing: float = 0.1) -> None:
+        super().__init__()
+        self.smoothing = _check_smoothing(smoothing)
+
+    def refuses(self, other: Regularizer, before: bool) -> str | None:
+        """Refuse a second LabelSmoothing."""
+        if isinstance(other, LabelSmoothing):
+            both = 1 - (1 - self.smoothing) * (1 - other.smoothing)
+            return f"labels are smoothed once; use one LabelSmoothing({both:.3g}), which is both together"
+        return None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Smooth the labels in place."""
+        _, y = self.labelled(batch)
+        if y.is_floating_point() and not _has_classes(y):
+            raise MisconfigurationException(
+                f"LabelSmoothing takes class indices (N,) or probabilities (N, K) with K of at least 2, and this batch "
+                f"has {y.dtype} labels of shape {tuple(y.shape)}; a regression has nothing to smooth."
+            )
+        if self.smoothing:
+            batch[1] = label_smoothing(y, self.smoothing)
+
+
+def _has_classes(y: Tensor) -> bool:
+    return y.ndim == 2 and y.shape[1] > 1
+
+
+def _check_smoothing(smoothing: float) -> float:
+    if check_number("smoothing", smoothing, high=1.0) == 1:
+        raise ValueError("smoothing must be below 1, where the targets say nothing any more, got 1.")
+    return float(smoothing)

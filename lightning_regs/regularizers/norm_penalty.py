@@ -1,0 +1,253 @@
+"""Norm penalties: L1 and L2 of the weights, in the gradient or decoupled from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.regularizers.base import Regularizer, check_number, regularizers_of
+from lightning_regs.regularizers.selection import Selection, check_selection, select
+
+
+def norm_penalty(parameters: Iterable[Tensor], p: int = 2) -> Tensor:
+    r"""Return the penalty: :math:`\sum |w|` for p = 1, :math:`\frac{1}{2} \sum w^2` for p = 2.
+
+    Its gradient is sign(w) for p = 1 (0 at 0), and w for p = 2.
+
+    Args:
+        parameters: At least one tensor.
+        p: 1 or 2.
+
+    Returns:
+        A scalar, differentiable.
+
+    Raises:
+        ValueError: If ``p`` is neither 1 nor 2, or there are no parameters.
+    """
+    _check_p(p)
+    parts = [w.abs().sum() if p == 1 else 0.5 * w.square().sum() for w in parameters]
+    if not parts:
+        raise ValueError("norm_penalty needs at least one parameter, got none.")
+    return torch.stack(parts).sum()
+
+
+@torch.no_grad()
+def add_gradient(parameters: list[Tensor], coefficient: float, p: int, scale: Tensor | None = None) -> None:
+    """Add the gradient of coefficient times the penalty to ``.grad`` of the parameters.
+
+    Args:
+        parameters: Tensors that have a gradient.
+        coefficient: Strength.
+        p: 1 or 2.
+        scale: What the gradients are multiplied with at this moment; None for 1.
+    """
+    gradients = [w.grad for w in parameters if w.grad is not None]
+    terms = list(torch._foreach_sign(parameters)) if p == 1 else parameters
+    if scale is not None:
+        terms = list(torch._foreach_mul(terms, scale))
+    torch._foreach_add_(gradients, terms, alpha=coefficient)
+
+
+@torch.no_grad()
+def shrink(parameters: list[Tensor], strength: float, p: int, active: Tensor | None = None) -> None:
+    r"""Move the weights towards 0: :math:`w (1 - s)` for p = 2, :math:`sign(w) \max(|w| - s, 0)` for p = 1.
+
+    Args:
+        parameters: Tensors, changed in place.
+        strength: s, the learning rate times the coefficient.
+        p: 1 or 2.
+        active: Scalar on the parameters' device, 1 to do it and 0 to leave them as they are; None for 1.
+    """
+    if p == 1:
+        # w - clamp(w, -s, s) is the soft threshold.
+        away = torch._foreach_clamp_max(parameters, strength)
+        torch._foreach_clamp_min_(away, -strength)
+        if active is not None:
+            torch._foreach_mul_(away, active)
+        torch._foreach_sub_(parameters, away)
+    elif active is None:
+        torch._foreach_mul_(parameters, 1 - strength)
+    else:
+        torch._foreach_mul_(parameters, 1 - strength * active)
+
+
+class NormPenalty(Regularizer):
+    r"""L1 and L2 penalties of the weights (Krogh & Hertz 1991), coupled or decoupled (arXiv:1711.05101).
+
+    Coupled, the loss gains :math:`c \sum |w|` (p = 1) or :math:`\frac{c}{2} \sum w^2` (p = 2): its gradient is added to
+    the accumulated, unscaled and all-reduced one before it is clipped, once an optimizer step. With p = 2 that is what
+    ``weight_decay`` of ``torch.optim.SGD`` does. Decoupled, the weights themselves move, past momentum and adaptive
+    scaling: for p = 2 by :math:`w \leftarrow w (1 - \eta c)` before the step, as ``AdamW`` does; for p = 1 by the soft
+    threshold :math:`w \leftarrow sign(w) \max(|w| - \eta c, 0)` after it, the proximal gradient step, which gives exact
+    zeros. :math:`\eta` is the learning rate of the parameter's group at that step. The logged loss does not contain the
+    penalty.
+
+    By default it acts on weights alone: parameters of at least two dimensions that no normalisation layer owns; biases
+    and the scales of norms are left out. Frozen parameters and those without a gradient are skipped, and where a
+    ``GradScaler`` skips a step, nothing moves.
+
+    Does not help: the scale of weights before a batch norm does not change the function, so there L2 acts through the
+    effective learning rate; coupled L2 under Adam is weakest where gradients are large. It adds to the ``weight_decay``
+    of the optimizer, which for ``AdamW`` is 0.01 unless set to 0.
+
+    Composes with every method here; p = 1 and p = 2 together are the elastic net. Not with another NormPenalty of the
+    same p on the same parameters. Not with FSDP's flattened parameters, nor, coupled, with sparse gradients.
+
+    Args:
+        coefficient: c, at least 0.
+        p: 1 or 2.
+        decoupled: Move the weights instead of adding to the gradient.
+        parameters: What to act on: None for weights; ``"all"``; a glob of parameter names or a list of them
+            (``"encoder.*.weight"``); or a function ``(name, parameter) -> bool``.
+
+    Raises:
+        TypeError: At construction, if ``parameters`` is of another type.
+        ValueError: At construction, if ``coefficient`` is negative or ``p`` neither 1 nor 2.
+        MisconfigurationException: When training starts, if a glob matches no name, or another NormPenalty does the same
+            to the same parameters; at a step, if a gradient is sparse.
+    """
+
+    def __init__(
+        self, coefficient: float = 1e-4, p: int = 2, decoupled: bool = False, parameters: Selection = None
+    ) -> None:
+        super().__init__()
+        self.coefficient = check_number("coefficient", coefficient)
+        self.p = _check_p(p)
+        self.decoupled = decoupled
+        self.parameters = check_selection(parameters)
+        self._selected: dict[int, str] = {}
+        self._after_step: list[torch.utils.hooks.RemovableHandle] = []
+
+    @classmethod
+    def variants(cls) -> list[Regularizer]:
+        """Return L2, L1, and both decoupled."""
+        return [cls(), cls(p=1), cls(coefficient=1e-2, decoupled=True), cls(p=1, decoupled=True)]
+
+    def refuses(self, other: Regularizer, before: bool) -> str | None:
+        """Refuse a second penalty of the same p on parameters that are known to be the same."""
+        if not isinstance(other, NormPenalty) or other.p != self.p:
+            return None
+        if self.parameters == other.parameters or "all" in (self.parameters, other.parameters):
+            return f"both penalise the L{self.p} norm of the same parameters; use one with the sum of the coefficients"
+        return None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the parameters to act on."""
+        self._selected = {id(w): name for name, w in select(pl_module, self.parameters)}
+        for other in regularizers_of(trainer):
+            if isinstance(other, NormPenalty) and other is not self and other.p == self.p:
+                for name in (other._selected[i] for i in self._selected if i in other._selected):
+                    raise MisconfigurationException(
+                        f"two NormPenalty(p={self.p}) act on {name!r}; let their `parameters` not overlap."
+                    )
+        held = (w for o in trainer.optimizers for group in o.param_groups for w in group["params"])
+        if not any(id(w) in self._selected and w.requires_grad for w in held):
+            self.warn_once(
+                f"found no parameter to act on in {type(pl_module).__name__}: none that an optimizer trains is "
+                f"{'a weight of at least two dimensions' if self.parameters is None else 'selected'}."
+            )
+
+        if self.decoupled and self.p == 1:
+            self._release()
+            self._after_step = [o.register_step_post_hook(self._threshold) for o in trainer.optimizers]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the parameters and optimizers of this training."""
+        self._release()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Forget the parameters and optimizers of this training."""
+        self._release()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Add to the gradients of this optimizer, or decay its weights."""
+        scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
+        if not self.decoupled:
+            for parameters, _ in self._chosen(optimizer):
+                self._check_dense(parameters)
+                scale = _scale_left(scaler, optimizer, parameters[0].device)
+                add_gradient(parameters, self.coefficient, self.p, scale)
+        elif self.p == 2:
+            for parameters, lr in self._chosen(optimizer):
+                shrink(parameters, self._decay(lr), 2, _will_step(scaler, optimizer, parameters[0].device))
+
+    def _threshold(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        # The scaler calls no step that it skips, but for fused optimizers, which it tells by this attribute.
+        found_inf: Tensor | None = getattr(optimizer, "found_inf", None)
+        for parameters, lr in self._chosen(optimizer):
+            device = parameters[0].device
+            active = None if found_inf is None else (found_inf.to(device, non_blocking=True) == 0).float()
+            shrink(parameters, float(lr) * self.coefficient, 1, active)
+
+    def _chosen(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[list[Tensor], Any]]:
+        """Yield the parameters to act on, by learning rate and device."""
+        if not self.coefficient:
+            return
+        for group in optimizer.param_groups:
+            by_device: dict[torch.device, list[Tensor]] = {}
+            for w in group["params"]:
+                if id(w) in self._selected and w.grad is not None and w.requires_grad:
+                    by_device.setdefault(w.device, []).append(w)
+            for parameters in by_device.values():
+                yield parameters, group["lr"]
+
+    def _release(self) -> None:
+        for handle in self._after_step:
+            handle.remove()
+        self._after_step = []
+
+    def _decay(self, lr: Any) -> Any:
+        strength = lr * self.coefficient
+        # A learning rate in a tensor is not looked at: reading it would wait for its device.
+        if not isinstance(strength, Tensor) and strength > 1:
+            raise MisconfigurationException(
+                f"NormPenalty(coefficient={self.coefficient:g}, decoupled=True) at the learning rate {lr:g} would turn "
+                "the sign of the weights, as their product is above 1; lower one of the two."
+            )
+        return strength
+
+    def _check_dense(self, parameters: list[Tensor]) -> None:
+        for w in parameters:
+            if w.grad is not None and w.grad.is_sparse:
+                raise MisconfigurationException(
+                    f"NormPenalty cannot add to the sparse gradient of {self._selected[id(w)]!r}; leave it out with "
+                    "`parameters`, or use decoupled=True."
+                )
+
+
+def _unscales_itself(optimizer: torch.optim.Optimizer) -> bool:
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def _scale_left(
+    scaler: torch.amp.GradScaler | None, optimizer: torch.optim.Optimizer, device: torch.device
+) -> Tensor | None:
+    """Return the scale that the gradients still have: fused optimizers divide by it within their step."""
+    if scaler is None or not scaler.is_enabled() or not _unscales_itself(optimizer):
+        return None
+    scale = scaler._get_scale_async()
+    assert scale is not None
+    return scale.to(device, non_blocking=True)
+
+
+def _will_step(
+    scaler: torch.amp.GradScaler | None, optimizer: torch.optim.Optimizer, device: torch.device
+) -> Tensor | None:
+    """Return 0 or 1 on the device: whether the scaler will let the optimizer step; None if it always does."""
+    if scaler is None or not scaler.is_enabled():
+        return None
+    check = scaler._check_inf_per_device if _unscales_itself(optimizer) else scaler._found_inf_per_device
+    found = [value.to(device, non_blocking=True) for value in check(optimizer).values()]
+    return (torch.stack(found).sum() == 0).float()
+
+
+def _check_p(p: int) -> int:
+    if p not in (1, 2):
+        raise ValueError(f"p must be 1 or 2, got {p!r}.")
+    return int(p)

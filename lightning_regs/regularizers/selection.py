@@ -1,0 +1,80 @@
+"""Which parameters of a module a method acts on."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from lightning_regs._lightning import MisconfigurationException
+
+Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
+
+NORMALISATION = (
+    nn.modules.batchnorm._NormBase,  # batch and instance norms, the synchronised and lazy ones among them
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+def check_selection(parameters: Selection) -> Selection:
+    """Return a selection, a sequence of globs as a list.
+
+    Raises:
+        TypeError: If it is none.
+        ValueError: If it is an empty list.
+    """
+    if parameters is None or isinstance(parameters, str) or callable(parameters):
+        return parameters
+    if not isinstance(parameters, Sequence) or not all(isinstance(glob, str) for glob in parameters):
+        raise TypeError(
+            "parameters must be None, 'all', a glob of parameter names, a list of globs or a function "
+            f"(name, parameter) -> bool, got {parameters!r}."
+        )
+    if not parameters:
+        raise ValueError("parameters is an empty list, which selects nothing; leave it out to select the weights.")
+    return list(parameters)
+
+
+def select(module: nn.Module, parameters: Selection) -> list[tuple[str, Tensor]]:
+    """Return the (name, parameter) pairs that a selection stands for; a shared parameter comes once.
+
+    Args:
+        module: Whose parameters.
+        parameters: None for weights (at least two dimensions, of no normalisation layer), ``"all"``, a glob or a list
+            of globs of names, or a function ``(name, parameter) -> bool``.
+
+    Raises:
+        MisconfigurationException: If a glob matches no name.
+    """
+    # torch.compile puts "_orig_mod." into the names.
+    named: list[tuple[str, Tensor]] = [
+        (n.replace("_orig_mod.", ""), w) for n, w in module.named_parameters(remove_duplicate=False)
+    ]
+    if parameters is None:
+        in_norms = {
+            id(w) for m in module.modules() if isinstance(m, NORMALISATION) for w in m.parameters(recurse=False)
+        }
+        chosen = [(n, w) for n, w in named if w.ndim > 1 and id(w) not in in_norms]
+    elif parameters == "all":
+        chosen = named
+    elif callable(parameters):
+        chosen = [(n, w) for n, w in named if parameters(n, w)]
+    else:
+        globs = [parameters] if isinstance(parameters, str) else parameters
+        for glob in globs:
+            _check_matches(glob, [n for n, _ in named])
+        chosen = [(n, w) for n, w in named if any(fnmatch.fnmatchcase(n, glob) for glob in globs)]
+    return list({id(w): (n, w) for n, w in reversed(chosen)}.values())[::-1]
+
+
+def _check_matches(glob: str, names: list[str]) -> None:
+    if fnmatch.filter(names, glob):
+        return
+    near = difflib.get_close_matches(glob.replace("*", ""), names, n=3, cutoff=0.0)
+    raise MisconfigurationException(
+        f"the glob {glob!r} matches none of the {len(names)} parameters; near ones: {', '.join(near) or 'none'}."
+    )

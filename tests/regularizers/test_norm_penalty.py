@@ -1,0 +1,346 @@
+"""Norm penalties against torch's own weight decay, closed forms and autograd."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from foreign import Plain, fit, images
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_regs import NormPenalty
+from lightning_regs._lightning import MisconfigurationException, MixedPrecision, pl
+from lightning_regs.functional import norm_penalty
+from lightning_regs.regularizers import NoEffectWarning
+from lightning_regs.regularizers.norm_penalty import add_gradient, shrink
+from lightning_regs.regularizers.selection import select
+
+
+class Optimized(Plain):
+    """Trains with the optimizer that a function of its parameters returns."""
+
+    def __init__(self, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], network: Any = None) -> None:
+        super().__init__(network)
+        self.make = make
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make(list(self.parameters()))
+
+
+def end(make: Callable[[Any], torch.optim.Optimizer], methods: list[Any], **options: Any) -> list[Tensor]:
+    model = Optimized(make)
+    fit(model, methods, max_epochs=3, **options)
+    return [w.detach() for w in model.parameters()]
+
+
+def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def sgd(decay: float = 0.0, **options: Any) -> Callable[[Any], torch.optim.Optimizer]:
+    return lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=decay, **options)
+
+
+def half() -> Any:
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
+
+
+@settings(max_examples=30, deadline=None)
+@given(p=st.sampled_from([1, 2]), seed=st.integers(0, 999), coefficient=st.floats(0, 3))
+def test_value_and_gradient_are_the_formulas(p: int, seed: int, coefficient: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3, 2), (4,), (1, 2, 2))]
+    parameters[0][0, 0] = 0.0
+    every = torch.cat([w.flatten() for w in parameters])
+    value = norm_penalty(parameters, p)
+    torch.testing.assert_close(value, every.abs().sum() if p == 1 else every.dot(every) / 2)
+    for w in parameters:
+        w.requires_grad_()
+    expected = torch.autograd.grad(coefficient * norm_penalty(parameters, p), parameters)
+    for w in parameters:
+        w.grad = torch.ones_like(w)
+    add_gradient(parameters, coefficient, p)
+    for w, g in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(w.grad, 1 + g)
+    assert torch.autograd.gradcheck(lambda *ws: norm_penalty(ws, 2), parameters)
+
+
+@settings(max_examples=30, deadline=None)
+@given(strength=st.floats(0, 1, width=32), seed=st.integers(0, 999))
+def test_decoupled_l1_is_the_soft_threshold(strength: float, seed: int) -> None:
+    w = torch.randn(50, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    # The proximal step: the minimiser of (v - w)^2 / 2 + strength |v|, which torch has as an activation.
+    expected = torch.nn.functional.softshrink(w, strength)
+    shrink([w], strength, 1)
+    torch.testing.assert_close(w, expected)
+    assert torch.equal(w == 0, expected == 0)
+
+
+def test_l2_equals_the_weight_decay_of_sgd_bit_for_bit() -> None:
+    theirs = end(sgd(0.05), [])
+    assert equal(end(sgd(), [NormPenalty(0.05, parameters="all")]), theirs)
+    assert not equal(end(sgd(), []), theirs)
+
+
+def test_l2_of_weights_equals_a_group_without_biases() -> None:
+    def groups(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        weights, biases = [w for w in parameters if w.ndim > 1], [w for w in parameters if w.ndim < 2]
+        return torch.optim.SGD([{"params": weights, "weight_decay": 0.05}, {"params": biases}], lr=0.1, momentum=0.9)
+
+    assert equal(end(sgd(), [NormPenalty(0.05)]), end(groups, []))
+
+
+def test_decoupled_l2_equals_adamw() -> None:
+    theirs = end(lambda parameters: torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.3), [])
+    adam: Callable[[Any], torch.optim.Optimizer] = lambda parameters: torch.optim.Adam(parameters, lr=0.01)  # noqa: E731
+    assert equal(end(adam, [NormPenalty(0.3, decoupled=True, parameters="all")]), theirs)
+    assert not equal(end(adam, [NormPenalty(0.3, parameters="all")]), theirs)
+    tensor = end(lambda parameters: torch.optim.Adam(parameters, lr=torch.tensor(0.01)), [])
+    decayed = end(
+        lambda parameters: torch.optim.Adam(parameters, lr=torch.tensor(0.01)),
+        [NormPenalty(0.3, decoupled=True, parameters="all")],
+    )
+    assert not equal(tensor, decayed)
+    for a, b in zip(decayed, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_decoupled_follows_the_learning_rate_of_each_group_at_each_step() -> None:
+    class Scheduled(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return 0 * super().training_step(batch, batch_idx)
+
+        def configure_optimizers(self) -> Any:
+            weights = [w for w in self.parameters() if w.ndim > 1]
+            optimizer = torch.optim.SGD([{"params": weights[:1], "lr": 0.4}, {"params": weights[1:]}], lr=0.2)
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    model = Scheduled()
+    start = {name: w.detach().clone() for name, w in model.named_parameters()}
+    fit(model, [NormPenalty(0.5, decoupled=True)])  # two steps
+    for name, lr in (("network.1", 0.4), ("network.3", 0.2)):
+        factor = (1 - lr * 0.5) * (1 - lr / 2 * 0.5)
+        torch.testing.assert_close(model.get_parameter(f"{name}.weight"), factor * start[f"{name}.weight"])
+        assert torch.equal(model.get_parameter(f"{name}.bias"), start[f"{name}.bias"])
+
+
+def test_decoupled_l1_is_the_proximal_gradient_step() -> None:
+    model = Plain(nn.Sequential(nn.Flatten(), nn.Linear(108, 4)))
+    weight, bias = (w.detach().clone().requires_grad_() for w in model.network.parameters())
+    fit(model, [NormPenalty(0.05, p=1, decoupled=True)], max_epochs=3)
+    for x, y in model.batches:
+        loss = torch.nn.functional.cross_entropy(torch.nn.functional.linear(x.flatten(1), weight, bias), y)
+        for w, g in zip((weight, bias), torch.autograd.grad(loss, (weight, bias)), strict=True):
+            w.data -= 0.1 * g
+        weight.data = torch.nn.functional.softshrink(weight.data, 0.1 * 0.05)
+    torch.testing.assert_close(model.network[1].weight, weight)
+    torch.testing.assert_close(model.network[1].bias, bias)
+    assert (model.network[1].weight == 0).float().mean() > 0.1
+
+
+def test_the_optimizer_is_left_without_hooks() -> None:
+    class Breaks(Plain):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise KeyError
+
+    method = NormPenalty(0.05, p=1, decoupled=True)
+    trainer = fit(Plain(), [method])
+    assert not trainer.optimizers[0]._optimizer_step_post_hooks
+    model = Breaks()
+    with pytest.raises(KeyError):
+        fit(model, [method])
+    assert not model.trainer.optimizers[0]._optimizer_step_post_hooks
+    assert not method._after_step
+
+
+def test_two_of_different_p_are_the_elastic_net() -> None:
+    l1, l2 = 0.02, 0.05
+
+    class ElasticNet(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            weights = [w for w in self.parameters() if w.ndim > 1]
+            penalty = sum(l1 * w.abs().sum() + l2 / 2 * w.square().sum() for w in weights)
+            return super().training_step(batch, batch_idx) + penalty
+
+    ours, theirs = Plain(), ElasticNet()
+    fit(ours, [NormPenalty(l1, p=1), NormPenalty(l2)], max_epochs=3)
+    fit(theirs, [], max_epochs=3)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+class Overflows(Plain):
+    """Has a gradient that is not finite in its first step; in the others its gradient is zero."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) * (float("inf") if batch_idx == 0 else 0.0)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_that_the_scaler_skips_does_not_decay(p: int, fused: bool) -> None:
+    class Model(Overflows):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1, fused=fused)
+
+    class Weights(pl.Callback):
+        def __init__(self) -> None:
+            self.after: list[Tensor] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            self.after.append(pl_module.network[1].weight.detach().clone())
+
+    model, weights = Model(), Weights()
+    start = model.network[1].weight.detach().clone()
+    fit(model, [NormPenalty(0.2, p=p, decoupled=True), weights], plugins=[half()])
+    assert torch.equal(weights.after[0], start)
+    expected = start * (1 - 0.02) if p == 2 else torch.nn.functional.softshrink(start, 0.02)
+    torch.testing.assert_close(weights.after[1], expected)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_under_a_scaler_it_equals_the_weight_decay_of_sgd(fused: bool) -> None:
+    ours = end(sgd(fused=fused), [NormPenalty(0.05, parameters="all")], plugins=[half()])
+    theirs = end(sgd(0.05, fused=fused), [], plugins=[half()])
+    without = end(sgd(fused=fused), [], plugins=[half()])
+    for a, b, c in zip(ours, theirs, without, strict=True):
+        torch.testing.assert_close(a, b)
+        assert not torch.allclose(a, c)
+
+
+# -- selection -------------------------------------------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.layer_norm = nn.LayerNorm((4, 2, 2))  # its scale has three dimensions
+        self.head = nn.Linear(16, 5, bias=False)
+        self.tied = nn.Linear(16, 5)
+        self.tied.weight = self.head.weight
+
+
+@pytest.mark.parametrize(
+    ("parameters", "names"),
+    [
+        (None, ["conv.weight", "head.weight"]),
+        ("conv.*", ["conv.weight", "conv.bias"]),
+        ("tied.weight", ["tied.weight"]),
+        (["*norm.weight", "*.bias"], ["conv.bias", "norm.weight", "norm.bias", "layer_norm.weight", "layer_norm.bias"]),
+        (lambda name, w: "norm" in name and w.ndim == 3, ["layer_norm.weight", "layer_norm.bias"]),
+    ],
+    ids=["default", "glob", "tied", "globs", "function"],
+)
+def test_selections(parameters: Any, names: list[str]) -> None:
+    found = [name for name, _ in select(Tied(), parameters)]
+    assert found[: len(names)] == names
+    assert set(found) - set(names) <= {"tied.bias"}
+
+
+def test_all_takes_each_parameter_once_and_compiled_names_are_the_written_ones() -> None:
+    module = Tied()
+    assert {id(w) for _, w in select(module, "all")} == {id(w) for w in module.parameters()}
+    assert len(select(module, "all")) == len(list(module.parameters()))
+    module.conv = torch.compile(module.conv, backend="eager")  # type: ignore[assignment]
+    assert [name for name, _ in select(module, "conv.weight")] == ["conv.weight"]
+
+
+def test_a_glob_that_matches_nothing_names_near_ones() -> None:
+    with pytest.raises(MisconfigurationException, match=r"'netwrk.1.weight' matches none of the 4 .* network.1.weight"):
+        fit(Plain(), [NormPenalty(parameters="netwrk.1.weight")])
+
+
+def test_frozen_parameters_stay_as_they_are() -> None:
+    model = Plain()
+    model.network[1].weight.requires_grad_(False)
+    before = copy.deepcopy(model.network)
+    fit(model, [NormPenalty(0.5, decoupled=True)])
+    assert torch.equal(model.network[1].weight, before[1].weight)
+    assert not torch.equal(model.network[3].weight, before[3].weight)
+
+
+def test_a_module_without_weights_is_named_once() -> None:
+    class OnlyScale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(108))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x.flatten(1) * self.scale).unflatten(1, (4, 27)).sum(2)
+
+    method = NormPenalty()
+    with pytest.warns(NoEffectWarning, match=r"NormPenalty found no parameter to act on in Plain: .* two dimensions"):
+        fit(Plain(OnlyScale()), [method])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NoEffectWarning)
+        fit(Plain(OnlyScale()), [method])
+        fit(Plain(OnlyScale()), [NormPenalty(parameters="*scale")])
+
+
+def test_two_of_the_same_p_on_the_same_parameters_are_refused() -> None:
+    first = "both penalise the L2 norm of the same parameters"
+    with pytest.raises(MisconfigurationException, match=first):
+        fit(Plain(), [NormPenalty(0.1), NormPenalty(0.2)])
+    with pytest.raises(MisconfigurationException, match=first):
+        fit(Plain(), [NormPenalty(0.1, decoupled=True), NormPenalty(0.2, parameters="all")])
+    with pytest.raises(MisconfigurationException, match=r"act on 'network.1.weight'; let their `parameters` not"):
+        fit(Plain(), [NormPenalty(0.1), NormPenalty(0.2, parameters="network.1.*")])
+    fit(Plain(), [NormPenalty(0.1, parameters="*.weight"), NormPenalty(0.2, parameters="*.bias")])
+
+
+def test_sparse_gradients_are_named_where_they_cannot_be_added_to() -> None:
+    def model() -> Plain:
+        class Words(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.words = nn.Embedding(9, 4, sparse=True)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.words(x).sum(1)
+
+        return Plain(Words())
+
+    data = DataLoader(TensorDataset(torch.randint(9, (4, 3)), images(4)[1]), batch_size=4)
+    with pytest.raises(
+        MisconfigurationException, match=r"sparse gradient of 'network.words.weight'; .* decoupled=True"
+    ):
+        fit(model(), [NormPenalty()], data)
+    fit(model(), [NormPenalty(decoupled=True)], data)
+
+
+def test_a_decay_beyond_zero_is_refused() -> None:
+    with pytest.raises(MisconfigurationException, match=r"coefficient=11, decoupled=True\) at the learning rate 0.1"):
+        fit(Plain(), [NormPenalty(11, decoupled=True)])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"coefficient": -1e-4}, ValueError, "coefficient must be at least 0, got -0.0001"),
+        ({"coefficient": "1e-4"}, TypeError, "coefficient must be a number"),
+        ({"p": 3}, ValueError, "p must be 1 or 2, got 3"),
+        ({"parameters": 3}, TypeError, "got 3"),
+        ({"parameters": ["a", 1]}, TypeError, "a list of globs"),
+        ({"parameters": []}, ValueError, "selects nothing"),
+    ],
+)
+def test_bad_arguments_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        NormPenalty(**options)
+
+
+def test_bad_arguments_of_the_function_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one parameter"):
+        norm_penalty([])
+    with pytest.raises(ValueError, match="p must be 1 or 2, got 0"):
+        norm_penalty([torch.ones(1)], 0)
