@@ -55,10 +55,7 @@ else:
     Checkpoint = pl.callbacks.Checkpoint
     DDPStrategy = pl.strategies.DDPStrategy
     MixedPrecision = pl.plugins.MixedPrecision
-    # A callback of both kinds gets past the other Trainer's constructor, which says "Expected a parent" to strangers,
-    # to Regularizer.setup, which says what is wrong. It is this package's Trainer that it works with.
-    _bases = [pl.Callback, *([sys.modules[OTHER].Callback] if OTHER in _imported else [])]
-    Callback = type("Callback", tuple(_bases), {"__doc__": "Base of all callbacks of this package."})
+    Callback = pl.Callback
 
 __all__ = ["NAMESPACE", "Callback", "Checkpoint", "DDPStrategy", "MisconfigurationException", "MixedPrecision", "pl"]
 

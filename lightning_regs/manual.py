@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.double_backward import efficient_double_backward
-from lightning_regs.regularizers.gradient_penalty import GradientPenalty, gradient_penalty, loss_scale, total_norm
+from lightning_regs.regularizers.gradient_penalty import GradientPenalty, gradient_penalty, loss_scale
 
 Batch = Sequence[Tensor]
 # Mean loss of some rows of a batch [x, y]; the flag says whether they count for the epoch's metrics.
@@ -134,17 +134,20 @@ class ManualOptimization:
         random = random_state(part.batch[0])
         trained, gradients, distance = self._gradients(part)
         weight = part.strength / (2 * distance)
-        add_gradients(trained, gradients, part.share * (1 - weight), part.module.trainer)
-        self._at(part, random, trained, gradients, distance, part.share * weight, part.sync)
+        with moved(trained, gradients, distance):
+            add_gradients(trained, gradients, part.share * (1 - weight), part.module.trainer)
+            self._again(part, random, part.share * weight, part.sync)
 
     def _central_difference(self, part: MicroBatch) -> None:
         # g + strength / 2 * (g(w + d/2 g) - g(w - d/2 g)) / d, with d |g| = step_size.
         random = random_state(part.batch[0])
         trained, gradients, distance = self._gradients(part)
         weight = part.share * part.strength / (2 * distance)
-        add_gradients(trained, gradients, distance.new_full((), part.share), part.module.trainer)
-        self._at(part, random, trained, gradients, distance / 2, weight, sync=False)
-        self._at(part, random, trained, gradients, -distance / 2, -weight, part.sync)
+        with moved(trained, gradients, distance / 2):
+            self._again(part, random, weight, sync=False)
+        with moved(trained, gradients, -distance / 2):
+            add_gradients(trained, gradients, distance.new_full((), part.share), part.module.trainer)
+            self._again(part, random, -weight, part.sync)
 
     def _gradients(self, part: MicroBatch) -> tuple[list[nn.Parameter], list[Tensor], Tensor]:
         """Return the parameters that the loss depends on, their gradients, and how far to move along these."""
@@ -154,27 +157,16 @@ class ManualOptimization:
         with outside_autocast(loss):
             found = torch.autograd.grad(loss * scale, wanted, allow_unused=True)
         pairs = [(p, g) for p, g in zip(wanted, found, strict=True) if g is not None]
-        trained, gradients = [p for p, _ in pairs], list(torch._foreach_div([g for _, g in pairs], scale))
-        norm = total_norm(gradients)
+        trained, gradients = [p for p, _ in pairs], [g for _, g in pairs]
+        if isinstance(scale, Tensor):
+            torch._foreach_div_(gradients, scale)
+        norm = torch.nn.utils.get_total_norm(gradients)
         self.penalty.record(loss.detach(), part.strength / 4 * norm.square(), norm)
         return trained, gradients, self.penalty.step_size / norm.clamp_min(1e-12)
 
-    def _at(
-        self,
-        part: MicroBatch,
-        random: list[Tensor],
-        trained: list[nn.Parameter],
-        gradients: list[Tensor],
-        distance: Tensor,
-        weight: Tensor,
-        sync: bool,
-    ) -> None:
-        """Accumulate ``weight`` times the gradient at parameters moved by ``distance`` times ``gradients``."""
-        with unchanged(trained), unchanged(list(self.network.buffers())):
-            move = torch._foreach_mul(gradients, distance)
-            with torch.no_grad():
-                for parameter, step in zip(trained, move, strict=True):
-                    parameter.add_(step)
+    def _again(self, part: MicroBatch, random: list[Tensor], weight: Tensor, sync: bool) -> None:
+        """Accumulate ``weight`` times the gradient at the parameters as they are now, and leave no other trace."""
+        with unchanged(list(self.network.buffers())):
             # Autocast may hold low-precision copies of the parameters from before the move.
             torch.clear_autocast_cache()
             restore_random_state(random, part.batch[0])
@@ -198,9 +190,9 @@ def micro_batches(number: int, size: int | None) -> Iterator[slice]:
 
 
 def add_gradients(parameters: list[nn.Parameter], gradients: list[Tensor], weight: Tensor, trainer: pl.Trainer) -> None:
-    """Add ``weight`` times the gradients to ``.grad``, in the scale that the precision has there."""
-    weighted = torch._foreach_mul(gradients, weight * loss_scale(trainer, weight))
-    for parameter, gradient in zip(parameters, weighted, strict=True):
+    """Add ``weight`` times the gradients to ``.grad``, in the scale that the precision has there; uses them up."""
+    torch._foreach_mul_(gradients, weight * loss_scale(trainer, weight))
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         if parameter.grad is None:
             parameter.grad = gradient
         else:
@@ -208,15 +200,28 @@ def add_gradients(parameters: list[nn.Parameter], gradients: list[Tensor], weigh
 
 
 @contextmanager
-def unchanged(tensors: list[Any]) -> Iterator[None]:
-    """Give the tensors their values back afterwards, from copies: subtracting what was added would drift."""
-    values = [tensor.detach().clone() for tensor in tensors]
+def moved(parameters: list[nn.Parameter], gradients: list[Tensor], distance: Tensor) -> Iterator[None]:
+    """Move the parameters by ``distance`` times the gradients, and back to the very values that they had."""
+    before = [parameter.data for parameter in parameters]
+    try:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            # Other tensors take the place of the old values, which nothing writes to: subtracting would drift.
+            parameter.data = torch.addcmul(parameter.data, gradient, distance.to(gradient.dtype))
+        yield
+    finally:
+        for parameter, value in zip(parameters, before, strict=True):
+            parameter.data = value
+
+
+@contextmanager
+def unchanged(buffers: list[Tensor]) -> Iterator[None]:
+    """Give the buffers their values back afterwards."""
+    values = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for tensor, value in zip(tensors, values, strict=True):
-                tensor.copy_(value)
+        for buffer, value in zip(buffers, values, strict=True):
+            buffer.copy_(value)
 
 
 def outside_autocast(like: Tensor) -> AbstractContextManager[Any]:

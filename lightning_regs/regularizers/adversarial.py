@@ -95,8 +95,8 @@ class AdversarialTraining(TargetMixing):
 
     @classmethod
     def variants(cls) -> list[Regularizer]:
-        """Return FGSM as augmentation, and PGD as mixed loss."""
-        return [cls(), cls(steps=2, mode="mixed")]
+        """Return FGSM as augmentation, and PGD as mixed loss of equal and of unequal weights."""
+        return [cls(), cls(steps=2, mode="mixed"), cls(steps=2, mode="mixed", clean_weight=0.3)]
 
     in_vain = "weighed clean and adversarial samples in vain"
 

@@ -40,7 +40,7 @@ def efficient_double_backward() -> AbstractContextManager[Any]:
     the forward again. Covered are ``conv1d``, ``conv2d``, ``conv3d``, ``max_pool2d`` and ``relu`` of batches of plain
     floating-point tensors, under autocast as well. Everything else is left to PyTorch: in-place ReLU, padding given by
     name, ``return_indices``, samples without a batch dimension, tensor subclasses, ``torch.func`` transforms, forward
-    mode, compiled code. It costs a plain step about 2 %, and gains nothing without a second backward.
+    mode, compiled code. It costs a plain step some percent, and gains nothing without a second backward.
 
     Returns:
         A context manager; contexts nest, and one is for one ``with`` statement.
@@ -234,7 +234,8 @@ def _grad_of_grad(
         part: Tensor = aten.convolution(x, u, c, *geometry)
         if total is None:
             return part
-        return total + part if torch.is_grad_enabled() else total.add_(part)
+        # On a CPU, adding in place takes twice as long in bfloat16, and two thirds as long in float32.
+        return total + part if torch.is_grad_enabled() or total.element_size() == 2 else total.add_(part)
     if v is None and c is not None:
         total = c.reshape(-1, *[1] * (grad.dim() - 2)).expand_as(grad)
     return total

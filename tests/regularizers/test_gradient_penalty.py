@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -153,6 +154,32 @@ def test_on_a_foreign_module_with_manual_optimization() -> None:
     model = Manual()
     fit(model, GradientPenalty(0.9))
     assert torch.allclose(vector(model), by_hand(Foreign(), 0.9), atol=1e-12)
+
+
+@pytest.mark.parametrize("ending", ["ends", "fails", "skips"])
+def test_layers_of_torch_are_as_before_afterwards(ending: str) -> None:
+    """Within a step convolutions record a fast second derivative; outside they must be torch's own again."""
+    inside = []
+
+    class Convolves(Foreign):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> Any:
+            return -1 if ending == "skips" and batch_idx == 1 else None
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            inside.append(name())
+            if ending == "fails":
+                raise RuntimeError("made up")
+            return super().training_step(batch, batch_idx)
+
+    def name() -> str:
+        image = torch.ones(1, 1, 3, 3, requires_grad=True)
+        return type(F.conv2d(image, torch.ones(1, 1, 2, 2)).grad_fn).__name__
+
+    before = name()
+    with pytest.raises(RuntimeError, match="made up") if ending == "fails" else nullcontext():
+        fit(Convolves(), GradientPenalty(0.1))
+    assert inside[0] != before
+    assert name() == before
 
 
 def test_lr_follows_the_optimizer() -> None:
