@@ -17,8 +17,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Stand-ins for the data sets that cannot be embedded: same shapes, a handful of images."""
     folder = tmp_path_factory.mktemp("tiny")
     rng = np.random.Generator(np.random.PCG64(0))
-    x, y = rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), np.arange(40, dtype=np.uint8) % 10
-    np.savez(folder / "cifar10.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    y = np.arange(40, dtype=np.uint8) % 10
+    for name, shape in (("cifar10", (32, 32, 3)), ("mnist", (28, 28)), ("fashion_mnist", (28, 28))):
+        x = rng.integers(0, 256, (40, *shape), dtype=np.uint8)
+        np.savez(folder / f"{name}.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     for split in ("train", "test"):
         for label in ("ant", "bee"):
             (folder / "imagenet" / split / label).mkdir(parents=True)

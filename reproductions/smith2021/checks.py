@@ -1,0 +1,110 @@
+"""How the claims of Smith et al. 2021 measure: functions from rows to one number a seed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from lightning_regs.study.claims import Rows
+
+Measure = Callable[[Rows], Sequence[float]]
+
+INF = math.inf
+
+
+def value(cell: str, metric: str = "test_acc") -> Measure:
+    """One metric of one cell."""
+    return lambda rows: list(rows.metric(cell, metric).values())
+
+
+def per_seed(function: Callable[..., float], *parts: tuple[str, str]) -> Measure:
+    """A function of several (cell, metric) pairs, applied seed by seed to the seeds that all of them have."""
+
+    def measure(rows: Rows) -> list[float]:
+        columns = [rows.metric(cell, metric) for cell, metric in parts]
+        seeds = sorted(set.intersection(*(set(column) for column in columns)))
+        return [function(*(column[seed] for column in columns)) for seed in seeds]
+
+    return measure
+
+
+def difference(cell: str, other: str, metric: str = "test_acc") -> Measure:
+    """How much larger the metric is in ``cell`` than in ``other``."""
+    return per_seed(lambda a, b: a - b, (cell, metric), (other, metric))
+
+
+def ratio(cell: str, other: str, metric: str) -> Measure:
+    """The metric in ``cell`` over that in ``other``; NaN where the latter is 0."""
+    return per_seed(lambda a, b: a / b if b else math.nan, (cell, metric), (other, metric))
+
+
+def closed(penalised: str, plain: str, best: str, small: str | None = None) -> Measure:
+    """The share of the gap in test accuracy between ``best`` and ``plain`` that the penalty closes.
+
+    The quotient of the means over seeds, jackknifed: quotients seed by seed have no mean where a gap is near zero.
+
+    Args:
+        penalised: The cell with the penalty.
+        plain: The same without.
+        best: The upper end of the gap.
+        small: The lower end of the gap, where it is not ``plain``.
+    """
+
+    def measure(rows: Rows) -> list[float]:
+        names = (penalised, plain, best, small or plain)
+        columns = [rows.metric(cell, "test_acc") for cell in names]
+        seeds = sorted(set.intersection(*(set(column) for column in columns)))
+        gains = [columns[0][seed] - columns[1][seed] for seed in seeds]
+        gaps = [columns[2][seed] - columns[3][seed] for seed in seeds]
+        return jackknife(gains, gaps)
+
+    return measure
+
+
+def jackknife(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """Return pseudo-values of the quotient of two means, one a seed.
+
+    Their mean is the quotient with its first-order bias removed, and their t-interval the jackknife's. With one seed it
+    is the quotient; NaN stands where a denominator's mean is 0.
+    """
+    n = len(numerators)
+    above, below = math.fsum(numerators), math.fsum(denominators)
+
+    def quotient(a: float, b: float) -> float:
+        return a / b if b else math.nan
+
+    whole = quotient(above, below)
+    if n < 2:
+        return [whole] * n
+    without = [quotient(above - a, below - b) for a, b in zip(numerators, denominators, strict=True)]
+    return [n * whole - (n - 1) * left for left in without]
+
+
+def smallest(metric: str, *cells: str) -> Measure:
+    """The smallest of the cells."""
+    return per_seed(lambda *values: min(values), *((cell, metric) for cell in cells))
+
+
+def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") -> Measure:
+    """The mean over pairs of cells of how much larger the metric is in the first."""
+
+    def mean(*values: float) -> float:
+        return statistics.fmean(a - b for a, b in zip(values[::2], values[1::2], strict=True))
+
+    return per_seed(mean, *((cell, metric) for pair in pairs for cell in pair))
+
+
+def peak_distance(lrs: Mapping[int, str], penalties: Mapping[int, str]) -> Measure:
+    """How far apart the peaks of two averaged curves are, as the exponent of 2; a single number.
+
+    Args:
+        lrs: Exponent of the learning rate to its cell.
+        penalties: Exponent of the coefficient to its cell.
+    """
+
+    def peak(rows: Rows, cells: Mapping[int, str]) -> int:
+        means = {exponent: statistics.fmean(rows.metric(cell, "test_acc").values()) for exponent, cell in cells.items()}
+        return max(means, key=lambda exponent: means[exponent])
+
+    return lambda rows: [float(peak(rows, penalties) - peak(rows, lrs))]
