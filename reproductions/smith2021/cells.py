@@ -86,15 +86,15 @@ def _cells(study: Study) -> Iterator[Cell]:
         lr, large = study.large_lr, study.large
         yield sgd(lr, study.micro[0])
         yield cell(study.large_batch(), lr, large, study.large_epochs)
-        for micro in study.micro:
-            options = {"micro_batch_size": micro} if micro < large else {}
-            yield cell(
-                study.large_batch(micro),
-                lr,
-                large,
-                study.large_epochs,
-                model__regularizers=penalty(2.0**study.large_penalty, **options),
-            )
+        runs: dict[str, dict[str, Any]] = {
+            study.large_batch(micro): {"micro_batch_size": micro} if micro < large else {} for micro in study.micro
+        }
+        if study.large_clip:
+            clip = {"gradient_clip_val": study.large_clip}
+            runs[study.large_batch_clipped()] = runs[study.large_batch(study.micro[0])] | clip
+        for name, options in runs.items():
+            method = penalty(2.0**study.large_penalty, **options)
+            yield cell(name, lr, large, study.large_epochs, model__regularizers=method)
 
 
 def quick() -> tuple[Cell, ...]:

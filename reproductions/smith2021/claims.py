@@ -285,6 +285,17 @@ def _large_claims(study: Study, make: Callable[..., Claim]) -> Iterator[Claim]:
         (1e-9, INF),
         provenance="seen: NOVACK",
     )
+    if study.large_clip:
+        yield make(
+            "N-closed-clip",
+            f"the share that the penalty recovers with its gradient clipped to norm {study.large_clip:g} (at least "
+            "half; a control, added after one of five runs without clipping had collapsed in training).",
+            closed(study.large_batch_clipped(), large, small),
+            (0.5, INF),
+            provenance="our control",
+            paper=0.87,
+            unit="",
+        )
 
 
 STUDIES_CLAIMS = tuple(claim for study in STUDIES for claim in study_claims(study))

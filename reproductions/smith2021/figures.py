@@ -151,6 +151,8 @@ def large_batch(rows: Rows, curves: Curves) -> Figure:
             continue
         entries = [(f"batch {study.micro[0]}", study.small_batch()), (f"batch {study.large}", study.large_batch())]
         entries += [(f"+ penalty, micro-batch {micro}", study.large_batch(micro)) for micro in study.micro]
+        if study.large_clip:
+            entries.append((f"+ penalty, micro-batch {study.micro[0]}, clipped", study.large_batch_clipped()))
         found = [(label, _finite(rows, cell, "test_acc")) for label, cell in entries]
         if any(numbers for _, numbers in found):
             labels += [f"{study.title}: {found[0][0]}", *(label for label, _ in found[1:])]

@@ -36,6 +36,8 @@ class Study:
         large_lr: Their learning rate; that of the small batch too.
         large_penalty: Their coefficient.
         micro: Micro-batch sizes of the penalty in the large-batch runs: the small batch's size first, then larger ones.
+        large_clip: Norm to which the gradient is clipped in one more large-batch run with the smallest micro-batches;
+            0 for no such run. A control, added after a run without clipping had collapsed to chance in training.
         published: Whether the exponents above are the paper's.
     """
 
@@ -59,6 +61,7 @@ class Study:
     large_epochs: int = 0
     large_lr: int = 0
     large_penalty: int = 0
+    large_clip: float = 0.0
     micro: tuple[int, ...] = ()
     published: bool = False
 
@@ -78,6 +81,10 @@ class Study:
         """Name the large-batch cell, with a penalty on micro-batches of a size or without one."""
         name = f"{self.key}/large-b{self.large}-lr2^{self.large_lr}"
         return name if micro is None else f"{name}-lam2^{self.large_penalty}-micro{micro}"
+
+    def large_batch_clipped(self) -> str:
+        """Name the large-batch cell with the penalty on the smallest micro-batches and a clipped gradient."""
+        return f"{self.large_batch(self.micro[0])}-clip{self.large_clip:g}"
 
     def small_batch(self) -> str:
         """Name the cell that the large batch is compared with."""
@@ -115,6 +122,7 @@ MNIST1D = Study(
     large_epochs=80,
     large_lr=-1,
     large_penalty=-1,
+    large_clip=1.0,
     micro=(20, 100),
 )
 
