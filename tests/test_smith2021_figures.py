@@ -51,7 +51,7 @@ def lines(figure):
 def test_both_sweeps_share_the_axes(rows):
     figure = drawn(figures.figure_1b, rows, Curves())
     found = lines(figure)
-    plain, penalised = found["learning rate, no penalty"], found["coefficient, at learning rate 2^-3"]
+    plain, penalised = found["learning rate, no penalty"], found["coefficient, at learning rate 2⁻³"]
     assert list(plain.get_xdata()) == [2.0**lr for lr in STUDY.lrs]
     assert list(penalised.get_xdata()) == [2.0**strength for strength in STUDY.penalties]
     at = list(plain.get_xdata()).index(2.0**STUDY.small)
@@ -106,7 +106,7 @@ def test_learning_curves_are_of_the_test_set_where_it_was_watched(column):
     figure = drawn(figures.figure_1a, Rows([]), Curves({cell: {0: points, 1: points} for cell in cells}))
     assert figure.axes[0].get_ylabel() == {"test_acc": "test accuracy (%)", "train_loss": "training loss"}[column]
     assert any("after the last epoch only" in note for note in plots.notes(figure)) == (column == "train_loss")
-    assert lines(figure)[f"learning rate 2^{STUDY.small}"].get_ydata()[-1] == 4
+    assert lines(figure)[f"learning rate {plots.power(2, STUDY.small)}"].get_ydata()[-1] == 4
 
 
 @pytest.mark.parametrize("draw", figures.DRAWINGS.values(), ids=figures.DRAWINGS)
@@ -114,3 +114,14 @@ def test_learning_curves_are_of_the_test_set_where_it_was_watched(column):
 def test_nothing_to_draw_is_said_and_not_drawn(draw, found):
     with pytest.raises(MissingRows):
         draw(found, Curves())
+
+
+def test_logarithmic_ticks_are_text_and_not_markup(rows):
+    figure = drawn(figures.flow_error, rows, Curves())
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    for axis, base in ((axes.xaxis, "2"), (axes.yaxis, "10")):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        assert labels
+        assert all(label.startswith(base) and set(label[len(base) :]) <= set("⁻⁰¹²³⁴⁵⁶⁷⁸⁹") for label in labels)
+    assert plots.power(2, -10) == "2⁻¹⁰"

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_regs.study.claims import MissingRows, Rows
 
@@ -99,6 +100,30 @@ def canvas(width: float = 4.3, height: float = 3.1) -> tuple[Figure, Axes]:
 
     figure = MatplotlibFigure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def stack(count: int, width: float = 4.3, height: float = 2.7) -> tuple[Figure, list[Axes]]:
+    """Make an empty figure with several pairs of axes below each other, each of the given size in inches."""
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    figure = MatplotlibFigure(figsize=(width, height * count), layout="constrained")
+    return figure, list(figure.subplots(count, squeeze=False)[:, 0])
+
+
+def power(base: int, exponent: int) -> str:
+    """Write a power with its exponent raised: 2⁻³."""
+    return f"{base}{str(exponent).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
+def log_axis(axes: Axes, which: Literal["x", "y"], base: int) -> None:
+    """Make an axis logarithmic, with its ticks written as powers of the base."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=base)
+    # matplotlib's own labels are in its mathematical markup, which is switched off so that all text stays text.
+    axis.set_major_formatter(FuncFormatter(lambda value, _: power(base, round(math.log(value, base)))))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def note(figure: Figure, text: str) -> None:

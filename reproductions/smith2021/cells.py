@@ -47,6 +47,8 @@ def study_cells(study: Study) -> tuple[Cell, ...]:
 
 
 def _cells(study: Study) -> Iterator[Cell]:
+    gap = {study.sgd(study.small), study.sgd(study.best_lr), study.penalised(study.best_penalty)}
+
     def cell(name: str, lr: int, batch: int, epochs: int, **overrides: Any) -> Cell:
         sizes = {} if study.train_size is None else {"data__train_size": study.train_size}
         return trained(
@@ -56,6 +58,7 @@ def _cells(study: Study) -> Iterator[Cell]:
             model__optimizer__lr=2.0**lr,
             data__batch_size=batch,
             trainer__max_epochs=epochs,
+            seeds=study.gap_seeds if name in gap else None,
             regulariser_batch=study.batch,
             **overrides,
         )

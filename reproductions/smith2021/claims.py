@@ -25,6 +25,7 @@ from smith2021.checks import (
 from smith2021.studies import STUDIES, Study
 
 from lightning_regs.study.claims import Claim
+from lightning_regs.study.plots import power
 
 FITS = (99.9, INF)
 _LECTURE = "seen: LECTURE"
@@ -111,8 +112,8 @@ def study_claims(study: Study) -> Iterator[Claim]:
     claim = partial(_claim, study)
     yield claim(
         "4",
-        f"at learning rate 2^{study.small} the explicit penalty raises test accuracy (coefficient 2^"
-        f"{study.best_penalty} over none, at least 0.5 points).",
+        f"at learning rate {power(2, study.small)} the explicit penalty raises test accuracy (coefficient "
+        f"{power(2, study.best_penalty)} over none, at least 0.5 points).",
         difference(penalised, small),
         (0.5, INF),
         provenance="seen: ABSTRACT",
@@ -127,26 +128,27 @@ def study_claims(study: Study) -> Iterator[Claim]:
     )
     yield claim(
         "4-fall",
-        f"too large a coefficient is worse (2^{study.best_penalty} over 2^{study.top_penalty}).",
+        f"too large a coefficient is worse ({power(2, study.best_penalty)} over {power(2, study.top_penalty)}).",
         difference(penalised, study.penalised(study.top_penalty)),
         (0.0, INF),
     )
     yield claim(
         "5",
-        f"test accuracy rises with the learning rate (2^{study.best_lr} over 2^{study.small}, at least 1 point).",
+        f"test accuracy rises with the learning rate ({power(2, study.best_lr)} over {power(2, study.small)}, at "
+        "least 1 point).",
         difference(best, small),
         (1.0, INF),
         provenance=_LECTURE,
     )
     yield claim(
         "5-fall",
-        f"up to a point: too large a learning rate is worse (2^{study.best_lr} over 2^{study.top_lr}).",
+        f"up to a point: too large a learning rate is worse ({power(2, study.best_lr)} over {power(2, study.top_lr)}).",
         difference(best, top),
         (0.0, INF),
     )
     yield claim(
         "5-train",
-        f"training accuracy falls as the learning rate grows (2^{study.small} over 2^{study.top_lr}).",
+        f"training accuracy falls as the learning rate grows ({power(2, study.small)} over {power(2, study.top_lr)}).",
         difference(small, top, "train_acc"),
         (1e-9, INF),
         provenance=_LECTURE,
@@ -217,8 +219,8 @@ def _batch_claims(study: Study, make: Callable[..., Claim]) -> Iterator[Claim]:
         smaller = min(size for group in study.equal_lr for size, rate in group if rate == lr)
         yield make(
             "7-control",
-            f"at equal learning rate instead, 2^{lr}, the smaller batch is better (batch {smaller} over {batch}, at "
-            "least 1 point).",
+            f"at equal learning rate instead, {power(2, lr)}, the smaller batch is better (batch {smaller} over "
+            f"{batch}, at least 1 point).",
             difference(study.sgd(lr, smaller), study.sgd(lr, batch)),
             (1.0, INF),
             provenance="derived",
@@ -240,15 +242,16 @@ def _batch_claims(study: Study, make: Callable[..., Claim]) -> Iterator[Claim]:
         effective = lr + n.bit_length() - 1
         yield make(
             "8",
-            f"at equal effective rate, 2^{effective}, one large step a minibatch is better than {n} small ones: "
-            "discretisation helps.",
+            f"at equal effective rate, {power(2, effective)}, one large step a minibatch is better than {n} small "
+            "ones: discretisation helps.",
             difference(study.sgd(effective), study.repeated(n, lr)),
             (1e-9, INF),
             provenance=_LECTURE,
         )
         yield make(
             "8-n",
-            f"at equal bare rate, 2^{lr}, {n} steps a minibatch are worse than one: stochasticity by itself hurts.",
+            f"at equal bare rate, {power(2, lr)}, {n} steps a minibatch are worse than one: stochasticity by itself "
+            "hurts.",
             difference(study.sgd(lr), study.repeated(n, lr)),
             (1e-9, INF),
             provenance=_LECTURE,

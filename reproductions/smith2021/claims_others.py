@@ -110,7 +110,7 @@ OTHERS = (
     ),
     _compared(
         "8-cifar10-wrn-16-4",
-        "CIFAR-10, Wide-ResNet 16-4: at equal effective rate, 2^-4, one large step a minibatch is better than 16 small "
+        "CIFAR-10, Wide-ResNet 16-4: at equal effective rate, 2⁻⁴, one large step a minibatch is better than 16 small "
         "ones: discretisation helps.",
         difference("cifar10-wrn-16-4/n1-lr2^-4", "cifar10-wrn-16-4/n16-lr2^-8"),
         "> 0",
@@ -118,7 +118,7 @@ OTHERS = (
     ),
     _compared(
         "8-n-cifar10-wrn-16-4",
-        "CIFAR-10, Wide-ResNet 16-4: at equal bare rate, 2^-7, 16 steps a minibatch are worse than one: stochasticity "
+        "CIFAR-10, Wide-ResNet 16-4: at equal bare rate, 2⁻⁷, 16 steps a minibatch are worse than one: stochasticity "
         "by itself hurts.",
         difference("cifar10-wrn-16-4/n1-lr2^-7", "cifar10-wrn-16-4/n16-lr2^-7"),
         "> 0",

@@ -16,7 +16,7 @@ from smith2021.studies import STUDIES, Study
 
 from lightning_regs.study import plots
 from lightning_regs.study.claims import MissingRows
-from lightning_regs.study.plots import MUTED, SERIES, values
+from lightning_regs.study.plots import MUTED, SERIES, log_axis, power, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,9 +34,9 @@ def figure_1a(rows: Rows, curves: Curves) -> Figure:
     """Test accuracy, or what was recorded instead of it, over training at the small learning rate."""
     for study in STUDIES:
         wanted = {
-            f"learning rate 2^{study.small}": study.sgd(study.small),
-            f"and the penalty, 2^{study.best_penalty}": study.penalised(study.best_penalty),
-            f"learning rate 2^{study.best_lr}": study.sgd(study.best_lr),
+            f"learning rate {power(2, study.small)}": study.sgd(study.small),
+            f"and the penalty, {power(2, study.best_penalty)}": study.penalised(study.best_penalty),
+            f"learning rate {power(2, study.best_lr)}": study.sgd(study.best_lr),
         }
         for column in ("test_acc", "train_loss"):
             bands = {name: band for name, cell in wanted.items() if (band := curves.band(cell, column))}
@@ -134,8 +134,8 @@ def flow_error(rows: Rows, curves: Curves) -> Figure:
         order = math.log(mean[-1] / mean[0]) / math.log(last / next(iter(ordered)))
         told.append(f"{name}: order {order:.2f}")
         axes.plot([], [], color=SERIES[index], marker=_MARKS[index], label=name)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    log_axis(axes, "x", 2)
+    log_axis(axes, "y", 10)
     axes.set(xlabel="learning rate eps", ylabel="distance from SGD's mean end point")
     axes.legend(loc="lower right")
     plots.describe(figure, "Distance of SGD's mean end point from three gradient flows; " + "; ".join(told) + ".")
@@ -225,21 +225,28 @@ def _both_sweeps(rows: Rows, metric: str, label: str, unit: str, log: bool = Fal
             for x, cell in cells.items():
                 if numbers := _finite(rows, cell, metric):
                     found.setdefault(study, {}).setdefault(index, {})[x] = numbers
-    study, lines = _most(found, "neither sweep has been run")
-    figure, axes = plots.canvas()
-    names = ("learning rate, no penalty", f"coefficient, at learning rate 2^{study.small}")
-    for index, points in lines.items():
-        _line(axes, points, index, names[index])
-    base = _finite(rows, study.sgd(study.small), metric)
-    if base:
-        axes.axhline(statistics.fmean(base), color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
-    if log:
-        axes.set_yscale("log")
-    _label_rates(axes, "learning rate, or coefficient of the penalty", study)
-    axes.set(ylabel=label)
-    axes.legend(loc="best")
-    _describe(figure, f"{label.capitalize()} of {study.title}.", {names[i]: p for i, p in lines.items()}, "{}", unit)
-    plots.note(figure, f"The dotted line is learning rate 2^{study.small} without a penalty.")
+    whole = {study: lines for study, lines in found.items() if len(lines) > 1}
+    if not whole:
+        raise MissingRows("neither sweep has been run")
+    figure, panels = plots.stack(len(whole))
+    told = []
+    for axes, (study, lines) in zip(panels, whole.items(), strict=True):
+        small = power(2, study.small)
+        names = ("learning rate, no penalty", f"coefficient, at learning rate {small}")
+        for index, points in lines.items():
+            _line(axes, points, index, names[index])
+        if base := _finite(rows, study.sgd(study.small), metric):
+            axes.axhline(statistics.fmean(base), color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
+        if log:
+            log_axis(axes, "y", 10)
+        _label_rates(axes, "learning rate, or coefficient of the penalty", study)
+        axes.set(ylabel=label)
+        axes.legend(loc="best")
+        told.append(
+            _told(f"{label.capitalize()} of {study.title}.", {names[i]: p for i, p in lines.items()}, "{}", unit)
+        )
+        plots.note(figure, f"{study.title}: the dotted line is learning rate {small} without a penalty.")
+    plots.describe(figure, " ".join(told))
     if not log:
         plots.note(figure, "At the right end of a line training no longer fits every run.")
     return figure
@@ -266,7 +273,7 @@ def _batch_figure(study: Study, lines: Mapping[int, Points], label: str) -> Figu
     figure, axes = plots.canvas()
     for index, (batch, points) in enumerate(sorted(lines.items())):
         _line(axes, points, index, f"batch {batch}")
-    axes.set_xscale("log", base=2)
+    log_axis(axes, "x", 2)
     axes.set(xlabel=label, ylabel="test accuracy (%)")
     axes.set_title(study.title, loc="left", color=MUTED)
     axes.legend(loc="lower right")
@@ -285,12 +292,16 @@ def _line(axes: Axes, points: Points, index: int, label: str | None) -> None:
 
 
 def _label_rates(axes: Axes, label: str, study: Study) -> None:
-    axes.set_xscale("log", base=2)
+    log_axis(axes, "x", 2)
     axes.set(xlabel=label)
     axes.set_title(study.title, loc="left", color=MUTED)
 
 
 def _describe(figure: Figure, start: str, lines: Mapping[Any, Points], name: str, unit: str) -> None:
+    plots.describe(figure, _told(start, lines, name, unit))
+
+
+def _told(start: str, lines: Mapping[Any, Points], name: str, unit: str) -> str:
     parts = [
         f"{name.format(key)}: "
         + ", ".join(
@@ -298,4 +309,4 @@ def _describe(figure: Figure, start: str, lines: Mapping[Any, Points], name: str
         )
         for key, points in lines.items()
     ]
-    plots.describe(figure, start + " " + "; ".join(parts) + ".")
+    return start + " " + "; ".join(parts) + "."

@@ -38,6 +38,8 @@ class Study:
         micro: Micro-batch sizes of the penalty in the large-batch runs: the small batch's size first, then larger ones.
         large_clip: Norm to which the gradient is clipped in one more large-batch run with the smallest micro-batches;
             0 for no such run. A control, added after a run without clipping had collapsed to chance in training.
+        gap_seeds: Seeds of the three cells that the gap is measured on (the small learning rate, the best one, the best
+            coefficient); None for the scale's.
         published: Whether the exponents above are the paper's.
     """
 
@@ -62,6 +64,7 @@ class Study:
     large_lr: int = 0
     large_penalty: int = 0
     large_clip: float = 0.0
+    gap_seeds: int | None = None
     micro: tuple[int, ...] = ()
     published: bool = False
 
@@ -123,6 +126,7 @@ MNIST1D = Study(
     large_lr=-1,
     large_penalty=-1,
     large_clip=1.0,
+    gap_seeds=10,
     micro=(20, 100),
 )
 
