@@ -50,6 +50,7 @@ def _cells(study: Study) -> Iterator[Cell]:
     gap = {study.sgd(study.small), study.sgd(study.best_lr), study.penalised(study.best_penalty)}
 
     def cell(name: str, lr: int, batch: int, epochs: int, **overrides: Any) -> Cell:
+        seeds = study.gap_seeds if name in gap else study.large_seeds if batch == study.large else None
         sizes = {} if study.train_size is None else {"data__train_size": study.train_size}
         return trained(
             name,
@@ -58,7 +59,7 @@ def _cells(study: Study) -> Iterator[Cell]:
             model__optimizer__lr=2.0**lr,
             data__batch_size=batch,
             trainer__max_epochs=epochs,
-            seeds=study.gap_seeds if name in gap else None,
+            seeds=seeds,
             regulariser_batch=study.batch,
             **overrides,
         )
@@ -109,7 +110,7 @@ def standard() -> tuple[Cell, ...]:
     """The theory, the studies on Fashion-MNIST and CIFAR-10 subsets, and LeNet on MNIST: about an hour on two cores."""
     return (
         *_THEORY,
-        trained("mnist/lenet-penalty", "mnist-lenet", seeds=3),
+        trained("mnist/lenet-penalty", "mnist-lenet"),
         *(cell for study in of_scale("standard") for cell in study_cells(study)),
     )
 

@@ -40,6 +40,7 @@ class Study:
             0 for no such run. A control, added after a run without clipping had collapsed to chance in training.
         gap_seeds: Seeds of the three cells that the gap is measured on (the small learning rate, the best one, the best
             coefficient); None for the scale's.
+        large_seeds: Seeds of the large-batch runs; None for the scale's.
         published: Whether the exponents above are the paper's.
     """
 
@@ -65,6 +66,7 @@ class Study:
     large_penalty: int = 0
     large_clip: float = 0.0
     gap_seeds: int | None = None
+    large_seeds: int | None = None
     micro: tuple[int, ...] = ()
     published: bool = False
 
@@ -146,6 +148,7 @@ FASHION = Study(
     equal_lr=(((16, -4), (32, -3), (64, -2)),),
     other_lr=(64, -4),
     large=5120,
+    large_seeds=3,
     large_epochs=2000,
     large_lr=-2,
     large_penalty=-2,
