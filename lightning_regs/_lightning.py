@@ -74,6 +74,18 @@ def how_to_mix() -> str:
     )
 
 
+def check_trainer(name: str, trainer: object) -> None:
+    """Refuse a Trainer that is not of the namespace in use.
+
+    Raises:
+        MisconfigurationException: If it is of the other one.
+    """
+    if not isinstance(trainer, pl.Trainer):
+        raise MisconfigurationException(
+            f"{name} was given to a Trainer from {type(trainer).__module__}: {how_to_mix()}."
+        )
+
+
 def warn_if_other_came_later() -> None:
     """Warn a program that imported the other Lightning, and only that, after this package had to choose."""
     if not _environment and not _imported and OTHER in sys.modules and not _warned:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs._lightning import MisconfigurationException, pl, warn_if_other_came_later
 from lightning_regs._names import unknown_name
 from lightning_regs.manual import ManualOptimization
 from lightning_regs.metrics import ClassificationMetrics
@@ -72,7 +72,6 @@ class Classifier(pl.LightningModule):
     """
 
     network: nn.Module | None
-    drives_gradient_penalty = True
 
     def __init__(
         self,
@@ -88,6 +87,7 @@ class Classifier(pl.LightningModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        warn_if_other_came_later()
         optimizer = dict(optimizer or {"name": "SGD", "lr": 0.01, "momentum": 0.9})
         _check_optimization(optimizer, schedule)
         if loss not in LOSSES:
@@ -119,6 +119,7 @@ class Classifier(pl.LightningModule):
         self._penalty: GradientPenalty | None = None
         self._manual: ManualOptimization | None = None
         self._mixed = False
+        self._checked: set[str] = set()
         self.stages = nn.ModuleDict({stage: ClassificationMetrics() for stage in ("fit", "val", "test")})
         if self.network is None and self.input_shape and num_classes:
             self._build()
@@ -127,6 +128,7 @@ class Classifier(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Read the shape of the data from the DataModule, where it was not given."""
+        self._checked.clear()
         data = getattr(self.trainer, "datamodule", None)
         for name in ("input_shape", "num_classes"):
             ours, theirs = getattr(self, name), getattr(data, name, None)
@@ -147,6 +149,11 @@ class Classifier(pl.LightningModule):
         if self.channels_last is None:
             self.channels_last = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
         self._manual = self._manual_optimization(self.network)
+
+    @property
+    def drives_gradient_penalty(self) -> bool:
+        """Whether the gradient penalty is optimized manually here; a subclass with its own training step does not."""
+        return type(self).training_step is Classifier.training_step
 
     @property
     def accumulate_grad_batches(self) -> int:
@@ -171,10 +178,16 @@ class Classifier(pl.LightningModule):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Hand the regularizers to the Trainer, and take over from it where one needs manual optimization."""
-        methods = [*self.regularizers, *regularizers_of(self.trainer)]
+        methods = [*self.regularizers, *regularizers_of(self.trainer)] if self.drives_gradient_penalty else []
         self._penalty = next((method for method in methods if isinstance(method, GradientPenalty)), None)
         self.automatic_optimization = self._penalty is None
-        if self._penalty is not None:
+        for theirs in regularizers_of(self.trainer):
+            if any(type(theirs) is type(ours) and theirs is not ours for ours in self.regularizers):
+                raise MisconfigurationException(
+                    f"the Trainer and the Classifier each have a {type(theirs).__name__}, and Lightning keeps only the "
+                    "Classifier's; give all methods to one of the two."
+                )
+        if self._penalty is not None and self.trainer.state.fn == "fit":
             ManualOptimization.check(self.trainer)
         return list(self.regularizers)
 
@@ -212,17 +225,21 @@ class Classifier(pl.LightningModule):
         if batch_idx == 0:
             torch.manual_seed(derive_seed(self.seed, "step", self.current_epoch, self.global_rank))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """Return the mean loss of a batch ``[x, y]``; None where the batch has been optimized already."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
+        """Return the mean loss of a batch ``[x, y]``, which manual optimization has optimized already."""
         if self._manual is None:
             return self._step("fit", batch)
-        self._manual.training_step(self, batch, batch_idx)
-        return None
+        return self._manual.training_step(self, batch, batch_idx)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, in manual optimization; after the methods that change gradients."""
         if self._manual is not None:
             self._manual.clip(self, optimizer)
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep gradients over a validation in the middle of an accumulation that Lightning knows nothing of."""
+        if self._manual is None:
+            super().on_validation_model_zero_grad()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch ``[x, y]``."""
@@ -240,6 +257,8 @@ class Classifier(pl.LightningModule):
     def _step(self, stage: str, batch: Batch, rows: slice = ALL, record: bool = True) -> Tensor:
         x, y = batch[0][rows], batch[1][rows]
         logits = self(x)
+        if record:
+            self._check_labels(stage, y, logits.shape[1])
         loss = self.loss(logits, y)
         if record:
             corrupted = getattr(getattr(self.trainer, "datamodule", None), "batch_corrupted", None)
@@ -247,6 +266,18 @@ class Classifier(pl.LightningModule):
             self._metrics(stage).update(loss.detach(), logits.detach(), y, corrupted)
             self._mixed |= isinstance(y, MixedTarget) and y.is_mixed
         return loss
+
+    def _check_labels(self, stage: str, y: Tensor, num_classes: int) -> None:
+        # Reading them waits for the device, so it is done once a stage: a GPU would report them as a failed assertion.
+        if stage in self._checked or y.is_floating_point() or not y.numel():
+            return
+        self._checked.add(stage)
+        low, high = (int(v) for v in torch.aminmax(y))
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"class index {low if low < 0 else high} is outside 0 to {num_classes - 1}: the network gives "
+                f"{num_classes} logits a sample; make num_classes or the labels fit."
+            )
 
     def _metrics(self, stage: str) -> ClassificationMetrics:
         metrics = self.stages[stage]

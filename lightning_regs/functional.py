@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lightning_regs.regularizers.attacks import fgsm, pgd
+from lightning_regs.regularizers.conventions import smith_coefficient
 from lightning_regs.regularizers.cutmix import cutmix, cutmix_box
 from lightning_regs.regularizers.cutout import cutout
-from lightning_regs.regularizers.gradient_penalty import gradient_penalty, smith_coefficient
+from lightning_regs.regularizers.gradient_penalty import gradient_penalty
 from lightning_regs.regularizers.label_smoothing import label_smoothing
 from lightning_regs.regularizers.mixup import mixup
 from lightning_regs.regularizers.norm_penalty import norm_penalty

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs._lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.double_backward import efficient_double_backward
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty, gradient_penalty, loss_scale
+from lightning_regs.regularizers.second_order import gradients_of, twice_differentiable
 
 Batch = Sequence[Tensor]
 # Mean loss of some rows of a batch [x, y]; the flag says whether they count for the epoch's metrics.
@@ -66,21 +66,39 @@ class ManualOptimization:
 
     @staticmethod
     def check(trainer: pl.Trainer) -> None:
-        """Refuse the Trainer's flags that Lightning refuses too, and say which argument takes their place.
+        """Refuse what Lightning refuses in manual optimization, and say which argument takes its place.
 
         Raises:
-            MisconfigurationException: For ``gradient_clip_val`` and ``accumulate_grad_batches``.
+            MisconfigurationException: For ``gradient_clip_val``, ``accumulate_grad_batches`` and
+                ``GradientAccumulationScheduler``.
         """
-        for flag, idle in (("gradient_clip_val", (None, 0)), ("accumulate_grad_batches", (1,))):
-            value = getattr(trainer, flag)
-            if value not in idle:
-                raise MisconfigurationException(
-                    f"Trainer({flag}={value}) does not reach manual optimization, which the gradient penalty needs; "
-                    f"use GradientPenalty({flag}={value}) instead."
-                )
+        clip: dict[str, Any] = {"gradient_clip_val": trainer.gradient_clip_val}
+        if trainer.gradient_clip_algorithm is not None:
+            clip["gradient_clip_algorithm"] = str(getattr(trainer.gradient_clip_algorithm, "value", "norm"))
+        flags = [clip] if trainer.gradient_clip_val else []
+        if trainer.accumulate_grad_batches != 1:
+            flags.append({"accumulate_grad_batches": trainer.accumulate_grad_batches})
+        for flag in flags:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in flag.items())
+            raise MisconfigurationException(
+                f"Trainer({arguments}) does not reach manual optimization, which the gradient penalty needs; "
+                f"use GradientPenalty({arguments}) instead."
+            )
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(callback, pl.callbacks.GradientAccumulationScheduler) for callback in callbacks):
+            raise MisconfigurationException(
+                "GradientAccumulationScheduler does not reach manual optimization, which the gradient penalty needs; "
+                "use GradientPenalty(accumulate_grad_batches=...), one number for the whole training, instead."
+            )
 
-    def training_step(self, module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
-        """Take one batch: penalised gradients of its micro-batches and, where one is due, a step."""
+    def training_step(self, module: pl.LightningModule, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Take one batch: penalised gradients of its micro-batches and, where one is due, a step.
+
+        Returns:
+            ``{"loss": ...}``, the mean loss of the batch without the penalties, as callbacks get it.
+        """
+        if module.trainer.fit_loop._skip_backward:  # an epoch that only gathers batch-norm statistics
+            return {"loss": self.loss_of(batch, slice(None), True).detach()}
         optimizer: Any = module.optimizers()
         if isinstance(optimizer, list) or isinstance(optimizer.optimizer, torch.optim.LBFGS):
             raise MisconfigurationException("GradientPenalty steps one optimizer without a closure; LBFGS needs one.")
@@ -90,14 +108,17 @@ class ManualOptimization:
         if batch_idx % every == 0:
             optimizer.zero_grad()
         strength, number = self.penalty.strength(trainer), len(batch[0])
+        mean = torch.zeros((), device=batch[0].device)
         for rows in micro_batches(number, self.penalty.micro_batch_size):
-            share = (rows.stop - rows.start) / number / every
-            self._backward(MicroBatch(module, batch, rows, strength, share, stepping and rows.stop == number))
+            share = (rows.stop - rows.start) / number
+            part = MicroBatch(module, batch, rows, strength, share / every, stepping and rows.stop == number)
+            mean += share * self._backward(part)
         if stepping:
             optimizer.step()
             self._step_schedules(module, "step", batch_idx)
         if last_batch:
             self._step_schedules(module, "epoch", trainer.current_epoch)
+        return {"loss": mean}
 
     def clip(self, module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> None:
         """Clip unscaled gradients; to be called in ``on_before_optimizer_step``."""
@@ -107,7 +128,7 @@ class ManualOptimization:
     def num_steps(self, trainer: pl.Trainer) -> float:
         """Return the number of optimizer steps of the whole training, infinity where it has no end."""
         steps = trainer.estimated_stepping_batches  # loads the data, and counts a step a batch
-        if trainer.max_epochs in (None, -1):
+        if trainer.max_epochs in (None, -1) or trainer.num_training_batches == math.inf:
             return steps
         an_epoch = math.ceil(trainer.num_training_batches / self.penalty.accumulate_grad_batches)
         return min(steps, an_epoch * max(trainer.max_epochs, 1))
@@ -115,58 +136,66 @@ class ManualOptimization:
     @staticmethod
     def _step_schedules(module: pl.LightningModule, interval: str, index: int) -> None:
         for config in module.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                raise MisconfigurationException(
+                    "ReduceLROnPlateau follows a metric, which Lightning takes out of the schedule in manual "
+                    "optimization; use a schedule of the epoch or the step with GradientPenalty."
+                )
             if config.interval == interval and (index + 1) % config.frequency == 0:
                 module.lr_scheduler_step(config.scheduler, None)
 
     # -- estimators --------------------------------------------------------------------------------------------------
 
-    def _exact(self, part: MicroBatch) -> None:
-        with efficient_double_backward():
+    def _exact(self, part: MicroBatch) -> Tensor:
+        with twice_differentiable():
             loss = self.loss_of(part.batch, part.rows, True)
         scale = loss_scale(part.module.trainer, loss)
         with outside_autocast(loss):
             penalty, norm = gradient_penalty(loss * scale, self.network.parameters(), part.strength, scale)
             self.penalty.record(loss.detach(), penalty.detach(), norm)
             self._accumulate(part, (loss + penalty) * part.share, part.sync)
+        return loss.detach()
 
-    def _forward_difference(self, part: MicroBatch) -> None:
+    def _forward_difference(self, part: MicroBatch) -> Tensor:
         # g + strength / 2 * (g(w + d g) - g) / d, with d |g| = step_size.
         random = random_state(part.batch[0])
-        trained, gradients, distance = self._gradients(part)
+        loss, trained, gradients, distance = self._gradients(part)
         weight = part.strength / (2 * distance)
         with moved(trained, gradients, distance):
             add_gradients(trained, gradients, part.share * (1 - weight), part.module.trainer)
             self._again(part, random, part.share * weight, part.sync)
+        return loss
 
-    def _central_difference(self, part: MicroBatch) -> None:
+    def _central_difference(self, part: MicroBatch) -> Tensor:
         # g + strength / 2 * (g(w + d/2 g) - g(w - d/2 g)) / d, with d |g| = step_size.
         random = random_state(part.batch[0])
-        trained, gradients, distance = self._gradients(part)
+        loss, trained, gradients, distance = self._gradients(part)
         weight = part.share * part.strength / (2 * distance)
         with moved(trained, gradients, distance / 2):
             self._again(part, random, weight, sync=False)
         with moved(trained, gradients, -distance / 2):
             add_gradients(trained, gradients, distance.new_full((), part.share), part.module.trainer)
             self._again(part, random, -weight, part.sync)
+        return loss
 
-    def _gradients(self, part: MicroBatch) -> tuple[list[nn.Parameter], list[Tensor], Tensor]:
-        """Return the parameters that the loss depends on, their gradients, and how far to move along these."""
+    def _gradients(self, part: MicroBatch) -> tuple[Tensor, list[nn.Parameter], list[Tensor], Tensor]:
+        """Return the loss, the parameters that it depends on, their gradients, and how far to move along these."""
         loss = self.loss_of(part.batch, part.rows, True)
         scale = loss_scale(part.module.trainer, loss)
         wanted = [p for p in self.network.parameters() if p.requires_grad]
         with outside_autocast(loss):
-            found = torch.autograd.grad(loss * scale, wanted, allow_unused=True)
+            found = gradients_of(loss * scale, wanted)
         pairs = [(p, g) for p, g in zip(wanted, found, strict=True) if g is not None]
         trained, gradients = [p for p, _ in pairs], [g for _, g in pairs]
         if isinstance(scale, Tensor):
             torch._foreach_div_(gradients, scale)
         norm = torch.nn.utils.get_total_norm(gradients)
         self.penalty.record(loss.detach(), part.strength / 4 * norm.square(), norm)
-        return trained, gradients, self.penalty.step_size / norm.clamp_min(1e-12)
+        return loss.detach(), trained, gradients, self.penalty.step_size / norm.clamp_min(1e-12)
 
     def _again(self, part: MicroBatch, random: list[Tensor], weight: Tensor, sync: bool) -> None:
         """Accumulate ``weight`` times the gradient at the parameters as they are now, and leave no other trace."""
-        with unchanged(list(self.network.buffers())):
+        with unchanged_buffers(self.network):
             # Autocast may hold low-precision copies of the parameters from before the move.
             torch.clear_autocast_cache()
             restore_random_state(random, part.batch[0])
@@ -214,14 +243,20 @@ def moved(parameters: list[nn.Parameter], gradients: list[Tensor], distance: Ten
 
 
 @contextmanager
-def unchanged(buffers: list[Tensor]) -> Iterator[None]:
-    """Give the buffers their values back afterwards."""
-    values = [buffer.clone() for buffer in buffers]
+def unchanged_buffers(network: nn.Module) -> Iterator[None]:
+    """Give the network its buffers back afterwards, whether a forward pass wrote into them or replaced them."""
+    before = [
+        (owner, name, buffer, buffer.clone())
+        for owner in network.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
     try:
         yield
     finally:
-        for buffer, value in zip(buffers, values, strict=True):
+        for owner, name, buffer, value in before:
             buffer.copy_(value)
+            owner._buffers[name] = buffer
 
 
 def outside_autocast(like: Tensor) -> AbstractContextManager[Any]:

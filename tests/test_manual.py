@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
@@ -18,6 +19,13 @@ from lightning_regs import Classifier
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty
 
 CLASSES, FEATURES = 4, 6
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
 
 
 def network(*extra: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -39,14 +47,7 @@ def classifier(net: nn.Module, penalty: GradientPenalty | None, **options: Any) 
 
 def fit(model: Classifier, loader: DataLoader[Any], ckpt: Any = None, **options: Any) -> pl.Trainer:
     options = {"max_epochs": 2, "precision": "64-true"} | options
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        **options,
-    )
+    trainer = pl.Trainer(**QUIET, **options)
     trainer.fit(model, loader, ckpt_path=ckpt)
     return trainer
 
@@ -278,3 +279,166 @@ def test_lbfgs_is_refused() -> None:
 def test_two_penalties_are_refused_at_construction() -> None:
     with pytest.raises(ValueError, match="sum of the coefficients"):
         Classifier(network(), regularizers=[GradientPenalty(0.1), GradientPenalty(0.2)])
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_validation_in_the_middle_of_an_accumulation_keeps_its_gradients(every: int) -> None:
+    nets = [network(), network()]
+    for net, validation in zip(nets, ({}, {"val_check_interval": every, "limit_val_batches": 1}), strict=True):
+        trainer = pl.Trainer(max_epochs=2, precision="64-true", **QUIET, **validation)
+        trainer.fit(classifier(net, GradientPenalty(0.3, accumulate_grad_batches=4)), data(32, 4), data(8, 8))
+    assert torch.equal(vector(nets[0]), vector(nets[1]))
+
+
+def test_a_subclass_with_its_own_training_step_is_a_module_like_any_other() -> None:
+    class Own(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return F.cross_entropy(self(batch[0]), batch[1])
+
+    net = network()
+    reference = by_hand(copy.deepcopy(net), data(), 0.8, 12)
+    model = Own(net, optimizer={"name": "SGD", "lr": 0.2}, regularizers=[GradientPenalty(0.8)], input_shape=(FEATURES,))
+    assert fit(model, data()).global_step == 4
+    assert torch.allclose(vector(net), vector(reference), atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "forward_difference", "central_difference"])
+def test_buffers_that_a_forward_pass_replaces_change_once_a_batch(estimator: Any) -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("number", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.number = self.number + 1
+            return x
+
+    net = network(Counts())
+    fit(classifier(net, GradientPenalty(0.1, estimator)), data(), max_epochs=1)
+    assert net.get_buffer("2.number").item() == 2
+
+
+def test_reentrant_checkpointing_is_refused_where_it_hides_parameters() -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.head = network().double(), nn.Linear(CLASSES, CLASSES).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.utils.checkpoint.checkpoint(self.hidden, x.requires_grad_(), use_reentrant=True))
+
+    with pytest.raises(MisconfigurationException, match="use_reentrant=False"):
+        fit(classifier(Checkpointed(), GradientPenalty(0.1)), data())
+
+
+def test_attention_is_differentiated_twice() -> None:
+    class Attends(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            rows = x.view(len(x), 1, 2, 4)
+            return F.scaled_dot_product_attention(rows, rows, rows).flatten(1)
+
+    net = network(Attends(), dtype=torch.float32)
+    trainer = fit(classifier(net, GradientPenalty(0.1)), data(dtype=torch.float32), precision=None)
+    assert trainer.callback_metrics["train/gradient_penalty"] > 0
+
+
+def test_callbacks_get_the_loss() -> None:
+    class Losses(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            seen.append(outputs["loss"].item())
+
+    seen: list[float] = []
+    net = network()
+    x, y = next(iter(data()))
+    expected = F.cross_entropy(net(x), y).item()
+    fit(
+        classifier(net, GradientPenalty(0.1, micro_batch_size=5, accumulate_grad_batches=2)),
+        data(),
+        callbacks=[Losses()],
+    )
+    assert seen[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_overflowing_step_does_not_spoil_the_means() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    plugin = MixedPrecision("16-mixed", "cpu", scaler)
+    model = classifier(network(dtype=torch.float32), GradientPenalty(0.1))
+    trainer = fit(model, data(240, 4, torch.float32), max_epochs=1, precision=None, plugins=[plugin])
+    assert scaler.get_scale() < 2.0**40
+    for name in ("gradient_penalty", "gradient_norm", "penalty_share"):
+        assert trainer.callback_metrics[f"train/{name}"] > 0
+
+
+def test_a_schedule_that_follows_a_metric_is_refused() -> None:
+    class Plateau(Classifier):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=1e-9)
+            schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "train/loss"}}
+
+    model = Plateau(network(), regularizers=[GradientPenalty(0.1)], seed=0, input_shape=(FEATURES,))
+    with pytest.raises(MisconfigurationException, match="use a schedule of the epoch or the step"):
+        fit(model, data())
+
+
+def test_data_without_a_length() -> None:
+    class Endless(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(data(24, 12).dataset)
+
+    options = {"schedule": {"name": "StepLR", "step_size": 1, "interval": "step"}}
+    trainer = fit(classifier(network(), GradientPenalty(0.1), **options), DataLoader(Endless(), 12), max_epochs=2)
+    assert trainer.global_step == 4
+
+
+def test_an_epoch_that_only_gathers_batch_norm_statistics_makes_no_step() -> None:
+    average = pl.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1, device=None)
+    model = classifier(network(nn.BatchNorm1d(8)), GradientPenalty(0.1))
+    assert fit(model, data(), max_epochs=3, callbacks=[average]).global_step == 6
+
+
+def test_flags_of_training_do_not_matter_to_a_test() -> None:
+    model = classifier(network(), GradientPenalty(0.1), num_classes=CLASSES)
+    trainer = pl.Trainer(precision="64-true", gradient_clip_val=1.0, **QUIET)
+    assert "test/acc" in trainer.test(model, data(), verbose=False)[0]
+
+
+def test_the_message_on_clipping_names_the_algorithm() -> None:
+    with pytest.raises(MisconfigurationException, match=r"gradient_clip_val=0\.5, gradient_clip_algorithm='value'"):
+        fit(classifier(network(), GradientPenalty(0.1)), data(), gradient_clip_val=0.5, gradient_clip_algorithm="value")
+
+
+def test_a_scheduler_of_accumulation_is_refused() -> None:
+    scheduler = pl.callbacks.GradientAccumulationScheduler({0: 2})
+    with pytest.raises(MisconfigurationException, match=r"GradientPenalty\(accumulate_grad_batches"):
+        fit(classifier(network(), GradientPenalty(0.1)), data(), callbacks=[scheduler])
+
+
+def test_methods_of_one_kind_in_two_places_are_refused() -> None:
+    model = classifier(network(), GradientPenalty(0.1))
+    with pytest.raises(MisconfigurationException, match="each have a GradientPenalty"):
+        fit(model, data(), callbacks=[GradientPenalty(0.2)])
+
+
+def test_a_class_index_out_of_range() -> None:
+    net = nn.Linear(FEATURES, CLASSES - 1).double()
+    with pytest.raises(ValueError, match=f"class index 3 is outside 0 to 2: the network gives {CLASSES - 1} logits"):
+        fit(classifier(net, None), data())
+
+
+def test_differences_on_relus_are_another_penalty() -> None:
+    """What the docstring says: close to exact where the network is smooth, not with units that switch."""
+
+    def error(activation: nn.Module) -> float:
+        torch.manual_seed(0)
+        layers = (nn.Linear(FEATURES, 64), activation, nn.Linear(64, 64), activation, nn.Linear(64, CLASSES))
+        start = nn.Sequential(*layers).double()
+        ends: dict[Any, Tensor] = {}
+        for kind in (None, "exact", "forward_difference"):
+            net = copy.deepcopy(start)
+            fit(classifier(net, GradientPenalty(0.8, kind) if kind else None), data(96, 96), max_epochs=1)
+            ends[kind] = vector(net)
+        return float((ends["forward_difference"] - ends["exact"]).norm() / (ends["exact"] - ends[None]).norm())
+
+    assert error(nn.GELU()) < 1e-2
+    assert error(nn.ReLU()) > 5e-2

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_regs.functional import smith_coefficient
 from lightning_regs.study import train as engine
 from lightning_regs.study.card import is_stale
 from lightning_regs.study.claims import MissingRows, Rows, interval
@@ -126,11 +127,11 @@ def test_the_share_of_the_gap_pairs_seeds():
     assert checks.closed("penalised", "plain", "best")(Rows(rows)) == pytest.approx([0.8] * 3)
 
 
-def test_the_distance_of_the_peaks_is_that_of_the_averaged_curves():
+def test_the_distance_of_the_peaks_is_that_taken_seed_by_seed():
     found = {
         ("sgd", -2): (50, 60),
         ("sgd", -1): (70, 41),
-        ("lam", -2): (10, 20),
+        ("lam", -2): (10, 32),
         ("lam", -1): (30, 30),
         ("lam", 0): (40, 22),
     }
@@ -140,7 +141,7 @@ def test_the_distance_of_the_peaks_is_that_of_the_averaged_curves():
         for seed, value in enumerate(values)
     )
     measure = checks.peak_distance({-2: "sgd-2", -1: "sgd-1"}, {-2: "lam-2", -1: "lam-1", 0: "lam0"})
-    assert measure(rows) == [1.0]  # means 55 and 55.5; 15, 30 and 31
+    assert measure(rows) == [1.0, 0.0]
 
 
 # -- tasks -----------------------------------------------------------------------------------------------------------
@@ -209,3 +210,15 @@ def test_the_card_names_parts_that_exist(paper, tmp_path):
     assert paper.folder is not None
     shutil.copy(Path(paper.folder) / "README.md", tmp_path / "README.md")
     is_stale(tmp_path / "README.md", [paper])  # raises for a marker that is unknown or not closed
+
+
+def test_coefficients_of_the_other_papers_are_converted(paper):
+    cells = {cell.name: cell for cell in paper.scale("paper").cells}
+
+    def coefficient(name):
+        return cells[name].config["model"]["regularizers"][0]["init_args"]["coefficient"]
+
+    assert coefficient("novack-resnet18/large+micro-128") == smith_coefficient(0.01, "plain")
+    assert coefficient("novack-vgg11/large+micro-128") == smith_coefficient(0.5, "plain")
+    converted = smith_coefficient(0.5, "block_strength", lr=0.8)
+    assert coefficient("geiping-resnet18/full-batch+clip+penalty") == pytest.approx(converted)

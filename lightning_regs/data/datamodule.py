@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs import rng
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs._lightning import MisconfigurationException, check_trainer, pl
 from lightning_regs._names import unknown_name
 from lightning_regs.data import sources
 from lightning_regs.data.corruptions import check_corruption
@@ -252,6 +252,12 @@ class ImageDataModule(pl.LightningDataModule):
             yield
         finally:
             self._served = before
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The first that a Trainer does with a DataModule; one of the other Lightning would fail without saying why.
+        if name == "trainer" and value is not None:
+            check_trainer("ImageDataModule", value)
+        super().__setattr__(name, value)
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
         """Keep the mask of changed labels, transform the images, and return ``[x, y]``."""

@@ -37,7 +37,7 @@ class EchoingLoader(Loader):
     def __iter__(self) -> Iterator[list[Tensor]]:  # type: ignore[override]
         for batch in super().__iter__():
             for _ in range(self.repeats):
-                yield [t.clone() for t in batch]
+                yield [t.clone().pin_memory() if t.is_pinned() else t.clone() for t in batch]
 
     def __len__(self) -> int:
         return self.repeats * super().__len__()

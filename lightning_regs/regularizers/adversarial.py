@@ -210,11 +210,16 @@ class AdversarialTraining(TargetMixing):
                 f"AdversarialTraining needs gradients of the samples, so they have to be floating point, and these are "
                 f"{x.dtype}; convert and scale them in the data set's transform or in on_after_batch_transfer."
             )
-        if self.clip is None or self._checked_clip:
+        if self._checked_clip:
             return
         self._checked_clip = True
         low, high = (float(v) for v in torch.aminmax(x.detach()))
-        if low < self.clip[0] or high > self.clip[1]:
+        if max(-low, high) > 1000 * self.epsilon:
+            self.warn_once(
+                f"changes samples that reach from {low:.4g} to {high:.4g} by at most {self.epsilon:.4g}, which is next "
+                "to nothing; give epsilon in the unit that the samples have in the training step."
+            )
+        if self.clip is not None and (low < self.clip[0] or high > self.clip[1]):
             raise MisconfigurationException(
                 f"AdversarialTraining(clip={self.clip}) names the valid range of the samples, and these reach from "
                 f"{low:.4g} to {high:.4g}; give the range that they have after whitening, or leave clip out."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs import rng
-from lightning_regs._lightning import Callback, MisconfigurationException, how_to_mix, pl, warn_if_other_came_later
+from lightning_regs._lightning import Callback, MisconfigurationException, check_trainer, pl, warn_if_other_came_later
 
 
 class NoEffectWarning(UserWarning):
@@ -60,10 +60,7 @@ class Regularizer(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a Trainer of the other Lightning, and methods that do not go together."""
-        if not isinstance(trainer, pl.Trainer):
-            raise MisconfigurationException(
-                f"{type(self).__name__} was given to a Trainer from {type(trainer).__module__}: {how_to_mix()}."
-            )
+        check_trainer(type(self).__name__, trainer)
         methods = regularizers_of(trainer)
         if self is methods[0]:
             for reason in conflicts(methods):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs._names import unknown_name
 from lightning_regs.regularizers.base import Regularizer, check_number
-from lightning_regs.regularizers.double_backward import efficient_double_backward, sum_of_squares
+from lightning_regs.regularizers.double_backward import sum_of_squares
+from lightning_regs.regularizers.second_order import compiled_module, gradients_of, twice_differentiable
 
 Estimator = Literal["exact", "forward_difference", "central_difference"]
 ESTIMATORS: tuple[Estimator, ...] = ("exact", "forward_difference", "central_difference")
@@ -41,50 +42,9 @@ def gradient_penalty(
         The penalty, a scalar with the graph of its own gradient, and :math:`\lVert \nabla C_k \rVert` without a graph.
     """
     trained = [p for p in parameters if p.requires_grad]
-    gradients = torch.autograd.grad(loss, trained, create_graph=True, allow_unused=True)
-    squared_norm = sum_of_squares(g for g in gradients if g is not None) / scale**2
+    found = [g for g in gradients_of(loss, trained, create_graph=True) if g is not None]
+    squared_norm = sum_of_squares(found) / scale**2 if found else loss.new_zeros(())
     return coefficient / 4 * squared_norm, squared_norm.detach().sqrt()
-
-
-def smith_coefficient(
-    value: float, convention: str, *, num_parameters: int | None = None, lr: float | None = None
-) -> float:
-    r"""Convert a coefficient from another paper's convention to that of Smith et al.
-
-    ===================  ====================================  ==================================================
-    convention           the term that is added to the loss    who
-    ===================  ====================================  ==================================================
-    ``"smith"``          :math:`c/4 \, \lVert g \rVert^2`      Smith et al. (2101.12176), and this package
-    ``"plain"``          :math:`c \, \lVert g \rVert^2`        Novack et al. (2211.15853); Barrett & Dherin's mu
-    ``"mean"``           :math:`c \, \lVert g \rVert^2 / m`    Barrett & Dherin's lambda (2009.11162), m parameters
-    ``"block_strength"`` :math:`c \, lr/8 \lVert g \rVert^2`   Geiping et al. (2109.14119), as their code's default runs
-    ===================  ====================================  ==================================================
-
-    Args:
-        value: The coefficient c there.
-        convention: Whose it is.
-        num_parameters: m, for ``"mean"``.
-        lr: Learning rate, for ``"block_strength"``.
-
-    Returns:
-        The coefficient of :class:`GradientPenalty` that adds the same term.
-
-    Raises:
-        ValueError: If the convention is unknown, or what it needs is missing.
-    """
-    if convention == "smith":
-        return value
-    if convention == "plain":
-        return 4 * value
-    if convention == "mean":
-        if not num_parameters or num_parameters < 1:
-            raise ValueError("the convention 'mean' divides by the number of parameters; pass num_parameters=.")
-        return 4 * value / num_parameters
-    if convention == "block_strength":
-        if lr is None:
-            raise ValueError("the convention 'block_strength' is relative to the learning rate; pass lr=.")
-        return value * lr / 2
-    raise unknown_name("convention", convention, ["smith", "plain", "mean", "block_strength"])
 
 
 class GradientPenalty(Regularizer):
@@ -116,7 +76,8 @@ class GradientPenalty(Regularizer):
         estimator: ``"exact"`` differentiates twice. ``"forward_difference"`` and ``"central_difference"`` take the
             gradient again at parameters moved along it, one or two more passes without a second-order graph; with
             :class:`~lightning_regs.Classifier` only. Batch-norm statistics and dropout masks are those of the first
-            pass.
+            pass. On smooth networks they agree with ``"exact"`` to within a percent. With ReLUs they do not, whatever
+            the step: units that switch within it bend the loss, which a difference sees and a derivative does not.
         micro_batch_size: Samples whose gradients are penalised together; None for the batch as it comes. The last one
             of a batch may be smaller and weighs by its size.
         gradient_clip_val: Clips the gradient of loss and penalties before the step, see above.
@@ -125,7 +86,6 @@ class GradientPenalty(Regularizer):
         step_size: Length of the move in parameter space for the differences, above 0; Geiping et al. found 1e-4 to 1e-2
             to work in float32. Rounding enters the step's gradient times ``coefficient * gradient norm / (2 *
             step_size)``: in bfloat16 and float16 take 0.1 or more.
-        seed: Unused; every method has it.
 
     Raises:
         TypeError: If a number is none.
@@ -144,9 +104,8 @@ class GradientPenalty(Regularizer):
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
         accumulate_grad_batches: int = 1,
         step_size: float = 1e-2,
-        seed: int | None = None,
     ) -> None:
-        super().__init__(seed)
+        super().__init__()
         if isinstance(coefficient, str) and coefficient != "lr":
             raise ValueError(f"coefficient must be a number of at least 0 or 'lr', got {coefficient!r}.")
         if estimator not in ESTIMATORS:
@@ -189,15 +148,26 @@ class GradientPenalty(Regularizer):
             return
         self._driven = bool(getattr(pl_module, "drives_gradient_penalty", False))
         if not self._driven:
-            self._check_foreign(pl_module)
+            self._check_foreign(trainer, pl_module)
+        precision = str(trainer.precision)
+        if self.estimator != "exact" and ("16" in precision and self.step_size < 0.1):
+            self.warn_once(
+                f"takes differences over a step of {self.step_size:g} under precision {precision}, where rounding is "
+                "as large as the difference; use step_size=0.1 or more."
+            )
         if self.estimator == "exact" and (compiled := compiled_module(pl_module)) is not None:
             raise MisconfigurationException(
                 f"GradientPenalty(estimator='exact') differentiates twice, which torch.compile cannot, and {compiled} "
                 "is compiled; leave it eager, or use estimator='forward_difference' with lightning_regs.Classifier."
             )
 
-    def _check_foreign(self, pl_module: pl.LightningModule) -> None:
+    def _check_foreign(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         name = type(pl_module).__name__
+        if getattr(trainer.strategy, "_ddp_kwargs", {}).get("static_graph"):
+            raise MisconfigurationException(
+                f"DDPStrategy(static_graph=True) would reduce the gradients of {name} before the penalty is in them; "
+                "leave static_graph out, or train with lightning_regs.Classifier."
+            )
         if self.estimator != "exact":
             raise MisconfigurationException(
                 f"GradientPenalty(estimator={self.estimator!r}) takes the loss again at other parameters, which "
@@ -215,6 +185,11 @@ class GradientPenalty(Regularizer):
                     f"with {name} use {flag} instead."
                 )
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn where there is nothing to penalise."""
+        if not any(parameter.requires_grad for parameter in pl_module.parameters()):
+            self.warn_once(f"found no parameter to act on: all of {type(pl_module).__name__} are frozen.")
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's means."""
         self._sums = None
@@ -225,7 +200,7 @@ class GradientPenalty(Regularizer):
         """Let the forward pass record layers with a fast second derivative."""
         self._forward.close()
         if not self._driven:
-            self._forward.enter_context(efficient_double_backward())
+            self._forward = twice_differentiable()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -245,6 +220,11 @@ class GradientPenalty(Regularizer):
         """Add the penalty to the loss of a module that optimizes by itself."""
         if self._driven:
             return
+        if hasattr(loss.grad_fn, "_saved_result"):
+            raise MisconfigurationException(
+                f"GradientPenalty adds to the loss in place, and {type(pl_module).__name__} gave manual_backward the "
+                f"result of an operation that needs it unchanged ({type(loss.grad_fn).__name__}); pass `loss * 1`."
+            )
         # The loss comes scaled for float16 and divided by the number of accumulated batches.
         scale = loss_scale(trainer, loss)
         if pl_module.automatic_optimization:
@@ -275,6 +255,8 @@ class GradientPenalty(Regularizer):
     def record(self, loss: Tensor, penalty: Tensor, norm: Tensor) -> None:
         """Add one micro-batch to the epoch's means; scalars on the device, without their scale."""
         values = torch.stack([loss.float(), penalty.float(), norm.float(), torch.ones_like(norm, dtype=torch.float)])
+        # A step that overflowed is skipped by the scaler, and does not count here either.
+        values = torch.where(values.isfinite().all(), values, 0)
         self._sums = values if self._sums is None else self._sums.add_(values)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -295,17 +277,6 @@ def loss_scale(trainer: pl.Trainer, like: Tensor) -> float | Tensor:
         return 1.0
     scale: Tensor = scaler.scale(torch.ones((), device=like.device))  # without waiting for the device
     return scale
-
-
-def compiled_module(pl_module: pl.LightningModule) -> str | None:
-    """Return the name of a part of the module that torch.compile has compiled, or None."""
-    if getattr(pl_module, "_compiler_ctx", None) is not None:
-        return type(pl_module).__name__
-    for name, module in pl_module.named_modules():
-        # By name: importing torch._dynamo for its class takes longer than many a test run.
-        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
-            return repr(name) if name else type(pl_module).__name__
-    return None
 
 
 def _check_count(name: str, count: int) -> None:

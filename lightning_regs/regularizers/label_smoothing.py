@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_regs._lightning import MisconfigurationException, pl
@@ -85,12 +86,21 @@ class LabelSmoothing(TargetMixing):
                 f"LabelSmoothing takes class indices (N,) or probabilities (N, K) with K of at least 2, and this batch "
                 f"has {y.dtype} labels of shape {tuple(y.shape)}; a regression has nothing to smooth."
             )
+        if y.is_floating_point() and batch_idx == 0 and not _are_probabilities(y):
+            raise MisconfigurationException(
+                "LabelSmoothing takes float labels (N, K) as probabilities, and those of this batch are negative or do "
+                "not sum to 1; a regression has nothing to smooth."
+            )
         if self.smoothing:
             batch[1] = label_smoothing(y, self.smoothing)
 
 
 def _has_classes(y: Tensor) -> bool:
     return y.ndim == 2 and y.shape[1] > 1
+
+
+def _are_probabilities(y: Tensor) -> bool:
+    return bool((y >= 0).all()) and torch.allclose(y.sum(1, dtype=torch.float32), y.new_ones(len(y)).float(), atol=1e-2)
 
 
 def _check_smoothing(smoothing: float) -> float:

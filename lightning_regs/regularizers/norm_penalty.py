@@ -137,6 +137,12 @@ class NormPenalty(Regularizer):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the parameters to act on."""
+        if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers):
+            raise MisconfigurationException(
+                "NormPenalty changes gradients once a step, and LBFGS takes many of them with a loss that would not "
+                "contain the penalty; add lightning_regs.functional.norm_penalty to the loss in your training_step."
+            )
+        self._release()
         self._selected = {id(w): name for name, w in select(pl_module, self.parameters)}
         for other in regularizers_of(trainer):
             if isinstance(other, NormPenalty) and other is not self and other.p == self.p:
@@ -152,7 +158,6 @@ class NormPenalty(Regularizer):
             )
 
         if self.decoupled and self.p == 1:
-            self._release()
             self._after_step = [o.register_step_post_hook(self._threshold) for o in trainer.optimizers]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -201,6 +206,7 @@ class NormPenalty(Regularizer):
         for handle in self._after_step:
             handle.remove()
         self._after_step = []
+        self._selected = {}
 
     def _decay(self, lr: Any) -> Any:
         strength = lr * self.coefficient

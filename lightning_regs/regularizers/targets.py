@@ -22,9 +22,9 @@ class MixedTarget(Tensor):
     As a tensor it holds the heavier label of each sample, int64 ``(N,)``: accuracies, confusion matrices and whatever
     else takes class indices see that one. The losses of torch see the mixture
     :math:`\sum_c w_c [(1 - s) \, \delta_{y_c} + s / K]`: with it as target, ``F.cross_entropy`` and ``F.nll_loss``
-    (and the layers that call them) return :math:`\sum_c w_c \, loss(input, y_c)` with label smoothing s, which is the
-    loss of the mixed one-hot target, and ``F.one_hot`` returns the mixed probabilities ``(N, K)``. Slices, repetitions
-    and copies of it are mixed targets too; it cannot be changed in place.
+    (and the layers that call them) return :math:`\sum_c w_c \, loss(input, y_c)` with label smoothing s, which without
+    class weights is the loss of the mixed one-hot target, and ``F.one_hot`` returns the mixed probabilities
+    ``(N, K)``. Slices, repetitions and copies of it are mixed targets too; it cannot be changed in place.
 
     Attributes:
         components: (labels ``(N,)``, weight) pairs; the weights sum to 1. Of equal weights the first is the heavier.
@@ -285,7 +285,18 @@ def _plain_one_hot(labels: Tensor, num_classes: int) -> Tensor:
 _LOSSES: set[Any] = {F.cross_entropy, F.nll_loss}
 _SLICES: set[Any] = {Tensor.__getitem__, Tensor.index_select, torch.index_select, Tensor.view, Tensor.reshape}
 _SLICES |= {Tensor.flatten, torch.flatten, Tensor.squeeze, torch.squeeze, Tensor.narrow, torch.narrow}
-_SLICES |= {Tensor.repeat, Tensor.repeat_interleave, torch.repeat_interleave, Tensor.roll, torch.roll}
+_SLICES |= {
+    Tensor.flip,
+    torch.flip,
+    Tensor.ravel,
+    torch.ravel,
+    torch.reshape,
+    Tensor.repeat,
+    Tensor.repeat_interleave,
+    torch.repeat_interleave,
+    Tensor.roll,
+    torch.roll,
+}
 _PARTS: set[Any] = {Tensor.split, torch.split, Tensor.chunk, torch.chunk}
 _COPIES: set[Any] = {Tensor.to, Tensor.cuda, Tensor.cpu, Tensor.clone, torch.clone, Tensor.detach, Tensor.contiguous}
 _COPIES |= {Tensor.long, Tensor.pin_memory}

@@ -70,7 +70,8 @@ class EpochRecorder(Checkpoint):
             row[f"{held_out if stage == 'val' else stage}_{metric}"] = value
         self.rows.append(row)
         self.run.log_curve(row)
-        text = f"train {row.get('train_acc', math.nan):.1f} %, loss {row.get('train_loss', math.nan):.3g}"
+        accuracy = row.get("train_acc", row.get("train_acc_heavier", math.nan))
+        text = f"train {accuracy:.1f} %, loss {row.get('train_loss', math.nan):.3g}"
         self.run.progress(trainer.current_epoch + 1, trainer.max_epochs or 1, text)
 
     def fit_epoch(self) -> float:

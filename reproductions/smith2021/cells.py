@@ -8,7 +8,6 @@ from typing import Any
 from smith2021.published import NOVACK_MICRO, NOVACK_SETTINGS, NOVACK_SMALL_LR
 from smith2021.studies import STUDIES, Study
 
-from lightning_regs.regularizers.gradient_penalty import smith_coefficient
 from lightning_regs.study.config import resolve
 from lightning_regs.study.paper import Cell
 
@@ -147,7 +146,7 @@ def _novack() -> Iterator[Cell]:
         yield trained(f"novack-{model}/large", config, seeds=3, **options)
         sizes = (128, *NOVACK_MICRO) if model == "vgg11" else (128,)
         for micro in sizes:
-            strength = smith_coefficient(coefficient, "plain")
+            strength = 4 * coefficient  # theirs is lambda |g|^2, ours lambda/4
             method = penalty(strength, micro_batch_size=micro)
             yield trained(f"novack-{model}/large+micro-{micro}", config, seeds=3, model__regularizers=method, **options)
 
@@ -156,7 +155,7 @@ def _geiping() -> Iterator[Cell]:
     # Their clip is a norm of 0.25, their block strength 0.5 at learning rate 0.8 on blocks of 128, by a forward
     # difference. The coefficient is that of the peak learning rate: ours follows the rate only without a factor.
     clip = {"micro_batch_size": 128, "gradient_clip_val": 0.25}
-    strength = smith_coefficient(0.5, "block_strength", lr=0.8)
+    strength = 0.5 * 0.8 / 2  # their code adds strength lr/8 |g|^2, ours lambda/4
     methods = {
         "full-batch": penalty(0.0, micro_batch_size=128, estimator="forward_difference"),
         "full-batch+clip": penalty(0.0, estimator="forward_difference", **clip),

@@ -96,15 +96,17 @@ def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") 
 
 
 def peak_distance(lrs: Mapping[int, str], penalties: Mapping[int, str]) -> Measure:
-    """How far apart the peaks of two averaged curves are, as the exponent of 2; a single number.
+    """How far apart the peaks of two curves are, as the exponent of 2, seed by seed.
 
     Args:
         lrs: Exponent of the learning rate to its cell.
         penalties: Exponent of the coefficient to its cell.
     """
+    exponents = [*lrs, *penalties]
 
-    def peak(rows: Rows, cells: Mapping[int, str]) -> int:
-        means = {exponent: statistics.fmean(rows.metric(cell, "test_acc").values()) for exponent, cell in cells.items()}
-        return max(means, key=lambda exponent: means[exponent])
+    def distance(*accuracies: float) -> float:
+        found = list(zip(exponents, accuracies, strict=True))
+        peaks = [max(curve, key=lambda point: point[1])[0] for curve in (found[: len(lrs)], found[len(lrs) :])]
+        return float(peaks[1] - peaks[0])
 
-    return lambda rows: [float(peak(rows, penalties) - peak(rows, lrs))]
+    return per_seed(distance, *((cell, "test_acc") for cell in (*lrs.values(), *penalties.values())))

@@ -149,6 +149,7 @@ FASHION = Study(
     other_lr=(64, -4),
     large=5120,
     large_seeds=3,
+    large_clip=1.0,
     large_epochs=2000,
     large_lr=-2,
     large_penalty=-2,

@@ -94,3 +94,8 @@ def test_the_command_line_builds_it_and_keeps_the_types():
     assert isinstance(dm, ImageDataModule)
     assert len(dm.dataset("val")) == 45
     assert dm.input_shape == (1, 6, 6)
+
+
+def test_a_trainer_of_the_other_lightning_is_refused_with_what_to_do():
+    with pytest.raises(MisconfigurationException, match="set LIGHTNING_REGS_NAMESPACE="):
+        ImageDataModule("digits").trainer = object()

@@ -359,3 +359,10 @@ def test_bad_samples_are_named() -> None:
     inside = attacked(AdversarialTraining(0.3, clip=(0, 1)), Plain(), x, y)[0]
     assert inside.min() == 0
     assert inside.max() == 1
+
+
+def test_samples_in_another_unit_are_told_once() -> None:
+    x, y = images()
+    method = AdversarialTraining()
+    with pytest.warns(NoEffectWarning, match="from 0.* to 2.* by at most 0.03137"):
+        attacked(method, Plain(), 255 * x, y)

@@ -17,7 +17,9 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs.regularizers.gradient_penalty import GradientPenalty, gradient_penalty, smith_coefficient
+from lightning_regs import GradientPenalty
+from lightning_regs.functional import gradient_penalty, smith_coefficient
+from lightning_regs.regularizers import NoEffectWarning
 
 CLASSES, FEATURES = 3, 5
 
@@ -344,3 +346,47 @@ def test_a_copy_penalises_alike() -> None:
     fit(model, method)
     fit(twin, copy.deepcopy(method))
     assert torch.equal(vector(model), vector(twin))
+
+
+def test_a_loss_that_is_needed_unchanged_is_refused() -> None:
+    class RootMeanSquare(Foreign):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+            self.manual_backward(self.layers(batch[0]).square().mean().sqrt())
+
+    with pytest.raises(MisconfigurationException, match=r"pass `loss \* 1`"):
+        fit(RootMeanSquare(), GradientPenalty(0.1))
+
+
+def test_a_static_graph_is_refused() -> None:
+    strategy = pl.strategies.DDPStrategy(static_graph=True)
+    trainer = pl.Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False)
+    with pytest.raises(MisconfigurationException, match="leave static_graph out"):
+        GradientPenalty(0.1)._check_foreign(trainer, Foreign())
+
+
+def test_nothing_to_penalise() -> None:
+    model = Foreign()
+    model.requires_grad_(False)
+    with pytest.warns(NoEffectWarning, match="all of Foreign are frozen"):
+        GradientPenalty(0.1).on_train_start(pl.Trainer(logger=False), model)
+    penalty, norm = gradient_penalty(torch.zeros(()), model.parameters(), 1.0)
+    assert penalty == norm == 0
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan")])
+def test_coefficients_that_are_none(value: float) -> None:
+    with pytest.raises(ValueError, match="value must be at least 0"):
+        smith_coefficient(value, "plain")
+
+
+def test_low_precision_with_a_short_step_warns() -> None:
+    from lightning_regs import Classifier
+
+    method = GradientPenalty(0.1, "forward_difference")
+    model = Classifier("mlp", input_shape=(FEATURES,), num_classes=CLASSES, regularizers=[method])
+    with pytest.warns(NoEffectWarning, match="use step_size=0.1 or more"):
+        fit(model, loader=batches(dtype=torch.float32), precision="bf16-mixed")

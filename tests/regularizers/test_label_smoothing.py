@@ -111,3 +111,10 @@ def test_labels_that_are_no_classes_are_refused(y: Any, message: str) -> None:
         LabelSmoothing().on_train_batch_start(batch=[torch.rand(4, 2), y], **at())
     with pytest.raises((TypeError, ValueError)):
         label_smoothing(y, 0.1)
+
+
+def test_a_regression_of_several_values_is_refused() -> None:
+    x, _ = images()
+    targets = 40 * torch.randn(len(x), 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(MisconfigurationException, match="negative or do not sum to 1"):
+        LabelSmoothing().on_train_batch_start(batch=[x, targets], **at())

@@ -344,3 +344,15 @@ def test_bad_arguments_of_the_function_are_refused() -> None:
         norm_penalty([])
     with pytest.raises(ValueError, match="p must be 1 or 2, got 0"):
         norm_penalty([torch.ones(1)], 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"decoupled": True}])
+def test_lbfgs_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(MisconfigurationException, match=r"functional\.norm_penalty"):
+        fit(Optimized(lambda w: torch.optim.LBFGS(w, lr=0.1)), [NormPenalty(**options)])
+
+
+def test_parameters_of_a_training_are_forgotten() -> None:
+    method = NormPenalty()
+    fit(Plain(), [method])
+    assert not method._selected

@@ -1,0 +1,49 @@
+"""Coefficients of the gradient penalty as other papers write them."""
+
+from __future__ import annotations
+
+from lightning_regs._names import unknown_name
+from lightning_regs.regularizers.base import check_number
+
+
+def smith_coefficient(
+    value: float, convention: str, *, num_parameters: int | None = None, lr: float | None = None
+) -> float:
+    r"""Convert a coefficient from another paper's convention to that of Smith et al.
+
+    ===================  ====================================  ==================================================
+    convention           the term that is added to the loss    who
+    ===================  ====================================  ==================================================
+    ``"smith"``          :math:`c/4 \, \lVert g \rVert^2`      Smith et al. (2101.12176), and this package
+    ``"plain"``          :math:`c \, \lVert g \rVert^2`        Novack et al. (2211.15853); Barrett & Dherin's mu
+    ``"mean"``           :math:`c \, \lVert g \rVert^2 / m`    Barrett & Dherin's lambda (2009.11162), m parameters
+    ``"block_strength"`` :math:`c \, lr/8 \lVert g \rVert^2`   Geiping et al. (2109.14119), as their code's default runs
+    ===================  ====================================  ==================================================
+
+    Args:
+        value: The coefficient c there.
+        convention: Whose it is.
+        num_parameters: m, for ``"mean"``.
+        lr: Learning rate, for ``"block_strength"``.
+
+    Returns:
+        The coefficient of :class:`GradientPenalty` that adds the same term.
+
+    Raises:
+        TypeError: If the coefficient is no number.
+        ValueError: If it is negative, the convention is unknown, or what it needs is missing.
+    """
+    check_number("value", value)
+    if convention == "smith":
+        return value
+    if convention == "plain":
+        return 4 * value
+    if convention == "mean":
+        if not num_parameters or num_parameters < 1:
+            raise ValueError("the convention 'mean' divides by the number of parameters; pass num_parameters=.")
+        return 4 * value / num_parameters
+    if convention == "block_strength":
+        if lr is None:
+            raise ValueError("the convention 'block_strength' is relative to the learning rate; pass lr=.")
+        return value * lr / 2
+    raise unknown_name("convention", convention, ["smith", "plain", "mean", "block_strength"])
