@@ -23,7 +23,7 @@ from lightning_regs import (
 )
 from lightning_regs.regularizers import Regularizer
 
-BATCH, BATCHES, ROUNDS = 128, 8, 7
+BATCH, BATCHES, ROUNDS = 128, 8, 5
 NETS: dict[str, tuple[str, int]] = {"small AlexNet": ("small_alexnet", 28), "WRN 10-1": ("wide_resnet", 32)}
 Make = Callable[[], Regularizer]
 
