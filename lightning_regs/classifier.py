@@ -45,7 +45,8 @@ class Classifier(pl.LightningModule):
     initial weights that depend on ``seed`` alone. Each epoch reseeds torch's global generator from (seed, epoch, rank),
     so dropout after a resume at an epoch's end equals that of the uninterrupted run. Logs ``train/``, ``val/`` and
     ``test/`` ``loss`` and ``acc`` (percent) once an epoch, and ``acc_clean`` and ``acc_corrupted`` where the DataModule
-    has corrupted labels. ``predict`` returns logits ``(N, K)``.
+    has corrupted labels; of mixed targets ``train/acc_heavier``, against the heavier label. ``predict`` returns logits
+    ``(N, K)``. A :class:`~lightning_regs.GradientPenalty` among the methods turns on manual optimization.
 
     Attributes:
         results: Stage (``"train"``, ``"val"``, ``"test"``) -> what was last logged for it, in full precision.

@@ -8,7 +8,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import Classifier, ImageDataModule
+from lightning_regs import Classifier, ImageDataModule, LabelSmoothing, Mixup
 from lightning_regs.classifier import squared_error
 
 
@@ -180,3 +180,15 @@ def test_an_unknown_shape_and_a_contradiction_are_named(tmp_path: Path) -> None:
         trainer(tmp_path).fit(Classifier("mlp"), loader)
     with pytest.raises(MisconfigurationException, match=r"num_classes 7, the DataModule gives 10"):
         trainer(tmp_path).fit(Classifier("mlp", num_classes=7), datamodule=digits())
+
+
+def test_accuracy_of_mixed_targets_is_called_what_it_is() -> None:
+    data = ImageDataModule("digits", train_size=64, test_size=30, batch_size=16, monitor_test=True, seed=0)
+    for method, name in ((Mixup(), "train/acc_heavier"), (LabelSmoothing(), "train/acc")):
+        model = Classifier("mlp", {"hidden": [8]}, regularizers=[method], seed=0)
+        trainer = pl.Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+        )
+        trainer.fit(model, data)
+        logged = {key for key in trainer.callback_metrics if "acc" in key}
+        assert logged == {name, "val/acc"}
