@@ -442,3 +442,13 @@ def test_differences_on_relus_are_another_penalty() -> None:
 
     assert error(nn.GELU()) < 1e-2
     assert error(nn.ReLU()) > 5e-2
+
+
+@pytest.mark.parametrize("estimator", ["exact", "forward_difference"])
+def test_a_diverged_run_ends_with_its_numbers(estimator: Any) -> None:
+    net = network()
+    with torch.no_grad():
+        net[0].weight.fill_(float("nan"))
+    trainer = fit(classifier(net, GradientPenalty(0.1, estimator)), data())
+    assert trainer.global_step == 4
+    assert trainer.callback_metrics["train/gradient_norm"].isnan()

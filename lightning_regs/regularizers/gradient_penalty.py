@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -264,7 +265,9 @@ class GradientPenalty(Regularizer):
         if self._sums is None:
             return
         loss, penalty, norm, count = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
-        share = penalty / (loss + penalty) if loss + penalty else 0.0
+        # An epoch whose every micro-batch has diverged has no means.
+        count = count or math.nan
+        share = penalty / (loss + penalty) if loss + penalty else 0.0 * count
         values = {"gradient_penalty": penalty / count, "gradient_norm": norm / count, "penalty_share": share}
         for name, value in values.items():
             pl_module.log(f"train/{name}", value, rank_zero_only=False, sync_dist=False)

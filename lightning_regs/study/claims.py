@@ -101,6 +101,23 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What a measure gives where the mean over seeds and its t-interval are not what is claimed.
+
+    Args:
+        ours: The number.
+        low: Lower end of its own 95 % interval.
+        high: Upper end.
+        values: One number a seed, for their count and as a check that all are finite.
+    """
+
+    ours: float
+    low: float
+    high: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Claim:
     """One sentence of a paper with a check.
 
@@ -110,7 +127,7 @@ class Claim:
         paper: The paper's number, or words where it gives none.
         provenance: Where the paper's number was seen.
         unit: Unit of the measured numbers: ``"%"``, ``"points"``, ``"epochs"``, ``""``.
-        measure: Gives one number per seed. None only together with ``out_of_reach``.
+        measure: Gives one number per seed, or an :class:`Estimate`. None only together with ``out_of_reach``.
         holds: Lowest and highest value for which the claim holds, both included; may be infinite.
         scales: Names of the scales at which it is measured; None for all.
         out_of_reach: Why it cannot be checked: at all without a measure, else where its scales or cells are not.
@@ -125,7 +142,7 @@ class Claim:
     paper: float | str | None
     provenance: str
     unit: str = ""
-    measure: Callable[[Rows], Measured] | None = None
+    measure: Callable[[Rows], Measured | Estimate] | None = None
     holds: tuple[float, float] = (-math.inf, math.inf)
     scales: tuple[str, ...] | None = None
     out_of_reach: str | None = None
@@ -256,7 +273,8 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
         return result("out of reach", claim.out_of_reach or f"measured at scale {' and '.join(claim.scales)} only")
     try:
         measured = claim.measure(rows)
-        values = [float(v) for v in (measured.values() if isinstance(measured, Mapping) else measured)]
+        numbers = measured.values if isinstance(measured, Estimate) else measured
+        values = [float(v) for v in (numbers.values() if isinstance(numbers, Mapping) else numbers)]
     except MissingRows as missing:
         if cells is not None and missing.cell is not None and missing.cell not in cells:
             return result("out of reach", claim.out_of_reach or f"scale {scale} has no cell {missing.cell!r}")
@@ -269,7 +287,9 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
         broken = sum(not math.isfinite(v) for v in values)
         return result("not decided", f"{broken} of {len(values)} values are not finite", values)
     ours = math.fsum(values) / len(values)
-    if len(values) >= 2:
+    if isinstance(measured, Estimate):
+        ours, low, high = measured.ours, measured.low, measured.high
+    elif len(values) >= 2:
         low, high = interval(values)
         ours = min(max(ours, low), high)
     elif claim.exact:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from lightning_regs.study.claims import Rows
+from lightning_regs.study.claims import Estimate, Rows
 
 Measure = Callable[[Rows], Sequence[float]]
 
 INF = math.inf
+RESAMPLES = 2000  # of the bootstrap
 
 
 def value(cell: str, metric: str = "test_acc") -> Measure:
@@ -95,8 +97,8 @@ def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") 
     return per_seed(mean, *((cell, metric) for pair in pairs for cell in pair))
 
 
-def peak_distance(lrs: Mapping[int, str], penalties: Mapping[int, str]) -> Measure:
-    """How far apart the peaks of two curves are, as the exponent of 2, seed by seed.
+def peak_distance(lrs: Mapping[int, str], penalties: Mapping[int, str]) -> Callable[[Rows], Estimate]:
+    """How far apart the peaks of two curves of means over seeds are, as the exponent of 2, with a bootstrap interval.
 
     Args:
         lrs: Exponent of the learning rate to its cell.
@@ -104,9 +106,21 @@ def peak_distance(lrs: Mapping[int, str], penalties: Mapping[int, str]) -> Measu
     """
     exponents = [*lrs, *penalties]
 
-    def distance(*accuracies: float) -> float:
-        found = list(zip(exponents, accuracies, strict=True))
-        peaks = [max(curve, key=lambda point: point[1])[0] for curve in (found[: len(lrs)], found[len(lrs) :])]
-        return float(peaks[1] - peaks[0])
+    def distance(accuracies: Sequence[float]) -> float:
+        curves = list(zip(accuracies, exponents, strict=True))
+        (_, lr), (_, penalty) = max(curves[: len(lrs)]), max(curves[len(lrs) :])
+        return float(penalty - lr)
 
-    return per_seed(distance, *((cell, "test_acc") for cell in (*lrs.values(), *penalties.values())))
+    def measure(rows: Rows) -> Estimate:
+        columns = [rows.metric(cell, "test_acc") for cell in (*lrs.values(), *penalties.values())]
+        seeds = sorted(set.intersection(*(set(column) for column in columns)))
+        generator = random.Random(0)  # noqa: S311  # a fixed stream, so that a claim is the same on every machine
+
+        def of(chosen: Sequence[int]) -> float:
+            return distance([statistics.fmean(column[seed] for seed in chosen) for column in columns])
+
+        drawn = sorted(of(generator.choices(seeds, k=len(seeds))) for _ in range(RESAMPLES))
+        edge = RESAMPLES // 40
+        return Estimate(of(seeds), drawn[edge], drawn[-edge - 1], tuple(of([seed]) for seed in seeds))
+
+    return measure

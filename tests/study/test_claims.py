@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_regs.study.claims import Claim, MissingRows, Rows, decide, evaluate, interval
+from lightning_regs.study.claims import Claim, Estimate, MissingRows, Rows, decide, evaluate, interval
 
 quick = settings(max_examples=60, deadline=None)
 numbers = st.floats(-1e6, 1e6).map(lambda value: round(value, 6))
@@ -199,3 +199,11 @@ def test_rows_pair_by_seed():
             missing()
     zero = Rows([{"cell": "a", "seed": 0, "x": 1}, {"cell": "b", "seed": 0, "x": 0}])
     assert math.isnan(zero.ratio("a", "b", "x")[0])
+
+
+def test_an_estimate_brings_its_own_interval():
+    rows = Rows([{"cell": "a", "seed": 0, "x": 1.0}])
+    estimate = Estimate(0.5, 0.25, 0.75, (0.0, 1.0, 0.5))
+    claim = Claim("1", "It is about a half.", 0.5, "seen", measure=lambda _: estimate, holds=(0.2, 0.8))
+    (result,) = evaluate([claim], rows, "quick")
+    assert (result.ours, result.low, result.high, result.n, result.verdict) == (0.5, 0.25, 0.75, 3, "reproduced")
