@@ -11,20 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from smith2021.checks import (
-    INF,
-    Measure,
-    closed,
-    difference,
-    mean_difference,
-    peak_distance,
-    ratio,
-    smallest,
-    value,
-)
+from smith2021.checks import INF, closed, mean_difference, peak_distance, ratio, smallest
 from smith2021.studies import STUDIES, Study
 
 from lightning_regs.study.claims import Claim, Estimate, Rows
+from lightning_regs.study.measures import Measure, difference, value
 from lightning_regs.study.plots import power
 
 FITS = (99.9, INF)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from lightning_regs.study.claims import MissingRows, Rows
-
-Measure = Callable[[Rows], Sequence[float]]
+from lightning_regs.study.measures import Measure, per_seed
 
 INF = math.inf
 FITS = (99.0, INF)  # an interval around 99.97 may pass 100
@@ -20,27 +19,6 @@ NEEDS_IMAGENET = (
 NOT_HERE = "this scale does not train the network that it is about"
 REAL = ("standard", "paper")
 PAPER_ONLY = ("paper",)
-
-
-def value(cell: str, metric: str) -> Measure:
-    """One metric of one cell, a number a seed."""
-    return lambda rows: list(rows.metric(cell, metric).values())
-
-
-def per_seed(function: Callable[..., float], *parts: tuple[str, str]) -> Measure:
-    """A function of several (cell, metric) pairs, applied seed by seed to the seeds that all of them have."""
-
-    def measure(rows: Rows) -> list[float]:
-        columns = [rows.metric(cell, metric) for cell, metric in parts]
-        seeds = sorted(set.intersection(*(set(column) for column in columns)))
-        return [function(*(column[seed] for column in columns)) for seed in seeds]
-
-    return measure
-
-
-def difference(cell: str, other: str, metric: str) -> Measure:
-    """How much larger the metric is in ``cell`` than in ``other``, seed by seed."""
-    return per_seed(lambda a, b: a - b, (cell, metric), (other, metric))
 
 
 def either(*measures: Measure) -> Measure:

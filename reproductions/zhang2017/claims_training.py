@@ -19,15 +19,13 @@ from zhang2017.checks import (
     NOT_HERE,
     PAPER_ONLY,
     REAL,
-    difference,
-    per_seed,
     rank_correlation,
     slowdown,
     smallest_step,
-    value,
 )
 
 from lightning_regs.study.claims import Claim
+from lightning_regs.study.measures import difference, per_seed, value
 
 _SWEEP = ("true-labels", "partial-0.2", "partial-0.4", "partial-0.6", "partial-0.8", "random-labels")
 _MODES = ("shuffled-pixels", "random-pixels", "gaussian")
