@@ -47,17 +47,13 @@ if TYPE_CHECKING:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning import Callback
     from pytorch_lightning.callbacks import Checkpoint
-    from pytorch_lightning.plugins.precision import MixedPrecision
-    from pytorch_lightning.strategies import DDPStrategy
 else:
     pl = importlib.import_module(NAMESPACE)
     MisconfigurationException = pl.utilities.exceptions.MisconfigurationException
     Checkpoint = pl.callbacks.Checkpoint
-    DDPStrategy = pl.strategies.DDPStrategy
-    MixedPrecision = pl.plugins.MixedPrecision
     Callback = pl.Callback
 
-__all__ = ["NAMESPACE", "Callback", "Checkpoint", "DDPStrategy", "MisconfigurationException", "MixedPrecision", "pl"]
+__all__ = ["NAMESPACE", "Callback", "Checkpoint", "MisconfigurationException", "pl"]
 
 
 def lightning_cli() -> type[Any]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_regs._lightning import Checkpoint, MisconfigurationException, MixedPrecision, pl
+from lightning_regs._lightning import Checkpoint, MisconfigurationException, pl
 
 SCALE = 1024.0
 
@@ -85,8 +85,8 @@ def fit(module: pl.LightningModule, *callbacks: pl.Callback, ckpt_path: Path | N
     return trainer
 
 
-def half() -> MixedPrecision:
-    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=SCALE))
+def half() -> pl.plugins.MixedPrecision:
+    return pl.plugins.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=SCALE))
 
 
 def vector(module: nn.Module) -> Tensor:

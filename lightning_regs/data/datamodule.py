@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from lightning_regs import rng
-from lightning_regs._lightning import MisconfigurationException, check_trainer, pl
+from lightning_regs._lightning import check_trainer, pl
 from lightning_regs._names import unknown_name
 from lightning_regs.data import sources
 from lightning_regs.data.corruptions import check_corruption
 from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.data.loaders import Loader, LoaderFactory
 from lightning_regs.data.options import (
+    check_accumulation,
     check_augmentation,
     check_lazy,
+    check_module,
     check_resident,
     check_val_split,
     check_whole,
@@ -163,8 +165,8 @@ class ImageDataModule(pl.LightningDataModule):
                 Lightning would never call; or the Trainer accumulates gradients of repeated batches.
             ValueError: The data do not go with the arguments.
         """
-        self._check_module()
-        self._check_accumulation()
+        check_module(self.trainer)
+        check_accumulation(self.trainer, self.batch_repeats)
         if self._splits is None:
             self._load()
         self._place()
@@ -280,28 +282,6 @@ class ImageDataModule(pl.LightningDataModule):
         if self._splits is None:
             raise RuntimeError("the data are not loaded yet; call setup() first, or pass the DataModule to a Trainer.")
         return self._splits
-
-    def _check_module(self) -> None:
-        module = self.trainer.lightning_module if self.trainer is not None else None
-        hook = "on_after_batch_transfer"
-        if module is not None and pl.utilities.model_helpers.is_overridden(hook, module, pl.LightningModule):
-            raise MisconfigurationException(
-                f"{type(module).__name__} and ImageDataModule both have {hook}, of which Lightning calls only the "
-                "DataModule's; move the module's into its on_train_batch_start or training_step."
-            )
-
-    def _check_accumulation(self) -> None:
-        if self.trainer is None:
-            return
-        # A module that optimizes manually accumulates by itself, and Lightning holds the Trainer's flag at 1.
-        by_module = getattr(self.trainer.lightning_module, "accumulate_grad_batches", 1)
-        accumulate = max(self.trainer.accumulate_grad_batches, by_module)
-        if self.batch_repeats > 1 and accumulate > 1:
-            raise MisconfigurationException(
-                f"batch_repeats={self.batch_repeats} serves the same batch again, and "
-                f"accumulate_grad_batches={accumulate} would average its equal gradients instead of stepping between "
-                "them; leave one of them at 1."
-            )
 
     def _load(self) -> None:
         decode = self._plan.image_size

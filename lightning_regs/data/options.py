@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs.data.corruptions import PIXEL_CORRUPTIONS
 
 
@@ -97,3 +98,36 @@ def check_lazy(corruption: str, resident: bool | str) -> None:
         )
     if resident is True:
         raise ValueError("resident=True and lazy=True contradict each other; choose one of them.")
+
+
+def check_module(trainer: pl.Trainer | None) -> None:
+    """Refuse a module with the hook that the DataModule has, of which Lightning would call only one.
+
+    Raises:
+        MisconfigurationException: If it has it.
+    """
+    module = trainer.lightning_module if trainer is not None else None
+    hook = "on_after_batch_transfer"
+    if module is not None and pl.utilities.model_helpers.is_overridden(hook, module, pl.LightningModule):
+        raise MisconfigurationException(
+            f"{type(module).__name__} and ImageDataModule both have {hook}, of which Lightning calls only the "
+            "DataModule's; move the module's into its on_train_batch_start or training_step."
+        )
+
+
+def check_accumulation(trainer: pl.Trainer | None, batch_repeats: int) -> None:
+    """Refuse to accumulate repeats of the same batch.
+
+    Raises:
+        MisconfigurationException: If the Trainer, or a module that optimizes manually, accumulates.
+    """
+    if trainer is None:
+        return
+    # A module that optimizes manually accumulates by itself, and Lightning holds the Trainer's flag at 1.
+    by_module = getattr(trainer.lightning_module, "accumulate_grad_batches", 1)
+    accumulate = max(trainer.accumulate_grad_batches, by_module)
+    if batch_repeats > 1 and accumulate > 1:
+        raise MisconfigurationException(
+            f"batch_repeats={batch_repeats} serves the same batch again, and accumulate_grad_batches={accumulate} "
+            "would average its equal gradients instead of stepping between them; leave one of them at 1."
+        )

@@ -41,7 +41,6 @@ class Study:
         gap_seeds: Seeds of the three cells that the gap is measured on (the small learning rate, the best one, the best
             coefficient); None for the scale's.
         large_seeds: Seeds of the large-batch runs; None for the scale's.
-        published: Whether the exponents above are the paper's.
     """
 
     key: str
@@ -68,7 +67,6 @@ class Study:
     gap_seeds: int | None = None
     large_seeds: int | None = None
     micro: tuple[int, ...] = ()
-    published: bool = False
 
     def sgd(self, lr: int, batch: int | None = None) -> str:
         """Name the cell of plain SGD."""
@@ -186,7 +184,6 @@ WRN = Study(
     penalties=(-9, -8, -7, -6, -5, -4),
     equal_lr=(((16, -7), (32, -6), (64, -5)),),
     equal_penalty=(((16, -9, -7), (32, -9, -6), (64, -9, -5)),),
-    published=True,
 )
 
 STUDIES = (MNIST1D, FASHION, CIFAR10, WRN)

@@ -20,7 +20,7 @@ from modules import CASES, Case
 from torch import Tensor
 
 from lightning_regs import Regularizer
-from lightning_regs._lightning import MisconfigurationException, MixedPrecision, pl
+from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs.regularizers import NoEffectWarning
 
 SCALE = 2.0**7
@@ -191,7 +191,7 @@ def half() -> Any:
 
     Its scale is one at which nothing here overflows, not Lightning's 65536, which would skip the first steps.
     """
-    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=SCALE))
+    return pl.plugins.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=SCALE))
 
 
 def single_step(

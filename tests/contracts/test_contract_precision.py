@@ -10,7 +10,7 @@ from contract_runs import SCALE, Run, all_pairs, distance, fit, half, ids, plain
 from discover import Variant
 from modules import Case
 
-from lightning_regs._lightning import MixedPrecision
+from lightning_regs._lightning import pl
 
 ACCEPTED, _ = all_pairs()
 every = pytest.mark.parametrize(("case", "variant"), ACCEPTED, ids=map(ids, ACCEPTED))
@@ -45,7 +45,7 @@ def test_16_mixed_with_the_scaler(case: Case, variant: Variant) -> None:
 @every
 def test_16_mixed_finds_its_scale(case: Case, variant: Variant) -> None:
     # From Lightning's own first scale, 65536, steps are skipped until nothing overflows.
-    low = run(case, variant, plugins=[MixedPrecision("16-mixed", "cpu")], max_epochs=2)
+    low = run(case, variant, plugins=[pl.plugins.MixedPrecision("16-mixed", "cpu")], max_epochs=2)
     assert torch.isfinite(low.end).all()
     assert not torch.equal(low.start, low.end)
     assert low.trainer.precision_plugin.scaler.get_scale() >= 2.0**10

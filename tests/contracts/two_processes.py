@@ -15,7 +15,7 @@ from contract_runs import fit
 from modules import CASES, DOCS
 
 from lightning_regs import Regularizer
-from lightning_regs._lightning import DDPStrategy
+from lightning_regs._lightning import pl
 
 RANKS = 2
 
@@ -53,7 +53,7 @@ def _rank(rank: int, jobs: dict[str, Job], folder: str) -> None:
 
 def _run(job: Job) -> dict[str, Any]:
     case = next(case for case in [*CASES, DOCS] if case.name == job.case)
-    strategy = DDPStrategy(process_group_backend="gloo")
+    strategy = pl.strategies.DDPStrategy(process_group_backend="gloo")
     try:
         run = fit(case, job.methods, each_batch=True, devices=RANKS, strategy=strategy)
     except Exception as error:  # whatever it is, the test of this job shows it

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import AdversarialTraining, CutMix, LabelSmoothing, Mixup
-from lightning_regs._lightning import MisconfigurationException, MixedPrecision, pl
+from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs.functional import MixedTarget, fgsm, pgd
 from lightning_regs.regularizers import NoEffectWarning
 
@@ -325,7 +325,7 @@ def test_float16_signs_do_not_underflow() -> None:
     def faint(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return 1e-6 * F.cross_entropy(module(x), y)  # its gradients are below float16's smallest number
 
-    half = MixedPrecision("16-mixed", "cpu")
+    half = pl.plugins.MixedPrecision("16-mixed", "cpu")
     low, full = Reads(), Reads()
     fit(low, [AdversarialTraining(0.1, loss=faint)], plugins=[half])
     fit(full, [AdversarialTraining(0.1, loss=faint)])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import NormPenalty
-from lightning_regs._lightning import MisconfigurationException, MixedPrecision, pl
+from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs.functional import norm_penalty
 from lightning_regs.regularizers import NoEffectWarning
 from lightning_regs.regularizers.norm_penalty import add_gradient, shrink
@@ -49,7 +49,7 @@ def sgd(decay: float = 0.0, **options: Any) -> Callable[[Any], torch.optim.Optim
 
 
 def half() -> Any:
-    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
+    return pl.plugins.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
 
 
 @settings(max_examples=30, deadline=None)
