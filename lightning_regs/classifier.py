@@ -20,7 +20,8 @@ from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty
 from lightning_regs.regularizers.targets import MixedTarget
-from lightning_regs.rng import derive_seed, run_seed
+from lightning_regs.replicas import COUPLING_OPTIMIZERS, Replicated, clip_replica_norms
+from lightning_regs.rng import derive_seed, replica_seeds, run_seed
 
 Batch = Sequence[Tensor]
 ALL = slice(None)
@@ -48,8 +49,16 @@ class Classifier(pl.LightningModule):
     has corrupted labels; of mixed targets ``train/acc_heavier``, against the heavier label. ``predict`` returns logits
     ``(N, K)``. A :class:`~lightning_regs.GradientPenalty` among the methods turns on manual optimization.
 
+    With ``replicas`` it trains R small nets at once, see :class:`~lightning_regs.replicas.Replicated`: parameters are
+    ``(R, ...)`` under the names of a single net's, batches ``[x, y]`` of shapes ``(R, N, ...)`` and ``(R, N)`` in
+    training, and the same or ``(N, ...)`` and ``(N,)``, for all of them, in evaluation. Each net has the initial
+    weights of a run with its seed; the optimizer, which has to treat every number on its own, is shared, and gradients
+    are clipped a replica at a time. Logged are means over replicas, and each one's value as ``val/acc/I``, I from 0.
+
     Attributes:
         results: Stage (``"train"``, ``"val"``, ``"test"``) -> what was last logged for it, in full precision.
+        replicas: The seeds of the replicas; None for a single net.
+        replica_results: As ``results``, with a list of one entry a replica.
 
     Args:
         architecture: A name from ``lightning_regs.models.MODELS``, or a module that maps ``(N, *input_shape)`` to
@@ -64,10 +73,12 @@ class Classifier(pl.LightningModule):
         num_classes: ``K``; default: the DataModule's.
         channels_last: Whether images reach the network in that memory format; default: where it convolves.
         seed: Default: what ``seed_everything`` was given, else 0.
+        replicas: Number of nets, for seeds from ``seed`` on, or a list of their seeds; None for a single net. An
+            architecture that is an object has to be a :class:`~lightning_regs.replicas.Replicated`.
 
     Raises:
         ValueError: At construction, for an unknown architecture, option, optimizer, schedule or loss, or an argument
-            outside its range.
+            outside its range; for replicas with an optimizer or a method that would mix them.
         MisconfigurationException: When the Trainer starts, if the shape of the data is known from nowhere, or the
             DataModule's differs from the one given.
     """
@@ -86,6 +97,7 @@ class Classifier(pl.LightningModule):
         num_classes: int | None = None,
         channels_last: bool | None = None,
         seed: int | None = None,
+        replicas: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         warn_if_other_came_later()
@@ -101,6 +113,9 @@ class Classifier(pl.LightningModule):
                 f"{type(architecture).__name__} is an object already, so build it with its options."
             )
         seed = run_seed(seed)
+        self.replicas = replica_seeds(replicas, seed)
+        if self.replicas is not None:
+            _check_replicas(self.replicas, architecture, optimizer, regularizers or [])
         self.save_hyperparameters(ignore=["architecture", "regularizers"])
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
         self.hparams["architecture"] = self.architecture_name or type(architecture).__name__
@@ -117,11 +132,13 @@ class Classifier(pl.LightningModule):
         self.channels_last = channels_last
         self.seed = seed
         self.results: dict[str, dict[str, float]] = {}
+        self.replica_results: dict[str, list[dict[str, float]]] = {}
         self._penalty: GradientPenalty | None = None
         self._manual: ManualOptimization | None = None
         self._mixed = False
         self._checked: set[str] = set()
-        self.stages = nn.ModuleDict({stage: ClassificationMetrics() for stage in ("fit", "val", "test")})
+        number = None if self.replicas is None else len(self.replicas)
+        self.stages = nn.ModuleDict({stage: ClassificationMetrics(number) for stage in ("fit", "val", "test")})
         if self.network is None and self.input_shape and num_classes:
             self._build()
 
@@ -131,6 +148,11 @@ class Classifier(pl.LightningModule):
         """Read the shape of the data from the DataModule, where it was not given."""
         self._checked.clear()
         data = getattr(self.trainer, "datamodule", None)
+        if data is not None and hasattr(data, "replicas") and data.replicas != self.replicas:
+            raise MisconfigurationException(
+                f"the Classifier has replicas {_said(self.replicas)} and the DataModule {_said(data.replicas)}; give "
+                "both the same."
+            )
         for name in ("input_shape", "num_classes"):
             ours, theirs = getattr(self, name), getattr(data, name, None)
             if ours is None:
@@ -148,7 +170,8 @@ class Classifier(pl.LightningModule):
             self._build()
         assert self.network is not None
         if self.channels_last is None:
-            self.channels_last = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
+            convolves = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
+            self.channels_last = convolves and self.replicas is None
         self._manual = self._manual_optimization(self.network)
 
     @property
@@ -173,9 +196,14 @@ class Classifier(pl.LightningModule):
                 "DataModule that has them was given; pass Classifier(input_shape=(C, H, W), num_classes=K)."
             )
         assert self.architecture_name is not None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, "initialisation"))
-            self.network = build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
+        networks = []
+        for seed in self.replicas or [self.seed]:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed(seed, "initialisation"))
+                networks.append(
+                    build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
+                )
+        self.network = networks[0] if self.replicas is None else Replicated(networks)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Hand the regularizers to the Trainer, and take over from it where one needs manual optimization."""
@@ -183,6 +211,8 @@ class Classifier(pl.LightningModule):
         self._penalty = next((method for method in methods if isinstance(method, GradientPenalty)), None)
         self.automatic_optimization = self._penalty is None
         for theirs in regularizers_of(self.trainer):
+            if self.replicas is not None and not theirs.acts_on_replicas:
+                raise MisconfigurationException(_mixes(theirs))
             if any(type(theirs) is type(ours) and theirs is not ours for ours in self.regularizers):
                 raise MisconfigurationException(
                     f"the Trainer and the Classifier each have a {type(theirs).__name__}, and Lightning keeps only the "
@@ -212,8 +242,12 @@ class Classifier(pl.LightningModule):
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``."""
+        """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``; of replicas ``(R, N, ...)`` or ``(N, ...)`` too."""
         assert self.network is not None
+        if isinstance(self.network, Replicated):
+            assert self.input_shape is not None
+            stacked: Tensor = self.network(x, shared=x.ndim == len(self.input_shape) + 1)
+            return stacked
         if self.channels_last and x.ndim == 4:
             # Not .contiguous(): it leaves a single-channel batch's strides as they are, and pooling 13 times slower.
             x = x.to(memory_format=torch.channels_last)
@@ -259,14 +293,32 @@ class Classifier(pl.LightningModule):
         x, y = batch[0][rows], batch[1][rows]
         logits = self(x)
         if record:
-            self._check_labels(stage, y, logits.shape[1])
-        loss = self.loss(logits, y)
+            self._check_labels(stage, y, logits.shape[-1])
+        loss = self._losses(logits, y)
         if record:
             corrupted = getattr(getattr(self.trainer, "datamodule", None), "batch_corrupted", None)
             corrupted = None if corrupted is None else corrupted[rows]
             self._metrics(stage).update(loss.detach(), logits.detach(), y, corrupted)
             self._mixed |= isinstance(y, MixedTarget) and y.is_mixed
-        return loss
+        # The sum, so that the gradient of a replica is that of its own mean loss.
+        return loss if self.replicas is None else loss.sum()
+
+    def _losses(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.replicas is None:
+            return self.loss(logits, y)
+        return torch.vmap(self.loss, in_dims=(0, 0 if y.ndim > 1 else None))(logits, y)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the Trainer says; of replicas the norm of each."""
+        if self.replicas is None or not gradient_clip_val or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        clip_replica_norms([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def _check_labels(self, stage: str, y: Tensor, num_classes: int) -> None:
         # Reading them waits for the device, so it is done once a stage: a GPU would report them as a failed assertion.
@@ -299,16 +351,56 @@ class Classifier(pl.LightningModule):
 
     def _log_stage(self, stage: str, prefix: str) -> None:
         metrics = self._metrics(stage)
-        values = metrics.compute()
+        values, each = metrics.compute(), metrics.per_replica()
         metrics.reset()
         if stage == "fit" and self._mixed:
             # Of a mixed sample only the heavier label is counted, which is no accuracy to compare with others.
             values = {f"{name}_heavier" if name.startswith("acc") else name: v for name, v in values.items()}
             self._mixed = False
         self.results[prefix] = values
+        logged = {f"{prefix}/{name}": value for name, value in values.items()}
+        if self.replicas is not None:
+            self.replica_results[prefix] = each
+            for i, own in enumerate(each):
+                logged |= {f"{prefix}/{name}/{i}": value for name, value in own.items()}
         # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
-        for name, value in values.items():
-            self.log(f"{prefix}/{name}", value, prog_bar=name == "acc", rank_zero_only=False, sync_dist=False)
+        for name, value in logged.items():
+            self.log(name, value, prog_bar=name.endswith("/acc"), rank_zero_only=False, sync_dist=False)
+
+
+def _said(replicas: tuple[int, ...] | None) -> str:
+    return "none" if replicas is None else str(list(replicas))
+
+
+def _mixes(method: Regularizer) -> str:
+    return (
+        f"{type(method).__name__} acts on a batch or a net as a whole, and would mix replicas; train with it without "
+        "replicas, one net at a time."
+    )
+
+
+def _check_replicas(
+    replicas: tuple[int, ...],
+    architecture: str | nn.Module,
+    optimizer: Mapping[str, Any],
+    methods: Sequence[Regularizer],
+) -> None:
+    if isinstance(architecture, nn.Module):
+        if not isinstance(architecture, Replicated):
+            raise ValueError(
+                f"an architecture that is an object and replicas={list(replicas)} do not go together: stack the "
+                "networks first, Classifier(Replicated([net, other_net]), replicas=2)."
+            )
+        if architecture.replicas != len(replicas):
+            raise ValueError(f"the architecture has {architecture.replicas} replicas, replicas names {len(replicas)}.")
+    if optimizer["name"] in COUPLING_OPTIMIZERS:
+        raise ValueError(
+            f"{optimizer['name']} takes the tensor of a parameter as a whole, and would mix replicas; use one that "
+            "treats each number on its own, such as SGD or Adam."
+        )
+    for method in methods:
+        if not method.acts_on_replicas:
+            raise ValueError(_mixes(method))
 
 
 def _check_optimization(optimizer: Mapping[str, Any], schedule: Mapping[str, Any] | None) -> None:

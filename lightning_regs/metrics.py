@@ -13,47 +13,65 @@ class ClassificationMetrics(Metric):
     One metric instead of four: an update costs a handful of kernels and never waits for the device.
 
     ``compute`` returns ``loss`` (mean over samples), ``acc`` and, where a mask was given, ``acc_clean`` and
-    ``acc_corrupted``, all accuracies in percent; a group without samples is left out. Higher accuracy is better.
+    ``acc_corrupted``, all accuracies in percent; a group without samples is left out. Higher accuracy is better. Of
+    replicas it returns the means over them, and :meth:`per_replica` what each would give alone.
+
+    Args:
+        replicas: R, where ``update`` is given a leading dimension of replicas; None for a single net.
     """
 
     full_state_update = False
     loss_sum: Tensor
     counts: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, replicas: int | None = None) -> None:
         super().__init__()
-        self.add_state("loss_sum", torch.zeros(()), dist_reduce_fx="sum")
+        size = () if replicas is None else (replicas,)
+        self.add_state("loss_sum", torch.zeros(size), dist_reduce_fx="sum")
         # samples, correct; the same among corrupted labels; samples that came with a mask
-        self.add_state("counts", torch.zeros(5, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(5, *size, dtype=torch.long), dist_reduce_fx="sum")
 
     @torch.no_grad()
     def update(self, loss: Tensor, logits: Tensor, target: Tensor, corrupted: Tensor | None = None) -> None:
         """Take in one batch.
 
         Args:
-            loss: Mean loss of the batch, a scalar.
-            logits: ``(N, K)``.
-            target: Class indices ``(N,)``.
-            corrupted: ``(N,)``, True where the label was changed; None where nothing was.
+            loss: Mean loss of the batch, a scalar; of replicas ``(R,)``.
+            logits: ``(N, K)``; of replicas ``(R, N, K)``.
+            target: Class indices ``(N,)``; of replicas ``(R, N)``, or ``(N,)`` where they have the same.
+            corrupted: As ``target``, True where the label was changed; None where nothing was.
         """
-        number = target.shape[0]
-        correct = logits.argmax(1) == target
+        number = target.shape[-1]
+        correct = logits.argmax(-1) == target
         self.loss_sum += loss.float() * number
         self.counts[0] += number
-        self.counts[1] += correct.sum()
+        self.counts[1] += correct.sum(-1)
         if corrupted is not None:
-            self.counts[2] += corrupted.sum()
-            self.counts[3] += (correct & corrupted).sum()
+            self.counts[2] += corrupted.sum(-1)
+            self.counts[3] += (correct & corrupted).sum(-1)
             self.counts[4] += number
 
     def compute(self) -> dict[str, float]:
         """Read the totals; see the class for the names."""
-        loss_sum, (number, correct, corrupted, corrupted_correct, masked) = self.loss_sum.item(), self.counts.tolist()
-        if not number:
-            return {}
-        values = {"loss": loss_sum / number, "acc": 100.0 * correct / number}
-        if masked and corrupted:
-            values["acc_corrupted"] = 100.0 * corrupted_correct / corrupted
-        if masked and masked > corrupted:
-            values["acc_clean"] = 100.0 * (correct - corrupted_correct) / (masked - corrupted)
-        return values
+        each = self.per_replica()
+        # A name is left out where a replica has no such samples: a mean over fewer would not be comparable.
+        shared = [name for name in each[0] if all(name in values for values in each)]
+        return {name: sum(values[name] for values in each) / len(each) for name in shared}
+
+    def per_replica(self) -> list[dict[str, float]]:
+        """Read the totals of each replica; a list of one for a single net."""
+        sums = self.loss_sum.reshape(-1).tolist()
+        counts = self.counts.reshape(5, -1).T.tolist()
+        return [_values(*both) for both in zip(sums, counts, strict=True)]
+
+
+def _values(loss_sum: float, counts: list[int]) -> dict[str, float]:
+    number, correct, corrupted, corrupted_correct, masked = counts
+    if not number:
+        return {}
+    values = {"loss": loss_sum / number, "acc": 100.0 * correct / number}
+    if masked and corrupted:
+        values["acc_corrupted"] = 100.0 * corrupted_correct / corrupted
+    if masked and masked > corrupted:
+        values["acc_clean"] = 100.0 * (correct - corrupted_correct) / (masked - corrupted)
+    return values

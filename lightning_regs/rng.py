@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 
 import torch
 
@@ -36,3 +37,28 @@ def generator(seed: int, purpose: str, *position: int, device: torch.device | st
 def run_seed(seed: int | None) -> int:
     """Resolve a seed argument: the number itself, else what ``seed_everything`` was last given, else 0."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else int(seed)
+
+
+def replica_seeds(replicas: int | Sequence[int] | None, seed: int) -> tuple[int, ...] | None:
+    """Return the seeds of the replicas: those given, or for a number R ``seed, seed + 1, ..., seed + R - 1``.
+
+    Args:
+        replicas: How many, or their seeds; None for an ordinary, single net.
+        seed: The run's seed.
+
+    Raises:
+        ValueError: If the number is below 1, or the list is empty.
+        TypeError: If it is neither a number nor a list of whole numbers.
+    """
+    if replicas is None:
+        return None
+    if type(replicas) is int:
+        if replicas < 1:
+            raise ValueError(f"replicas is {replicas}; give at least 1, or None for a single net.")
+        return tuple(range(seed, seed + replicas))
+    seeds: object = replicas
+    if not isinstance(seeds, (list, tuple, range)) or any(type(s) is not int for s in seeds):
+        raise TypeError(f"replicas must be a number or a list of whole numbers, the seeds, got {replicas!r}.")
+    if not seeds:
+        raise ValueError("replicas is an empty list; give one seed a replica, or None for a single net.")
+    return tuple(seeds)

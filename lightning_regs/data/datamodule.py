@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -23,12 +23,15 @@ from lightning_regs.data.options import (
     check_augmentation,
     check_lazy,
     check_module,
+    check_replicas,
     check_resident,
     check_val_split,
     check_whole,
 )
-from lightning_regs.data.splits import SplitPlan, Splits, make_splits
+from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, make_splits
+from lightning_regs.data.stacked import StackedArrays
 from lightning_regs.data.transforms import BatchTransform
+from lightning_regs.rng import replica_seeds
 
 _SPLITS = ("train", "val", "test")
 
@@ -81,6 +84,10 @@ class ImageDataModule(pl.LightningDataModule):
             echoing (Choi et al. 2019, arXiv:1907.05550), or the n updates a minibatch of Smith et al. (2021,
             arXiv:2101.12176). An epoch has that many times more steps. Regularizers draw once for all of them. Not
             with ``accumulate_grad_batches``, which would average the same gradient.
+        replicas: Number of nets that train at once, for seeds from ``seed`` on, or a list of their seeds, as in
+            ``Classifier(replicas=...)``. Training and validation batches are (R, N, ...) and (R, N): each replica has
+            the subset, corruption, split, order and augmentation of a run with its seed. The test set stays (N, ...)
+            where it is the same for all. Not with ``lazy``, nor with ``batch_repeats``.
 
     Attributes:
         batch_corrupted: Bool (N,) on the device, True where the current batch's label differs from the original; None
@@ -115,6 +122,7 @@ class ImageDataModule(pl.LightningDataModule):
         corruption_seed: int | None = None,
         lazy: bool = False,
         batch_repeats: int = 1,
+        replicas: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         check_corruption(corruption, corruption_p)
@@ -126,6 +134,7 @@ class ImageDataModule(pl.LightningDataModule):
         check_resident(resident, num_workers)
         if lazy:
             check_lazy(corruption, resident)
+        check_replicas(replicas, lazy, batch_repeats)
         self.source = source
         self.root = root
         self.batch_size = batch_size
@@ -137,6 +146,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.resident = resident
         self.lazy = lazy
         self.batch_corrupted: Tensor | None = None
+        self.replicas = replica_seeds(replicas, rng.run_seed(seed))
         self._seeds = (seed, corruption_seed)
         self._plan = SplitPlan(
             corruption=corruption,
@@ -190,12 +200,14 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def seed(self) -> int:
-        """The seed of order, augmentation and splits; known after ``setup``."""
+        """The seed of order, augmentation and splits, where there are no replicas; known after ``setup``."""
         self._need_setup()
         return self._seed
 
-    def dataset(self, split: str) -> ImageArrays:
+    def dataset(self, split: str) -> ImageArrays | StackedArrays:
         """Return the data of ``train``, ``val`` or ``test`` as they are served, before the batch transform.
+
+        With replicas they are stacked, but for a test set that all share.
 
         Raises:
             ValueError: The split is unknown, or there is no validation split.
@@ -203,7 +215,7 @@ class ImageDataModule(pl.LightningDataModule):
         splits = self._need_setup()
         if split not in _SPLITS:
             raise unknown_name("split", split, _SPLITS)
-        data: ImageArrays | None = getattr(splits, split)
+        data: ImageArrays | StackedArrays | None = getattr(splits, split)
         if data is None:
             raise ValueError("there is no validation split; set val_split.")
         return data
@@ -270,13 +282,27 @@ class ImageDataModule(pl.LightningDataModule):
         if trainer is not None and trainer.training:
             minibatch = (trainer.fit_loop.epoch_loop.batch_idx + 1) // self.batch_repeats
             position = (trainer.current_epoch, minibatch, trainer.global_rank)
-            x = self.train_transform(x, rng.generator(self._seed, "augmentation", *position))
+            x = self._train_transform(x, position)
         else:
-            x = self.eval_transform(x)
+            x = self._eval_transform(x, stacked=y.ndim > 1)
         if trainer is not None:
             # Under "bf16-true" and its like Lightning converts the inputs before this hook, when they are still bytes.
             x = trainer.precision_plugin.convert_input(x)
         return [x, y]
+
+    def _train_transform(self, x: Tensor, position: tuple[int, int, int]) -> Tensor:
+        generators = (rng.generator(seed, "augmentation", *position) for seed in self.replicas or [self._seed])
+        if self.replicas is None:
+            return self.train_transform(x, next(generators))
+        if not self._transform.augments:
+            return self._eval_transform(x, stacked=True)
+        return torch.stack([self.train_transform(own, draw) for own, draw in zip(x, generators, strict=True)])
+
+    def _eval_transform(self, x: Tensor, stacked: bool) -> Tensor:
+        if not stacked:
+            return self.eval_transform(x)
+        flat = self.eval_transform(x.flatten(0, 1))
+        return flat.view(*x.shape[:2], *flat.shape[1:])
 
     def _need_setup(self) -> Splits:
         if self._splits is None:
@@ -295,9 +321,12 @@ class ImageDataModule(pl.LightningDataModule):
             )
         seed, corruption_seed = self._seeds
         self._seed = rng.run_seed(seed)
-        self._splits = make_splits(
-            source, self._plan, self._seed, self._seed if corruption_seed is None else corruption_seed
-        )
+        seeds = self.replicas or (self._seed,)
+        corruption_seeds = seeds if corruption_seed is None else [corruption_seed] * len(seeds)
+        if self.replicas is None:
+            self._splits = make_splits(source, self._plan, seeds[0], corruption_seeds[0])
+        else:
+            self._splits = make_replica_splits(source, self._plan, seeds, corruption_seeds)
         self._num_classes, self._classes = source.num_classes, source.classes
 
     def _place(self) -> None:
@@ -315,6 +344,6 @@ class ImageDataModule(pl.LightningDataModule):
         trainer = self.trainer
         rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         on_host = self._need_setup().train.y.device.type == "cpu"
-        return LoaderFactory(
-            rank, world_size, self._seed, self.num_workers, pin_memory=on_host and self._device().type == "cuda"
-        )
+        seeds = self.replicas or (self._seed,)
+        pin_memory = on_host and self._device().type == "cuda"
+        return LoaderFactory(rank, world_size, seeds, self.num_workers, pin_memory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from lightning_regs import rng
 from lightning_regs.data.dataset import ImageArrays, identity_collate
 from lightning_regs.data.samplers import EvaluationSampler, even_batch_size
+from lightning_regs.data.stacked import StackedArrays, StackedBatches
 
 Loader = DataLoader[list[Tensor]]
 
@@ -50,18 +51,18 @@ class LoaderFactory:
     Attributes:
         rank: This process, in [0, world_size).
         world_size: The number of processes.
-        seed: Run seed: the order of training.
+        seeds: Run seed: the order of training; of stacked data one a replica.
         num_workers: Worker processes a loader.
         pin_memory: Copy batches into pinned memory on the way to a GPU.
     """
 
     rank: int
     world_size: int
-    seed: int
+    seeds: tuple[int, ...]
     num_workers: int
     pin_memory: bool
 
-    def training(self, data: ImageArrays, batch_size: int, drop_last: bool, repeats: int = 1) -> Loader:
+    def training(self, data: ImageArrays | StackedArrays, batch_size: int, drop_last: bool, repeats: int = 1) -> Loader:
         """Return a loader whose order is a function of the seed and the epoch, with each batch ``repeats`` times.
 
         The sampler is torch's ``DistributedSampler`` even in a single process: Lightning sets its epoch, also after a
@@ -70,41 +71,50 @@ class LoaderFactory:
         Raises:
             ValueError: With ``drop_last`` no full batch is left.
         """
-        order: DistributedSampler[Any] = DistributedSampler(
-            data, self.world_size, self.rank, shuffle=True, seed=rng.derive_seed(self.seed, "order")
-        )
-        if drop_last and len(order) < batch_size:
+        orders: list[DistributedSampler[Any]] = [
+            DistributedSampler(data, self.world_size, self.rank, shuffle=True, seed=rng.derive_seed(seed, "order"))
+            for seed in self.seeds
+        ]
+        if drop_last and len(orders[0]) < batch_size:
             raise ValueError(
-                f"drop_last=True leaves no batch of {batch_size} from the {len(order)} samples of a process; "
+                f"drop_last=True leaves no batch of {batch_size} from the {len(orders[0])} samples of a process; "
                 "choose a smaller batch_size."
             )
-        return self._loader(data, order, batch_size, drop_last, repeats)
+        return self._loader(data, orders, batch_size, drop_last, repeats)
 
-    def evaluation(self, data: ImageArrays, batch_size: int) -> Loader:
+    def evaluation(self, data: ImageArrays | StackedArrays, batch_size: int) -> Loader:
         """Return a loader that shows each sample exactly once, in order, in equally many batches a process.
 
         Raises:
             ValueError: There are fewer samples than processes.
         """
-        order = EvaluationSampler(data, self.world_size, self.rank)
-        return self._loader(data, order, even_batch_size(len(data), batch_size, self.world_size), drop_last=False)
+        orders = [EvaluationSampler(data, self.world_size, self.rank) for _ in self.seeds]
+        return self._loader(data, orders, even_batch_size(len(data), batch_size, self.world_size), drop_last=False)
 
     def _loader(
-        self, data: ImageArrays, order: DistributedSampler[Any], batch_size: int, drop_last: bool, repeats: int = 1
+        self,
+        data: ImageArrays | StackedArrays,
+        orders: Sequence[DistributedSampler[Any]],
+        batch_size: int,
+        drop_last: bool,
+        repeats: int = 1,
     ) -> Loader:
         if not self.num_workers:
             # Lightning's hint is for loaders that work sample by sample.
             warnings.filterwarnings("ignore", message=".*_dataloader' does not have many workers")
+        options: dict[str, Any]
+        if isinstance(data, StackedArrays):
+            options = {"batch_sampler": StackedBatches(orders, batch_size, drop_last)}
+        else:
+            options = {"batch_size": batch_size, "sampler": orders[0], "drop_last": drop_last}
         loader = DataLoader if repeats == 1 else partial(EchoingLoader, repeats=repeats)
         return loader(
             data,
-            batch_size=batch_size,
-            sampler=order,
-            drop_last=drop_last,
+            **options,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=identity_collate,
             pin_memory=self.pin_memory,
             # Without it each epoch would draw from the global stream.
-            generator=rng.generator(self.seed, "loader"),
+            generator=rng.generator(self.seeds[0], "loader"),
         )

@@ -131,3 +131,14 @@ def check_accumulation(trainer: pl.Trainer | None, batch_repeats: int) -> None:
             f"batch_repeats={batch_repeats} serves the same batch again, and accumulate_grad_batches={accumulate} "
             "would average its equal gradients instead of stepping between them; leave one of them at 1."
         )
+
+
+def check_replicas(replicas: object, lazy: bool, batch_repeats: int) -> None:
+    """Refuse replicas together with what is made for single nets.
+
+    Raises:
+        ValueError: The combination is not possible.
+    """
+    if replicas is not None and (lazy or batch_repeats > 1):
+        other = "lazy=True" if lazy else f"batch_repeats={batch_repeats}"
+        raise ValueError(f"replicas={replicas!r} and {other} do not go together; leave one of them out.")

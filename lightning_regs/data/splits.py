@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -14,6 +15,7 @@ from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.augment import center_crop
 from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.data.image_folder import ImageFiles
+from lightning_regs.data.stacked import StackedArrays
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class SplitPlan:
 class Splits:
     """The three data sets; ``val`` is None without a validation split."""
 
-    train: ImageArrays
-    val: ImageArrays | None
-    test: ImageArrays
+    train: ImageArrays | StackedArrays
+    val: ImageArrays | StackedArrays | None
+    test: ImageArrays | StackedArrays
 
     def to(self, device: torch.device) -> Splits:
         """Return the same data sets on a device."""
@@ -77,24 +79,61 @@ def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
     Raises:
         ValueError: A size is larger than the source, or the crop larger than the images.
     """
+    chosen = choose_rows(source, plan, seed, corruption_seed)
+    x_train, x_test = chosen_images(source, plan, chosen, corruption_seed)
+    changed = None if chosen.changed is None else _take(chosen.changed, chosen.kept)
+    data = ImageArrays(x_train, _take(chosen.y_train, chosen.kept), changed)
+    train = data if chosen.train is None else data.take(chosen.train)
+    val = None if chosen.val is None else data.take(chosen.val)
+    return Splits(train, val, ImageArrays(x_test, _take(source.y_test, chosen.kept_test)))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which samples of a source a seed takes, and their labels.
+
+    Attributes:
+        kept: Rows of the training set, ascending; None for all.
+        kept_test: The same of the test set.
+        train: Positions among the kept ones to train on, ascending; None for all.
+        val: Positions among the kept ones that are held out; None without a validation split.
+        y_train: Labels of the source's whole training set, corrupted.
+        changed: Whether each of them was changed; None where nothing is drawn.
+    """
+
+    kept: Tensor | None
+    kept_test: Tensor | None
+    train: Tensor | None
+    val: Tensor | None
+    y_train: Tensor
+    changed: Tensor | None
+
+
+def choose_rows(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed: int) -> Chosen:
+    """Draw subsets, labels and the validation split; the arguments are those of :func:`make_splits`."""
     y_train, changed = source.y_train, None
     if plan.corruption in corruptions.LABEL_CORRUPTIONS:
         draw = rng.generator(corruption_seed, "label corruption")
         y_train, changed = corruptions.corrupt_labels(y_train, plan.corruption_p, source.num_classes, draw)
     kept = _subset(len(y_train), plan.train_size, "train_size", seed)
     kept_test = _subset(len(source.y_test), plan.test_size, "test_size", seed)
-    x_train = _crop(_take(source.x_train, kept), None if plan.keep_margin else plan.image_size)
-    x_test = _crop(_take(source.x_test, kept_test), plan.image_size)
+    train, val = _hold_out(len(y_train) if kept is None else len(kept), plan.val_split, seed)
+    return Chosen(kept, kept_test, train, val, y_train, changed)
+
+
+def chosen_images(
+    source: ArraySource, plan: SplitPlan, chosen: Chosen, corruption_seed: int
+) -> tuple[Tensor | ImageFiles, Tensor | ImageFiles]:
+    """Return the images that are kept of the training set and of the test set, cropped and corrupted."""
+    x_train = _crop(_take(source.x_train, chosen.kept), None if plan.keep_margin else plan.image_size)
+    x_test = _crop(_take(source.x_test, chosen.kept_test), plan.image_size)
     if plan.corruption in corruptions.PIXEL_CORRUPTIONS:
         assert isinstance(x_train, Tensor)
         assert isinstance(x_test, Tensor)
         x_train, x_test = _corrupt_pixels(x_train, x_test, plan.corruption, corruption_seed)
-    y_train, y_test = _take(y_train, kept), _take(source.y_test, kept_test)
-    changed = None if changed is None else _take(changed, kept)
     if plan.image_size is not None:
         _crop(x_train[:1], plan.image_size)
-    train, val = _hold_out(ImageArrays(x_train, y_train, changed), plan.val_split, seed)
-    return Splits(train, val, ImageArrays(x_test, y_test))
+    return x_train, x_test
 
 
 def _corrupt_pixels(x_train: Tensor, x_test: Tensor, corruption: str, seed: int) -> tuple[Tensor, Tensor]:
@@ -122,18 +161,17 @@ def _subset(total: int, size: int | None, argument: str, seed: int) -> Tensor | 
     return torch.randperm(total, generator=rng.generator(seed, argument))[:size].sort().values
 
 
-def _hold_out(data: ImageArrays, val_split: int | float, seed: int) -> tuple[ImageArrays, ImageArrays | None]:
-    held = round(len(data) * val_split) if val_split < 1 else int(val_split)
+def _hold_out(total: int, val_split: int | float, seed: int) -> tuple[Tensor | None, Tensor | None]:
+    held = round(total * val_split) if val_split < 1 else int(val_split)
     if val_split == 0:
-        return data, None
-    if not 0 < held < len(data):
+        return None, None
+    if not 0 < held < total:
         raise ValueError(
-            f"val_split={val_split} leaves {len(data) - held} training and {held} validation samples of {len(data)}; "
+            f"val_split={val_split} leaves {total - held} training and {held} validation samples of {total}; "
             "choose a split that leaves at least one of each."
         )
-    order = torch.randperm(len(data), generator=rng.generator(seed, "val_split"))
-    train, val = (data.take(i.sort().values) for i in (order[held:], order[:held]))
-    return train, val
+    order = torch.randperm(total, generator=rng.generator(seed, "val_split"))
+    return order[held:].sort().values, order[:held].sort().values
 
 
 @overload
@@ -152,3 +190,46 @@ def _crop(x: Tensor | ImageFiles, size: int | None) -> Tensor | ImageFiles:
     if size is None:
         return x
     return x.center_crop(size) if isinstance(x, ImageFiles) else center_crop(x, size).contiguous()
+
+
+def make_replica_splits(
+    source: ArraySource, plan: SplitPlan, seeds: Sequence[int], corruption_seeds: Sequence[int]
+) -> Splits:
+    """Apply a plan to a source for several seeds at once; images that they share are held once.
+
+    Args:
+        source: The data set, in memory.
+        plan: What to do with it.
+        seeds: One a replica, see :func:`make_splits`.
+        corruption_seeds: One a replica.
+
+    Returns:
+        The data sets, on the CPU, with a row of samples a replica; a test set that is the same for all is plain.
+
+    Raises:
+        ValueError: A size is larger than the source, or the crop larger than the images.
+    """
+    pairs = list(zip(seeds, corruption_seeds, strict=True))
+    chosen = [choose_rows(source, plan, *pair) for pair in pairs]
+    if plan.corruption in corruptions.PIXEL_CORRUPTIONS:
+        images = [chosen_images(source, plan, c, pair[1]) for c, pair in zip(chosen, pairs, strict=True)]
+        x_train, x_test = (torch.cat(parts) for parts in zip(*images, strict=True))
+        kept = [torch.arange(len(x)) + i * len(x) for i, (x, _) in enumerate(images)]
+        kept_test = [torch.arange(len(x)) + i * len(x) for i, (_, x) in enumerate(images)]
+    else:
+        everything = Chosen(None, None, None, None, source.y_train, None)
+        x_train, x_test = chosen_images(source, plan, everything, 0)  # type: ignore[assignment]
+        kept = [torch.arange(len(source.y_train)) if c.kept is None else c.kept for c in chosen]
+        kept_test = [torch.arange(len(source.y_test)) if c.kept_test is None else c.kept_test for c in chosen]
+    labels = [_take(c.y_train, c.kept) for c in chosen]
+    masks = [None if c.changed is None else _take(c.changed, c.kept) for c in chosen]
+
+    def part(positions: Sequence[Tensor | None]) -> StackedArrays:
+        rows, y = ([_take(t, i) for t, i in zip(ts, positions, strict=True)] for ts in (kept, labels))
+        changed = [_take(m, i) for m, i in zip(masks, positions, strict=True) if m is not None]
+        return StackedArrays(x_train, torch.stack(rows), torch.stack(y), torch.stack(changed) if changed else None)
+
+    val = None if chosen[0].val is None else part([c.val for c in chosen])
+    y_test = torch.stack([_take(source.y_test, c.kept_test) for c in chosen])
+    test = StackedArrays(x_test, torch.stack(kept_test), y_test)
+    return Splits(part([c.train for c in chosen]), val, test.alone() or test)

@@ -29,7 +29,12 @@ class Regularizer(Callback):
 
     Args:
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
+
+    Attributes:
+        acts_on_replicas: Whether it acts on each net of ``Classifier(replicas=...)`` as on a net of its own.
     """
+
+    acts_on_replicas = False
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()

@@ -1,0 +1,206 @@
+"""Many small nets trained at once: R networks of one architecture in a single module, with stacked parameters.
+
+A small net spends its step in overhead: launching a few dozen kernels costs more than what they compute. Stacked, R of
+them share each launch, and the optimizer takes R parameters in one pass.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+# Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
+COUPLING_OPTIMIZERS = ("Adafactor", "LBFGS", "Muon")
+
+
+class Replicated(nn.Module):
+    """R networks of one architecture as one module; each keeps its own parameters, buffers and gradients.
+
+    Parameters and buffers have the names of a single net's and one dimension more, in front: ``(R, ...)``. The forward
+    pass is ``torch.vmap`` over replicas, with batched matrix products for linear layers. Dropout draws anew for each
+    replica. What a network computes must be a function of its parameters, buffers and input, without data-dependent
+    control flow.
+
+    Shapes: ``x`` ``(R, N, ...)``, one batch a replica, to ``(R, N, K)``; with ``shared=True`` ``(N, ...)``, one batch
+    for all of them.
+
+    Args:
+        networks: At least one; they are copied.
+
+    Raises:
+        ValueError: If there is none, or they differ in the names or shapes of their parameters or buffers, or one
+            parameter trains in one and is frozen in another.
+    """
+
+    template: nn.Module
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        _check_alike(networks)
+        # Not registered: the code without the numbers. Not `.to("meta")`, which unties shared parameters.
+        self.__dict__["template"] = _rebuilt(networks[0], lambda name, t: torch.empty_like(t, device="meta"))
+        tensors = [dict([*network.named_parameters(), *network.named_buffers()]) for network in networks]
+        body = _rebuilt(networks[0], lambda name, _: torch.stack([own[name].detach() for own in tensors]))
+        self._parameters, self._buffers, self._modules = body._parameters, body._buffers, body._modules
+        self._non_persistent_buffers_set = body._non_persistent_buffers_set
+        self.replicas = len(networks)
+
+    def forward(self, x: Tensor, shared: bool = False) -> Tensor:
+        """Map a batch a replica, or one for all, to logits; see the class for the shapes."""
+        parameters: dict[str, Tensor] = dict(self.named_parameters())
+        buffers = dict(self.named_buffers())
+        self.template.train(self.training)
+
+        def single(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
+            out: Tensor = functional_call(self.template, (parameters, buffers), (x,))
+            return out
+
+        with _BatchedLinear():
+            stacked = torch.vmap(single, in_dims=(0, 0, None if shared else 0), randomness="different")
+            out: Tensor = stacked(parameters, buffers, x)
+            return out
+
+    def state_of(self, replica: int) -> dict[str, Tensor]:
+        """Return the state dict of one replica, as a single net has it; copies."""
+        return {name: value[replica].clone() for name, value in self.state_dict().items()}
+
+    @torch.no_grad()
+    def load_state_of(self, replica: int, state: Mapping[str, Tensor]) -> None:
+        """Give one replica the state dict of a single net.
+
+        Raises:
+            ValueError: If a name is missing or not the net's, or a shape differs.
+        """
+        own = self.state_dict()
+        if set(own) != set(state):
+            name = sorted(set(own) ^ set(state))[0]
+            raise ValueError(f"the state of a replica and the net's differ in {name!r}; load that of the same net.")
+        for name, value in own.items():
+            if value.shape[1:] != state[name].shape:
+                raise ValueError(
+                    f"{name!r} has shape {tuple(state[name].shape)}, and the net's is {tuple(value.shape[1:])}; load "
+                    "the state of a single net of the same architecture."
+                )
+            value[replica].copy_(state[name])
+
+
+class _BatchedLinear(TorchFunctionMode):
+    """Sends each linear layer under vmap to :class:`_Linear`: vmap's own makes gradients of transposed strides."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
+            return _LinearUnderVmap.apply(*args)
+        return func(*args, **(kwargs or {}))
+
+
+class _LinearUnderVmap(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        raise AssertionError("only called under vmap")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        raise AssertionError("only called under vmap")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, int]:
+        size = info.batch_size
+        x, weight, bias = (
+            t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
+            for t, dim in zip((x, weight, bias), in_dims, strict=True)
+        )
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+        rows = x.flatten(1, -2) if x.ndim > 3 else x if x.ndim == 3 else x.unsqueeze(1)
+        out: Tensor = _Linear.apply(rows, weight, bias)
+        return out.view(*x.shape[:-1], weight.shape[1]), 0
+
+
+class _Linear(torch.autograd.Function):
+    """Linear layers (R, N, I), (R, O, I), (R, O) to (R, N, O), whose weights' gradients have the weights' strides."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(gradient, weight) if needs_x else None,
+            torch.bmm(gradient.transpose(1, 2), x) if needs_weight else None,
+            gradient.sum(1) if needs_bias else None,
+        )
+
+
+@torch.no_grad()
+def clip_replica_norms(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
+    """Scale the gradients of each replica so that their norm is at most ``max_norm``, as for single nets.
+
+    Args:
+        parameters: Stacked parameters ``(R, ...)``; those without a gradient are left out.
+        max_norm: Above 0.
+
+    Returns:
+        The norms ``(R,)`` before.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros(0)
+    norms: Tensor = torch.linalg.vector_norm(torch.stack([g.flatten(1).norm(dim=1) for g in gradients]), dim=0)
+    scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)  # as in torch.nn.utils.clip_grad_norm_
+    for g in gradients:
+        g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
+    return norms
+
+
+def _rebuilt(network: nn.Module, make: Callable[[str, Tensor], Tensor]) -> nn.Module:
+    """Return a copy with other tensors; what was shared is shared in the copy."""
+    other = copy.deepcopy(network)
+    for name, p in list(other.named_parameters()):
+        _replace(other, p, nn.Parameter(make(name, p.detach()), requires_grad=p.requires_grad))
+    for name, b in list(other.named_buffers()):
+        _replace(other, b, make(name, b))
+    return other
+
+
+def _check_alike(networks: Sequence[nn.Module]) -> None:
+    if not networks:
+        raise ValueError("Replicated needs at least one network, got none.")
+
+    def layout(network: nn.Module) -> dict[str, Any]:
+        parameters = {n: (tuple(p.shape), p.dtype, p.requires_grad) for n, p in network.named_parameters()}
+        return parameters | {n: (tuple(b.shape), b.dtype) for n, b in network.named_buffers()}
+
+    first = layout(networks[0])
+    for i, network in enumerate(networks[1:], start=1):
+        other = layout(network)
+        for name in (*first, *other):
+            if first.get(name) != other.get(name):
+                raise ValueError(
+                    f"networks 0 and {i} differ in {name!r} ({first.get(name)} and {other.get(name)}); stacked nets "
+                    "need the same architecture."
+                )
+
+
+def _replace(module: nn.Module, old: Tensor, new: Tensor) -> None:
+    """Put a tensor where another one is, and everywhere else that the other one is shared."""
+    for part in module.modules():
+        for tensors in (part._parameters, part._buffers):
+            for key, value in tensors.items():
+                if value is old:
+                    tensors[key] = new  # type: ignore[assignment]
