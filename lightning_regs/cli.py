@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seeds", type=_seeds, metavar="N|A,B,..", help="so many seeds, or just these")
     command.add_argument("--jobs", type=_positive, metavar="N", help="cells at once, the cores divided among them")
     command.add_argument(
+        "--replicas", type=_positive, metavar="N", help="runs of a stack trained together at most, 1 for each alone"
+    )
+    command.add_argument(
         "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
     )
     command.add_argument("--results", type=Path, metavar="DIR", help="where the table goes (default: beside the paper)")
@@ -183,7 +186,15 @@ def _reproduce(options: argparse.Namespace) -> int:
     store = Store(options.runs)
     with Reporter() as reporter:
         outcome = reproduce(
-            paper, options.scale, options.cells, options.seeds, options.jobs, store.root, options.results, reporter
+            paper,
+            options.scale,
+            options.cells,
+            options.seeds,
+            options.jobs,
+            store.root,
+            options.results,
+            reporter,
+            replicas=options.replicas,
         )
     within = [claim for claim in outcome.claims if claim.verdict != "out of reach"]
     print_claims(within)

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,15 @@ class Cell:
         task: Import path of the function that measures it, ``"module:function"``.
         config: Plain data, resolved.
         seeds: Its own number of seeds; None takes the scale's. A cell never runs more seeds than its own number.
+        needs: Names of cells of the same scale that are complete, with the same seed, before a run of this one starts;
+            its task finds their folders in ``run.inputs``. What this cell takes from them has to follow from ``config``
+            alone, because the run's hash knows nothing else.
+        stack: Label that runs share which can be trained together in one process, as replicas; None: each alone. The
+            task is then also called as ``task.stacked(configs, runs)``, with a list of metrics to return.
 
     Raises:
-        ValueError: If the name is empty, the task is no import path or the number of seeds is below 1.
+        ValueError: If the name is empty, the task is no import path, the number of seeds is below 1, or the cell needs
+            itself.
         TypeError: If the config is not plain data.
     """
 
@@ -42,8 +49,12 @@ class Cell:
     task: str
     config: dict[str, Any] = field(default_factory=dict)
     seeds: int | None = None
+    needs: tuple[str, ...] = ()
+    stack: str | None = None
 
     def __post_init__(self) -> None:
+        if self.name in self.needs:
+            raise ValueError(f"cell {self.name!r} needs itself; name the cells that come before it.")
         if not self.name.strip():
             raise ValueError("a cell needs a name; give it one that says what it varies.")
         if self.task.count(":") != 1 or not all(self.task.split(":")):
@@ -67,9 +78,11 @@ class Scale:
         cells: The configurations.
         seeds: Seeds per cell; they are 0, 1, ...
         jobs: How many cells at once; None for one per core.
+        replicas: How many runs of a stack are trained together, at most.
 
     Raises:
-        ValueError: If two cells have the same name, or a number is below 1.
+        ValueError: If two cells have the same name, a number is below 1, a cell needs one that is not there, or cells
+            need each other in a circle.
     """
 
     name: str
@@ -77,11 +90,37 @@ class Scale:
     cells: tuple[Cell, ...]
     seeds: int = 3
     jobs: int | None = None
+    replicas: int = 1
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or (self.jobs is not None and self.jobs < 1):
-            raise ValueError(f"scale {self.name!r} has seeds={self.seeds}, jobs={self.jobs}; both are at least 1.")
+        if self.seeds < 1 or (self.jobs is not None and self.jobs < 1) or self.replicas < 1:
+            raise ValueError(
+                f"scale {self.name!r} has seeds={self.seeds}, jobs={self.jobs}, replicas={self.replicas}; "
+                "each is at least 1."
+            )
         _unique(f"scale {self.name!r}", "cell", [cell.name for cell in self.cells])
+        self._check_needs()
+
+    def _check_needs(self) -> None:
+        needs = {cell.name: cell.needs for cell in self.cells}
+        for cell in self.cells:
+            for name in cell.needs:
+                if name not in needs:
+                    raise unknown_name(f"cell that {cell.name!r} needs:", name, needs)
+        try:
+            TopologicalSorter(needs).prepare()
+        except CycleError as error:
+            raise ValueError(
+                f"scale {self.name!r} has cells that need each other: {' <- '.join(error.args[1])}."
+            ) from None
+
+    def with_needs(self, cell: Cell) -> tuple[Cell, ...]:
+        """Return the cells that a cell needs, those that they need among them, and the cell itself at the end."""
+        by_name = {other.name: other for other in self.cells}
+        found: dict[str, Cell] = {}
+        for name in cell.needs:
+            found |= {other.name: other for other in self.with_needs(by_name[name]) if other.name not in found}
+        return (*found.values(), cell)
 
     def select(self, patterns: str | Sequence[str] | None) -> tuple[Cell, ...]:
         """Return the cells that match.

@@ -116,7 +116,8 @@ class Reporter:
         """
         known = [second for seconds in list(self._seconds.values()) for second in seconds]
         now = time.monotonic()
-        left, waiting = 0.0, self._total - self._done - self._failed - len(self._running)
+        at_work = sum(running.event.stacked for running in list(self._running.values()))
+        left, waiting = 0.0, self._total - self._done - self._failed - at_work
         for running in list(self._running.values()):
             spent = now - running.began
             own = self._seconds.get(running.event.cell)
@@ -237,7 +238,7 @@ def _ascii(text: str) -> str:
 
 def _title(event: Event, width: int | None = None) -> str:
     """Name a run; a width cuts the cell's name in the middle, where the names of related cells differ least."""
-    seed = f" seed {event.seed}"
+    seed = f" seed {event.seed}" + (f" + {event.stacked - 1}" if event.stacked > 1 else "")
     room = len(event.cell) if width is None else max(3, width - len(seed))
     if len(event.cell) <= room:
         return event.cell + seed

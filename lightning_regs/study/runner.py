@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lightning_regs.study.claims import ClaimResult
 from lightning_regs.study.executors import Executor, InProcess, Processes
@@ -14,7 +15,7 @@ from lightning_regs.study.paper import Cell, Paper, add_to_path, check_tasks, lo
 from lightning_regs.study.preflight import prepare_data
 from lightning_regs.study.provenance import commit, cores, versions
 from lightning_regs.study.store import Store, disk_full
-from lightning_regs.study.worker import Event, Job
+from lightning_regs.study.worker import Event, Job, Stack
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class _Stop(Exception):
 def plan(
     paper: Paper, scale: str, cells: str | Sequence[str] | None = None, seeds: int | Sequence[int] | None = None
 ) -> list[Planned]:
-    """List the runs of a scale, every cell's first seed first.
+    """List the runs of a scale, every cell's first seed first, with those that others need before them.
 
     Args:
         paper: The paper.
@@ -100,8 +101,10 @@ def plan(
     runs = []
     for cell in chosen.select(cells):
         own = _seeds(cell.seeds) if cell.seeds is not None and seeds is None else wanted[: cell.seeds]
-        runs += [(position, Planned(cell, seed, cell.hash(seed))) for position, seed in enumerate(own)]
-    return [planned for _, planned in sorted(runs, key=lambda entry: entry[0])]
+        for position, seed in enumerate(own):
+            runs += [(position, Planned(each, seed, each.hash(seed))) for each in chosen.with_needs(cell)]
+    ordered = [planned for _, planned in sorted(runs, key=lambda entry: entry[0])]
+    return list({(planned.cell.name, planned.seed): planned for planned in ordered}.values())
 
 
 def reproduce(
@@ -114,6 +117,7 @@ def reproduce(
     results_dir: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
     executor: Executor | None = None,
+    replicas: int | None = None,
 ) -> Outcome:
     """Measure what is missing of a paper at one scale, and write its results.
 
@@ -129,19 +133,24 @@ def reproduce(
             the paper's folder, or ``results/PAPER/`` in the working directory for a paper that came with the package.
         on_event: Receives every event.
         executor: Carries out the runs instead of ``jobs`` processes.
+        replicas: How many runs with the same stack label are trained together, at most; None for the scale's number, 1
+            for each alone. The results are equal up to rounding.
 
     Returns:
         The outcome. A run that fails, a full disk and Ctrl-C are part of it and are not raised.
 
     Raises:
-        ValueError: For an unknown paper, scale, cell or task, seeds or jobs that are none, a damaged results table, or
-            a folder that cannot be written.
+        ValueError: For an unknown paper, scale, cell or task, seeds, jobs or replicas that are none, a damaged results
+            table, or a folder that cannot be written.
         FileNotFoundError: If a data set that a missing run needs is nowhere.
     """
     paper = load_paper(paper) if isinstance(paper, str) else paper
     runs = plan(paper, scale, cells, seeds)
     if jobs is not None and (isinstance(jobs, bool) or jobs < 0):
         raise ValueError(f"jobs is {jobs}; give how many runs go at once, or 0 to run in this process.")
+    together = paper.scale(scale).replicas if replicas is None else replicas
+    if isinstance(together, bool) or together < 1:
+        raise ValueError(f"replicas is {together}; give how many runs are trained together, at least 1.")
     papers = str(paper.folder.parent) if paper.folder else None
     if papers:
         add_to_path(papers)
@@ -162,15 +171,26 @@ def reproduce(
     missing = {planned.run: planned for planned in reversed(runs) if planned.run not in results.runs}
     order = dict.fromkeys(planned.run for planned in runs if planned.run in missing)
     prepare_data(planned.cell.config for planned in missing.values())
+    folders = {(planned.cell.name, planned.seed): planned.run for planned in runs}
     facts = {"commit": commit(), "versions": versions()} if missing else {}
     todo = [
-        Job(p.cell.name, p.seed, p.cell.task, p.cell.config, str(store.root / p.run), papers, facts)
+        Job(
+            p.cell.name,
+            p.seed,
+            p.cell.task,
+            p.cell.config,
+            str(store.root / p.run),
+            papers,
+            facts,
+            {name: str(store.root / folders[name, p.seed]) for name in p.cell.needs},
+        )
         for p in map(missing.__getitem__, order)
     ]
+    stacks = _stacks(todo, {p.run: p.cell.stack for p in missing.values()}, together)
     outcome.skipped = len(complete)
     if executor is None:
         at_once = (paper.scale(scale).jobs or cores()) if jobs is None else jobs
-        executor = Processes(max(1, min(at_once, len(todo)))) if at_once else InProcess()
+        executor = Processes(max(1, min(at_once, len(stacks)))) if at_once else InProcess()
 
     def emit(event: Event) -> None:
         if event.kind not in ("finished", "failed"):
@@ -194,7 +214,7 @@ def reproduce(
         for p in complete:
             notify(Event("skipped", run=p.run, cell=p.cell.name, seed=p.seed, row=results.runs[p.run]))
         if todo:
-            executor.run(todo, emit)
+            executor.run(stacks, emit)
         results.write_curves()
     except KeyboardInterrupt:
         outcome.interrupted = True
@@ -204,6 +224,20 @@ def reproduce(
         notify(Event("stopped", text=outcome.stopped))
     outcome.rows, outcome.claims = results.rows(), results.claims()
     return outcome
+
+
+def _stacks(todo: Sequence[Job], labels: Mapping[str, str | None], size: int) -> list[Stack]:
+    """Group runs of the same task and stack label, ``size`` at most; a group stands where its first run was."""
+    groups: dict[Any, list[Job]] = {}
+    for job in todo:
+        label = labels[job.run]
+        groups.setdefault(job.run if label is None else (job.task, label), []).append(job)
+    stacks: list[Stack] = []
+    for group in groups.values():
+        number = -(-len(group) // size)
+        each = -(-len(group) // number)  # evenly, because the last of a few full stacks would be small
+        stacks += [tuple(group[at : at + each]) for at in range(0, len(group), each)]
+    return stacks
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:

@@ -132,6 +132,7 @@ class RunContext:
         seed: The run's seed.
         threads: Threads that the task may use, at least 1.
         on_progress: Receives ``(done, total, text)``.
+        inputs: Folders of the runs that this one needs, by the names of their cells.
 
     Attributes:
         device: What it ran on; a task that uses something other than the CPU sets it.
@@ -145,8 +146,10 @@ class RunContext:
         seed: int = 0,
         threads: int = 1,
         on_progress: Callable[[float, float, str], None] | None = None,
+        inputs: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self.inputs = {name: Path(path) for name, path in (inputs or {}).items()}
         self.seed = seed
         self.threads = threads
         self.device = f"cpu ({threads} thread{'s' if threads > 1 else ''})"

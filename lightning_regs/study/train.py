@@ -43,12 +43,19 @@ class EpochRecorder(Checkpoint):
     Args:
         run: Where rows and progress go.
         fitted: Training accuracy in percent from which on the training set counts as fitted.
+        replica: Which of the Classifier's replicas the run is; None where it has none.
     """
 
-    def __init__(self, run: RunContext, fitted: float = FITTED) -> None:
+    def __init__(self, run: RunContext, fitted: float = FITTED, replica: int | None = None) -> None:
         self.run = run
+        self.replica = replica
         self.fitted = fitted
         self.rows: list[dict[str, float]] = []
+
+    @property
+    def state_key(self) -> str:
+        """Name the recorder among those of other replicas."""
+        return super().state_key if self.replica is None else f"{super().state_key}{self.replica}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far."""
@@ -61,11 +68,10 @@ class EpochRecorder(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch."""
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         # Whatever stands in for a validation set, a curve of this project is of test data only when it is test data.
         held_out = "test" if getattr(getattr(trainer, "datamodule", None), "monitor_test", False) else "val"
         row: dict[str, float] = {"step": trainer.global_step, "epoch": trainer.current_epoch + 1}
-        for name, value in logged.items():
+        for name, value in self._logged(trainer, pl_module).items():
             stage, _, metric = name.partition("/")
             row[f"{held_out if stage == 'val' else stage}_{metric}"] = value
         self.rows.append(row)
@@ -73,6 +79,13 @@ class EpochRecorder(Checkpoint):
         accuracy = row.get("train_acc", row.get("train_acc_heavier", math.nan))
         text = f"train {accuracy:.1f} %, loss {row.get('train_loss', math.nan):.3g}"
         self.run.progress(trainer.current_epoch + 1, trainer.max_epochs or 1, text)
+
+    def _logged(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+        if self.replica is None:
+            return {name: float(value) for name, value in trainer.callback_metrics.items()}
+        assert isinstance(pl_module, Classifier)
+        each = {stage: values[self.replica] for stage, values in pl_module.replica_results.items()}
+        return {f"{stage}/{name}": value for stage, values in each.items() for name, value in values.items()}
 
     def fit_epoch(self) -> float:
         """Return the first epoch, counted from 1, whose running training accuracy was fitted; NaN if none was."""
@@ -133,13 +146,43 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         trained), ``fit_epoch`` (NaN if never), ``train_acc_clean`` and ``train_acc_corrupted`` where labels were
         corrupted, ``best_test_acc`` where the test set was monitored (never used for a choice). Accuracies in percent.
     """
+    return _train(config, [run], None)[0]
+
+
+def train_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    """Train runs that differ in their seeds only as replicas of one Classifier; see :func:`train`.
+
+    Args:
+        configs: The runs' configurations, all equal.
+        runs: The runs.
+
+    Returns:
+        The metrics of each.
+
+    Raises:
+        ValueError: If the configurations differ.
+    """
+    if any(config != configs[0] for config in configs):
+        raise ValueError("runs that are trained together must have equal configurations; give the others another stack")
+    return _train(configs[0], runs, [run.seed for run in runs])
+
+
+train.stacked = train_stack  # type: ignore[attr-defined]
+
+
+def _train(config: dict[str, Any], runs: Sequence[RunContext], replicas: list[int] | None) -> list[dict[str, float]]:
     logging.getLogger(NAMESPACE).setLevel(logging.WARNING)
     options_of_model = dict(config["model"])
-    methods = make_regularizers(options_of_model.pop("regularizers", None) or [], run.seed)
-    model = Classifier(**options_of_model, regularizers=methods, seed=run.seed)
-    data = ImageDataModule(**config["data"], seed=run.seed)
-    recorder = EpochRecorder(run, config.get("fitted", FITTED))
-    last = run.folder / "last.ckpt"
+    seed = runs[0].seed
+    methods = make_regularizers(options_of_model.pop("regularizers", None) or [], seed)
+    model = Classifier(**options_of_model, regularizers=methods, seed=seed, replicas=replicas)
+    data = ImageDataModule(**config["data"], seed=seed, replicas=replicas)
+    numbers = [None] if replicas is None else list(range(len(runs)))
+    fitted = config.get("fitted", FITTED)
+    recorders = [EpochRecorder(run, fitted, number) for run, number in zip(runs, numbers, strict=True)]
+    # Other runs, other checkpoint: a stack that is cut short is put together anew, perhaps of fewer.
+    names = "" if replicas is None else "-" + "-".join(map(str, replicas))
+    last = runs[0].folder / f"last{names}.ckpt"
     # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker.
     # A cell that needs more names devices and a spawning strategy itself.
     options: dict[str, Any] = {
@@ -154,21 +197,28 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
             warnings.filterwarnings("ignore", message)
         trainer = pl.Trainer(
             **options,
-            default_root_dir=run.folder,
-            callbacks=[recorder, EpochCheckpoint(last)],
+            default_root_dir=runs[0].folder,
+            callbacks=[*recorders, EpochCheckpoint(last)],
             use_distributed_sampler=False,
         )
         trainer.fit(model, datamodule=data, ckpt_path=resumable(last))
         with data.evaluating("train"):
             trainer.test(model, datamodule=data, verbose=False)
-        on_train = model.results["test"]
+        on_train = _results(model)
         trainer.test(model, datamodule=data, verbose=False)
-    run.device = device_name(trainer)
-    run.precision = str(trainer.precision)
-    run.epochs = trainer.current_epoch
-    metrics = {f"train_{name}": value for name, value in on_train.items()}
-    metrics |= {f"test_{name}": value for name, value in model.results["test"].items()}
-    return metrics | {"fit_epoch": recorder.fit_epoch()} | recorder.best_test()
+    metrics = []
+    for run, recorder, train_values, test_values in zip(runs, recorders, on_train, _results(model), strict=True):
+        run.device = device_name(trainer)
+        run.precision = str(trainer.precision)
+        run.epochs = trainer.current_epoch
+        values = {f"train_{name}": value for name, value in train_values.items()}
+        values |= {f"test_{name}": value for name, value in test_values.items()}
+        metrics.append(values | {"fit_epoch": recorder.fit_epoch()} | recorder.best_test())
+    return metrics
+
+
+def _results(model: Classifier) -> list[dict[str, float]]:
+    return [model.results["test"]] if model.replicas is None else model.replica_results["test"]
 
 
 def make_regularizers(configs: Sequence[Mapping[str, Any]], seed: int) -> list[Regularizer]:

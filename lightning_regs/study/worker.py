@@ -1,10 +1,11 @@
-"""One run, from job to row, wherever it is carried out; and the body of a worker process."""
+"""A run, or a stack of them, from job to row, wherever it is carried out; and the body of a worker process."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import gc
 import json
 import multiprocessing
@@ -37,6 +38,7 @@ class Job:
         folder: The run's folder; its name is the run's hash.
         papers: Folder to be put on the module path; None for none.
         facts: Provenance that is the same for all runs of a command: ``commit``, ``versions``.
+        inputs: Folders of the runs that this one needs, by the names of their cells.
     """
 
     cell: str
@@ -46,10 +48,25 @@ class Job:
     folder: str
     papers: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def run(self) -> str:
+        """The run's hash."""
+        return Path(self.folder).name
+
+    @property
+    def after(self) -> frozenset[str]:
+        """The hashes of the runs that this one needs."""
+        return frozenset(Path(folder).name for folder in self.inputs.values())
 
     def event(self, kind: Kind, **about: Any) -> Event:
         """Return an event of this run."""
-        return Event(kind, run=Path(self.folder).name, cell=self.cell, seed=self.seed, folder=self.folder, **about)
+        return Event(kind, run=self.run, cell=self.cell, seed=self.seed, folder=self.folder, **about)
+
+
+Stack = tuple[Job, ...]
+"""Runs that are trained together, as replicas; most often one alone."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,7 @@ class Event:
             run was complete before. ``waiting``: another process has it (``text`` is its id). ``started``.
             ``progress``: ``done`` of ``total``, ``text``. ``finished``: ``row``. ``failed``: ``text`` is one line, the
             traceback is in ``folder``. ``stopped``: nothing more will run, ``text`` says why. ``interrupted``: Ctrl-C.
+            Of a stack, the first run that is ``started`` and makes ``progress`` stands for all.
         run: Hash of the run.
         cell: Its cell.
         seed: Its seed.
@@ -71,6 +89,7 @@ class Event:
         folder: The run's folder.
         jobs: Runs at once.
         full: Whether the run failed because the disk is full.
+        stacked: Runs that this event stands for.
     """
 
     kind: Kind
@@ -84,74 +103,121 @@ class Event:
     folder: str = ""
     jobs: int = 0
     full: bool = False
+    stacked: int = 1
 
 
 Emit = Callable[[Event], None]
 
 
-def perform(job: Job, threads: int, emit: Emit) -> None:
-    """Carry out one run in this process, unless it is complete; ends in a ``finished`` or a ``failed`` event.
+def perform(stack: Stack, threads: int, emit: Emit) -> None:
+    """Carry out the runs of a stack in this process, but for complete ones; each ends ``finished`` or ``failed``.
 
     Args:
-        job: The run.
+        stack: One run, or several that are trained together.
         threads: Threads that it may use.
         emit: Receives the events.
 
     Raises:
         KeyboardInterrupt: On Ctrl-C, also where the task turned it into an exit.
     """
-    run = Run(Path(job.folder))
+    missing = list(stack)
+    ended: list[Event] = []
     try:
-        with run.lock(lambda pid: emit(job.event("waiting", text=str(pid or "")))):
-            row = run.row()
-            if row is None:
-                emit(job.event("started"))
-                row = _measure(job, run, threads, emit)
-        event = job.event("finished", row=row)
+        with contextlib.ExitStack() as locks:
+            # In one order everywhere, so that two commands never wait for each other.
+            for job in sorted(stack, key=lambda job: job.run):
+                waiting = functools.partial(_say_waiting, job, emit)
+                locks.enter_context(Run(Path(job.folder)).lock(waiting))
+            for job in stack:
+                if (row := Run(Path(job.folder)).row()) is not None:
+                    missing.remove(job)
+                    ended.append(job.event("finished", row=row))
+            if missing:
+                emit(missing[0].event("started", stacked=len(missing)))
+                for job, row in _measure(tuple(missing), threads, emit):
+                    missing.remove(job)
+                    ended.append(job.event("finished", row=row))
     except (Exception, SystemExit) as error:
         if _was_interrupted(error):
             raise KeyboardInterrupt from error
-        run.fail("".join(traceback.format_exception(error)))
-        if full := disk_full(error, run.folder):
-            text = f"the disk that holds {run.folder.parent} is full"
-        else:
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-        event = job.event("failed", text=text, full=full)
-    emit(event)
+        ended += [_failed(job, error) for job in missing]
+    for event in ended:
+        emit(event)
 
 
-def _measure(job: Job, run: Run, threads: int, emit: Emit) -> dict[str, Any]:
-    atomic_write(run.folder / "config.json", _config_text(job))
-    context = RunContext(
-        run.folder,
-        job.seed,
-        threads,
-        lambda done, total, text: emit(job.event("progress", done=done, total=total, text=text)),
-    )
+def _say_waiting(job: Job, emit: Emit, pid: int | None) -> None:
+    emit(job.event("waiting", text=str(pid or "")))
+
+
+def _failed(job: Job, error: BaseException) -> Event:
+    run = Run(Path(job.folder))
+    run.fail("".join(traceback.format_exception(error)))
+    full = disk_full(error, run.folder)
+    if full:
+        text = f"the disk that holds {run.folder.parent} is full"
+    else:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+    return job.event("failed", text=text, full=full)
+
+
+def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict[str, Any]]]:
+    first = stack[0]
+
+    def progress(done: float, total: float, text: str) -> None:
+        emit(first.event("progress", done=done, total=total, text=text, stacked=len(stack)))
+
+    contexts = []
+    for job in stack:
+        atomic_write(Path(job.folder) / "config.json", _config_text(job))
+        report = progress if job is first else None
+        contexts.append(RunContext(job.folder, job.seed, threads, report, job.inputs))
     try:
-        if job.papers is not None:
-            add_to_path(job.papers)
-        task = import_task(job.task)
+        if first.papers is not None:
+            add_to_path(first.papers)
+        task = import_task(first.task)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
         with environment({}):
-            metrics = _checked(job.task, task(job.config, context))
+            if len(stack) == 1:
+                measured = [task(first.config, contexts[0])]
+            else:
+                measured = _stacked(first.task, task, [job.config for job in stack], contexts)
+        rows = [_row(*each, len(stack)) for each in zip(stack, contexts, measured, strict=True)]
     finally:
-        context.close()
-    row: dict[str, Any] = dict(sorted(metrics.items()))
+        for context in contexts:
+            context.close()
+    for job, row in zip(stack, rows, strict=True):
+        Run(Path(job.folder)).finish(row)
+        yield job, row
+
+
+def _stacked(
+    name: str, task: Callable[..., Any], configs: list[dict[str, Any]], contexts: list[RunContext]
+) -> list[Any]:
+    stacked = getattr(task, "stacked", None)
+    if stacked is None:
+        raise TypeError(f"task {name} has no `stacked` form, which cells with a stack label need; leave the label out.")
+    measured = stacked(configs, contexts)
+    if not isinstance(measured, list) or len(measured) != len(contexts):
+        raise TypeError(f"the stacked form of task {name} returned no list of {len(contexts)} metrics, one a run.")
+    return measured
+
+
+def _row(job: Job, context: RunContext, metrics: object, stacked: int) -> dict[str, Any]:
+    row: dict[str, Any] = dict(sorted(_checked(job.task, metrics).items()))
     epochs = row.pop("epochs", context.epochs)
-    row |= {
+    alone = "" if stacked == 1 else f", {stacked} replicas"
+    return row | {
         "epochs": epochs,
-        "wall_s": round(context.elapsed, 3),
-        "device": context.device,
+        # What it cost: the runs of a stack share its time.
+        "wall_s": round(context.elapsed / stacked, 3),
+        "device": f"{context.device}{alone}",
         "precision": context.precision,
         "commit": job.facts.get("commit", ""),
         "versions": job.facts.get("versions", ""),
         "seed": job.seed,
-        "config_hash": run.hash,
+        "config_hash": job.run,
     }
-    run.finish(row)
-    return row
 
 
 def _config_text(job: Job) -> str:
@@ -195,11 +261,11 @@ def work(pipe: Connection, threads: int, parent: int) -> None:
 
     while True:
         try:
-            job: Job = pipe.recv()
+            stack: Stack = pipe.recv()
         except (EOFError, OSError):
             return
-        _print_into(Path(job.folder))
-        perform(job, threads, emit)
+        _print_into(Path(stack[0].folder))
+        perform(stack, threads, emit)
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():

@@ -296,6 +296,6 @@ def test_a_complete_run_is_not_carried_out_again(toy):
     [cell] = load_paper("toy").scale("quick").cells
     job = Job("one", 0, cell.task, cell.config, str(Store().run(cell.hash(0)).folder), str(toy.folder.parent))
     events = []
-    perform(job, 1, events.append)
+    perform((job,), 1, events.append)
     assert [e.kind for e in events] == ["finished"]
     assert toy.ran() == [("one", 0)]

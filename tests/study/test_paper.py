@@ -122,7 +122,7 @@ def test_names_are_unique_and_known():
     cell = Cell("a", "m:f")
     with pytest.raises(ValueError, match="more than one cell named 'a'"):
         Scale("quick", "", (cell, cell))
-    with pytest.raises(ValueError, match="both are at least 1"):
+    with pytest.raises(ValueError, match="each is at least 1"):
         Scale("quick", "", (), jobs=0)
     with pytest.raises(ValueError, match="more than one scale named 'quick'"):
         paper(scales=(Scale("quick", "", ()), Scale("quick", "", ())))
