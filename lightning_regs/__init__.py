@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_regs.classifier import Classifier
     from lightning_regs.data import ImageDataModule
+    from lightning_regs.pruning import Mask, Pruning, add_supermask
     from lightning_regs.regularizers import (
         AdversarialTraining,
         CutMix,
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
         Mixup,
         NormPenalty,
         Regularizer,
+        WeightMask,
     )
+    from lightning_regs.tickets import find_ticket
 
 __version__ = "0.1.0"
 
@@ -30,9 +33,14 @@ _PUBLIC = {
     "GradientPenalty": "lightning_regs.regularizers",
     "ImageDataModule": "lightning_regs.data",
     "LabelSmoothing": "lightning_regs.regularizers",
+    "Mask": "lightning_regs.pruning",
     "Mixup": "lightning_regs.regularizers",
     "NormPenalty": "lightning_regs.regularizers",
+    "Pruning": "lightning_regs.pruning",
     "Regularizer": "lightning_regs.regularizers",
+    "WeightMask": "lightning_regs.regularizers",
+    "add_supermask": "lightning_regs.pruning",
+    "find_ticket": "lightning_regs.tickets",
 }
 
 __all__ = [
@@ -43,10 +51,15 @@ __all__ = [
     "GradientPenalty",
     "ImageDataModule",
     "LabelSmoothing",
+    "Mask",
     "Mixup",
     "NormPenalty",
+    "Pruning",
     "Regularizer",
+    "WeightMask",
     "__version__",
+    "add_supermask",
+    "find_ticket",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What one measures beside training: expressivity, kernel machines, fixed features and minimum-norm solutions."""
+"""What one measures beside training: expressivity, kernel machines, fixed features, paths, tickets and solutions."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from lightning_regs.analysis.kernels import (
     select,
     squared_distances,
 )
+from lightning_regs.analysis.linear_paths import ErrorBarrier, error_barrier, instability, interpolate
 from lightning_regs.analysis.min_norm import (
     coefficient_norm,
     gradient_descent,
@@ -48,12 +49,29 @@ from lightning_regs.analysis.packed import (
     symmetric_matmul,
 )
 from lightning_regs.analysis.streamed import KernelMachine, StreamedKernel, recomputed_kernel, stored_kernel
+from lightning_regs.analysis.tickets import (
+    Distances,
+    EarlyStop,
+    MaskOverlap,
+    Overlap,
+    Travel,
+    Travelled,
+    distance_travelled,
+    early_stop,
+    early_stopping_iteration,
+    mask_overlap,
+)
 
 __all__ = [
     "ConvFilters",
+    "Distances",
+    "EarlyStop",
+    "ErrorBarrier",
     "GaussianKernel",
     "KernelMachine",
+    "MaskOverlap",
     "NotPositiveDefiniteError",
+    "Overlap",
     "PackedCholesky",
     "ReluFit",
     "Selection",
@@ -61,8 +79,14 @@ __all__ = [
     "StoredPanels",
     "StreamedKernel",
     "SymmetricOperator",
+    "Travel",
+    "Travelled",
     "coefficient_norm",
     "deep_relu",
+    "distance_travelled",
+    "early_stop",
+    "early_stopping_iteration",
+    "error_barrier",
     "error_rate",
     "evaluate_relu",
     "fit",
@@ -73,6 +97,9 @@ __all__ = [
     "gaussian_kernel",
     "gradient_descent",
     "gram_matrix",
+    "instability",
+    "interpolate",
+    "mask_overlap",
     "max_width",
     "mean_squared_distance",
     "min_norm_solution",

@@ -115,9 +115,10 @@ def to_channels_last(x: Tensor) -> Tensor:
     """Give images (N, C, H, W) the channels_last strides, also where C is 1 and torch takes either order for both.
 
     On a CPU, max pooling is about ten times faster in this format. Weights can stay as they are: torch's
-    convolutions return the format of their input.
+    convolutions return the format of their input. Under ``torch.vmap`` over stacked nets images stay as they are: they
+    have a dimension more than they show, and the convolutions of all nets are one over groups of channels.
     """
-    return x.to(memory_format=torch.channels_last)
+    return x if torch._C._functorch.is_batchedtensor(x) else x.to(memory_format=torch.channels_last)
 
 
 def check_shape(input_shape: Sequence[int], num_classes: int) -> tuple[int, ...]:

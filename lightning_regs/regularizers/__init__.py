@@ -11,6 +11,7 @@ from lightning_regs.regularizers.label_smoothing import LabelSmoothing
 from lightning_regs.regularizers.mixup import Mixup
 from lightning_regs.regularizers.norm_penalty import NormPenalty
 from lightning_regs.regularizers.targets import MixedTarget
+from lightning_regs.regularizers.weight_mask import WeightMask
 
 __all__ = [
     "AdversarialTraining",
@@ -23,4 +24,5 @@ __all__ = [
     "NoEffectWarning",
     "NormPenalty",
     "Regularizer",
+    "WeightMask",
 ]

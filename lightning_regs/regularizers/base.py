@@ -29,12 +29,7 @@ class Regularizer(Callback):
 
     Args:
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
-
-    Attributes:
-        acts_on_replicas: Whether it acts on each net of ``Classifier(replicas=...)`` as on a net of its own.
     """
-
-    acts_on_replicas = False
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
@@ -60,6 +55,11 @@ class Regularizer(Callback):
             The reason and the remedy, or None where the two compose.
         """
         return None
+
+    @property
+    def acts_on_replicas(self) -> bool:
+        """Whether it acts on each net of ``Classifier(replicas=...)`` as on a net of its own."""
+        return False
 
     # -- what subclasses use -----------------------------------------------------------------------------------------
 

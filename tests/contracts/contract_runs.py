@@ -64,18 +64,26 @@ class Seeder(pl.Callback):
 
 
 class Probe(pl.Callback):
-    """Writes down parameters after each batch, the gradient's norm at each step, losses and sizes of batches."""
+    """Writes down parameters after each batch, the gradient's norm at each step, losses and sizes of batches.
+
+    The trajectory starts before the first batch: a method that acts on weights has set them up by then.
+    """
 
     def __init__(self) -> None:
+        self.initial = torch.empty(0)
         self.trajectory: list[Tensor] = []
         self.gradient_norms: list[float] = []
         self.losses: list[float] = []
         self.samples: list[int] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.trajectory.append(parameters(pl_module))
+        self.initial = parameters(pl_module)
         (optimizer,) = trainer.optimizers
         optimizer.register_step_post_hook(self.after_step)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, i: int) -> None:
+        if not self.trajectory:
+            self.trajectory.append(parameters(pl_module))
 
     def after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         groups = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -92,8 +100,9 @@ class Probe(pl.Callback):
 
 @dataclass
 class Run:
-    """What a training left behind; see ``Probe`` for the first four."""
+    """What a training left behind; see ``Probe`` for the first five."""
 
+    initial: Tensor
     trajectory: list[Tensor]
     gradient_norms: list[float]
     losses: list[float]
@@ -155,7 +164,7 @@ def fit(
         loader = case.loader(batch, (trainer.global_rank, trainer.world_size))
         trainer.fit(module, loader, loader if val else None, ckpt_path=ckpt_path, weights_only=True)
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    seen = (probe.trajectory, probe.gradient_norms, probe.losses, probe.samples)
+    seen = (probe.initial, probe.trajectory, probe.gradient_norms, probe.losses, probe.samples)
     return Run(*seen, module, trainer, state, trainer.optimizers[0].state_dict(), generators())
 
 

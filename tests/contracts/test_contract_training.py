@@ -30,7 +30,9 @@ def test_trains_and_acts(case: Case, variant: Variant) -> None:
     assert torch.isfinite(run.end).all()
     assert run.trainer.global_step == 8
     assert not torch.equal(run.start, run.end)
-    assert torch.equal(run.start, plain(case, max_epochs=2).start)
+    assert torch.equal(run.initial, plain(case, max_epochs=2).initial)
+    same_or_zero = (run.start == run.initial) | (run.start == 0)
+    assert same_or_zero.all(), "before the first batch a method may set weights to zero, and change them no more"
     assert not torch.allclose(run.end, plain(case, max_epochs=2).end, rtol=1e-5, atol=1e-7), "it made no difference"
 
 

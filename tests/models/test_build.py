@@ -114,7 +114,8 @@ def test_width_scales_the_layers():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_state_dict_is_plain_tensors_and_goes_round(name):
     shape = (3, 75, 75) if name == "inception_v3" else (3, 12, 12)
-    smaller = {"inception_v3": {"init": "kaiming_normal"}, "resnet18": {"width": 4}, "vgg11": {"width": 0.1}}
+    narrow = {name: {"width": 0.1} for name in ("conv2", "conv4", "conv6", "vgg11", "vgg19")}
+    smaller = {"inception_v3": {"init": "kaiming_normal"}, "resnet18": {"width": 4}, **narrow}
     options = smaller.get(name, {})
     one, two = build(name, shape, 3, **options), build(name, shape, 3, **options)
     two.load_state_dict(one.state_dict())

@@ -1,0 +1,228 @@
+"""What became of kept and pruned weights: overlap of masks, distance travelled, sign changes, early stopping."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_regs.pruning.masks import Mask
+
+Masks = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many weights two masks both keep, and how many two random masks of the same densities would.
+
+    Attributes:
+        total: Number of weights.
+        kept_a: Number that the first mask keeps.
+        kept_b: Number that the second keeps.
+        shared: Number that both keep.
+        expected: Mean of ``shared`` over random masks with these numbers in each layer (hypergeometric).
+        deviation: Its standard deviation.
+    """
+
+    total: int
+    kept_a: int
+    kept_b: int
+    shared: int
+    expected: float
+    deviation: float
+
+    @property
+    def jaccard(self) -> float:
+        """Kept by both over kept by either; 1 where neither keeps any."""
+        return _jaccard(self.shared, self.kept_a + self.kept_b)
+
+    @property
+    def random_jaccard(self) -> float:
+        """The same at the number that random masks are expected to share."""
+        return _jaccard(self.expected, self.kept_a + self.kept_b)
+
+    @property
+    def z_score(self) -> float:
+        """Standard deviations by which more weights are shared than between random masks; NaN where these are fixed."""
+        return (self.shared - self.expected) / self.deviation if self.deviation else math.nan
+
+
+@dataclass(frozen=True)
+class MaskOverlap:
+    """The overlap of two masks.
+
+    Attributes:
+        overall: Of all weights; the random masks keep as many as these in each layer.
+        layers: Of each layer, by name.
+    """
+
+    overall: Overlap
+    layers: dict[str, Overlap]
+
+
+@dataclass(frozen=True)
+class Travel:
+    """How far a group of weights went from their initial values; NaN for a group of none, but for ``l2``.
+
+    Attributes:
+        count: Number of weights.
+        mean: Mean of ``|w_f - w_i|``.
+        l2: Euclidean length of ``w_f - w_i``.
+        sign_changes: Share, in [0, 1], whose final sign is another; 0 is a sign of its own.
+    """
+
+    count: int
+    mean: float
+    l2: float
+    sign_changes: float
+
+
+@dataclass(frozen=True)
+class Travelled:
+    """The travels of kept and of pruned weights."""
+
+    kept: Travel
+    pruned: Travel
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far weights went.
+
+    Attributes:
+        overall: Of all weights under the mask.
+        layers: Of each layer, by name.
+    """
+
+    overall: Travelled
+    layers: dict[str, Travelled]
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Where a curve of validation losses has its minimum.
+
+    Attributes:
+        index: Place in the curve.
+        iteration: Iteration of that place.
+        loss: The minimum.
+    """
+
+    index: int
+    iteration: int
+    loss: float
+
+
+def mask_overlap(mask_a: Masks, mask_b: Masks) -> MaskOverlap:
+    """Compare two masks of one network with what random masks of the same densities would share.
+
+    Of n weights, random masks that keep a and b of them share a b / n on average, with the variance of the
+    hypergeometric distribution. The number that is shared depends on the densities above all, and only the comparison
+    with random ones says whether two masks agree.
+
+    Args:
+        mask_a: A :class:`~lightning_regs.pruning.masks.Mask`, or what one can be made of.
+        mask_b: The same names and shapes.
+
+    Raises:
+        ValueError: If names or shapes differ, or values are not 0 and 1.
+    """
+    a, b = (mask if isinstance(mask, Mask) else Mask(mask) for mask in (mask_a, mask_b))
+    a.overlap(b)  # refuses masks of different networks
+    layers = {}
+    for name, mask in a.items():
+        n, kept_a, kept_b = mask.numel(), a.counts[name], b.counts[name]
+        expected = kept_a * kept_b / n
+        variance = expected * (n - kept_a) * (n - kept_b) / (n * (n - 1)) if n > 1 else 0.0
+        shared = int((mask & b[name].to(mask.device)).sum())
+        layers[name] = Overlap(n, kept_a, kept_b, shared, expected, math.sqrt(variance))
+    parts = layers.values()
+    overall = Overlap(
+        total=sum(part.total for part in parts),
+        kept_a=sum(part.kept_a for part in parts),
+        kept_b=sum(part.kept_b for part in parts),
+        shared=sum(part.shared for part in parts),
+        expected=math.fsum(part.expected for part in parts),
+        deviation=math.sqrt(math.fsum(part.deviation**2 for part in parts)),
+    )
+    return MaskOverlap(overall, layers)
+
+
+def distance_travelled(initial: Mapping[str, Tensor], final: Mapping[str, Tensor], mask: Masks) -> Distances:
+    """Measure how far kept and pruned weights went in the training that the mask was made from.
+
+    Frankle & Carbin, arXiv 1803.03635: the weights of winning tickets move further than the others. Zhou et al.,
+    arXiv 1905.01067: they move away from zero, and what counts of their initial values is the sign. Take as final
+    weights those before pruning: afterwards a pruned weight's distance is that to zero.
+
+    Args:
+        initial: Weights before training by name, usually a ``state_dict``.
+        final: Those after it.
+        mask: Which of them are kept: a :class:`~lightning_regs.pruning.masks.Mask`, or what one can be made of.
+            Weights without an entry are left out.
+
+    Raises:
+        ValueError: If one of the mask's names is missing, or two shapes differ.
+    """
+    kept = mask if isinstance(mask, Mask) else Mask(mask)
+    for weights in (initial, final):
+        kept.check(weights)
+    plain = [{name.replace("_orig_mod.", ""): w for name, w in weights.items()} for weights in (initial, final)]
+    sums: dict[str, list[Tensor]] = {}
+    for name, chosen in kept.items():
+        before, after = (weights[name].detach() for weights in plain)
+        before, chosen = before.to(after.device), chosen.to(after.device)
+        distance = (after.double() - before.double()).abs()
+        changed = before.sign() != after.sign()
+        sums[name] = [
+            torch.stack([group.sum(), distance[group].sum(), distance[group].square().sum(), changed[group].sum()])
+            for group in (chosen, ~chosen)
+        ]
+    overall = [torch.stack([part[group].cpu() for part in sums.values()]).sum(0) for group in (0, 1)]
+    return Distances(_travelled(overall), {name: _travelled(groups) for name, groups in sums.items()})
+
+
+def early_stop(iterations: Sequence[int], losses: Sequence[float]) -> EarlyStop:
+    """Find the first minimum of a curve of validation losses.
+
+    Frankle & Carbin, arXiv 1803.03635: the early-stopping iteration is that of the least validation loss, found after
+    a training of full length. It is the argmin of a noisy curve: average over trials, and show their range.
+
+    Args:
+        iterations: Where the losses were measured, rising.
+        losses: As many; NaN counts as no measurement.
+
+    Raises:
+        ValueError: If the lengths differ, iterations do not rise, or there is no loss but NaN.
+    """
+    if len(iterations) != len(losses):
+        raise ValueError(f"a curve needs a loss for each iteration, got {len(iterations)} and {len(losses)}.")
+    if any(later <= earlier for earlier, later in itertools.pairwise(iterations)):
+        raise ValueError("the iterations of a curve must rise; put the measurements of one training in order.")
+    found = [(float(loss), index) for index, loss in enumerate(losses) if not math.isnan(loss)]
+    if not found:
+        raise ValueError(f"none of the {len(losses)} losses is a number, so the curve has no minimum.")
+    loss, index = min(found)
+    return EarlyStop(index, int(iterations[index]), loss)
+
+
+def early_stopping_iteration(iterations: Sequence[int], losses: Sequence[float]) -> int:
+    """Return the iteration of :func:`early_stop`."""
+    return early_stop(iterations, losses).iteration
+
+
+def _jaccard(shared: float, kept: int) -> float:
+    return shared / (kept - shared) if kept else 1.0
+
+
+def _travelled(groups: Sequence[Tensor]) -> Travelled:
+    return Travelled(*(_travel(*group.tolist()) for group in groups))
+
+
+def _travel(count: float, distance: float, squares: float, changed: float) -> Travel:
+    share = (lambda value: value / count) if count else (lambda _: math.nan)
+    return Travel(int(count), share(distance), math.sqrt(squares), share(changed))

@@ -1,0 +1,21 @@
+"""Pruning: masks, the scores of weights, and what a round removes."""
+
+from __future__ import annotations
+
+from lightning_regs.pruning.masks import Mask
+from lightning_regs.pruning.prune import Pruning, prunable, prune, random_mask
+from lightning_regs.pruning.scores import SCORES
+from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask, set_evaluation
+
+__all__ = [
+    "SCORES",
+    "Mask",
+    "Pruning",
+    "add_supermask",
+    "apply_supermask",
+    "learned_mask",
+    "prunable",
+    "prune",
+    "random_mask",
+    "set_evaluation",
+]

@@ -1,0 +1,92 @@
+"""Which weights of a network can be pruned, and how a few of them are named."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+
+def prunable(module: nn.Module, layers: str | Sequence[str] | None = None) -> dict[str, Tensor]:
+    """Return the weights that pruning is about: those of linear and convolutional layers, no biases, norms, embeddings.
+
+    Args:
+        module: A network, or the LightningModule around it.
+        layers: A glob or a list of globs of parameter names (``"*.conv1.weight"``) or module names (``"*.conv1"``);
+            default: all.
+
+    Returns:
+        The name in the ``state_dict``, without what ``torch.compile`` puts into it -> the parameter itself, in the
+        order of the modules. A shared parameter comes once, and not at all if an embedding has it.
+
+    Raises:
+        TypeError: If ``layers`` is of another type.
+        ValueError: If there is no such weight, a glob matches none, or a weight is computed from others
+            (``torch.nn.utils.parametrize``) or not there yet (lazy layers).
+    """
+    embedded = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
+    owners = {
+        f"{name}.weight".lstrip(".").replace("_orig_mod.", ""): owner
+        for name, owner in module.named_modules()
+        if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd))
+    }
+    names = [name for name, owner in owners.items() if id(owner._parameters.get("weight")) not in embedded]
+    if not names:
+        raise ValueError(
+            f"{type(module).__name__} has nothing to prune: weights of nn.Linear and nn.Conv layers are what is "
+            "pruned, and it has none; masks of other tensors can be given as a Mask."
+        )
+    if layers is not None:
+        globs = check_globs(layers)
+        for glob in globs:
+            check_matches(glob, names)
+        names = [name for name in names if any(matches(glob, name) for glob in globs)]
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name in names:
+        weight = owners[name]._parameters.get("weight")
+        if weight is None:
+            raise ValueError(
+                f"{name!r} is no parameter, but computed from others; remove its parametrization before pruning, or "
+                "leave it out with `layers`."
+            )
+        if is_lazy(weight):
+            raise ValueError(f"{name!r} has no shape yet; let the network see a batch before pruning.")
+        found.setdefault(id(weight), (name, weight))
+    return dict(found.values())
+
+
+def check_globs(layers: str | Sequence[str]) -> list[str]:
+    """Return globs as a list.
+
+    Raises:
+        TypeError: If they are none.
+        ValueError: If the list is empty.
+    """
+    globs = [layers] if isinstance(layers, str) else layers
+    if not isinstance(globs, Sequence) or not all(isinstance(glob, str) for glob in globs):
+        raise TypeError(f"layers must be a glob of names or a list of globs, got {layers!r}.")
+    if not globs:
+        raise ValueError("layers is an empty list, which selects nothing; leave it out to prune all weights.")
+    return list(globs)
+
+
+def matches(glob: str, name: str) -> bool:
+    """Whether a glob names this parameter, or the module that it belongs to."""
+    return fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(name.rpartition(".")[0], glob)
+
+
+def check_matches(glob: str, names: list[str]) -> None:
+    """Refuse a glob that names none of these parameters.
+
+    Raises:
+        ValueError: That suggests the nearest.
+    """
+    if any(matches(glob, name) for name in names):
+        return
+    near = difflib.get_close_matches(glob.replace("*", ""), names, n=3, cutoff=0.0)
+    raise ValueError(
+        f"the glob {glob!r} matches none of the {len(names)} prunable weights; near ones: {', '.join(near)}."
+    )

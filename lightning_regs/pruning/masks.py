@@ -1,0 +1,262 @@
+"""Masks: which weights of a network are kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_regs._names import unknown_name
+
+Generators = torch.Generator | Sequence[torch.Generator]
+
+
+class Mask(Mapping[str, Tensor]):
+    """Which weights are kept, by the parameter's name in the ``state_dict``: an ordered, immutable mapping.
+
+    Frankle & Carbin, "The Lottery Ticket Hypothesis" (1803.03635): ``m`` of the subnetwork ``f(x; m * w)``. Each value
+    is a bool tensor of the parameter's shape, True where the weight is kept; do not write to it. Parameters that have
+    no entry are not pruned, and do not count. Two masks are equal if names, order aside, and tensors are.
+
+    A stacked mask holds those of R networks: shapes are ``(R, *shape)``, see :meth:`stack`.
+
+    It does not hold weights at zero in training: :class:`~lightning_regs.regularizers.weight_mask.WeightMask` does.
+
+    Args:
+        masks: Name -> tensor, bool or of the values 0 and 1 alone; copied.
+
+    Raises:
+        TypeError: If a value is no tensor, or a name no string.
+        ValueError: If there are no entries, or one is empty, or has other values than 0 and 1.
+    """
+
+    def __init__(self, masks: Mapping[str, Tensor]) -> None:
+        if not masks:
+            raise ValueError("a Mask needs at least one entry, got none; name the tensors that are pruned.")
+        self._masks = {name: _checked(name, mask) for name, mask in masks.items()}
+        self._kept = dict.fromkeys(self._masks, -1)
+
+    # -- as a mapping ------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._masks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._masks
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mask):
+            return NotImplemented
+        same_names = self._masks.keys() == other._masks.keys()
+        return same_names and all(torch.equal(m, other[name].to(m.device)) for name, m in self.items())
+
+    def __repr__(self) -> str:
+        return f"Mask({len(self)} tensors, {self.kept} of {self.total} weights kept, {100 * self.density:.3g} %)"
+
+    # -- counts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of kept weights, by name."""
+        for name, count in self._kept.items():
+            if count < 0:
+                self._kept[name] = int(self._masks[name].sum())
+        return dict(self._kept)
+
+    @property
+    def kept(self) -> int:
+        """Number of kept weights."""
+        return sum(self.counts.values())
+
+    @property
+    def total(self) -> int:
+        """Number of weights, kept and pruned."""
+        return sum(mask.numel() for mask in self.values())
+
+    @property
+    def density(self) -> float:
+        """Kept over total, in [0, 1]; times 100 it is P_m."""
+        return self.kept / self.total
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """Kept over total, by name."""
+        return {name: count / self[name].numel() for name, count in self.counts.items()}
+
+    def report(self) -> dict[str, Any]:
+        """Return counts, densities and shapes as plain types that JSON can hold."""
+        layers = {
+            name: {"shape": list(mask.shape), "kept": self.counts[name], "total": mask.numel()}
+            | {"density": self.densities[name]}
+            for name, mask in self.items()
+        }
+        return {"kept": self.kept, "total": self.total, "density": self.density, "layers": layers}
+
+    # -- made from, and into ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
+        """Return the mask that keeps all of these weights."""
+        return cls({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()})
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of the bool tensors, for ``torch.load(weights_only=True)``; ``Mask(state)`` reads them."""
+        return {name: mask.clone() for name, mask in self.items()}
+
+    def to(self, device: torch.device | str) -> Mask:
+        """Return this mask on a device; itself where it is there already."""
+        if all(mask.device == torch.empty(0, device=device).device for mask in self.values()):
+            return self
+        return Mask({name: mask.to(device) for name, mask in self.items()})
+
+    @staticmethod
+    def stack(masks: Sequence[Mask]) -> Mask:
+        """Return the mask of R stacked networks from theirs: shapes ``(R, *shape)``.
+
+        Raises:
+            ValueError: If there are none, or names or shapes differ.
+        """
+        if not masks:
+            raise ValueError("Mask.stack needs at least one mask, got none.")
+        for mask in masks[1:]:
+            masks[0]._check_same(mask)
+        return Mask({name: torch.stack([mask[name] for mask in masks]) for name in masks[0]})
+
+    def unstack(self) -> list[Mask]:
+        """Return the masks that :meth:`stack` put together.
+
+        Raises:
+            ValueError: If the tensors have no common leading dimension.
+        """
+        sizes = {name: mask.shape[0] if mask.ndim else None for name, mask in self.items()}
+        first = next(iter(sizes.values()))
+        for name, size in sizes.items():
+            if size is None or size != first:
+                raise ValueError(
+                    f"the mask is not stacked: {name!r} has the shape {tuple(self[name].shape)}, and all would need "
+                    f"the leading dimension {first} of {next(iter(sizes))!r}; make it with Mask.stack."
+                )
+        return [Mask({name: mask[r] for name, mask in self.items()}) for r in range(first or 0)]
+
+    # -- with weights ------------------------------------------------------------------------------------------------
+
+    def check(self, weights: Mapping[str, Tensor]) -> None:
+        """Refuse weights that this is not the mask of; more of them than it masks are fine.
+
+        Args:
+            weights: A ``state_dict``, or a part of one; that of a compiled module too.
+
+        Raises:
+            ValueError: If a name is missing there, or a shape differs.
+        """
+        known = plain_names(weights)
+        for name, mask in self.items():
+            if name not in known:
+                raise unknown_name("weight in the mask", name, known)
+            if (shape := weights[known[name]].shape) != mask.shape:
+                raise ValueError(
+                    f"the mask of {name!r} has the shape {tuple(mask.shape)}, and the weight {tuple(shape)}; "
+                    "use the mask of this network."
+                )
+
+    def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies of the weights, with the pruned entries exactly +0.0; those without a mask as they are.
+
+        Raises:
+            ValueError: As :meth:`check`.
+        """
+        self.check(weights)
+        copies = {name: weight.detach().clone() for name, weight in weights.items()}
+        for name, actual in plain_names(weights).items():
+            if name in self:
+                copies[actual].masked_fill_(~self[name].to(copies[actual].device), 0.0)
+        return copies
+
+    def overlap(self, other: Mask) -> float:
+        r"""Return the Jaccard index of the kept weights, :math:`|A \cap B| / |A \cup B|`; 1 where neither keeps any.
+
+        Raises:
+            ValueError: If names or shapes differ.
+        """
+        self._check_same(other)
+        pairs = [(mask, other[name].to(mask.device)) for name, mask in self.items()]
+        union = sum(int((a | b).sum()) for a, b in pairs)
+        return sum(int((a & b).sum()) for a, b in pairs) / union if union else 1.0
+
+    def _check_same(self, other: Mask) -> None:
+        for name in itertools.chain(self, other):
+            if name not in self or name not in other:
+                raise ValueError(f"the masks are of different networks: one of them lacks {name!r}.")
+            if self[name].shape != other[name].shape:
+                raise ValueError(
+                    f"the masks are of different networks: {name!r} has the shapes {tuple(self[name].shape)} and "
+                    f"{tuple(other[name].shape)}."
+                )
+
+
+def random_mask(mask: Mask, generator: Generators, stacked: bool = False) -> Mask:
+    """Return a mask that keeps as many in each layer, at places drawn uniformly: "random sparsity".
+
+    Args:
+        mask: Whose counts to keep.
+        generator: Where they are drawn from; of a stacked mask one that all networks draw from in turn, or one each.
+        stacked: Whether the mask is of R networks, see :meth:`Mask.stack`: each keeps its own counts.
+
+    Raises:
+        ValueError: If there are not as many generators as networks.
+    """
+    if stacked:
+        masks = mask.unstack()
+        return Mask.stack([random_mask(m, g) for m, g in zip(masks, each(generator, len(masks)), strict=True)])
+    (drawn_from,) = each(generator, 1)
+    drawn = {}
+    for name, count in mask.counts.items():
+        order = torch.randperm(mask[name].numel(), generator=drawn_from, device=drawn_from.device)
+        flat = torch.zeros(mask[name].numel(), dtype=torch.bool, device=mask[name].device)
+        flat[order[:count].to(flat.device)] = True
+        drawn[name] = flat.view(mask[name].shape)
+    return Mask(drawn)
+
+
+def each(generator: Generators, number: int) -> list[torch.Generator]:
+    """Return a generator for each of a number of networks, from one for all or one for each.
+
+    Raises:
+        ValueError: If there are not as many.
+    """
+    if isinstance(generator, torch.Generator):
+        return [generator] * number
+    if len(generator) != number:
+        raise ValueError(f"give one generator, or one for each of the {number} networks; got {len(generator)}.")
+    return list(generator)
+
+
+def plain_names(weights: Mapping[str, Any]) -> dict[str, str]:
+    """Return each name without what ``torch.compile`` puts into it -> the name as it is."""
+    return {name.replace("_orig_mod.", ""): name for name in weights}
+
+
+def _checked(name: str, mask: Tensor) -> Tensor:
+    if not isinstance(name, str):
+        raise TypeError(f"names in a Mask must be strings, got {name!r}.")
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"the mask of {name!r} must be a tensor, got {type(mask).__name__}.")
+    if not mask.numel():
+        raise ValueError(f"the mask of {name!r} is empty, of shape {tuple(mask.shape)}; leave it out.")
+    mask = mask.detach()
+    if mask.dtype == torch.bool:
+        return mask.clone()
+    kept = mask == 1
+    wrong = ~(kept | (mask == 0))
+    if wrong.any():
+        raise ValueError(f"a mask has the values 0 and 1 alone, and that of {name!r} has {mask[wrong][0].item()!r}.")
+    return kept

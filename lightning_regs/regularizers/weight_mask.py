@@ -1,0 +1,276 @@
+"""WeightMask: training of a subnetwork, whose other weights stay exactly zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs._names import unknown_name
+from lightning_regs.pruning.layers import check_globs, prunable
+from lightning_regs.pruning.masks import Mask, plain_names
+from lightning_regs.pruning.prune import SCOPES, prune
+from lightning_regs.regularizers.base import Regularizer, check_number
+
+
+@torch.no_grad()
+def zero_pruned(weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+    r"""Set pruned weights to zero in place: :math:`w \leftarrow m \odot w`.
+
+    Args:
+        weights: Of any shapes, on one device each.
+        masks: 0 and 1, a tensor for each weight, of its shape, type and device.
+    """
+    if weights:
+        torch._foreach_mul_(list(weights), list(masks))
+
+
+class WeightMask(Regularizer):
+    r"""Trains the subnetwork :math:`f(x; m \odot w)` of a mask m, as in the lottery ticket hypothesis (1803.03635).
+
+    What comes out is what training with the mask in the forward pass gives: :math:`\partial L / \partial w \odot m`
+    is the gradient that clipping, penalties and the optimizer see, and pruned weights are exactly zero at every step,
+    through momentum, Adam's moments, weight decay, loss scaling, accumulation and several processes. When training
+    starts, pruned weights and their optimizer state are set to zero. The module stays what it is, with the keys of its
+    ``state_dict``; the mask is saved with the callback. Without a Trainer that fits, nothing happens.
+
+    The mask is the one given, or it is determined once, when training starts; a training that is resumed from a
+    checkpoint takes the checkpoint's unless one was given, and so does a second ``fit`` with this object. ``mask``
+    can be read and set between trainings; set it to None to have it determined anew.
+
+    Does not help: masked training takes as long as dense training, as zeros are multiplied like other numbers; on CPUs
+    choose ``fused=True`` for Adam, whose other forms take roots of zeros, slowly. A random or reinitialised subnetwork
+    is worse than the dense one at the densities where a winning ticket is not.
+
+    Composes with every method here, but not with a second WeightMask. Not with FSDP or DeepSpeed, which cut weights in
+    pieces. LBFGS that resumes from a training without the mask may follow the old directions for one history.
+
+    Attributes:
+        mask: The :class:`~lightning_regs.pruning.Mask`, or None before it is determined.
+
+    Args:
+        mask: Parameter name -> which weights are kept, a :class:`~lightning_regs.pruning.Mask` or what makes one.
+        density: Share of weights to keep, in (0, 1]: those of the greatest magnitude when training starts, to within
+            the rounding of :func:`~lightning_regs.pruning.prune`. Default: neither this nor a mask, where what is
+            exactly zero among the prunable weights when training starts is what stays so.
+        scope: Whether magnitudes are compared over all weights, ``"global"``, or within each ``"layer"``.
+        layers: What can be pruned, see :func:`~lightning_regs.pruning.prunable`. Default: all weights of linear and
+            convolutional layers. Of no meaning for a mask that is given.
+
+    Raises:
+        TypeError: At construction, if an argument is of another type.
+        ValueError: At construction, if a mask has other values than 0 and 1, ``density`` is outside (0, 1], a mask
+            comes with ``density`` or ``layers``, or ``scope`` is unknown.
+        MisconfigurationException: When training starts, if the module lacks a parameter of the mask or has it in
+            another shape, there is nothing to prune, or the checkpoint's mask is of another ``density``.
+    """
+
+    def __init__(
+        self,
+        mask: Mask | Mapping[str, Tensor] | None = None,
+        density: float | None = None,
+        scope: str = "global",
+        layers: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if scope not in SCOPES:
+            raise unknown_name("scope", scope, SCOPES)
+        for name, value in {"density": density, "layers": layers}.items():
+            if mask is not None and value is not None:
+                raise ValueError(f"{name}={value!r} says what to prune, and so does the mask; give one of the two.")
+        self._active: list[RemovableHandle] = []
+        self._accumulating = False
+        self.mask = mask
+        self.density = None if density is None else check_number("density", density, high=1.0, open_low=True)
+        self.scope = scope
+        self.layers = None if layers is None else check_globs(layers)
+
+    @classmethod
+    def variants(cls) -> list[Regularizer]:
+        """Return one that compares all weights, and one that goes layer by layer."""
+        return [cls(density=0.5), cls(density=0.3, scope="layer")]
+
+    @property
+    def acts_on_replicas(self) -> bool:
+        """Whether it acts on each net of stacked ones alone: a mask does, and pruning to a density would not."""
+        return self.density is None
+
+    def refuses(self, other: Regularizer, before: bool) -> str | None:
+        """Refuse a second mask."""
+        if isinstance(other, WeightMask):
+            return "Lightning saves one of a kind; use one WeightMask with both masks in it"
+        return None
+
+    @property
+    def mask(self) -> Mask | None:
+        """Which weights are kept; None before it is determined."""
+        return self._mask
+
+    @mask.setter
+    def mask(self, mask: Mask | Mapping[str, Tensor] | None) -> None:
+        if self._active:
+            raise MisconfigurationException("a training goes on with the mask that it started with; set it afterwards.")
+        self._mask = mask if mask is None or isinstance(mask, Mask) else Mask(mask)
+        self._given = mask is not None
+        self._saved_density: float | None = None
+
+    # -- when training starts and ends -------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Determine the mask, set pruned weights and their optimizer state to zero, and see to it that they stay."""
+        self._check(trainer)
+        self._release()
+        if self._mask is None:
+            found = self._determine(pl_module)
+            # From one copy of the weights, as rounding could differ between devices.
+            self._mask = Mask(trainer.strategy.broadcast(found.state_dict()))
+        parameters = self._masked(pl_module, self._mask)
+        masks: dict[nn.Parameter, Tensor] = {}
+        for w, kept in parameters.items():
+            _zero(w, kept)
+            for optimizer in trainer.optimizers:
+                for name, value in optimizer.state[w].items() if w in optimizer.state else ():
+                    if isinstance(value, Tensor) and value.shape == w.shape and name != "step":
+                        _zero(value, kept)
+            if not kept.all():
+                # Like the weight in its memory format too, or each product would reorder it.
+                masks[w] = torch.empty_like(w, requires_grad=False).copy_(kept)
+        for w, m in masks.items():
+            self._active += self._hooks(w, m)
+        for optimizer in trainer.optimizers if masks else ():
+            self._active.append(optimizer.register_step_post_hook(_zeroing(masks)))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let go of the parameters and optimizers of this training."""
+        self._release()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let go of the parameters and optimizers of this training."""
+        self._release()
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Have gradients masked where they accumulate, in place, which spares a copy of each."""
+        self._accumulating = True
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have gradients masked wherever they are computed."""
+        self._accumulating = False
+
+    # -- what is saved -----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the mask and, where it was made for one, the density."""
+        return {} if self._mask is None else {"mask": self._mask.state_dict(), "density": self.density}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the mask of a checkpoint, unless one was given."""
+        if "mask" in state_dict and not self._given:
+            self._mask = Mask(state_dict["mask"]).to("cpu")
+            self._saved_density = state_dict.get("density")
+
+    # -- how ---------------------------------------------------------------------------------------------------------
+
+    def _check(self, trainer: pl.Trainer) -> None:
+        sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
+        if isinstance(trainer.strategy, sharded):
+            raise MisconfigurationException(
+                f"WeightMask needs whole weights, and {type(trainer.strategy).__name__} cuts them in pieces; use DDP."
+            )
+        if None not in (self.density, self._saved_density) and self.density != self._saved_density:
+            raise MisconfigurationException(
+                f"the checkpoint's mask was made with density={self._saved_density:g}, and WeightMask(density="
+                f"{self.density:g}) would go on with it; use the density it was made with, or start from its weights "
+                "without ckpt_path."
+            )
+
+    def _determine(self, module: nn.Module) -> Mask:
+        try:
+            weights = {name: w.detach().cpu() for name, w in prunable(module, self.layers).items()}
+        except ValueError as error:
+            raise MisconfigurationException(f"WeightMask finds no mask: {error}") from error
+        if self.density is None:
+            mask = Mask({name: w != 0 for name, w in weights.items()})
+            if mask.kept == mask.total:
+                self.warn_once("was given neither a mask nor a density, and no weight is zero: nothing is pruned.")
+            return mask
+        dense = Mask.dense(weights)
+        if self.density == 1:
+            return dense
+        try:
+            return prune({name: w.abs() for name, w in weights.items()}, dense, 1 - self.density, self.scope)
+        except ValueError as error:
+            raise MisconfigurationException(f"WeightMask finds no mask: {error}") from error
+
+    @staticmethod
+    def _masked(module: nn.Module, mask: Mask) -> dict[nn.Parameter, Tensor]:
+        """Return each parameter that has a mask -> that mask, on its device; a shared one comes once."""
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        actual = plain_names(parameters)
+        try:
+            mask.check(parameters)
+        except ValueError as error:
+            raise MisconfigurationException(f"{type(module).__name__} and the mask do not fit: {error}") from error
+        found: dict[nn.Parameter, Tensor] = {}
+        for name, kept in mask.items():
+            w = parameters[actual[name]]
+            kept = kept.to(w.device)
+            if w in found and not torch.equal(found[w], kept):
+                raise MisconfigurationException(
+                    f"{name!r} shares its weights with a parameter of another mask; leave one of the two masks out."
+                )
+            found[w] = kept
+        return found
+
+    def _hooks(self, weight: nn.Parameter, mask: Tensor) -> list[RemovableHandle]:
+        """Let every gradient of a weight be masked, by backward() and autograd.grad alike."""
+
+        def in_place(gradient: Tensor) -> bool:
+            # A gradient on its way may be that of other parameters too; once in .grad it is the weight's own.
+            return self._accumulating and not torch.is_grad_enabled() and gradient.layout == torch.strided
+
+        def on_its_way(gradient: Tensor) -> Tensor | None:
+            return None if in_place(gradient) else gradient * mask
+
+        def accumulated(weight: Tensor) -> None:
+            if weight.grad is not None and in_place(weight.grad):
+                weight.grad.mul_(mask)
+
+        frozen = not weight.requires_grad
+        try:
+            # A weight that is frozen now may be trained later, and a hook asks for one that is trained.
+            weight.requires_grad_(True)
+            untyped: Any = weight
+            return [untyped.register_hook(on_its_way), untyped.register_post_accumulate_grad_hook(accumulated)]
+        finally:
+            weight.requires_grad_(not frozen)
+
+    def _release(self) -> None:
+        for handle in self._active:
+            handle.remove()
+        self._active = []
+        self._accumulating = False
+
+
+def _zeroing(masks: Mapping[nn.Parameter, Tensor]) -> Callable[..., None]:
+    """Return the hook that keeps pruned weights at zero after a step of an optimizer."""
+    chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
+    seen = -1
+
+    def after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        nonlocal chosen, seen
+        # Groups come in later, where parts of a network are unfrozen.
+        if (held := sum(len(group["params"]) for group in optimizer.param_groups)) != seen:
+            ours = [w for group in optimizer.param_groups for w in group["params"] if w in masks]
+            chosen, seen = (ours, [masks[w] for w in ours]), held
+        zero_pruned(*chosen)
+
+    return after_step
+
+
+@torch.no_grad()
+def _zero(values: Tensor, kept: Tensor) -> None:
+    values.masked_fill_(~kept.to(values.device), 0)
