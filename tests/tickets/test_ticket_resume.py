@@ -1,0 +1,258 @@
+"""Killed and repeated, a search ends as if nothing had happened; damage is named and made good."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ticket_cases import LitNet, Made, all_weights, assert_same, search, shuffled
+from torch import Tensor
+
+from lightning_regs._lightning import pl
+from lightning_regs.tickets import Tickets
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(pl.Callback):
+    """Ends the program at one iteration of one level."""
+
+    at: tuple[str, int] | None = None
+    hook = "on_train_batch_start"
+    signal = False
+
+    def __init__(self, level: str) -> None:
+        self.level = level
+
+    def end(self, trainer: pl.Trainer, hook: str) -> None:
+        if (self.level, trainer.global_step) == self.at and hook == self.hook:
+            if self.signal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise Killed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.end(trainer, "on_train_batch_start")
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.end(trainer, "on_validation_start")
+
+    def on_fit_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.end(trainer, "on_fit_end")
+
+
+class Plateau(LitNet):
+    """Has a schedule that Lightning steps after checkpoints are saved."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+
+
+def run(folder: Path, cls: type[LitNet] = LitNet, **options: Any) -> Tickets:
+    options = {"rewind_to": "4it", "levels": 2, "trainer": {"max_epochs": 3}, **options}
+    return search(folder, lambda seed: cls(seed, dropout=0.2), shuffled, callbacks=lambda n: [Kill(n)], **options)
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, folder: Path, at: tuple[str, int], **options: Any) -> Tickets:
+    with monkeypatch.context() as patch:
+        patch.setattr(Kill, "at", at)
+        with pytest.raises(Killed):
+            run(folder, **options)
+    return run(folder, **options)
+
+
+def results(tickets: Tickets) -> tuple[dict[str, Tensor], list[Any]]:
+    return all_weights(tickets), [(one.metrics, one.curve) for one in tickets]
+
+
+def assert_equal(a: Tickets, b: Tickets) -> None:
+    assert_same(all_weights(a), all_weights(b))
+    for one, other in zip(a, b, strict=True):
+        assert (one.metrics, one.curve) == (other.metrics, other.curve)
+
+
+@pytest.mark.parametrize("trainer", [{"max_epochs": 3}, {"max_steps": 20}], ids=["epochs", "steps"])
+@pytest.mark.parametrize("step", [2, 7, 10, 18])
+@pytest.mark.parametrize("level", ["level_00", "level_01"])
+def test_killed_in_a_level(
+    level: str, step: int, trainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = step if level == "level_00" else max(step, 5)
+    whole = run(tmp_path / "whole", levels=1, trainer=trainer)
+    assert_equal(interrupted(monkeypatch, tmp_path / "killed", (level, step), levels=1, trainer=trainer), whole)
+
+
+@pytest.mark.parametrize("hook", ["on_validation_start", "on_fit_end"])
+def test_killed_at_other_points(hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Kill, "hook", hook)
+    for number, level in enumerate(["level_00", "level_01"]):
+        monkeypatch.setattr(Kill, "at", None)
+        whole = run(tmp_path / f"whole-{number}", levels=1)
+        assert_equal(interrupted(monkeypatch, tmp_path / f"killed-{number}", (level, 21), levels=1), whole)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "lr_rewinding"},
+        {"method": "fine_tuning", "fine_tune": "2ep"},
+        {"rewind_to": "1ep", "cls": Plateau},
+        {"rewind_to": "0it", "trainer": {"max_epochs": 3, "accumulate_grad_batches": 2, "precision": "bf16-mixed"}},
+        {"controls": ["reinitialise"]},
+    ],
+    ids=["lr_rewinding", "fine_tuning", "plateau", "accumulation", "control"],
+)
+def test_killed_with_other_options(options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    level = "level_01-reinitialise-1" if "controls" in options else "level_01"
+    step = 16 if "cls" in options else 9
+    whole = run(tmp_path / "whole", **{"levels": 1, **options})
+    assert_equal(interrupted(monkeypatch, tmp_path / "killed", (level, step), **{"levels": 1, **options}), whole)
+    last = json.loads((tmp_path / "killed" / level / "config.json").read_text())
+    assert last["settings"]["level"] == 1
+
+
+def test_a_level_starts_with_the_learning_rate_that_a_plateau_had_led_to(tmp_path: Path) -> None:
+    rates: dict[str, list[float]] = {}
+
+    class Rates(pl.Callback):
+        def __init__(self, level: str) -> None:
+            self.seen = rates.setdefault(level, [])
+
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    search(tmp_path, Plateau, shuffled, rewind_to="2ep", levels=1, callbacks=lambda name: [Rates(name)])
+    assert rates["level_00"] == [0.1] * 14 + [0.05] * 7
+    assert rates["level_01"] == [0.05] * 7
+
+
+def test_an_interrupted_level_goes_on_and_does_not_start_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made(dropout=0.2)
+    monkeypatch.setattr(Kill, "at", ("level_00", 16))
+    with pytest.raises(Killed):
+        search(tmp_path, made, shuffled, levels=1, callbacks=lambda n: [Kill(n)])
+    monkeypatch.setattr(Kill, "at", None)
+    first = len(made.modules)
+    search(tmp_path, made, shuffled, levels=1, callbacks=lambda n: [Kill(n)])
+    trained = [module for module in made.modules[first:] if module.seen]
+    assert [len(module.seen) for module in trained] == [7, 21]
+    assert not list(tmp_path.rglob("last.ckpt"))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_killed_by_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(tmp_path / "whole", levels=1)
+    monkeypatch.setattr(Kill, "signal", True)
+    for at in [("level_00", 11), ("level_01", 17)]:
+        monkeypatch.setattr(Kill, "at", at)
+        process = multiprocessing.get_context("fork").Process(target=run, args=(tmp_path / "killed",))
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        assert (tmp_path / "killed" / at[0] / "last.ckpt").exists()
+    monkeypatch.setattr(Kill, "at", None)
+    assert_equal(run(tmp_path / "killed", levels=1), whole)
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["final.pt", "mask.pt", "metrics.json", "curve.json", "initial.pt", "rewind.ckpt", "complete.json", "config.json"],
+)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_damaged_level_is_named_and_redone_and_the_later_ones_are_kept(
+    file: str, damage: str, tmp_path: Path
+) -> None:
+    level = "level_00" if file in ("initial.pt", "rewind.ckpt") else "level_01"
+    before = search(tmp_path, Made(), rewind_to="2it")
+    kept = all_weights(before)
+    path = tmp_path / level / file
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        flip(path)
+    made = Made()
+    if damage == "missing" and file == "complete.json":
+        again = search(tmp_path, made, rewind_to="2it")  # as if it had been killed
+    else:
+        with pytest.warns(UserWarning, match=rf"{level}/{file} is (damaged|missing).*; the level is redone") as caught:
+            again = search(tmp_path, made, rewind_to="2it")
+        assert Path(next(w for w in caught if "redone" in str(w.message)).filename).name == "ticket_cases.py"
+    assert len(made.trained) == 1
+    assert_same(all_weights(again), kept)
+
+
+def test_levels_made_from_another_result_are_redone(tmp_path: Path) -> None:
+    tickets = search(tmp_path, Made(), levels=3)
+    kept = all_weights(tickets)
+    config = tmp_path / "level_02" / "config.json"
+    changed = json.loads(config.read_text())
+    changed["inputs"]["level_01/final.pt"] = "of another device"
+    config.write_text(json.dumps(changed))
+    made = Made()
+    with pytest.warns(UserWarning, match=r"level_02 was made from another level_01/final.pt; the level is redone"):
+        again = search(tmp_path, made, levels=3)
+    assert len(made.trained) == 1  # what comes out is the same, so level 3 is kept
+    assert_same(all_weights(again), kept)
+
+
+def test_a_damaged_checkpoint_of_an_interrupted_level_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(tmp_path / "whole", levels=1)
+    monkeypatch.setattr(Kill, "at", ("level_01", 16))
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", levels=1)
+    monkeypatch.setattr(Kill, "at", None)
+    last = tmp_path / "killed" / "level_01" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match=r"level_01/last.ckpt is damaged .*; the level starts over") as caught:
+        again = run(tmp_path / "killed", levels=1)
+    assert Path(next(w for w in caught if "starts over" in str(w.message)).filename).name == "ticket_cases.py"
+    assert_equal(again, whole)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(tmp_path / "whole", levels=1)
+    save = torch.save
+    calls: list[Any] = []
+
+    def full(state: Any, file: Any) -> None:
+        calls.append(file)
+        if len(calls) == 6:
+            raise OSError(28, "No space left on device")
+        save(state, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(tmp_path / "full", levels=1)
+    assert not list((tmp_path / "full").rglob("*.part"))
+    assert_equal(run(tmp_path / "full", levels=1), whole)
+
+
+def test_two_searches_in_one_folder(tmp_path: Path) -> None:
+    class Second(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            search(tmp_path, levels=1)
+
+    with pytest.raises(RuntimeError, match=r"another search for tickets is at work in .*; wait for it, or use another"):
+        search(tmp_path, levels=1, callbacks=lambda level: [Second()])
+    assert len(search(tmp_path, levels=1, callbacks=lambda level: [])) == 2
