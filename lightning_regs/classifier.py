@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_regs._lightning import MisconfigurationException, pl, warn_if_other_came_later
 from lightning_regs._names import unknown_name
+from lightning_regs.losses import LOSSES
 from lightning_regs.manual import ManualOptimization
 from lightning_regs.metrics import ClassificationMetrics
 from lightning_regs.models import build, check_options
@@ -20,23 +20,11 @@ from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty
 from lightning_regs.regularizers.targets import MixedTarget
-from lightning_regs.replicas import COUPLING_OPTIMIZERS, Replicated, clip_replica_norms
+from lightning_regs.replicas import Replicated, check_replicas, clip_replica_norms, mixes
 from lightning_regs.rng import derive_seed, replica_seeds, run_seed
 
 Batch = Sequence[Tensor]
 ALL = slice(None)
-
-
-def squared_error(logits: Tensor, target: Tensor) -> Tensor:
-    """Half the squared distance between ``logits`` ``(N, K)`` and one-hot ``target`` ``(N,)``, mean over the batch."""
-    one_hot = F.one_hot(target, logits.shape[1]).to(logits.dtype)
-    return 0.5 * (logits - one_hot).square().sum(1).mean()
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross_entropy": F.cross_entropy,
-    "squared_error": squared_error,
-}
 
 
 class Classifier(pl.LightningModule):
@@ -115,7 +103,7 @@ class Classifier(pl.LightningModule):
         seed = run_seed(seed)
         self.replicas = replica_seeds(replicas, seed)
         if self.replicas is not None:
-            _check_replicas(self.replicas, architecture, optimizer, regularizers or [])
+            check_replicas(self.replicas, architecture, optimizer, regularizers or [])
         self.save_hyperparameters(ignore=["architecture", "regularizers"])
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
         self.hparams["architecture"] = self.architecture_name or type(architecture).__name__
@@ -150,8 +138,7 @@ class Classifier(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None and hasattr(data, "replicas") and data.replicas != self.replicas:
             raise MisconfigurationException(
-                f"the Classifier has replicas {_said(self.replicas)} and the DataModule {_said(data.replicas)}; give "
-                "both the same."
+                f"the Classifier has replicas {self.replicas} and the DataModule {data.replicas}; give both the same."
             )
         for name in ("input_shape", "num_classes"):
             ours, theirs = getattr(self, name), getattr(data, name, None)
@@ -212,7 +199,7 @@ class Classifier(pl.LightningModule):
         self.automatic_optimization = self._penalty is None
         for theirs in regularizers_of(self.trainer):
             if self.replicas is not None and not theirs.acts_on_replicas:
-                raise MisconfigurationException(_mixes(theirs))
+                raise MisconfigurationException(mixes(theirs))
             if any(type(theirs) is type(ours) and theirs is not ours for ours in self.regularizers):
                 raise MisconfigurationException(
                     f"the Trainer and the Classifier each have a {type(theirs).__name__}, and Lightning keeps only the "
@@ -366,41 +353,6 @@ class Classifier(pl.LightningModule):
         # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
         for name, value in logged.items():
             self.log(name, value, prog_bar=name.endswith("/acc"), rank_zero_only=False, sync_dist=False)
-
-
-def _said(replicas: tuple[int, ...] | None) -> str:
-    return "none" if replicas is None else str(list(replicas))
-
-
-def _mixes(method: Regularizer) -> str:
-    return (
-        f"{type(method).__name__} acts on a batch or a net as a whole, and would mix replicas; train with it without "
-        "replicas, one net at a time."
-    )
-
-
-def _check_replicas(
-    replicas: tuple[int, ...],
-    architecture: str | nn.Module,
-    optimizer: Mapping[str, Any],
-    methods: Sequence[Regularizer],
-) -> None:
-    if isinstance(architecture, nn.Module):
-        if not isinstance(architecture, Replicated):
-            raise ValueError(
-                f"an architecture that is an object and replicas={list(replicas)} do not go together: stack the "
-                "networks first, Classifier(Replicated([net, other_net]), replicas=2)."
-            )
-        if architecture.replicas != len(replicas):
-            raise ValueError(f"the architecture has {architecture.replicas} replicas, replicas names {len(replicas)}.")
-    if optimizer["name"] in COUPLING_OPTIMIZERS:
-        raise ValueError(
-            f"{optimizer['name']} takes the tensor of a parameter as a whole, and would mix replicas; use one that "
-            "treats each number on its own, such as SGD or Adam."
-        )
-    for method in methods:
-        if not method.acts_on_replicas:
-            raise ValueError(_mixes(method))
 
 
 def _check_optimization(optimizer: Mapping[str, Any], schedule: Mapping[str, Any] | None) -> None:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from lightning_regs.regularizers.base import Regularizer
+
 # Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
 COUPLING_OPTIMIZERS = ("Adafactor", "LBFGS", "Muon")
 
@@ -166,6 +168,43 @@ def clip_replica_norms(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     for g in gradients:
         g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
     return norms
+
+
+def mixes(method: Regularizer) -> str:
+    """Say why a method does not go with replicas."""
+    return (
+        f"{type(method).__name__} acts on a batch or a net as a whole, and would mix replicas; train with it without "
+        "replicas, one net at a time."
+    )
+
+
+def check_replicas(
+    replicas: tuple[int, ...],
+    architecture: str | nn.Module,
+    optimizer: Mapping[str, Any],
+    methods: Sequence[Regularizer],
+) -> None:
+    """Refuse what would mix the replicas of a Classifier.
+
+    Raises:
+        ValueError: If the architecture is not stacked for them, or the optimizer or a method would mix them.
+    """
+    if isinstance(architecture, nn.Module):
+        if not isinstance(architecture, Replicated):
+            raise ValueError(
+                f"an architecture that is an object and replicas={list(replicas)} do not go together: stack the "
+                "networks first, Classifier(Replicated([net, other_net]), replicas=2)."
+            )
+        if architecture.replicas != len(replicas):
+            raise ValueError(f"the architecture has {architecture.replicas} replicas, replicas names {len(replicas)}.")
+    if optimizer["name"] in COUPLING_OPTIMIZERS:
+        raise ValueError(
+            f"{optimizer['name']} takes the tensor of a parameter as a whole, and would mix replicas; use one that "
+            "treats each number on its own, such as SGD or Adam."
+        )
+    for method in methods:
+        if not method.acts_on_replicas:
+            raise ValueError(mixes(method))
 
 
 def _rebuilt(network: nn.Module, make: Callable[[str, Tensor], Tensor]) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, ImageDataModule, LabelSmoothing, Mixup
-from lightning_regs.classifier import squared_error
+from lightning_regs.losses import squared_error
 
 
 def trainer(tmp_path: Path, **options: Any) -> pl.Trainer:

@@ -272,7 +272,7 @@ def test_the_trainer_s_methods_and_other_data_are_refused_too():
     with pytest.raises(MisconfigurationException, match="LabelSmoothing acts on a batch"):
         trainer.fit(Classifier(replicas=2, seed=0), datamodule=data)
     with pytest.raises(
-        MisconfigurationException, match=r"the Classifier has replicas none and the DataModule \[0, 1\]"
+        MisconfigurationException, match=r"the Classifier has replicas None and the DataModule \(0, 1\)"
     ):
         pl.Trainer(max_epochs=1, **QUIET).fit(Classifier(seed=0), datamodule=data)
 

@@ -32,8 +32,8 @@ def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         run: The engine's run; its only input is the dense net's.
 
     Returns:
-        ``test_acc`` and ``p_m`` of the mask that is best on the validation set, its ``val_acc``, and ``val_acc_NN`` of
-        every level.
+        ``test_acc``, ``val_acc``, ``p_m`` and ``level`` of the mask that is best on the validation set; the curve has
+        ``val_acc`` of every level.
     """
     (folder,) = run.inputs.values()
     dense = Level.load(folder)
@@ -61,8 +61,8 @@ def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     found = [accuracy("val", level)[0] for level in range(int(config["levels"]) + 1)]
     best = max(range(len(found)), key=found.__getitem__)
     test, p_m = accuracy("test", best)
-    row = {"test_acc": test, "val_acc": found[best], "p_m": p_m, "level": float(best)}
-    return row | {f"val_acc_{level:02d}": value for level, value in enumerate(found)}
+    run.restore_curves([{"step": level, "val_acc": value} for level, value in enumerate(found)])
+    return {"test_acc": test, "val_acc": found[best], "p_m": p_m, "level": float(best)}
 
 
 def learned(config: dict[str, Any], run: RunContext) -> dict[str, float]:
