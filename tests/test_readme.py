@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -15,18 +16,27 @@ def test_there_is_code() -> None:
     assert CODE
 
 
-@pytest.mark.parametrize("code", CODE, ids=range(len(CODE)))
-def test_code_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {}
-    exec(code, namespace)
-    trainer = namespace["trainer"]
-    assert isinstance(trainer, pl.Trainer)
-    assert trainer.state.finished
-    assert trainer.global_step > 0
-    assert all(value.isfinite() for value in trainer.callback_metrics.values())
-    if "trainer.test(" in code:
-        assert trainer.callback_metrics["test/acc"] > 50
+    namespace: dict[str, Any] = {}  # a reader goes on from one block to the next
+    for code in CODE:
+        exec(code, namespace)
+        printed = capsys.readouterr().out
+        if "find_ticket(" in code:
+            tickets = namespace["tickets"]
+            assert [level.kind for level in tickets] == ["dense", *["ticket", "reinitialise"] * 3]
+            assert all(level.metrics["test_acc"] > 0.5 for level in tickets)
+            assert "level_03-reinitialise-1" in printed
+            continue
+        trainer = namespace["trainer"]
+        assert isinstance(trainer, pl.Trainer)
+        assert trainer.state.finished
+        assert trainer.global_step > 0
+        assert all(value.isfinite() for value in trainer.callback_metrics.values())
+        if "trainer.test(" in code:
+            assert trainer.callback_metrics["test/acc"] > 50
+        if "replica_results" in code:
+            assert len({own["loss"] for own in namespace["model"].replica_results["train"]}) == 5
 
 
 def test_links_resolve() -> None:

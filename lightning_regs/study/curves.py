@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from lightning_regs.study.store import Store
 
 # What `results/SCALE.curves.csv` keeps of each run's curves.csv, and the format of each number.
-COLUMNS = {"step": ".0f", "epoch": ".0f", "train_loss": ".4g", "train_acc": ".2f", "test_acc": ".2f"}
+COLUMNS = {
+    "step": ".0f",
+    "epoch": ".0f",
+    "train_loss": ".4g",
+    "train_acc": ".2f",
+    "val_loss": ".4g",
+    "val_acc": ".2f",
+    "test_acc": ".2f",
+}
 MAX_BYTES = 500_000
 _POINTS = (400, 250, 160, 120, 90, 70, 50, 40, 30, 20, 12, 6, 3)
 
@@ -82,7 +90,7 @@ class Curves:
         return Band(grid, mean, [min(v) for v in columns], [max(v) for v in columns], len(series))
 
     def to_csv(self, max_bytes: int = MAX_BYTES) -> str:
-        """Write the table ``cell, seed, step, epoch, train_loss, train_acc, test_acc``, thinned until it fits.
+        """Write a table of ``cell, seed`` and those of :data:`COLUMNS` that occur, thinned until it fits.
 
         Args:
             max_bytes: Upper limit on the size of the text. Each curve keeps its first and last point, and more of the
@@ -99,13 +107,15 @@ class Curves:
         return text
 
     def _table(self, limit: int | None) -> str:
+        found = {name for runs in self.data.values() for points in runs.values() for point in points for name in point}
+        columns = {name: spec for name, spec in COLUMNS.items() if name in found}
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["cell", "seed", *COLUMNS])
+        writer.writerow(["cell", "seed", *columns])
         for cell in sorted(self.data):
             for seed in sorted(self.data[cell]):
                 for point in thin(self.data[cell][seed], limit):
-                    numbers = [format(point[name], spec) if name in point else "" for name, spec in COLUMNS.items()]
+                    numbers = [format(point[name], spec) if name in point else "" for name, spec in columns.items()]
                     writer.writerow([cell, seed, *numbers])
         return out.getvalue()
 

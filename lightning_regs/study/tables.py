@@ -17,12 +17,24 @@ if TYPE_CHECKING:
 
 # Metrics of a training run that the overview shows, in this order, and their headings.
 TRAINING = {"train_acc": "Train accuracy", "test_acc": "Test accuracy", "fit_epoch": "Epochs to fit"}
-HEADINGS = TRAINING | {
-    "train_loss": "Train loss",
-    "test_loss": "Test loss",
-    "train_acc_clean": "Train accuracy, clean labels",
-    "train_acc_corrupted": "Train accuracy, corrupted labels",
+# The same of a training after pruning.
+PRUNING = {
+    "p_m": "Weights left (%)",
+    "stop_iteration": "Early-stopping iteration",
+    "test_acc_stop": "Test accuracy at early stopping",
+    "test_acc": "Test accuracy",
 }
+_FAMILIES = {"Pruned nets": PRUNING, "Training runs": TRAINING}
+HEADINGS = (
+    TRAINING
+    | PRUNING
+    | {
+        "train_loss": "Train loss",
+        "test_loss": "Test loss",
+        "train_acc_clean": "Train accuracy, clean labels",
+        "train_acc_corrupted": "Train accuracy, corrupted labels",
+    }
+)
 _SHOWN = 4
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
@@ -227,7 +239,7 @@ def groups(rows: Sequence[Row]) -> list[Group]:
     families: dict[tuple[str, ...], dict[str, list[Row]]] = {}
     for cell, runs in by_cell.items():
         names = sorted({name for run in runs for name in run.metrics})
-        key = tuple(TRAINING) if {"train_acc", "test_acc"} & set(names) else tuple(names)
+        key = tuple(PRUNING if "p_m" in names else TRAINING if {"train_acc", "test_acc"} & set(names) else names)
         families.setdefault(key, {})[cell] = sorted(runs, key=lambda run: int(run.seed))
     return [_group(key, cells) for key, cells in families.items()]
 
@@ -237,7 +249,8 @@ def _group(key: tuple[str, ...], cells: dict[str, list[Row]]) -> Group:
     every = [name for name in HEADINGS if name in present] + sorted(present - set(HEADINGS))
     metrics = [name for name in key if name in present][:_SHOWN]
     prefixes = sorted({cell.split("/")[0] for cell in cells})
-    name = "Training runs" if key == tuple(TRAINING) else " and ".join(prefixes[:3])
+    names = {tuple(family): title for title, family in _FAMILIES.items()}
+    name = names.get(key, " and ".join(prefixes[:3]))
     lines = []
     for cell, runs in cells.items():
         given = {metric: [run.metrics[metric] for run in runs if metric in run.metrics] for metric in metrics}

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from lightning_regs.study.claims import Rows
-from lightning_regs.study.measures import Measure, per_seed
+from lightning_regs.study.measures import Measure, jackknife, per_seed
 
 INF = math.inf
 Cells = str | Sequence[str]
@@ -42,25 +42,6 @@ def share(cells: Cells, worse: Cells, best: Cells, metric: str = "test_acc_stop"
         return jackknife([a - b for a, b, _ in lost], [a - c for a, _, c in lost])
 
     return measure
-
-
-def jackknife(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Return pseudo-values of the quotient of two means, one a seed.
-
-    Their mean is the quotient with its first-order bias removed, and their t-interval the jackknife's. With one seed it
-    is the quotient; NaN stands where a denominator's mean is 0.
-    """
-    n = len(numerators)
-    above, below = math.fsum(numerators), math.fsum(denominators)
-
-    def quotient(a: float, b: float) -> float:
-        return a / b if b else math.nan
-
-    whole = quotient(above, below)
-    if n < 2:
-        return [whole] * n
-    without = [quotient(above - a, below - b) for a, b in zip(numerators, denominators, strict=True)]
-    return [n * whole - (n - 1) * left for left in without]
 
 
 def _quotient(above: tuple[Cells, str], below: tuple[Cells, str]) -> Measure:
