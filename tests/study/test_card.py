@@ -62,7 +62,7 @@ def test_new_results_make_a_card_stale(tmp_path, paper, change):
         file.write_text(file.read_text(encoding="utf-8").replace("not reproduced", "not decided"), encoding="utf-8")
     elif change == "curves":
         file = results / "quick.curves.csv"
-        file.write_text(file.read_text(encoding="utf-8").replace(",2.3,", ",2.2,"), encoding="utf-8")
+        file.write_text(file.read_text(encoding="utf-8").replace(",2.3\n", ",2.2\n"), encoding="utf-8")
     else:
         (tmp_path / "smith2020" / "figures" / "quick-loss.svg").unlink()
     assert is_stale(path, [paper])
