@@ -306,8 +306,15 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
 def _range(holds: tuple[float, float]) -> str:
     low, high = holds
     if math.isinf(low):
-        return f"'at most {high:g}'"
-    return f"'at least {low:g}'" if math.isinf(high) else f"'{low:g} to {high:g}'"
+        return f"'below {round(high)}'" if is_strict(high) else f"'at most {high:g}'"
+    if math.isinf(high):
+        return f"'above {round(low)}'" if is_strict(low) else f"'at least {low:g}'"
+    return f"'{low:g} to {high:g}'"
+
+
+def is_strict(edge: float) -> bool:
+    """Tell whether the edge of a range is a whole number that the range leaves out, such as 1e-9 for all above 0."""
+    return 0 < abs(edge - round(edge)) < 1e-6
 
 
 def _is_number(value: object) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lightning_regs.study.claims import interval
+from lightning_regs.study.claims import interval, is_strict
 
 if TYPE_CHECKING:
     from lightning_regs.study.claims import ClaimResult
@@ -152,9 +152,10 @@ def limits(holds: tuple[float, float] | None, unit: str = "") -> str:
     low, high = (f"{end:.6g}".replace("-", MINUS) for end in holds)
     behind = number(0, unit).removeprefix(digits(0, unit))
     if math.isinf(holds[1]):
-        # A tiny positive limit is how a claim says "more than nothing".
-        return "any value above 0" if 0 < holds[0] < 1e-6 else f"at least {low}{behind}"
-    return f"at most {high}{behind}" if math.isinf(holds[0]) else f"{low} to {high}{behind}"
+        return f"any value above {round(holds[0])}{behind}" if is_strict(holds[0]) else f"at least {low}{behind}"
+    if math.isinf(holds[0]):
+        return f"any value below {round(holds[1])}{behind}" if is_strict(holds[1]) else f"at most {high}{behind}"
+    return f"{low} to {high}{behind}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_regs.study.claims import Claim, Estimate, MissingRows, Rows, decide, evaluate, interval
+from lightning_regs.study.tables import limits
 
 quick = settings(max_examples=60, deadline=None)
 numbers = st.floats(-1e6, 1e6).map(lambda value: round(value, 6))
@@ -207,3 +208,15 @@ def test_an_estimate_brings_its_own_interval():
     claim = Claim("1", "It is about a half.", 0.5, "seen", measure=lambda _: estimate, holds=(0.2, 0.8))
     (result,) = evaluate([claim], rows, "quick")
     assert (result.ours, result.low, result.high, result.n, result.verdict) == (0.5, 0.25, 0.75, 3, "reproduced")
+
+
+@pytest.mark.parametrize(
+    ("holds", "words"),
+    [((1e-9, math.inf), "above 0"), ((1 + 1e-9, math.inf), "above 1"), ((-math.inf, -1e-9), "below 0")],
+)
+def test_a_range_without_its_edge_is_put_into_words(holds, words):
+    claim = Claim("c", "s", None, "seen", measure=lambda rows: rows.values("a", "x"), holds=holds)
+    rows = Rows([{"cell": "a", "seed": seed, "x": x} for seed, x in enumerate([-3.0, 0.5, 4.0])])
+    (result,) = evaluate([claim], rows, "quick", {"a"})
+    assert result.reason == f"the interval crosses an edge of '{words}'"
+    assert limits(holds) == f"any value {words}"
