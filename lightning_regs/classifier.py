@@ -338,7 +338,8 @@ class Classifier(pl.LightningModule):
 
     def _log_stage(self, stage: str, prefix: str) -> None:
         metrics = self._metrics(stage)
-        values, each = metrics.compute(), metrics.per_replica()
+        values = metrics.compute()
+        each = metrics.each
         metrics.reset()
         if stage == "fit" and self._mixed:
             # Of a mixed sample only the heavier label is counted, which is no accuracy to compare with others.

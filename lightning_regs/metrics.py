@@ -14,7 +14,10 @@ class ClassificationMetrics(Metric):
 
     ``compute`` returns ``loss`` (mean over samples), ``acc`` and, where a mask was given, ``acc_clean`` and
     ``acc_corrupted``, all accuracies in percent; a group without samples is left out. Higher accuracy is better. Of
-    replicas it returns the means over them, and :meth:`per_replica` what each would give alone.
+    replicas it returns the means over them, and leaves in ``each`` what each would give alone.
+
+    Attributes:
+        each: What the last ``compute`` found for each replica; a list of one for a single net.
 
     Args:
         replicas: R, where ``update`` is given a leading dimension of replicas; None for a single net.
@@ -27,6 +30,7 @@ class ClassificationMetrics(Metric):
     def __init__(self, replicas: int | None = None) -> None:
         super().__init__()
         size = () if replicas is None else (replicas,)
+        self.each: list[dict[str, float]] = []
         self.add_state("loss_sum", torch.zeros(size), dist_reduce_fx="sum")
         # samples, correct; the same among corrupted labels; samples that came with a mask
         self.add_state("counts", torch.zeros(5, *size, dtype=torch.long), dist_reduce_fx="sum")
@@ -53,16 +57,13 @@ class ClassificationMetrics(Metric):
 
     def compute(self) -> dict[str, float]:
         """Read the totals; see the class for the names."""
-        each = self.per_replica()
-        # A name is left out where a replica has no such samples: a mean over fewer would not be comparable.
-        shared = [name for name in each[0] if all(name in values for values in each)]
-        return {name: sum(values[name] for values in each) / len(each) for name in shared}
-
-    def per_replica(self) -> list[dict[str, float]]:
-        """Read the totals of each replica; a list of one for a single net."""
         sums = self.loss_sum.reshape(-1).tolist()
         counts = self.counts.reshape(5, -1).T.tolist()
-        return [_values(*both) for both in zip(sums, counts, strict=True)]
+        # Here and not later: torchmetrics has the sums over all processes only within this method.
+        self.each = [_values(*both) for both in zip(sums, counts, strict=True)]
+        # A name is left out where a replica has no such samples: a mean over fewer would not be comparable.
+        shared = [name for name in self.each[0] if all(name in values for values in self.each)]
+        return {name: sum(values[name] for values in self.each) / len(self.each) for name in shared}
 
 
 def _values(loss_sum: float, counts: list[int]) -> dict[str, float]:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from lightning_regs.regularizers.base import Regularizer
@@ -22,13 +24,16 @@ from lightning_regs.regularizers.base import Regularizer
 COUPLING_OPTIMIZERS = ("Adafactor", "LBFGS", "Muon")
 
 
+_PLAIN = (bool, int, float, str, tuple, type(None))
+
+
 class Replicated(nn.Module):
     """R networks of one architecture as one module; each keeps its own parameters, buffers and gradients.
 
     Parameters and buffers have the names of a single net's and one dimension more, in front: ``(R, ...)``. The forward
-    pass is ``torch.vmap`` over replicas, with batched matrix products for linear layers. Dropout draws anew for each
-    replica. What a network computes must be a function of its parameters, buffers and input, without data-dependent
-    control flow.
+    pass is ``torch.vmap`` over replicas, with batched matrix products for linear layers. Dropout and whatever else is
+    random within the network draws anew for each replica, and otherwise than in a single net. What a network computes
+    must be a function of its parameters, buffers and input, without data-dependent control flow.
 
     Shapes: ``x`` ``(R, N, ...)``, one batch a replica, to ``(R, N, K)``; with ``shared=True`` ``(N, ...)``, one batch
     for all of them.
@@ -37,14 +42,16 @@ class Replicated(nn.Module):
         networks: At least one; they are copied.
 
     Raises:
-        ValueError: If there is none, or they differ in the names or shapes of their parameters or buffers, or one
-            parameter trains in one and is frozen in another.
+        ValueError: If there is none, they differ in more than the values of their parameters and buffers, or have a
+            layer that cannot be stacked: lazy, recurrent, a batch norm with ``momentum=None``, or torch's old weight or
+            spectral norm.
     """
 
     template: nn.Module
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
+        _check_stackable(networks)
         _check_alike(networks)
         # Not registered: the code without the numbers. Not `.to("meta")`, which unties shared parameters.
         self.__dict__["template"] = _rebuilt(networks[0], lambda name, t: torch.empty_like(t, device="meta"))
@@ -58,7 +65,8 @@ class Replicated(nn.Module):
         """Map a batch a replica, or one for all, to logits; see the class for the shapes."""
         parameters: dict[str, Tensor] = dict(self.named_parameters())
         buffers = dict(self.named_buffers())
-        self.template.train(self.training)
+        for own, theirs in zip(self.modules(), self.template.modules(), strict=True):
+            theirs.training = own.training  # a frozen batch norm stays in evaluation mode
 
         def single(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
             out: Tensor = functional_call(self.template, (parameters, buffers), (x,))
@@ -217,6 +225,21 @@ def _rebuilt(network: nn.Module, make: Callable[[str, Tensor], Tensor]) -> nn.Mo
     return other
 
 
+def _check_stackable(networks: Sequence[nn.Module]) -> None:
+    for part in (part for network in networks for part in network.modules()):
+        why = ""
+        if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
+            why = "has no shape yet; run the network on a batch first"
+        elif isinstance(part, nn.RNNBase):
+            why = "cannot run under torch.vmap; train recurrent nets one at a time"
+        elif isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats and part.momentum is None:
+            why = "with momentum=None reads a number from its buffers, which torch.vmap cannot; give it a momentum"
+        elif any(isinstance(hook, (WeightNorm, SpectralNorm)) for hook in part._forward_pre_hooks.values()):
+            why = "has a weight that a hook computes; use torch.nn.utils.parametrizations instead"
+        if why:
+            raise ValueError(f"{type(part).__name__} cannot be stacked: it {why}.")
+
+
 def _check_alike(networks: Sequence[nn.Module]) -> None:
     if not networks:
         raise ValueError("Replicated needs at least one network, got none.")
@@ -225,9 +248,16 @@ def _check_alike(networks: Sequence[nn.Module]) -> None:
         parameters = {n: (tuple(p.shape), p.dtype, p.requires_grad) for n, p in network.named_parameters()}
         return parameters | {n: (tuple(b.shape), b.dtype) for n, b in network.named_buffers()}
 
-    first = layout(networks[0])
+    def settings(network: nn.Module) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, part in network.named_modules():
+            values = {k: v for k, v in vars(part).items() if not k.startswith("_") and isinstance(v, _PLAIN)}
+            found |= {f"{name}.{key}".lstrip("."): value for key, value in values.items()}
+        return found
+
+    first = layout(networks[0]) | settings(networks[0])
     for i, network in enumerate(networks[1:], start=1):
-        other = layout(network)
+        other = layout(network) | settings(network)
         for name in (*first, *other):
             if first.get(name) != other.get(name):
                 raise ValueError(

@@ -22,7 +22,7 @@ class Keep(pl.Callback):
             torch.save({"weights": pl_module.state_dict(), "metrics": metrics}, self.path)
 
 
-def fit(path: Path, devices: int) -> dict[str, Any]:
+def fit(path: Path, devices: int, replicas: list[int] | None) -> dict[str, Any]:
     data = ImageDataModule(
         "digits",
         train_size=160,
@@ -32,6 +32,7 @@ def fit(path: Path, devices: int) -> dict[str, Any]:
         corruption="partial_labels",
         corruption_p=0.5,
         seed=5,
+        replicas=replicas,
     )
     trainer = pl.Trainer(
         max_epochs=2,
@@ -44,16 +45,19 @@ def fit(path: Path, devices: int) -> dict[str, Any]:
         enable_model_summary=False,
         callbacks=[Keep(path)],
     )
-    trainer.fit(Classifier("mlp", {"hidden": [16]}, {"name": "SGD", "lr": 0.1, "momentum": 0.9}, seed=5), data)
+    optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9}
+    trainer.fit(Classifier("mlp", {"hidden": [16]}, optimizer, seed=5, replicas=replicas), data)
     state: dict[str, Any] = torch.load(path, weights_only=True)
     return state
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    one, two = fit(tmp_path / "one.pt", 1), fit(tmp_path / "two.pt", 2)
+@pytest.mark.parametrize("replicas", [None, [5, 9]], ids=["single", "replicas"])
+def test_two_processes_equal_one(tmp_path: Path, replicas: list[int] | None) -> None:
+    one, two = fit(tmp_path / "one.pt", 1, replicas), fit(tmp_path / "two.pt", 2, replicas)
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-4, atol=1e-6)
     assert set(two["metrics"]) == set(one["metrics"])
     assert {"train/acc_clean", "train/acc_corrupted", "val/acc"} <= set(one["metrics"])
+    assert ("val/acc/1" in one["metrics"]) == (replicas is not None)
     for name, value in one["metrics"].items():
         assert two["metrics"][name] == pytest.approx(value, rel=1e-4), name

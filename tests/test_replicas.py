@@ -133,6 +133,38 @@ def test_nets_that_differ_are_refused():
         Replicated([nn.Sequential(nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 3, bias=False))])
 
 
+def test_settings_that_differ_are_refused_too():
+    with pytest.raises(ValueError, match=r"networks 0 and 1 differ in '1.p' \(0.0 and 0.5\)"):
+        Replicated([nn.Sequential(nn.Linear(2, 3), nn.Dropout(p)) for p in (0.0, 0.5)])
+    frozen = conv_net()
+    frozen[1].eval()
+    with pytest.raises(ValueError, match=r"'1\.training'"):
+        Replicated([conv_net(), frozen])
+
+
+def test_a_frozen_batch_norm_stays_frozen():
+    nets = networks()
+    for net in nets:
+        net[1].eval()
+    stacked, x = Replicated(nets), torch.rand(3, 6, 1, 8, 8)
+    torch.testing.assert_close(stacked(x), torch.stack([net(own) for net, own in zip(nets, x, strict=True)]))
+    assert stacked.get_buffer("1.num_batches_tracked").tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: nn.LazyLinear(3), "LazyLinear cannot be stacked: it has no shape yet"),
+        (lambda: nn.GRU(2, 3), "GRU cannot be stacked"),
+        (lambda: nn.BatchNorm1d(2, momentum=None), "momentum=None"),
+        (lambda: nn.utils.spectral_norm(nn.Linear(2, 2)), "use torch.nn.utils.parametrizations"),
+    ],
+)
+def test_layers_that_cannot_be_stacked_are_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        Replicated([nn.Sequential(layer()) for _ in range(2)])
+
+
 @pytest.mark.parametrize("limit", [0.5, 1e6])
 def test_norms_are_clipped_a_replica_at_a_time(limit):
     torch.manual_seed(0)
@@ -237,6 +269,32 @@ def test_resuming_replicas_equals_the_uninterrupted_run(tmp_path):
     again, _ = fit(ADAM, CORRUPTED, replicas=SEEDS, epochs=4, ckpt_path=tmp_path / "half.ckpt")
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, again.network.state_dict()[name])
+
+
+@pytest.mark.parametrize("test_size", [None, 50], ids=["one test set", "a test set each"])
+def test_prediction_is_of_every_replica(test_size):
+    data = ImageDataModule("digits", replicas=2, seed=0, test_size=test_size)
+    model = Classifier(replicas=2, seed=0)
+    trainer = pl.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=data)
+    trainer.test(model, datamodule=data, verbose=False)
+    logits = torch.cat(trainer.predict(model, datamodule=data), dim=1)
+    test = data.dataset("test")
+    accuracy = 100 * (logits.argmax(-1) == test.y).float().mean(-1)
+    assert accuracy.tolist() == pytest.approx([own["acc"] for own in model.replica_results["test"]])
+
+
+def test_transforms_take_the_batches_that_are_served():
+    data = ImageDataModule("digits", replicas=2, seed=0, random_flip=True, random_crop=True, image_size=7)
+    data.setup()
+    x, _ = next(iter(data.train_dataloader()))
+    torch.testing.assert_close(data.eval_transform(x), torch.stack([data.eval_transform(own) for own in x]))
+
+    def draws():
+        return [torch.Generator().manual_seed(s) for s in (1, 2)]
+
+    own = torch.stack([data.train_transform(part, g) for part, g in zip(x, draws(), strict=True)])
+    assert torch.equal(data.train_transform(x, draws()), own)
 
 
 def test_stacked_networks_are_an_architecture():

@@ -125,6 +125,8 @@ class ImageDataModule(pl.LightningDataModule):
         replicas: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        # Says what the data are, for `find_ticket`; a logger has the module's hyperparameters to show.
+        self.save_hyperparameters(logger=False)
         check_corruption(corruption, corruption_p)
         check_whole(batch_size=batch_size, eval_batch_size=eval_batch_size, batch_repeats=batch_repeats)
         check_whole(optional=True, image_size=image_size, train_size=train_size, test_size=test_size)
@@ -220,7 +222,7 @@ class ImageDataModule(pl.LightningDataModule):
             raise ValueError("there is no validation split; set val_split.")
         return data
 
-    def train_transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def train_transform(self, x: Tensor, generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
         """Augment, crop and whiten a training batch, for loops without a Trainer; see :class:`BatchTransform`."""
         return self._transform.training(x, generator)
 
@@ -282,27 +284,14 @@ class ImageDataModule(pl.LightningDataModule):
         if trainer is not None and trainer.training:
             minibatch = (trainer.fit_loop.epoch_loop.batch_idx + 1) // self.batch_repeats
             position = (trainer.current_epoch, minibatch, trainer.global_rank)
-            x = self._train_transform(x, position)
+            draws = [rng.generator(seed, "augmentation", *position) for seed in self.replicas or [self._seed]]
+            x = self.train_transform(x, draws[0] if self.replicas is None else draws)
         else:
-            x = self._eval_transform(x, stacked=y.ndim > 1)
+            x = self.eval_transform(x)
         if trainer is not None:
             # Under "bf16-true" and its like Lightning converts the inputs before this hook, when they are still bytes.
             x = trainer.precision_plugin.convert_input(x)
         return [x, y]
-
-    def _train_transform(self, x: Tensor, position: tuple[int, int, int]) -> Tensor:
-        generators = (rng.generator(seed, "augmentation", *position) for seed in self.replicas or [self._seed])
-        if self.replicas is None:
-            return self.train_transform(x, next(generators))
-        if not self._transform.augments:
-            return self._eval_transform(x, stacked=True)
-        return torch.stack([self.train_transform(own, draw) for own, draw in zip(x, generators, strict=True)])
-
-    def _eval_transform(self, x: Tensor, stacked: bool) -> Tensor:
-        if not stacked:
-            return self.eval_transform(x)
-        flat = self.eval_transform(x.flatten(0, 1))
-        return flat.view(*x.shape[:2], *flat.shape[1:])
 
     def _need_setup(self) -> Splits:
         if self._splits is None:

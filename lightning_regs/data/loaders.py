@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from lightning_regs import rng
 from lightning_regs.data.dataset import ImageArrays, identity_collate
 from lightning_regs.data.samplers import EvaluationSampler, even_batch_size
-from lightning_regs.data.stacked import StackedArrays, StackedBatches
+from lightning_regs.data.stacked import StackedArrays, StackedSampler
 
 Loader = DataLoader[list[Tensor]]
 
@@ -104,7 +104,7 @@ class LoaderFactory:
             warnings.filterwarnings("ignore", message=".*_dataloader' does not have many workers")
         options: dict[str, Any]
         if isinstance(data, StackedArrays):
-            options = {"batch_sampler": StackedBatches(orders, batch_size, drop_last)}
+            options = {"batch_size": None, "sampler": StackedSampler(orders, batch_size, drop_last)}
         else:
             options = {"batch_size": batch_size, "sampler": orders[0], "drop_last": drop_last}
         loader = DataLoader if repeats == 1 else partial(EchoingLoader, repeats=repeats)

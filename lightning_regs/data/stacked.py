@@ -13,7 +13,7 @@ from lightning_regs.data.dataset import ImageArrays
 
 
 class StackedArrays(Dataset[list[Tensor]]):
-    """Images and labels of R replicas, served a batch at a time.
+    """Images and labels of R replicas; an index is a whole batch.
 
     Args:
         x: All images (M, C, H, W) or signals (M, L).
@@ -47,23 +47,23 @@ class StackedArrays(Dataset[list[Tensor]]):
     def __len__(self) -> int:
         return self.y.shape[1]
 
-    def __getitem__(self, index: int) -> list[Tensor]:
-        return [self.x[self.rows[:, index]], *(t[:, index] for t in self._per_replica()[1:])]
-
-    def __getitems__(self, indices: Tensor) -> list[Tensor]:
+    def __getitem__(self, index: Tensor) -> list[Tensor]:
         """Return one batch ``[x, y]`` or ``[x, y, changed]`` of shapes (R, N, ...) and (R, N).
 
         Args:
-            indices: Positions among each replica's samples (R, N).
+            index: Positions among each replica's samples (R, N).
         """
-        index = indices.to(self.y.device, non_blocking=True)
+        index = index.to(self.y.device, non_blocking=True)
         rows, *labels = (t.gather(1, index) for t in self._per_replica())
         x = self.x.index_select(0, rows.flatten()).view(*rows.shape, *self.x.shape[1:])
         return [x, *labels]
 
 
-class StackedBatches:
-    """Batches of positions (R, N), each replica's in an order of its own.
+class StackedSampler(DistributedSampler[Any]):
+    """Batches of positions (R, N), each replica's in an order of its own, for a loader with ``batch_size=None``.
+
+    A subclass of torch's ``DistributedSampler`` so that Lightning leaves the loader alone; it takes a process's share
+    of the samples where ``orders`` do.
 
     Args:
         orders: One sampler a replica, of equal lengths.
@@ -72,11 +72,10 @@ class StackedBatches:
     """
 
     def __init__(self, orders: Sequence[DistributedSampler[Any]], batch_size: int, drop_last: bool) -> None:
+        super().__init__(orders[0].dataset, orders[0].num_replicas, orders[0].rank)
         self.orders = orders
         self.batch_size = batch_size
-        self.drop_last = drop_last
-        # Lightning tells the epoch to a batch sampler's sampler.
-        self.sampler = self
+        self.partial = not drop_last
 
     def set_epoch(self, epoch: int) -> None:
         """Take the orders of an epoch."""
@@ -86,9 +85,9 @@ class StackedBatches:
     def __iter__(self) -> Iterator[Tensor]:
         positions = torch.tensor([list(order) for order in self.orders])
         for batch in torch.split(positions, self.batch_size, dim=1):
-            if batch.shape[1] == self.batch_size or not self.drop_last:
+            if batch.shape[1] == self.batch_size or self.partial:
                 yield batch
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.orders[0]), self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
+        return full + (rest > 0 and self.partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,18 +43,20 @@ class BatchTransform:
         """Whether training batches are changed at random."""
         return self.crop or self.flip or self.rotation > 0 or self.jitter > 0
 
-    def training(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def training(self, x: Tensor, generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
         """Augment, crop and whiten a training batch, with one draw from the generator.
 
         Args:
-            x: Images (N, C, H, W) or signals (N, L), uint8 or float.
-            generator: A CPU generator, so that the draws are the same on every device.
+            x: Images (N, C, H, W) or signals (N, L), uint8 or float; of replicas (R, N, ...).
+            generator: A CPU generator, so that the draws are the same on every device; of replicas one each.
 
         Returns:
-            A float batch (N, C, size, size) or (N, L).
+            A float batch (N, C, size, size) or (N, L); of replicas (R, N, ...).
         """
         if not self.augments:
             return self.evaluation(x)
+        if not isinstance(generator, torch.Generator):
+            return torch.stack([self.training(own, draw) for own, draw in zip(x, generator, strict=True)])
         draws = torch.rand((len(x), _DRAWS), generator=generator).to(x.device, non_blocking=True)
         if self.rotation > 0:
             x = augment.random_rotate(augment.to_unit(x), (2 * draws[:, 3] - 1) * self.rotation)
@@ -71,8 +74,18 @@ class BatchTransform:
         return self._finish(x)
 
     def evaluation(self, x: Tensor) -> Tensor:
-        """Crop at the centre and whiten a batch: (N, C, H, W) or (N, L) in, float (N, C, size, size) or (N, L) out."""
-        return self._finish(self._center(x))
+        """Crop at the centre and whiten a batch.
+
+        Args:
+            x: Images (N, C, H, W) or signals (N, L), uint8 or float; of replicas (R, N, ...).
+
+        Returns:
+            A float batch (N, C, size, size) or (N, L); of replicas (R, N, ...).
+        """
+        if x.ndim % 2 == 0:
+            return self._finish(self._center(x))
+        flat = self.evaluation(x.flatten(0, 1))
+        return flat.view(*x.shape[:2], *flat.shape[1:])
 
     def _center(self, x: Tensor) -> Tensor:
         if self.size is None or x.shape[-2:] == (self.size, self.size):

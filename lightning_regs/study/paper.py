@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +33,8 @@ class Cell:
         name: Unique in its scale; what ``--cells`` matches.
         task: Import path of the function that measures it, ``"module:function"``.
         config: Plain data, resolved.
-        seeds: Its own number of seeds; None takes the scale's. A cell never runs more seeds than its own number.
+        seeds: Its own number of seeds; None takes the scale's. A cell never runs more seeds than its own number, nor
+            do those that need it.
         needs: Names of cells of the same scale that are complete, with the same seed, before a run of this one starts;
             its task finds their folders in ``run.inputs``. What this cell takes from them has to follow from ``config``
             alone, because the run's hash knows nothing else.
@@ -53,6 +55,9 @@ class Cell:
     stack: str | None = None
 
     def __post_init__(self) -> None:
+        needs: object = self.needs
+        if isinstance(needs, str):
+            raise TypeError(f"cell {self.name!r} has needs={self.needs!r}; write names in a tuple: ({self.needs!r},).")
         if self.name in self.needs:
             raise ValueError(f"cell {self.name!r} needs itself; name the cells that come before it.")
         if not self.name.strip():
@@ -103,10 +108,17 @@ class Scale:
 
     def _check_needs(self) -> None:
         needs = {cell.name: cell.needs for cell in self.cells}
+        seeds = {cell.name: cell.seeds for cell in self.cells}
         for cell in self.cells:
             for name in cell.needs:
                 if name not in needs:
                     raise unknown_name(f"cell that {cell.name!r} needs:", name, needs)
+                least = seeds[name] or math.inf
+                if (cell.seeds or self.seeds) > least:
+                    raise ValueError(
+                        f"cell {cell.name!r} has {cell.seeds or self.seeds} seeds, and {name!r}, which it needs, has "
+                        f"{least}; give it no more."
+                    )
         try:
             TopologicalSorter(needs).prepare()
         except CycleError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def reproduce(
         on_event: Receives every event.
         executor: Carries out the runs instead of ``jobs`` processes.
         replicas: How many runs with the same stack label are trained together, at most; None for the scale's number, 1
-            for each alone. The results are equal up to rounding.
+            for each alone. The results are equal up to rounding, but for nets that draw at random within, as dropout
+            does; the rows say how many were together.
 
     Returns:
         The outcome. A run that fails, a full disk and Ctrl-C are part of it and are not raised.
@@ -186,7 +188,7 @@ def reproduce(
         )
         for p in map(missing.__getitem__, order)
     ]
-    stacks = _stacks(todo, {p.run: p.cell.stack for p in missing.values()}, together)
+    stacks = _stacks(runs, todo, together)
     outcome.skipped = len(complete)
     if executor is None:
         at_once = (paper.scale(scale).jobs or cores()) if jobs is None else jobs
@@ -226,18 +228,26 @@ def reproduce(
     return outcome
 
 
-def _stacks(todo: Sequence[Job], labels: Mapping[str, str | None], size: int) -> list[Stack]:
-    """Group runs of the same task and stack label, ``size`` at most; a group stands where its first run was."""
-    groups: dict[Any, list[Job]] = {}
-    for job in todo:
-        label = labels[job.run]
-        groups.setdefault(job.run if label is None else (job.task, label), []).append(job)
+def _stacks(runs: Sequence[Planned], todo: Sequence[Job], size: int) -> list[Stack]:
+    """Group runs of the same task and stack label, ``size`` at most; a group stands where its first run was.
+
+    All planned runs are grouped and the complete ones left out then, so that a stack that was interrupted is put
+    together anew from the same runs, and goes on from its checkpoint.
+    """
+    jobs = {job.run: job for job in todo}
+    groups: dict[Any, dict[str, None]] = {}
+    for planned in runs:
+        label = planned.cell.stack
+        key = planned.run if label is None else (planned.cell.task, label)
+        groups.setdefault(key, {})[planned.run] = None
     stacks: list[Stack] = []
-    for group in groups.values():
+    for group in map(list, groups.values()):
         number = -(-len(group) // size)
-        each = -(-len(group) // number)  # evenly, because the last of a few full stacks would be small
-        stacks += [tuple(group[at : at + each]) for at in range(0, len(group), each)]
-    return stacks
+        ends = [
+            len(group) * i // number for i in range(number + 1)
+        ]  # evenly: the last full stack's rest would be small
+        stacks += [tuple(jobs[run] for run in group[a:b] if run in jobs) for a, b in pairwise(ends)]
+    return [stack for stack in stacks if stack]
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:

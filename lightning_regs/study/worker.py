@@ -134,9 +134,12 @@ def perform(stack: Stack, threads: int, emit: Emit) -> None:
                     ended.append(job.event("finished", row=row))
             if missing:
                 emit(missing[0].event("started", stacked=len(missing)))
-                for job, row in _measure(tuple(missing), threads, emit):
+                for job, found in _measure(tuple(missing), threads, emit):
                     missing.remove(job)
-                    ended.append(job.event("finished", row=row))
+                    if isinstance(found, Exception):
+                        ended.append(_failed(job, found))
+                    else:
+                        ended.append(job.event("finished", row=found))
     except (Exception, SystemExit) as error:
         if _was_interrupted(error):
             raise KeyboardInterrupt from error
@@ -160,7 +163,7 @@ def _failed(job: Job, error: BaseException) -> Event:
     return job.event("failed", text=text, full=full)
 
 
-def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict[str, Any]]]:
+def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
     first = stack[0]
 
     def progress(done: float, total: float, text: str) -> None:
@@ -182,11 +185,15 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict
                 measured = [task(first.config, contexts[0])]
             else:
                 measured = _stacked(first.task, task, [job.config for job in stack], contexts)
-        rows = [_row(*each, len(stack)) for each in zip(stack, contexts, measured, strict=True)]
     finally:
         for context in contexts:
             context.close()
-    for job, row in zip(stack, rows, strict=True):
+    for job, context, metrics in zip(stack, contexts, measured, strict=True):
+        try:
+            row = _row(job, context, metrics, len(stack))
+        except (TypeError, ValueError) as error:  # metrics that are none: the others' are good
+            yield job, error
+            continue
         Run(Path(job.folder)).finish(row)
         yield job, row
 

@@ -27,7 +27,7 @@ def validation_batches(data: ImageDataModule, device: torch.device) -> Iterator[
     held_out = data.dataset("val")
     for rows in torch.split(torch.arange(len(held_out)), data.eval_batch_size):
         if isinstance(held_out, StackedArrays):
-            x, y = (part.to(device) for part in held_out.__getitems__(rows.expand(len(held_out.y), -1))[:2])
+            x, y = (part.to(device) for part in held_out[rows.expand(len(held_out.y), -1)][:2])
             flat = data.eval_transform(x.flatten(0, 1))
             yield flat.view(*y.shape, *flat.shape[1:]), y
         else:

@@ -189,7 +189,9 @@ def _against_weights(rows: Rows, metric: str, label: str, form: str, from_zero: 
         if from_zero:
             axes.set_ylim(0, None)
         axes.set_title(f"{ladder.title}, {ladder.iterations:,} iterations", loc="left", color=MUTED)
-        axes.legend(loc="best")
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend above the bars
+        axes.legend(loc="upper left", ncols=2)
         parts = [
             f"{name}: " + ", ".join(f"{form.format(mean)} at {ladder.p_m(level):.1f} %" for level, mean in means)
             for name, kind, *_ in _LINES

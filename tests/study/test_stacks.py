@@ -46,6 +46,13 @@ def wrong(config, run):
 wrong.stacked = lambda configs, runs: {"value": 0.0}
 
 
+def partly(config, run):
+    return {"value": 0.0}
+
+
+partly.stacked = lambda configs, runs: [{"value": "none" if run.seed == 1 else 1.0} for run in runs]
+
+
 def alone(config, run):
     return {"value": 1.0}
 """
@@ -121,6 +128,21 @@ def test_stacks_have_a_limit_and_equal_sizes(toy, stacks, replicas, sizes):
     assert set(values(reproduce("toy", jobs=0, replicas=replicas), "size").values()) == sizes
 
 
+def test_an_interrupted_stack_is_put_together_from_the_same_runs(toy, stacks):
+    stacks(cell("a", stack="one"), seeds=10)
+    given = []
+
+    class Watching(InProcess):
+        def run(self, stacks, emit):
+            given.append([[job.seed for job in stack] for stack in stacks])
+            super().run(stacks[:1], emit)
+
+    for _ in range(2):
+        reproduce("toy", executor=Watching(), replicas=4)
+    assert [len(stack) for stack in given[0]] == [3, 3, 4]
+    assert given[1] == given[0][1:]
+
+
 def test_the_hash_does_not_know_what_a_run_is_trained_with(toy, stacks):
     stacks(cell("a", stack="one"), seeds=3)
     together = reproduce("toy", jobs=0, replicas=3)
@@ -170,6 +192,13 @@ def test_a_task_without_a_stacked_form_says_so(toy, stacks, task, message):
     assert [message in f.error for f in outcome.failed] == [True, True]
 
 
+def test_metrics_that_are_none_fail_their_run_only(toy, stacks):
+    stacks(cell("a", stack="one", task="partly"), seeds=3)
+    outcome = reproduce("toy", jobs=0, replicas=3)
+    assert [(f.seed, "'none', which is not a number" in f.error) for f in outcome.failed] == [(1, True)]
+    assert values(outcome) == {("a", 0): 1.0, ("a", 2): 1.0}
+
+
 def test_a_stack_that_waits_for_itself_says_so(toy, stacks):
     stacks(cell("a", stack="one"), cell("b", needs=("a",), stack="one"), seeds=1)
     outcome = reproduce("toy", jobs=0, replicas=2)
@@ -185,6 +214,10 @@ def test_cells_that_cannot_be_are_refused():
         Scale("quick", "", (a, b))
     with pytest.raises(ValueError, match="unknown cell that 'c' needs: 'bb'"):
         Scale("quick", "", (Cell("c", "m:f", needs=("bb",)), Cell("b", "m:f")))
+    with pytest.raises(TypeError, match="write names in a tuple"):
+        Cell("a", "m:f", needs="b")
+    with pytest.raises(ValueError, match="'b', which it needs, has 1; give it no more"):
+        Scale("quick", "", (Cell("a", "m:f", needs=("b",)), Cell("b", "m:f", seeds=1)), seeds=3)
     with pytest.raises(ValueError, match="replicas=0"):
         Scale("quick", "", (), replicas=0)
     with pytest.raises(ValueError, match="replicas is 0"):
