@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from lightning_regs.pruning.masks import Mask
-from lightning_regs.pruning.prune import Pruning, prunable, prune, random_mask
+from lightning_regs.pruning.layers import prunable
+from lightning_regs.pruning.masks import Mask, random_mask
+from lightning_regs.pruning.prune import prune
+from lightning_regs.pruning.rounds import Pruning
 from lightning_regs.pruning.scores import SCORES
 from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask, set_evaluation
 

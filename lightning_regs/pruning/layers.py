@@ -20,20 +20,15 @@ def prunable(module: nn.Module, layers: str | Sequence[str] | None = None) -> di
 
     Returns:
         The name in the ``state_dict``, without what ``torch.compile`` puts into it -> the parameter itself, in the
-        order of the modules. A shared parameter comes once, and not at all if an embedding has it.
+        order of the modules. A shared parameter comes once, and not at all if an embedding has it or it is empty.
 
     Raises:
         TypeError: If ``layers`` is of another type.
         ValueError: If there is no such weight, a glob matches none, or a weight is computed from others
             (``torch.nn.utils.parametrize``) or not there yet (lazy layers).
     """
-    embedded = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
-    owners = {
-        f"{name}.weight".lstrip(".").replace("_orig_mod.", ""): owner
-        for name, owner in module.named_modules()
-        if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd))
-    }
-    names = [name for name, owner in owners.items() if id(owner._parameters.get("weight")) not in embedded]
+    owners = _owners(module)
+    names = list(owners)
     if not names:
         raise ValueError(
             f"{type(module).__name__} has nothing to prune: weights of nn.Linear and nn.Conv layers are what is "
@@ -56,6 +51,22 @@ def prunable(module: nn.Module, layers: str | Sequence[str] | None = None) -> di
             raise ValueError(f"{name!r} has no shape yet; let the network see a batch before pruning.")
         found.setdefault(id(weight), (name, weight))
     return dict(found.values())
+
+
+def output_of(module: nn.Module) -> str:
+    """Return the name of the output layer's weight: the last of a network's prunable weights, see :func:`prunable`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    names: dict[int, str] = {}
+    for name, owner in _owners(module).items():
+        weight = owner._parameters.get("weight")
+        # One that is computed is no parameter, so that no other layer has it.
+        names.setdefault(id(owner if weight is None else weight), name)
+    if not names:
+        raise ValueError(f"{type(module).__name__} has no linear or convolutional layer, so no output layer.")
+    return list(names.values())[-1]
 
 
 def check_globs(layers: str | Sequence[str]) -> list[str]:
@@ -90,3 +101,16 @@ def check_matches(glob: str, names: list[str]) -> None:
     raise ValueError(
         f"the glob {glob!r} matches none of the {len(names)} prunable weights; near ones: {', '.join(near)}."
     )
+
+
+def _owners(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the names of weights that can be pruned -> their layers; a shared weight under each of its names."""
+    embedded = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
+    found: dict[str, nn.Module] = {}
+    for name, owner in module.named_modules():
+        if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
+            weight = owner._parameters.get("weight")
+            empty = weight is not None and not is_lazy(weight) and not weight.numel()
+            if not empty and id(weight) not in embedded:
+                found[f"{name}.weight".lstrip(".").replace("_orig_mod.", "")] = owner
+    return found

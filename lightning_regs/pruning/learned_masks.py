@@ -74,14 +74,15 @@ class EdgePopup(Supermask):
     :math:`1 / \sqrt{\mathrm{density}}`, which keeps the variance of the layer's sums.
 
     Attributes:
-        scores: The scores s.
-        kept: Number of weights that are there.
+        scores: The scores s; of R stacked networks one dimension more, in front.
+        kept: Number of weights that are there, of each network.
     """
 
     def __init__(self, scores: Tensor, rescale: bool, density: float) -> None:
         super().__init__(scores, rescale)
         self.density = density
-        self.kept = max(1, round(density * scores.numel()))
+        self.size = scores.numel()
+        self.kept = max(1, round(density * self.size))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight under the mask of the largest scores."""
@@ -89,10 +90,16 @@ class EdgePopup(Supermask):
         return masked / math.sqrt(self.density) if self.rescale else masked
 
     def learned(self) -> Tensor:
-        """Return which weights are kept."""
-        flat = self.scores.detach().abs().flatten()
+        """Return which weights are kept, in each network by itself."""
+        if self.scores.numel() != self.size:
+            # As the forward pass has it: among equal scores it keeps what vmap keeps.
+            return torch.vmap(self._largest)(self.scores.detach())
+        return self._largest(self.scores.detach())
+
+    def _largest(self, scores: Tensor) -> Tensor:
+        flat = scores.abs().flatten()
         mask = torch.zeros_like(flat, dtype=torch.bool)
-        return mask.index_fill_(0, flat.topk(self.kept, sorted=False).indices, True).view_as(self.scores)
+        return mask.index_fill_(0, flat.topk(self.kept, sorted=False).indices, True).view_as(scores)
 
 
 def straight_through(mask: Tensor, scores: Tensor) -> Tensor:

@@ -171,14 +171,25 @@ class Mask(Mapping[str, Tensor]):
     def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return copies of the weights, with the pruned entries exactly +0.0; those without a mask as they are.
 
+        A shared weight is masked under each of its names; they are known by their memory, so not in copies.
+
         Raises:
-            ValueError: As :meth:`check`.
+            ValueError: As :meth:`check`, and if a shared weight has two masks that differ.
         """
         self.check(weights)
         copies = {name: weight.detach().clone() for name, weight in weights.items()}
-        for name, actual in plain_names(weights).items():
-            if name in self:
-                copies[actual].masked_fill_(~self[name].to(copies[actual].device), 0.0)
+        known = plain_names(weights)
+        shared = {_place(weights[known[name]]): name for name in self}
+        for name, actual in known.items():
+            owner = shared.get(_place(weights[actual]), name)
+            if owner not in self:
+                continue
+            kept = self[owner]
+            if name in self and not torch.equal(self[name].to(kept.device), kept):
+                raise ValueError(
+                    f"{name!r} and {owner!r} are one weight, and their masks differ; leave one of them out."
+                )
+            copies[actual].masked_fill_(~kept.to(copies[actual].device), 0.0)
         return copies
 
     def overlap(self, other: Mask) -> float:
@@ -243,6 +254,13 @@ def each(generator: Generators, number: int) -> list[torch.Generator]:
 def plain_names(weights: Mapping[str, Any]) -> dict[str, str]:
     """Return each name without what ``torch.compile`` puts into it -> the name as it is."""
     return {name.replace("_orig_mod.", ""): name for name in weights}
+
+
+def _place(weight: Tensor) -> tuple[object, ...]:
+    """Return what two weights have in common if they are one and the same memory."""
+    if weight.layout != torch.strided or weight.is_meta or not weight.numel():
+        return (id(weight),)
+    return weight.device, weight.dtype, weight.data_ptr(), weight.shape, weight.stride()
 
 
 def _checked(name: str, mask: Tensor) -> Tensor:

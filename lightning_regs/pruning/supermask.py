@@ -113,7 +113,7 @@ def learned_mask(network: nn.Module) -> dict[str, Tensor]:
 
     Returns:
         The dense network's name of each masked weight -> the probabilities that its entries are kept (float, Bernoulli)
-        or whether they are (bool, edge-popup), detached.
+        or whether they are (bool, edge-popup), detached. Of stacked networks ``(R, ...)``, each network's own.
 
     Raises:
         ValueError: If the network has no supermask.

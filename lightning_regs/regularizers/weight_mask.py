@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,20 +13,9 @@ from lightning_regs._lightning import MisconfigurationException, pl
 from lightning_regs._names import unknown_name
 from lightning_regs.pruning.layers import check_globs, prunable
 from lightning_regs.pruning.masks import Mask, plain_names
-from lightning_regs.pruning.prune import SCOPES, prune
+from lightning_regs.pruning.prune import SCOPES, emptied, prune, warn_of_emptied
 from lightning_regs.regularizers.base import Regularizer, check_number
-
-
-@torch.no_grad()
-def zero_pruned(weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
-    r"""Set pruned weights to zero in place: :math:`w \leftarrow m \odot w`.
-
-    Args:
-        weights: Of any shapes, on one device each.
-        masks: 0 and 1, a tensor for each weight, of its shape, type and device.
-    """
-    if weights:
-        torch._foreach_mul_(list(weights), list(masks))
+from lightning_regs.regularizers.zeroing import averages, zero_, zero_after_step
 
 
 class WeightMask(Regularizer):
@@ -35,7 +24,9 @@ class WeightMask(Regularizer):
     What comes out is what training with the mask in the forward pass gives: :math:`\partial L / \partial w \odot m`
     is the gradient that clipping, penalties and the optimizer see, and pruned weights are exactly zero at every step,
     through momentum, Adam's moments, weight decay, loss scaling, accumulation and several processes. When training
-    starts, pruned weights and their optimizer state are set to zero. The module stays what it is, with the keys of its
+    starts, pruned weights and their optimizer state are set to zero, and so are the averages of Lightning's
+    ``WeightAveraging``, ``EMAWeightAveraging`` and ``StochasticWeightAveraging``; what other callbacks put into the
+    module for validation, or in the end, is masked there. The module stays what it is, with the keys of its
     ``state_dict``; the mask is saved with the callback. Without a Trainer that fits, nothing happens.
 
     The mask is the one given, or it is determined once, when training starts; a training that is resumed from a
@@ -66,7 +57,8 @@ class WeightMask(Regularizer):
         ValueError: At construction, if a mask has other values than 0 and 1, ``density`` is outside (0, 1], a mask
             comes with ``density`` or ``layers``, or ``scope`` is unknown.
         MisconfigurationException: When training starts, if the module lacks a parameter of the mask or has it in
-            another shape, there is nothing to prune, or the checkpoint's mask is of another ``density``.
+            another shape, there is nothing to prune, ``density`` would leave nothing of a layer (``"global"``: of all
+            weights), or the checkpoint's mask is of another ``density``.
     """
 
     def __init__(
@@ -83,6 +75,7 @@ class WeightMask(Regularizer):
             if mask is not None and value is not None:
                 raise ValueError(f"{name}={value!r} says what to prune, and so does the mask; give one of the two.")
         self._active: list[RemovableHandle] = []
+        self._held: dict[nn.Parameter, Tensor] = {}
         self._accumulating = False
         self.mask = mask
         self.density = None if density is None else check_number("density", density, high=1.0, open_low=True)
@@ -124,33 +117,52 @@ class WeightMask(Regularizer):
         """Determine the mask, set pruned weights and their optimizer state to zero, and see to it that they stay."""
         self._check(trainer)
         self._release()
+        self._held = {}
         if self._mask is None:
             found = self._determine(pl_module)
             # From one copy of the weights, as rounding could differ between devices.
             self._mask = Mask(trainer.strategy.broadcast(found.state_dict()))
         parameters = self._masked(pl_module, self._mask)
+        for average in averages(trainer):
+            for w, kept in self._masked(average, self._mask).items():
+                zero_(w, kept)
         masks: dict[nn.Parameter, Tensor] = {}
         for w, kept in parameters.items():
-            _zero(w, kept)
+            zero_(w, kept)
             for optimizer in trainer.optimizers:
                 for name, value in optimizer.state[w].items() if w in optimizer.state else ():
                     if isinstance(value, Tensor) and value.shape == w.shape and name != "step":
-                        _zero(value, kept)
+                        zero_(value, kept)
             if not kept.all():
+                self._held[w] = kept
                 # Like the weight in its memory format too, or each product would reorder it.
                 masks[w] = torch.empty_like(w, requires_grad=False).copy_(kept)
         for w, m in masks.items():
             self._active += self._hooks(w, m)
         for optimizer in trainer.optimizers if masks else ():
-            self._active.append(optimizer.register_step_post_hook(_zeroing(masks)))
+            self._active.append(optimizer.register_step_post_hook(zero_after_step(masks)))
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Mask what another callback has put into the module for a validation within training."""
+        if batch_idx == 0:
+            self._zero_held()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let go of the parameters and optimizers of this training."""
+        """Mask what another callback has put into the module in the end; let go of optimizers and gradients."""
+        self._zero_held()
         self._release()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Mask what a later callback has put into the module when training ended; let go of its parameters."""
+        self._zero_held()
+        self._held = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Let go of the parameters and optimizers of this training."""
         self._release()
+        self._held = {}
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Have gradients masked where they accumulate, in place, which spares a copy of each."""
@@ -201,9 +213,20 @@ class WeightMask(Regularizer):
         if self.density == 1:
             return dense
         try:
-            return prune({name: w.abs() for name, w in weights.items()}, dense, 1 - self.density, self.scope)
+            mask = prune({name: w.abs() for name, w in weights.items()}, dense, 1 - self.density, self.scope)
         except ValueError as error:
             raise MisconfigurationException(f"WeightMask finds no mask: {error}") from error
+        gone = emptied(dense, mask)
+        if not mask.kept or (gone and self.scope == "layer"):
+            whose = repr(gone[0]) if self.scope == "layer" else f"the {mask.total} weights"
+            raise MisconfigurationException(
+                f"WeightMask(density={self.density:g}) would keep nothing of {whose}; use a greater density, or choose "
+                "other `layers`."
+            )
+        warn_of_emptied(gone, stacklevel=2)
+        if mask.kept == mask.total:
+            self.warn_once(f"has density={self.density:g} of {mask.total} weights, which is all: nothing is pruned.")
+        return mask
 
     @staticmethod
     def _masked(module: nn.Module, mask: Mask) -> dict[nn.Parameter, Tensor]:
@@ -248,29 +271,12 @@ class WeightMask(Regularizer):
         finally:
             weight.requires_grad_(not frozen)
 
+    def _zero_held(self) -> None:
+        for w, kept in self._held.items():
+            zero_(w, kept)
+
     def _release(self) -> None:
         for handle in self._active:
             handle.remove()
         self._active = []
         self._accumulating = False
-
-
-def _zeroing(masks: Mapping[nn.Parameter, Tensor]) -> Callable[..., None]:
-    """Return the hook that keeps pruned weights at zero after a step of an optimizer."""
-    chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
-    seen = -1
-
-    def after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        nonlocal chosen, seen
-        # Groups come in later, where parts of a network are unfrozen.
-        if (held := sum(len(group["params"]) for group in optimizer.param_groups)) != seen:
-            ours = [w for group in optimizer.param_groups for w in group["params"] if w in masks]
-            chosen, seen = (ours, [masks[w] for w in ours]), held
-        zero_pruned(*chosen)
-
-    return after_step
-
-
-@torch.no_grad()
-def _zero(values: Tensor, kept: Tensor) -> None:
-    values.masked_fill_(~kept.to(values.device), 0)

@@ -146,6 +146,31 @@ def test_apply_and_check_take_the_state_of_a_compiled_module() -> None:
     assert torch.equal(pruned["_orig_mod.0.weight"] != 0, mask["0.weight"])
 
 
+def test_apply_masks_a_shared_weight_under_each_of_its_names() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 4))
+    network[2].weight = network[0].weight
+    dense = {name: w.clone() for name, w in network.state_dict().items()}
+    kept = torch.rand(4, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    for name in ("0.weight", "2.weight"):
+        for weights in (network.state_dict(), dict(network.named_parameters(remove_duplicate=False))):
+            pruned = Mask({name: kept}).apply(weights)
+            other = copy.deepcopy(network)
+            other.load_state_dict(pruned)
+            assert torch.equal(other[0].weight != 0, kept)
+            assert other[2].weight is other[0].weight
+            assert torch.equal(pruned["3.weight"], dense["3.weight"])
+            assert all(torch.equal(dense[n], w) for n, w in network.state_dict().items())
+    same = Mask({"0.weight": kept, "2.weight": kept})
+    assert torch.equal(same.apply(network.state_dict())["2.weight"] != 0, kept)
+    with pytest.raises(ValueError, match=r"'0\.weight' and '2\.weight' are one weight"):
+        Mask({"0.weight": kept, "2.weight": ~kept}).apply(network.state_dict())
+    # What only has the same values, or a part of the memory, is another weight.
+    storage = torch.ones(3, 4)
+    views = {"a": storage[:2], "b": storage[1:], "c": torch.ones(2, 4), "d": storage[:2].double()}
+    pruned = Mask({"a": torch.zeros(2, 4)}).apply(views)
+    assert [int(w.sum()) for w in pruned.values()] == [0, 8, 8, 8]
+
+
 def test_check_names_what_does_not_fit() -> None:
     mask = example()
     weights: dict[str, Tensor] = {"a.weight": torch.ones(2, 3), "b": torch.ones(2), "c": torch.ones(1)}

@@ -153,7 +153,7 @@ def test_rates_of_layers() -> None:
     assert removed(rates={"2.weight": 0.3}) == [20, 20, 30]
     assert removed(rates={"*": 0.3}, output_rate=0.05) == [30, 30, 5]
     assert removed(rates={"0": 0.4, "*": 0.3}) == [40, 30, 30]
-    assert removed(layers=["0", "1"]) == [20, 10]
+    assert removed(layers=["0", "1"]) == [20, 20]
 
 
 def test_ranks_are_of_the_survivors_that_are_compared() -> None:
@@ -232,6 +232,16 @@ def test_weights_of_linear_and_conv_layers_in_order_once() -> None:
     net.head.weight = net.embedding.weight  # a language model's output, which is its embedding too
     assert list(prunable(net)) == ["conv1.weight", "up.weight", "inner.one.weight"]
     assert list(prunable(nn.Linear(2, 2))) == ["weight"]
+
+
+def test_weights_without_entries_are_left_out() -> None:
+    network = nn.Sequential(nn.Linear(0, 3), nn.Linear(3, 2))
+    assert list(prunable(network)) == ["1.weight"]
+    assert Pruning().start(network) == Mask({"1.weight": torch.ones(2, 3)})
+    with pytest.raises(ValueError, match="'0' matches none of the 1 prunable weights"):
+        prunable(network, "0")
+    with pytest.raises(ValueError, match="nothing to prune"):
+        prunable(nn.Linear(0, 3))
 
 
 def test_globs_of_parameters_and_modules() -> None:

@@ -19,7 +19,7 @@ from lightning_regs._lightning import pl
 from lightning_regs.models import build
 from lightning_regs.pruning.learned_masks import EVALUATIONS, BernoulliMask, EdgePopup, straight_through
 from lightning_regs.pruning.masks import Mask
-from lightning_regs.pruning.prune import Pruning
+from lightning_regs.pruning.rounds import Pruning
 from lightning_regs.pruning.supermask import (
     add_supermask,
     apply_supermask,
@@ -190,6 +190,25 @@ def test_learned_masks_are_probabilities_or_a_mask():
     assert mask.counts == {"0.weight": 27, "4.weight": 96}
     start = learned_mask(add_supermask(small_net()))
     assert all((p == 0.5).all() for p in start.values())
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "edge_popup"])
+@pytest.mark.parametrize("ties", [False, True])
+def test_stacked_networks_have_learned_each_its_own_mask(kind, ties):
+    networks = [add_supermask(small_net(seed), kind, generator=generator(seed)) for seed in range(3)]
+    for scale, network in zip((1, 10, 100), networks, strict=True):
+        for scores in scores_of(network).values():
+            with torch.no_grad():
+                scores.mul_(scale * 20 if ties else scale).copy_(scores.round() if ties else scores)
+    stacked = learned_mask(Replicated(networks))
+    alone = [learned_mask(network) for network in networks]
+    assert list(stacked) == list(alone[0])
+    for name, mask in stacked.items():
+        assert torch.equal(mask, torch.stack([one[name] for one in alone]))
+    if kind == "edge_popup":
+        assert Mask(stacked).unstack() == [Mask(one) for one in alone]
+    one = Replicated(networks[1:2])
+    assert torch.equal(learned_mask(one)["4.weight"][0], alone[1]["4.weight"])
 
 
 def test_the_default_share_of_edge_popup_is_three_tenths():

@@ -1,0 +1,299 @@
+"""Pruning in rounds: the protocol of the lottery ticket hypothesis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs._names import unknown_name
+from lightning_regs.pruning.layers import check_globs, check_matches, matches, output_of, prunable
+from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
+from lightning_regs.pruning.prune import check_rate, check_scope, emptied, left_after, remove, warn_of_emptied
+from lightning_regs.pruning.scores import SCORES, random_scores
+
+
+@dataclass(frozen=True)
+class Pruning:
+    r"""What a round of pruning removes, in the protocol of Frankle & Carbin (1803.03635) unless told otherwise.
+
+    Each round removes :math:`\mathrm{round}(r \cdot \mathrm{kept})` of a layer's surviving weights, those with the
+    least score, so that after n rounds about :math:`(1 - r)^n` are left; ties go as in :func:`prune`.
+
+    Layer by layer is what the paper does for dense nets and small conv nets; deep nets, whose layers differ much in
+    size, keep their accuracy to lower densities with ``scope="global"``. Without retraining in between
+    (:meth:`one_shot`) small subnetworks come out worse.
+
+    Args:
+        rate: r, in (0, 1). Default 0.2.
+        rates: Glob of parameter or module names -> the rate of these layers; the first that matches counts. For the
+            paper's Conv-2: ``{"*conv*": 0.1}``.
+        output_rate: The rate of the output layer, which is the last of the module's prunable weights, whether
+            ``layers`` selects it or not. Default: what ``rates`` says of it, else half of ``rate``, as in the paper.
+        scope: ``"layer"``, or ``"global"``: over all weights together, where one rate is for all.
+        criterion: A key of :data:`~lightning_regs.pruning.scores.SCORES`, or ``"random"``. Default: magnitude after
+            training.
+        layers: What to prune, see :func:`prunable`. Default: all weights of linear and convolutional layers.
+
+    Raises:
+        TypeError: If a rate is no number or ``layers`` no globs.
+        ValueError: If a rate is outside (0, 1), a name unknown, or ``scope="global"`` is given several rates.
+    """
+
+    rate: float = 0.2
+    rates: Mapping[str, float] = field(default_factory=dict)
+    output_rate: float | None = None
+    scope: str = "layer"
+    criterion: str = "large_final"
+    layers: str | Sequence[str] | None = None
+    # Names of the weights that `layers` selected -> the output's name, None where it was not selected.
+    _outputs: ClassVar[Mapping[tuple[str, ...], str | None]] = {}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", check_rate("rate", self.rate))
+        check_scope(self.scope)
+        if self.criterion not in SCORES and self.criterion != "random":
+            raise unknown_name("criterion", self.criterion, [*SCORES, "random"])
+        rates = {glob: check_rate(f"the rate of {glob!r}", rate) for glob, rate in self.rates.items()}
+        object.__setattr__(self, "rates", rates)
+        if self.output_rate is not None:
+            object.__setattr__(self, "output_rate", check_rate("output_rate", self.output_rate))
+        if self.layers is not None:
+            object.__setattr__(self, "layers", check_globs(self.layers))
+        if self.scope == "global" and (self.rates or self.output_rate is not None):
+            raise ValueError(
+                "scope='global' compares all layers, so it has one rate; leave out `rates` and `output_rate`, use "
+                "scope='layer', or leave layers unpruned with `layers`."
+            )
+
+    def start(self, module: nn.Module) -> Mask:
+        """Return the dense mask of the weights to prune.
+
+        Raises:
+            ValueError: As :func:`prunable`; if a glob of ``rates`` matches nothing, or ``output_rate`` is given and
+                ``layers`` leaves out the output; and as :meth:`check` of one round.
+        """
+        weights = prunable(module, self.layers)
+        mask = Mask.dense(weights)
+        if self.layers is not None:
+            output = output_of(module)
+            if self.output_rate is not None and output not in mask:
+                raise ValueError(
+                    f"output_rate={self.output_rate:g} is of the output layer's {output!r}, which `layers` leaves out; "
+                    "give no output_rate."
+                )
+            known = {**self._outputs, tuple(mask): output if output in mask else None}
+            object.__setattr__(self, "_outputs", known)
+        # By shapes, as on the meta device there is nothing to count.
+        self.check({name: w.shape for name, w in weights.items()}, 1)
+        return mask
+
+    def next(
+        self,
+        mask: Mask,
+        initial: Mapping[str, Tensor],
+        final: Mapping[str, Tensor],
+        generator: Generators | None = None,
+        stacked: bool = False,
+    ) -> Mask:
+        """Return the mask after one more round.
+
+        Args:
+            mask: What is there now.
+            initial: The weights before training: a ``state_dict`` of the whole network, by which the output is known
+                where this object has not seen the network in :meth:`start`.
+            final: The weights after it.
+            generator: For ``criterion="random"``, as in :func:`random_mask`.
+            stacked: Whether all of it is of R networks, see :meth:`Mask.stack`: each is pruned by itself.
+
+        Raises:
+            ValueError: If a weight is missing, of another shape or, in its score, NaN; or the generator is missing;
+                and as :meth:`check`.
+        """
+        return self._after(mask, initial, final, 1, generator, stacked)
+
+    def one_shot(
+        self,
+        mask: Mask,
+        initial: Mapping[str, Tensor],
+        final: Mapping[str, Tensor],
+        levels: int,
+        generator: Generators | None = None,
+        stacked: bool = False,
+    ) -> Mask:
+        """Return the mask that has, from one pruning, exactly the counts that ``levels`` rounds would leave.
+
+        Args:
+            mask: What is there now, usually all.
+            initial: See :meth:`next`.
+            final: See :meth:`next`.
+            levels: Number of rounds, at least 0.
+            generator: See :meth:`next`.
+            stacked: See :meth:`next`.
+
+        Raises:
+            ValueError: As :meth:`next`, or if ``levels`` is no whole number of at least 0.
+        """
+        return self._after(mask, initial, final, levels, generator, stacked)
+
+    def densities(self, weights: Mapping[str, Sequence[int]] | Mask, levels: int) -> list[float]:
+        """Return the P_m after 0, 1, ..., ``levels`` rounds: percent of the weights that are kept, by exact counts.
+
+        For LeNet-300-100 that is 100, 80.0, 64.1, 51.3, ...
+
+        Args:
+            weights: Name -> shape of the weights to prune, in the order of the layers; or the mask to start from. The
+                last is taken for the output's, unless this object has made their mask in :meth:`start`.
+            levels: Number of rounds, at least 0.
+
+        Raises:
+            ValueError: If ``levels`` is negative, or a glob of ``rates`` matches nothing.
+        """
+        _check_levels(levels)
+        kept, total = _counts(weights)
+        groups = self._groups(kept, self._output(list(kept)))
+        counts = [(sum(kept[name] for name in names), rate) for names, rate in groups]
+        return [100 * sum(left_after(count, rate, n) for count, rate in counts) / total for n in range(levels + 1)]
+
+    def check(self, weights: Mapping[str, Sequence[int]] | Mask, levels: int) -> None:
+        """Refuse rounds of which one would remove no weight at all, or all that are compared with each other.
+
+        With ``scope="global"`` a layer can be emptied by other rounds too; :meth:`next` warns when it is. Of a stacked
+        mask, check each of :meth:`Mask.unstack`.
+
+        Args:
+            weights: See :meth:`densities`.
+            levels: See there.
+
+        Raises:
+            ValueError: As :meth:`densities`, and if there is such a round, naming it.
+        """
+        _check_levels(levels)
+        kept, _ = _counts(weights)
+        self._check_rounds(self._groups(kept, self._output(list(kept))), kept, levels)
+
+    def _after(
+        self,
+        mask: Mask,
+        initial: Mapping[str, Tensor],
+        final: Mapping[str, Tensor],
+        levels: int,
+        generator: Generators | None,
+        stacked: bool,
+    ) -> Mask:
+        _check_levels(levels)
+        mask.check(initial)
+        mask.check(final)
+        output = self._output(list(mask), initial, stacked)
+        masks = mask.unstack() if stacked else [mask]
+        generators = [None] * len(masks) if generator is None else each(generator, len(masks))
+        before, after = (
+            {name: state[key].detach() for name, key in plain_names(state).items() if name in mask}
+            for state in (initial, final)
+        )
+        pruned = []
+        for r, (m, g) in enumerate(zip(masks, generators, strict=True)):
+            own = [{n: w[r] for n, w in part.items()} if stacked else part for part in (before, after)]
+            pruned.append(self._prune(m, own[0], own[1], levels, g, output))
+        if self.scope == "global":
+            warn_of_emptied((n for one in zip(masks, pruned, strict=True) for n in emptied(*one)), stacklevel=3)
+        return Mask.stack(pruned) if stacked else pruned[0]
+
+    def _prune(
+        self,
+        mask: Mask,
+        initial: Mapping[str, Tensor],
+        final: Mapping[str, Tensor],
+        levels: int,
+        generator: torch.Generator | None,
+        output: str | None,
+    ) -> Mask:
+        groups, scores = [], {}
+        rated = self._groups(mask, output)
+        self._check_rounds(rated, mask.counts, levels)
+        for names, rate in rated:
+            kept = [mask[name].to(final[name].device) for name in names]
+            before = torch.cat([initial[n].to(final[n].device)[m] for n, m in zip(names, kept, strict=True)])
+            after = torch.cat([final[n][m] for n, m in zip(names, kept, strict=True)])
+            # Of the survivors alone, and of all that are compared together: a rank depends on the others.
+            values = self._score(before, after, generator)
+            for name, m, part in zip(names, kept, torch.split(values, [int(m.sum()) for m in kept]), strict=True):
+                scores[name] = torch.zeros(m.shape, dtype=part.dtype, device=part.device).masked_scatter_(m, part)
+            groups.append((names, len(after) - left_after(len(after), rate, levels)))
+        return remove(mask, scores, groups)
+
+    def _score(self, initial: Tensor, final: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.criterion != "random":
+            return SCORES[self.criterion](initial, final)
+        if generator is None:
+            raise ValueError("Pruning(criterion='random') draws; give it a generator.")
+        return random_scores(final, generator)
+
+    def _output(
+        self, names: Sequence[str], initial: Mapping[str, Tensor] | None = None, stacked: bool = False
+    ) -> str | None:
+        """Return which of the names is the output's, None where it is none of them."""
+        if self.layers is not None:
+            if tuple(names) in self._outputs:
+                return self._outputs[tuple(names)]
+            state = initial or {}
+            weights = [n for n, key in plain_names(state).items() if _is_weight(n, state[key], stacked)]
+            if weights and weights[-1] != names[-1]:
+                return weights[-1] if weights[-1] in names else None
+        return names[-1]
+
+    def _groups(self, names: Mapping[str, object], output: str | None) -> list[tuple[list[str], float]]:
+        """Return which weights are compared with each other, and their rate."""
+        if self.scope == "global":
+            return [(list(names), self.rate)]
+        for glob in self.rates:
+            check_matches(glob, list(names))
+        found = []
+        for name in names:
+            rate = next((rate for glob, rate in self.rates.items() if matches(glob, name)), None)
+            if name == output and self.output_rate is not None:
+                rate = self.output_rate
+            elif rate is None:
+                rate = self.rate / 2 if name == output else self.rate
+            found.append(([name], rate))
+        return found
+
+    def _check_rounds(self, groups: Sequence[tuple[list[str], float]], kept: Mapping[str, int], levels: int) -> None:
+        left = [sum(kept[name] for name in names) for names, _ in groups]
+        for number in range(1, levels + 1):
+            before = left
+            left = [left_after(count, rate, 1) for count, (_, rate) in zip(before, groups, strict=True)]
+            for count, now, (names, rate) in zip(before, left, groups, strict=True):
+                if count and not now:
+                    whose = f"{names[0]!r}" if self.scope == "layer" else f"all {count} weights"
+                    raise ValueError(
+                        f"round {number} would leave nothing of {whose}: the rate {rate:g} of {count} weights rounds "
+                        "to all of them; use a lower rate or fewer rounds, or choose `layers`."
+                    )
+            if left == before:
+                raise ValueError(
+                    f"round {number} would remove none of the {sum(left)} weights that are left, as each share rounds "
+                    f"to none at rate={self.rate:g}; use a higher rate or fewer rounds."
+                )
+
+
+def _counts(weights: Mapping[str, Sequence[int]] | Mask) -> tuple[dict[str, int], int]:
+    """Return how many weights are kept by name, and how many there are."""
+    if isinstance(weights, Mask):
+        return weights.counts, weights.total
+    kept = {name: math.prod(shape) for name, shape in weights.items()}
+    return kept, sum(kept.values())
+
+
+def _is_weight(name: str, value: Tensor, stacked: bool) -> bool:
+    """Whether an entry of a ``state_dict`` seems to be the weight of a linear or convolutional layer."""
+    return value.ndim >= 2 + stacked and (f".{name}".endswith(".weight") or ".parametrizations.weight." in f".{name}")
+
+
+def _check_levels(levels: int) -> None:
+    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 0:
+        raise ValueError(f"levels must be a whole number of at least 0, got {levels!r}.")

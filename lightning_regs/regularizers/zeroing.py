@@ -1,0 +1,61 @@
+"""Zeroing of pruned weights in place: at once, after each step of an optimizer, and in averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from lightning_regs._lightning import pl
+
+
+@torch.no_grad()
+def zero_pruned(weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+    r"""Set pruned weights to zero in place: :math:`w \leftarrow m \odot w`.
+
+    Args:
+        weights: Of any shapes, on one device each.
+        masks: 0 and 1, a tensor for each weight, of its shape, type and device.
+    """
+    if weights:
+        torch._foreach_mul_(list(weights), list(masks))
+
+
+def zero_after_step(masks: Mapping[nn.Parameter, Tensor]) -> Callable[..., None]:
+    """Return the hook that keeps pruned weights at zero after a step of an optimizer."""
+    chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
+    seen = -1
+
+    def after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        nonlocal chosen, seen
+        # Groups come in later, where parts of a network are unfrozen.
+        if (held := sum(len(group["params"]) for group in optimizer.param_groups)) != seen:
+            ours = [w for group in optimizer.param_groups for w in group["params"] if w in masks]
+            chosen, seen = (ours, [masks[w] for w in ours]), held
+        zero_pruned(*chosen)
+
+    return after_step
+
+
+def averages(trainer: pl.Trainer) -> Iterator[nn.Module]:
+    """Yield the averaged modules that Lightning's callbacks hold; they start as, or are loaded with, dense weights."""
+    averaging = (pl.callbacks.StochasticWeightAveraging, getattr(pl.callbacks, "WeightAveraging", ()))
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        average = getattr(callback, "_average_model", None) if isinstance(callback, averaging) else None
+        if average is not None:
+            yield average.module if isinstance(average, AveragedModel) else average
+
+
+@torch.no_grad()
+def zero_(values: Tensor, kept: Tensor) -> None:
+    """Set values to +0.0 in place, NaN too, but for those that are kept.
+
+    Args:
+        values: Of any shape.
+        kept: Bool, of the same shape, on any device.
+    """
+    values.masked_fill_(~kept.to(values.device), 0)
