@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from lightning_regs._lightning import Callback, Checkpoint, MisconfigurationException, pl
-from lightning_regs.pruning import Mask, Pruning
+from lightning_regs._names import unknown_name
+from lightning_regs.pruning import Mask
+from lightning_regs.pruning.masks import plain_names
+from lightning_regs.regularizers.weight_mask import WeightMask
 from lightning_regs.rng import derive_seed
-from lightning_regs.tickets.fingerprint import digest
 from lightning_regs.tickets.folders import CURVE, FINAL, INITIAL, MASK, OPTIMIZER, LevelFolder
+from lightning_regs.tickets.plain import digest
 from lightning_regs.tickets.randomness import seed_all
 
 Start = Mapping[str, Tensor]
@@ -25,7 +28,8 @@ class Ends(Callback):
         folder: Of the level.
         resumed: Whether training goes on from the level's own checkpoint, so that nothing is to be set.
         seed: Of weights that are drawn when the Trainer starts.
-        pruning: Write down the dense mask.
+        mask: What the level trains; None for the dense net.
+        dense_mask: Makes the mask to write down; None where it is there.
         keep_initial: Write down the module's own weights.
         start: Makes the weights to start from out of the module's own; None to leave them.
         optimizers: States of optimizers to carry over.
@@ -38,7 +42,8 @@ class Ends(Callback):
         folder: LevelFolder,
         resumed: bool,
         seed: int,
-        pruning: Pruning | None = None,
+        mask: WeightMask | None = None,
+        dense_mask: Callable[[pl.LightningModule], Mask] | None = None,
         keep_initial: bool = False,
         start: Callable[[dict[str, Tensor]], Start] | None = None,
         optimizers: list[dict[str, Any]] | None = None,
@@ -48,7 +53,8 @@ class Ends(Callback):
         self.folder = folder
         self.resumed = resumed
         self.seed = seed
-        self.pruning = pruning
+        self.mask = mask
+        self.dense_mask = dense_mask
         self.keep_initial = keep_initial
         self.start = start
         self.optimizers = optimizers
@@ -65,8 +71,14 @@ class Ends(Callback):
         self.lr = state_dict["lr"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Seed what the module draws in ``configure_model``, apart from what its data drew before."""
+        """Refuse other masks; seed what the module draws in ``configure_model``, apart from what its data drew."""
         if stage == "fit":
+            methods: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+            if any(isinstance(method, WeightMask) and method is not self.mask for method in methods):
+                raise MisconfigurationException(
+                    "find_ticket gives each level its own WeightMask, and there is another among the callbacks or in "
+                    "the module; leave that one out, and say with pruning=Pruning(...) what is pruned."
+                )
             seed_all(derive_seed(self.seed, "ticket weights"))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -75,9 +87,10 @@ class Ends(Callback):
             return
         weights = weights_of(pl_module)
         start = None if self.start is None else self.start(weights)
+        dense = None if self.dense_mask is None else self.dense_mask(pl_module)
         if trainer.is_global_zero:
-            if self.pruning is not None:
-                self.folder.save(MASK, self.pruning.start(pl_module).to("cpu").state_dict())
+            if dense is not None:
+                self.folder.save(MASK, dense.to("cpu").state_dict())
             if self.keep_initial:
                 self.folder.save(INITIAL, weights)
         if start is not None:
@@ -106,12 +119,24 @@ class Ends(Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write down what the level ends with."""
-        # Not on_train_end: it is not called where a level goes on from the checkpoint of its last epoch.
+        # Not on_train_end: it is not called where a level goes on from the checkpoint of its last epoch, and callbacks
+        # that average weights put the average into the module there.
+        self._zero_pruned(pl_module)
         if trainer.is_global_zero:
             if self.keep_optimizer:
                 state = {"optimizers": [o.state_dict() for o in trainer.optimizers], **self.state_dict()}
                 self.folder.save(OPTIMIZER, state)
             self.folder.save(FINAL, weights_of(pl_module))
+
+    @torch.no_grad()
+    def _zero_pruned(self, module: pl.LightningModule) -> None:
+        if self.mask is None or self.mask.mask is None:
+            return
+        weights = dict(module.named_parameters(remove_duplicate=False))
+        actual = plain_names(weights)
+        for name, kept in self.mask.mask.items():
+            weight = weights[actual[name]]
+            weight.masked_fill_(~kept.to(weight.device), 0)
 
 
 class Recorder(Checkpoint):
@@ -120,10 +145,12 @@ class Recorder(Checkpoint):
     Args:
         folder: Of the level.
         resumed: Whether training goes on from the level's own checkpoint; else what it holds is another level's.
+        monitor: Name of the metric that validations are to log; None where none has to.
     """
 
-    def __init__(self, folder: LevelFolder, resumed: bool) -> None:
+    def __init__(self, folder: LevelFolder, resumed: bool, monitor: str | None = None) -> None:
         self.folder = folder
+        self.monitor = monitor
         self.resumed = resumed
         self.rows: list[dict[str, float]] = []
         self.last: dict[str, float] = {}
@@ -137,6 +164,14 @@ class Recorder(Checkpoint):
         if self.resumed:
             self.rows, self.last = list(state_dict["rows"]), dict(state_dict["last"])
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to monitor what no validation will log."""
+        if self.monitor is not None and not trainer.enable_validation:
+            raise MisconfigurationException(
+                f"monitor={self.monitor!r} is a metric of the validation, and there is none; give validation data and "
+                "a validation_step, or no monitor."
+            )
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add a row."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
@@ -146,6 +181,10 @@ class Recorder(Checkpoint):
         """Remember the metrics of the epoch."""
         # What an epoch does not log stands from before, as in the Trainer's metrics of an uninterrupted training.
         self.last = {**self.last, **_metrics(trainer), "iterations": trainer.global_step}
+        # Not after the validation: what the training epoch logs comes after it.
+        if self.monitor is not None and self.rows and not any(self.monitor in row for row in [*self.rows, self.last]):
+            logged = {name for row in [*self.rows, self.last] for name in row} - {"step", "epoch", "iterations"}
+            raise unknown_name("logged metric", self.monitor, logged)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write it to the level's folder."""
@@ -169,12 +208,17 @@ def drawn_anew(mask: Mask, initial: str, own: dict[str, Tensor]) -> Start:
     Raises:
         MisconfigurationException: If they are those of the first level.
     """
+    check_drawn_anew(own, initial)
+    return mask.apply(own)
+
+
+def check_drawn_anew(own: Start, initial: str) -> None:
+    """Refuse weights of a reinitialisation that are those of the first level; arguments of :func:`drawn_anew`."""
     if digest(own) == initial:
         raise MisconfigurationException(
             "the module's factory made the same weights again with another seed, so this would be the ticket and no "
             "reinitialisation; let it have a parameter `seed` and draw the weights from that."
         )
-    return mask.apply(own)
 
 
 def weights_of(module: pl.LightningModule) -> dict[str, Tensor]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
-from lightning_regs._files import whole
 from lightning_regs._lightning import Checkpoint, MisconfigurationException, pl
 from lightning_regs.tickets.folders import LAST, REWIND, LevelFolder
 from lightning_regs.tickets.replay import Replay
@@ -41,14 +41,18 @@ class _Saver(Checkpoint):
         self._saving, self._between_epochs = True, between_epochs
         if between_epochs:
             self._monitored = [_awaited(trainer, config) for config in trainer.lr_scheduler_configs]
+        unreadable: str | None = None
         try:
             if trainer.is_global_zero:
-                with whole(folder.path / name) as part:
+                with folder.writing(name) as part:
                     trainer.save_checkpoint(part, weights_only=False)
+                    if name == REWIND:  # else the next level would find out, after this one was paid for
+                        unreadable = _unreadable(part, folder.path / name)
             else:
-                trainer.save_checkpoint(
-                    folder.path / name, weights_only=False
-                )  # writes nothing, and takes part in what is collective
+                # Writes nothing, and takes part in what is collective.
+                trainer.save_checkpoint(folder.path / name, weights_only=False)
+            if name == REWIND and (unreadable := trainer.strategy.broadcast(unreadable)) is not None:
+                raise MisconfigurationException(unreadable)
         finally:
             self._saving, self._monitored = False, []
 
@@ -164,6 +168,14 @@ def _awaited(trainer: pl.Trainer, config: Any) -> float | None:
         return None
     value = trainer.callback_metrics.get(config.monitor)
     return None if value is None else float(value)
+
+
+def _unreadable(part: Path, path: Path) -> str | None:
+    try:
+        LevelFolder.read(part, path)
+    except MisconfigurationException as error:
+        return str(error)
+    return None
 
 
 def _end_epoch(loop: dict[str, Any]) -> None:

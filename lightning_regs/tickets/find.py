@@ -58,6 +58,10 @@ def find_ticket(
     Does not help: large nets at large learning rates have no tickets at iteration 0; rewind to a later point (0.1 % to
     7 % of training), or warm up. The training set is seen once a level, so ``levels`` cost as many trainings.
 
+    A folder is of one configuration: initial weights, hyper-parameters, options of the Trainer, arguments of the
+    DataModule, or of loaders the tensors and some samples of the data. What the functions that make callbacks compute
+    is not looked into, nor are files that a DataModule reads: use another folder where these change.
+
     Does not compose with: FSDP, DeepSpeed; callbacks that end training early shorten it before the mask is determined.
     Workers that persist over epochs draw on from one epoch to the next, and what they draw is not restored.
     A rewind point within an epoch is found again by reading past the batches before it, and metrics of the training
@@ -82,8 +86,8 @@ def find_ticket(
         callbacks: Makes the callbacks of a level, given its name.
         logger: Makes the logger of a level, given its name.
         seed: Of initial weights, order and draws; default: what ``seed_everything`` was given, else 0.
-        monitor: Validation loss whose least value gives the early-stopping iteration; default: ``val_loss`` or
-            ``val/loss``, where logged.
+        monitor: Validation loss whose least value gives the early-stopping iteration, in levels with a validation;
+            default: ``val_loss`` or ``val/loss``, where logged.
         test: Run ``trainer.test`` after each training, where module and data have a test.
         checkpoint_every: Seconds between the checkpoints, at epochs' ends, that an interrupted level goes on from.
 
@@ -92,11 +96,13 @@ def find_ticket(
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If an argument is outside its range, there is nothing to prune, or the folder holds a level of
-            another configuration.
+        ValueError: If an argument is outside its range, a round would prune nothing or all of a layer, the folder
+            holds a level of another configuration, or, after the first validation, nothing logged ``monitor``.
         RuntimeError: If another search is at work in the folder.
-        MisconfigurationException: When training starts, if ``rewind_to`` is not before its end, the module refuses the
-            weights, or a reinitialisation gives the same weights again.
+        MisconfigurationException: When training starts, if ``rewind_to`` is not before its end, there is no validation
+            to ``monitor``, a WeightMask is among the callbacks or the module's methods, or the module refuses the
+            weights; before it, or with the level where weights are drawn later, if a reinitialisation gives the same
+            weights again; at ``rewind_to``, if a callback's state has more than tensors and plain types.
 
     Warns:
         UserWarning: If a level is damaged, or what it was made from changed: it is redone.

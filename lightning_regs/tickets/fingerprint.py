@@ -1,18 +1,18 @@
-"""What determines a level, as plain types: equal for equal trainings, and readable where two differ."""
+"""What determines a level, as plain types."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import inspect
-import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from lightning_regs._lightning import pl
+from lightning_regs.tickets.plain import digest, layers_of, name_of, plain
+from lightning_regs.tickets.randomness import isolated, seed_all
 
 # Options of a Trainer that change what is shown or kept, not what is trained.
 _SHOW = {
@@ -27,16 +27,20 @@ _SHOW = {
     "num_sanity_val_steps",
     "profiler",
 }
+# What a sampler has of other things: the data, its process, and how far it is.
+_NOT_THE_SAMPLERS = ("data_source", "dataset", "sampler", "rank", "epoch", "generator")
+_SAMPLES = 16
+_WRAPPED = 5  # data sets around data sets
 
 
 def of_module(factory: Callable[..., Any], module: pl.LightningModule) -> dict[str, Any]:
-    """Describe a module as its factory made it: layers, initial weights, hyper-parameters, numbers among attributes.
+    """Describe a module as its factory made it: layers, initial weights, hyper-parameters, arguments it keeps.
 
     Layers and weights that a module makes only when the Trainer starts are not seen; its hyper-parameters are.
     """
     return {
         "factory": name_of(factory),
-        "layers": re.sub(r" at 0x[0-9a-f]+", "", str(module)),
+        "layers": layers_of(module),
         "initial weights": digest(module.state_dict()),
         "hyper-parameters": plain(dict(module.hparams)),
         "attributes": _attributes(module),
@@ -44,7 +48,7 @@ def of_module(factory: Callable[..., Any], module: pl.LightningModule) -> dict[s
 
 
 def of_data(data: Any) -> dict[str, Any]:
-    """Describe a DataModule or loaders: class, hyper-parameters, other arguments, lengths."""
+    """Describe a DataModule or loaders: class, hyper-parameters, arguments it keeps; of loaders the data as well."""
     if isinstance(data, pl.LightningDataModule):
         return {
             "class": name_of(type(data)),
@@ -60,6 +64,10 @@ def of_data(data: Any) -> dict[str, Any]:
         described["batches"] = len(data)
     except (TypeError, NotImplementedError):
         described["batches"] = None
+    for name in ("drop_last", "sampler", "batch_sampler"):
+        described[name] = plain(getattr(data, name, None), _NOT_THE_SAMPLERS)
+    if isinstance(dataset := getattr(data, "dataset", None), Dataset):
+        described["dataset"] = _of_dataset(dataset)
     return described
 
 
@@ -68,40 +76,49 @@ def of_trainer(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in sorted(options.items()) if name not in _SHOW}
 
 
-def name_of(thing: Any) -> str:
-    """Name a function or class, with the arguments that a ``functools.partial`` adds."""
-    if isinstance(thing, functools.partial):
-        arguments = [*map(plain, thing.args), *(f"{k}={plain(v)!r}" for k, v in thing.keywords.items())]
-        return f"{name_of(thing.func)}({', '.join(map(str, arguments))})"
-    return str(getattr(thing, "__qualname__", type(thing).__qualname__))
-
-
-def digest(state: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of names, types, shapes and values of tensors."""
-    total = hashlib.sha256()
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            value = value.detach().cpu().contiguous()
-            total.update(f"{name}:{value.dtype}:{tuple(value.shape)}:".encode())
-            total.update(bytes(value.view(-1).untyped_storage()) if value.numel() else b"")
-    return total.hexdigest()
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON holds it: numbers, texts and collections as they are, the rest by name."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
-    if isinstance(value, Tensor):
-        return digest({"": value})
-    return str(value) if isinstance(value, Path) else name_of(value)
-
-
 def _attributes(thing: Any) -> dict[str, Any]:
     """Return the constructor's arguments that are kept as attributes, such as a learning rate."""
     # Others come and go: a DataModule that has been used has more than one that has not.
     names = [name for name in inspect.signature(type(thing).__init__).parameters if name in vars(thing)]
     return {name: plain(vars(thing)[name]) for name in names}
+
+
+def _of_dataset(dataset: Dataset[Any], depth: int = 0) -> dict[str, Any]:
+    """Describe data by the tensors and arrays they hold, and by some samples; no loader is started."""
+    described: dict[str, Any] = {"class": name_of(type(dataset))}
+    try:
+        size: int | None = len(dataset)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        size = None
+    for name, value in vars(dataset).items():
+        if isinstance(value, Dataset):
+            described[name] = _of_dataset(value, depth + 1) if depth < _WRAPPED else name_of(type(value))
+        elif _holds_samples(value, size):
+            described[name] = plain(value)
+    if size:
+        described["samples"] = _samples(dataset, size)
+    return described
+
+
+def _holds_samples(value: Any, size: int | None) -> bool:
+    """Whether these are data: what else a data set has, such as a cache, may change while it is used."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return True
+    if isinstance(value, tuple):
+        return bool(value) and all(isinstance(part, (Tensor, np.ndarray)) for part in value)
+    return isinstance(value, (list, range)) and len(value) == size and all(isinstance(p, (int, float)) for p in value)
+
+
+def _samples(dataset: Dataset[Any], size: int) -> Any:
+    """Return the digest of samples throughout the data; None where they are another each time, or not to be had."""
+    number = min(size, _SAMPLES)
+    positions = [i * (size - 1) // max(number - 1, 1) for i in range(number)]
+    found = []
+    with isolated():
+        for _ in range(2):
+            seed_all(0)
+            try:
+                found.append(plain([dataset[position] for position in positions]))
+            except Exception:  # keys of another kind, a sampler that leaves broken samples out: any data set's own
+                return None
+    return found[0] if found[0] == found[1] else None

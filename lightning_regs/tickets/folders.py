@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_regs._files import whole
 from lightning_regs._lightning import MisconfigurationException
@@ -20,6 +21,7 @@ from lightning_regs._lightning import MisconfigurationException
 CONFIG, COMPLETE = "config.json", "complete.json"
 INITIAL, REWIND, MASK, FINAL, OPTIMIZER = "initial.pt", "rewind.ckpt", "mask.pt", "final.pt", "optimizer.pt"
 CURVE, METRICS, LAST = "curve.json", "metrics.json", "last.ckpt"
+_WRITTEN = "written.json"  # digests of the files of a level that is not complete
 _RESULTS = (INITIAL, REWIND, MASK, FINAL, OPTIMIZER, CURVE, METRICS)
 
 _CALLER = 5  # of find_ticket, from LevelFolder.ready
@@ -50,9 +52,20 @@ class LevelFolder:
 
     # -- files -------------------------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give the path to write a file to; it is there when the block ends well, and its digest is known."""
+        with whole(self.path / name) as part:
+            yield part
+            # Before the file takes its place: wherever this is interrupted, the digest of what is there is known.
+            written = self._written()
+            now = _digest(self.path / name) if self.has(name) else None
+            old = [now] if now in written.get(name, ()) else []
+            self.save_json(_WRITTEN, written | {name: [*old, _digest(part)]})
+
     def save(self, name: str, state: Mapping[str, Any]) -> None:
         """Write tensors and plain types."""
-        with whole(self.path / name) as part:
+        with self.writing(name) as part:
             torch.save(dict(state), part)
 
     def load(self, name: str) -> dict[str, Any]:
@@ -62,9 +75,13 @@ class LevelFolder:
             DamagedFile: If it is missing or damaged.
             MisconfigurationException: If it holds objects that are not read, as they could run code.
         """
-        path = self.path / name
+        return self.read(self.path / name, self.path / name)
+
+    @staticmethod
+    def read(file: Path, path: Path) -> dict[str, Any]:
+        """Read a file that is, or will be, at ``path``; raises as :meth:`load`."""
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             if "Unsupported" in str(error) or "GLOBAL" in str(error):
                 raise MisconfigurationException(
@@ -107,11 +124,12 @@ class LevelFolder:
     def finish(self) -> None:
         """Mark the level as complete, and drop what only an interrupted one needs."""
         self.save_json(COMPLETE, {name: _digest(self.path / name) for name in _RESULTS if self.has(name)})
-        (self.path / LAST).unlink(missing_ok=True)
+        for name in (LAST, _WRITTEN):
+            (self.path / name).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove the level; what others put into its folder stays."""
-        for name in (COMPLETE, LAST, *_RESULTS, CONFIG):
+        for name in (COMPLETE, LAST, *_RESULTS, CONFIG, _WRITTEN):
             (self.path / name).unlink(missing_ok=True)
 
     def digests(self, *names: str) -> dict[str, str]:
@@ -171,12 +189,21 @@ class LevelFolder:
         if not self.has(LAST):
             return False
         try:
-            for name in (LAST, *needed):
+            digests = self.load_json(_WRITTEN)
+            for name in dict.fromkeys([LAST, *needed, *({REWIND} & digests.keys())]):
+                if self.has(name) and _digest(self.path / name) not in digests.get(name, ()):
+                    raise DamagedFile(f"{self.path / name} is damaged (its content is not what was written)")
                 self.load(name)
-        except DamagedFile as error:
+        except (DamagedFile, MisconfigurationException) as error:
             warnings.warn(f"{error}; the level starts over.", UserWarning, stacklevel=_CALLER + 1)
             return False
         return True
+
+    def _written(self) -> dict[str, Any]:
+        try:
+            return self.load_json(_WRITTEN)
+        except DamagedFile:
+            return {}
 
     def _refuse_others(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
         differences = list(_differences(theirs, json.loads(json.dumps(ours))))
@@ -193,8 +220,15 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any,
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and any(map(_is_dict, new)):
+        for number, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(one, other, f"{name}.{number}")
     elif old != new and not (old != old and new != new):
         yield name, old, new
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _short(value: Any) -> str:
@@ -208,6 +242,15 @@ def _digest(path: Path) -> str:
         while block := file.read(2**20):
             total.update(block)
     return total.hexdigest()
+
+
+def weights_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights that training goes on with, of a Trainer's checkpoint or of a ``state_dict`` itself."""
+    # Where weights are averaged, Lightning gives the average the usual name, for those who only load that.
+    for name in ("current_model_state", "state_dict"):
+        if isinstance(found := state.get(name), dict):
+            return found
+    return dict(state)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from lightning_regs.tickets.time import Time
 Method = Literal["weight_rewinding", "lr_rewinding", "fine_tuning"]
 METHODS: tuple[str, ...] = get_args(Method)
 CONTROLS = ("reinitialise", "random_mask")
+_QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+_LENGTH = ("max_epochs", "max_steps", "min_epochs", "min_steps")
 _MADE_ANEW = {
     "callbacks": "callbacks=lambda level: [...]",
     "logger": "logger=lambda level: CSVLogger('logs', name=level)",
@@ -155,3 +158,22 @@ def check_trainer(options: Mapping[str, Any], rewind_to: Time) -> None:
                 f"rewind_to={str(rewind_to)!r} is not before the end of training, which is at {name}={end}; choose an "
                 "earlier point, or train for longer."
             )
+
+
+def trainer_options(options: Mapping[str, Any], length: Time | None) -> dict[str, Any]:
+    """Return the options of the Trainer of one level, in copies.
+
+    Args:
+        options: As they were given to ``find_ticket``.
+        length: How long the level trains; None for what the options say.
+    """
+    # Strategies and plugins keep the Trainer that they were given to.
+    found = _QUIET | copy.deepcopy(dict(options))
+    for name in ("callbacks", "enable_checkpointing"):
+        found.pop(name, None)
+    if length is None:
+        return found
+    found = {name: value for name, value in found.items() if name not in _LENGTH}
+    if length.unit == "ep":
+        return found | {"max_epochs": length.value}
+    return found | {"max_steps": length.value, "max_epochs": -1}

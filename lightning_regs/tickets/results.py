@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_regs._names import unknown_name
 from lightning_regs.pruning import Mask
-from lightning_regs.tickets.folders import CONFIG, CURVE, FINAL, MASK, METRICS, LevelFolder
+from lightning_regs.tickets.folders import CONFIG, CURVE, FINAL, MASK, METRICS, LevelFolder, weights_in
 
 Which = Literal["initial", "rewind", "final"]
 _WHICH = ("initial", "rewind", "final")
@@ -75,8 +75,7 @@ class Level:
         if which == "final":
             return folder.load(FINAL)
         source = folder.load_json(CONFIG)["start"][which]
-        state = LevelFolder(self.path.parent).load(source)
-        state = state.get("state_dict", state)
+        state = weights_in(LevelFolder(self.path.parent).load(source))
         return state if which == "initial" else self.mask.apply(state)
 
 
@@ -164,13 +163,13 @@ def summarise(curve: dict[str, Any], monitor: str | None) -> dict[str, float]:
         monitor: Name of the validation loss; default: ``val_loss`` or ``val/loss``.
 
     Raises:
-        ValueError: If it was given, and no validation logged it.
+        ValueError: If it was given, and there were validations, none of which logged it.
     """
     metrics: dict[str, float] = dict(curve["last"])
     rows = curve["rows"]
     names = [monitor] if monitor is not None else ["val_loss", "val/loss"]
     name = next((name for name in names if any(name in row for row in rows)), None)
-    if name is None and monitor is not None:
+    if rows and name is None and monitor is not None:
         logged = {n for row in rows for n in row} - {"step", "epoch"}
         raise unknown_name("logged metric", monitor, logged)
     known = [row for row in rows if name in row and not math.isnan(row[name])]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,18 +17,28 @@ from lightning_regs.pruning import Mask, Pruning, random_mask
 from lightning_regs.regularizers.weight_mask import WeightMask
 from lightning_regs.rng import derive_seed, generator
 from lightning_regs.tickets import fingerprint
-from lightning_regs.tickets.callbacks import Ends, Recorder, drawn_anew, given
+from lightning_regs.tickets.callbacks import Ends, Recorder, check_drawn_anew, drawn_anew, given
 from lightning_regs.tickets.checkpoints import LevelCheckpoint, RewindPoint
-from lightning_regs.tickets.data import Data
-from lightning_regs.tickets.folders import FINAL, INITIAL, LAST, MASK, METRICS, OPTIMIZER, REWIND, LevelFolder, locked
-from lightning_regs.tickets.plan import Control, Training, check_search, check_trainer, trainings
-from lightning_regs.tickets.randomness import isolated, remember, seed_all
+from lightning_regs.tickets.factories import Factories, overrides
+from lightning_regs.tickets.folders import (
+    FINAL,
+    INITIAL,
+    LAST,
+    MASK,
+    METRICS,
+    OPTIMIZER,
+    REWIND,
+    LevelFolder,
+    locked,
+    weights_in,
+)
+from lightning_regs.tickets.plain import digest, name_of, plain
+from lightning_regs.tickets.plan import Control, Training, check_search, check_trainer, trainer_options, trainings
+from lightning_regs.tickets.randomness import isolated
 from lightning_regs.tickets.replay import Replay
 from lightning_regs.tickets.results import Level, Tickets, read_level
 from lightning_regs.tickets.time import Time
 
-_QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-_LENGTH = ("max_epochs", "max_steps", "min_epochs", "min_steps")
 DENSE = Training(0, "dense")
 
 
@@ -62,11 +70,7 @@ class Search:
     checkpoint_every: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.module, pl.LightningModule) or not callable(self.module):
-            raise TypeError(
-                "each level has a module of its own: give find_ticket the class or a function that makes the module, "
-                f"not {'the object' if isinstance(self.module, pl.LightningModule) else repr(self.module)}."
-            )
+        _ = self._factories
         for name in ("callbacks", "logger"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise TypeError(f"{name} must be a function of the level's name, as each level has its own.")
@@ -106,7 +110,7 @@ class Search:
         needed = [MASK, *([INITIAL] if training.kind in ("dense", "reinitialise") else [])]
         resumed = folder.resumable(*needed, *([REWIND] if folder.has(REWIND) else []))
         replay = Replay(self.seed)
-        data, module = self._make(training)
+        data, module = self._factories.make(self._seed_of(training))
         mask = None if training == DENSE else self._mask(training, module)
         if _first_process() and not resumed:
             folder.clear()
@@ -118,10 +122,10 @@ class Search:
             **self._options(training, folder),
             callbacks=[
                 ends,
-                *([] if mask is None else [WeightMask(mask)]),
+                *([] if ends.mask is None else [ends.mask]),
                 *(self.callbacks(folder.path.name) if self.callbacks is not None else []),
                 RewindPoint(folder, replay, self.rewind_to if training == DENSE and self.rewind_to.value else None),
-                Recorder(folder, resumed),
+                Recorder(folder, resumed, None if self._fine_tune(training) else self.monitor),
                 LevelCheckpoint(folder, self.checkpoint_every),
             ],
         )
@@ -132,6 +136,8 @@ class Search:
         if not trainer.state.finished:
             raise KeyboardInterrupt
         if training == DENSE and self.rewind_to.value and not folder.has(REWIND):
+            if _first_process():
+                folder.clear()  # or another point would be refused, as this training has ended
             raise MisconfigurationException(
                 f"training ended after {trainer.global_step} iterations, before rewind_to={str(self.rewind_to)!r}; "
                 "choose an earlier point, or train for longer."
@@ -145,17 +151,7 @@ class Search:
         _finish(trainer)
 
     def _options(self, training: Training, folder: LevelFolder) -> dict[str, Any]:
-        # Strategies and plugins keep the Trainer that they were given to.
-        options = _QUIET | {"default_root_dir": folder.path} | copy.deepcopy(dict(self.trainer))
-        for name in ("callbacks", "enable_checkpointing"):
-            options.pop(name, None)
-        if self.fine_tune is not None and training.kind == "ticket":
-            options = {name: value for name, value in options.items() if name not in _LENGTH}
-            options |= (
-                {"max_epochs": self.fine_tune.value}
-                if self.fine_tune.unit == "ep"
-                else {"max_steps": self.fine_tune.value, "max_epochs": -1}
-            )
+        options = {"default_root_dir": folder.path} | trainer_options(self.trainer, self._fine_tune(training))
         if self.logger is not None:
             options["logger"] = self.logger(folder.path.name)
         return options
@@ -165,18 +161,18 @@ class Search:
         carried: dict[str, Any] = {}
         if training.kind == "reinitialise":
             assert mask is not None
-            start = partial(drawn_anew, mask, fingerprint.digest(self._folder(DENSE).load(INITIAL)))
+            start = partial(drawn_anew, mask, digest(self._folder(DENSE).load(INITIAL)))
         elif mask is not None:
             name, _, file = self._start(training)["rewind"].partition("/")
-            state = LevelFolder(self.folder / name).load(file)
-            start = partial(given, mask.apply(state.get("state_dict", state)))
+            start = partial(given, mask.apply(weights_in(LevelFolder(self.folder / name).load(file))))
         if self._carries_on(training):
             carried = self._folder_named(training.mask_from).load(OPTIMIZER)
         return Ends(
             folder,
             resumed,
             self._seed_of(training),
-            pruning=self.pruning if training == DENSE else None,
+            None if mask is None else WeightMask(mask),
+            dense_mask=self._dense_mask if training == DENSE else None,
             keep_initial=training.kind in ("dense", "reinitialise"),
             start=start,
             optimizers=carried.get("optimizers"),
@@ -188,6 +184,12 @@ class Search:
         if resumed:
             return str(folder.path / LAST)
         return str(self._folder(DENSE).path / REWIND) if self._rewinds_position(training) else None
+
+    def _dense_mask(self, module: pl.LightningModule) -> Mask:
+        mask = self.pruning.start(module)
+        for one in mask.unstack() if isinstance(getattr(module, "replicas", None), tuple) else [mask]:
+            self.pruning.check(one, self.levels)
+        return mask
 
     def _mask(self, training: Training, module: pl.LightningModule) -> Mask:
         source = self._folder_named(training.mask_from)
@@ -207,6 +209,9 @@ class Search:
         return self.pruning.one_shot(before, initial, final, rounds, draws, stacked)
 
     # -- what it depends on ------------------------------------------------------------------------------------------
+
+    def _fine_tune(self, training: Training) -> Time | None:
+        return self.fine_tune if training.kind == "ticket" else None
 
     def _carries_on(self, training: Training) -> bool:
         return training.kind == "ticket" and self.method != "weight_rewinding"
@@ -235,7 +240,7 @@ class Search:
         return source.digests(MASK, FINAL, OPTIMIZER) | dense.digests(INITIAL, REWIND)
 
     def _settings(self, training: Training) -> dict[str, Any]:
-        pruning = fingerprint.plain(asdict(self.pruning))
+        pruning = plain(asdict(self.pruning))
         return {
             "level": training.level,
             "kind": training.kind,
@@ -249,34 +254,24 @@ class Search:
         }
 
     @cached_property
+    def _factories(self) -> Factories:
+        return Factories(self.module, self.data, self.seed)
+
+    @cached_property
     def _described(self) -> dict[str, Any]:
-        data, module = self._make(DENSE)
+        data, module = self._factories.make(self.seed)
         # Where nothing is built later, what cannot be pruned is found before anything is trained.
-        if type(module).configure_model is pl.LightningModule.configure_model:
-            self.pruning.start(module)
+        if not overrides(module, "configure_model"):
+            self._dense_mask(module)
+            if any(control.kind == "reinitialise" for control in self.controls) and not overrides(module, "setup"):
+                again = self._factories.make(self._seed_of(Training(1, "reinitialise", 1)))[1]
+                check_drawn_anew(again.state_dict(), digest(module.state_dict()))
         return {
             "module": fingerprint.of_module(self.module, module),
             "data": None if data.described is None else fingerprint.of_data(data.described),
             "trainer": fingerprint.of_trainer(self.trainer),
-            "callbacks": None if self.callbacks is None else fingerprint.name_of(self.callbacks),
+            "callbacks": None if self.callbacks is None else name_of(self.callbacks),
         }
-
-    # -- factories ---------------------------------------------------------------------------------------------------
-
-    def _make(self, training: Training) -> tuple[Data, pl.LightningModule]:
-        """Make the data and the module of a level; what each draws does not depend on the other."""
-        remember(self.seed)
-        seed_all(derive_seed(self.seed, "ticket data"))
-        data = Data.make(self.data)
-        seed = self._seed_of(training)
-        remember(seed)
-        seed_all(derive_seed(seed, "ticket module"))
-        module = self.module(seed=seed) if _takes_seed(self.module) else self.module()
-        if not isinstance(module, pl.LightningModule):
-            raise TypeError(f"the module's factory must return a LightningModule, got {type(module).__name__}.")
-        remember(self.seed)
-        seed_all(derive_seed(self.seed, "ticket data"))  # for setup(), where data are split
-        return data, module
 
     def _seed_of(self, training: Training) -> int:
         if training.kind != "reinitialise":
@@ -288,13 +283,6 @@ class Search:
 
     def _folder_named(self, name: str) -> LevelFolder:
         return LevelFolder(self.folder / name)
-
-
-def _takes_seed(factory: Callable[..., Any]) -> bool:
-    try:
-        return "seed" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return False
 
 
 def _first_process() -> bool:
