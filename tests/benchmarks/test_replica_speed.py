@@ -16,7 +16,7 @@ from harness import Table, seconds
 
 from lightning_regs.study import Cell, Paper, Scale, reproduce
 
-REPLICAS, BATCH, EPOCHS, GOAL = 20, 60, 6, 3.0
+REPLICAS, BATCH, EPOCHS, GOAL = 20, 60, 2, 3.0
 RESULTS = Path(__file__).with_name("replicas.md")
 MODEL: dict[str, Any] = {
     "architecture": "mlp",
