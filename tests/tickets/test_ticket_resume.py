@@ -149,12 +149,18 @@ def test_an_interrupted_level_goes_on_and_does_not_start_over(tmp_path: Path, mo
     assert not list(tmp_path.rglob("*.part"))
 
 
+def run_and_die(folder: Path, at: tuple[str, int], threads: int) -> None:
+    torch.set_num_threads(threads)
+    Kill.signal, Kill.at = True, at
+    run(folder)
+
+
 def test_killed_by_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", levels=1)
-    monkeypatch.setattr(Kill, "signal", True)
     for at in [("level_00", 11), ("level_01", 17)]:
-        monkeypatch.setattr(Kill, "at", at)
-        process = multiprocessing.get_context("fork").Process(target=run, args=(tmp_path / "killed",))
+        # Not forked: the threads of OpenMP do not live on in a forked process, which then waits for them.
+        arguments = (tmp_path / "killed", at, torch.get_num_threads())
+        process = multiprocessing.get_context("spawn").Process(target=run_and_die, args=arguments)
         process.start()
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
