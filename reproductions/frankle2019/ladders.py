@@ -193,6 +193,7 @@ LENET = Ladder(
     iterations=LENET_ITERATIONS,
     every=100,
     last=16,
+    trials=10,
     other_trials=3,
     reinit=(3, 7, 9, 12, 15),
     random=(7, 12),
