@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give the path to write to; what was written takes the place of ``path`` when the block ends well.
 
     A reader finds the old content or the new, whenever the process or the machine stops. Where the block or the disk
@@ -17,6 +17,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     Args:
         path: The file. One process at a time may write it; its folder is made where it is missing.
+        durable: Whether it must survive a power cut right after the block.
 
     Raises:
         OSError: If it cannot be written.
@@ -25,8 +26,9 @@ def whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

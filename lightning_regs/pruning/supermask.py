@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import TypeVar
 
 import torch
@@ -242,7 +243,7 @@ def _check_options(
     return logit, share, evaluated
 
 
-def _check_number(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _check_number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}.")
     return float(value)

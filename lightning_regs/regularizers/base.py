@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -115,19 +116,22 @@ def conflicts(methods: Sequence[Regularizer]) -> Iterator[str]:
                 yield f"{type(first).__name__} and {type(second).__name__} do not go together in this order: {reason}."
 
 
-def check_number(name: str, value: float, low: float = 0.0, high: float = math.inf, *, open_low: bool = False) -> float:
+def check_number(
+    name: str, value: object, low: float = 0.0, high: float = math.inf, *, open_low: bool = False
+) -> float:
     """Return ``value`` if it is a finite number in ``[low, high]`` (``(low, high]`` with ``open_low``).
 
     Raises:
         TypeError: If it is no number.
         ValueError: If it is outside.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}.")
-    if not math.isfinite(value) or value > high or value < low or (open_low and value == low):
+    number = float(value)
+    if not math.isfinite(number) or number > high or number < low or (open_low and number == low):
         bounds = f"{'above' if open_low else 'at least'} {low:g}"
         raise ValueError(f"{name} must be {bounds}{f' and at most {high:g}' if high < math.inf else ''}, got {value}.")
-    return float(value)
+    return number
 
 
 def _describe(batch: Any) -> str:

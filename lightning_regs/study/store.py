@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_regs._files import whole
+
 RUNS_ENV = "LIGHTNING_REGS_RUNS"
 # Columns of a row that are not metrics, in the order of results/SCALE.csv around the metrics.
 LEADING = ("paper", "scale", "cell", "seed")
@@ -250,18 +252,8 @@ def atomic_write(path: Path, text: str, durable: bool = True) -> None:
     Raises:
         OSError: If it cannot be written; the old content is still there.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.replace(part, path)  # noqa: PTH105 (the one call that is atomic; tests put a fault there)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
+    with whole(path, durable=durable) as part:
+        part.write_text(text, encoding="utf-8", newline="")
 
 
 def disk_full(error: BaseException, folder: Path) -> bool:

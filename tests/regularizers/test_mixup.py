@@ -6,6 +6,7 @@ import warnings
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -170,6 +171,7 @@ def test_bad_arguments_of_the_function_are_refused() -> None:
         mixup(x.to(torch.uint8), y, 0.5, torch.arange(8))
     with pytest.raises(TypeError, match="alpha must be a number, got '1'"):
         Mixup("1")  # type: ignore[arg-type]
+    assert Mixup(np.float32(0.5)).alpha == 0.5
 
 
 def test_two_of_one_seed_are_refused_and_of_two_seeds_compose() -> None:
