@@ -44,13 +44,11 @@ def ladder_cells(ladder: Ladder) -> Iterator[Cell]:
     """Make the cells of a ladder, each level's ticket before what is compared with it."""
     shared = config_of(ladder) | {"pruning": _PRUNING.get(ladder.config or ladder.key, {})}
     for kind, level in ladder.runs():
-        main = kind in ("ticket", "random", "one-shot") or kind.startswith("reinit-")
-        few = not main or kind.endswith("-twin")
         yield Cell(
             ladder.cell(kind, level),
             LEVEL,
             shared | {"treatment": {"kind": kind, "level": level}},
-            seeds=ladder.other_trials if few else ladder.trials,
+            seeds=ladder.seeds(kind, level),
             needs=ladder.needs(kind, level),
             stack=ladder.stack(kind, level),
         )

@@ -50,9 +50,9 @@ class Ladder:
         iterations: Length of the training of a level.
         every: Iterations between validations.
         last: The last level.
-        trials: Seeds of the tickets; None for the scale's.
-        other_trials: Seeds of everything that is not tickets, their reinitialisations, random masks or one-shot
-            pruning; None for the scale's.
+        trials: Seeds of the tickets, their reinitialisations, random masks and one-shot pruning; None for the scale's.
+        later_trials: Seeds of the latter three beyond the levels of ``speed``; None for the scale's.
+        other_trials: Seeds of everything else; None for the scale's.
         reinits: Reinitialisations of each ticket.
         reinit: Levels that are reinitialised, in ascending order.
         random: Levels with a random mask of as many weights a layer.
@@ -79,6 +79,7 @@ class Ladder:
     every: int
     last: int
     trials: int | None = None
+    later_trials: int | None = None
     other_trials: int | None = None
     reinits: int = 3
     reinit: tuple[int, ...] = ()
@@ -109,6 +110,14 @@ class Ladder:
     def reinit_cells(self, level: int) -> tuple[str, ...]:
         """Name the cells of a level's reinitialisations."""
         return tuple(self.cell(f"reinit-{draw}", level) for draw in range(1, self.reinits + 1))
+
+    def seeds(self, kind: str, level: int) -> int | None:
+        """Return the seeds of a cell; None for the scale's."""
+        if kind == "ticket":
+            return self.trials
+        if kind.endswith("-twin") or not (kind in ("random", "one-shot") or kind.startswith("reinit-")):
+            return self.other_trials
+        return self.later_trials if level > max(self.speed) else self.trials
 
     # -- the grid ----------------------------------------------------------------------------------------------------
 
@@ -215,6 +224,7 @@ CONV2 = Ladder(
     every=100,
     last=12,
     trials=CONV2_TRIALS,
+    later_trials=CONV2_TRIALS,
     reinits=1,
     reinit=(7, 11),
     stacked=False,
@@ -246,6 +256,7 @@ LENET_PAPER = replace(
 )
 CONV2_PAPER = replace(
     CONV2,
+    later_trials=5,
     key="conv2-20k",
     title="Conv-2 on CIFAR-10",
     layers=CONV2_LAYERS,
