@@ -22,7 +22,7 @@ class Keep(pl.Callback):
             torch.save({"weights": pl_module.state_dict(), "metrics": metrics}, self.path)
 
 
-def fit(path: Path, devices: int, replicas: list[int] | None) -> dict[str, Any]:
+def fit(path: Path, replicas: list[int] | None, devices: int = 1, strategy: str = "auto") -> dict[str, Any]:
     data = ImageDataModule(
         "digits",
         train_size=160,
@@ -38,7 +38,7 @@ def fit(path: Path, devices: int, replicas: list[int] | None) -> dict[str, Any]:
         max_epochs=2,
         accelerator="cpu",
         devices=devices,
-        strategy="ddp_spawn" if devices > 1 else "auto",
+        strategy=strategy,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -52,9 +52,12 @@ def fit(path: Path, devices: int, replicas: list[int] | None) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [None, [5, 9]], ids=["single", "replicas"])
-def test_two_processes_equal_one(tmp_path: Path, replicas: list[int] | None) -> None:
-    one, two = fit(tmp_path / "one.pt", 1, replicas), fit(tmp_path / "two.pt", 2, replicas)
+@pytest.mark.parametrize(
+    ("replicas", "strategy"), [(None, "ddp_spawn"), ([5, 9], "ddp_fork")], ids=["single", "replicas"]
+)
+def test_two_processes_equal_one(tmp_path: Path, replicas: list[int] | None, strategy: str) -> None:
+    """Processes that are started afresh get module and data pickled; forked ones are there in no time."""
+    one, two = fit(tmp_path / "one.pt", replicas), fit(tmp_path / "two.pt", replicas, 2, strategy)
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-4, atol=1e-6)
     assert set(two["metrics"]) == set(one["metrics"])
     assert {"train/acc_clean", "train/acc_corrupted", "val/acc"} <= set(one["metrics"])

@@ -17,7 +17,8 @@ from lightning_regs.study.card import is_stale
 from lightning_regs.study.claims import MissingRows, Rows, interval
 from lightning_regs.study.config import search_folders
 from lightning_regs.study.measures import jackknife
-from lightning_regs.study.paper import Paper, add_to_path, check_tasks, load_paper
+from lightning_regs.study.paper import Paper, load_paper
+from lightning_regs.study.tasks import add_to_path, check_tasks
 
 add_to_path(search_folders("reproductions")[0])
 cells = importlib.import_module("frankle2019.cells")

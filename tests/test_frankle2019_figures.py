@@ -8,7 +8,8 @@ from lightning_regs.study import plots
 from lightning_regs.study.claims import MissingRows, Rows
 from lightning_regs.study.config import search_folders
 from lightning_regs.study.curves import Curves
-from lightning_regs.study.paper import add_to_path, load_paper
+from lightning_regs.study.paper import load_paper
+from lightning_regs.study.tasks import add_to_path
 
 add_to_path(search_folders("reproductions")[0])
 figures = importlib.import_module("frankle2019.figures")

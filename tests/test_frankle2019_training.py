@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from lightning_regs import Classifier, ImageDataModule, rng
 from lightning_regs.pruning import Mask
 from lightning_regs.study.config import search_folders
-from lightning_regs.study.paper import add_to_path
 from lightning_regs.study.store import RunContext
+from lightning_regs.study.tasks import add_to_path
 
 add_to_path(search_folders("reproductions")[0])
 callbacks = importlib.import_module("frankle2019.callbacks")

@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -55,16 +55,84 @@ def train(pl):
 """
 
 
-def run(imports: str, body: str, environment: str | None = None) -> Any:
-    """Run the program and return what ``body`` printed last, as JSON."""
+# Each program runs in a process of its own. They are forked from one that has imported what both Lightnings import,
+# because that takes most of the time, and neither of the two.
+FORKS = """
+import json, os, sys
+import torch, torchmetrics
+
+folder, programs = sys.argv[1], json.load(sys.stdin)
+assert not {names} & set(sys.modules)
+for name, (program, variables) in programs.items():
+    if os.fork() == 0:
+        os.environ.update(variables)
+        for stream, number in (("out", 1), ("err", 2)):
+            os.dup2(os.open(os.path.join(folder, name + "." + stream), os.O_CREAT | os.O_WRONLY), number)
+        exec(compile(program, name, "exec"), {{"__name__": "__main__"}})
+        sys.exit()
+    assert os.waitstatus_to_exitcode(os.wait()[1]) in (0, 1)
+"""
+
+# Imports, body, and the choice that the environment makes.
+PROGRAMS = {
+    "new": (
+        "import lightning.pytorch as pl",
+        """
+        trained = train(pl)
+        from lightning_regs._lightning import NAMESPACE
+        print(json.dumps([NAMESPACE, trained, "pytorch_lightning" in sys.modules]))
+        """,
+        None,
+    ),
+    "both": (
+        "import lightning.pytorch, pytorch_lightning",
+        """
+        trained, refused = train(lightning.pytorch), train(pytorch_lightning)
+        from lightning_regs._lightning import NAMESPACE
+        print(json.dumps([NAMESPACE, trained, refused]))
+        """,
+        NEW,  # without it the other one would be chosen
+    ),
+    "late": (
+        "from lightning_regs import Cutout, Mixup",
+        """
+        import lightning.pytorch as pl
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            Cutout(), Mixup()
+        caught = [[w.category.__name__, str(w.message)] for w in caught]
+        print(json.dumps([caught, train(pl)]))
+        """,
+        None,
+    ),
+    "wrong name": ("from lightning_regs import Mixup", "", "pytorch-lightning"),
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """What each program wrote last: to standard output, and to standard error."""
+    folder = tmp_path_factory.mktemp("programs")
+    programs = {
+        name: (
+            PROGRAM.format(imports=imports, body=textwrap.dedent(body)),
+            {} if environment is None else {NAMESPACE_ENV: environment},
+        )
+        for name, (imports, body, environment) in PROGRAMS.items()
+    }
     # One that is on its own must not inherit the choice of the process that tests it.
     variables = {key: value for key, value in os.environ.items() if key != NAMESPACE_ENV}
-    variables |= {NAMESPACE_ENV: environment} if environment is not None else {}
     variables["PYTHONPATH"] = str(ROOT)
-    program = PROGRAM.format(imports=textwrap.dedent(imports), body=textwrap.dedent(body))
-    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    code = FORKS.format(names=set(NAMESPACES))
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder)], input=json.dumps(programs), env=variables, text=True, check=True
+    )
+
+    def last(name: str) -> list[str]:
+        texts = [(folder / f"{name}.{stream}").read_text() for stream in ("out", "err")]
+        return [(text.splitlines() or [""])[-1] for text in texts]
+
+    return last
 
 
 @pytest.mark.parametrize(
@@ -91,56 +159,31 @@ def test_a_wrong_name_in_the_environment_is_named_with_the_right_ones() -> None:
         choose("lightning", [])
 
 
-def test_a_wrong_name_in_the_environment_stops_the_program_with_that_sentence() -> None:
-    variables = os.environ | {NAMESPACE_ENV: "pytorch-lightning", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", "from lightning_regs import Mixup"]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"ValueError: unknown {NAMESPACE_ENV} 'pytorch-lightning'. Did you mean '{OLD}'?")
+def test_a_wrong_name_in_the_environment_stops_the_program_with_that_sentence(said: Callable[[str], list[str]]) -> None:
+    _, error = said("wrong name")
+    assert error.startswith(f"ValueError: unknown {NAMESPACE_ENV} 'pytorch-lightning'. Did you mean '{OLD}'?")
 
 
-def test_a_program_that_imported_lightning_pytorch_trains_with_it() -> None:
-    namespace, trained, loaded = run(
-        "import lightning.pytorch as pl",
-        """
-        trained = train(pl)
-        from lightning_regs._lightning import NAMESPACE
-        print(json.dumps([NAMESPACE, trained, "pytorch_lightning" in sys.modules]))
-        """,
-    )
+def test_a_program_that_imported_lightning_pytorch_trains_with_it(said: Callable[[str], list[str]]) -> None:
+    namespace, trained, loaded = json.loads(said("new")[0])
     assert namespace == NEW
     assert trained == [True] * 3
     assert not loaded  # the other one is not even imported
 
 
-def test_a_program_that_imported_both_trains_with_the_chosen_and_is_told_about_the_other() -> None:
-    namespace, trained, refused = run(
-        "import lightning.pytorch, pytorch_lightning",
-        """
-        trained, refused = train(lightning.pytorch), train(pytorch_lightning)
-        from lightning_regs._lightning import NAMESPACE
-        print(json.dumps([NAMESPACE, trained, refused]))
-        """,
-        environment=NEW,  # without it the other one would be chosen
-    )
+def test_a_program_that_imported_both_trains_with_the_chosen_and_is_told_about_the_other(
+    said: Callable[[str], list[str]],
+) -> None:
+    namespace, trained, refused = json.loads(said("both")[0])
     assert namespace == NEW
     assert trained == [True] * 3
     assert says_what_to_do(refused, of=OLD)
 
 
-def test_one_that_is_imported_too_late_is_warned_about_once_and_then_refused() -> None:
-    caught, refused = run(
-        "from lightning_regs import Cutout, Mixup",
-        """
-        import lightning.pytorch as pl
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            Cutout(), Mixup()
-        caught = [[w.category.__name__, str(w.message)] for w in caught]
-        print(json.dumps([caught, train(pl)]))
-        """,
-    )
+def test_one_that_is_imported_too_late_is_warned_about_once_and_then_refused(
+    said: Callable[[str], list[str]],
+) -> None:
+    caught, refused = json.loads(said("late")[0])
     assert len(caught) == 1
     assert caught[0][0] == "UserWarning"
     assert f"import {NEW} alone and before lightning_regs, or set {NAMESPACE_ENV}={NEW}" in caught[0][1]

@@ -112,7 +112,7 @@ def test_two_processes_equal_a_plain_loop(tmp_path: Path, estimator: Any) -> Non
         precision="64-true",
         accelerator="cpu",
         devices=WORLD,
-        strategy="ddp_spawn",
+        strategy="ddp_fork",
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,

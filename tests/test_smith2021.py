@@ -16,8 +16,9 @@ from lightning_regs.study import train as engine
 from lightning_regs.study.card import is_stale
 from lightning_regs.study.claims import Estimate, MissingRows, Rows, interval
 from lightning_regs.study.config import search_folders
-from lightning_regs.study.paper import Paper, add_to_path, check_tasks, load_paper
+from lightning_regs.study.paper import Paper, load_paper
 from lightning_regs.study.store import RunContext
+from lightning_regs.study.tasks import add_to_path, check_tasks
 
 add_to_path(search_folders("reproductions")[0])
 checks = importlib.import_module("smith2021.checks")

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from lightning_regs.study.claims import MissingRows, Rows
-from lightning_regs.study.paper import Paper, check_tasks, load_paper
+from lightning_regs.study.paper import Paper, load_paper
 from lightning_regs.study.store import RunContext
+from lightning_regs.study.tasks import check_tasks
 from lightning_regs.study.train import train
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_regs.study.claims import Claim, ClaimResult, MissingRows, Rows
     from lightning_regs.study.config import config_hash, resolve
-    from lightning_regs.study.paper import Cell, Figure, Paper, Scale, find_papers, load_paper
+    from lightning_regs.study.figure import Figure, Panel
+    from lightning_regs.study.paper import Cell, Paper, Scale, find_papers, load_paper
     from lightning_regs.study.runner import Outcome, reproduce
     from lightning_regs.study.store import RunContext, Store
 
@@ -17,9 +18,10 @@ _PUBLIC = {
     "Cell": "paper",
     "Claim": "claims",
     "ClaimResult": "claims",
-    "Figure": "paper",
+    "Figure": "figure",
     "MissingRows": "claims",
     "Outcome": "runner",
+    "Panel": "figure",
     "Paper": "paper",
     "Rows": "claims",
     "RunContext": "store",
@@ -39,6 +41,7 @@ __all__ = [
     "Figure",
     "MissingRows",
     "Outcome",
+    "Panel",
     "Paper",
     "Rows",
     "RunContext",

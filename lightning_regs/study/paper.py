@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_regs._names import unknown_name
-from lightning_regs.study.claims import Claim, Rows
+from lightning_regs.study.claims import Claim
 from lightning_regs.study.config import PAPERS_ENV, config_hash, plain, search_folders
-
-if TYPE_CHECKING:
-    from lightning_regs.study.curves import Curves
-
-_on_path: list[str] = []
+from lightning_regs.study.figure import Figure
+from lightning_regs.study.tasks import add_to_path
 
 
 @dataclass(frozen=True)
@@ -159,32 +155,6 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure that is drawn from the results.
-
-    Args:
-        id: Short name, unique in the paper.
-        title: Heading.
-        caption: What is shown, and what the paper's figure shows.
-        draw: ``draw(rows, curves)`` gives a matplotlib figure; or its import path, so that drawing is imported late.
-    """
-
-    id: str
-    title: str
-    caption: str
-    draw: str | Callable[[Rows, Curves], Any]
-
-    def render(self, rows: Rows, curves: Curves) -> Any:
-        """Draw it.
-
-        Raises:
-            MissingRows: If what it shows has not been measured.
-        """
-        draw = import_task(self.draw) if isinstance(self.draw, str) else self.draw
-        return draw(rows, curves)
-
-
-@dataclass(frozen=True)
 class Paper:
     """A paper with everything needed to reproduce it.
 
@@ -197,6 +167,7 @@ class Paper:
         scales: The sizes at which it is measured.
         claims: What it says, with checks.
         figures: What is drawn.
+        summary: What the paper says, in a sentence or two, for a reader who does not know it.
         folder: Where it was loaded from; set by :func:`load_paper`.
 
     Raises:
@@ -211,6 +182,7 @@ class Paper:
     scales: tuple[Scale, ...]
     claims: tuple[Claim, ...] = ()
     figures: tuple[Figure, ...] = ()
+    summary: str = ""
     folder: Path | None = None
 
     def __post_init__(self) -> None:
@@ -286,53 +258,6 @@ def load_paper(paper_id: str) -> Paper:
     if paper.id != paper_id:
         raise ValueError(f"paper {paper_id!r} cannot be loaded: {file} calls itself {paper.id!r}; make the two equal.")
     return replace(paper, folder=folder)
-
-
-def add_to_path(papers: Path | str) -> None:
-    """Make the modules of the papers in a folder importable; the folder given last wins over those given before."""
-    entry = str(papers)
-    if entry in sys.path and entry not in _on_path:
-        return
-    _on_path[:] = [other for other in _on_path if other != entry and other in sys.path]
-    sys.path[:] = [other for other in sys.path if other != entry]
-    # After everything else, so that a paper never hides an installed package.
-    at = min(map(sys.path.index, _on_path), default=len(sys.path))
-    sys.path.insert(at, entry)
-    _on_path.append(entry)
-    importlib.invalidate_caches()
-
-
-def import_task(path: str) -> Callable[..., Any]:
-    """Import a function from its path.
-
-    Args:
-        path: ``"module:function"``.
-
-    Raises:
-        ValueError: If the module has no such function.
-    """
-    name, _, attribute = path.partition(":")
-    module = importlib.import_module(name)
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise unknown_name(f"task in module {name}", attribute, [n for n, v in vars(module).items() if callable(v)])
-    return function  # type: ignore[no-any-return]
-
-
-def check_tasks(cells: Iterable[Cell]) -> None:
-    """Refuse cells whose task module does not exist, without importing it.
-
-    Raises:
-        ValueError: For the first such cell.
-    """
-    for task, name in {cell.task: cell.name for cell in cells}.items():
-        module = task.partition(":")[0]
-        try:
-            known = importlib.util.find_spec(module) is not None
-        except ModuleNotFoundError:
-            known = False
-        if not known:
-            raise ValueError(f"cell {name!r} has the task {task!r}, but there is no module {module!r}.")
 
 
 def _unique(owner: str, kind: str, names: list[str]) -> None:

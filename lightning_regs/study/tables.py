@@ -36,6 +36,8 @@ HEADINGS = (
     }
 )
 _SHOWN = 4
+# What a row says about how it came to be.
+ORIGIN = ("commit", "versions", "device", "precision")
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
 
@@ -58,16 +60,19 @@ class Estimate:
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:
-    """Summarise one metric over seeds; None when no run has a finite number."""
+    """Summarise one metric over seeds; None when no run has a finite number, or their sum is too large for one."""
     given = list(values)
     finite = [value for value in given if math.isfinite(value)]
     if not finite:
         return None
     half = None
-    if len(finite) > 1:
-        low, high = interval(finite)
-        half = (high - low) / 2
-    return Estimate(statistics.fmean(finite), half, len(finite), len(given))
+    try:
+        if len(finite) > 1:
+            low, high = interval(finite)
+            half = (high - low) / 2
+        return Estimate(statistics.fmean(finite), half, len(finite), len(given))
+    except OverflowError:
+        return None
 
 
 def number(value: float | None, unit: str = "") -> str:
@@ -95,7 +100,7 @@ def digits(value: float, unit: str = "") -> str:
     """Write a number that is not NaN as :func:`number` does, without its unit."""
     if math.isinf(value):
         text = "∞" if value > 0 else "-∞"
-    elif unit in ("%", "x", "points"):
+    elif unit in ("%", "x", "points") and abs(value) < 1e7:
         text = f"{value:.2f}"
     elif value == round(value) and abs(value) < 1e7:
         text = f"{value:,.0f}"
@@ -132,6 +137,12 @@ def entry(value: float, metric: str) -> str:
     return f"{value:.2f}" if _is_accuracy(metric) and math.isfinite(value) else number(value)
 
 
+def tidy(text: str) -> str:
+    """Write a number that a row holds as text; another text as it is."""
+    value = _float(text)
+    return text if math.isnan(value) else number(value)
+
+
 def _is_accuracy(metric: str) -> bool:
     return metric.endswith("_acc") or "_acc_" in metric
 
@@ -159,37 +170,6 @@ def limits(holds: tuple[float, float] | None, unit: str = "") -> str:
 
 
 @dataclass(frozen=True)
-class Strip:
-    """A claim's interval as a picture; every number is a share of the width, in percent."""
-
-    low: float
-    high: float
-    ours: float
-    holds_from: float
-    holds_to: float
-    paper: float | None
-
-
-def strip(claim: ClaimResult, holds: tuple[float, float] | None) -> Strip | None:
-    """Lay out a claim's interval, the paper's figure and where the claim holds; None without a measurement."""
-    if claim.ours is None or holds is None:
-        return None
-    low = claim.ours if claim.low is None else claim.low
-    high = claim.ours if claim.high is None else claim.high
-    paper = claim.paper_value if isinstance(claim.paper_value, float | int) else None
-    points = [low, high, *(end for end in holds if math.isfinite(end)), *([] if paper is None else [paper])]
-    left, right = min(points), max(points)
-    margin = (right - left or abs(right) or 1.0) * 0.12
-    left, right = left - margin, right + margin
-
-    def place(value: float) -> float:
-        return round(100 * min(max((value - left) / (right - left), 0.0), 1.0), 2)
-
-    ends = place(holds[0]), place(holds[1])
-    return Strip(place(low), place(high), place(claim.ours), *ends, paper=None if paper is None else place(paper))
-
-
-@dataclass(frozen=True)
 class CellSummary:
     """A cell over its seeds: one line of a table.
 
@@ -198,12 +178,16 @@ class CellSummary:
         runs: Its rows, by seed.
         texts: One entry for each metric of the group.
         seconds: Mean wall time of a run; None when it is not recorded.
+        origin: ``commit``, ``versions``, ``device`` and ``precision``, each with the different entries of its rows.
+        command: The command that measures it, where the caller has one.
     """
 
     name: str
     runs: list[Row]
     texts: list[str]
     seconds: float | None
+    origin: dict[str, list[str]]
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -257,7 +241,8 @@ def _group(key: tuple[str, ...], cells: dict[str, list[Row]]) -> Group:
         given = {metric: [run.metrics[metric] for run in runs if metric in run.metrics] for metric in metrics}
         texts = [shown(estimate(given[metric]), metric, len(given[metric])) for metric in metrics]
         times = estimate(_float(run.origin["wall_s"]) for run in runs)
-        lines.append(CellSummary(cell, runs, texts, times.mean if times else None))
+        origin = {column: distinct(runs, column) for column in ORIGIN}
+        lines.append(CellSummary(cell, runs, texts, times.mean if times else None, origin))
     return Group(name, metrics, every, lines)
 
 
@@ -276,13 +261,15 @@ def seconds(value: float | None) -> str:
         return f"{value:.1f} s"
     if value < 120:
         return f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+    if value < 7200:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h" if value < 1e9 else f"{number(value / 3600)} h"
 
 
 def total_seconds(rows: Iterable[Row]) -> float | None:
     """Add up the wall time of runs; None when no row records it."""
     times = [time for row in rows if math.isfinite(time := _float(row.origin["wall_s"]))]
-    return math.fsum(times) if times else None
+    return sum(times) if times else None
 
 
 def distinct(rows: Iterable[Row], column: str) -> list[str]:
@@ -294,6 +281,6 @@ def versions(text: str) -> str:
     """Write a row's versions as a list, whether they were stored as JSON or as text."""
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return ", ".join(f"{name} {version}" for name, version in parsed.items()) if isinstance(parsed, dict) else text

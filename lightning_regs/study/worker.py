@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning_regs.study.paper import add_to_path, import_task
 from lightning_regs.study.store import LEADING, TRAILING, Run, RunContext, atomic_write, disk_full
+from lightning_regs.study.tasks import add_to_path, import_task
 
 Kind = Literal["plan", "skipped", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"]
 

@@ -5,8 +5,42 @@ from __future__ import annotations
 from smith2021 import cells
 from smith2021.claims import STUDIES_CLAIMS, THEORY
 from smith2021.claims_others import OTHERS
+from smith2021.studies import STUDIES, Study
 
-from lightning_regs.study.paper import Figure, Paper, Scale
+from lightning_regs.study.figure import Figure, Panel
+from lightning_regs.study.paper import Paper, Scale
+
+_FLOWS = ("none", "half", "quarter")
+
+
+def _training(study: Study) -> Panel:
+    # The test set is looked at during training at the paper's scale only.
+    column = "test_acc" if study.scale == "paper" else "train_loss"
+    cells = (study.sgd(study.small), study.penalised(study.best_penalty), study.sgd(study.best_lr))
+    return Panel("curve", (column,), cells)
+
+
+def _sweeps(metric: str) -> tuple[Panel, ...]:
+    return tuple(
+        Panel("bar", (metric,), (f"{study.key}/sgd-b{study.batch}-*", f"{study.key}/penalty-b{study.batch}-*"))
+        for study in STUDIES
+    )
+
+
+def _bars(*cells: str) -> Panel:
+    return Panel("bar", ("test_acc",), tuple(dict.fromkeys(cells)))
+
+
+# At the largest rate and coefficient training no longer fits every run: those are in the sweeps' figures only.
+def _rates_by_batch(study: Study) -> Panel:
+    runs = [*((study.batch, lr) for lr in study.lrs[:-1]), *(run for group in study.equal_lr for run in group)]
+    return _bars(*(study.sgd(lr, batch) for batch, lr in (*runs, *([study.other_lr] if study.other_lr else []))))
+
+
+def _penalties_by_batch(study: Study) -> Panel:
+    equal = (study.penalised(strength, lr, batch) for group in study.equal_penalty for batch, lr, strength in group)
+    return _bars(*map(study.penalised, study.penalties[:-1]), *equal)
+
 
 PAPER = Paper(
     id="smith2021",
@@ -14,6 +48,8 @@ PAPER = Paper(
     authors="Smith, Dherin, Barrett, De",
     year=2021,
     arxiv="2101.12176",
+    summary="Stochastic gradient descent with a finite learning rate follows the flow of a loss with a penalty on the "
+    "norm of its minibatch gradients. Added explicitly at a small learning rate, the penalty brings what a large one gives.",
     scales=(
         Scale(
             "quick",
@@ -46,6 +82,10 @@ PAPER = Paper(
             "flow of three losses, R the mean squared norm of the batches' gradients. With eps/4 the error is of third "
             "order, otherwise of second.",
             "smith2021.figures:flow_error",
+            (
+                Panel("bar", tuple(f"order_{flow}" for flow in _FLOWS), ("theory/sgd-flow",)),
+                Panel("bar", tuple(f"error_{flow}_{i}" for i in range(6) for flow in _FLOWS), ("theory/sgd-flow",)),
+            ),
         ),
         Figure(
             "fig1a",
@@ -53,6 +93,7 @@ PAPER = Paper(
             "At the small learning rate with and without the penalty, and at the best learning rate. The paper's "
             "regularised run is clearly higher late in training (recalled).",
             "smith2021.figures:figure_1a",
+            tuple(_training(study) for study in STUDIES),
         ),
         Figure(
             "fig1b",
@@ -60,6 +101,7 @@ PAPER = Paper(
             "Test accuracy against the learning rate of plain SGD and against the coefficient of the explicit penalty "
             "at the small learning rate. In the paper both rise, peak at the same power of two and fall (recalled).",
             "smith2021.figures:figure_1b",
+            _sweeps("test_acc"),
         ),
         Figure(
             "fig1c",
@@ -67,6 +109,7 @@ PAPER = Paper(
             "Mean squared norm of a batch's gradient on the training set after training. In the paper it falls as "
             "learning rate or coefficient grow (recalled).",
             "smith2021.figures:figure_1c",
+            _sweeps("regulariser"),
         ),
         Figure(
             "fig2a",
@@ -74,12 +117,14 @@ PAPER = Paper(
             "Test accuracy against learning rate over batch size, at equal epochs. In the paper the curves of small "
             "batches coincide (recalled).",
             "smith2021.figures:figure_2",
+            tuple(_rates_by_batch(study) for study in STUDIES if study.equal_lr),
         ),
         Figure(
             "fig2b",
             "Figure 2b: coefficient / batch size decides",
             "The same for the explicit penalty. In the paper the curves of small batches coincide (recalled).",
             "smith2021.figures:figure_2b",
+            tuple(_penalties_by_batch(study) for study in STUDIES if study.equal_penalty),
         ),
         Figure(
             "fig3",
@@ -87,6 +132,11 @@ PAPER = Paper(
             "Test accuracy with n updates on each minibatch against the bare learning rate, at equal numbers of "
             "updates. In the paper a large bare rate helps, and a larger n at the same bare rate hurts.",
             "smith2021.figures:figure_3",
+            tuple(
+                _bars(*map(study.sgd, study.lrs[:-1]), *(study.repeated(n, lr) for n, lr in study.steps))
+                for study in STUDIES
+                if study.steps
+            ),
         ),
         Figure(
             "large-batch",
@@ -94,6 +144,7 @@ PAPER = Paper(
             "Test accuracy of a small batch, a large one, and a large one whose micro-batches carry the penalty; rings "
             "are Novack et al.'s.",
             "smith2021.figures:large_batch",
+            tuple(_bars(study.small_batch(), f"{study.key}/large-*") for study in STUDIES if study.large),
         ),
     ),
 )

@@ -5,8 +5,12 @@ from __future__ import annotations
 from zhang2017 import cells
 from zhang2017.claims_theory import CONTROLS, THEORY
 from zhang2017.claims_training import MEMORISATION, REGULARIZERS, TABLE_1
+from zhang2017.published import TABLE_1 as PUBLISHED
 
-from lightning_regs.study.paper import Figure, Paper, Scale
+from lightning_regs.study.figure import Figure, Panel
+from lightning_regs.study.paper import Paper, Scale
+
+_CORRUPTION = ("*/true-labels", "*/partial-*", "*/random-labels")
 
 PAPER = Paper(
     id="zhang2017",
@@ -14,6 +18,8 @@ PAPER = Paper(
     authors="Zhang, Bengio, Hardt, Recht, Vinyals",
     year=2017,
     arxiv="1611.03530",
+    summary="Networks that generalise well on true labels also fit random labels and pure noise to zero training error, so "
+    "neither their capacity nor explicit regularization alone explains why they generalise.",
     scales=(
         Scale(
             "quick",
@@ -45,6 +51,13 @@ PAPER = Paper(
             "labels. The paper's curves fall in this order: true, shuffled, then random pixels and Gaussian, random "
             "labels last.",
             "zhang2017.figures:figure_1a",
+            (
+                Panel(
+                    "curve",
+                    ("train_loss",),
+                    ("*/true-labels", *(f"*/{mode}" for mode in cells.MODES), "*/random-labels"),
+                ),
+            ),
         ),
         Figure(
             "fig1b",
@@ -52,6 +65,7 @@ PAPER = Paper(
             "Epochs to fit the training set relative to true labels, against the share of corrupted labels. "
             "The paper's factor runs from 1 to about 4, the dotted line.",
             "zhang2017.figures:figure_1b",
+            (Panel("bar", ("fit_epoch",), _CORRUPTION),),
         ),
         Figure(
             "fig1c",
@@ -59,6 +73,7 @@ PAPER = Paper(
             "Test error of nets that fit their training set, against the share of corrupted labels; rings are the "
             "paper's ends.",
             "zhang2017.figures:figure_1c",
+            (Panel("bar", ("test_acc",), _CORRUPTION),),
         ),
         Figure(
             "fig2b",
@@ -66,12 +81,14 @@ PAPER = Paper(
             "Test accuracy over training of small Inception with and without batch norm; the paper ends at 85.75 and "
             "82.00 %.",
             "zhang2017.figures:figure_2b",
+            (Panel("curve", ("test_acc",), ("small-inception/true-labels", "small-inception-nobn/true-labels")),),
         ),
         Figure(
             "table1",
             "Table 1: the paper's accuracy and ours",
             "Final accuracies on CIFAR-10, the paper's and ours with a 95 % interval over seeds.",
             "zhang2017.figures:table_1",
+            (Panel("bar", ("train_acc", "test_acc"), tuple(PUBLISHED)),),
         ),
     ),
 )

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from lightning_regs.study.claims import Claim, MissingRows, Rows, evaluate
 from lightning_regs.study.curves import Curves
+from lightning_regs.study.figure import Figure
 from lightning_regs.study.ledger import table
-from lightning_regs.study.paper import Cell, Figure, Paper, Scale
+from lightning_regs.study.paper import Cell, Paper, Scale
 from lightning_regs.study.plots import SERIES, canvas, describe, note, values
 
 NASTY = "net/<script>alert('x')</script> $1 & |`*"

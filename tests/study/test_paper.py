@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from lightning_regs.study import Cell, Claim, Figure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
-from lightning_regs.study import paper as paper_module
+from lightning_regs.study import tasks as tasks_module
 from lightning_regs.study.curves import Curves
-from lightning_regs.study.paper import add_to_path, check_tasks, import_task
+from lightning_regs.study.tasks import add_to_path, check_tasks, import_task
 
 
 def paper(**changes):
@@ -52,7 +52,7 @@ def test_the_folder_that_is_asked_for_wins(toy, tmp_path, monkeypatch):
 
 
 def test_papers_never_hide_installed_modules(toy, monkeypatch):
-    monkeypatch.setattr(paper_module, "_on_path", [])
+    monkeypatch.setattr(tasks_module, "_on_path", [])
     before = list(sys.path)
     for name in ("one", "two", "one"):
         add_to_path(toy.root / name)
