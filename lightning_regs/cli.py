@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper import Paper
+    from lightning_regs.study.store import Store
+    from lightning_regs.study.worker import Event
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -101,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--results", type=Path, metavar="DIR", help="where the table goes (default: beside the paper)")
     command.add_argument("--page", type=Path, metavar="DIR", help="where the HTML page goes (default: RUNS/report)")
     command.add_argument("--open", action="store_true", help="show the page in a browser")
+    command.add_argument(
+        "--wandb",
+        choices=("offline", "online", "off"),
+        help="log every run to Weights & Biases: now, into the run folders for `lightning-regs sync`, or not at all "
+        "(default: online with a W&B login, offline without)",
+    )
     command.set_defaults(run=_reproduce)
 
     command = commands.add_parser("report", help="write the HTML pages from the results that are there")
@@ -114,7 +122,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--page", type=Path, metavar="DIR", help="where the pages go (default: RUNS/report)")
     command.add_argument("--cards", action="store_true", help="also renew the generated parts of the README files")
     command.add_argument("--open", action="store_true", help="show the page in a browser")
+    command.add_argument(
+        "--wandb",
+        metavar="ENTITY/PROJECT",
+        help="write a Weights & Biases report there instead; needs the extra lightning-regs[reports] and a login",
+    )
+    command.add_argument(
+        "--dry-run",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="FILE",
+        help="write the Weights & Biases report as JSON, without a server (default FILE: PAGE/PAPER.wandb.json)",
+    )
     command.set_defaults(run=_report)
+
+    command = commands.add_parser("sync", help="upload finished runs that were logged to Weights & Biases offline")
+    command.add_argument("paper", nargs="*", help="default: every paper")
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
+    )
+    command.add_argument("--wandb", metavar="ENTITY/PROJECT", help="upload there instead of where they were logged for")
+    command.set_defaults(run=_sync)
 
     for name in LIGHTNING_COMMANDS:  # handled before this parser; listed here for --help
         commands.add_parser(name, help=f"Lightning's {name}: --config configs/FILE.yaml", add_help=False)
@@ -177,35 +206,49 @@ def _found(paper: Paper, scale: str) -> str:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from lightning_regs.study.paper import load_paper
-    from lightning_regs.study.progress import Reporter, print_claims
+    from lightning_regs.study.progress import Reporter
     from lightning_regs.study.report import write_report
     from lightning_regs.study.runner import reproduce
     from lightning_regs.study.store import Store
+    from lightning_regs.study.terminal import print_claims
+    from lightning_regs.study.wandb_log import Writer, default_mode
 
     paper = load_paper(options.paper)
     store = Store(options.runs)
-    with Reporter() as reporter:
-        outcome = reproduce(
-            paper,
-            options.scale,
-            options.cells,
-            options.seeds,
-            options.jobs,
-            store.root,
-            options.results,
-            reporter,
-            replicas=options.replicas,
-        )
-    within = [claim for claim in outcome.claims if claim.verdict != "out of reach"]
-    print_claims(within)
-    if beyond := len(outcome.claims) - len(within):
-        print(f"{beyond} more claims are out of reach at this scale; the page says why.")
-    page = write_report(paper, outcome.csv.parent, options.page or store.root / "report", store)
-    if outcome.csv.exists():
-        print(f"\nRows: {_short(outcome.csv)}")
-    print(f"Page: {_short(page)}")
-    if options.open:
-        _open(page)
+    reporter = Reporter()
+
+    def say(text: str) -> None:
+        reporter.console.print(text, markup=False, soft_wrap=True)
+
+    with Writer(options.wandb or default_mode(), store.root, paper, options.scale, say=say) as log:
+        with reporter:
+
+            def on_event(event: Event) -> None:
+                log(event)
+                reporter(event)
+
+            outcome = reproduce(
+                paper,
+                options.scale,
+                options.cells,
+                options.seeds,
+                options.jobs,
+                store.root,
+                options.results,
+                on_event,
+                replicas=options.replicas,
+            )
+        log.results(outcome)  # before the page is made, so that both are made at once
+        within = [claim for claim in outcome.claims if claim.verdict != "out of reach"]
+        print_claims(within)
+        if beyond := len(outcome.claims) - len(within):
+            print(f"{beyond} more claims are out of reach at this scale; the page says why.")
+        page = write_report(paper, outcome.csv.parent, options.page or store.root / "report", store)
+        if outcome.csv.exists():
+            print(f"\nRows: {_short(outcome.csv)}")
+        print(f"Page: {_short(page)}")
+        if options.open:
+            _open(page)
     return outcome.exit_code
 
 
@@ -219,8 +262,13 @@ def _report(options: argparse.Namespace) -> int:
     papers = [load_paper(name) for name in options.paper or find_papers()]
     if options.results is not None and len(papers) != 1:
         raise ValueError(f"--results {options.results} holds the results of one paper; name that paper: report PAPER.")
+    if options.results is not None and not options.results.exists():
+        raise ValueError(f"--results {options.results}: there is no such folder; leave it out for the paper's own.")
     store = Store(options.runs)
     folder = options.page or store.root / "report"
+    if options.wandb is not None or options.dry_run is not None:
+        _report_to_wandb(options, papers, store, folder)
+        return 0
     pages = [write_report(paper, options.results or default_results(paper), folder, store) for paper in papers]
     index = write_index(folder)
     for page in [index, *pages]:
@@ -237,6 +285,36 @@ def _report(options: argparse.Namespace) -> int:
     if options.open:
         _open(pages[0] if len(pages) == 1 else index)
     return 0
+
+
+def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: Store, folder: Path) -> None:
+    from lightning_regs.study.ledger import default_results
+    from lightning_regs.study.specification import specify
+    from lightning_regs.study.wandb_report import Target, publish, write_json
+
+    target = Target.parse(options.wandb) if options.wandb else None
+    file = options.dry_run if options.dry_run != Path() else None
+    if file is not None and len(papers) != 1:
+        raise ValueError(f"--dry-run {file} is one file for {len(papers)} papers; name one paper, or give no FILE.")
+    for paper in papers:
+        specification = specify(paper, options.results or default_results(paper), store)
+        if options.dry_run is not None:
+            print(_short(write_json(specification, target, file or folder / f"{paper.id}.wandb.json")))
+        else:
+            assert target is not None
+            print(publish(specification, target))
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from lightning_regs.study.paper import load_paper
+    from lightning_regs.study.store import Store
+    from lightning_regs.study.wandb_report import Target
+    from lightning_regs.study.wandb_sync import sync
+
+    papers = [load_paper(name).id for name in options.paper] or None
+    target = Target.parse(options.wandb) if options.wandb else None
+    where = (target.entity, target.project) if target else (None, None)
+    return sync(Store(options.runs).root, papers, *where)
 
 
 def _short(path: Path) -> str:

@@ -60,14 +60,15 @@ _STYLE = {
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    # At 400 px a figure of 4.8 inches is shown at 1.06 px a point: nothing in it falls below 9 px.
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
     "xtick.major.size": 3,
     "ytick.major.size": 0,
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 8.5,
     "legend.handlelength": 1.6,
     "legend.labelspacing": 0.35,
     "figure.facecolor": "none",
@@ -208,7 +209,7 @@ def label_lines(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> 
     moved = spread([y for _, y, _, _ in labels], gap=(high - low) * 13 / height)
     for (x, _, text, color), y in zip(labels, moved, strict=True):
         offset = {"xytext": (7, 0), "textcoords": "offset points"}
-        axes.annotate(text, (x, y), color=color, ha="left", va="center", fontsize=8, annotation_clip=False, **offset)  # type: ignore[arg-type]
+        axes.annotate(text, (x, y), color=color, ha="left", va="center", fontsize=8.5, annotation_clip=False, **offset)  # type: ignore[arg-type]
 
 
 def to_svg(figure: Figure, name: str, *, inline: bool, title: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What the terminal shows: the runs while they go on, and the claims at the end."""
+"""What the terminal shows while runs go on; :mod:`~lightning_regs.study.terminal` has the claims at the end."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lightning_regs.study import tables
-from lightning_regs.study.claims import VERDICTS, ClaimResult, Verdict, count_verdicts
+from lightning_regs.study.terminal import is_plain, print_claims, showable
 from lightning_regs.study.worker import Event
 
-_STYLES: dict[Verdict, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "dim"), strict=True))
-_ASCII = str.maketrans({tables.MINUS: "-", tables.DASH: "-", tables.TIMES: "x", "\u202f": " ", "∞": "inf"})
+__all__ = ["Reporter", "is_plain", "print_claims"]
+
 _SAY_PROGRESS_EVERY = 30.0
+# Lines of the terminal that bars leave free, so that the line above them stays in sight.
+_FREE_LINES = 3
+# Columns that a run's name, bar and numbers need beside each other; below, they take two lines.
+_ONE_LINE = 64
+_ELLIPSIS = "\u2026"
 
 
 @dataclass
@@ -36,6 +40,16 @@ class _Running:
     @property
     def fraction(self) -> float:
         return min(1.0, self.done / self.total) if self.total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What the terminal shows of a run, or of all of them."""
+
+    title: str
+    fraction: float
+    count: str
+    text: str
 
 
 class Reporter:
@@ -146,104 +160,74 @@ class Reporter:
 
     def _say(self, text: str, style: str = "") -> None:
         # One event stays one line where no person looks, so that a log can be searched.
-        self.console.print(Text(text, style=style), soft_wrap=self._live is None, highlight=False)
+        line = showable(" ".join(text.split()) if self._live is None else text, self.console)
+        style = "" if is_plain(self.console) else style
+        self.console.print(Text(line, style=style), soft_wrap=self._live is None, highlight=False)
 
     def _bars(self) -> Table:
         width = self.console.width
-        bar = max(8, min(30, width // 6))
+        below = width < _ONE_LINE
         running = list(self._running.values())
-        name = max([len(self._name), *(len(_title(run.event)) for run in running)])
-        name = min(name, width * 9 // 20 if width >= 70 else max(10, width * 3 // 10))
-        table = Table.grid(padding=(0, 1))
-        table.add_column(no_wrap=True, overflow="ellipsis", width=name)
-        table.add_column(width=bar)
-        table.add_column(no_wrap=True, justify="right")
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        fits = max(1, (self.console.height - _FREE_LINES) // (2 if below else 1) - 1)
         left = self.time_left()
         about = [f"{_clock(left)} left" if left is not None else ""]
         about += [f"{self._failed} failed"] if self._failed else []
-        total = max(1, self._total)
-        table.add_row(
-            Text(self._name, style="bold"),
-            ProgressBar(total=total, completed=self._done + self._failed, width=bar),
-            Text(f"{self._done}/{self._total}"),
-            Text(", ".join(filter(None, about)), style="bold"),
+        ended = self._done + self._failed
+        overall = _Line(
+            self._name, ended / max(1, self._total), f"{ended}/{self._total}", ", ".join(filter(None, about))
         )
-        for run in running:
-            table.add_row(
-                Text(_title(run.event, name)),
-                ProgressBar(total=1.0, completed=run.fraction, width=bar),
-                Text(f"{run.done:g}/{run.total:g}" if run.total else ""),
-                Text(run.text, style="dim"),
-            )
-        return table
+        longest = max([len(self._name), *(len(_title(run.event)) for run in running[:fits])])
+        name = min(longest, width if below else width * 2 // 5)
+        lines = [overall, *(_line(run, name, self._cut) for run in running[:fits])]
+        picture = self._drawn(lines, name, below)
+        if hidden := len(running) - len(running[:fits]):
+            picture.add_row(Text(f"and {_count(hidden, 'other run')} at work", style="dim"))
+        return picture
+
+    def _drawn(self, lines: list[_Line], name: int, below: bool) -> Table:
+        """Lay lines out in columns of fixed widths, so that nothing moves while numbers grow."""
+        room = self.console.width
+        bar = max(6, min(30, room // 8))
+        count = max(len(line.count) for line in lines)
+        text = max(1, room - bar - count - 2 - (0 if below else name + 1))
+        overflow: OverflowMethod = "ellipsis" if self._cut == _ELLIPSIS else "crop"
+        picture = Table.grid()
+        for number, line in enumerate(lines):
+            style = "" if number else "bold"
+            title = Text(showable(line.title, self.console), style=style)
+            about = Text(showable(line.text, self.console), style="dim" if number else "bold")
+            grid = Table.grid(padding=(0, 1), pad_edge=False)
+            if below:
+                title.no_wrap, title.overflow = True, overflow
+                picture.add_row(title)
+            else:
+                grid.add_column(width=name, no_wrap=True, overflow=overflow)
+            grid.add_column(width=bar)
+            grid.add_column(width=count, no_wrap=True, justify="right")
+            grid.add_column(max_width=text, no_wrap=True, overflow=overflow)
+            drawn = ProgressBar(total=1.0, completed=line.fraction, width=bar)
+            grid.add_row(*([] if below else [title]), drawn, Text(line.count), about)
+            picture.add_row(grid)
+        return picture
+
+    @property
+    def _cut(self) -> str:
+        return _ELLIPSIS if showable(_ELLIPSIS, self.console) == _ELLIPSIS else "~"
 
 
-def is_plain(console: Console) -> bool:
-    """Tell whether output must be plain lines: no terminal, or ``NO_COLOR``, ``CI`` or ``TERM=dumb`` asks for it."""
-    asked = any(os.environ.get(name) for name in ("NO_COLOR", "CI")) or os.environ.get("TERM") == "dumb"
-    return asked or not console.is_terminal
+def _line(run: _Running, width: int, cut: str) -> _Line:
+    count = f"{run.done:g}/{run.total:g}" if run.total else ""
+    return _Line(_title(run.event, width, cut), run.fraction, count, run.text)
 
 
-def print_claims(claims: Iterable[ClaimResult], console: Console | None = None) -> None:
-    """Print a table of claims: claim, paper, ours [low, high], n, verdict.
-
-    Args:
-        claims: What was found.
-        console: Where to write; default: standard output. The table is readable from 80 columns on; numbers never wrap.
-    """
-    console = console or Console(highlight=False)
-    claims = list(claims)
-    wide = console.width >= 120
-    table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False, header_style="bold", expand=False)
-    table.add_column("claim", ratio=1, min_width=20)
-    table.add_column("paper", justify="right", max_width=None if wide else 13)
-    table.add_column(Text("ours [low, high]" if wide else "ours\n[low, high]"), justify="right", no_wrap=True)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for claim in claims:
-        sentence = Text(claim.sentence)
-        if claim.reason:
-            sentence.append(f"\n{claim.verdict}: {claim.reason}", style="dim")
-        table.add_row(
-            sentence,
-            Text(_paper_value(claim)),
-            Text(_ours(claim, " " if wide else "\n")),
-            str(claim.n) if claim.n else "-",
-            Text(claim.verdict, style=_STYLES[claim.verdict]),
-        )
-    console.print(table)
-    counts = count_verdicts(claims)
-    console.print(Text(", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) or "no claims"))
-
-
-def _ours(claim: ClaimResult, gap: str) -> str:
-    if claim.ours is None:
-        return "-"
-    ours, *ends = (
-        tables.digits(value, claim.unit) for value in (claim.ours, claim.low, claim.high) if value is not None
-    )
-    return _ascii(f"{ours}{gap}[{', '.join(ends)}]" if len(ends) == 2 else ours)
-
-
-def _paper_value(claim: ClaimResult) -> str:
-    text = _ascii(tables.paper_value(claim))
-    return f"{text} (recalled)" if claim.paper_value is not None and claim.recalled else text
-
-
-def _ascii(text: str) -> str:
-    """Replace the signs that a page has and a terminal may not."""
-    return text.translate(_ASCII)
-
-
-def _title(event: Event, width: int | None = None) -> str:
+def _title(event: Event, width: int | None = None, cut: str = _ELLIPSIS) -> str:
     """Name a run; a width cuts the cell's name in the middle, where the names of related cells differ least."""
     seed = f" seed {event.seed}" + (f" + {event.stacked - 1}" if event.stacked > 1 else "")
     room = len(event.cell) if width is None else max(3, width - len(seed))
     if len(event.cell) <= room:
         return event.cell + seed
     head = (room - 1) // 2
-    return f"{event.cell[:head]}…{event.cell[len(event.cell) - (room - 1 - head) :]}{seed}"
+    return f"{event.cell[:head]}{cut}{event.cell[len(event.cell) - (room - 1 - head) :]}{seed}"
 
 
 def _short(folder: str) -> str:

@@ -90,6 +90,7 @@ class Event:
         jobs: Runs at once.
         full: Whether the run failed because the disk is full.
         stacked: Runs that this event stands for.
+        others: Cell, seed and hash of those beside the first; of ``started`` only.
     """
 
     kind: Kind
@@ -104,6 +105,7 @@ class Event:
     jobs: int = 0
     full: bool = False
     stacked: int = 1
+    others: tuple[tuple[str, int, str], ...] = ()
 
 
 Emit = Callable[[Event], None]
@@ -133,7 +135,8 @@ def perform(stack: Stack, threads: int, emit: Emit) -> None:
                     missing.remove(job)
                     ended.append(job.event("finished", row=row))
             if missing:
-                emit(missing[0].event("started", stacked=len(missing)))
+                others = tuple((job.cell, job.seed, job.run) for job in missing[1:])
+                emit(missing[0].event("started", stacked=len(missing), others=others))
                 for job, found in _measure(tuple(missing), threads, emit):
                     missing.remove(job)
                     if isinstance(found, Exception):

@@ -48,8 +48,8 @@ PAPER = Paper(
     authors="Smith, Dherin, Barrett, De",
     year=2021,
     arxiv="2101.12176",
-    summary="Stochastic gradient descent with a finite learning rate follows the flow of a loss with a penalty on the "
-    "norm of its minibatch gradients. Added explicitly at a small learning rate, the penalty brings what a large one gives.",
+    summary="Stochastic gradient descent with a finite learning rate follows the flow of a loss with a penalty on "
+    "the norm of its minibatch gradients. Added explicitly at a small learning rate, it gives what a large one does.",
     scales=(
         Scale(
             "quick",

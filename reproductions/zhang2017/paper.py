@@ -18,8 +18,8 @@ PAPER = Paper(
     authors="Zhang, Bengio, Hardt, Recht, Vinyals",
     year=2017,
     arxiv="1611.03530",
-    summary="Networks that generalise well on true labels also fit random labels and pure noise to zero training error, so "
-    "neither their capacity nor explicit regularization alone explains why they generalise.",
+    summary="Networks that generalise well on true labels also fit random labels and pure noise to zero training "
+    "error, so neither their capacity nor explicit regularization alone explains why they generalise.",
     scales=(
         Scale(
             "quick",
