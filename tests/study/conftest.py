@@ -18,6 +18,8 @@ def count(config, run):
     """Write what it does into a journal, so that a test can tell what ran, how often and where."""
     with open(run.folder.parent / "journal", "a") as journal:
         journal.write(f"{config['name']} {run.seed} {os.getpid()}\\n")
+    while not os.path.exists(config.get("until", "/")):
+        time.sleep(0.02)
     done = len(run.curves) if config.get("resumes") else 0
     for step in range(done, config.get("steps", 1)):
         time.sleep(config.get("sleep", 0))

@@ -164,11 +164,17 @@ def test_an_exit_made_of_ctrl_c_is_ctrl_c(toy, tmp_path):
 
 
 def test_the_second_command_waits_and_takes_the_row(toy, eventually):
-    toy.write(toy.cell("one", steps=40, sleep=0.05), seeds=1)
+    gate = toy.root / "go"
+    toy.write(toy.cell("one", until=str(gate)), seeds=1)
     first = toy.start(jobs=1)
     eventually(toy.ran, "the first command trains")
     second = toy.start(jobs=1)
-    out_second, _ = second.communicate(timeout=60)
+    assert second.stdout is not None
+    said = ""
+    while "waiting" not in said and (line := second.stdout.readline()):
+        said += line
+    gate.touch()
+    out_second = said + second.communicate(timeout=60)[0]
     first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
     assert toy.ran() == [("one", 0)]
