@@ -175,6 +175,16 @@ def _reinit_claims(ladder: Ladder, fast: int) -> Iterator[Claim]:
         fast,
         paper="< 0",
     )
+    if (small := ladder.reinit_small) is not None:
+        yield make(
+            "3-small",
+            "the smaller the reinitialised net, the worse: here too it is below the dense net's accuracy at early "
+            "stopping.",
+            gain(ladder.reinit_cells(small), ladder.dense),
+            (-INF, -1e-9),
+            small,
+            paper="< 0",
+        )
     yield make(
         "3-speed",
         "the ticket reaches the minimum validation loss sooner than the reinitialised net (times faster).",

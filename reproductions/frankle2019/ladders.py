@@ -65,6 +65,7 @@ class Ladder:
         accuracy: The level at which the ticket's accuracy should be above the dense net's.
         small: The level at which the ticket is back at the dense net's accuracy and speed; None where it is not looked
             at.
+        reinit_small: A level beyond the paper's, at which reinitialised nets should be below the dense net too.
         one_shot_small: The level to which one-shot tickets stay above the dense net.
         fraction: The share of the paper's effect that counts as its number; 0 asks for the direction only.
         config: Its configuration file in ``configs/frankle2019``; default: the key.
@@ -91,6 +92,7 @@ class Ladder:
     speed: tuple[int, ...] = ()
     accuracy: int | None = None
     small: int | None = None
+    reinit_small: int | None = None
     one_shot_small: int | None = None
     fraction: float = 0.5
     config: str = ""
@@ -212,6 +214,7 @@ LENET = Ladder(
     speed=(3, 7),
     accuracy=9,
     small=15,
+    reinit_small=12,
     one_shot_small=13,
 )
 
