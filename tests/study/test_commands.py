@@ -1,0 +1,95 @@
+"""The commands of ``lightning-regs`` on a paper of their own, from arguments to exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lightning_regs.cli import main
+
+README = "# Papers\n\n<!-- begin:gallery -->\n<!-- end:gallery -->\n"
+
+
+@pytest.fixture
+def measured(toy, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_REGS_PAPERS", str(toy.root))
+    monkeypatch.setenv("LIGHTNING_REGS_RUNS", str(toy.runs))
+    monkeypatch.setenv("HOME", str(toy.root))  # without a login of the developer's
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(toy.root)
+    toy.write(toy.cell("one", steps=2), seeds=2)
+    return toy
+
+
+def test_a_reproduction_is_logged_offline_and_reported(measured, capsys):
+    environment = dict(os.environ)
+    assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "offline"]) == 0
+    assert os.environ == environment
+    said = capsys.readouterr()
+    assert "1 reproduced" in said.out
+    assert f"Page: {Path('runs/report/toy.html')}" in said.out
+    assert said.err == ""
+    assert len(list(measured.runs.glob("*/wandb/offline-run-*"))) == 2
+    assert main(["sync"]) == 1
+    assert "3 runs are not uploaded: there is no W&B login" in capsys.readouterr().out
+    assert main(["sync", "--wandb", "me/mine"]) == 1
+
+
+def test_without_wandb_nothing_of_it_is_written(measured):
+    assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
+    assert not list(measured.runs.rglob("*wandb*"))
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(measured, capsys):
+    (measured.root / "file").write_text("")
+    assert main(["reproduce", "toy", "--jobs", "1", "--page", "file"]) == 2
+    assert capsys.readouterr().err.startswith("lightning-regs: the page cannot be written to file")
+    assert not measured.journal()
+
+
+def test_cards_are_those_of_the_papers_own_folder(measured):
+    assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
+    root = Path(__file__).parents[2] / "README.md"
+    before = root.read_bytes()
+    (measured.root / "README.md").write_text(README)
+    (measured.folder / "README.md").write_text("<!-- begin:toy/claims -->\n<!-- end:toy/claims -->\n")
+    assert main(["report", "toy", "toy", "--cards"]) == 0
+    assert "[A toy](reproductions/toy/README.md)" in (measured.root / "README.md").read_text()
+    assert "The value is small." in (measured.folder / "README.md").read_text()
+    assert root.read_bytes() == before
+
+
+def test_a_report_for_wandb_is_written_as_json(measured, capsys):
+    assert main(["report", "toy", "--dry-run"]) == 0
+    file = measured.runs / "report" / "toy.wandb.json"
+    assert capsys.readouterr().out == f"{Path('runs/report/toy.wandb.json')}\n"
+    assert json.loads(file.read_text())["specification"]["title"] == "A toy"
+    assert main(["report", "toy", "--wandb", "me/mine", "--dry-run", "here.json"]) == 0
+    assert json.loads(Path("here.json").read_text())["entity"] == "me"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--wandb", ""], "ENTITY/PROJECT"),
+        (["--wandb", "me/mine"], "wandb login"),
+        (["--results", "nowhere"], "--results nowhere: there is no such folder"),
+        (["--results", ".", "--cards"], "leave out --results, or --cards"),
+        (["--dry-run", "--cards"], "--wandb and --dry-run write no page"),
+        (["--dry-run", "--open"], "--wandb and --dry-run write no page"),
+    ],
+)
+def test_reports_that_make_no_sense_are_refused_in_one_sentence(measured, arguments, message, capsys):
+    assert main(["report", "toy", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_one_file_is_no_report_of_two_papers(capsys):
+    assert main(["report", "zhang2017", "smith2021", "--dry-run", "one.json"]) == 2
+    assert "one.json is one file for 2 papers" in capsys.readouterr().err
