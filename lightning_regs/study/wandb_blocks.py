@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightning_regs.study.drawing import FigureEntry
     from lightning_regs.study.figure import Panel
     from lightning_regs.study.specification import ClaimEntry, Section, Specification
-    from lightning_regs.study.wandb_report import Target
+    from lightning_regs.study.wandb_target import Target
 
 Block = dict[str, Any]
 # Plain text; {"code": text}; or {"link": address, "text": text}.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_regs.study.wandb_login import environment
+from lightning_regs.study.wandb_mark import InTheWay, make_folder
 
 _MAX_LOG = 1_000_000
 
@@ -37,11 +38,17 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._sender: threading.Thread | None = None
         self._asked: set[str] = set()
+        self._failed: set[str] = set()
 
     @property
     def pending(self) -> int:
         """How many runs it was given and has not finished."""
         return len(self._asked)
+
+    @property
+    def lost(self) -> int:
+        """How many of the runs it was given are not logged; what is pending counts."""
+        return len(self._asked | self._failed)
 
     def send(self, message: dict[str, Any]) -> None:
         """Give it a message; starts it with the first one."""
@@ -74,6 +81,10 @@ class Child:
     def _run(self) -> None:
         try:
             process = self._start()
+        except InTheWay as error:
+            self._answers.append({"unable": str(error), "remedy": error.remedy})
+            self.ended.set()
+            return
         except OSError as error:
             self._answers.append({"unable": f"its process cannot be started ({error})"})
             self.ended.set()
@@ -89,8 +100,7 @@ class Child:
             process.stdin.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        folder = self.store / "wandb"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(self.store / "wandb")
         mode = "online" if self.online else "offline"
         command = [sys.executable, "-m", "lightning_regs.study.wandb_writer", mode, str(self.store)]
         log_file = folder / "writer.log"
@@ -103,6 +113,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment(self.store, self.online),
+                cwd=folder,  # where Python looks for modules first
                 start_new_session=True,  # Ctrl-C is the command's; this one still finishes what it has
             )
         return self._process
@@ -113,7 +124,7 @@ class Child:
         for line in process.stdout:
             with contextlib.suppress(ValueError):
                 answer = json.loads(line)
-                self._asked.discard(answer.get("done") or answer.get("failed"))
+                self._note(answer.get("done"), answer.get("failed"))
                 unable = unable or "unable" in answer
                 self._answers.append(answer)
         code = process.wait()
@@ -122,3 +133,11 @@ class Child:
             log = self.store / "wandb" / "writer.log"
             self._answers.append({"unable": f"its process ended early ({name}, see {log})"})
         self.ended.set()
+
+    def _note(self, done: str | None, failed: str | None) -> None:
+        """Remember what became of a run; one that could not be uploaded is written later."""
+        self._asked.discard(done or failed or "")
+        if done is not None:
+            self._failed.discard(done)
+        if failed is not None:
+            self._failed.add(failed)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_regs._names import unknown_name
 from lightning_regs.study.wandb_child import Child
-from lightning_regs.study.wandb_login import LOGIN, MODES, Mode, default_mode, has_login, settings
-from lightning_regs.study.wandb_mark import Mark
+from lightning_regs.study.wandb_login import LOGIN, MODES, Mode, default_mode, has_login
+from lightning_regs.study.wandb_mark import InTheWay, Mark, make_folder
 from lightning_regs.study.wandb_record import PROJECT, Entry, results_entry, run_entry
+from lightning_regs.study.wandb_target import destination
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper import Paper
@@ -28,12 +29,11 @@ __all__ = ["MODES", "Mode", "Writer", "default_mode"]
 _FEED_EVERY = 5.0
 # Seconds after which waiting at the end is worth a word, and those it may take after an error.
 _PATIENCE, _AFTER_ERROR = 2.0, 10.0
-_FORBIDDEN = set("/\\#?%:")
 _REMEDY = "the results are not affected; --wandb off leaves it out"
 
 
 class Writer:
-    """Logs a reproduction to Weights & Biases; whatever goes wrong there is one warning, and nothing else.
+    """Logs a reproduction to Weights & Biases; what goes wrong there is one warning, and a count at the end.
 
     Use it as a context manager, with its calls as the ``on_event`` of
     :func:`~lightning_regs.study.runner.reproduce`. The W&B runs are written by a process of their own
@@ -51,7 +51,7 @@ class Writer:
         say: Shows a sentence to the user.
 
     Raises:
-        ValueError: If there is no such mode, or W&B does not take the project's name.
+        ValueError: If there is no such mode, or W&B does not take the name of the project or of the entity.
     """
 
     def __init__(
@@ -67,17 +67,19 @@ class Writer:
         if mode not in MODES:
             raise unknown_name("W&B mode", mode, MODES)
         self.mode, self.store = mode, Path(store_root).absolute()
-        self.project, self.entity = destination(entity, project)
+        self.project, self.entity = (PROJECT, None) if mode == "off" else destination(entity, project)
         self.paper, self.scale = paper, scale
         self._configs = {cell.name: cell.config for cell in paper.scale(scale).cells}
         self._say = say
         self._child = Child(self.store, mode == "online")
         self._fed: dict[str, float] = {}
         self._stacks: dict[str, list[str]] = {}
-        self._warned = self._shown = False
+        self._entered = self._warned = self._shown = False
+        self._lost = 0
         self._scratch: list[Path] = []
 
     def __enter__(self) -> Writer:
+        self._entered = True
         if self.mode == "online" and not has_login():
             self._warn("there is no W&B login", f"the runs are logged offline: {LOGIN}, then `lightning-regs sync`")
             self.mode = "offline"
@@ -87,6 +89,7 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._entered = False
         try:
             self._wait(_AFTER_ERROR if kind is not None else None)
         except KeyboardInterrupt:
@@ -97,12 +100,18 @@ class Writer:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def __call__(self, event: Event) -> None:
-        """Log one event."""
+        """Log one event.
+
+        Raises:
+            RuntimeError: Outside of the ``with`` statement.
+        """
+        self._check_entered()
         if self.mode == "off":
             return
         try:
             self._log(event)
         except Exception as error:  # W&B must never cost a reproduction
+            self._lost += event.kind in ("skipped", "finished")
             self._warn(f"{type(error).__name__}: {error}")
         self._listen()
 
@@ -113,7 +122,17 @@ class Writer:
 
         Args:
             outcome: What the reproduction found.
+
+        Raises:
+            RuntimeError: Outside of the ``with`` statement.
+            ValueError: If it is the outcome of another paper or scale.
         """
+        self._check_entered()
+        if (outcome.paper.id, outcome.scale) != (self.paper.id, self.scale):
+            raise ValueError(
+                f"the results are of {outcome.paper.id} {outcome.scale}, but this logs {self.paper.id} {self.scale}; "
+                "make a Writer for them."
+            )
         if self.mode == "off" or outcome.interrupted or not outcome.rows:
             return
         from lightning_regs.study import wandb_results
@@ -122,13 +141,20 @@ class Writer:
             entry = results_entry(self.paper.id, self.scale, self.store, self.project, self.entity)
             digest = entry.digest(*wandb_results.sources(outcome))
             if not Mark(entry).current(digest, self.mode == "online"):
-                (self.store / "wandb").mkdir(parents=True, exist_ok=True)
-                scratch = Path(tempfile.mkdtemp(prefix="figures-", dir=self.store / "wandb"))
+                scratch = Path(tempfile.mkdtemp(prefix="figures-", dir=make_folder(self.store / "wandb")))
                 self._scratch.append(scratch)
                 self._send("results", entry, digest=digest, **wandb_results.describe(outcome, scratch))
+        except InTheWay as error:
+            self._lost += 1
+            self._warn(str(error), error.remedy)
         except Exception as error:  # as in __call__
+            self._lost += 1
             self._warn(f"{type(error).__name__}: {error}")
         self._listen()
+
+    def _check_entered(self) -> None:
+        if not self._entered:
+            raise RuntimeError("a Writer waits for W&B at the end of a `with` statement; use it inside of one.")
 
     def _log(self, event: Event) -> None:
         online = self.mode == "online"
@@ -175,7 +201,7 @@ class Writer:
                     "the runs are logged offline: see to the network and the login, then `lightning-regs sync`",
                 )
             elif why := answer.get("unable") or answer.get("why"):
-                self._warn(str(why))
+                self._warn(str(why), answer.get("remedy", _REMEDY))
 
     def _warn(self, what: str, remedy: str = _REMEDY) -> None:
         """Say one sentence, once: what follows a first failure is more of the same."""
@@ -196,25 +222,9 @@ class Writer:
                 self._child.kill()
                 break
         self._listen()
-
-
-def destination(entity: str | None, project: str | None) -> tuple[str, str | None]:
-    """Choose the W&B project and entity: what is asked for, else what wandb's variables and settings say.
-
-    Returns:
-        The project and the entity.
-
-    Raises:
-        ValueError: If W&B does not take the project's name.
-    """
-    said = settings()
-    chosen = project or os.environ.get("WANDB_PROJECT") or said.get("project") or PROJECT
-    if len(chosen) > 128 or _FORBIDDEN & set(chosen) or not chosen.isprintable():
-        raise ValueError(
-            f"W&B takes no project named {chosen!r}: a name has at most 128 characters, none of them in "
-            f"{' '.join(sorted(_FORBIDDEN))}; choose another."
-        )
-    return chosen, entity or os.environ.get("WANDB_ENTITY") or said.get("entity") or None
+        if lost := self._lost + self._child.lost:
+            were = f"{_count(lost)} {'was' if lost == 1 else 'were'}"
+            self._say(f"W&B: {were} not logged; a repeated command logs what is missing.")
 
 
 def _count(number: int) -> str:

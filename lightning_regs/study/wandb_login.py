@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
+import contextlib
+import importlib.util
 import netrc
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from lightning_regs.study.config import checkout
 
 Mode = Literal["offline", "online", "off"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+# The default of versions of wandb that do not say theirs where it is looked for.
 _SERVER = "https://api.wandb.ai"
 # What of the user's environment says how to reach the server; everything else of wandb's (WANDB_RUN_ID, WANDB_NAME,
 # WANDB_SERVICE, ...) speaks of a run that is not ours.
@@ -30,6 +35,8 @@ _CONNECTION = (
     "INSECURE_DISABLE_SSL",
     "X_EXTRA_HTTP_HEADERS",
 )
+# Paths that may be relative to the working directory, which is another one for these processes.
+_PATHS = ("NETRC", "WANDB_CONFIG_DIR", "WANDB_CREDENTIALS_FILE", "WANDB_IDENTITY_TOKEN_FILE")
 LOGIN = "log in with `wandb login`, or set WANDB_API_KEY"
 
 
@@ -55,13 +62,48 @@ def has_login() -> bool:
         known = netrc.netrc(_netrc())
     except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
         return False
-    found = known.authenticators(urlsplit(server()).netloc)
+    # wandb takes the first entry there is, with or without a password in it.
+    found = next(filter(None, map(known.authenticators, _hosts(server()))), None)
     return bool(found and found[2])
 
 
 def server() -> str:
     """Return the address of the W&B server."""
-    return (os.environ.get("WANDB_BASE_URL") or settings().get("base_url") or _SERVER).rstrip("/")
+    said = os.environ.get("WANDB_BASE_URL") or settings().get("base_url") or _constants().get("DEFAULT_BASE_URL")
+    return str(said or _SERVER).rstrip("/")
+
+
+def _hosts(address: str) -> list[str]:
+    """List the hosts whose login wandb uses for a server: its own, then the one that it passes requests on to."""
+    parts = urlsplit(address)
+    behind = _constants().get("FORGE_HOSTS")
+    upstream = {f"api.{front}": api for front, api in behind.items()} if isinstance(behind, dict) else {}
+    return [parts.netloc, *filter(None, [upstream.get(parts.hostname or "")])]
+
+
+@cache
+def _constants() -> dict[str, Any]:
+    """Return the constants of the installed wandb that speak of servers, without importing it."""
+    try:
+        found = importlib.util.find_spec("wandb")
+        folders = (found and found.submodule_search_locations) or []
+        return _read_constants(Path(next(iter(folders))) / "sdk" / "lib" / "urls.py")
+    except (ImportError, StopIteration, ValueError):  # ValueError: a module that something has put in its place
+        return {}
+
+
+def _read_constants(path: Path) -> dict[str, Any]:
+    """Return the constants that a Python file defines; nothing when it is missing or not Python."""
+    try:
+        lines = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    made: dict[str, Any] = {}
+    for line in lines:
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            with contextlib.suppress(ValueError):
+                made[line.targets[0].id] = ast.literal_eval(line.value)
+    return made
 
 
 def unreachable(timeout: float = 10.0) -> str | None:
@@ -108,7 +150,9 @@ def environment(store: Path, online: bool) -> dict[str, str]:
         store: The run store; ``store/wandb`` holds what belongs to no single run.
         online: Whether it may talk to the server; otherwise it gets no credentials either.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "_WANDB"))}
+    paths = {name: str(Path(path).expanduser().absolute()) for name in _PATHS if (path := os.environ.get(name))}
+    said_here = dict(os.environ) | paths
+    inherited = {name: value for name, value in said_here.items() if not name.startswith(("WANDB_", "_WANDB"))}
     folder = store / "wandb"
     made = {
         "WANDB_MODE": "online" if online else "offline",
@@ -120,11 +164,12 @@ def environment(store: Path, online: bool) -> dict[str, str]:
         "WANDB_ERROR_REPORTING": "false",
         # numpy, which wandb imports, would start a thread a core.
         "OPENBLAS_NUM_THREADS": "1",
-        # The working directory may hold a folder `wandb`, or any other name that is imported.
+        # A working directory may hold a module of any name; Python 3.10 knows no such variable, and is
+        # to be started in a folder of the store.
         "PYTHONSAFEPATH": "1",
     }
     if online:
-        kept = {name: os.environ[name] for name in (f"WANDB_{part}" for part in _CONNECTION) if name in os.environ}
+        kept = {name: said_here[name] for name in (f"WANDB_{part}" for part in _CONNECTION) if name in said_here}
         said = settings()
         stored = {f"WANDB_{key.upper()}": said[key] for key in ("base_url", "api_key") if said.get(key)}
         made = stored | kept | made
@@ -134,10 +179,10 @@ def environment(store: Path, online: bool) -> dict[str, str]:
 
 
 def _import_path(inherited: Mapping[str, str]) -> dict[str, str]:
-    root = checkout()
-    if root is None:
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (inherited.get("PYTHONPATH"), str(root))))}
+    path = [Path(part).absolute() for part in inherited.get("PYTHONPATH", "").split(os.pathsep) if part]
+    if (root := checkout()) is not None:
+        path.append(root)
+    return {"PYTHONPATH": os.pathsep.join(map(str, path))}
 
 
 def _netrc() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from lightning_regs.study.wandb_record import Entry
+
+
+class InTheWay(OSError):
+    """Something that is not ours stands where a folder or a file of ours has to be; the text names it.
+
+    Attributes:
+        remedy: What the user can do about it.
+    """
+
+    remedy = "delete it and repeat the command"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is in the way")
 
 
 class Mark:
@@ -66,13 +80,15 @@ class Mark:
             uploaded: Whether it is on the server.
         """
         log = run / f"run-{self.id}.wandb"
+        size, digest_of_log = _secure(log)
         said = {
             "paper": entry.paper,
             "name": entry.name,
             "digest": digest,
             "run": run.name,
             "log": log.name,
-            "bytes": log.stat().st_size if log.exists() else 0,
+            "bytes": size,
+            "sha256": digest_of_log,
             "uploaded": uploaded,
         }
         if entry.job_type == "results":
@@ -84,34 +100,64 @@ def read_mark(path: Path) -> dict[str, Any]:
     """Read the file of a :class:`Mark`; see :meth:`Mark.read`."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     names = ("digest", "run", "log", "paper")
     return said if isinstance(said, dict) and all(isinstance(said.get(name), str) for name in names) else {}
 
 
-def is_whole(folder: Path, said: Mapping[str, Any]) -> bool:
-    """Tell whether the log that a mark speaks of is there, as long as it was, and in a place where it is good.
+def log_of(folder: Path, said: Mapping[str, Any]) -> Path | None:
+    """Return the log that a mark speaks of; None when what it says are not names of a folder and a file beside it.
 
     Args:
         folder: The ``wandb/`` folder that holds the mark.
         said: What the mark says.
     """
-    run = folder / str(said["run"])
-    if said.get("at", str(run)) != str(run):
+    run, log = str(said["run"]), str(said["log"])
+    plain = all(name not in ("", ".", "..") and not {"/", "\0"} & set(name) for name in (run, log))
+    return folder / run / log if plain else None
+
+
+def is_whole(folder: Path, said: Mapping[str, Any]) -> bool:
+    """Tell whether the log that a mark speaks of is there, as it was, and in a place where it is good.
+
+    Args:
+        folder: The ``wandb/`` folder that holds the mark.
+        said: What the mark says.
+    """
+    log = log_of(folder, said)
+    if log is None or said.get("at", str(log.parent)) != str(log.parent):
         return False
     try:
-        return bool((run / str(said["log"])).stat().st_size == said["bytes"])
-    except OSError:
+        # The size alone is no proof: after a power cut a log can be as long as it was, and zeros.
+        return log.stat().st_size == said.get("bytes") and _digest(log.read_bytes()) == said.get("sha256")
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder where it is missing.
+
+    Raises:
+        InTheWay: If something else is there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        found = (path for path in (folder, *folder.parents) if os.path.lexists(path) and not path.is_dir())
+        raise InTheWay(next(found, folder)) from error
+    return folder
 
 
 @contextlib.contextmanager
 def holding(path: Path) -> Iterator[bool]:
     """Lock a mark's file, making it where it is missing; see :meth:`Mark.held`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # In place and never replaced: the lock is on this very file. One that a kill left half written counts as missing.
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except IsADirectoryError as error:
+        raise InTheWay(path) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,3 +167,17 @@ def holding(path: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(handle)
+
+
+def _secure(log: Path) -> tuple[int, str]:
+    """Bring a log to the disk before anything says that it is there; return its size and its hash."""
+    if not log.exists():  # online, wandb keeps none
+        return 0, _digest(b"")
+    with log.open("rb") as file:
+        content = file.read()
+        os.fsync(file.fileno())
+    return len(content), _digest(content)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

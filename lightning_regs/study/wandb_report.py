@@ -2,68 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import os
 import re
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from lightning_regs.study.store import atomic_write
 from lightning_regs.study.wandb_blocks import Block, Span, blocks
-from lightning_regs.study.wandb_login import LOGIN, has_login
+from lightning_regs.study.wandb_login import LOGIN, has_login, server, unreachable
+from lightning_regs.study.wandb_target import Target
 
 if TYPE_CHECKING:
     from lightning_regs.study.specification import Specification
 
-_ENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-# What wandb refuses in a project's name, and what no name should have.
-_PROJECT = re.compile(r"[^/\\#?%:\s\x00-\x1f\x7f](?:[^/\\#?%:\x00-\x1f\x7f]{0,126}[^/\\#?%:\s\x00-\x1f\x7f])?")
+__all__ = ["Target", "build", "filter_text", "publish", "write_json"]
+
 _DRY_RUN = "write the report to a file with --dry-run"
-
-
-@dataclass(frozen=True)
-class Target:
-    """A project in Weights & Biases.
-
-    Args:
-        entity: The user or team that owns it.
-        project: Its name.
-
-    Raises:
-        ValueError: If one of them is no name that Weights & Biases takes.
-    """
-
-    entity: str
-    project: str
-
-    def __post_init__(self) -> None:
-        if not _ENTITY.fullmatch(self.entity):
-            raise ValueError(
-                f"{self.entity!r} is not an entity of Weights & Biases; give the name of a user or a team: letters, "
-                "digits, '-', '_' and '.'."
-            )
-        if not _PROJECT.fullmatch(self.project):
-            raise ValueError(
-                f"{self.project!r} is not a project of Weights & Biases; give 1 to 128 characters without "
-                "/ \\ # ? % : and without spaces at the ends."
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Target:
-        """Read ``"ENTITY/PROJECT"``.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        entity, slash, project = text.partition("/")
-        if not (entity and slash and project) or "/" in project:
-            raise ValueError(f"{text!r} does not name a project of Weights & Biases; write it as ENTITY/PROJECT.")
-        return cls(entity, project)
-
-    def __str__(self) -> str:
-        return f"{self.entity}/{self.project}"
 
 
 def write_json(specification: Specification, target: Target | None, path: str | Path) -> Path:
@@ -131,16 +91,20 @@ def publish(specification: Specification, target: Target) -> str:
     Raises:
         ValueError: If wandb-workspaces or a login is missing, or the server cannot be reached or refuses.
     """
-    report = build(specification, target)
+    _library()
     if not has_login():
         raise ValueError(f"Weights & Biases has no login here; {LOGIN}, or {_DRY_RUN}.")
+    if why := unreachable():
+        raise ValueError(f"{server()} cannot be reached ({why}); repeat the command later, or {_DRY_RUN}.")
+    report = build(specification, target)
     import wandb
 
     try:
-        reports = wandb.Api().reports(str(target))
-        report.id = next((str(found.id) for found in reports if found.display_name == report.title), "")
-        report.save()
-        address = urlsplit(report.url)
+        with _quiet():
+            reports = wandb.Api().reports(str(target))
+            report.id = next((str(found.id) for found in reports if found.display_name == report.title), "")
+            report.save()
+            address = urlsplit(report.url)
     except Exception as error:  # whatever wandb, its service process and the network raise: most types are not public
         why = " ".join(str(error).split()).rstrip(".")
         raise ValueError(
@@ -184,6 +148,20 @@ def _library() -> Any:
             "a report in Weights & Biases needs wandb-workspaces; install it with "
             f'`pip install "lightning-regs[reports]"`, or {_DRY_RUN}.'
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep wandb, and the service process that it starts, off standard error: what matters there is raised as well."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _block(wr: Any, block: Block) -> Any:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.study.wandb_log import destination
 from lightning_regs.study.wandb_login import LOGIN, environment, has_login, server, unreachable
-from lightning_regs.study.wandb_mark import holding, is_whole, read_mark
+from lightning_regs.study.wandb_mark import InTheWay, holding, is_whole, log_of, make_folder, read_mark
+from lightning_regs.study.wandb_target import check_entity, check_project
 
 # Runs that one `wandb sync` is given: enough to upload several at once, few enough to say how far it is.
 _BATCH = 20
@@ -35,10 +35,19 @@ class _Waiting:
     @property
     def uploaded(self) -> bool:
         """Whether wandb says that it has uploaded the run."""
-        return (self.folder / f"{self.said['log']}.synced").exists()
+        log = log_of(self.mark.parent, self.said)
+        try:
+            return log is not None and log.with_name(f"{log.name}.synced").exists()
+        except (OSError, ValueError):  # a name that no file can have
+            return False
+
+    @property
+    def now(self) -> dict[str, Any]:
+        """What the mark says by now."""
+        return read_mark(self.mark)
 
     def settle(self) -> None:
-        """Remember that it is on the server, also when its folder goes."""
+        """Remember that it is on the server, also when its folder goes; only for who holds the mark."""
         self.mark.write_text(json.dumps(self.said | {"uploaded": True}) + "\n", encoding="utf-8")
 
 
@@ -64,11 +73,13 @@ def sync(
         The exit status: 0 when nothing is left to upload, 1 when it did not work; one sentence says why.
 
     Raises:
-        ValueError: If W&B does not take the project's name.
+        ValueError: If W&B does not take one of the names.
     """
     store = Path(store_root).absolute()
+    if entity is not None:
+        check_entity(entity)
     if project is not None:
-        destination(entity, project)
+        check_project(project)
     waiting, damaged = _waiting(store, papers)
     if damaged:
         say(f"{_count(damaged)} incomplete in {store}; `lightning-regs reproduce` with --wandb offline logs them anew.")
@@ -86,10 +97,10 @@ def sync(
     for start in range(0, len(waiting), _BATCH):
         batch = waiting[start : start + _BATCH]
         with contextlib.ExitStack() as stack:
-            ours = [run for run in batch if stack.enter_context(holding(run.mark))]
+            ours, elsewhere = _hold(batch, stack)
             why, url = _upload(store, ours, where) if ours else (None, "")
-        busy += len(batch) - len(ours)
-        done += sum(run.uploaded for run in ours)
+        busy += len(batch) - len(ours) - elsewhere
+        done += elsewhere + sum(run.uploaded for run in ours)
         address = url or address
         if why is not None:
             left = _count(len(waiting) - done)
@@ -110,12 +121,27 @@ def _waiting(store: Path, papers: Collection[str] | None) -> tuple[list[_Waiting
             continue
         run = _Waiting(mark, said)
         if run.uploaded:  # by a command that was killed before it could say so, or by hand
-            run.settle()
+            with holding(mark) as held:
+                if held and run.now == said and run.uploaded:
+                    run.settle()
         elif is_whole(mark.parent, said):
             waiting.append(run)
         else:
             damaged += 1
     return waiting, damaged
+
+
+def _hold(runs: list[_Waiting], stack: contextlib.ExitStack) -> tuple[list[_Waiting], int]:
+    """Lock runs, and leave out what other commands hold or have changed; also count what those have uploaded."""
+    ours, elsewhere = [], 0
+    for run in runs:
+        held = stack.enter_context(holding(run.mark))
+        now = run.now
+        if now.get("uploaded"):
+            elsewhere += 1
+        elif held and now == run.said:
+            ours.append(run)
+    return ours, elsewhere
 
 
 def _upload(store: Path, runs: list[_Waiting], where: list[str]) -> tuple[str | None, str]:
@@ -124,8 +150,16 @@ def _upload(store: Path, runs: list[_Waiting], where: list[str]) -> tuple[str | 
     variables = environment(store, online=True) | {"WANDB_SILENT": "false"}
     try:
         ended = subprocess.run(  # noqa: S603
-            command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+            command,
+            env=variables,
+            cwd=make_folder(store / "wandb"),  # where Python looks for modules first
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
+    except InTheWay as error:
+        return str(error), ""
     finally:
         for run in runs:
             if run.uploaded:

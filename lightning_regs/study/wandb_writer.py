@@ -21,7 +21,7 @@ from typing import Any
 
 from lightning_regs.study.store import Run
 from lightning_regs.study.wandb_login import server, unreachable
-from lightning_regs.study.wandb_mark import Mark
+from lightning_regs.study.wandb_mark import InTheWay, Mark
 from lightning_regs.study.wandb_record import Entry, origin, summary
 from lightning_regs.study.wandb_run import OpenRun, Unable, import_wandb, start, why
 
@@ -38,8 +38,8 @@ class Recorder:
     Args:
         store: The run store.
         online: Whether to upload; falls back to writing offline when the server cannot be used.
-        answer: Receives what is to be said to the parent: ``{"done": ID}``, ``{"failed": ID, "why": ...}``,
-            ``{"offline": WHY}``, ``{"url": PROJECT}``.
+        answer: Receives what is to be said to the parent: ``{"done": ID}``, ``{"failed": ID, "why": ...}``
+            (and ``"remedy"`` where there is one), ``{"offline": WHY}``, ``{"url": PROJECT}``.
     """
 
     def __init__(self, store: Path, online: bool, answer: Callable[[dict[str, Any]], None]) -> None:
@@ -101,6 +101,8 @@ class Recorder:
             yield
         except Unable:
             raise
+        except InTheWay as error:  # which says nothing of the next run
+            self._answer({"failed": entry_id, "why": str(error), "remedy": error.remedy})
         except Exception as error:
             logging.getLogger(__name__).exception("run %s", entry_id)
             self._answer({"failed": entry_id, "why": why(error)})
@@ -134,7 +136,7 @@ class Recorder:
         try:
             opened = self._open.pop(entry.id, None) or self._prepare(entry, digest, origin(row), results)
         except Exception as error:
-            if not self.online:
+            if not self.online or isinstance(error, InTheWay):
                 raise
             self._go_offline(error)
             self._again.append((entry, results))

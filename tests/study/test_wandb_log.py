@@ -167,10 +167,13 @@ def test_a_repeated_command_adds_nothing_and_a_damaged_log_is_written_anew(logge
     monkeypatch.undo()
     forget_login(monkeypatch, made.root)
     monkeypatch.setenv("WANDB_PROJECT", "of-mine")
-    # One that a kill left without its mark, one that is cut, one that is gone.
+    # One that a kill left without its mark, one that is cut, one that a power cut left with zeros, one that is gone.
     cut, unmarked, gone = (_of(logged, "made", cell, 1)[0] for cell in ("net/plain", "twin/a", NASTY))
+    zeros = _of(logged, "made", "net/plain", 0)[0]
     (log,) = cut.glob("*.wandb")
     log.write_bytes(log.read_bytes()[:-10])
+    (log,) = zeros.glob("*.wandb")
+    log.write_bytes(bytes(log.stat().st_size))
     (unmarked.parent / f"{unmarked.name.split('-')[-1]}.json").write_text('{"digest": "')
     for path in sorted(gone.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -178,7 +181,7 @@ def test_a_repeated_command_adds_nothing_and_a_damaged_log_is_written_anew(logge
     made.reproduce()
     after = state()
     assert len(after) == len(before)
-    touched = {cut, unmarked, gone}
+    touched = {cut, zeros, unmarked, gone}
     assert {f: content for f, content in after.items() if f in before and f not in touched} == {
         f: content for f, content in before.items() if f not in touched
     }
@@ -206,9 +209,10 @@ def test_an_interrupted_run_is_one_w_and_b_run_and_a_killed_writer_costs_one_war
     outcome = made.reproduce(paper=paper, on_event=kill)
     assert outcome.exit_code == 0
     assert len(outcome.rows) == 2
-    [warning] = made.said
+    warning, lost = made.said
     assert "SIGKILL" in warning
     assert warning.endswith("the results are not affected; --wandb off leaves it out.")
+    assert lost == "W&B: 3 runs were not logged; a repeated command logs what is missing."
     made.said.clear()
     made.reproduce(paper=paper)
     assert made.said == []

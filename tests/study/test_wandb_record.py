@@ -7,8 +7,12 @@ from dataclasses import replace
 import pytest
 from wandb_made import forget_login, make_paper
 
+from lightning_regs.study.runner import Outcome
 from lightning_regs.study.wandb_log import Writer, default_mode
 from lightning_regs.study.wandb_record import Entry, label, results_entry, run_entry
+from lightning_regs.study.wandb_report import Target
+from lightning_regs.study.wandb_sync import sync
+from lightning_regs.study.worker import Event
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +32,7 @@ def _no_login(monkeypatch, tmp_path):
         ({"API_KEY": "k", "MODE": "disabled"}, "", "", "off"),
         ({"MODE": "online"}, "", "", "offline"),
         ({}, "", "machine api.wandb.ai login user password k", "online"),
+        ({}, "", "machine api.forge.coreweave.com login user password k", "online"),
         ({}, "", "machine elsewhere.org login user password k", "offline"),
         ({}, "", "machine api.wandb.ai login", "offline"),
         ({}, "base_url = http://mine:80", "machine mine:80 login user password k", "online"),
@@ -76,7 +81,7 @@ def test_what_makes_no_sense_is_refused(tmp_path):
     paper = make_paper()
     with pytest.raises(ValueError, match=r"unknown W&B mode 'onlin'. Did you mean 'online'"):
         Writer("onlin", tmp_path, paper, "quick")
-    with pytest.raises(ValueError, match=r"W&B takes no project named 'a/b'.*choose another"):
+    with pytest.raises(ValueError, match=r"'a/b', from the argument, is not a project of Weights & Biases; give"):
         Writer("offline", tmp_path, paper, "quick", project="a/b")
     with pytest.raises(ValueError, match="unknown scale"):
         Writer("offline", tmp_path, paper, "quik")
@@ -87,3 +92,51 @@ def test_neither_process_imports_what_it_does_not_need():
     for module in ("wandb_log", "wandb_sync", "wandb_writer"):
         code = f"import lightning_regs.study.{module}, sys; print(*{set(heavy.split())!r} & sys.modules.keys())"
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"\n"
+
+
+@pytest.mark.parametrize("name", ["a/b", " a", "a ", "a\x7fb", "a" * 129])
+def test_names_are_judged_alike_wherever_they_come_from(tmp_path, monkeypatch, name):
+    refusal = "is not a project of Weights & Biases; give"
+    with pytest.raises(ValueError, match=refusal):
+        sync(tmp_path, project=name)
+    with pytest.raises(ValueError, match=refusal):
+        Target("team", name)
+    monkeypatch.setenv("WANDB_PROJECT", name)
+    with pytest.raises(ValueError, match=f"from WANDB_PROJECT, {refusal}"):
+        Writer("offline", tmp_path, make_paper(), "quick")
+    assert Writer("off", tmp_path, make_paper(), "quick").mode == "off"
+
+
+def test_an_entity_is_judged_wherever_it_comes_from(tmp_path, monkeypatch):
+    refusal = "is not an entity of Weights & Biases; give"
+    for refused in (lambda: sync(tmp_path, entity="a b"), lambda: Target("a b", "p")):
+        with pytest.raises(ValueError, match=f"'a b', from the argument, {refusal}"):
+            refused()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "settings").write_text("[default]\nentity = a b\n")
+    with pytest.raises(ValueError, match=f"'a b', from wandb's settings, {refusal}"):
+        Writer("offline", tmp_path, make_paper(), "quick")
+    monkeypatch.setenv("WANDB_ENTITY", "a/b")
+    with pytest.raises(ValueError, match=f"'a/b', from WANDB_ENTITY, {refusal}"):
+        Writer("offline", tmp_path, make_paper(), "quick")
+    assert Writer("offline", tmp_path, make_paper(), "quick", entity="team").entity == "team"
+
+
+def test_a_writer_is_used_inside_of_with_and_for_its_own_results(tmp_path):
+    writer = Writer("offline", tmp_path, make_paper(), "quick")
+    files = [tmp_path / name for name in ("quick.csv", "quick.claims.json", "quick.curves.csv")]
+    outcome = Outcome(make_paper(), "quick", *files)
+
+    def refuse():
+        for call, argument in ((writer, Event("finished", run="r")), (writer.results, outcome)):
+            with pytest.raises(RuntimeError, match="`with` statement"):
+                call(argument)
+
+    refuse()
+    with writer:
+        for other in (Outcome(make_paper("other"), "quick", *files), Outcome(make_paper(), "full", *files)):
+            with pytest.raises(ValueError, match=f"the results are of {other.paper.id} {other.scale}, but"):
+                writer.results(other)
+        writer.results(outcome)
+    refuse()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import string
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from made_up import NASTY, make_paper, make_rows, write_results
 from markdown_it import MarkdownIt
 
+from lightning_regs.study import wandb_report
 from lightning_regs.study.claims import VERDICTS
 from lightning_regs.study.figure import Panel
 from lightning_regs.study.ledger import default_results
@@ -356,16 +358,33 @@ def test_without_a_login_the_remedy_is_named(tmp_path, monkeypatch):
     assert "\n" not in str(refused.value)
 
 
-def test_a_server_that_fails_is_one_sentence(tmp_path, monkeypatch):
+def test_a_server_that_cannot_be_reached_is_said_at_once(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(wandb, "Api", lambda: pytest.fail("it is not to be tried"))
+    with pytest.raises(ValueError, match=r"^http://127\.0\.0\.1:9 cannot be reached \(.*\); repeat .* --dry-run\.$"):
+        publish(specification(tmp_path), TARGET)
+
+
+def test_a_server_that_fails_is_one_sentence(tmp_path, monkeypatch, capfd):
     import wandb
 
     def fail():
+        print("wandb: retrying", file=sys.stderr)
+        os.write(2, b"the service: retrying\n")
         raise ConnectionError("no route\nto host.")
 
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(wandb_report, "unreachable", lambda: None)
     monkeypatch.setattr(wandb, "Api", fail)
     with pytest.raises(ValueError, match=r"\(ConnectionError: no route to host\); check the network.*--dry-run\.$"):
         publish(specification(tmp_path), TARGET)
+    assert capfd.readouterr().err == ""
+    print("ours", file=sys.stderr)
+    os.write(2, b"too\n")
+    assert capfd.readouterr().err == "ours\ntoo\n"
 
 
 @pytest.mark.parametrize("text", ["", "nets", "me/", "/nets", "me/nets/x", "https://wandb.ai/me/nets", "me nets"])

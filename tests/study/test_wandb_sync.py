@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import textwrap
@@ -12,7 +13,7 @@ from wandb_made import forget_login, logs, make_paper, read_csv
 from lightning_regs.study import wandb_sync
 from lightning_regs.study.runner import reproduce
 from lightning_regs.study.wandb_log import Writer
-from lightning_regs.study.wandb_mark import Mark
+from lightning_regs.study.wandb_mark import Mark, holding
 from lightning_regs.study.wandb_record import results_entry, run_entry
 from lightning_regs.study.wandb_sync import sync
 
@@ -22,10 +23,10 @@ import json, os, pathlib, sys
 
 with open(os.environ["NOTES"], "a") as notes:
     variables = {name: value for name, value in os.environ.items() if name.startswith("WANDB")}
-    notes.write(json.dumps([sys.argv[1:], variables]) + "\\n")
+    notes.write(json.dumps([sys.argv[1:], variables, os.getcwd()]) + "\\n")
 for path in map(pathlib.Path, sys.argv[2:]):
     for log in path.glob("*.wandb"):
-        if log.read_text() == "STOP":
+        if log.read_text() == "STOP" and "GO" not in os.environ:
             print("wandb: ERROR the server is on fire", file=sys.stderr)
             raise SystemExit(int(os.environ.get("STATUS", "1")))
         log.with_suffix(".wandb.synced").touch()
@@ -55,7 +56,7 @@ class Store:
         mark.write(entry, "digest", folder, uploaded)
         return folder
 
-    def calls(self) -> list[tuple[list[str], dict[str, str]]]:
+    def calls(self) -> list[tuple[list[str], dict[str, str], str]]:
         return [tuple(json.loads(line)) for line in self.notes.read_text().splitlines()] if self.notes.exists() else []
 
     def sync(self, **options) -> int:
@@ -92,13 +93,14 @@ def test_the_command_that_is_run(store, server, monkeypatch):
     before = dict(os.environ)
     assert store.sync(entity="team", project="p") == 0
     assert dict(os.environ) == before
-    [(words, variables)] = store.calls()
+    [(words, variables, folder)] = store.calls()
     assert words == ["sync", "--entity", "team", "--project", "p", str(one), str(results)]
     assert variables["WANDB_API_KEY"] == wandb_server.KEY
     assert variables["WANDB_BASE_URL"] == server.url
     assert variables["WANDB_MODE"] == "online"
     assert all(variables[f"WANDB_{name}"].startswith(str(store.root)) for name in ("DIR", "DATA_DIR", "CACHE_DIR"))
     assert not {"WANDB_RUN_ID", "WANDB_SERVICE"} & set(variables)
+    assert folder == str(store.root / "wandb")  # Python may look for modules where it starts
     assert store.said == ["2 of 2 uploaded, see https://wandb.ai/team/p"]
     # The ids are those in the logs: none is given.
     assert "--id" not in words
@@ -131,8 +133,7 @@ def test_it_goes_on_where_it_stopped(store, monkeypatch, status):
         "3 runs are not uploaded: `wandb sync` says 'the server is on fire'; see to it and repeat the command, it goes "
         "on where it stopped.",
     ]
-    [log] = folders[3].glob("*.wandb")
-    log.write_text("good")
+    monkeypatch.setenv("GO", "yes")
     assert store.sync() == 0
     assert [call[0][1:] for call in store.calls()[2:]] == [[str(f) for f in folders[3:5]], [str(folders[5])]]
     assert store.said == ["2 of 3 uploaded", "3 of 3 uploaded, see https://wandb.ai/team/p"]
@@ -157,6 +158,73 @@ def test_what_is_incomplete_is_left_out_with_a_word(store):
     assert store.sync() == 0
     assert store.calls()[0][0] == ["sync", str(whole)]
     assert store.said[0].startswith("1 run is incomplete in ")
+
+
+NO_NAMES = ("a\0b", "../y", "../../..", "..", ".", "", "\ud800", "x" * 300)
+
+
+@pytest.mark.parametrize(("run", "log"), [pair for name in NO_NAMES for pair in ((name, "x"), ("x", name))])
+def test_a_mark_that_names_no_files_beside_it_stops_nothing(store, run, log):
+    whole, bad = store.add(1), store.add(2)
+    [path] = bad.parent.glob("*.json")
+    said = json.loads(path.read_text()) | {"run": run, "log": log}
+    path.write_text(json.dumps(said))
+    with contextlib.suppress(OSError, ValueError):  # where the mark points to, there may be a log that fits
+        (bad.parent / run).mkdir(exist_ok=True)
+        (bad.parent / run / log).write_text("log")
+        (bad.parent / run / f"{log}.synced").touch()
+    assert store.sync() == 0
+    assert store.calls()[0][0] == ["sync", str(whole)]
+    assert store.said[0].startswith("1 run is incomplete in ")
+    assert json.loads(path.read_text()) == said
+
+
+def test_a_log_that_is_as_long_as_it_was_but_another_is_incomplete(store):
+    whole, zeros = store.add(1), store.add(2)
+    [log] = zeros.glob("*.wandb")
+    log.write_bytes(bytes(log.stat().st_size))
+    assert store.sync() == 0
+    assert store.calls()[0][0] == ["sync", str(whole)]
+    assert store.said[0].startswith("1 run is incomplete in ")
+
+
+def test_what_another_command_has_changed_meanwhile_is_left_as_it_is(store, monkeypatch):
+    anew, done, free = store.add(1), store.add(2), store.add(3)
+    marks = {folder: next(folder.parent.glob("*.json")) for folder in (anew, done)}
+
+    def meanwhile():
+        for folder, change in ((anew, {"digest": "another"}), (done, {"uploaded": True})):
+            marks[folder].write_text(json.dumps(json.loads(marks[folder].read_text()) | change))
+
+    monkeypatch.setattr(wandb_sync, "unreachable", meanwhile)
+    assert store.sync() == 1
+    assert [call[0][1:] for call in store.calls()] == [[str(free)]]
+    assert json.loads(marks[anew].read_text())["digest"] == "another"
+    assert json.loads(marks[anew].read_text())["uploaded"] is False
+    assert store.said == [
+        "2 of 3 uploaded",
+        "1 run is not uploaded: another command is writing; repeat this one when it has ended.",
+    ]
+
+
+def test_a_file_in_place_of_the_folder_of_the_store_is_named(store):
+    store.add(1)
+    (store.root / "wandb").write_text("")
+    assert store.sync() == 1
+    assert f"not uploaded: {store.root / 'wandb'} is in the way; see to it and repeat" in store.said[0]
+
+
+def test_a_mark_is_settled_only_by_who_holds_it(store):
+    folder = store.add(1)
+    [log], [mark] = folder.glob("*.wandb"), folder.parent.glob("*.json")
+    log.with_suffix(".wandb.synced").touch()
+    before = mark.read_text()
+    with holding(mark):
+        assert store.sync() == 0
+        assert mark.read_text() == before
+    assert store.sync() == 0
+    assert json.loads(mark.read_text())["uploaded"] is True
+    assert store.calls() == []
 
 
 def test_results_are_not_uploaded_from_a_store_that_was_moved(store, tmp_path):
@@ -198,7 +266,7 @@ def test_without_a_login_or_a_server_one_sentence_says_what_to_do(store, monkeyp
         "command."
     ]
     assert store.calls() == []
-    with pytest.raises(ValueError, match="W&B takes no project named 'a/b'"):
+    with pytest.raises(ValueError, match="'a/b', from the argument, is not a project"):
         store.sync(project="a/b")
     assert sync(store.root / "nowhere", say=store.said.append) == 0
 

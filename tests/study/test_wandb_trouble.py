@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
-from wandb_made import Made, forget_login, read_csv
+from wandb_made import Made, forget_login, logs, make_paper, read_csv
 
 from lightning_regs.study import wandb_log
+from lightning_regs.study.paper import Cell
+from lightning_regs.study.wandb_mark import InTheWay, Mark
+from lightning_regs.study.wandb_record import run_entry
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +47,10 @@ def test_what_breaks_in_wandb_is_one_warning(made, monkeypatch, wandb, word):
     outcome = made.reproduce()
     assert outcome.exit_code == 0
     assert len(read_csv(outcome.csv)) == 8
-    [warning] = made.said
+    warning, lost = made.said
     assert word in warning
     assert "--wandb off" in warning
+    assert lost == "W&B: 9 runs were not logged; a repeated command logs what is missing."
 
 
 def test_a_slow_writer_is_waited_for_with_a_word(made, monkeypatch):
@@ -94,5 +99,43 @@ def test_a_failure_of_ours_is_a_warning(made, monkeypatch):
     monkeypatch.setattr(wandb_log, "results_entry", fails)
     assert made.reproduce().exit_code == 0
     assert made.said == [
-        "W&B logging: RuntimeError: a mistake; the results are not affected; --wandb off leaves it out."
+        "W&B logging: RuntimeError: a mistake; the results are not affected; --wandb off leaves it out.",
+        "W&B: 9 runs were not logged; a repeated command logs what is missing.",
     ]
+
+
+def test_what_stands_in_the_way_is_named_and_the_rest_is_logged(made):
+    paper = make_paper(cells=[Cell(name, "wandb_made:nothing", {"own": name}) for name in "abc"], seeds=1)
+    a, b, _ = paper.scale("quick").cells
+    file = made.store / a.hash(0) / "wandb"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    entry = run_entry("made", "quick", "b", 0, b.config, made.store / b.hash(0))
+    folder = made.store / b.hash(0) / "wandb" / f"{entry.id}.json"
+    folder.mkdir(parents=True)
+    made.reproduce(paper=paper)
+    assert made.said == [
+        f"W&B logging: {file} is in the way; delete it and repeat the command.",
+        "W&B: 2 runs were not logged; a repeated command logs what is missing.",
+    ]
+    assert len(logs(made.store)) == len(list((made.store / "wandb").glob("offline-run-*"))) == 1
+    with pytest.raises(InTheWay, match=f"^{re.escape(str(folder))} is in the way$"), Mark(entry).held():
+        pass
+
+
+def test_a_file_in_place_of_the_folder_of_the_store_is_named(made):
+    made.store.mkdir()
+    (made.store / "wandb").write_text("")
+    assert made.reproduce().exit_code == 0
+    assert made.said == [
+        f"W&B logging: {made.store / 'wandb'} is in the way; delete it and repeat the command.",
+        "W&B: 9 runs were not logged; a repeated command logs what is missing.",
+    ]
+
+
+def test_the_process_starts_where_nothing_can_be_imported(made, monkeypatch):
+    _break_wandb(made, monkeypatch, "import os\nraise ImportError(os.getcwd())")
+    monkeypatch.chdir(made.root)
+    monkeypatch.setenv("PYTHONPATH", "path")  # relative to where the command runs
+    made.reproduce(results=False)
+    assert f"(ImportError: {made.store / 'wandb'})" in made.said[0]
