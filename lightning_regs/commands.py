@@ -83,10 +83,11 @@ def reproduce(options: argparse.Namespace) -> int:
                 replicas=options.replicas,
             )
         log.results(outcome)  # before the page is made, so that both are made at once
-        within = [claim for claim in outcome.claims if claim.verdict != "out of reach"]
-        print_claims(within)
-        if beyond := len(outcome.claims) - len(within):
-            print(f"{beyond} more claims are out of reach at this scale; the page says why.")
+        print_claims(outcome.claims)
+        if outcome.failed:
+            some = ", ".join(f"{failure.cell} seed {failure.seed}" for failure in outcome.failed[:3])
+            more = f" and {len(outcome.failed) - 3} more" if len(outcome.failed) > 3 else ""
+            print(f"\nFailed: {some}{more}; the page has the errors, and the command repeated tries again.")
         if outcome.csv.exists():
             print(f"\nRows: {_short(outcome.csv)}")
         page = write_report(paper, outcome.csv.parent, page_folder, store)

@@ -33,7 +33,7 @@ def run_jobs(jobs: dict[str, Job], folder: Path) -> list[dict[str, dict[str, Any
 
     That is ``trajectory`` as in ``contract_runs.Run``, ``metrics`` as logged, and ``error``: what was raised, or None.
     """
-    mp.spawn(_rank, args=(jobs, str(folder)), nprocs=RANKS)
+    mp.start_processes(_rank, args=(jobs, str(folder)), nprocs=RANKS, start_method="fork")  # it imports nothing again
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 

@@ -136,7 +136,7 @@ class Reporter(pl.LightningModule):
 @pytest.mark.slow
 def test_each_of_two_processes_repeats_its_own_batches(tmp_path):
     data = digits(batch_repeats=2, **(AUGMENTED | {"batch_size": 64}))
-    run = trainer(max_epochs=1, devices=2, strategy="ddp_spawn", limit_val_batches=0)
+    run = trainer(max_epochs=1, devices=2, strategy="ddp_fork", limit_val_batches=0)
     run.fit(Reporter(str(tmp_path)), data)
     data.setup()
     order = torch.randperm(300, generator=torch.Generator().manual_seed(rng.derive_seed(3, "order")))

@@ -75,7 +75,7 @@ def ranks(tmp_path_factory):
         max_epochs=2,
         accelerator="cpu",
         devices=2,
-        strategy="ddp_spawn",
+        strategy="ddp_fork",
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,

@@ -90,11 +90,15 @@ def test_whole_results_have_no_problem(site):
     assert site.said.err == ""
 
 
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_folder_without_results_gives_a_page_and_an_index_with_the_command(site, exists):
+def test_a_folder_that_is_not_there_is_refused(site):
     site.results = site.results.parent / "elsewhere"
-    if exists:
-        site.results.mkdir()
+    assert site.report() == 2
+    assert "elsewhere: there is no such folder" in site.said.err
+
+
+def test_a_folder_without_results_gives_a_page_and_an_index_with_the_command(site):
+    site.results = site.results.parent / "elsewhere"
+    site.results.mkdir()
     assert site.report() == 0
     for text in (site.page, site.index):
         assert "lightning-regs reproduce smith2020 --scale quick" in text

@@ -230,7 +230,7 @@ def test_off_does_nothing(made, monkeypatch):
 
 def test_a_log_is_whole_only_with_every_row_and_the_end(logged, tmp_path, monkeypatch):
     monkeypatch.setattr(wandb_check, "_TIMEOUT", 0.0)
-    folder, _, _ = _of(logged, "made", "net/plain", 0)
+    folder, _, _ = _of(logged, "other", "net/plain", 0)
     [log] = folder.glob("*.wandb")
     content = log.read_bytes()
     copy = tmp_path / "copy.wandb"

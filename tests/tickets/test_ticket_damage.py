@@ -43,6 +43,12 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, folder: Path, level: str, **optio
     assert (folder / level / "last.ckpt").exists()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Tickets:
+    """A search that nothing happened to."""
+    return run(tmp_path_factory.mktemp("whole"))
+
+
 def damage_values(path: Path) -> None:
     """Flip a byte of the largest tensor, so that torch reads it without complaint."""
     content = bytearray(path.read_bytes())
@@ -80,9 +86,8 @@ def damage_pickle(path: Path) -> None:
     ],
 )
 def test_damage_in_an_interrupted_level(
-    level: str, file: str, damage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    level: str, file: str, damage: Any, whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(tmp_path / "whole")
     interrupt(monkeypatch, tmp_path / "damaged", level)
     damage(tmp_path / "damaged" / level / file)
     with pytest.warns(UserWarning, match=rf"{level}/(last.ckpt|{file}) is damaged \(.*; the level starts over"):
@@ -100,8 +105,9 @@ def test_an_intact_level_goes_on_without_a_word(
     assert not [w for w in recwarn if "starts over" in str(w.message) or "redone" in str(w.message)]
 
 
-def test_killed_between_the_digest_and_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path / "whole")
+def test_killed_between_the_digest_and_the_file(
+    whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     replace, calls = Path.replace, []
 
     def fail(self: Path, target: Any) -> Any:

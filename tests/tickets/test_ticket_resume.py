@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,24 +83,36 @@ def assert_equal(a: Tickets, b: Tickets) -> None:
         assert (one.metrics, one.curve) == (other.metrics, other.curve)
 
 
-@pytest.mark.parametrize("trainer", [{"max_epochs": 3}, {"max_steps": 20}], ids=["epochs", "steps"])
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tickets]:
+    """A search that was never interrupted, for a limit of the Trainer; each is made once."""
+
+    @cache
+    def uninterrupted(limit: str = "epochs") -> Tickets:
+        return run(tmp_path_factory.mktemp(limit), levels=1, trainer=LIMITS[limit])
+
+    return uninterrupted
+
+
+LIMITS = {"epochs": {"max_epochs": 3}, "steps": {"max_steps": 20}}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("step", [2, 7, 10, 18])
 @pytest.mark.parametrize("level", ["level_00", "level_01"])
 def test_killed_in_a_level(
-    level: str, step: int, trainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    level: str, step: int, limit: str, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = step if level == "level_00" else max(step, 5)
-    whole = run(tmp_path / "whole", levels=1, trainer=trainer)
-    assert_equal(interrupted(monkeypatch, tmp_path / "killed", (level, step), levels=1, trainer=trainer), whole)
+    again = interrupted(monkeypatch, tmp_path, (level, step), levels=1, trainer=LIMITS[limit])
+    assert_equal(again, whole(limit))
 
 
 @pytest.mark.parametrize("hook", ["on_validation_start", "on_fit_end"])
-def test_killed_at_other_points(hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_other_points(hook: str, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Kill, "hook", hook)
-    for number, level in enumerate(["level_00", "level_01"]):
-        monkeypatch.setattr(Kill, "at", None)
-        whole = run(tmp_path / f"whole-{number}", levels=1)
-        assert_equal(interrupted(monkeypatch, tmp_path / f"killed-{number}", (level, 21), levels=1), whole)
+    for level in ("level_00", "level_01"):
+        assert_equal(interrupted(monkeypatch, tmp_path / level, (level, 21), levels=1), whole())
 
 
 @pytest.mark.parametrize(
@@ -149,24 +164,20 @@ def test_an_interrupted_level_goes_on_and_does_not_start_over(tmp_path: Path, mo
     assert not list(tmp_path.rglob("*.part"))
 
 
-def run_and_die(folder: Path, at: tuple[str, int], threads: int) -> None:
-    torch.set_num_threads(threads)
+def run_and_die(folder: Path, at: tuple[str, int]) -> None:
+    torch.set_num_threads(1)  # OpenMP's other threads do not live on in a forked process, which would wait for them
     Kill.signal, Kill.at = True, at
     run(folder)
 
 
-def test_killed_by_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path / "whole", levels=1)
+def test_killed_by_the_system(whole: Any, tmp_path: Path) -> None:
     for at in [("level_00", 11), ("level_01", 17)]:
-        # Not forked: the threads of OpenMP do not live on in a forked process, which then waits for them.
-        arguments = (tmp_path / "killed", at, torch.get_num_threads())
-        process = multiprocessing.get_context("spawn").Process(target=run_and_die, args=arguments)
+        process = multiprocessing.get_context("fork").Process(target=run_and_die, args=(tmp_path / "killed", at))
         process.start()
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
         assert (tmp_path / "killed" / at[0] / "last.ckpt").exists()
-    monkeypatch.setattr(Kill, "at", None)
-    assert_equal(run(tmp_path / "killed", levels=1), whole)
+    assert_equal(run(tmp_path / "killed", levels=1), whole())
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
@@ -178,17 +189,24 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    """The folder of a search, to be copied, and what is in it."""
+    folder = tmp_path_factory.mktemp("searched")
+    return folder, all_weights(search(folder, Made(), rewind_to="2it"))
+
+
 @pytest.mark.parametrize(
     "file",
     ["final.pt", "mask.pt", "metrics.json", "curve.json", "initial.pt", "rewind.ckpt", "complete.json", "config.json"],
 )
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_a_damaged_level_is_named_and_redone_and_the_later_ones_are_kept(
-    file: str, damage: str, tmp_path: Path
+    file: str, damage: str, searched: tuple[Path, dict[str, Tensor]], tmp_path: Path
 ) -> None:
     level = "level_00" if file in ("initial.pt", "rewind.ckpt") else "level_01"
-    before = search(tmp_path, Made(), rewind_to="2it")
-    kept = all_weights(before)
+    folder, kept = searched
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     path = tmp_path / level / file
     if damage == "missing":
         path.unlink()
@@ -221,8 +239,9 @@ def test_levels_made_from_another_result_are_redone(tmp_path: Path) -> None:
     assert_same(all_weights(again), kept)
 
 
-def test_a_damaged_checkpoint_of_an_interrupted_level_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path / "whole", levels=1)
+def test_a_damaged_checkpoint_of_an_interrupted_level_is_named(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Kill, "at", ("level_01", 16))
     with pytest.raises(Killed):
         run(tmp_path / "killed", levels=1)
@@ -232,11 +251,10 @@ def test_a_damaged_checkpoint_of_an_interrupted_level_is_named(tmp_path: Path, m
     with pytest.warns(UserWarning, match=r"level_01/last.ckpt is damaged .*; the level starts over") as caught:
         again = run(tmp_path / "killed", levels=1)
     assert Path(next(w for w in caught if "starts over" in str(w.message)).filename).name == "ticket_cases.py"
-    assert_equal(again, whole)
+    assert_equal(again, whole())
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path / "whole", levels=1)
+def test_a_full_disk_leaves_the_last_checkpoint(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = torch.save
     calls: list[Any] = []
 
@@ -251,7 +269,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(OSError, match="No space left"):
             run(tmp_path / "full", levels=1)
     assert not list((tmp_path / "full").rglob("*.part"))
-    assert_equal(run(tmp_path / "full", levels=1), whole)
+    assert_equal(run(tmp_path / "full", levels=1), whole())
 
 
 def test_two_searches_in_one_folder(tmp_path: Path) -> None:

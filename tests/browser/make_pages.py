@@ -1,0 +1,120 @@
+"""Writes the pages that the browser check opens: of committed results, and of results in every bad state.
+
+Usage: ``python tests/browser/make_pages.py FOLDER``; writes ``FOLDER/STATE/*.html`` for each state.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
+
+from made_up import NASTY, draw_loss, make_paper, make_rows, write_results
+
+from lightning_regs.study.claims import Claim
+from lightning_regs.study.figure import Figure
+from lightning_regs.study.ledger import default_results
+from lightning_regs.study.paper import find_papers, load_paper
+from lightning_regs.study.report import write_index, write_report
+from lightning_regs.study.store import Store
+
+LONG = "a-name-of-a-cell-that-nobody-would-choose-" * 4
+WORDS = "This sentence of a claim goes on and on, as sentences in papers do. " * 8
+
+
+def committed(folder):
+    for name in find_papers():
+        paper = load_paper(name)
+        write_report(paper, default_results(paper), folder)
+
+
+def empty(folder):
+    write_report(make_paper(), folder / "nowhere", folder)
+    write_report(make_paper(paper_id="doe2021", title="Other nets"), folder / "nowhere", folder)
+
+
+def no_pages(folder):
+    write_index(folder)
+
+
+def half_finished(folder):
+    paper = make_paper()
+    rows = make_rows(paper)
+    rows[0]["commit"], rows[1]["device"] = "0123456", "gpu"
+    write_results(paper, folder / "results", rows=rows[:2])
+    store = Store(folder / "runs")
+    run = store.run(paper.scales[0].cells[1].hash(0))
+    run.folder.mkdir(parents=True)
+    run.fail("Traceback (most recent call last):\n  File ...\nValueError: the disk is full")
+    write_report(paper, folder / "results", folder, store)
+
+
+def damaged(folder):
+    paper = make_paper()
+    results = folder / "results"
+    for scale in ("quick", "full"):
+        write_results(paper, results, scale)
+    (results / "quick.csv").write_text("cell,seed,test_acc\nnet/true-labels,0,80\nnet/true-la", encoding="utf-8")
+    (results / "quick.curves.csv").write_bytes(b"\x89PNG\xff")
+    (results / "full.claims.json").write_text('[{"id": "1", "sent', encoding="utf-8")
+    write_report(paper, results, folder)
+
+
+def hostile(folder):
+    long = f"net/{LONG}"
+    more = tuple(
+        Claim(
+            f"{LONG}{n}", f"{NASTY} {WORDS} {LONG}", NASTY * 3, NASTY, "%", lambda r: r.values(long, "test_acc"), holds
+        )
+        for n, holds in enumerate([(0, 90), (90, 100), (75, 80)])
+    )
+    figures = (Figure("loss", f"{NASTY} {LONG}", WORDS, draw_loss), Figure("no", LONG, WORDS, "made_up:broken"))
+    paper = make_paper(cells=(long, NASTY, "net/true-labels"), title=f"{NASTY} {LONG}", authors=LONG, figures=figures)
+    paper = replace(paper, claims=(*paper.claims, *more))
+    rows = make_rows(paper)
+    for row in rows[:4]:
+        row |= {"device": f"{NASTY} {LONG}", "commit": LONG, "versions": NASTY, f"metric_{LONG}": 1e300}
+    write_results(paper, folder / "results", rows=rows)
+    claims = folder / "results" / "quick.claims.json"
+    entries = json.loads(claims.read_text(encoding="utf-8"))
+    claims.write_text(json.dumps([entry | {"reason": f"{NASTY} {LONG}"} for entry in entries]), encoding="utf-8")
+    store = Store(folder / "runs")
+    run = store.run(paper.scales[1].cells[1].hash(2))
+    run.folder.mkdir(parents=True)
+    run.fail(f"Traceback ...\nValueError: \x1b[31m{NASTY} {LONG}")
+    write_report(paper, folder / "results", folder, store)
+
+
+def many_claims(folder):
+    cells = tuple(f"net-{n % 8}/mode-{n}" for n in range(60))
+    made = make_paper(cells=cells, figures=make_paper().figures[:1])
+    claims = tuple(
+        Claim(f"c{n}", f"Claim {n}: {WORDS[:90]}", float(n), "seen", "%", lambda r, c=c: r.values(c, "test_acc"), holds)
+        for n, c in enumerate(cells)
+        for holds in [[(0, 79), (79, 90), (80, 80.1)][n % 3]]
+    )
+    paper = replace(made, claims=(*made.claims, *claims))
+    write_results(paper, folder / "results", rows=make_rows(paper, seeds=5))
+    write_report(paper, folder / "results", folder)
+
+
+STATES = (committed, empty, no_pages, half_finished, damaged, hostile, many_claims)
+
+
+def main(target):
+    for state in STATES:
+        folder = Path(target) / state.__name__
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        state(folder)
+        print(folder)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python tests/browser/make_pages.py FOLDER")
+    main(sys.argv[1])
