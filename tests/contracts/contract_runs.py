@@ -189,10 +189,10 @@ TRAINER: dict[str, Any] = {
 
 
 @cache
-def plain(case: Case, precision: str = "32-true", max_epochs: int = 1, each_batch: bool = False) -> Run:
+def plain(case: Case, precision: str = "32-true", **options: Any) -> Run:
     """Return the run without any method; kept, because every method is compared with it."""
     plugins = {"plugins": [half()]} if precision == "16-mixed" else {"precision": precision}
-    return fit(case, [], max_epochs=max_epochs, each_batch=each_batch, **plugins)
+    return fit(case, [], **options, **plugins)
 
 
 def half() -> Any:

@@ -36,7 +36,7 @@ def test_accumulation_takes_the_mean_of_the_batches_steps(case: Case, variant: V
     # From equal parameters the first step of SGD is linear in the gradient, whatever the method is: four batches in
     # one step lead to the mean of where each of them would have led with the draws of its place.
     expected = mean_of_single_steps(case, variant)
-    without = fit(case, [], each_batch=True, accumulate_grad_batches=4)
+    without = plain(case, each_batch=True, accumulate_grad_batches=4)
     assert_same_step(run.moved, expected, without.moved)
     assert not torch.allclose(run.end, without.end, rtol=1e-6, atol=1e-8)
 
@@ -66,7 +66,7 @@ def test_clipping_has_the_last_word_on_the_gradient(case: Case, variant: Variant
     method, options = steps_options(case, variant, gradient_clip_val=CLIP)
     run = fit(case, [method], **options)
     assert run.gradient_norms == pytest.approx([CLIP] * 4, rel=1e-3)
-    assert not torch.equal(run.end, fit(case, [], gradient_clip_val=CLIP).end)
+    assert not torch.equal(run.end, plain(case, gradient_clip_val=CLIP).end)
 
 
 @pytest.mark.parametrize("flags", [{"gradient_clip_val": CLIP}, {"accumulate_grad_batches": 4}], ids=str)
