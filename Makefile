@@ -23,7 +23,7 @@ reproduce: $(STAMP)
 	$(BIN)/lightning-regs reproduce zhang2017 --scale quick --open
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

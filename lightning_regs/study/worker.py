@@ -181,9 +181,7 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict
         if first.papers is not None:
             add_to_path(first.papers)
         task = import_task(first.task)
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(threads)
-        with environment({}):
+        with environment({}), _torch_threads(threads):
             if len(stack) == 1:
                 measured = [task(first.config, contexts[0])]
             else:
@@ -199,6 +197,20 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict
             continue
         Run(Path(job.folder)).finish(row)
         yield job, row
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Give torch so many threads, if the task uses it, and leave it as it was: the process may be the user's own."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else threads
+    try:
+        if torch:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)
 
 
 def _stacked(

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lightning_regs.study import load_paper, reproduce
 from lightning_regs.study.executors import Processes
+from lightning_regs.study.provenance import cores
 from lightning_regs.study.store import Store
 from lightning_regs.study.worker import perform
 
@@ -305,3 +307,10 @@ def test_a_complete_run_is_not_carried_out_again(toy):
     perform((job,), 1, events.append)
     assert [e.kind for e in events] == ["finished"]
     assert toy.ran() == [("one", 0)]
+
+
+def test_a_run_in_this_process_leaves_torch_its_threads(toy):
+    torch.set_num_threads(cores() + 1)
+    toy.write(toy.cell("one"), seeds=1)
+    assert reproduce("toy", jobs=0).finished == 1
+    assert torch.get_num_threads() == cores() + 1
