@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lightning_regs.study.events import Event
     from lightning_regs.study.paper import Paper
     from lightning_regs.study.store import Store
-    from lightning_regs.study.worker import Event
 
 
 def list_papers(options: argparse.Namespace) -> int:

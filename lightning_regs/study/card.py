@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 from lightning_regs._names import unknown_name
 from lightning_regs.study import tables
 from lightning_regs.study.claims import VERDICTS, count_verdicts
+from lightning_regs.study.drawing import draw
 from lightning_regs.study.ledger import default_results
 from lightning_regs.study.paper import find_papers, load_paper
-from lightning_regs.study.report import command, draw
 from lightning_regs.study.results import ScaleResults, load
+from lightning_regs.study.specification import command
 from lightning_regs.study.store import atomic_write
 
 if TYPE_CHECKING:

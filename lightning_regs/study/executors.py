@@ -11,9 +11,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
 
+from lightning_regs.study.events import Emit, Event, Job, Stack
 from lightning_regs.study.provenance import cores
 from lightning_regs.study.store import Run
-from lightning_regs.study.worker import Emit, Event, Job, Stack, environment, perform, work
+from lightning_regs.study.worker import environment, perform, work
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 

@@ -15,10 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lightning_regs.study.terminal import is_plain, print_claims, showable
-from lightning_regs.study.worker import Event
-
-__all__ = ["Reporter", "is_plain", "print_claims"]
+from lightning_regs.study.events import Event
+from lightning_regs.study.terminal import is_plain, showable
 
 _SAY_PROGRESS_EVERY = 30.0
 # Lines of the terminal that bars leave free, so that the line above them stays in sight.

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from lightning_regs._files import whole
 from lightning_regs.study import plots, tables
 from lightning_regs.study.claims import VERDICTS
-from lightning_regs.study.drawing import draw
 from lightning_regs.study.legible import legible
 from lightning_regs.study.results import ENDINGS
-from lightning_regs.study.specification import Section, Specification, command, download, slug, specify
+from lightning_regs.study.specification import Section, Specification, download, slug, specify
 from lightning_regs.study.store import atomic_write
 from lightning_regs.study.strip import strip
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from lightning_regs.study.paper import Paper
     from lightning_regs.study.store import Store
-
-__all__ = ["MEANINGS", "command", "draw", "environment", "render", "slug", "write_index", "write_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SUMMARY = ".summary.json"

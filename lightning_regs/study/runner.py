@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_regs.study.claims import ClaimResult
+from lightning_regs.study.events import Event, Job, Stack
 from lightning_regs.study.executors import Executor, InProcess, Processes
 from lightning_regs.study.ledger import DamagedTable, Ledger, Row
 from lightning_regs.study.paper import Cell, Paper, load_paper
@@ -17,7 +18,6 @@ from lightning_regs.study.preflight import prepare_data
 from lightning_regs.study.provenance import commit, cores, versions
 from lightning_regs.study.store import Store, disk_full
 from lightning_regs.study.tasks import add_to_path, check_tasks
-from lightning_regs.study.worker import Event, Job, Stack
 
 
 @dataclass(frozen=True)

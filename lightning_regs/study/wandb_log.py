@@ -19,9 +19,9 @@ from lightning_regs.study.wandb_record import PROJECT, Entry, results_entry, run
 from lightning_regs.study.wandb_target import destination
 
 if TYPE_CHECKING:
+    from lightning_regs.study.events import Event
     from lightning_regs.study.paper import Paper
     from lightning_regs.study.runner import Outcome
-    from lightning_regs.study.worker import Event
 
 __all__ = ["MODES", "Mode", "Writer", "default_mode"]
 

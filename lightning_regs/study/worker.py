@@ -15,100 +15,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from lightning_regs.study.events import Emit, Event, Job, Stack
 from lightning_regs.study.store import LEADING, TRAILING, Run, RunContext, atomic_write, disk_full
 from lightning_regs.study.tasks import add_to_path, import_task
-
-Kind = Literal["plan", "skipped", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run to carry out, as plain data that can be sent anywhere.
-
-    Args:
-        cell: Name of the cell, for people.
-        seed: The seed.
-        task: Import path of the task.
-        config: The configuration.
-        folder: The run's folder; its name is the run's hash.
-        papers: Folder to be put on the module path; None for none.
-        facts: Provenance that is the same for all runs of a command: ``commit``, ``versions``.
-        inputs: Folders of the runs that this one needs, by the names of their cells.
-    """
-
-    cell: str
-    seed: int
-    task: str
-    config: dict[str, Any]
-    folder: str
-    papers: str | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def run(self) -> str:
-        """The run's hash."""
-        return Path(self.folder).name
-
-    @property
-    def after(self) -> frozenset[str]:
-        """The hashes of the runs that this one needs."""
-        return frozenset(Path(folder).name for folder in self.inputs.values())
-
-    def event(self, kind: Kind, **about: Any) -> Event:
-        """Return an event of this run."""
-        return Event(kind, run=self.run, cell=self.cell, seed=self.seed, folder=self.folder, **about)
-
-
-Stack = tuple[Job, ...]
-"""Runs that are trained together, as replicas; most often one alone."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a run, or (``plan``, ``stopped``, ``interrupted``) to the whole command.
-
-    Attributes:
-        kind: ``plan``: the command knows its runs (``done`` complete of ``total``, ``jobs`` at once). ``skipped``: the
-            run was complete before. ``waiting``: another process has it (``text`` is its id). ``started``.
-            ``progress``: ``done`` of ``total``, ``text``. ``finished``: ``row``. ``failed``: ``text`` is one line, the
-            traceback is in ``folder``. ``stopped``: nothing more will run, ``text`` says why. ``interrupted``: Ctrl-C.
-            Of a stack, the first run that is ``started`` and makes ``progress`` stands for all.
-        run: Hash of the run.
-        cell: Its cell.
-        seed: Its seed.
-        done: Units finished.
-        total: Units in all.
-        text: A few words.
-        row: The finished row.
-        folder: The run's folder.
-        jobs: Runs at once.
-        full: Whether the run failed because the disk is full.
-        stacked: Runs that this event stands for.
-        others: Cell, seed and hash of those beside the first; of ``started`` only.
-    """
-
-    kind: Kind
-    run: str = ""
-    cell: str = ""
-    seed: int = 0
-    done: float = 0
-    total: float = 0
-    text: str = ""
-    row: dict[str, Any] | None = None
-    folder: str = ""
-    jobs: int = 0
-    full: bool = False
-    stacked: int = 1
-    others: tuple[tuple[str, int, str], ...] = ()
-
-
-Emit = Callable[[Event], None]
 
 
 def perform(stack: Stack, threads: int, emit: Emit) -> None:

@@ -299,7 +299,7 @@ def test_a_disk_that_is_really_full(toy, tmp_path, mount):
 def test_a_complete_run_is_not_carried_out_again(toy):
     toy.write(toy.cell("one"), seeds=1)
     reproduce("toy", jobs=0)
-    from lightning_regs.study.worker import Job
+    from lightning_regs.study.events import Job
 
     [cell] = load_paper("toy").scale("quick").cells
     job = Job("one", 0, cell.task, cell.config, str(Store().run(cell.hash(0)).folder), str(toy.folder.parent))

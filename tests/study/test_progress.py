@@ -16,8 +16,9 @@ import pytest
 from rich.console import Console
 
 from lightning_regs.study.claims import ClaimResult
-from lightning_regs.study.progress import Reporter, is_plain, print_claims
-from lightning_regs.study.worker import Event
+from lightning_regs.study.events import Event
+from lightning_regs.study.progress import Reporter
+from lightning_regs.study.terminal import is_plain, print_claims
 
 SENTENCE = "Random labels cost only a small constant factor in training time, and the slowdown grows smoothly."
 
@@ -168,7 +169,8 @@ SAYS = """
 import os, sys
 sys.path.insert(0, os.environ["TESTS"])
 from test_progress import EVERY, events, result
-from lightning_regs.study.progress import Reporter, print_claims
+from lightning_regs.study.progress import Reporter
+from lightning_regs.study.terminal import print_claims
 from rich.console import Console
 
 live = os.environ["LIVE"] == "1"
@@ -305,7 +307,7 @@ def test_more_runs_than_lines_are_counted():
 LIVE = """
 import os, sys, time
 from lightning_regs.study.progress import Reporter
-from lightning_regs.study.worker import Event
+from lightning_regs.study.events import Event
 
 with Reporter() as reporter:
     reporter(Event("plan", total=3, jobs=1, text="p quick"))

@@ -5,9 +5,9 @@ import wandb_server
 from wandb_made import Made, forget_login, inspect, logs, make_paper
 
 from lightning_regs.study import wandb_log
+from lightning_regs.study.events import Event
 from lightning_regs.study.paper import Cell
 from lightning_regs.study.wandb_log import Writer
-from lightning_regs.study.worker import Event
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from wandb_made import forget_login, make_paper
 
+from lightning_regs.study.events import Event
 from lightning_regs.study.runner import Outcome
 from lightning_regs.study.wandb_log import Writer, default_mode
 from lightning_regs.study.wandb_record import Entry, label, results_entry, run_entry
 from lightning_regs.study.wandb_report import Target
 from lightning_regs.study.wandb_sync import sync
-from lightning_regs.study.worker import Event
 
 
 @pytest.fixture(autouse=True)
