@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_regs.classifier import Classifier
     from lightning_regs.data import ImageDataModule
+    from lightning_regs.procedures.tickets import find_ticket
     from lightning_regs.pruning import Mask, Pruning, add_supermask
     from lightning_regs.regularizers import (
         AdversarialTraining,
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
         Regularizer,
         WeightMask,
     )
-    from lightning_regs.tickets import find_ticket
+    from lightning_regs.training.classifier import Classifier
 
 __version__ = "0.1.0"
 
 # Public name -> module that defines it. Resolved on first use, so that `import lightning_regs` costs nothing.
 _PUBLIC = {
     "AdversarialTraining": "lightning_regs.regularizers",
-    "Classifier": "lightning_regs.classifier",
+    "Classifier": "lightning_regs.training.classifier",
     "CutMix": "lightning_regs.regularizers",
     "Cutout": "lightning_regs.regularizers",
     "GradientPenalty": "lightning_regs.regularizers",
@@ -40,7 +40,7 @@ _PUBLIC = {
     "Regularizer": "lightning_regs.regularizers",
     "WeightMask": "lightning_regs.regularizers",
     "add_supermask": "lightning_regs.pruning",
-    "find_ticket": "lightning_regs.tickets",
+    "find_ticket": "lightning_regs.procedures.tickets",
 }
 
 __all__ = [

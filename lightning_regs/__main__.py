@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lightning_regs.cli import main
+from lightning_regs.cli.parser import main
 
 if __name__ == "__main__":
     sys.exit(main())

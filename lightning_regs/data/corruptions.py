@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 
 LABEL_CORRUPTIONS = ("partial_labels", "random_labels")
 PIXEL_CORRUPTIONS = ("shuffled_pixels", "random_pixels", "gaussian")

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_regs import rng
-from lightning_regs._lightning import check_trainer, pl
-from lightning_regs._names import unknown_name
+from lightning_regs.core import rng
+from lightning_regs.core.lightning import check_trainer, pl
+from lightning_regs.core.names import unknown_name
+from lightning_regs.core.rng import replica_seeds
 from lightning_regs.data import sources
 from lightning_regs.data.corruptions import check_corruption
 from lightning_regs.data.dataset import ImageArrays
@@ -31,7 +32,6 @@ from lightning_regs.data.options import (
 from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, make_splits
 from lightning_regs.data.stacked import StackedArrays
 from lightning_regs.data.transforms import BatchTransform
-from lightning_regs.rng import replica_seeds
 
 _SPLITS = ("train", "val", "test")
 

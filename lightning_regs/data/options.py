@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.data.corruptions import PIXEL_CORRUPTIONS
 
 

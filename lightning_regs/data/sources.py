@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from lightning_regs import rng
-from lightning_regs._names import unknown_name
+from lightning_regs.core import rng
+from lightning_regs.core.names import unknown_name
 from lightning_regs.data import torchvision_files
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.image_folder import read_image_folder
@@ -181,7 +181,7 @@ def _digits() -> ArraySource:
 def _mnist1d() -> ArraySource:
     from mnist1d.data import get_dataset_args, make_dataset
 
-    from lightning_regs._lightning import pl
+    from lightning_regs.core.lightning import pl
 
     # The generator seeds and draws from the global NumPy and Python streams.
     with pl.utilities.seed.isolate_rng(include_cuda=False):

@@ -9,7 +9,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from lightning_regs import rng
+from lightning_regs.core import rng
 from lightning_regs.data import corruptions
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.augment import center_crop

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 
 _Rule = Callable[[Tensor, "torch.Generator | None"], object]
 

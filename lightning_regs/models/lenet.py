@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 from lightning_regs.models.initialization import initialize
 from lightning_regs.models.layers import activation_layer, check_image, to_channels_last
 

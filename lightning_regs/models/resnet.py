@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 from lightning_regs.models.initialization import initialize
 from lightning_regs.models.layers import check_image, to_channels_last
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer, lr_scheduler
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 
 Config = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 
 Generators = torch.Generator | Sequence[torch.Generator]
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import check_globs, check_matches, matches, output_of, prunable
 from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
 from lightning_regs.pruning.prune import check_rate, check_scope, emptied, left_after, remove, warn_of_emptied

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import prunable
 from lightning_regs.pruning.learned_masks import EVALUATIONS, BernoulliMask, EdgePopup, Supermask
 from lightning_regs.pruning.masks import Mask

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs import rng
-from lightning_regs._lightning import MisconfigurationException, pl
-from lightning_regs._names import unknown_name
+from lightning_regs.core import rng
+from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.names import unknown_name
 from lightning_regs.regularizers.attacks import Clip, check_clip, check_steps, fgsm, pgd
 from lightning_regs.regularizers.base import Regularizer, check_number
 from lightning_regs.regularizers.mixing import PairMixing, TargetMixing, change_corrupted

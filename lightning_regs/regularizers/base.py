@@ -11,8 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs import rng
-from lightning_regs._lightning import Callback, MisconfigurationException, check_trainer, pl, warn_if_other_came_later
+from lightning_regs.core import rng
+from lightning_regs.core.lightning import (
+    Callback,
+    MisconfigurationException,
+    check_trainer,
+    pl,
+    warn_if_other_came_later,
+)
 
 
 class NoEffectWarning(UserWarning):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
 from lightning_regs.regularizers.base import check_number
 
 

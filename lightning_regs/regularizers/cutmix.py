@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs._lightning import pl
+from lightning_regs.core.lightning import pl
 from lightning_regs.regularizers.base import check_number
 from lightning_regs.regularizers.mixing import PairMixing, draw_partners, follow_heavier
 from lightning_regs.regularizers.targets import mix_targets

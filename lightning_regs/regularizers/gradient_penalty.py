@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_regs._lightning import MisconfigurationException, pl
-from lightning_regs._names import unknown_name
+from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.names import unknown_name
 from lightning_regs.regularizers.base import Regularizer, check_number
 from lightning_regs.regularizers.double_backward import sum_of_squares
 from lightning_regs.regularizers.second_order import compiled_module, gradients_of, twice_differentiable

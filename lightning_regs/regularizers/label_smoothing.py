@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Regularizer, check_number
 from lightning_regs.regularizers.mixing import TargetMixing
 from lightning_regs.regularizers.targets import MixedTarget, as_mixed

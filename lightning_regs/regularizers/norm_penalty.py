@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Regularizer, check_number, regularizers_of
 from lightning_regs.regularizers.selection import Selection, check_selection, select
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from lightning_regs._lightning import MisconfigurationException
+from lightning_regs.core.lightning import MisconfigurationException
 
 Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_regs._lightning import MisconfigurationException, pl
-from lightning_regs._names import unknown_name
+from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import check_globs, prunable
 from lightning_regs.pruning.masks import Mask, plain_names
 from lightning_regs.pruning.prune import SCOPES, emptied, prune, warn_of_emptied

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from lightning_regs._lightning import pl
+from lightning_regs.core.lightning import pl
 
 
 @torch.no_grad()

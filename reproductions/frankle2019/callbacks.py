@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_regs import Classifier, ImageDataModule
-from lightning_regs._lightning import Callback, pl
+from lightning_regs.core.lightning import Callback, pl
+from lightning_regs.core.runs import RunContext
 from lightning_regs.data.stacked import StackedArrays
-from lightning_regs.replicas import Replicated
-from lightning_regs.study.store import RunContext
+from lightning_regs.training.replicas import Replicated
 
 
 def results(model: Classifier, stage: str) -> list[dict[str, float]]:

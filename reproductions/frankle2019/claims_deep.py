@@ -22,8 +22,8 @@ from frankle2019.searches import (
     Search,
 )
 
-from lightning_regs.study.claims import Claim, Rows
-from lightning_regs.study.measures import Measure, per_seed, value
+from lightning_regs.study.paper.claims import Claim, Rows
+from lightning_regs.study.paper.measures import Measure, per_seed, value
 
 # As good as the dense net: within this many points of test accuracy.
 TOLERANCE = 0.5

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from lightning_regs import Classifier, ImageDataModule
-from lightning_regs._lightning import NAMESPACE
+from lightning_regs.core.lightning import NAMESPACE
+from lightning_regs.core.runs import RunContext
 from lightning_regs.optim import make_optimizer
+from lightning_regs.procedures.tickets import find_ticket
 from lightning_regs.pruning import Pruning
-from lightning_regs.study import train as engine
-from lightning_regs.study.store import RunContext
-from lightning_regs.tickets import find_ticket
+from lightning_regs.training import fit as engine
 
 
 class WarmedUp(Classifier):
@@ -58,7 +58,7 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
 
     Args:
         config: ``{"model": ..., "data": ..., "trainer": ..., "warmup": steps, "pruning": Pruning's arguments, "search":
-            those of :func:`~lightning_regs.tickets.find_ticket`: levels, rewind_to, method, fine_tune, controls}``.
+            those of :func:`~lightning_regs.find_ticket`: levels, rewind_to, method, fine_tune, controls}``.
         run: The engine's run. Complete levels are skipped when an interrupted one is repeated.
 
     Returns:

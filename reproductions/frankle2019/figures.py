@@ -15,16 +15,16 @@ from frankle2019.cells import SUPERMASKS, supermask
 from frankle2019.ladders import LADDERS, SIGN_FREE, SIGN_KEPT, Ladder
 from frankle2019.published import SUPERMASKS as PUBLISHED
 
-from lightning_regs.study import plots
-from lightning_regs.study.claims import MissingRows
-from lightning_regs.study.plots import MUTED, SERIES, values
+from lightning_regs.study.paper.claims import MissingRows
+from lightning_regs.study.report import plots
+from lightning_regs.study.report.plots import MUTED, SERIES, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lightning_regs.study.claims import Rows
-    from lightning_regs.study.curves import Curves
+    from lightning_regs.study.paper.claims import Rows
+    from lightning_regs.study.store.curves import Curves
 
 Points = Mapping[int, Sequence[float]]
 

@@ -9,8 +9,8 @@ from frankle2019.claims_deep import DEEP_CLAIMS
 from frankle2019.claims_details import DETAIL_CLAIMS
 from frankle2019.ladders import LADDERS, SIGN_FREE, SIGN_KEPT
 
-from lightning_regs.study.figure import Figure, Panel
-from lightning_regs.study.paper import Paper, Scale
+from lightning_regs.study.paper.figure import Figure, Panel
+from lightning_regs.study.paper.paper import Paper, Scale
 
 _AXIS = "Percent of weights remaining falls to the right, as in the paper."
 _BARS = "Lines are means over trials, bars reach from the lowest to the highest."

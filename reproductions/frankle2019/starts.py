@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lightning_regs import rng
-from lightning_regs._names import unknown_name
+from lightning_regs.core import rng
+from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning import Mask, Pruning, random_mask
 
 State = dict[str, Tensor]

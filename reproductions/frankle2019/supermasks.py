@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from frankle2019.starts import Level
 
-from lightning_regs import Classifier, ImageDataModule, rng
-from lightning_regs._lightning import NAMESPACE, pl
+from lightning_regs import Classifier, ImageDataModule
+from lightning_regs.core import rng
+from lightning_regs.core.lightning import NAMESPACE, pl
+from lightning_regs.core.runs import RunContext
 from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.pruning import Pruning
 from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask
-from lightning_regs.replicas import Replicated
-from lightning_regs.study import train as engine
-from lightning_regs.study.store import RunContext
+from lightning_regs.training import fit as engine
+from lightning_regs.training.replicas import Replicated
 
 # Masks sampled for one accuracy.
 SAMPLES = 10
@@ -69,7 +70,7 @@ def learned(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Learn a Bernoulli mask on the initial weights.
 
     Args:
-        config: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`lightning_regs.study.train.train`, and
+        config: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`lightning_regs.training.fit.train`, and
             ``"supermask"``: arguments of :func:`~lightning_regs.pruning.supermask.add_supermask`.
         run: The engine's run. An interrupted one goes on from its last saved epoch.
 

@@ -16,16 +16,17 @@ from frankle2019.callbacks import BestWeights, FrozenWeights, results
 from frankle2019.starts import TWIN, Level, Start, make_start
 from torch import Tensor
 
-from lightning_regs import Classifier, ImageDataModule, rng
-from lightning_regs._lightning import NAMESPACE, Callback, pl
+from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.analysis import distance_travelled, error_barrier
+from lightning_regs.core import rng
+from lightning_regs.core.lightning import NAMESPACE, Callback, pl
+from lightning_regs.core.runs import RunContext
 from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.data.loaders import LoaderFactory
 from lightning_regs.pruning import Mask, Pruning
 from lightning_regs.regularizers import WeightMask
-from lightning_regs.replicas import Replicated
-from lightning_regs.study import train as engine
-from lightning_regs.study.store import RunContext
+from lightning_regs.training import fit as engine
+from lightning_regs.training.replicas import Replicated
 
 PREFIX = "network."
 # Positions on the line between two runs: enough for a barrier, whose maximum is flat.
@@ -36,7 +37,7 @@ def level(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Train one level of one treatment.
 
     Args:
-        config: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`lightning_regs.study.train.train`,
+        config: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`lightning_regs.training.fit.train`,
             ``"pruning"``: arguments of :class:`~lightning_regs.pruning.Pruning`, and ``"treatment"``: ``{"kind": ...,
             "level": ...}``, see :meth:`Ladder.runs`.
         run: The engine's run; ``run.inputs`` holds the levels that :meth:`Ladder.needs` names. An interrupted one goes

@@ -7,8 +7,8 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from lightning_regs.study.claims import Estimate, Rows
-from lightning_regs.study.measures import Measure, jackknife, per_seed
+from lightning_regs.study.paper.claims import Estimate, Rows
+from lightning_regs.study.paper.measures import Measure, jackknife, per_seed
 
 INF = math.inf
 RESAMPLES = 2000  # of the bootstrap

@@ -7,8 +7,8 @@ from smith2021.claims import STUDIES_CLAIMS, THEORY
 from smith2021.claims_others import OTHERS
 from smith2021.studies import STUDIES, Study
 
-from lightning_regs.study.figure import Figure, Panel
-from lightning_regs.study.paper import Paper, Scale
+from lightning_regs.study.paper.figure import Figure, Panel
+from lightning_regs.study.paper.paper import Paper, Scale
 
 _FLOWS = ("none", "half", "quarter")
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
+from lightning_regs.core.rng import generator
 from lightning_regs.regularizers.gradient_penalty import gradient_penalty
-from lightning_regs.rng import generator
 
 Vector = NDArray[np.float64]
 

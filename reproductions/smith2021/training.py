@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs import Classifier, ImageDataModule, rng
-from lightning_regs.study import train as engine
-from lightning_regs.study.store import RunContext
+from lightning_regs import Classifier, ImageDataModule
+from lightning_regs.core import rng
+from lightning_regs.core.runs import RunContext
+from lightning_regs.training import fit as engine
 
 # Batches that the value is a mean over, at most; more would not change it at the precision of the figure.
 MAX_BATCHES = 200
 
 
 def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
-    """Train as :func:`lightning_regs.study.train.train` does, and measure the implicit regulariser afterwards.
+    """Train as :func:`lightning_regs.training.fit.train` does, and measure the implicit regulariser afterwards.
 
     Args:
         config: The engine's configuration. ``config["regulariser_batch"]``, where given, is the size of the batches in

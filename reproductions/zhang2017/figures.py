@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from zhang2017.published import PAPER_BATCH_NORM, PAPER_CHANCE, PAPER_SLOWDOWN, PAPER_TEST_ERROR, TABLE_1
 
-from lightning_regs.study import plots
-from lightning_regs.study.claims import MissingRows, interval
-from lightning_regs.study.plots import MUTED, SERIES, values
+from lightning_regs.study.paper.claims import MissingRows, interval
+from lightning_regs.study.report import plots
+from lightning_regs.study.report.plots import MUTED, SERIES, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lightning_regs.study.claims import Rows
-    from lightning_regs.study.curves import Curves
+    from lightning_regs.study.paper.claims import Rows
+    from lightning_regs.study.store.curves import Curves
 
 MODELS = {
     "small-inception": "Inception",

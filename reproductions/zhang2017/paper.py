@@ -7,8 +7,8 @@ from zhang2017.claims_theory import CONTROLS, THEORY
 from zhang2017.claims_training import MEMORISATION, REGULARIZERS, TABLE_1
 from zhang2017.published import TABLE_1 as PUBLISHED
 
-from lightning_regs.study.figure import Figure, Panel
-from lightning_regs.study.paper import Paper, Scale
+from lightning_regs.study.paper.figure import Figure, Panel
+from lightning_regs.study.paper.paper import Paper, Scale
 
 _CORRUPTION = ("*/true-labels", "*/partial-*", "*/random-labels")
 

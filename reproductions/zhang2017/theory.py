@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from lightning_regs import analysis
-from lightning_regs._names import unknown_name
+from lightning_regs.core.names import unknown_name
+from lightning_regs.core.rng import generator
 from lightning_regs.data.sources import load
-from lightning_regs.rng import generator
 
 
 class Run(Protocol):

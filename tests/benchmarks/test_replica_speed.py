@@ -54,7 +54,7 @@ def paper(data: Path) -> Paper:
     """One cell, with a validation set, over R seeds."""
     options = {"source": str(data), "batch_size": BATCH, "val_split": HELD_OUT, "whiten": False}
     config = {"model": MODEL, "data": options, "trainer": {"max_epochs": EPOCHS, "accelerator": "cpu"}}
-    cell = Cell("net", "lightning_regs.study.train:train", config, stack="net")
+    cell = Cell("net", "lightning_regs.training.fit:train", config, stack="net")
     return Paper("replicas", "", "", 2020, "", (Scale("quick", "", (cell,), seeds=REPLICAS),))
 
 

@@ -15,12 +15,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 
 from made_up import NASTY, draw_loss, make_paper, make_rows, write_results
 
-from lightning_regs.study.claims import Claim
-from lightning_regs.study.figure import Figure
-from lightning_regs.study.ledger import default_results
-from lightning_regs.study.paper import find_papers, load_paper
-from lightning_regs.study.report import write_index, write_report
-from lightning_regs.study.store import Store
+from lightning_regs.core.runs import Store
+from lightning_regs.study.paper.claims import Claim
+from lightning_regs.study.paper.figure import Figure
+from lightning_regs.study.paper.paper import find_papers, load_paper
+from lightning_regs.study.report.report import write_index, write_report
+from lightning_regs.study.store.ledger import default_results
 
 LONG = "a-name-of-a-cell-that-nobody-would-choose-" * 4
 WORDS = "This sentence of a claim goes on and on, as sentences in papers do. " * 8

@@ -20,7 +20,7 @@ from modules import CASES, Case
 from torch import Tensor
 
 from lightning_regs import Regularizer
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers import NoEffectWarning
 
 SCALE = 2.0**7

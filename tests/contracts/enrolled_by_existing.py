@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lightning_regs import Regularizer
-from lightning_regs._lightning import pl
+from lightning_regs.core.lightning import pl
 
 
 class _Brightens(Regularizer):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_regs import Classifier, Cutout, GradientPenalty, Mixup, Regularizer
-from lightning_regs._lightning import NAMESPACE, pl
+from lightning_regs.core.lightning import NAMESPACE, pl
 
 if NAMESPACE == "lightning.pytorch":
     from lightning.pytorch.demos.boring_classes import BoringModel

@@ -12,7 +12,7 @@ from discover import Variant, methods, variants
 from modules import CONV, OURS, Case
 from pairs import FILE, RENEW, case_of, pairs, reason, table
 
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 
 PAIRS = pairs()
 TOGETHER = [pair for pair in PAIRS if not reason(*pair)]

@@ -11,7 +11,7 @@ from contract_runs import SCALE, Run, all_pairs, distance, fit, half, ids, plain
 from discover import Variant
 from modules import Case
 
-from lightning_regs._lightning import pl
+from lightning_regs.core.lightning import pl
 
 ACCEPTED, _ = all_pairs()
 every = pytest.mark.parametrize(("case", "variant"), ACCEPTED, ids=map(ids, ACCEPTED))

@@ -19,7 +19,7 @@ from discover import Variant
 from modules import BATCH, DEMO, OURS, Case
 from torch import Tensor
 
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 
 ACCEPTED, _ = all_pairs()
 every = pytest.mark.parametrize(("case", "variant"), ACCEPTED, ids=map(ids, ACCEPTED))

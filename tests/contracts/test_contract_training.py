@@ -15,7 +15,7 @@ from modules import BATCH, CASES, CONV, OURS, Case
 from torch import Tensor
 
 from lightning_regs import Regularizer
-from lightning_regs._lightning import pl
+from lightning_regs.core.lightning import pl
 
 ACCEPTED, REFUSED = all_pairs()
 every = pytest.mark.parametrize(("case", "variant"), ACCEPTED, ids=map(ids, ACCEPTED))

@@ -15,7 +15,7 @@ from contract_runs import fit
 from modules import CASES, DOCS
 
 from lightning_regs import Regularizer
-from lightning_regs._lightning import pl
+from lightning_regs.core.lightning import pl
 
 RANKS = 2
 

@@ -11,8 +11,9 @@ import torch
 from recorder import Recorder, digits, trainer
 from torch import nn
 
-from lightning_regs import Classifier, GradientPenalty, Regularizer, rng
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs import Classifier, GradientPenalty, Regularizer
+from lightning_regs.core import rng
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.data import ImageDataModule
 
 # 300 samples make batches of 128, 128 and 44.

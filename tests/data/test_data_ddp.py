@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from lightning_regs import rng
+from lightning_regs.core import rng
 from lightning_regs.data import ImageDataModule
 
 TRAIN, TEST, BATCH, EVAL_BATCH, SEED = 40, 17, 8, 4, 7

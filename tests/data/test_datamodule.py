@@ -7,7 +7,7 @@ import pytest
 import torch
 from recorder import Recorder, digits, trainer
 
-from lightning_regs import rng
+from lightning_regs.core import rng
 from lightning_regs.data import ImageDataModule, augment, load
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier
-from lightning_regs._lightning import pl
+from lightning_regs.core.lightning import pl
 from lightning_regs.models import build
 from lightning_regs.pruning.learned_masks import EVALUATIONS, BernoulliMask, EdgePopup, straight_through
 from lightning_regs.pruning.masks import Mask
@@ -27,7 +27,7 @@ from lightning_regs.pruning.supermask import (
     set_evaluation,
     signed_constants,
 )
-from lightning_regs.replicas import Replicated
+from lightning_regs.training.replicas import Replicated
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs._lightning import pl
+from lightning_regs.core.lightning import pl
 
 CLASSES, SHAPE = 4, (3, 6, 6)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import AdversarialTraining, CutMix, LabelSmoothing, Mixup
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import MixedTarget, fgsm, pgd
 from lightning_regs.regularizers import NoEffectWarning
 

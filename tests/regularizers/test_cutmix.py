@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from lightning_regs import CutMix, Mixup
-from lightning_regs._lightning import MisconfigurationException
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.functional import MixedTarget, cutmix, cutmix_box
 from lightning_regs.regularizers import NoEffectWarning
 

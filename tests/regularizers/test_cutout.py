@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_regs import Cutout
-from lightning_regs._lightning import MisconfigurationException
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.functional import cutout
 from lightning_regs.regularizers import NoEffectWarning
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lightning_regs import CutMix, LabelSmoothing, Mixup
-from lightning_regs._lightning import MisconfigurationException
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.functional import label_smoothing, mix_targets
 from lightning_regs.regularizers import NoEffectWarning
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from lightning_regs import Mixup
-from lightning_regs._lightning import MisconfigurationException
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.functional import MixedTarget, mixup
 from lightning_regs.regularizers import NoEffectWarning
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import NormPenalty
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import norm_penalty
 from lightning_regs.regularizers import NoEffectWarning
 from lightning_regs.regularizers.norm_penalty import add_gradient, shrink

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from lightning_regs._lightning import MisconfigurationException
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.functional import MixedTarget, label_smoothing, mix_targets
 
 K, N = 4, 7

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, GradientPenalty, NormPenalty
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.pruning import Mask, prunable, random_mask
 from lightning_regs.regularizers import NoEffectWarning, WeightMask
 

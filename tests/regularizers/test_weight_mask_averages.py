@@ -13,7 +13,7 @@ from foreign import Plain, fit, images
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs._lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.pruning import Mask
 from lightning_regs.regularizers import NoEffectWarning, WeightMask
 

@@ -104,7 +104,7 @@ class Toy:
         """Reproduce in a process of its own, in the foreground of a session of its own."""
         code = textwrap.dedent(f"""
             from lightning_regs.study import reproduce
-            from lightning_regs.study.progress import Reporter
+            from lightning_regs.study.run.progress import Reporter
 
             if __name__ == "__main__":
                 with Reporter(live=False) as reporter:

@@ -6,12 +6,12 @@ import json
 import math
 from dataclasses import replace
 
-from lightning_regs.study.claims import Claim, MissingRows, Rows, evaluate
-from lightning_regs.study.curves import Curves
-from lightning_regs.study.figure import Figure
-from lightning_regs.study.ledger import table
-from lightning_regs.study.paper import Cell, Paper, Scale
-from lightning_regs.study.plots import SERIES, canvas, describe, note, values
+from lightning_regs.study.paper.claims import Claim, MissingRows, Rows, evaluate
+from lightning_regs.study.paper.figure import Figure
+from lightning_regs.study.paper.paper import Cell, Paper, Scale
+from lightning_regs.study.report.plots import SERIES, canvas, describe, note, values
+from lightning_regs.study.store.curves import Curves
+from lightning_regs.study.store.ledger import table
 
 NASTY = "net/<script>alert('x')</script> $1 & |`*"
 

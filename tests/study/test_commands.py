@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_regs.cli import main
+from lightning_regs.cli.parser import main
 
 README = "# Papers\n\n<!-- begin:gallery -->\n<!-- end:gallery -->\n"
 

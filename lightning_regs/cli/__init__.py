@@ -1,0 +1,7 @@
+"""The command ``lightning-regs``."""
+
+from __future__ import annotations
+
+from lightning_regs.cli.parser import main
+
+__all__ = ["main"]

@@ -1,0 +1,204 @@
+"""What the commands of ``lightning-regs`` do, from their parsed options to an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_regs.core.runs import Store
+    from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.study.run.events import Event
+
+
+def list_papers(options: argparse.Namespace) -> int:
+    """List the papers, their scales and what was found so far."""
+    from lightning_regs.study.paper.paper import find_papers, load_paper
+
+    papers = [load_paper(name) for name in find_papers()]
+    if not papers:
+        raise ValueError("there is no reproductions/ folder here; run this in a checkout or set LIGHTNING_REGS_PAPERS.")
+    for paper in papers:
+        print(f"{paper.id}  {paper.title} ({paper.authors}, {paper.year})")
+        for scale in paper.scales:
+            runs = sum(cell.seeds or scale.seeds for cell in scale.cells)
+            print(f"  {scale.name:9}{len(scale.cells):3} cells {runs:4} runs  {_found(paper, scale.name)}")
+            print(textwrap.fill(scale.description, 78, initial_indent=" " * 11, subsequent_indent=" " * 11))
+    return 0
+
+
+def _found(paper: Paper, scale: str) -> str:
+    from lightning_regs.study.paper.claims import VERDICTS
+    from lightning_regs.study.store.ledger import default_results
+
+    path = default_results(paper) / f"{scale}.claims.json"
+    try:
+        verdicts = [claim["verdict"] for claim in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError):
+        return "not run yet"
+    counts = {name: verdicts.count(name) for name in VERDICTS}
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Run a paper's experiments or go on with them; print its claims and where rows and page are."""
+    from lightning_regs.core.runs import Store
+    from lightning_regs.study.paper.paper import load_paper
+    from lightning_regs.study.report.report import write_report
+    from lightning_regs.study.report.terminal import print_claims
+    from lightning_regs.study.run import runner
+    from lightning_regs.study.run.progress import Reporter
+    from lightning_regs.study.wandb.log import Writer, default_mode
+
+    paper = load_paper(options.paper)
+    store = Store(options.runs)
+    page_folder = options.page or store.root / "report"
+    _make(page_folder)
+    reporter = Reporter()
+
+    def say(text: str) -> None:
+        reporter.console.print(text, markup=False, soft_wrap=True)
+
+    with Writer(options.wandb or default_mode(), store.root, paper, options.scale, say=say) as log:
+        with reporter:
+
+            def on_event(event: Event) -> None:
+                log(event)
+                reporter(event)
+
+            outcome = runner.reproduce(
+                paper,
+                options.scale,
+                options.cells,
+                options.seeds,
+                options.jobs,
+                store.root,
+                options.results,
+                on_event,
+                replicas=options.replicas,
+            )
+        log.results(outcome)  # before the page is made, so that both are made at once
+        print_claims(outcome.claims)
+        if outcome.failed:
+            some = ", ".join(f"{failure.cell} seed {failure.seed}" for failure in outcome.failed[:3])
+            more = f" and {len(outcome.failed) - 3} more" if len(outcome.failed) > 3 else ""
+            print(f"\nFailed: {some}{more}; the page has the errors, and the command repeated tries again.")
+        if outcome.csv.exists():
+            print(f"\nRows: {_short(outcome.csv)}")
+        page = write_report(paper, outcome.csv.parent, page_folder, store)
+        print(f"Page: {_short(page)}")
+        if options.open:
+            _open(page)
+    return outcome.exit_code
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write pages, cards or a Weights & Biases report from the results that are there."""
+    from lightning_regs.core.runs import Store
+    from lightning_regs.study.paper.paper import find_papers, load_paper
+    from lightning_regs.study.report.report import write_index, write_report
+    from lightning_regs.study.store.ledger import default_results
+
+    papers = [load_paper(name) for name in dict.fromkeys(options.paper) or find_papers()]
+    _check_report(options, len(papers))
+    store = Store(options.runs)
+    folder = options.page or store.root / "report"
+    if options.wandb is not None or options.dry_run is not None:
+        _report_to_wandb(options, papers, store, folder)
+        return 0
+    pages = [write_report(paper, options.results or default_results(paper), folder, store) for paper in papers]
+    index = write_index(folder)
+    for page in [index, *pages]:
+        print(_short(page))
+    if options.cards:
+        for card in _renew_cards(papers):
+            print(_short(card))
+    if options.open:
+        _open(pages[0] if len(pages) == 1 else index)
+    return 0
+
+
+def _check_report(options: argparse.Namespace, papers: int) -> None:
+    """Refuse options that do not go together, before anything is written."""
+    if options.results is not None and papers != 1:
+        raise ValueError(f"--results {options.results} holds the results of one paper; name that paper: report PAPER.")
+    if options.results is not None and not options.results.exists():
+        raise ValueError(f"--results {options.results}: there is no such folder; leave it out for the paper's own.")
+    if options.results is not None and options.cards:
+        raise ValueError("--cards shows the results beside the papers; leave out --results, or --cards.")
+    if (options.wandb is not None or options.dry_run is not None) and (options.cards or options.open):
+        raise ValueError("--wandb and --dry-run write no page; give --cards and --open to a command without them.")
+
+
+def _renew_cards(papers: list[Paper]) -> list[Path]:
+    """Renew the cards of papers and the README files of the folders that hold them; return those that changed.
+
+    Papers that came with an installed package are left as they are.
+    """
+    from lightning_regs.study.paper.paper import find_papers, load_paper
+    from lightning_regs.study.report.card import update
+
+    folders = [paper.folder for paper in papers if paper.folder and "_bundled" not in paper.folder.parts]
+    cards = [(folder / "README.md", papers) for folder in folders]
+    for root in dict.fromkeys(folder.parent.parent for folder in folders):
+        ours = [load_paper(name) for name, folder in find_papers().items() if folder.parent.parent == root]
+        cards.append((root / "README.md", ours))
+    return [card for card, shown in cards if card.is_file() and update(card, shown)]
+
+
+def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: Store, folder: Path) -> None:
+    from lightning_regs.study.report.specification import specify
+    from lightning_regs.study.store.ledger import default_results
+    from lightning_regs.study.wandb.report import Target, publish, write_json
+
+    target = Target.parse(options.wandb) if options.wandb is not None else None
+    file = options.dry_run if options.dry_run != Path() else None
+    if file is not None and len(papers) != 1:
+        raise ValueError(f"--dry-run {file} is one file for {len(papers)} papers; name one paper, or give no FILE.")
+    for paper in papers:
+        specification = specify(paper, options.results or default_results(paper), store)
+        if options.dry_run is not None:
+            print(_short(write_json(specification, target, file or folder / f"{paper.id}.wandb.json")))
+        else:
+            assert target is not None
+            print(publish(specification, target))
+
+
+def sync(options: argparse.Namespace) -> int:
+    """Upload the runs that were logged offline."""
+    from lightning_regs.core.runs import Store
+    from lightning_regs.study.paper.paper import load_paper
+    from lightning_regs.study.wandb import sync as wandb_sync
+    from lightning_regs.study.wandb.report import Target
+
+    papers = [load_paper(name).id for name in options.paper] or None
+    target = Target.parse(options.wandb) if options.wandb is not None else None
+    where = (target.entity, target.project) if target else (None, None)
+    return wandb_sync.sync(Store(options.runs).root, papers, *where)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of the page before hours of training, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"the page cannot be written to {folder} ({why}); choose another folder.") from error
+
+
+def _short(path: Path) -> str:
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+
+
+def _open(page: Path) -> None:
+    """Show a page where there is a screen; say nothing where there is none, as its path has been printed."""
+    import webbrowser
+
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(page.absolute().as_uri())

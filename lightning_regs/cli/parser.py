@@ -1,0 +1,174 @@
+"""The command ``lightning-regs``: list, reproduce and report papers; fit, validate and test with Lightning's CLI."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_regs.cli import commands
+
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the console script's entry point.
+
+    Args:
+        argv: Arguments without the program's name; default: those of the process.
+
+    Returns:
+        The exit status: 0 when all went well, 1 when a run failed, 2 when the request makes no sense, 130 when
+        interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a title may have letters that the terminal's encoding has not
+    try:
+        if arguments and arguments[0] in LIGHTNING_COMMANDS:
+            return lightning(arguments)
+        options = _parser().parse_args(arguments)
+        status: int = options.run(options)
+    except (ValueError, FileNotFoundError) as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        _say("lightning-regs: stopped; repeat the command to go on.")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as `head`, has seen enough
+        return 0
+    except OSError as error:
+        _say(f"lightning-regs: {error}; what was finished is kept, repeat the command to go on.")
+        return 1
+    except Exception as error:
+        # Lightning's word for a ValueError, known by its name: importing it would cost seconds.
+        if type(error).__name__ != "MisconfigurationException":
+            raise
+        return _refuse(error)
+    return status
+
+
+def lightning(arguments: list[str]) -> int:
+    """Run Lightning's CLI with our Classifier and ImageDataModule."""
+    import logging
+    import warnings
+
+    from lightning_regs import Classifier, ImageDataModule
+    from lightning_regs.core.lightning import NAMESPACE, lightning_cli
+
+    logging.getLogger(NAMESPACE).setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    lightning_cli()(
+        Classifier,
+        ImageDataModule,
+        args=None if arguments == sys.argv[1:] else arguments,  # Lightning warns where it is given both
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-regs",
+        description="Why neural networks generalise: reproductions of papers, and training with regularizers.",
+        epilog="fit, validate, test and predict are Lightning's: lightning-regs fit --config configs/FILE.yaml. "
+        "Data sets are looked up under LIGHTNING_REGS_DATA (default: data/).",
+    )
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = subparsers.add_parser("list", help="list the papers, their scales and what was found so far")
+    command.set_defaults(run=commands.list_papers)
+
+    command = subparsers.add_parser(
+        "reproduce", help="run a paper's experiments, or go on with them, and print its claims with a verdict each"
+    )
+    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
+    command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
+    command.add_argument("--seeds", type=_seeds, metavar="N|A,B,..", help="so many seeds, or just these")
+    command.add_argument("--jobs", type=_positive, metavar="N", help="cells at once, the cores divided among them")
+    command.add_argument(
+        "--replicas", type=_positive, metavar="N", help="runs of a stack trained together at most, 1 for each alone"
+    )
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
+    )
+    command.add_argument("--results", type=Path, metavar="DIR", help="where the table goes (default: beside the paper)")
+    command.add_argument("--page", type=Path, metavar="DIR", help="where the HTML page goes (default: RUNS/report)")
+    command.add_argument("--open", action="store_true", help="show the page in a browser")
+    command.add_argument(
+        "--wandb",
+        choices=("offline", "online", "off"),
+        help="log every run to Weights & Biases: now, into the run folders for `lightning-regs sync`, or not at all "
+        "(default: online with a W&B login, offline without)",
+    )
+    command.set_defaults(run=commands.reproduce)
+
+    command = subparsers.add_parser("report", help="write the HTML pages from the results that are there")
+    command.add_argument("paper", nargs="*", help="default: every paper")
+    command.add_argument(
+        "--results", type=Path, metavar="DIR", help="the results of one paper (default: beside the paper)"
+    )
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
+    )
+    command.add_argument("--page", type=Path, metavar="DIR", help="where the pages go (default: RUNS/report)")
+    command.add_argument("--cards", action="store_true", help="also renew the generated parts of the README files")
+    command.add_argument("--open", action="store_true", help="show the page in a browser")
+    command.add_argument(
+        "--wandb",
+        metavar="ENTITY/PROJECT",
+        help="write a Weights & Biases report there instead; needs the extra lightning-regs[reports] and a login",
+    )
+    command.add_argument(
+        "--dry-run",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="FILE",
+        help="write the Weights & Biases report as JSON, without a server (default FILE: PAGE/PAPER.wandb.json)",
+    )
+    command.set_defaults(run=commands.report)
+
+    command = subparsers.add_parser("sync", help="upload finished runs that were logged to Weights & Biases offline")
+    command.add_argument("paper", nargs="*", help="default: every paper")
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
+    )
+    command.add_argument("--wandb", metavar="ENTITY/PROJECT", help="upload there instead of where they were logged for")
+    command.set_defaults(run=commands.sync)
+
+    for name in LIGHTNING_COMMANDS:  # handled before this parser; listed here for --help
+        subparsers.add_parser(name, help=f"Lightning's {name}: --config configs/FILE.yaml", add_help=False)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.lstrip("-").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return value
+
+
+def _seeds(text: str) -> int | list[int]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds (3) nor a list of them (0,1,2 or 5,)")
+    return [int(part) for part in parts] if "," in text else _positive(text)
+
+
+def _refuse(error: Exception) -> int:
+    """Say in one sentence what is wrong with a request; with LIGHTNING_REGS_TRACEBACK set, show where as well."""
+    if os.environ.get("LIGHTNING_REGS_TRACEBACK"):
+        raise error
+    _say(f"lightning-regs: {error}")
+    return 2
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,1 @@
+"""What everything stands on: Lightning's namespace, random streams, files, locks, checks; imports nothing of ours."""

@@ -1,0 +1,89 @@
+"""The Lightning that the user's program uses.
+
+Lightning ships as ``pytorch_lightning`` and as ``lightning.pytorch``: the same code twice, whose classes do not mix.
+The package takes the one that the program has imported, and ``pytorch_lightning`` when neither or both are;
+``LIGHTNING_REGS_NAMESPACE`` overrides the choice. Every other module imports Lightning from here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from lightning_regs.core.names import unknown_name
+
+NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
+NAMESPACE_ENV = "LIGHTNING_REGS_NAMESPACE"
+
+
+def choose(environment: str | None, imported: list[str]) -> str:
+    """Choose the namespace.
+
+    Args:
+        environment: What ``LIGHTNING_REGS_NAMESPACE`` says; None or empty when it says nothing.
+        imported: Those of ``NAMESPACES`` that the program has imported.
+
+    Raises:
+        ValueError: If the environment variable names neither.
+    """
+    if environment:
+        if environment not in NAMESPACES:
+            raise unknown_name(NAMESPACE_ENV, environment, NAMESPACES)
+        return environment
+    return imported[0] if len(imported) == 1 else NAMESPACES[0]
+
+
+_imported = [name for name in NAMESPACES if name in sys.modules]
+_environment = os.environ.get(NAMESPACE_ENV)
+_warned: list[str] = []
+NAMESPACE = choose(_environment, _imported)
+OTHER = next(name for name in NAMESPACES if name != NAMESPACE)
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+    from pytorch_lightning import Callback
+    from pytorch_lightning.callbacks import Checkpoint
+else:
+    pl = importlib.import_module(NAMESPACE)
+    MisconfigurationException = pl.utilities.exceptions.MisconfigurationException
+    Checkpoint = pl.callbacks.Checkpoint
+    Callback = pl.Callback
+
+__all__ = ["NAMESPACE", "Callback", "Checkpoint", "MisconfigurationException", "pl"]
+
+
+def lightning_cli() -> type[Any]:
+    """Return ``LightningCLI``; imported when asked for, because it takes a second."""
+    cls: type[Any] = importlib.import_module(f"{NAMESPACE}.cli").LightningCLI
+    return cls
+
+
+def how_to_mix() -> str:
+    """Say what to do when the program's Trainer is of the other namespace."""
+    return (
+        f"lightning_regs uses {NAMESPACE} here, and {OTHER}'s classes do not mix with it: import Lightning from "
+        f"{NAMESPACE}, or import {OTHER} alone and before lightning_regs, or set {NAMESPACE_ENV}={OTHER}"
+    )
+
+
+def check_trainer(name: str, trainer: object) -> None:
+    """Refuse a Trainer that is not of the namespace in use.
+
+    Raises:
+        MisconfigurationException: If it is of the other one.
+    """
+    if not isinstance(trainer, pl.Trainer):
+        raise MisconfigurationException(
+            f"{name} was given to a Trainer from {type(trainer).__module__}: {how_to_mix()}."
+        )
+
+
+def warn_if_other_came_later() -> None:
+    """Warn a program that imported the other Lightning, and only that, after this package had to choose."""
+    if not _environment and not _imported and OTHER in sys.modules and not _warned:
+        _warned.append(OTHER)
+        warnings.warn(f"{how_to_mix()}.", UserWarning, stacklevel=4)

@@ -1,0 +1,1 @@
+"""Rules for initial weights, by name, on any module."""

@@ -1,0 +1,1 @@
+"""Layers of regularization, and how they get into a net that was not written for them."""

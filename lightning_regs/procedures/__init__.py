@@ -1,0 +1,1 @@
+"""Training in stages, each a folder, resumable."""

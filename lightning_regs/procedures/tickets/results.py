@@ -1,0 +1,203 @@
+"""What a search for tickets found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from torch import Tensor
+
+from lightning_regs.core.names import unknown_name
+from lightning_regs.procedures.tickets.folders import CONFIG, CURVE, FINAL, MASK, METRICS, LevelFolder, weights_in
+from lightning_regs.pruning import Mask
+
+Which = Literal["initial", "rewind", "final"]
+_WHICH = ("initial", "rewind", "final")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One training: the dense net, a ticket or a control.
+
+    Attributes:
+        level: Rounds of pruning before it; 0 for the dense net.
+        kind: ``"dense"``, ``"ticket"``, ``"reinitialise"`` or ``"random_mask"``.
+        repeat: Which draw of a control, from 1; 0 for others.
+        method: How it was trained: ``"weight_rewinding"``, ``"lr_rewinding"`` or ``"fine_tuning"``.
+        density: Share of the prunable weights that is kept; times 100 it is P_m.
+        metrics: What the training logged last, ``iterations``, what the test gave, and ``early_stopping_iteration``
+            with the metrics of that validation, as ``early_stopping/NAME``, where a validation loss is logged.
+        path: The level's folder.
+    """
+
+    level: int
+    kind: str
+    repeat: int
+    method: str
+    density: float
+    metrics: dict[str, float] = field(repr=False)
+    path: Path = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @cached_property
+    def mask(self) -> Mask:
+        """Which weights were trained; all of the prunable ones for the dense net."""
+        return Mask(LevelFolder(self.path).load(MASK))
+
+    @cached_property
+    def curve(self) -> list[dict[str, float]]:
+        """The metrics of each validation, with ``step`` and ``epoch``."""
+        rows: list[dict[str, float]] = LevelFolder(self.path).load_json(CURVE)["rows"]
+        return rows
+
+    def weights(self, which: Which = "final") -> dict[str, Tensor]:
+        """Return the module's ``state_dict``, buffers included, on the CPU.
+
+        Args:
+            which: ``"final"``: after training. ``"rewind"``: those that this training started from, pruned; of the
+                dense net those at the point that the levels rewind to. ``"initial"``: those at iteration 0 that they
+                go back to, not pruned.
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        if which not in _WHICH:
+            raise unknown_name("state", which, _WHICH)
+        folder = LevelFolder(self.path)
+        if which == "final":
+            return folder.load(FINAL)
+        source = folder.load_json(CONFIG)["start"][which]
+        state = weights_in(LevelFolder(self.path.parent).load(source))
+        return state if which == "initial" else self.mask.apply(state)
+
+
+@dataclass(frozen=True)
+class Tickets(Sequence[Level]):
+    """The levels of a search, in the order in which they were trained.
+
+    Attributes:
+        levels: All of them.
+        folder: Where they are.
+    """
+
+    levels: tuple[Level, ...]
+    folder: Path
+
+    @overload
+    def __getitem__(self, index: int) -> Level: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Level, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Level | tuple[Level, ...]:
+        return self.levels[index]
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def __iter__(self) -> Iterator[Level]:
+        return iter(self.levels)
+
+    def level(self, level: int, kind: str | None = None, repeat: int | None = None) -> Level:
+        """Return a training.
+
+        Args:
+            level: Rounds of pruning before it.
+            kind: Default: the ticket, or the dense net at level 0.
+            repeat: Which draw of a control; default: the first.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        kind = kind or ("ticket" if level else "dense")
+        for one in self:
+            if one.level == level and one.kind == kind and (not one.repeat or one.repeat == (repeat or 1)):
+                return one
+        raise ValueError(f"there is no {kind} of level {level}; there are {', '.join(one.name for one in self)}.")
+
+    def of_kind(self, *kinds: str) -> list[Level]:
+        """Return the trainings of these kinds, for example ``tickets.of_kind("dense", "ticket")``."""
+        return [one for one in self if one.kind in kinds]
+
+    def weights(self, level: int, which: Which = "final") -> dict[str, Tensor]:
+        """Return the ``state_dict`` of a ticket: see :meth:`level` and :meth:`Level.weights`."""
+        return self.level(level).weights(which)
+
+    def table(self, metrics: Sequence[str] | None = None) -> str:
+        """Return a text with one line a training: name, percent of the weights, metrics.
+
+        Args:
+            metrics: Names; default: all but those at early stopping, at most six.
+        """
+        if metrics is None:
+            names = dict.fromkeys(name for one in self for name in one.metrics)
+            metrics = [name for name in names if not name.startswith("early_stopping/")][:6]
+        rows = [["level", "weights %", *metrics]]
+        rows += [
+            [one.name, f"{100 * one.density:.1f}", *(_number(one.metrics.get(name)) for name in metrics)]
+            for one in self
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if not column else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        )
+
+
+def summarise(curve: dict[str, Any], monitor: str | None) -> dict[str, float]:
+    """Return the last metrics of a training, and those of the validation with the least loss.
+
+    Args:
+        curve: What the level's recorder wrote.
+        monitor: Name of the validation loss; default: ``val_loss`` or ``val/loss``.
+
+    Raises:
+        ValueError: If it was given, and there were validations, none of which logged it.
+    """
+    metrics: dict[str, float] = dict(curve["last"])
+    rows = curve["rows"]
+    names = [monitor] if monitor is not None else ["val_loss", "val/loss"]
+    name = next((name for name in names if any(name in row for row in rows)), None)
+    if rows and name is None and monitor is not None:
+        logged = {n for row in rows for n in row} - {"step", "epoch"}
+        raise unknown_name("logged metric", monitor, logged)
+    known = [row for row in rows if name in row and not math.isnan(row[name])]
+    if known:
+        assert name is not None
+        best = min(known, key=lambda row: float(row[name]))
+        metrics["early_stopping_iteration"] = best["step"]
+        metrics |= {f"early_stopping/{n}": value for n, value in best.items() if n not in ("step", "epoch")}
+    return metrics
+
+
+def read_level(folder: LevelFolder, monitor: str | None) -> Level:
+    """Read a complete level; ``monitor`` as in :func:`summarise`."""
+    settings = folder.load_json(CONFIG)["settings"]
+    metrics = folder.load_json(METRICS)
+    metrics["metrics"] = summarise(folder.load_json(CURVE), monitor) | metrics["test"]
+    return Level(
+        level=settings["level"],
+        kind=settings["kind"],
+        repeat=settings["repeat"],
+        method=settings["method"],
+        density=metrics["density"],
+        metrics=metrics["metrics"],
+        path=folder.path,
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.4g}"

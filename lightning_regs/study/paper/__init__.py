@@ -1,0 +1,1 @@
+"""A paper as data: cells, claims, measures, figures."""

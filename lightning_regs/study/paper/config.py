@@ -1,0 +1,214 @@
+"""Where papers and configs are found, how a config is resolved, and the hash that names a run."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_regs.core.names import unknown_name
+
+PAPERS_ENV = "LIGHTNING_REGS_PAPERS"
+_PACKAGE = Path(__file__).resolve().parents[2]
+_SECTIONS = ("ckpt_path", "data", "lr_scheduler", "model", "optimizer", "seed_everything", "trainer")
+
+
+def checkout() -> Path | None:
+    """Return the root of the source checkout that this package runs from, or None when it is installed."""
+    root = _PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+def search_folders(kind: str) -> list[Path]:
+    """List the folders of one kind that exist, the one that wins first.
+
+    The order is: the environment variable ``LIGHTNING_REGS_PAPERS`` (a folder that holds ``reproductions/``, or that
+    folder itself), the working directory, the checkout beside the package, what the wheel carries.
+
+    Args:
+        kind: ``"reproductions"`` or ``"configs"``.
+
+    Returns:
+        Absolute paths, without repetition.
+
+    Raises:
+        ValueError: If the environment variable names something that is not a folder.
+    """
+    folders: list[Path] = []
+    if named := os.environ.get(PAPERS_ENV):
+        base = Path(named).expanduser()
+        if not base.is_dir():
+            raise ValueError(f"{PAPERS_ENV} is {named!r}, which is not a folder; correct it or unset it.")
+        if kind == "reproductions":
+            folders.append(base / kind if (base / kind).is_dir() else base)
+        else:
+            folders += [base / kind, base.resolve().parent / kind]
+    folders.append(Path.cwd() / kind)
+    if (root := checkout()) is not None:
+        folders.append(root / kind)
+    folders.append(_PACKAGE / "_bundled" / kind)
+    return list(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
+
+
+def find_config(config_path: str | os.PathLike[str]) -> Path:
+    """Find a YAML file under one of the ``configs/`` folders.
+
+    Args:
+        config_path: ``"configs/zhang2017/mlp-1x512.yaml"``, the same without ``configs/``, or any path to a file.
+
+    Returns:
+        The absolute path of the file.
+
+    Raises:
+        ValueError: If there is no such file; the message suggests the nearest name.
+    """
+    path = Path(config_path)
+    relative = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    folders = search_folders("configs")
+    if not path.is_absolute():
+        for folder in folders:
+            if (folder / relative).is_file():
+                return folder / relative
+    if path.is_file():
+        return path.resolve()
+    known = {"configs/" + file.relative_to(folder).as_posix() for folder in folders for file in folder.rglob("*.yaml")}
+    raise unknown_name("config", str(config_path), known)
+
+
+def resolve(config_path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Load a config and apply overrides to it.
+
+    An override may add a key that the file leaves to its default; whether the key means anything is decided where the
+    object is built. A section that neither the file nor LightningCLI knows is refused, since it would be ignored; a
+    single value beside the sections is a setting of the task's own.
+
+    Args:
+        config_path: Where the YAML is, as :func:`find_config` takes it.
+        overrides: Dotted paths and their values: ``{"trainer.max_epochs": 3}``. A mapping is merged into the mapping
+            that is there; anything else replaces what is there.
+
+    Returns:
+        Plain data of its own: nothing in it is shared with another call or with the overrides.
+
+    Raises:
+        ValueError: For an unknown config, a file that is not a YAML mapping, an unknown section, or a path that goes
+            through a value that is not a mapping.
+        TypeError: If an override is not plain data.
+    """
+    path = find_config(config_path)
+    config: dict[str, Any] = copy.deepcopy(_load(path, path.stat().st_mtime_ns))
+    for dotted, value in (overrides or {}).items():
+        _override(config, dotted, copy.deepcopy(plain(value, dotted)))
+    return config
+
+
+def plain(value: Any, where: str = "config") -> Any:
+    """Return the value as plain data: dict with text keys, list, str, bool, int, finite float, None.
+
+    Args:
+        value: The value; tuples become lists and -0.0 becomes 0.0, so that equal settings are equal text.
+        where: What the value is, for the message.
+
+    Returns:
+        A copy that JSON can carry without loss.
+
+    Raises:
+        TypeError: If it holds something else.
+        ValueError: If it holds a float that is infinite or not a number.
+    """
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}: a config cannot carry it; give a finite number or leave it out.")
+        return value + 0.0
+    if isinstance(value, (list, tuple)):
+        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{where} has the key {key!r}: the keys of a config are text; write it in quotes.")
+        return {key: plain(item, f"{where}.{key}") for key, item in value.items()}
+    raise TypeError(
+        f"{where} is a {type(value).__name__}: a config holds plain data only (text, numbers, lists, mappings)."
+    )
+
+
+def canonical(value: Any) -> str:
+    """Write plain data as the one JSON text that all equal data share: sorted keys, shortest exact floats."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def config_hash(task: str, config: Mapping[str, Any], seed: int) -> str:
+    """Name a run by what determines its result.
+
+    Threads, folders, device and code version are not part of it: they never enter a config.
+
+    Args:
+        task: Import path of the task.
+        config: The resolved configuration.
+        seed: The run's seed.
+
+    Returns:
+        16 hexadecimal digits, equal on every machine and Python version.
+    """
+    text = canonical({"task": task, "config": config, "seed": int(seed)})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _override(config: dict[str, Any], dotted: str, value: Any) -> None:
+    keys = dotted.split(".")
+    if not all(keys):
+        raise ValueError(f"override {dotted!r} has an empty part; write it as 'section.key'.")
+    is_section = len(keys) > 1 or isinstance(value, dict)
+    if is_section and keys[0] not in config and keys[0] not in _SECTIONS:
+        raise unknown_name("config section", keys[0], {*config, *_SECTIONS})
+    node = config
+    for depth, key in enumerate(keys[:-1], start=1):
+        if node.get(key) is None:
+            node[key] = {}
+        if not isinstance(node[key], dict):
+            at = ".".join(keys[:depth])
+            raise ValueError(f"override {dotted!r} goes through {at!r}, which is {node[key]!r} and has no keys.")
+        node = node[key]
+    _merge(node, keys[-1], value)
+
+
+def _merge(node: dict[str, Any], key: str, value: Any) -> None:
+    if isinstance(value, dict) and isinstance(node.get(key), dict):
+        for inner, item in value.items():
+            _merge(node[key], inner, item)
+    else:
+        node[key] = value
+
+
+@functools.lru_cache(maxsize=256)
+def _load(path: Path, _modified: int) -> dict[str, Any]:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    # YAML 1.1 reads `5e-4` as text; YAML 1.2 and jsonargparse, which reads the same files, take it as a number.
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$|^[-+]?\.\d[\d_]*([eE][-+]?\d+)?$"),
+        list("-+.0123456789"),
+    )
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"config {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(data, dict):
+        raise ValueError(
+            f"config {path} holds {type(data).__name__}, not a mapping of sections such as model and data."
+        )
+    result: dict[str, Any] = plain(data, str(path))
+    return result

@@ -1,0 +1,1 @@
+"""Pages, cards and terminal output, made from the rows."""

@@ -1,0 +1,73 @@
+"""Drawing a paper's figures from its results; a figure that cannot be drawn says why."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lightning_regs.study.paper.claims import MissingRows
+from lightning_regs.study.report import plots
+
+if TYPE_CHECKING:
+    from lightning_regs.study.paper.figure import Figure, Panel
+    from lightning_regs.study.store.results import ScaleResults
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """A figure, drawn or not.
+
+    Attributes:
+        id: Its name in the paper's module.
+        title: Heading.
+        caption: What is shown, and what the paper's figure shows.
+        alt: What someone who cannot see it is told.
+        notes: Sentences to print under it.
+        missing: Why it is not drawn; empty when it is, or when nobody asked for a drawing.
+        panels: Which logged curves and metrics it is about.
+        svg: The drawing, empty when there is none.
+        fingerprint: Hash of what it shows, whatever the version of matplotlib; empty without a drawing.
+    """
+
+    id: str
+    title: str
+    caption: str
+    alt: str = ""
+    notes: tuple[str, ...] = ()
+    missing: str = ""
+    panels: tuple[Panel, ...] = ()
+    svg: str = ""
+    fingerprint: str = ""
+
+
+def name_figure(figure: Figure) -> FigureEntry:
+    """Return the figure without a drawing."""
+    return FigureEntry(figure.id, figure.title, figure.caption, panels=tuple(figure.panels))
+
+
+def draw(figure: Figure, found: ScaleResults, name: str, *, inline: bool = True) -> FigureEntry:
+    """Draw one figure from a scale's results.
+
+    Args:
+        figure: What to draw.
+        found: The results.
+        name: Unique on the page.
+        inline: For a page; otherwise the SVG is a file of its own, on a white card.
+
+    Returns:
+        The figure; when there is nothing to draw, or drawing fails, with the reason instead of an SVG.
+    """
+    entry = name_figure(figure)
+    try:
+        with plots.style(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # numbers without measure are drawn as well as can be
+            drawn = figure.render(found.lookup(), found.curves)
+            mark = plots.fingerprint(drawn)
+            svg = plots.to_svg(drawn, name, inline=inline, title=f"{figure.title}.")
+    except MissingRows as missing:
+        return replace(entry, missing=str(missing.args[0] if missing.args else missing).rstrip("."))
+    except Exception as error:  # a report with one figure missing serves the reader better than no report
+        return replace(entry, missing=f"drawing it failed with {type(error).__name__}: {error}".rstrip("."))
+    notes = tuple(plots.notes(drawn))
+    return replace(entry, svg=svg, notes=notes, alt=plots.description(drawn), fingerprint=mark)

@@ -1,0 +1,221 @@
+"""Static pages of a paper's results, rendered by templates from its specification alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_regs.core.files import whole
+from lightning_regs.core.runs import atomic_write
+from lightning_regs.study.paper.claims import VERDICTS
+from lightning_regs.study.report import plots, tables
+from lightning_regs.study.report.legible import legible
+from lightning_regs.study.report.specification import Section, Specification, download, slug, specify
+from lightning_regs.study.report.strip import strip
+from lightning_regs.study.store.results import ENDINGS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from lightning_regs.core.runs import Store
+    from lightning_regs.study.paper.paper import Paper
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SUMMARY = ".summary.json"
+_MOST_BYTES = 1_900_000
+MEANINGS = {
+    "reproduced": "the whole 95 % interval lies where the claim holds",
+    "not reproduced": "the whole 95 % interval lies outside",
+    "not decided": "the interval crosses an edge, or there are too few seeds",
+    "out of reach": "not checked here, for the reason given",
+}
+
+
+def write_report(
+    paper: Paper,
+    results_dir: str | Path,
+    out_dir: str | Path,
+    store: Store | None = None,
+    scales: Iterable[str] | None = None,
+) -> Path:
+    """Write a paper's page, and the index of all papers whose pages are in the folder.
+
+    Args:
+        paper: The paper.
+        results_dir: Its results: ``SCALE.csv``, ``SCALE.claims.json``, ``SCALE.curves.csv``. What is
+            missing, cut short or damaged is said on the page.
+        out_dir: Where ``PAPER.html``, ``PAPER.json`` (the specification), ``index.html`` and copies of the results go;
+            made when it is not there.
+        store: The run folders, to show runs that failed.
+        scales: Names of the scales to show, in that order. Default: all, the one nearest to the paper's protocol first.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: The paper has no such scale, the results are a file, or the folder cannot be written.
+    """
+    out = Path(out_dir)
+    specification = specify(paper, results_dir, store, scales)
+    page = out / f"{slug(paper.id)}.html"
+    with _writing(out):
+        for section in specification.sections:
+            for ending in ENDINGS:
+                name = f"{section.scale}{ending}"
+                if download(paper.id, name) in section.downloads:
+                    _copy(Path(results_dir) / name, out / download(paper.id, name))
+        data = json.dumps(specification.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        atomic_write(page.with_suffix(".json"), f"{data}\n", durable=False)
+        atomic_write(page, render(specification), durable=False)
+        summary = json.dumps(_summary(specification), indent=1)
+        atomic_write(page.with_suffix(_SUMMARY), f"{summary}\n", durable=False)
+    write_index(out)
+    return page
+
+
+def render(specification: Specification, most: int = _MOST_BYTES) -> str:
+    """Return the page of a specification.
+
+    Args:
+        specification: What to say.
+        most: Bytes that it should not exceed. Above, it leaves out the tables of single runs, those of the scale with
+            the most runs first; the downloads have them.
+    """
+    from markupsafe import Markup
+
+    template = environment().get_template("paper.html.j2")
+    sections = [section for section in specification.sections if not section.blank]
+    long = sorted((section.runs, section.scale) for section in sections if section.groups)
+    brief: list[str] = []
+    while True:
+        page = template.render(
+            paper=specification,
+            sections=sections,
+            unmeasured=[section for section in specification.sections if section.blank],
+            brief=brief,
+            data=f"{slug(specification.paper)}.json",
+            svg=Markup,  # only for SVG from plots.to_svg, whose texts matplotlib has escaped
+        )
+        if not long or len(page.encode()) <= most:
+            return page
+        brief.append(long.pop()[1])
+
+
+def write_index(out_dir: str | Path) -> Path:
+    """Write ``index.html``: every paper whose page is in the folder, with the verdicts of each scale.
+
+    Args:
+        out_dir: A folder that :func:`write_report` has written to; one without pages gives an index that says so.
+
+    Returns:
+        The index.
+
+    Raises:
+        ValueError: The folder cannot be written.
+    """
+    out = Path(out_dir)
+    index = out / "index.html"
+    with _writing(out):
+        papers = [entry for file in sorted(out.glob(f"*{_SUMMARY}")) if (entry := _index_entry(file)) is not None]
+        atomic_write(index, environment().get_template("index.html.j2").render(papers=papers), durable=False)
+    return index
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return the templates' environment: everything that is put into a page is escaped."""
+    import jinja2
+
+    from lightning_regs import __version__
+
+    loader = jinja2.FileSystemLoader(_TEMPLATES)
+    env = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    env.filters |= {
+        "entry": tables.entry,
+        "seconds": tables.seconds,
+        "heading": tables.heading,
+        "strip": strip,
+        "tidy": tables.tidy,
+        "sentence": _sentence,
+        "slug": slug,
+        "breakable": _breakable,
+    }
+    env.globals |= {"verdicts": VERDICTS, "meanings": MEANINGS, "version": __version__, "dark": plots.DARK}
+    return env
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Make a folder and say in one sentence when something in it cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ValueError(f"the page cannot be written to {out} ({why}); choose another folder.") from error
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a file; what the target may be a link to is left as it is."""
+    with whole(target, durable=False) as part:
+        shutil.copyfile(file, part)
+
+
+def _summary(specification: Specification) -> dict[str, Any]:
+    sections = specification.sections
+    return {
+        "title": specification.title,
+        "authors": specification.authors,
+        "year": str(specification.year),
+        "summary": specification.summary,
+        "command": sections[-1].command if sections else "",
+        "scales": [_scale_summary(section) for section in sections if not section.blank],
+    }
+
+
+def _scale_summary(section: Section) -> dict[str, Any]:
+    notes = [section.progress] if section.state == "half finished" else []
+    notes += ["damaged"] if section.problems else []
+    notes += [f"{len(section.failures)} failed"] if section.failures else []
+    return {"name": section.scale, "notes": [*notes, *section.mixed], "counts": section.counts}
+
+
+def _index_entry(file: Path) -> dict[str, Any] | None:
+    """Read a paper's summary; None without its page, or where it is damaged or of another version."""
+    page = file.with_name(f"{file.name.removesuffix(_SUMMARY)}.html")
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        entry: dict[str, Any] = {key: str(summary[key]) for key in ("title", "authors", "year")}
+        entry |= {key: str(summary.get(key, "")) for key in ("summary", "command")}
+        entry |= {"page": page.name, "scales": [_index_scale(scale) for scale in summary["scales"]]}
+        return legible(entry) if page.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        return None
+
+
+def _index_scale(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": str(entry["name"]),
+        "notes": [str(note) for note in entry.get("notes", ())],
+        "counts": {verdict: int(entry["counts"][verdict]) for verdict in VERDICTS},
+    }
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
+
+
+def _breakable(text: str) -> Any:
+    """Let a long name break after its separators."""
+    from markupsafe import Markup, escape
+
+    parts = re.split(r"(?<=[/+_])", text)
+    return Markup("<wbr>").join(escape(part) for part in parts)

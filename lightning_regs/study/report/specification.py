@@ -1,0 +1,297 @@
+"""The specification of a report: everything that is said about a paper's results, as plain data.
+
+The pages and the Weights & Biases report are both made from it, and from nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_regs.study.paper.claims import Verdict
+from lightning_regs.study.report import tables
+from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
+from lightning_regs.study.report.legible import legible, plain
+from lightning_regs.study.store.results import ScaleResults, load, strangers
+
+if TYPE_CHECKING:
+    from lightning_regs.core.runs import Store
+    from lightning_regs.study.paper.claims import ClaimResult
+    from lightning_regs.study.paper.paper import Paper, Scale
+
+_REASON, _TRACEBACK = 500, 4000
+State = Literal["empty", "half finished", "complete"]
+
+
+@dataclass(frozen=True)
+class ClaimEntry:
+    """A claim with what was found for it.
+
+    Attributes:
+        id: Its name in the paper's module.
+        sentence: What the paper says.
+        paper: The paper's figure, in words or with its unit; a dash where it gives none.
+        provenance: Where that figure was seen.
+        recalled: Whether it comes from memory and was not read again.
+        ours: Our number with its unit; a dash where there is none.
+        interval: Our 95 % interval, empty where there is none.
+        limits: Where the interval must lie for the claim to count as reproduced, empty where anything goes.
+        unit: Unit of the numbers.
+        n: Number of seeds.
+        verdict: One of :data:`~lightning_regs.study.paper.claims.VERDICTS`.
+        reason: Why it was not decided, or is out of reach.
+        numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is no
+            number, or no limit.
+    """
+
+    id: str
+    sentence: str
+    paper: str
+    provenance: str
+    recalled: bool
+    ours: str
+    interval: str
+    limits: str
+    unit: str
+    n: int
+    verdict: Verdict
+    reason: str
+    numbers: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class FailureEntry:
+    """A run that ended in an error and has not succeeded since."""
+
+    cell: str
+    seed: int
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One scale of a paper.
+
+    Attributes:
+        scale: Its name.
+        description: What is cut, and what it takes.
+        state: How far its runs are.
+        runs: Finished runs that belong to it.
+        expected: Runs that it has when it is complete.
+        problems: One sentence for each file, or part of one, that is damaged or does not fit.
+        mixed: How its rows differ in origin, such as ``"2 commits"``; rows of different code are not one experiment.
+        counts: Number of claims with each verdict.
+        claims: The claims, in the order of the file.
+        figures: The paper's figures; empty without rows.
+        groups: Its cells as tables.
+        origin: ``commit``, ``versions``, ``device`` and ``precision``, each with the different entries of the rows.
+        seconds: Computing time of all runs added up; None when no row records it.
+        failures: Runs that failed.
+        downloads: Names of the files beside the page.
+        command: The command that measures it.
+        one_cell: The command that measures one of its cells.
+    """
+
+    scale: str
+    description: str
+    state: State
+    runs: int
+    expected: int
+    problems: tuple[str, ...]
+    mixed: tuple[str, ...]
+    counts: dict[Verdict, int]
+    claims: tuple[ClaimEntry, ...]
+    figures: tuple[FigureEntry, ...]
+    groups: tuple[tables.Group, ...]
+    origin: dict[str, tuple[str, ...]]
+    seconds: float | None
+    failures: tuple[FailureEntry, ...]
+    downloads: tuple[str, ...]
+    command: str
+    one_cell: str
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to say but the command."""
+        return not (self.groups or self.claims or self.problems or self.failures)
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words."""
+        return f"{self.runs} of {self.expected} runs"
+
+
+@dataclass(frozen=True)
+class Specification:
+    """Everything that a report says about a paper.
+
+    Attributes:
+        paper: The paper's id.
+        title: Its title.
+        authors: Its authors.
+        year: Year of publication.
+        arxiv: arXiv number, may be empty.
+        version: Version of lightning-regs that made the specification.
+        sections: The scales, in the order to be shown.
+        problems: One sentence for files in the results folder that belong to no scale.
+        summary: What the paper says, in a sentence or two; may be empty.
+    """
+
+    paper: str
+    title: str
+    authors: str
+    year: int
+    arxiv: str
+    version: str
+    sections: tuple[Section, ...]
+    problems: tuple[str, ...] = ()
+    summary: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as data for ``json.dumps(..., allow_nan=False)``, without the drawings themselves.
+
+        What is not a number is None, and an infinite number is the text ``"inf"`` or ``"-inf"``.
+        """
+        data: dict[str, Any] = plain(self)
+        return data
+
+
+def specify(
+    paper: Paper,
+    results_dir: str | Path,
+    store: Store | None = None,
+    scales: Iterable[str] | None = None,
+    draw: bool = True,
+) -> Specification:
+    """Gather what a report says about a paper, from its results as they are: whole, half finished, empty or damaged.
+
+    Args:
+        paper: The paper.
+        results_dir: Its results: ``SCALE.csv``, ``SCALE.claims.json``, ``SCALE.curves.csv``. What is missing, cut
+            short or damaged is among the section's problems.
+        store: The run folders, to name runs that failed.
+        scales: Names of the scales, in that order. Default: all, the one nearest to the paper's protocol first.
+        draw: Whether to draw the figures; without, their entries have neither drawing, notes nor description.
+
+    Raises:
+        ValueError: The paper has no such scale.
+    """
+    from lightning_regs import __version__
+
+    folder = Path(results_dir)
+    made: Specification = legible(
+        Specification(
+            paper=paper.id,
+            title=paper.title,
+            authors=paper.authors,
+            year=paper.year,
+            arxiv=paper.arxiv,
+            version=__version__,
+            sections=tuple(_section(paper, found, store, draw) for found in load(paper, folder, scales, judge=True)),
+            problems=tuple(strangers(paper, folder)),
+            summary=paper.summary,
+        )
+    )
+    return made
+
+
+def command(paper: Paper, scale: str, cell: str | None = None) -> str:
+    """Return the command that measures a scale, or one of its cells."""
+    words = ["lightning-regs", "reproduce", paper.id, "--scale", scale]
+    return shlex.join([*words, "--cells", cell] if cell is not None else words)
+
+
+def slug(text: str) -> str:
+    """Make a text usable as a file name and as an anchor."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-.") or "x"
+
+
+def download(paper: str, file: str) -> str:
+    """Return the name that a results file has beside the page."""
+    return f"{slug(paper)}-{slug(file)}"
+
+
+def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool) -> Section:
+    scale = paper.scale(found.name)
+    name = slug(f"{paper.id}-{found.name}")
+    figures = paper.figures if found.rows else ()
+    return Section(
+        scale=found.name,
+        description=scale.description,
+        state="empty" if not found.rows else "half finished" if found.finished < found.expected else "complete",
+        runs=found.finished,
+        expected=found.expected,
+        problems=tuple(found.problems),
+        mixed=tuple(_mixed(found)),
+        counts=found.counts(),
+        claims=tuple(_claim(claim, found.limits.get(claim.id)) for claim in found.claims),
+        figures=tuple(
+            draw(figure, found, f"{name}-{figure.id}") if draws else name_figure(figure) for figure in figures
+        ),
+        groups=tuple(_with_commands(group, paper, found.name) for group in tables.groups(found.rows)),
+        origin={column: tuple(tables.distinct(found.rows, column)) for column in tables.ORIGIN},
+        seconds=tables.total_seconds(found.rows),
+        failures=tuple(_failures(scale, store)),
+        downloads=tuple(download(paper.id, file.name) for file in found.files),
+        command=command(paper, found.name),
+        one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells else "",
+    )
+
+
+def _claim(claim: ClaimResult, holds: tuple[float, float] | None) -> ClaimEntry:
+    value = claim.paper_value
+    numbers = {"ours": claim.ours, "low": claim.low, "high": claim.high}
+    numbers |= {"holds_low": holds[0] if holds else None, "holds_high": holds[1] if holds else None}
+    numbers["paper"] = None if isinstance(value, str) else value
+    return ClaimEntry(
+        id=claim.id,
+        sentence=claim.sentence,
+        paper=tables.paper_value(claim),
+        provenance=claim.provenance,
+        recalled=claim.recalled,
+        ours=tables.number(claim.ours, claim.unit),
+        interval=tables.claim_interval(claim),
+        limits=tables.limits(holds, claim.unit),
+        unit=claim.unit,
+        n=claim.n,
+        verdict=claim.verdict,
+        reason=claim.reason,
+        numbers={
+            name: None if number is None or not math.isfinite(number) else float(number)
+            for name, number in numbers.items()
+        },
+    )
+
+
+def _with_commands(group: tables.Group, paper: Paper, scale: str) -> tables.Group:
+    cells = [replace(cell, command=command(paper, scale, cell.name)) for cell in group.cells]
+    return replace(group, cells=cells)
+
+
+def _mixed(found: ScaleResults) -> list[str]:
+    words = {"commit": "commits", "versions": "sets of package versions"}
+    counts = {column: len(tables.distinct(found.rows, column)) for column in words}
+    mixed = [f"{count} {words[column]}" for column, count in counts.items() if count > 1]
+    if old := sum(not row.current for row in found.rows):
+        mixed.append(f"other configurations than the scale has now, for {old} of {len(found.rows)} runs")
+    return mixed
+
+
+def _failures(scale: Scale, store: Store | None) -> list[FailureEntry]:
+    if store is None:
+        return []
+    failures = []
+    for cell in scale.cells:
+        for seed in range(cell.seeds or scale.seeds):
+            run = store.run(cell.hash(seed))
+            if (text := run.error()) is not None and run.row() is None:
+                text = text.replace("\r\n", "\n").strip()
+                lines = text.split("\n") if text else ["no message"]
+                failures.append(FailureEntry(cell.name, seed, lines[-1][:_REASON], text[-_TRACEBACK:]))
+    return failures

@@ -1,0 +1,1 @@
+"""From a plan to rows: runner, worker, executors, progress."""

@@ -1,0 +1,215 @@
+"""How runs are carried out: one after another in this process, or several at once in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Protocol
+
+from lightning_regs.core.runs import Run
+from lightning_regs.study.run.events import Emit, Event, Job, Stack
+from lightning_regs.study.run.provenance import cores
+from lightning_regs.study.run.worker import environment, perform, work
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Executor(Protocol):
+    """Carries out runs. The runner knows nothing of how."""
+
+    jobs: int
+
+    def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
+        """Carry out all runs and return when each has ended in a ``finished`` or ``failed`` event.
+
+        Args:
+            stacks: The runs that are trained together, in the order in which they should start. A run that needs
+                others (:attr:`~lightning_regs.study.run.events.Job.after`) starts when they are finished, and fails
+                when one of them has failed; those that are in no stack count as finished.
+            emit: Called in the caller's thread. What it raises ends all work: no process is left behind.
+        """
+
+
+class InProcess:
+    """Carries out runs one after another in the calling process: for debugging, and for tests.
+
+    Args:
+        threads: Threads for each run; default: all cores.
+    """
+
+    jobs = 1
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or cores()
+
+    def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
+        """Carry out all runs; see :class:`Executor`."""
+        queue = _Queue(stacks, emit)
+        while (stack := queue.pop()) is not None:
+            perform(stack, self.threads, queue.emit)
+        queue.end()
+
+
+class Processes:
+    """Carries out runs in processes that are used again for many runs.
+
+    A process that dies (out of memory, killed) fails its run only; the next run gets a new process. The processes die
+    with the one that started them, however it ends.
+
+    Args:
+        jobs: Processes at once, at least 1.
+        threads: Threads for each; default: the cores, divided.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    def __init__(self, jobs: int, threads: int | None = None) -> None:
+        if jobs < 1 or (threads is not None and threads < 1):
+            raise ValueError(f"jobs={jobs}, threads={threads}: both must be at least 1.")
+        self.jobs = jobs
+        self.threads = threads or max(1, cores() // jobs)
+
+    def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
+        """Carry out all runs; see :class:`Executor`."""
+        queue = _Queue(stacks, emit)
+        workers: list[_Worker] = []
+        try:
+            while True:
+                workers = [worker for worker in workers if worker.stack or worker.alive()]
+                for worker in workers:
+                    if not worker.stack and (stack := queue.pop()) is not None:
+                        worker.give(stack)
+                while len(workers) < self.jobs and (stack := queue.pop()) is not None:
+                    workers.append(_Worker(self.threads))
+                    workers[-1].give(stack)
+                if not any(worker.stack for worker in workers):
+                    break
+                for worker in workers:
+                    if not worker.stack and not queue:
+                        worker.kill()  # nothing is left for it, and others may need its memory
+                workers = [worker for worker in workers if worker.stack or queue]
+                # A timeout, because a child of a dead worker can keep the worker's end of the pipe open.
+                wait([worker.pipe for worker in workers], timeout=0.5)
+                for worker in workers:
+                    for event in worker.events():
+                        queue.emit(event)
+            queue.end()
+        finally:
+            for worker in workers:
+                worker.kill()
+
+
+class _Queue:
+    """The runs that have not started, handed out when those that they need are finished."""
+
+    def __init__(self, stacks: Sequence[Stack], emit: Emit) -> None:
+        self._waiting = list(stacks)
+        self._unfinished = {job.run for stack in stacks for job in stack}
+        self._failed: set[str] = set()
+        self._emit = emit
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def emit(self, event: Event) -> None:
+        """Pass an event on, and remember which runs ended."""
+        if event.kind == "finished":
+            self._unfinished.discard(event.run)
+        elif event.kind == "failed":
+            self._failed.add(event.run)
+        self._emit(event)
+
+    def pop(self) -> Stack | None:
+        """Take the first runs that can start; None while all wait for others. Runs whose needs failed fail here."""
+        for at, stack in enumerate(self._waiting):
+            hopeless = [job for job in stack if job.after & self._failed]
+            if hopeless:
+                self._waiting[at] = tuple(job for job in stack if job not in hopeless)
+                for job in hopeless:
+                    needed = next(cell for cell, folder in job.inputs.items() if Path(folder).name in self._failed)
+                    self._fail(job, f"it needs cell {needed!r} with seed {job.seed}, which failed")
+                return self.pop()
+            if not stack:
+                del self._waiting[at]
+                return self.pop()
+            if not any(job.after & self._unfinished for job in stack):
+                return self._waiting.pop(at)
+        return None
+
+    def end(self) -> None:
+        """Fail what is left when nothing runs any more: stacks that wait for each other."""
+        for job in [job for stack in self._waiting for job in stack]:
+            self._fail(job, "its stack waits for a run of the same stack; give the two different stack labels")
+        self._waiting = []
+
+    def _fail(self, job: Job, why: str) -> None:
+        Run(Path(job.folder)).fail(why + "\n")
+        self.emit(job.event("failed", text=why))
+
+
+class _Worker:
+    """The parent's side of one process."""
+
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.stack: list[Job] = []  # what is unfinished of the runs that it was given
+        self._process = context.Process(target=work, args=(theirs, threads, os.getpid()), name="lightning-regs run")
+        # Set here: torch reads them when it is imported, and the child may import it before any line of ours runs.
+        with environment(dict.fromkeys(_THREAD_VARIABLES, str(threads))):
+            self._process.start()
+        theirs.close()
+
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def give(self, stack: Stack) -> None:
+        self.stack = list(stack)
+        # A process that just died shows up as such in `events`.
+        with contextlib.suppress(OSError):
+            self.pipe.send(stack)
+
+    def events(self) -> Iterator[Event]:
+        alive = self.alive()
+        while self.stack:
+            try:
+                if not self.pipe.poll():
+                    break
+                event: Event = self.pipe.recv()
+            except (EOFError, OSError):
+                alive = False
+                break
+            if event.kind in ("finished", "failed"):
+                self.stack = [job for job in self.stack if job.run != event.run]
+            yield event
+        if self.stack and not alive:
+            died, self.stack = self.stack, []
+            yield from self._death(died)
+
+    def _death(self, stack: list[Job]) -> Iterator[Event]:
+        log = Path(stack[0].folder) / "log.txt"
+        self._process.join(timeout=5)
+        self.kill()
+        code = self._process.exitcode or 0
+        if code == -signal.SIGKILL:
+            why = "its process was killed (SIGKILL): out of memory, or killed by hand"
+        elif code < 0:
+            why = f"its process died of {signal.Signals(-code).name}"
+        else:
+            why = f"its process ended with exit code {code}"
+        why += f"; what it printed last is in {log}"
+        for job in stack:
+            Run(Path(job.folder)).fail(why + "\n")
+            yield job.event("failed", text=why)
+
+    def kill(self) -> None:
+        # SIGKILL and nothing softer: every file of a run is made to survive it, and Lightning catches the others.
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()

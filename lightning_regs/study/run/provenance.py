@@ -1,0 +1,45 @@
+"""Where a row comes from: commit, versions, and how many cores there are."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from lightning_regs.study.paper.config import checkout
+
+
+def commit() -> str:
+    """Return the commit of the checkout, with ``+dirty`` when code or configs differ from it; else the version."""
+    root = checkout()
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()  # noqa: S603
+
+    try:
+        if root is None or Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return f"v{metadata.version('lightning-regs')}"
+        head = git("rev-parse", "--short", "HEAD")
+        code = ["lightning_regs", "reproductions", "configs", ":(exclude)reproductions/*/results/*"]
+        return head + ("+dirty" if git("status", "--porcelain", "--", *code) else "")
+    except (OSError, subprocess.SubprocessError, metadata.PackageNotFoundError):
+        return "unknown"
+
+
+def versions() -> str:
+    """Return the versions that results depend on, read without importing the packages."""
+    found = []
+    for name in ("torch", "pytorch-lightning", "torchvision"):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join([*found, f"python {platform.python_version()}"])
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

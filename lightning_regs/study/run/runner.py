@@ -1,0 +1,262 @@
+"""Reproduce a paper: plan its runs, carry out those that are missing, and keep its tables up to date meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lightning_regs.core.runs import Store, disk_full
+from lightning_regs.study.paper.claims import ClaimResult
+from lightning_regs.study.paper.paper import Cell, Paper, load_paper
+from lightning_regs.study.paper.tasks import add_to_path, check_tasks
+from lightning_regs.study.run.events import Event, Job, Stack
+from lightning_regs.study.run.executors import Executor, InProcess, Processes
+from lightning_regs.study.run.preflight import prepare_data
+from lightning_regs.study.run.provenance import commit, cores, versions
+from lightning_regs.study.store.ledger import DamagedTable, Ledger, Row
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One entry of the plan: a cell, a seed, and the hash of the run that measures it."""
+
+    cell: Cell
+    seed: int
+    run: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not end in a row: its cell and seed, the error in one line, its folder with ``error.txt``."""
+
+    cell: str
+    seed: int
+    error: str
+    folder: Path
+
+
+@dataclass
+class Outcome:
+    """What :func:`reproduce` did and found.
+
+    Attributes:
+        paper: The paper.
+        scale: Name of the scale.
+        rows: All rows of the results table, those of earlier commands included.
+        claims: The claims' results on these rows.
+        planned: Number of runs that this command asked for.
+        skipped: How many of them were complete before.
+        finished: How many this command completed.
+        failed: Those that failed.
+        stopped: Why nothing more was run, in one sentence; None when everything planned was tried.
+        interrupted: Whether Ctrl-C ended it.
+        csv: Path of ``SCALE.csv``.
+        claims_json: Path of ``SCALE.claims.json``.
+        curves_csv: Path of ``SCALE.curves.csv``.
+    """
+
+    paper: Paper
+    scale: str
+    csv: Path
+    claims_json: Path
+    curves_csv: Path
+    rows: list[Row] = field(default_factory=list)
+    claims: list[ClaimResult] = field(default_factory=list)
+    planned: int = 0
+    skipped: int = 0
+    finished: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    stopped: str | None = None
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every planned run is complete, whatever the verdicts; 1 after a failure; 130 after Ctrl-C."""
+        return 130 if self.interrupted else int(bool(self.failed or self.stopped))
+
+
+class _Stop(Exception):
+    """Ends the executor's work; not an error."""
+
+
+def plan(
+    paper: Paper, scale: str, cells: str | Sequence[str] | None = None, seeds: int | Sequence[int] | None = None
+) -> list[Planned]:
+    """List the runs of a scale, every cell's first seed first, with those that others need before them.
+
+    Args:
+        paper: The paper.
+        scale: Name of the scale.
+        cells: Names or globs; None for all.
+        seeds: How many seeds (0, 1, ...) or which; None for the scale's number. A cell with its own number of seeds
+            takes no more than that many of them.
+
+    Raises:
+        ValueError: For an unknown scale or cell, or seeds that are none.
+    """
+    chosen = paper.scale(scale)
+    wanted = _seeds(chosen.seeds if seeds is None else seeds)
+    runs = []
+    for cell in chosen.select(cells):
+        own = _seeds(cell.seeds) if cell.seeds is not None and seeds is None else wanted[: cell.seeds]
+        for position, seed in enumerate(own):
+            runs += [(position, Planned(each, seed, each.hash(seed))) for each in chosen.with_needs(cell)]
+    ordered = [planned for _, planned in sorted(runs, key=lambda entry: entry[0])]
+    return list({(planned.cell.name, planned.seed): planned for planned in ordered}.values())
+
+
+def reproduce(
+    paper: Paper | str,
+    scale: str = "quick",
+    cells: str | Sequence[str] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    jobs: int | None = None,
+    runs_dir: str | os.PathLike[str] | None = None,
+    results_dir: str | os.PathLike[str] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    executor: Executor | None = None,
+    replicas: int | None = None,
+) -> Outcome:
+    """Measure what is missing of a paper at one scale, and write its results.
+
+    Args:
+        paper: The paper or its id.
+        scale: Name of the scale.
+        cells: Names or globs of cells; None for all.
+        seeds: How many seeds or which; None for the scale's number. See :func:`plan`.
+        jobs: Runs at once, each in a process, with the cores divided; None for the scale's number, else one per core.
+            0 runs everything in this process.
+        runs_dir: Where runs live; see :class:`~lightning_regs.core.runs.Store`.
+        results_dir: Where ``SCALE.csv``, ``SCALE.claims.json`` and ``SCALE.curves.csv`` go; default: ``results/`` in
+            the paper's folder, or ``results/PAPER/`` in the working directory for a paper that came with the package.
+        on_event: Receives every event.
+        executor: Carries out the runs instead of ``jobs`` processes.
+        replicas: How many runs with the same stack label are trained together, at most; None for the scale's number, 1
+            for each alone. The results are equal up to rounding, but for nets that draw at random within, as dropout
+            does; the rows say how many were together.
+
+    Returns:
+        The outcome. A run that fails, a full disk and Ctrl-C are part of it and are not raised.
+
+    Raises:
+        ValueError: For an unknown paper, scale, cell or task, seeds, jobs or replicas that are none, a damaged results
+            table, or a folder that cannot be written.
+        FileNotFoundError: If a data set that a missing run needs is nowhere.
+    """
+    paper = load_paper(paper) if isinstance(paper, str) else paper
+    runs = plan(paper, scale, cells, seeds)
+    if jobs is not None and (isinstance(jobs, bool) or jobs < 0):
+        raise ValueError(f"jobs is {jobs}; give how many runs go at once, or 0 to run in this process.")
+    together = paper.scale(scale).replicas if replicas is None else replicas
+    if isinstance(together, bool) or together < 1:
+        raise ValueError(f"replicas is {together}; give how many runs are trained together, at least 1.")
+    papers = str(paper.folder.parent) if paper.folder else None
+    if papers:
+        add_to_path(papers)
+    check_tasks(planned.cell for planned in runs)
+    store = Store(runs_dir)
+    try:
+        results = Ledger(paper, paper.scale(scale), store, results_dir)
+        results.measured(planned.seed for planned in runs)
+        results.write()
+        store.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename} cannot be used for runs and results ({error.strerror or error}); name another folder."
+        ) from error
+    outcome = Outcome(paper, scale, results.csv, results.claims_json, results.curves_csv, planned=len(runs))
+    notify = on_event or (lambda event: None)
+    complete = [planned for planned in runs if planned.run in results.runs]
+    missing = {planned.run: planned for planned in reversed(runs) if planned.run not in results.runs}
+    order = dict.fromkeys(planned.run for planned in runs if planned.run in missing)
+    prepare_data(planned.cell.config for planned in missing.values())
+    folders = {(planned.cell.name, planned.seed): planned.run for planned in runs}
+    facts = {"commit": commit(), "versions": versions()} if missing else {}
+    todo = [
+        Job(
+            p.cell.name,
+            p.seed,
+            p.cell.task,
+            p.cell.config,
+            str(store.root / p.run),
+            papers,
+            facts,
+            {name: str(store.root / folders[name, p.seed]) for name in p.cell.needs},
+        )
+        for p in map(missing.__getitem__, order)
+    ]
+    stacks = _stacks(runs, todo, together)
+    outcome.skipped = len(complete)
+    if executor is None:
+        at_once = (paper.scale(scale).jobs or cores()) if jobs is None else jobs
+        executor = Processes(max(1, min(at_once, len(stacks)))) if at_once else InProcess()
+
+    def emit(event: Event) -> None:
+        if event.kind not in ("finished", "failed"):
+            notify(event)
+            return
+        # Cells with equal configurations share a run.
+        for p in [p for p in runs if p.run == event.run]:
+            if event.kind == "finished":
+                outcome.finished += 1
+            else:
+                outcome.failed.append(Failure(p.cell.name, p.seed, event.text, store.root / p.run))
+            notify(replace(event, cell=p.cell.name, seed=p.seed))
+        if event.full:
+            raise _Stop(_full(store.root))
+        if event.row is not None:
+            results.runs[event.run] = event.row
+            results.write()
+
+    try:
+        notify(Event("plan", done=len(complete), total=len(runs), jobs=executor.jobs, text=f"{paper.id} {scale}"))
+        for p in complete:
+            notify(Event("skipped", run=p.run, cell=p.cell.name, seed=p.seed, row=results.runs[p.run]))
+        if todo:
+            executor.run(stacks, emit)
+        results.write_curves()
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+        notify(Event("interrupted", text="repeat the command to go on"))
+    except (_Stop, DamagedTable, OSError) as error:
+        outcome.stopped = _full(results.folder) if disk_full(error, results.folder) else str(error)
+        notify(Event("stopped", text=outcome.stopped))
+    outcome.rows, outcome.claims = results.rows(), results.claims()
+    return outcome
+
+
+def _stacks(runs: Sequence[Planned], todo: Sequence[Job], size: int) -> list[Stack]:
+    """Group runs of the same task and stack label, ``size`` at most; a group stands where its first run was.
+
+    All planned runs are grouped and the complete ones left out then, so that a stack that was interrupted is put
+    together anew from the same runs, and goes on from its checkpoint.
+    """
+    jobs = {job.run: job for job in todo}
+    groups: dict[Any, dict[str, None]] = {}
+    for planned in runs:
+        label = planned.cell.stack
+        key = planned.run if label is None else (planned.cell.task, label)
+        groups.setdefault(key, {})[planned.run] = None
+    stacks: list[Stack] = []
+    for group in map(list, groups.values()):
+        number = -(-len(group) // size)
+        ends = [
+            len(group) * i // number for i in range(number + 1)
+        ]  # evenly: the last full stack's rest would be small
+        stacks += [tuple(jobs[run] for run in group[a:b] if run in jobs) for a, b in pairwise(ends)]
+    return [stack for stack in stacks if stack]
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if isinstance(seeds, bool) or not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise ValueError(f"seeds is {seeds!r}; give how many (1 or more), or a list of different numbers from 0 on.")
+    return chosen
+
+
+def _full(folder: Path) -> str:
+    return f"the disk that holds {folder} is full: nothing finished is lost; free some space and repeat the command"

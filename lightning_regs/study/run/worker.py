@@ -1,0 +1,251 @@
+"""A run, or a stack of them, from job to row, wherever it is carried out; and the body of a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import functools
+import gc
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from lightning_regs.core.runs import LEADING, TRAILING, Run, RunContext, atomic_write, disk_full
+from lightning_regs.study.paper.tasks import add_to_path, import_task
+from lightning_regs.study.run.events import Emit, Event, Job, Stack
+
+
+def perform(stack: Stack, threads: int, emit: Emit) -> None:
+    """Carry out the runs of a stack in this process, but for complete ones; each ends ``finished`` or ``failed``.
+
+    Args:
+        stack: One run, or several that are trained together.
+        threads: Threads that it may use.
+        emit: Receives the events.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, also where the task turned it into an exit.
+    """
+    missing = list(stack)
+    ended: list[Event] = []
+    try:
+        with contextlib.ExitStack() as locks:
+            # In one order everywhere, so that two commands never wait for each other.
+            for job in sorted(stack, key=lambda job: job.run):
+                waiting = functools.partial(_say_waiting, job, emit)
+                locks.enter_context(Run(Path(job.folder)).lock(waiting))
+            for job in stack:
+                if (row := Run(Path(job.folder)).row()) is not None:
+                    missing.remove(job)
+                    ended.append(job.event("finished", row=row))
+            if missing:
+                others = tuple((job.cell, job.seed, job.run) for job in missing[1:])
+                emit(missing[0].event("started", stacked=len(missing), others=others))
+                for job, found in _measure(tuple(missing), threads, emit):
+                    missing.remove(job)
+                    if isinstance(found, Exception):
+                        ended.append(_failed(job, found))
+                    else:
+                        ended.append(job.event("finished", row=found))
+    except (Exception, SystemExit) as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
+        ended += [_failed(job, error) for job in missing]
+    for event in ended:
+        emit(event)
+
+
+def _say_waiting(job: Job, emit: Emit, pid: int | None) -> None:
+    emit(job.event("waiting", text=str(pid or "")))
+
+
+def _failed(job: Job, error: BaseException) -> Event:
+    run = Run(Path(job.folder))
+    run.fail("".join(traceback.format_exception(error)))
+    full = disk_full(error, run.folder)
+    if full:
+        text = f"the disk that holds {run.folder.parent} is full"
+    else:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+    return job.event("failed", text=text, full=full)
+
+
+def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
+    first = stack[0]
+
+    def progress(done: float, total: float, text: str) -> None:
+        emit(first.event("progress", done=done, total=total, text=text, stacked=len(stack)))
+
+    contexts = []
+    for job in stack:
+        atomic_write(Path(job.folder) / "config.json", _config_text(job))
+        report = progress if job is first else None
+        contexts.append(RunContext(job.folder, job.seed, threads, report, job.inputs))
+    try:
+        if first.papers is not None:
+            add_to_path(first.papers)
+        task = import_task(first.task)
+        with environment({}), _torch_threads(threads):
+            if len(stack) == 1:
+                measured = [task(first.config, contexts[0])]
+            else:
+                measured = _stacked(first.task, task, [job.config for job in stack], contexts)
+    finally:
+        for context in contexts:
+            context.close()
+    for job, context, metrics in zip(stack, contexts, measured, strict=True):
+        try:
+            row = _row(job, context, metrics, len(stack))
+        except (TypeError, ValueError) as error:  # metrics that are none: the others' are good
+            yield job, error
+            continue
+        Run(Path(job.folder)).finish(row)
+        yield job, row
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Give torch so many threads, if the task uses it, and leave it as it was: the process may be the user's own."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else threads
+    try:
+        if torch:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+
+
+def _stacked(
+    name: str, task: Callable[..., Any], configs: list[dict[str, Any]], contexts: list[RunContext]
+) -> list[Any]:
+    stacked = getattr(task, "stacked", None)
+    if stacked is None:
+        raise TypeError(f"task {name} has no `stacked` form, which cells with a stack label need; leave the label out.")
+    measured = stacked(configs, contexts)
+    if not isinstance(measured, list) or len(measured) != len(contexts):
+        raise TypeError(f"the stacked form of task {name} returned no list of {len(contexts)} metrics, one a run.")
+    return measured
+
+
+def _row(job: Job, context: RunContext, metrics: object, stacked: int) -> dict[str, Any]:
+    row: dict[str, Any] = dict(sorted(_checked(job.task, metrics).items()))
+    epochs = row.pop("epochs", context.epochs)
+    alone = "" if stacked == 1 else f", {stacked} replicas"
+    return row | {
+        "epochs": epochs,
+        # What it cost: the runs of a stack share its time.
+        "wall_s": round(context.elapsed / stacked, 3),
+        "device": f"{context.device}{alone}",
+        "precision": context.precision,
+        "commit": job.facts.get("commit", ""),
+        "versions": job.facts.get("versions", ""),
+        "seed": job.seed,
+        "config_hash": job.run,
+    }
+
+
+def _config_text(job: Job) -> str:
+    return json.dumps({"task": job.task, "config": job.config, "seed": job.seed}, indent=1, sort_keys=True) + "\n"
+
+
+def _checked(task: str, metrics: object) -> dict[str, float]:
+    if not isinstance(metrics, Mapping) or not metrics:
+        raise TypeError(f"task {task} returned {type(metrics).__name__}; return a mapping of metric names to numbers.")
+    checked = {}
+    for name, value in metrics.items():
+        if name in LEADING or (name in TRAILING and name != "epochs"):
+            raise ValueError(f"task {task} returned a metric named {name!r}, which is a column of its own; rename it.")
+        try:
+            checked[str(name)] = value if type(value) is int else float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"task {task} returned {name}={value!r}, which is not a number.") from None
+    return checked
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Lightning turns Ctrl-C into SystemExit; what it came from tells it from an exit of the task's own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def work(pipe: Connection, threads: int, parent: int) -> None:
+    """Body of a worker process: take jobs until there are no more."""
+    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with(parent)
+
+    def emit(event: Event) -> None:
+        try:
+            pipe.send(event)
+        except OSError:
+            os._exit(1)
+
+    while True:
+        try:
+            stack: Stack = pipe.recv()
+        except (EOFError, OSError):
+            return
+        _print_into(Path(stack[0].folder))
+        perform(stack, threads, emit)
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        # PR_SET_PDEATHSIG: also reaches a process that is deep in native code.
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    process = multiprocessing.parent_process()
+    assert process is not None
+
+    def watch() -> None:
+        wait([process.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch the parent").start()
+
+
+def _print_into(folder: Path) -> None:
+    """Send what this process prints to ``log.txt``: the terminal belongs to the progress display."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        log = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    faulthandler.enable()
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and undo these and any change that the block makes."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,0 +1,1 @@
+"""The committed tables of a paper, read and written in one place."""

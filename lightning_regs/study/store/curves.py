@@ -1,0 +1,193 @@
+"""The learning curves that figures are drawn from: one small committed table instead of many run folders."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_regs.core.runs import Store
+
+# What `results/SCALE.curves.csv` keeps of each run's curves.csv, and the format of each number.
+COLUMNS = {
+    "step": ".0f",
+    "epoch": ".0f",
+    "train_loss": ".4g",
+    "train_acc": ".2f",
+    "val_loss": ".4g",
+    "val_acc": ".2f",
+    "test_acc": ".2f",
+}
+MAX_BYTES = 500_000
+_POINTS = (400, 250, 160, 120, 90, 70, 50, 40, 30, 20, 12, 6, 3)
+
+
+@dataclass(frozen=True)
+class Band:
+    """One quantity over several seeds, on common positions.
+
+    Attributes:
+        x: Positions (steps or epochs), increasing.
+        mean: Mean over seeds at each position.
+        low: Smallest seed at each position.
+        high: Largest seed at each position.
+        n: Number of seeds.
+    """
+
+    x: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    n: int
+
+    def first_below(self, level: float) -> float | None:
+        """Return the first position where the mean is at most ``level``; None if it never is."""
+        return next((x for x, y in zip(self.x, self.mean, strict=True) if y <= level), None)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves by cell and seed.
+
+    Attributes:
+        data: ``data[cell][seed]`` is a list of points in training order; a point maps column names to finite numbers
+            and leaves out what was not recorded.
+    """
+
+    data: Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def series(self, cell: str, column: str, x: str = "step") -> dict[int, list[tuple[float, float]]]:
+        """Return ``(x, column)`` points by seed; seeds without the column are left out."""
+        found = {
+            seed: sorted((point[x], point[column]) for point in points if x in point and column in point)
+            for seed, points in self.data.get(cell, {}).items()
+        }
+        return {seed: points for seed, points in found.items() if points}
+
+    def band(self, cell: str, column: str, x: str = "step") -> Band | None:
+        """Return mean, smallest and largest seed of a column; None when no seed recorded it.
+
+        Seeds recorded at different positions are interpolated linearly, over the range that all of them cover.
+        """
+        series = self.series(cell, column, x)
+        if not series:
+            return None
+        first = max(points[0][0] for points in series.values())
+        last = min(points[-1][0] for points in series.values())
+        grid = sorted({at for points in series.values() for at, _ in points if first <= at <= last})
+        if not grid:
+            return None
+        columns = [[_interpolate(points, at) for points in series.values()] for at in grid]
+        mean = [math.fsum(values) / len(values) for values in columns]
+        return Band(grid, mean, [min(v) for v in columns], [max(v) for v in columns], len(series))
+
+    def to_csv(self, max_bytes: int = MAX_BYTES) -> str:
+        """Write a table of ``cell, seed`` and those of :data:`COLUMNS` that occur, thinned until it fits.
+
+        Args:
+            max_bytes: Upper limit on the size of the text. Each curve keeps its first and last point, and more of the
+                early ones, where curves bend.
+
+        Returns:
+            The CSV text; equal data give equal text.
+        """
+        text = self._table(None)
+        for points in _POINTS:
+            if len(text) < max_bytes:
+                break
+            text = self._table(points)
+        return text
+
+    def _table(self, limit: int | None) -> str:
+        found = {name for runs in self.data.values() for points in runs.values() for point in points for name in point}
+        columns = {name: spec for name, spec in COLUMNS.items() if name in found}
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["cell", "seed", *columns])
+        for cell in sorted(self.data):
+            for seed in sorted(self.data[cell]):
+                for point in thin(self.data[cell][seed], limit):
+                    numbers = [format(point[name], spec) if name in point else "" for name, spec in columns.items()]
+                    writer.writerow([cell, seed, *numbers])
+        return out.getvalue()
+
+
+def thin(points: Sequence[Mapping[str, float]], limit: int | None) -> list[Mapping[str, float]]:
+    """Keep at most ``limit`` points: the first, the last, and denser ones early on."""
+    if limit is None or len(points) <= limit:
+        return list(points)
+    last = len(points) - 1
+    keep = sorted({round(last * (i / (limit - 1)) ** 1.5) for i in range(limit)})
+    return [points[index] for index in keep]
+
+
+def parse_curves(text: str) -> Curves:
+    """Read the table of :meth:`Curves.to_csv`.
+
+    Raises:
+        ValueError: The text has no ``cell`` or ``seed`` column, or a line whose seed is not a whole number.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    missing = [name for name in ("cell", "seed") if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"the curves have no column {missing[0]!r}")
+    data: dict[str, dict[int, list[Mapping[str, float]]]] = {}
+    for line in reader:
+        try:
+            seed = int(line["seed"])
+        except (TypeError, ValueError):
+            raise ValueError(f"line {reader.line_num} of the curves has seed {line['seed']!r}") from None
+        data.setdefault(line["cell"], {}).setdefault(seed, []).append(_point(line))
+    return Curves(data)
+
+
+def collect_curves(rows: Iterable[Mapping[str, Any]], store: Store, keep: Curves | None = None) -> Curves:
+    """Gather the curves of finished runs.
+
+    Args:
+        rows: The rows of a scale, with ``cell``, ``seed`` and ``config_hash``. A run that logged no curve (a task that
+            trains nothing) is left out.
+        store: Where the run folders are.
+        keep: Curves for rows whose run folder is not on this machine: those committed before.
+
+    Returns:
+        The curves.
+    """
+    data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
+    for row in rows:
+        cell, seed = str(row["cell"]), int(row["seed"])
+        logged = [_point(point) for point in store.run(str(row["config_hash"])).curves()]
+        points: Sequence[Mapping[str, float]] = [point for point in logged if point]
+        if not points and keep is not None:
+            points = keep.data.get(cell, {}).get(seed, ())
+        if points:
+            data.setdefault(cell, {})[seed] = points
+    return Curves(data)
+
+
+def _point(line: Mapping[str, str | float | None]) -> dict[str, float]:
+    point = {}
+    for name in COLUMNS:
+        try:
+            value = float(line.get(name) or "nan")
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            point[name] = value
+    return point
+
+
+def _interpolate(points: Sequence[tuple[float, float]], at: float) -> float:
+    right = bisect_left(points, (at, -math.inf))
+    if points[right][0] == at:
+        return points[right][1]
+    (x0, y0), (x1, y1) = points[right - 1], points[right]
+    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)

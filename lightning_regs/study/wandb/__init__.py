@@ -1,0 +1,1 @@
+"""Weights & Biases: export of runs, and the report."""

@@ -1,0 +1,1 @@
+"""The LightningModule that wraps any architecture, and training it by a configuration."""

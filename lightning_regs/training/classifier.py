@@ -1,0 +1,362 @@
+"""The LightningModule that wraps any architecture for classification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs.core.lightning import MisconfigurationException, pl, warn_if_other_came_later
+from lightning_regs.core.names import unknown_name
+from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
+from lightning_regs.models import build, check_options
+from lightning_regs.optim import make_optimizer, make_schedule
+from lightning_regs.regularizers import Regularizer
+from lightning_regs.regularizers.base import conflicts, regularizers_of
+from lightning_regs.regularizers.gradient_penalty import GradientPenalty
+from lightning_regs.regularizers.targets import MixedTarget
+from lightning_regs.training.losses import LOSSES
+from lightning_regs.training.manual import ManualOptimization
+from lightning_regs.training.metrics import ClassificationMetrics
+from lightning_regs.training.replicas import Replicated, check_replicas, clip_replica_norms, mixes
+
+Batch = Sequence[Tensor]
+ALL = slice(None)
+
+
+class Classifier(pl.LightningModule):
+    """Trains any classification network, by name or as an object.
+
+    The network is built when the Trainer starts, from the DataModule's ``input_shape`` and ``num_classes``, with
+    initial weights that depend on ``seed`` alone. Each epoch reseeds torch's global generator from (seed, epoch, rank),
+    so dropout after a resume at an epoch's end equals that of the uninterrupted run. Logs ``train/``, ``val/`` and
+    ``test/`` ``loss`` and ``acc`` (percent) once an epoch, and ``acc_clean`` and ``acc_corrupted`` where the DataModule
+    has corrupted labels; of mixed targets ``train/acc_heavier``, against the heavier label. ``predict`` returns logits
+    ``(N, K)``. A :class:`~lightning_regs.GradientPenalty` among the methods turns on manual optimization.
+
+    With ``replicas`` it trains R small nets at once, see :class:`~lightning_regs.training.replicas.Replicated`:
+    parameters are ``(R, ...)`` under the names of a single net's, batches ``[x, y]`` of shapes ``(R, N, ...)`` and
+    ``(R, N)`` in training, and the same or ``(N, ...)`` and ``(N,)``, for all of them, in evaluation. Each net has the
+    initial weights of a run with its seed; the optimizer, which has to treat every number on its own, is shared, and
+    gradients are clipped a replica at a time. Logged are means over replicas, and each one's value as ``val/acc/I``, I from 0.
+
+    Attributes:
+        results: Stage (``"train"``, ``"val"``, ``"test"``) -> what was last logged for it, in full precision.
+        replicas: The seeds of the replicas; None for a single net.
+        replica_results: As ``results``, with a list of one entry a replica.
+
+    Args:
+        architecture: A name from ``lightning_regs.models.MODELS``, or a module that maps ``(N, *input_shape)`` to
+            logits ``(N, K)``.
+        architecture_args: Options of a named architecture, for example ``{"hidden": [512, 512]}``.
+        optimizer: Name and arguments of one of ``torch.optim``'s classes; default SGD, lr 0.01, momentum 0.9.
+        schedule: Name and arguments of one of torch's learning-rate schedules, and ``interval`` (``"epoch"`` or
+            ``"step"``); default none.
+        loss: ``"cross_entropy"`` or ``"squared_error"`` (on one-hot targets).
+        regularizers: Methods that act during training, in this order.
+        input_shape: ``(C, H, W)`` or ``(L,)``; default: the DataModule's.
+        num_classes: ``K``; default: the DataModule's.
+        channels_last: Whether images reach the network in that memory format; default: where it convolves.
+        seed: Default: what ``seed_everything`` was given, else 0.
+        replicas: Number of nets, for seeds from ``seed`` on, or a list of their seeds; None for a single net. An
+            architecture that is an object has to be a :class:`~lightning_regs.training.replicas.Replicated`.
+
+    Raises:
+        ValueError: At construction, for an unknown architecture, option, optimizer, schedule or loss, or an argument
+            outside its range; for replicas with an optimizer or a method that would mix them.
+        MisconfigurationException: When the Trainer starts, if the shape of the data is known from nowhere, or the
+            DataModule's differs from the one given.
+    """
+
+    network: nn.Module | None
+
+    def __init__(
+        self,
+        architecture: str | nn.Module = "mlp",
+        architecture_args: dict[str, Any] | None = None,
+        optimizer: dict[str, Any] | None = None,
+        schedule: dict[str, Any] | None = None,
+        loss: str = "cross_entropy",
+        regularizers: list[Regularizer] | None = None,
+        input_shape: tuple[int, ...] | None = None,
+        num_classes: int | None = None,
+        channels_last: bool | None = None,
+        seed: int | None = None,
+        replicas: int | Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        warn_if_other_came_later()
+        optimizer = dict(optimizer or {"name": "SGD", "lr": 0.01, "momentum": 0.9})
+        _check_optimization(optimizer, schedule)
+        if loss not in LOSSES:
+            raise unknown_name("loss", loss, LOSSES)
+        if isinstance(architecture, str):
+            check_options(architecture, architecture_args or {})
+        elif architecture_args:
+            raise ValueError(
+                f"architecture_args {architecture_args!r} belong to an architecture given by name; "
+                f"{type(architecture).__name__} is an object already, so build it with its options."
+            )
+        seed = run_seed(seed)
+        self.replicas = replica_seeds(replicas, seed)
+        if self.replicas is not None:
+            check_replicas(self.replicas, architecture, optimizer, regularizers or [])
+        self.save_hyperparameters(ignore=["architecture", "regularizers"])
+        self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
+        self.hparams["architecture"] = self.architecture_name or type(architecture).__name__
+        self.architecture_args = dict(architecture_args or {})
+        self.network = None if isinstance(architecture, str) else architecture
+        self.optimizer_config = optimizer
+        self.schedule_config = schedule
+        self.loss = LOSSES[loss]
+        self.regularizers = list(regularizers or [])
+        for reason in conflicts(self.regularizers):
+            raise ValueError(reason)
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.num_classes = num_classes
+        self.channels_last = channels_last
+        self.seed = seed
+        self.results: dict[str, dict[str, float]] = {}
+        self.replica_results: dict[str, list[dict[str, float]]] = {}
+        self._penalty: GradientPenalty | None = None
+        self._manual: ManualOptimization | None = None
+        self._mixed = False
+        self._checked: set[str] = set()
+        number = None if self.replicas is None else len(self.replicas)
+        self.stages = nn.ModuleDict({stage: ClassificationMetrics(number) for stage in ("fit", "val", "test")})
+        if self.network is None and self.input_shape and num_classes:
+            self._build()
+
+    # -- construction ------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Read the shape of the data from the DataModule, where it was not given."""
+        self._checked.clear()
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None and hasattr(data, "replicas") and data.replicas != self.replicas:
+            raise MisconfigurationException(
+                f"the Classifier has replicas {self.replicas} and the DataModule {data.replicas}; give both the same."
+            )
+        for name in ("input_shape", "num_classes"):
+            ours, theirs = getattr(self, name), getattr(data, name, None)
+            if ours is None:
+                setattr(self, name, theirs)
+            elif theirs is not None and ours != theirs:
+                raise MisconfigurationException(
+                    f"the Classifier was made for {name} {ours}, the DataModule gives {theirs}; "
+                    f"leave {name} out to take the DataModule's."
+                )
+            self.hparams[name] = getattr(self, name)
+
+    def configure_model(self) -> None:
+        """Build a named architecture, once the shape of the data is known."""
+        if self.network is None:
+            self._build()
+        assert self.network is not None
+        if self.channels_last is None:
+            convolves = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
+            self.channels_last = convolves and self.replicas is None
+        self._manual = self._manual_optimization(self.network)
+
+    @property
+    def drives_gradient_penalty(self) -> bool:
+        """Whether the gradient penalty is optimized manually here; a subclass with its own training step does not."""
+        return type(self).training_step is Classifier.training_step
+
+    @property
+    def accumulate_grad_batches(self) -> int:
+        """Batches a step of manual optimization; 1 where the Trainer's flag decides."""
+        return 1 if self._penalty is None else self._penalty.accumulate_grad_batches
+
+    def _manual_optimization(self, network: nn.Module) -> ManualOptimization | None:
+        if self._penalty is None:
+            return None
+        return ManualOptimization(self._penalty, network, partial(self._step, "fit"))
+
+    def _build(self) -> None:
+        if self.input_shape is None or self.num_classes is None:
+            raise MisconfigurationException(
+                f"the Classifier cannot build {self.architecture_name!r}: neither input_shape and num_classes nor a "
+                "DataModule that has them was given; pass Classifier(input_shape=(C, H, W), num_classes=K)."
+            )
+        assert self.architecture_name is not None
+        networks = []
+        for seed in self.replicas or [self.seed]:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed(seed, "initialisation"))
+                networks.append(
+                    build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
+                )
+        self.network = networks[0] if self.replicas is None else Replicated(networks)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Hand the regularizers to the Trainer, and take over from it where one needs manual optimization."""
+        methods = [*self.regularizers, *regularizers_of(self.trainer)] if self.drives_gradient_penalty else []
+        self._penalty = next((method for method in methods if isinstance(method, GradientPenalty)), None)
+        self.automatic_optimization = self._penalty is None
+        for theirs in regularizers_of(self.trainer):
+            if self.replicas is not None and not theirs.acts_on_replicas:
+                raise MisconfigurationException(mixes(theirs))
+            if any(type(theirs) is type(ours) and theirs is not ours for ours in self.regularizers):
+                raise MisconfigurationException(
+                    f"the Trainer and the Classifier each have a {type(theirs).__name__}, and Lightning keeps only the "
+                    "Classifier's; give all methods to one of the two."
+                )
+        if self._penalty is not None and self.trainer.state.fn == "fit":
+            ManualOptimization.check(self.trainer)
+        return list(self.regularizers)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and the schedule from their configuration."""
+        optimizer = make_optimizer(self.parameters(), self.optimizer_config)
+        if self.schedule_config is None:
+            return optimizer
+        steps, epochs = self._length()
+        schedule = make_schedule(optimizer, self.schedule_config, epochs=epochs, steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _length(self) -> tuple[int, int]:
+        steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
+        if self._manual is not None:
+            steps = self._manual.num_steps(self.trainer)
+        if steps == float("inf"):
+            return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
+        return int(steps), epochs if epochs is not None and epochs > 0 else 1
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``; of replicas ``(R, N, ...)`` or ``(N, ...)`` too."""
+        assert self.network is not None
+        if isinstance(self.network, Replicated):
+            assert self.input_shape is not None
+            stacked: Tensor = self.network(x, shared=x.ndim == len(self.input_shape) + 1)
+            return stacked
+        if self.channels_last and x.ndim == 4:
+            # Not .contiguous(): it leaves a single-channel batch's strides as they are, and pooling 13 times slower.
+            x = x.to(memory_format=torch.channels_last)
+        logits: Tensor = self.network(x)
+        return logits
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make the epoch's global randomness a function of (seed, epoch, rank)."""
+        # Not at the epoch's start: a loader may draw its seed after that, and after a resume draws it before.
+        if batch_idx == 0:
+            torch.manual_seed(derive_seed(self.seed, "step", self.current_epoch, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
+        """Return the mean loss of a batch ``[x, y]``, which manual optimization has optimized already."""
+        if self._manual is None:
+            return self._step("fit", batch)
+        return self._manual.training_step(self, batch, batch_idx)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip, in manual optimization; after the methods that change gradients."""
+        if self._manual is not None:
+            self._manual.clip(self, optimizer)
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep gradients over a validation in the middle of an accumulation that Lightning knows nothing of."""
+        if self._manual is None:
+            super().on_validation_model_zero_grad()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a batch ``[x, y]``."""
+        return self._step("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss of a batch ``[x, y]``."""
+        return self._step("test", batch)
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Return the logits ``(N, K)`` of a batch ``x`` or ``[x, y]``."""
+        logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
+        return logits
+
+    def _step(self, stage: str, batch: Batch, rows: slice = ALL, record: bool = True) -> Tensor:
+        x, y = batch[0][rows], batch[1][rows]
+        logits = self(x)
+        if record:
+            self._check_labels(stage, y, logits.shape[-1])
+        loss = self._losses(logits, y)
+        if record:
+            corrupted = getattr(getattr(self.trainer, "datamodule", None), "batch_corrupted", None)
+            corrupted = None if corrupted is None else corrupted[rows]
+            self._metrics(stage).update(loss.detach(), logits.detach(), y, corrupted)
+            self._mixed |= isinstance(y, MixedTarget) and y.is_mixed
+        # The sum, so that the gradient of a replica is that of its own mean loss.
+        return loss if self.replicas is None else loss.sum()
+
+    def _losses(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.replicas is None:
+            return self.loss(logits, y)
+        return torch.vmap(self.loss, in_dims=(0, 0 if y.ndim > 1 else None))(logits, y)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the Trainer says; of replicas the norm of each."""
+        if self.replicas is None or not gradient_clip_val or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        clip_replica_norms([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
+
+    def _check_labels(self, stage: str, y: Tensor, num_classes: int) -> None:
+        # Reading them waits for the device, so it is done once a stage: a GPU would report them as a failed assertion.
+        if stage in self._checked or y.is_floating_point() or not y.numel():
+            return
+        self._checked.add(stage)
+        low, high = (int(v) for v in torch.aminmax(y))
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"class index {low if low < 0 else high} is outside 0 to {num_classes - 1}: the network gives "
+                f"{num_classes} logits a sample; make num_classes or the labels fit."
+            )
+
+    def _metrics(self, stage: str) -> ClassificationMetrics:
+        metrics = self.stages[stage]
+        assert isinstance(metrics, ClassificationMetrics)
+        return metrics
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training metrics."""
+        self._log_stage("fit", "train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_stage("val", "val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_stage("test", "test")
+
+    def _log_stage(self, stage: str, prefix: str) -> None:
+        metrics = self._metrics(stage)
+        values = metrics.compute()
+        each = metrics.each
+        metrics.reset()
+        if stage == "fit" and self._mixed:
+            # Of a mixed sample only the heavier label is counted, which is no accuracy to compare with others.
+            values = {f"{name}_heavier" if name.startswith("acc") else name: v for name, v in values.items()}
+            self._mixed = False
+        self.results[prefix] = values
+        logged = {f"{prefix}/{name}": value for name, value in values.items()}
+        if self.replicas is not None:
+            self.replica_results[prefix] = each
+            for i, own in enumerate(each):
+                logged |= {f"{prefix}/{name}/{i}": value for name, value in own.items()}
+        # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
+        for name, value in logged.items():
+            self.log(name, value, prog_bar=name.endswith("/acc"), rank_zero_only=False, sync_dist=False)
+
+
+def _check_optimization(optimizer: Mapping[str, Any], schedule: Mapping[str, Any] | None) -> None:
+    probe = make_optimizer([nn.Parameter(torch.zeros(1))], optimizer)
+    if schedule is not None:
+        make_schedule(probe, schedule, epochs=2, steps=2)

@@ -1,0 +1,59 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_regs.cli.parser import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["reproduce", "--help"]])
+def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
+    code = (
+        "import sys; from lightning_regs.cli.parser import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pytorch_lightning', 'matplotlib', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_list_names_the_papers_and_scales(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    for word in ("zhang2017", "quick", "standard", "paper", "rethinking generalization"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduce", "zang2017"], "unknown paper 'zang2017'. Did you mean 'zhang2017'?"),
+        (["reproduce", "zhang2017", "--scale", "quik"], "unknown scale 'quik'. Did you mean 'quick'?"),
+        (["reproduce", "zhang2017", "--cells", "mlp-1x512/true-label"], "Did you mean 'mlp-1x512/true-labels'?"),
+        (["report", "zang2017"], "Did you mean 'zhang2017'?"),
+    ],
+)
+def test_unknown_names_are_one_sentence(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    extra = ["--runs", str(tmp_path)] if arguments[0] == "reproduce" else []
+    assert main([*arguments, *extra]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--seeds", "0"], ["--seeds", "a"], ["--jobs", "0"], ["--jobs", "two"], ["--seeds", ","]]
+)
+def test_illegal_numbers_are_refused_by_the_parser(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["reproduce", "zhang2017", *arguments])
+    assert arguments[1] in capsys.readouterr().err

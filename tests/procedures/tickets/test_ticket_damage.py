@@ -1,0 +1,143 @@
+"""Damage within an interrupted level is seen, and never trained on."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ticket_cases import LitNet, all_weights, assert_same, search
+
+from lightning_regs.core.lightning import pl
+from lightning_regs.procedures.tickets import Tickets
+from lightning_regs.procedures.tickets.folders import LevelFolder
+
+
+class Stop(pl.Callback):
+    """Ends the program in one level, at one iteration."""
+
+    at: tuple[str, int] | None = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if (self.name, trainer.global_step) == self.at:
+            raise InterruptedError
+
+
+def run(folder: Path, callbacks: Any = lambda name: [Stop(name)], **options: Any) -> Tickets:
+    options = {"levels": 1, "rewind_to": "2it", "controls": ["reinitialise"], **options}
+    return search(folder, lambda seed: LitNet(seed, dropout=0.2), callbacks=callbacks, **options)
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, folder: Path, level: str, **options: Any) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Stop, "at", (level, 10))
+        with pytest.raises(InterruptedError):
+            run(folder, **options)
+    assert (folder / level / "last.ckpt").exists()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Tickets:
+    """A search that nothing happened to."""
+    return run(tmp_path_factory.mktemp("whole"))
+
+
+def damage_values(path: Path) -> None:
+    """Flip a byte of the largest tensor, so that torch reads it without complaint."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(io.BytesIO(bytes(content))) as file:
+        largest = max((part for part in file.infolist() if "/data/" in part.filename), key=lambda part: part.file_size)
+        values = file.read(largest)
+    start = bytes(content).index(values, largest.header_offset)
+    content[start] ^= 0x01
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+
+
+def damage_pickle(path: Path) -> None:
+    content = path.read_bytes()
+    start = content.index(b"cOrderedDict" if b"cOrderedDict" in content else b"torch._utils")
+    path.write_bytes(content[:start] + b"c0rrupted__" + content[start + 11 :])
+
+
+@pytest.mark.parametrize(
+    ("level", "file", "damage"),
+    [
+        ("level_00", "last.ckpt", damage_values),
+        ("level_00", "initial.pt", damage_values),
+        ("level_00", "mask.pt", damage_values),
+        ("level_00", "rewind.ckpt", damage_values),
+        ("level_00", "rewind.ckpt", Path.unlink),
+        ("level_00", "mask.pt", Path.unlink),
+        ("level_01", "last.ckpt", damage_values),
+        ("level_01", "last.ckpt", damage_pickle),
+        ("level_01", "mask.pt", damage_values),
+        ("level_01-reinitialise-1", "initial.pt", damage_values),
+        ("level_01", "written.json", Path.unlink),
+        ("level_01", "written.json", lambda path: path.write_text("{")),
+        ("level_01", "written.json", lambda path: path.write_text("{}")),
+    ],
+)
+def test_damage_in_an_interrupted_level(
+    level: str, file: str, damage: Any, whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, tmp_path / "damaged", level)
+    damage(tmp_path / "damaged" / level / file)
+    with pytest.warns(UserWarning, match=rf"{level}/(last.ckpt|{file}) is damaged \(.*; the level starts over"):
+        again = run(tmp_path / "damaged")
+    assert_same(all_weights(again), all_weights(whole))
+    assert [one.density for one in again] == [one.density for one in whole]
+    assert not list(tmp_path.rglob("written.json"))
+
+
+def test_an_intact_level_goes_on_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    interrupt(monkeypatch, tmp_path, "level_01")
+    run(tmp_path)
+    assert not [w for w in recwarn if "starts over" in str(w.message) or "redone" in str(w.message)]
+
+
+def test_killed_between_the_digest_and_the_file(
+    whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, calls = Path.replace, []
+
+    def fail(self: Path, target: Any) -> Any:
+        calls.append(Path(target).name)
+        if calls.count("last.ckpt") == 2:
+            raise InterruptedError
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(InterruptedError):
+            run(tmp_path / "killed")
+    folder = LevelFolder(tmp_path / "killed" / "level_00")
+    assert folder.resumable("mask.pt", "initial.pt", "rewind.ckpt")  # from the checkpoint before
+    assert_same(all_weights(run(tmp_path / "killed")), all_weights(whole))
+
+
+def test_a_state_that_is_not_plain_is_no_damage_but_the_level_can_start_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(Stop):
+        def state_dict(self) -> dict[str, Any]:
+            return {"odd": np.float64(1)}
+
+    def odd(name: str) -> list[pl.Callback]:
+        return [Odd(name)]
+
+    whole = run(tmp_path / "whole", rewind_to="0it", callbacks=odd)
+    interrupt(monkeypatch, tmp_path / "odd", "level_00", rewind_to="0it", callbacks=odd)
+    # Otherwise a search would be stuck whose callback was put right.
+    with pytest.warns(UserWarning, match=r"last.ckpt holds more than tensors and plain types.*; the level starts over"):
+        again = run(tmp_path / "odd", rewind_to="0it", callbacks=odd)
+    assert_same(all_weights(again), all_weights(whole))

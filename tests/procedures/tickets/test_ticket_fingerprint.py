@@ -1,0 +1,209 @@
+"""What a level depends on is seen: a folder of another configuration is refused, one of the same is reused."""
+
+from __future__ import annotations
+
+import copy
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ticket_cases import LitNet, Made, dataset, search
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, WeightedRandomSampler
+
+from lightning_regs import Classifier, ImageDataModule, NormPenalty
+from lightning_regs.procedures.tickets import fingerprint
+from lightning_regs.procedures.tickets.plain import digest, plain
+
+SHORT: dict[str, Any] = {"levels": 1, "trainer": {"max_epochs": 1}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"corruption": "random_labels"},
+        {"train_size": 100},
+        {"val_split": 0.2},
+        {"seed": 5},
+        {"whiten": False},
+        {"corruption_seed": 3},
+        {"image_size": 6},
+        {"random_flip": True},
+    ],
+    ids=str,
+)
+def test_every_argument_of_the_datamodule_counts(change: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"source": "digits", "seed": 0}
+    same, other = ImageDataModule(**options), ImageDataModule(**{**options, **change})
+    described = fingerprint.of_data(ImageDataModule(**options))
+    assert fingerprint.of_data(same) == described
+    assert fingerprint.of_data(other) != described
+
+
+def test_a_datamodule_that_was_used_is_what_it_was(tmp_path: Path) -> None:
+    data = ImageDataModule("digits", seed=0, batch_size=512)
+    before = fingerprint.of_data(data)
+
+    def make(seed: int) -> Classifier:
+        return Classifier("mlp", {"hidden": [4]}, seed=seed)
+
+    search(tmp_path, make, data, **SHORT)
+    assert fingerprint.of_data(data) == before
+    other = ImageDataModule("digits", seed=0, batch_size=512, corruption="random_labels")
+    with pytest.raises(ValueError, match=r"data.hyper-parameters.corruption was 'none' and is now 'random_labels'"):
+        search(tmp_path, make, other, **SHORT)
+
+
+def test_a_method_of_the_module_with_another_coefficient(tmp_path: Path) -> None:
+    def make(coefficient: float) -> Any:
+        def module(seed: int) -> Classifier:
+            return Classifier("mlp", {"hidden": [4]}, regularizers=[NormPenalty(coefficient)], seed=seed)
+
+        return module
+
+    data = ImageDataModule("digits", seed=0, batch_size=512)
+    search(tmp_path, make(1e-4), data, **SHORT)
+    assert len(search(tmp_path, make(1e-4), data, **SHORT)) == 2
+    with pytest.raises(ValueError, match=r"coefficient was 0.0001 and is now 10"):
+        search(tmp_path, make(10.0), data, **SHORT)
+
+
+class Files(Dataset[Any]):
+    """Keeps no data, but makes each sample; augments it where asked to, with streams of many kinds."""
+
+    def __init__(self, labels: int, noise: str = "") -> None:
+        self.shift = labels
+        self.noise = noise
+        self.cache: dict[int, Any] = {}
+        self.generator = np.random.default_rng()
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, i: int) -> Any:
+        x = torch.full((8,), float(i))
+        if self.noise == "global":
+            x = x + torch.rand(8) + random.random() + np.random.rand()  # noqa: NPY002
+        elif self.noise == "own":
+            x = x + self.generator.random()
+        return self.cache.setdefault(i, (x, (i + self.shift) % 4))
+
+
+def other_labels(number: int) -> TensorDataset:
+    x, y = dataset().tensors
+    y = y.clone()
+    y[:number] = (y[:number] + 1) % 4
+    return TensorDataset(x, y)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (DataLoader(other_labels(0), 16), DataLoader(other_labels(1), 16)),
+        (DataLoader(Subset(dataset(), range(32)), 16), DataLoader(Subset(dataset(), range(1, 33)), 16)),
+        (DataLoader(Files(0), 8), DataLoader(Files(1), 8)),
+        (DataLoader(Files(0, "global"), 8), DataLoader(Files(1, "global"), 8)),
+        (DataLoader(dataset(), 16), DataLoader(dataset(), 16, shuffle=True)),
+        (DataLoader(dataset(), 32, drop_last=True), DataLoader(dataset(), 32)),
+        (
+            DataLoader(dataset(), 16, sampler=WeightedRandomSampler([1.0] * 64, 64)),
+            DataLoader(dataset(), 16, sampler=WeightedRandomSampler([1.0] * 63 + [2.0], 64)),
+        ),
+    ],
+    ids=["labels", "subset", "samples", "augmented", "shuffled", "drop_last", "weights"],
+)
+def test_loaders_of_other_data(first: DataLoader[Any], second: DataLoader[Any]) -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    assert fingerprint.of_data(first) == fingerprint.of_data(first) == fingerprint.of_data(copy.deepcopy(first))
+    assert fingerprint.of_data(first) != fingerprint.of_data(second)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    assert random.getstate() == before[2]
+
+
+def test_loaders_of_other_labels_are_refused_and_the_same_are_not(tmp_path: Path) -> None:
+    def loaders(number: int) -> Any:
+        return lambda: DataLoader(other_labels(number), 16)
+
+    search(tmp_path, data=loaders(0), **SHORT)
+    again = Made()
+    with pytest.raises(ValueError, match=r"data.loader 0.dataset.tensors"):
+        search(tmp_path, data=loaders(1), **SHORT)
+    search(tmp_path / "more", again, loaders(0), **SHORT)
+    trained = len(again.trained)
+    search(tmp_path / "more", again, loaders(0), **SHORT)
+    assert len(again.trained) == trained == 2
+
+
+def test_samples_that_are_others_each_time_do_not_count() -> None:
+    drawn = Files(0, "own")
+    drawn.cache = type("Never", (dict,), {"setdefault": lambda self, key, value: value})()
+    assert fingerprint.of_data(DataLoader(drawn, 8))["dataset"]["samples"] is None
+
+
+class Strength:
+    def __init__(self, value: float) -> None:
+        self._doubled = 2 * value
+
+
+class Counting:
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self.calls = 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Strength(1.0), Strength(2.0)),
+        (Counting(1.0), Counting(2.0)),
+        ([Counting(1.0)], [Counting(2.0)]),
+        (torch.float32, torch.bfloat16),
+        (np.float32(1), np.float32(2)),
+        (np.arange(3), np.arange(1, 4)),
+        (list(range(1000)), [*range(999), 0]),
+        (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1)),
+        (nn.CrossEntropyLoss(torch.ones(3)), nn.CrossEntropyLoss(torch.zeros(3))),
+        ({1, 2}, {1, 3}),
+        (b"a", b"b"),
+    ],
+)
+def test_plain(one: Any, other: Any) -> None:
+    assert plain(one) == plain(copy.deepcopy(one)) != plain(other)
+
+
+def test_plain_goes_round_no_circles_and_forgets_what_is_counted() -> None:
+    counting, circle = Counting(1.0), Strength(1.0)
+    before = plain(counting)
+    counting.calls = 7
+    assert plain(counting) == before
+    circle.__dict__["own"] = [circle]
+    assert plain(circle) == {"class": "Strength", "_doubled": 2.0}
+
+
+def test_digest_is_of_the_values_and_not_of_the_memory_they_lie_in() -> None:
+    whole = torch.arange(12.0)
+    part = whole[3:6]
+    before = digest({"w": part})
+    whole[0] = 5.0
+    assert digest({"w": part}) == digest({"w": part.clone()}) == before
+    whole[4] = 5.0
+    assert digest({"w": part}) != before
+
+
+class Lazy(LitNet):
+    """Has a norm that takes its size from the first batch, before training."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.net[1] = nn.LazyBatchNorm1d()
+
+    def setup(self, stage: str) -> None:
+        self.net(torch.zeros(2, 8))
+
+
+def test_a_norm_without_a_size_yet(tmp_path: Path) -> None:
+    assert len(search(tmp_path, Lazy, **SHORT)) == 2

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_regs.procedures.tickets import Time
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**9), st.sampled_from(["it", "ep"]))
+def test_what_is_written_is_read(value: int, unit: Any) -> None:
+    time = Time(value, unit)
+    assert Time.parse(str(time)) == time == Time.parse(time)
+    assert time.iterations(7) == value * (7 if unit == "ep" else 1)
+
+
+@pytest.mark.parametrize("text", ["", "5", "it", "-1it", "1.5ep", "2 epochs", "5 it", "5IT", "1e3it", "5it,2ep"])
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="like '500it' or '2ep'"):
+        Time.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((-1,), ValueError, "at least 0, got -1it"),
+        ((1, "s"), ValueError, "'it' .iterations. or 'ep' .epochs., got 's'"),
+        ((1.5, "ep"), TypeError, "whole number of epochs, got 1.5"),
+        ((True,), TypeError, "got True"),
+    ],
+)
+def test_other_values_are_refused(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Time(*arguments)
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(TypeError, match="like '500it' or '2ep', got 500"):
+        Time.parse(500)  # type: ignore[arg-type]

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_regs.study.paper.config import canonical, config_hash, find_config, resolve, search_folders
+
+YAML = """
+# a comment
+model:
+  network: mlp
+  optimizer: {lr: 1e-2, weight_decay: 5e-4, momentum: .9}
+  hidden: [512, 256]
+trainer:
+  max_epochs: 64
+  precision: null
+data:
+  source: cifar10
+  random_crop: false
+"""
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+def configs(tmp_path, monkeypatch):
+    folder = tmp_path / "configs" / "p"
+    folder.mkdir(parents=True)
+    (folder / "mlp.yaml").write_text(YAML)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LIGHTNING_REGS_PAPERS", raising=False)
+    return folder
+
+
+def test_a_config_is_plain_data_with_numbers_as_numbers(configs):
+    assert resolve("configs/p/mlp.yaml") == {
+        "model": {
+            "network": "mlp",
+            "optimizer": {"lr": 0.01, "weight_decay": 0.0005, "momentum": 0.9},
+            "hidden": [512, 256],
+        },
+        "trainer": {"max_epochs": 64, "precision": None},
+        "data": {"source": "cifar10", "random_crop": False},
+    }
+
+
+@pytest.mark.parametrize("text", ["1e-3", "5E4", "-1e3", "+2e+2", "1.5e-3", ".5", "1_0e2", "3.", "7", "-0.25"])
+def test_numbers_are_read_as_jsonargparse_reads_them(configs, text):
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser()
+    parser.add_argument("--x.y", type=float)
+    (configs / "number.yaml").write_text(f"x: {{y: {text}}}\n")
+    ours = resolve("p/number.yaml")["x"]["y"]
+    assert isinstance(ours, (int, float))
+    assert ours == parser.parse_path(str(configs / "number.yaml")).x.y
+
+
+@pytest.mark.parametrize("text", ["1e", "e5", "1.2.3", "1-e3", "a5e4", ".", "1e5x"])
+def test_text_stays_text(configs, text):
+    (configs / "text.yaml").write_text(f"x: {text}\n")
+    assert resolve("p/text.yaml") == {"x": text}
+
+
+def test_overrides_are_merged(configs):
+    config = resolve(
+        "p/mlp.yaml",
+        {
+            "trainer.max_epochs": 3,
+            "model.optimizer": {"lr": 0.1, "nesterov": True},
+            "model.hidden": (64,),
+            "data.val_split": 0.1,
+            "optimizer.class_path": "torch.optim.SGD",
+            "trainer.precision.new": 1,
+            "fitted": 99.0,
+        },
+    )
+    assert config["trainer"] == {"max_epochs": 3, "precision": {"new": 1}}
+    assert config["model"]["optimizer"] == {"lr": 0.1, "weight_decay": 0.0005, "momentum": 0.9, "nesterov": True}
+    assert config["model"]["hidden"] == [64]
+    assert config["data"] == {"source": "cifar10", "random_crop": False, "val_split": 0.1}
+    assert config["fitted"] == 99.0
+    assert config["optimizer"] == {"class_path": "torch.optim.SGD"}
+
+
+def test_nothing_is_shared(configs):
+    mine = {"a": [1]}
+    first = resolve("p/mlp.yaml", {"model.extra": mine})
+    first["model"]["hidden"].append(1)
+    first["model"]["extra"]["a"].append(2)
+    assert mine == {"a": [1]}
+    assert resolve("p/mlp.yaml")["model"]["hidden"] == [512, 256]
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ({"trianer.max_epochs": 1}, ValueError, "unknown config section 'trianer'. Did you mean 'trainer'"),
+        ({"trianer": {"max_epochs": 1}}, ValueError, "unknown config section 'trianer'"),
+        ({"model.network.x": 1}, ValueError, "goes through 'model.network', which is 'mlp'"),
+        ({"model.hidden.0": 1}, ValueError, "goes through 'model.hidden'"),
+        ({"model..x": 1}, ValueError, "empty part"),
+        ({"": 1}, ValueError, "empty part"),
+        ({"model.x": object()}, TypeError, "model.x is a object"),
+        ({"model.x": [1, {2: 3}]}, TypeError, r"model.x\[1\] has the key 2"),
+        ({"model.x": math.nan}, ValueError, "model.x is nan"),
+    ],
+)
+def test_bad_overrides_are_refused(configs, override, error, message):
+    with pytest.raises(error, match=message):
+        resolve("p/mlp.yaml", override)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("- 1\n", "holds list, not a mapping"),
+        ("", "holds NoneType"),
+        ("a: 2020-01-01", "date"),
+    ],
+)
+def test_bad_files_are_named(configs, text, message):
+    (configs / "bad.yaml").write_text(text)
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        resolve("p/bad.yaml")
+    assert "bad.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_config_suggests_the_nearest(configs):
+    with pytest.raises(ValueError, match=r"unknown config 'configs/p/mpl.yaml'. Did you mean 'configs/p/mlp.yaml'"):
+        resolve("configs/p/mpl.yaml")
+
+
+def test_an_edited_config_is_read_again(configs):
+    resolve("p/mlp.yaml")
+    (configs / "mlp.yaml").write_text("model: {network: other}\n")
+    assert resolve("p/mlp.yaml") == {"model": {"network": "other"}}
+
+
+def test_lookup_order(configs, tmp_path, monkeypatch):
+    assert find_config("configs/p/mlp.yaml") == configs / "mlp.yaml"
+    assert find_config(configs / "mlp.yaml") == configs / "mlp.yaml"
+    other = tmp_path / "other"
+    (other / "configs" / "p").mkdir(parents=True)
+    (other / "reproductions").mkdir()
+    (other / "configs" / "p" / "mlp.yaml").write_text("a: 1")
+    for named in (other, other / "reproductions"):
+        monkeypatch.setenv("LIGHTNING_REGS_PAPERS", str(named))
+        assert resolve("configs/p/mlp.yaml") == {"a": 1}
+        assert search_folders("reproductions")[0] == other / "reproductions"
+    monkeypatch.setenv("LIGHTNING_REGS_PAPERS", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"LIGHTNING_REGS_PAPERS is .*nowhere', which is not a folder"):
+        resolve("configs/p/mlp.yaml")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text(max_size=4), plain, max_size=4), st.integers(0, 99))
+def test_hash_ignores_order_and_survives_json(config, seed):
+    turned = dict(reversed(list(config.items())))
+    through_json = json.loads(json.dumps(config))
+    assert config_hash("m:f", config, seed) == config_hash("m:f", turned, seed)
+    assert config_hash("m:f", config, seed) == config_hash("m:f", through_json, seed)
+    assert config_hash("m:f", config, seed) != config_hash("m:f", config, seed + 1)
+    assert config_hash("m:f", config, seed) != config_hash("m:g", config, seed)
+
+
+def test_hash_is_sha256_of_the_canonical_text():
+    config = {"b": 0.1, "a": (1, None, True), "z": -0.0}
+    text = '{"config":{"a":[1,null,true],"b":0.1,"z":0.0},"seed":3,"task":"m:f"}'
+    assert canonical({"task": "m:f", "config": config, "seed": 3}) == text
+    assert config_hash("m:f", config, 3) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert config_hash("m:f", {"x": 1}, 0) != config_hash("m:f", {"x": 1.0}, 0)
+    with pytest.raises(ValueError, match="inf"):
+        config_hash("m:f", {"x": math.inf}, 0)
+
+
+def test_hash_is_the_same_in_another_process():
+    code = "from lightning_regs.study import config_hash; print(config_hash('m:f', {'a': 1e-4, 'b': {'é': [1]}}, 7))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert out == config_hash("m:f", {"b": {"é": [1]}, "a": 0.0001}, 7)
+    assert len(out) == 16

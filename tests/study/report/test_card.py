@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+from made_up import NASTY, make_paper, make_rows, write_results
+
+from lightning_regs.study.report.card import is_stale, update
+
+
+def card(path, *names):
+    text = "# A paper\n\nBy hand.\n" + "".join(f"\n<!-- begin:{n} -->\n<!-- end:{n} -->\n" for n in names) + "\nMore.\n"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def paper(tmp_path):
+    made = make_paper(folder=tmp_path / "smith2020")
+    write_results(made, tmp_path / "smith2020" / "results")
+    return made
+
+
+ALL = ("smith2020/claims", "smith2020/results/quick", "smith2020/figures", "gallery")
+
+
+def test_a_new_card_is_stale_until_it_is_updated(tmp_path, paper):
+    path = card(tmp_path / "smith2020" / "README.md", *ALL)
+    assert is_stale(path, [paper])
+    assert update(path, [paper])
+    assert not is_stale(path, [paper])
+    assert not update(path, [paper])
+
+
+def test_what_is_written_by_hand_stays(tmp_path, paper):
+    path = card(tmp_path / "smith2020" / "README.md", *ALL)
+    update(path, [paper])
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# A paper\n\nBy hand.\n")
+    assert text.endswith("\nMore.\n")
+
+
+def test_the_claims_table_has_one_line_for_each_claim_within_reach(tmp_path, paper):
+    path = card(tmp_path / "smith2020" / "README.md", "smith2020/claims")
+    update(path, [paper])
+    lines = [line.split(" | ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][2:]
+    assert [line[1] for line in lines] == [claim.sentence for claim in paper.claims[:4]]
+    assert lines[0][0] == "| \u2713\u00a0reproduced"
+    assert lines[0][2:] == ["100.00\u202f%", "99.91\u202f%", "99.89 to 99.93", "3 |"]
+    assert lines[1][2] == "80.00\u202f% (recalled)"
+
+
+@pytest.mark.parametrize("change", ["rows", "claims", "curves", "gone"])
+def test_new_results_make_a_card_stale(tmp_path, paper, change):
+    path = card(tmp_path / "smith2020" / "README.md", *ALL)
+    update(path, [paper])
+    results = tmp_path / "smith2020" / "results"
+    if change == "rows":
+        rows = make_rows(paper)
+        rows[0]["test_acc"] += 1
+        write_results(paper, results, rows=rows)
+    elif change == "claims":
+        file = results / "quick.claims.json"
+        file.write_text(file.read_text(encoding="utf-8").replace("not reproduced", "not decided"), encoding="utf-8")
+    elif change == "curves":
+        file = results / "quick.curves.csv"
+        file.write_text(file.read_text(encoding="utf-8").replace(",2.3\n", ",2.2\n"), encoding="utf-8")
+    else:
+        (tmp_path / "smith2020" / "figures" / "quick-loss.svg").unlink()
+    assert is_stale(path, [paper])
+    assert update(path, [paper])
+    assert not is_stale(path, [paper])
+
+
+def test_figures_are_files_that_the_card_links_from_where_it_is(tmp_path, paper):
+    inner = card(tmp_path / "smith2020" / "README.md", "smith2020/figure/loss")
+    outer = card(tmp_path / "README.md", "smith2020/figure/loss", "gallery")
+    update(inner, [paper])
+    assert not is_stale(inner, [paper])
+    update(outer, [paper])
+    assert "](figures/quick-loss.svg)" in inner.read_text(encoding="utf-8")
+    assert "](smith2020/figures/quick-loss.svg)" in outer.read_text(encoding="utf-8")
+    assert "](smith2020/README.md)" in outer.read_text(encoding="utf-8")
+    svg = (tmp_path / "smith2020" / "figures" / "quick-loss.svg").read_text(encoding="utf-8")
+    assert svg.startswith("<svg")
+    assert 'fill="#ffffff"' in svg
+    assert "Loss over 290 steps." in inner.read_text(encoding="utf-8")
+
+
+def test_files_are_the_same_whoever_writes_them(tmp_path, paper):
+    path = card(tmp_path / "smith2020" / "README.md", *ALL)
+    update(path, [paper])
+    figures = tmp_path / "smith2020" / "figures"
+    first = {file.name: file.read_bytes() for file in figures.iterdir()}
+    for file in figures.iterdir():
+        file.unlink()
+    update(path, [paper])
+    assert {file.name: file.read_bytes() for file in figures.iterdir()} == first
+
+
+def test_names_from_runs_cannot_break_table_or_page(tmp_path):
+    paper = make_paper(folder=tmp_path / "p", cells=("net/true-labels", NASTY))
+    write_results(paper, tmp_path / "p" / "results")
+    path = card(tmp_path / "p" / "README.md", "smith2020/results", "smith2020/claims", "smith2020/figures")
+    update(path, [paper])
+    text = path.read_text(encoding="utf-8")
+    assert "<script" not in text.replace("`net/<script>alert('x')</script> $1 & \\|'*`", "")
+    rows = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {7}
+
+
+def test_without_results_the_card_gives_the_command(tmp_path):
+    paper = make_paper(folder=tmp_path / "p")
+    path = card(tmp_path / "README.md", "smith2020/claims", "smith2020/figures/full", "gallery")
+    update(path, [paper])
+    text = path.read_text(encoding="utf-8")
+    assert "lightning-regs reproduce smith2020 --scale quick" in text
+    assert "lightning-regs reproduce smith2020 --scale full" in text
+    assert "no results yet" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("smith2021/claims", "unknown paper 'smith2021'. Did you mean 'smith2020'"),
+        ("smith2020/clams", "Did you mean 'claims'"),
+        ("smith2020/figure/los", "Did you mean 'loss'"),
+        ("smith2020/claims/quik", "Did you mean 'quick'"),
+    ],
+)
+def test_an_unknown_marker_suggests_the_nearest(tmp_path, paper, name, says):
+    with pytest.raises(ValueError, match=says):
+        update(card(tmp_path / "README.md", name), [paper])
+
+
+def test_a_marker_without_its_end_is_refused_before_anything_is_written(tmp_path, paper):
+    path = tmp_path / "README.md"
+    path.write_text("<!-- begin:gallery -->\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="begin:gallery has no partner"):
+        update(path, [paper])
+    assert path.read_text(encoding="utf-8") == "<!-- begin:gallery -->\n"

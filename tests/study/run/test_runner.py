@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from lightning_regs.study import load_paper, reproduce
+from lightning_regs.study.run.provenance import commit, versions
+from lightning_regs.study.run.runner import plan
+from lightning_regs.study.store.ledger import DamagedTable, read_table, table
+
+
+def test_rows_claims_and_curves_are_written(toy):
+    toy.write(toy.cell("one", steps=2, value=1 / 3), toy.cell("two"))
+    outcome = reproduce("toy", jobs=0)
+    assert (outcome.exit_code, outcome.finished, outcome.skipped) == (0, 4, 0)
+    with outcome.csv.open() as file:
+        rows = list(csv.DictReader(file))
+    columns = "paper,scale,cell,seed,threads,value,epochs,wall_s,device,precision,commit,versions,config_hash"
+    assert ",".join(rows[0]) == columns
+    assert [(r["cell"], r["seed"]) for r in rows] == [("one", "0"), ("one", "1"), ("two", "0"), ("two", "1")]
+    assert float(rows[0]["value"]) == 1 / 3
+    assert rows[0]["device"].startswith("cpu (")
+    assert rows[0]["epochs"] == "2"
+    [claim] = json.loads(outcome.claims_json.read_text())
+    assert ",".join(claim) == "id,sentence,paper_value,provenance,ours,low,high,n,verdict,unit,reason"
+    assert claim["verdict"] == "reproduced"
+    assert claim["n"] == 2
+    assert outcome.curves_csv.read_text().count("one,0,") == 2
+
+
+def test_complete_runs_are_skipped_and_files_left_alone(toy):
+    toy.write(toy.cell("one"), toy.cell("two"))
+    first = reproduce("toy", jobs=0)
+    before = first.csv.stat().st_mtime_ns
+    ran = toy.ran()
+    again = reproduce("toy", jobs=0)
+    assert toy.ran() == ran
+    assert (again.finished, again.skipped) == (0, 4)
+    assert first.csv.stat().st_mtime_ns == before
+    assert again.rows == first.rows
+
+
+def test_seeds_and_cells_choose_runs(toy):
+    toy.write(toy.cell("a/x"), toy.cell("a/y"), toy.cell("b", seeds=1), seeds=3)
+    paper = load_paper("toy")
+
+    def chosen(**arguments):
+        return [(p.cell.name, p.seed) for p in plan(paper, "quick", **arguments)]
+
+    assert chosen() == [("a/x", 0), ("a/y", 0), ("b", 0), ("a/x", 1), ("a/y", 1), ("a/x", 2), ("a/y", 2)]
+    assert chosen(cells="a/*", seeds=1) == [("a/x", 0), ("a/y", 0)]
+    assert chosen(cells=["b", "a/x"], seeds=[7, 3]) == [("a/x", 7), ("b", 7), ("a/x", 3)]
+    with pytest.raises(ValueError, match=r"unknown cell 'a/z'. Did you mean 'a/[xy]'"):
+        chosen(cells="a/z")
+    for bad in (0, -1, [], [1, 1], [-1], True):
+        with pytest.raises(ValueError, match="seeds is"):
+            chosen(seeds=bad)
+
+
+def test_unknown_names_suggest_the_nearest(toy):
+    toy.write(toy.cell("one"))
+    with pytest.raises(ValueError, match=r"unknown paper 'toi'. Did you mean 'toy'"):
+        reproduce("toi")
+    with pytest.raises(ValueError, match=r"unknown scale 'quik'. Did you mean 'quick'"):
+        reproduce("toy", "quik")
+    with pytest.raises(ValueError, match="jobs is -1"):
+        reproduce("toy", jobs=-1)
+
+
+def test_a_task_that_does_not_exist_is_refused_before_anything_runs(toy):
+    toy.write(toy.cell("one"), "Cell('two', 'toy.nothing:count')")
+    with pytest.raises(ValueError, match=r"cell 'two' has the task 'toy.nothing:count', but there is no module"):
+        reproduce("toy", jobs=0)
+    assert toy.ran() == []
+
+
+def test_a_failing_cell_does_not_stop_the_others(toy):
+    toy.write(toy.cell("one", fail=True), toy.cell("two"), toy.cell("out", exit=True), seeds=1)
+    events = []
+    outcome = reproduce("toy", jobs=0, on_event=events.append)
+    assert outcome.exit_code == 1
+    assert outcome.finished == 1
+    assert [(f.cell, f.error) for f in outcome.failed] == [
+        ("one", "RuntimeError: it broke in two lines"),
+        ("out", "SystemExit: 3"),
+    ]
+    text = (outcome.failed[0].folder / "error.txt").read_text()
+    assert "Traceback" in text
+    assert "in count" in text
+    assert [r["cell"] for r in outcome.rows] == ["two"]
+    assert outcome.claims[0].verdict == "not decided"
+    assert "'one' has no rows" in outcome.claims[0].reason
+    assert [e.kind for e in events].count("failed") == 2
+
+
+def test_a_repaired_run_forgets_its_error(toy):
+    toy.write(toy.cell("one", fail=True), seeds=1)
+    failed = reproduce("toy", jobs=0).failed[0].folder
+    (toy.folder / "tasks.py").write_text((toy.folder / "tasks.py").read_text().replace('config.get("fail")', "False"))
+    (toy.folder / "paper.py").touch()
+    import sys
+
+    del sys.modules["toy.tasks"]
+    assert reproduce("toy", jobs=0).exit_code == 0
+    assert not (failed / "error.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("returns", "message"),
+    [({"seed": 1}, "a column of its own"), ({"a": "x"}, "not a number"), ({}, "return a mapping"), (3, "return a map")],
+)
+def test_what_a_task_may_return(toy, returns, message):
+    toy.write(toy.cell("one", task="bad", returns=returns), seeds=1)
+    assert message in reproduce("toy", jobs=0).failed[0].error
+
+
+def test_cells_with_equal_configurations_share_a_run(toy):
+    same = "Cell({!r}, 'toy.tasks:count', {{'name': 'same'}})"
+    toy.write(same.format("one"), same.format("two"), seeds=1)
+    events = []
+    outcome = reproduce("toy", jobs=0, on_event=events.append)
+    assert toy.ran() == [("same", 0)]
+    assert [r["cell"] for r in outcome.rows] == ["one", "two"]
+    assert outcome.finished == 2
+    assert sorted(e.cell for e in events if e.kind == "finished") == ["one", "two"]
+
+
+def test_rows_that_only_the_table_has_are_kept_while_their_configuration_stands(toy, tmp_path):
+    toy.write(toy.cell("one", steps=2), toy.cell("two", steps=2))
+    first = reproduce("toy", jobs=0, seeds=3)
+    elsewhere = tmp_path / "other"
+    part = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere)
+    assert len(part.rows) == 6
+    old = {(r["cell"], r["seed"]): r["wall_s"] for r in first.rows}
+    kept = {(r["cell"], r["seed"]): r["wall_s"] for r in part.rows}
+    assert part.finished == 1
+    assert {key: kept[key] for key in old if key != ("one", 0)} == {key: old[key] for key in old if key != ("one", 0)}
+    assert part.claims[0].n == 3
+    assert part.curves_csv.read_text().count("two,2,") == 2
+
+    toy.write(toy.cell("one", steps=2), toy.cell("two", steps=3))
+    changed = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere)
+    assert {r["cell"] for r in changed.rows} == {"one"}
+    assert "two" not in changed.curves_csv.read_text()
+
+
+def test_the_table_is_up_to_date_after_every_run(toy):
+    toy.write(toy.cell("one"), toy.cell("two"), seeds=2)
+    seen = []
+
+    def look(event):
+        if event.kind == "started":
+            seen.append(len(read_table(toy.results / "quick.csv")))
+
+    reproduce("toy", jobs=0, on_event=look)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_damaged_table_is_named_and_left_alone(toy):
+    toy.write(toy.cell("one"), seeds=1)
+    path = reproduce("toy", jobs=0).csv
+    path.write_text(path.read_text() + "<<<<<<< HEAD\n")
+    with pytest.raises(DamagedTable, match=r"quick.csv is not a results table \(line 3"):
+        reproduce("toy", jobs=0)
+    assert "<<<<<<<" in path.read_text()
+
+
+def test_a_table_damaged_meanwhile_stops_in_one_sentence(toy):
+    toy.write(toy.cell("one"), toy.cell("two"), toy.cell("three"), seeds=1)
+
+    def spoil(event):
+        if event.kind == "started" and event.cell == "two":
+            (toy.results / "quick.csv").write_text("nothing\n")
+
+    outcome = reproduce("toy", jobs=0, on_event=spoil)
+    assert outcome.exit_code == 1
+    assert "not a results table" in outcome.stopped
+    assert toy.ran() == [("one", 0), ("two", 0)]
+
+
+def test_a_table_reads_back_as_it_was_written(tmp_path):
+    rows = [
+        {"paper": "p", "scale": "s", "cell": "a, b", "seed": 0, "x": 0.1 + 0.2, "n": 3, "epochs": None, "wall_s": 1e-9}
+        | {"device": "cpu", "precision": "32-true", "commit": "1234567", "versions": "a 1, b 2", "config_hash": "12"},
+        {"paper": "p", "scale": "s", "cell": "c", "seed": 1, "y": 5e-324, "epochs": 2, "wall_s": 1.0}
+        | {"device": "cpu", "precision": "32-true", "commit": "12e4567", "versions": "", "config_hash": "0e12"},
+    ]
+    path = tmp_path / "t.csv"
+    path.write_text(table(rows))
+    expected = [{k: v for k, v in row.items() if v is not None and v != ""} for row in rows]
+    assert read_table(path) == expected
+
+
+def test_results_folder_that_cannot_be_written(toy, tmp_path):
+    toy.write(toy.cell("one"), seeds=1)
+    (tmp_path / "file").write_text("")
+    reproduce("toy", jobs=0)
+    with pytest.raises(ValueError, match="cannot be used for runs and results"):
+        reproduce("toy", jobs=0, results_dir=tmp_path / "file" / "results")
+    with pytest.raises(ValueError, match="cannot be used for runs and results"):
+        reproduce("toy", jobs=0, runs_dir=tmp_path / "file" / "runs")
+
+
+def test_provenance_names_commit_and_versions():
+    import torch
+
+    assert f"torch {torch.__version__.split('+')[0]}" in versions()
+    assert len(commit()) >= 6
+
+
+def test_commit_is_dirty_for_code_only(tmp_path, monkeypatch):
+    import subprocess
+
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    results = tmp_path / "reproductions" / "p" / "results" / "quick.csv"
+    results.parent.mkdir(parents=True)
+    results.write_text("1")
+    (tmp_path / "lightning_regs").mkdir()
+    code = tmp_path / "lightning_regs" / "a.py"
+    code.write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "x")
+    monkeypatch.setattr("lightning_regs.study.run.provenance.checkout", lambda: tmp_path)
+    head = git("rev-parse", "--short", "HEAD")
+    assert commit() == head
+    results.write_text("2")
+    (tmp_path / "notes.txt").write_text("2")
+    assert commit() == head
+    code.write_text("2")
+    assert commit() == f"{head}+dirty"
+
+
+def test_nothing_heavy_is_imported_to_load_and_plan(toy):
+    toy.write(toy.cell("one"))
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom lightning_regs.study import load_paper, reproduce\nload_paper('toy')\n"
+        "import lightning_regs.study.run.runner, lightning_regs.study.run.progress\n"
+        "print([m for m in ('torch', 'pandas', 'matplotlib', 'scipy', 'pytorch_lightning') if m in sys.modules])"
+    )
+    began = time.monotonic()
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+    assert time.monotonic() - began < 10
+
+
+def test_default_results_of_an_installed_paper(toy, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from lightning_regs.study.store.ledger import default_results
+
+    toy.write(toy.cell("one"))
+    paper = load_paper("toy")
+    assert default_results(paper) == toy.results
+    monkeypatch.chdir(tmp_path)
+    bundled = replace(paper, folder=Path("/x/lightning_regs/_bundled/reproductions/toy"))
+    assert default_results(bundled) == tmp_path / "results" / "toy"

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_regs.core.runs import RunContext, Store
+from lightning_regs.study.store.curves import Curves, collect_curves, parse_curves, thin
+
+
+def points(n, scale=1.0):
+    return [{"step": 10.0 * e, "epoch": float(e), "train_loss": scale / e, "test_acc": 50.0} for e in range(1, n + 1)]
+
+
+def test_a_table_written_and_read_again_is_the_same_up_to_its_digits():
+    curves = Curves({"net/a": {0: points(5), 3: points(4)}, 'net/"b", c': {1: points(2)}})
+    again = parse_curves(curves.to_csv())
+    assert again.to_csv() == curves.to_csv()
+    assert again.series("net/a", "train_loss").keys() == {0, 3}
+    for (x, y), point in zip(again.series("net/a", "train_loss")[0], points(5), strict=True):
+        assert x == point["step"]
+        assert y == pytest.approx(point["train_loss"], rel=1e-3)
+    assert again.series("net/a", "train_acc") == {}
+
+
+@pytest.mark.parametrize("limit", [5_000, 50_000])
+def test_a_large_table_is_thinned_to_its_limit_and_keeps_the_ends(limit):
+    curves = Curves({f"net/{n}": {seed: points(300) for seed in range(3)} for n in range(10)})
+    text = curves.to_csv(limit)
+    assert len(text) < limit
+    steps = [x for x, _ in parse_curves(text).series("net/4", "train_loss")[2]]
+    assert (steps[0], steps[-1]) == (10, 3000)
+
+
+@settings(max_examples=50, deadline=None)
+@given(n=st.integers(1, 200), limit=st.integers(2, 60))
+def test_thinning_keeps_order_ends_and_more_of_the_beginning(n, limit):
+    kept = [point["epoch"] for point in thin(points(n), limit)]
+    assert len(kept) <= max(limit, 2)
+    assert kept == sorted(set(kept))
+    assert {1.0, float(n)} <= set(kept)
+    steps = np.diff(kept)
+    assert len(steps) < 2 or steps[0] <= steps[-1] + 1
+
+
+def test_a_band_is_mean_and_extremes_of_curves_interpolated_as_numpy_does():
+    a = [{"step": 0.0, "train_loss": 3.0}, {"step": 10.0, "train_loss": 1.0}, {"step": 30.0, "train_loss": 0.0}]
+    b = [{"step": 5.0, "train_loss": 4.0}, {"step": 20.0, "train_loss": 2.0}]
+    band = Curves({"net": {0: a, 1: b}}).band("net", "train_loss")
+    assert band is not None
+    assert band.x == [5, 10, 20]
+    both = np.stack([np.interp(band.x, [0, 10, 30], [3, 1, 0]), np.interp(band.x, [5, 20], [4, 2])])
+    np.testing.assert_allclose(band.mean, both.mean(0))
+    np.testing.assert_allclose(band.low, both.min(0))
+    np.testing.assert_allclose(band.high, both.max(0))
+    assert band.n == 2
+    assert band.first_below(2.5) == 10
+    assert band.first_below(-1) is None
+
+
+def test_a_band_of_nothing_is_none():
+    assert Curves().band("net", "train_loss") is None
+    apart = {0: [{"step": 1.0, "train_loss": 1.0}], 1: [{"step": 2.0, "train_loss": 1.0}]}
+    assert Curves({"net": apart}).band("net", "train_loss") is None
+
+
+def test_curves_are_gathered_from_run_folders_and_kept_where_the_folder_is_elsewhere(tmp_path):
+    store = Store(tmp_path)
+    run = RunContext(store.run("aa").folder)
+    run.folder.mkdir(parents=True)
+    for epoch in (1, 2):
+        run.log_curve(
+            {"step": 24 * epoch, "epoch": epoch, "train_loss": 2.0 / epoch, "lr": 0.1, "val_acc": float("nan")}
+        )
+    rows = [
+        {"cell": c, "seed": s, "config_hash": h} for c, s, h in (("a", 0, "aa"), ("b", 1, "bb"), ("theory", 0, "cc"))
+    ]
+    curves = collect_curves(rows, store, keep=Curves({"b": {1: points(3)}, "gone": {0: points(3)}}))
+    assert set(curves.data) == {"a", "b"}
+    assert curves.data["a"][0] == [
+        {"step": 24, "epoch": 1, "train_loss": 2.0},
+        {"step": 48, "epoch": 2, "train_loss": 1.0},
+    ]
+    assert len(curves.data["b"][1]) == 3
+
+
+def test_a_diverged_loss_leaves_a_gap_and_not_a_nan():
+    text = "cell,seed,step,epoch,train_loss\nnet,0,1,1,2.5\nnet,0,2,2,nan\nnet,0,3,3,inf\nnet,0,4,4,\n"
+    assert parse_curves(text).series("net", "train_loss") == {0: [(1.0, 2.5)]}

@@ -1,0 +1,140 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from lightning_regs import Mixup, NormPenalty
+from lightning_regs.core.runs import RunContext
+from lightning_regs.training import fit as training
+from lightning_regs.training.fit import make_regularizers
+
+CONFIG: dict[str, Any] = {
+    "model": {
+        "architecture": "mlp",
+        "architecture_args": {"hidden": [64], "dropout": 0.2},
+        "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9},
+        "schedule": {"name": "ExponentialLR", "gamma": 0.9},
+    },
+    "data": {"source": "digits", "train_size": 200, "test_size": 100, "batch_size": 20, "monitor_test": True},
+    "trainer": {"max_epochs": 6, "accelerator": "cpu"},
+}
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save at every epoch, and stop the process's work right after the save of one epoch."""
+
+    class Dying(training.EpochCheckpoint):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path, every=0.0)
+
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            super().on_train_epoch_end(trainer, pl_module)
+            if trainer.current_epoch + 1 == epoch:
+                raise Killed
+
+    monkeypatch.setattr(training, "EpochCheckpoint", Dying)
+
+
+def test_metrics_and_curves(tmp_path: Path) -> None:
+    run = RunContext(tmp_path, seed=1)
+    metrics = training.train(CONFIG, run)
+    assert set(metrics) == {"train_acc", "train_loss", "test_acc", "test_loss", "fit_epoch", "best_test_acc"}
+    rows = run.curves
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
+    assert {"train_loss", "train_acc", "test_acc", "test_loss"} <= set(rows[0])
+    assert rows[-1]["test_acc"] == pytest.approx(metrics["test_acc"], abs=1e-4)
+    assert metrics["best_test_acc"] == max(row["test_acc"] for row in rows)
+    assert rows[0]["train_loss"] > rows[-1]["train_loss"]
+    assert (run.precision, run.epochs) == ("32-true", 6)
+    assert run.device.startswith("cpu")
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_killed_run_goes_on_and_equals_the_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    whole = RunContext(tmp_path / "whole")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    expected = training.train(CONFIG, whole)
+    with monkeypatch.context() as patch:
+        kill_after(epoch, patch)
+        with pytest.raises(Killed):
+            training.train(CONFIG, RunContext(tmp_path / "killed"))
+    torch.rand(3)
+    again = RunContext(tmp_path / "killed")
+    assert training.train(CONFIG, again) == expected
+    assert again.curves == whole.curves
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    with monkeypatch.context() as patch:
+        kill_after(2, patch)
+        with pytest.raises(Killed):
+            training.train(CONFIG, RunContext(tmp_path))
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match=r"last\.ckpt is damaged.*starts over"):
+        metrics = training.train(CONFIG, RunContext(tmp_path))
+    assert metrics == training.train(CONFIG, RunContext(tmp_path / "a"))
+
+
+def test_fit_epoch_is_the_first_epoch_at_the_threshold(tmp_path: Path) -> None:
+    metrics = training.train(CONFIG | {"fitted": 60.0}, run := RunContext(tmp_path))
+    reached = [row["epoch"] for row in run.curves if row["train_acc"] >= 60.0]
+    assert metrics["fit_epoch"] == reached[0] < 6
+
+
+def test_accuracy_on_corrupted_labels_is_in_the_row(tmp_path: Path) -> None:
+    corrupted = CONFIG | {"data": CONFIG["data"] | {"corruption": "partial_labels", "corruption_p": 0.5}}
+    metrics = training.train(corrupted, RunContext(tmp_path))
+    assert metrics["train_acc_clean"] > metrics["train_acc_corrupted"]
+    assert "test_acc_corrupted" not in metrics
+
+
+def test_augmentation_does_not_touch_the_final_measurement(tmp_path: Path) -> None:
+    augmented = CONFIG | {"data": CONFIG["data"] | {"random_crop": True, "image_size": 6}}
+    (tmp_path / "b").mkdir()
+    first = training.train(augmented, RunContext(tmp_path))
+    assert first == training.train(augmented, RunContext(tmp_path / "b"))
+
+
+def test_a_typo_in_a_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="sorce"):
+        training.train(CONFIG | {"data": {"sorce": "digits"}}, RunContext(tmp_path))
+
+
+def test_methods_are_written_as_for_the_command_line() -> None:
+    configs = [
+        {"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 0.3}},
+        {"class_path": "lightning_regs.NormPenalty"},
+        {"class_path": "lightning_regs.Cutout", "init_args": {"seed": 3}},
+    ]
+    mixup, norm, cutout = make_regularizers(configs, 7)
+    assert isinstance(mixup, Mixup)
+    assert mixup.alpha == 0.3
+    assert mixup.seed == 7
+    assert isinstance(norm, NormPenalty)
+    assert cutout.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"class_path": "lightning_regs.Mixxup"}, "no regularizer 'lightning_regs.Mixxup'"),
+        ({"class_path": "lightning_regs.Classifier"}, "is no regularizer"),
+        ({"class_path": "lightning_regs.Mixup", "init_args": {"beta": 1}}, "does not take"),
+        ({"name": "Mixup"}, "class_path: lightning_regs.Mixup"),
+    ],
+)
+def test_methods_that_do_not_exist(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_regularizers([config], 0)
