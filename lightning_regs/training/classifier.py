@@ -41,7 +41,8 @@ class Classifier(pl.LightningModule):
     parameters are ``(R, ...)`` under the names of a single net's, batches ``[x, y]`` of shapes ``(R, N, ...)`` and
     ``(R, N)`` in training, and the same or ``(N, ...)`` and ``(N,)``, for all of them, in evaluation. Each net has the
     initial weights of a run with its seed; the optimizer, which has to treat every number on its own, is shared, and
-    gradients are clipped a replica at a time. Logged are means over replicas, and each one's value as ``val/acc/I``, I from 0.
+    gradients are clipped a replica at a time. Logged are means over replicas, and each one's value as ``val/acc/I``, I
+    from 0.
 
     Attributes:
         results: Stage (``"train"``, ``"val"``, ``"test"``) -> what was last logged for it, in full precision.
