@@ -1,10 +1,14 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are there as a whole or not at all, and folders that one process holds at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -13,17 +17,18 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give the path to write to; what was written takes the place of ``path`` when the block ends well.
 
     A reader finds the old content or the new, whenever the process or the machine stops. Where the block or the disk
-    fails, the old content is still there, and nothing else is left behind.
+    fails, the old content is still there, and nothing else is left behind. Of two processes that write the same file at
+    once, the last one wins.
 
     Args:
-        path: The file. One process at a time may write it; its folder is made where it is missing.
+        path: The file; its folder is made where it is missing.
         durable: Whether it must survive a power cut right after the block.
 
     Raises:
         OSError: If it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
         if durable:
@@ -34,3 +39,93 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def atomic_write(path: Path, text: str, durable: bool = True) -> None:
+    """Write a text as a :func:`whole` file, in UTF-8 and with its line ends as they are."""
+    with whole(path, durable=durable) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what writers that were killed left behind; only the one who holds the folder may call it.
+
+    Args:
+        folder: The folder.
+        name: Name, or glob, of the files that were being written.
+    """
+    for part in folder.glob(f".{name}.part"):
+        part.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            total.update(block)
+    return total.hexdigest()
+
+
+@contextlib.contextmanager
+def lock(folder: Path, waiting: Callable[[int | None], object] | None = None, file: str = "lock") -> Iterator[None]:
+    """Hold a folder alone, among all processes on this machine; it is made where it is missing.
+
+    The kernel drops the lock when its process ends in whatever way, so a file left behind does no harm.
+
+    Args:
+        folder: The folder.
+        waiting: Called once, with the holder's process id when it is known, if another process has the lock. Where it
+            raises, nobody waits.
+        file: Name of the lock's file in the folder; ``""`` locks the folder itself and leaves no file behind.
+    """
+    path = folder / file
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, (os.O_RDWR | os.O_CREAT if file else os.O_RDONLY) | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is not None:
+                    holder = os.pread(handle, 20, 0).strip() if file else b""
+                    waiting(int(holder) if holder.isdigit() else None)
+                waiting = None
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            # The folder may have been deleted meanwhile: then the lock is held on a file that nobody else sees.
+            if _same_file(handle, path):
+                if file:
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(handle, 0)
+                        os.pwrite(handle, str(os.getpid()).encode(), 0)
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def disk_full(error: BaseException, folder: Path) -> bool:
+    """Tell whether an error means that the disk is full.
+
+    Args:
+        error: What was raised. ``torch.save`` reports a full disk as a RuntimeError, so an error of that type counts
+            when the disk has no room left.
+        folder: A folder on the disk that was written to.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    with contextlib.suppress(OSError):
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return isinstance(error, (RuntimeError, OSError)) and shutil.disk_usage(folder).free < 2**16
+    return False

@@ -1,21 +1,20 @@
-"""Run folders named by the hash of what they hold: locking, whole-or-nothing files, and what a task sees of its run."""
+"""Run folders named by the hash of what they hold, and what a task sees of its run."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import errno
-import fcntl
 import io
 import json
+import math
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import whole
+from lightning_regs.core.files import atomic_write, lock, sweep
 
 RUNS_ENV = "LIGHTNING_REGS_RUNS"
 # Columns of a row that are not metrics, in the order of results/SCALE.csv around the metrics.
@@ -60,14 +59,15 @@ class Run:
         """Return the finished row, or None when the run is not complete or its file is damaged."""
         try:
             row = json.loads((self.folder / "row.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return row if isinstance(row, dict) and row.get("config_hash") == self.hash else None
 
     def finish(self, row: Mapping[str, Any]) -> None:
-        """Write the row, which makes the run complete, and drop the error of an earlier attempt."""
+        """Write the row, which makes the run complete, and drop what earlier attempts left; for who holds the lock."""
         atomic_write(self.folder / "row.json", json.dumps(row, indent=1) + "\n")
         (self.folder / "error.txt").unlink(missing_ok=True)
+        sweep(self.folder)
 
     def error(self) -> str | None:
         """Return the traceback of the last attempt, or None when it did not fail."""
@@ -82,48 +82,23 @@ class Run:
             atomic_write(self.folder / "error.txt", text)
 
     def curves(self) -> list[dict[str, float]]:
-        """Return the rows of ``curves.csv``; a line that a kill cut short is left out."""
+        """Return the rows of ``curves.csv``; a line that a kill cut short, or that is damaged, is left out."""
         try:
-            text = (self.folder / "curves.csv").read_text(encoding="utf-8")
+            text = (self.folder / "curves.csv").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return []
-        header, *lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
         rows: list[dict[str, float]] = []
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                rows.append({name: float(entry) for name, entry in zip(header, line, strict=True) if entry})
+        lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1].replace("\0", "")))
+        with contextlib.suppress(csv.Error):  # no line of ours is so long
+            header = next(lines, [])
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    rows.append({name: float(entry) for name, entry in zip(header, line, strict=True) if entry})
         return rows
 
-    @contextlib.contextmanager
-    def lock(self, waiting: Callable[[int | None], None] = lambda pid: None) -> Iterator[None]:
-        """Hold the run alone, among all processes on this machine.
-
-        The kernel drops the lock when its process ends in whatever way, so a file left behind does no harm.
-
-        Args:
-            waiting: Called once, with the holder's process id when it is known, if another process has the lock.
-        """
-        path = self.folder / "lock"
-        while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    holder = os.pread(handle, 20, 0).strip()
-                    waiting(int(holder) if holder.isdigit() else None)
-                    waiting = _said
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-                # The folder may have been deleted meanwhile: then the lock is held on a file that nobody else sees.
-                if _same_file(handle, path):
-                    with contextlib.suppress(OSError):
-                        os.ftruncate(handle, 0)
-                        os.pwrite(handle, str(os.getpid()).encode(), 0)
-                    yield
-                    return
-            finally:
-                os.close(handle)
+    def lock(self, waiting: Callable[[int | None], object] | None = None) -> AbstractContextManager[None]:
+        """Hold the run alone; ``waiting`` is that of :func:`~lightning_regs.core.files.lock`."""
+        return lock(self.folder, waiting)
 
 
 class RunContext:
@@ -160,8 +135,8 @@ class RunContext:
         self._on_progress = on_progress
         self._began = time.monotonic()
         self._before = self._read_elapsed()
-        self._saved = self._sent = -float("inf")
-        self._header: list[str] | None = None
+        self._saved = self._sent = -math.inf
+        self._columns: list[str] | None = None
 
     @property
     def elapsed(self) -> float:
@@ -196,18 +171,15 @@ class RunContext:
         Args:
             row: Column -> number. The columns of the first row lead; one that comes later is added behind them.
         """
-        if self._header is None:
+        if self._columns is not None and row.keys() <= set(self._columns):
+            with (self.folder / "curves.csv").open("a", encoding="utf-8", newline="") as file:
+                file.write(_csv_lines([row], self._columns, False))
+        else:
+            rows = self.curves
             axis = next((name for name in ("epoch", "step") if name in row), None)
-            kept = self.curves
-            if axis is not None:
-                kept = [old for old in kept if old.get(axis, -float("inf")) < row[axis]]
-            self.restore_curves(kept)
-        assert self._header is not None
-        if new := [name for name in row if name not in self._header]:
-            columns, rows = self._header + new, self.curves
-            self._write_curves(columns, rows)
-        with (self.folder / "curves.csv").open("a", encoding="utf-8", newline="") as file:
-            file.write(_csv_lines([[_cell(row.get(name)) for name in self._header]]))
+            if self._columns is None and axis is not None:
+                rows = [old for old in rows if old.get(axis, -math.inf) < row[axis]]
+            self.restore_curves([*rows, row])
         self._save_elapsed(_SAVE_ELAPSED_EVERY)
 
     def restore_curves(self, rows: Sequence[Mapping[str, float]]) -> None:
@@ -216,12 +188,8 @@ class RunContext:
         Args:
             rows: The rows up to where the run goes on.
         """
-        self._write_curves(list(dict.fromkeys(name for row in rows for name in row)), rows)
-
-    def _write_curves(self, columns: list[str], rows: Iterable[Mapping[str, float]]) -> None:
-        self._header = columns
-        lines = [[_cell(row.get(name)) for name in columns] for row in rows]
-        atomic_write(self.folder / "curves.csv", _csv_lines([columns, *lines]) if columns else "")
+        self._columns = list(dict.fromkeys(name for row in rows for name in row))
+        atomic_write(self.folder / "curves.csv", _csv_lines(rows, self._columns, True) if rows else "")
 
     def _read_elapsed(self) -> float:
         try:
@@ -241,57 +209,10 @@ class RunContext:
             self._save_elapsed()
 
 
-def atomic_write(path: Path, text: str, durable: bool = True) -> None:
-    """Write a file so that a reader finds the old content or the new, whenever the process or the machine stops.
-
-    Args:
-        path: The file. One process at a time may write it.
-        text: Its new content.
-        durable: Whether it must survive a power cut right after this call.
-
-    Raises:
-        OSError: If it cannot be written; the old content is still there.
-    """
-    with whole(path, durable=durable) as part:
-        part.write_text(text, encoding="utf-8", newline="")
-
-
-def disk_full(error: BaseException, folder: Path) -> bool:
-    """Tell whether an error means that the disk is full.
-
-    Args:
-        error: What was raised. ``torch.save`` reports a full disk as a RuntimeError, so an error of any kind counts
-            when the disk has no room left.
-        folder: A folder on the disk that was written to.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    with contextlib.suppress(OSError):
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        return isinstance(error, (RuntimeError, OSError)) and shutil.disk_usage(folder).free < 2**16
-    return False
-
-
-def _said(_pid: int | None) -> None:
-    return None
-
-
-def _same_file(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else repr(value) if isinstance(value, (int, float)) else repr(float(str(value)))
-
-
-def _csv_lines(lines: Iterable[Sequence[str]]) -> str:
+def _csv_lines(rows: Iterable[Mapping[str, float]], columns: Sequence[str], header: bool) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_regs.core.files import atomic_write
 from lightning_regs.core.names import unknown_name
-from lightning_regs.core.runs import atomic_write
 from lightning_regs.study.paper.claims import VERDICTS, count_verdicts
 from lightning_regs.study.paper.paper import find_papers, load_paper
 from lightning_regs.study.report import tables

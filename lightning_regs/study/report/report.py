@@ -11,8 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_regs.core.files import whole
-from lightning_regs.core.runs import atomic_write
+from lightning_regs.core.files import atomic_write, whole
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import plots, tables
 from lightning_regs.study.report.legible import legible

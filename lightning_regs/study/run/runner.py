@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.runs import Store, disk_full
+from lightning_regs.core.files import disk_full
+from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.paper import Cell, Paper, load_paper
 from lightning_regs.study.paper.tasks import add_to_path, check_tasks

@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.runs import LEADING, TRAILING, Run, RunContext, atomic_write, disk_full
+from lightning_regs.core.files import atomic_write, disk_full
+from lightning_regs.core.runs import LEADING, TRAILING, Run, RunContext
 from lightning_regs.study.paper.tasks import add_to_path, import_task
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.runs import FIXED, LEADING, TRAILING, Store, atomic_write
+from lightning_regs.core.files import atomic_write, lock
+from lightning_regs.core.runs import FIXED, LEADING, TRAILING, Store
 from lightning_regs.study.paper.claims import ClaimResult, Rows, evaluate
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.store.curves import Curves, collect_curves, parse_curves
@@ -85,7 +84,7 @@ class Ledger:
         if not self.runs and not self._table:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self.folder):
+        with lock(self.folder, file=""):
             # Another command may have added rows since this one read the table.
             self._table = self._kept()
             self._seeds |= {seed for _, seed in self._table}
@@ -103,7 +102,7 @@ class Ledger:
         if not rows:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self.folder):
+        with lock(self.folder, file=""):
             try:
                 old = parse_curves(self.curves_csv.read_text(encoding="utf-8")).data
             except (OSError, ValueError, csv.Error):
@@ -183,14 +182,3 @@ def _parse(name: str, entry: str) -> Any:
 def _replace(path: Path, text: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         atomic_write(path, text)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other commands from writing the tables of this folder meanwhile; leaves no file behind."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from lightning_regs.core.runs import atomic_write
+from lightning_regs.core.files import atomic_write
 from lightning_regs.study.wandb.blocks import Block, Span, blocks
 from lightning_regs.study.wandb.login import LOGIN, has_login, server, unreachable
 from lightning_regs.study.wandb.target import Target

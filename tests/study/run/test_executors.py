@@ -129,12 +129,12 @@ def test_killed_while_the_row_is_written_leaves_none(toy, monkeypatch):
         "reproduce('toy', jobs=0)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=toy.root, check=False).returncode == -signal.SIGKILL
-    assert list(toy.runs.glob("*/.row.json.part"))
+    assert list(toy.runs.glob("*/.row.json.*.part"))
     assert not list(toy.runs.glob("*/row.json"))
     outcome = reproduce("toy", jobs=0)
     assert outcome.finished == 1
     assert toy.ran() == [("one", 0), ("one", 0)]
-    assert not list(toy.runs.glob("*/*.part"))
+    assert not list(toy.runs.glob("*/.*.part"))
 
 
 @pytest.mark.parametrize("jobs", [0, 2])
@@ -277,7 +277,7 @@ def test_a_disk_that_is_really_full(toy, tmp_path, mount):
             # /dev/full takes no byte: the row fails as on a full disk.
             cell = load_paper("toy").scale("quick").cells[1]
             (runs / cell.hash(0)).mkdir(parents=True)
-            (runs / cell.hash(0) / ".row.json.part").symlink_to("/dev/full")
+            (runs / cell.hash(0) / f".row.json.{os.getpid()}.part").symlink_to("/dev/full")
 
         def fill(event):
             if event.kind == "finished" and mounted:
@@ -290,7 +290,7 @@ def test_a_disk_that_is_really_full(toy, tmp_path, mount):
         assert "is full" in outcome.stopped
         assert [row["cell"] for row in outcome.rows] == ["one"]
         (tmp_path / "disk" / "fill").unlink(missing_ok=True)
-        for link in runs.glob("*/.row.json.part"):
+        for link in runs.glob("*/.row.json.*.part"):
             link.unlink()
         again = reproduce("toy", jobs=0, runs_dir=runs)
         assert (again.exit_code, again.skipped, again.finished) == (0, 1, 1)

@@ -1,0 +1,187 @@
+"""Files are there as a whole or not at all; a folder is held by one at a time."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lightning_regs.core.files import atomic_write, digest, disk_full, lock, sweep, whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_new_and_old(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    for text in ("one", "two\r\n"):
+        with whole(path) as part:
+            part.write_bytes(text.encode())
+            assert not path.exists() or path.read_bytes() != text.encode()
+        assert path.read_bytes() == text.encode()
+    assert names(path.parent) == ["b.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_fails_leaves_the_old_content_and_nothing_else(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+    atomic_write(path, "old")
+
+    def fail() -> None:
+        with whole(path) as part:
+            part.write_text("ne")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["b.txt"]
+
+
+@pytest.mark.parametrize("name", ["os.replace", "os.fsync"])
+def test_a_disk_that_fails_leaves_the_old_content(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    atomic_write(path, "old\r\n")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(name, fail)
+        with pytest.raises(OSError, match="full"):
+            atomic_write(path, "new")
+    assert path.read_bytes() == b"old\r\n"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole(tmp_path / "b.txt"):
+        pass
+
+
+def _write_often(path: Path, letter: str) -> None:
+    for _ in range(200):
+        atomic_write(path, letter * 10_000, durable=False)
+
+
+def test_two_processes_that_write_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_often, args=(path, letter)) for letter in "ab"]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        if path.exists():
+            assert path.read_text() in ("a" * 10_000, "b" * 10_000)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert names(tmp_path) == ["page.html"]
+
+
+def test_what_killed_writers_left_is_swept_away(tmp_path: Path) -> None:
+    for name in (".row.json.17.part", ".curves.csv.18.part", "row.json", "mine.part"):
+        (tmp_path / name).write_text("")
+    sweep(tmp_path, "row.json.*")
+    assert names(tmp_path) == [".curves.csv.18.part", "mine.part", "row.json"]
+    sweep(tmp_path)
+    assert names(tmp_path) == ["mine.part", "row.json"]
+
+
+def test_a_digest_is_sha256(tmp_path: Path) -> None:
+    content = os.urandom(2**21 + 17)
+    (tmp_path / "file").write_bytes(content)
+    assert digest(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(("file", "holder"), [("lock", os.getpid()), ("", None)])
+def test_a_lock_excludes_others_and_says_who_holds_it(file: str, holder: int | None, tmp_path: Path) -> None:
+    said: list[int | None] = []
+    got = threading.Event()
+
+    def second() -> None:
+        with lock(tmp_path, said.append, file):
+            got.set()
+
+    with lock(tmp_path, said.append, file):
+        thread = threading.Thread(target=second)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert said == [holder]
+        assert not got.is_set()
+    thread.join(10)
+    assert got.is_set()
+    assert names(tmp_path) == [file] * bool(file)
+
+
+def _refuse(pid: int | None) -> None:
+    raise RuntimeError(f"process {pid} is at work here")
+
+
+def test_a_lock_that_is_taken_can_be_refused(tmp_path: Path) -> None:
+    with (
+        lock(tmp_path),
+        pytest.raises(RuntimeError, match=f"process {os.getpid()} is at work"),
+        lock(tmp_path, _refuse),
+    ):
+        pass
+    with lock(tmp_path, _refuse):
+        pass
+
+
+def test_a_lock_lets_every_error_of_its_block_through_and_is_free_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="not here"), lock(tmp_path):
+        raise FileNotFoundError("not here")
+    with lock(tmp_path, _refuse):
+        pass
+
+
+@pytest.mark.parametrize("file", ["lock", ""])
+def test_a_lock_on_a_folder_that_was_deleted_meanwhile_is_taken_anew(file: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    entered: list[object] = []
+
+    def second() -> None:
+        with lock(folder, lambda pid: entered.append("waiting"), file):
+            entered.append(folder.exists())
+
+    with lock(folder, file=file):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not entered:
+            time.sleep(0.01)
+        shutil.rmtree(folder)
+    thread.join(10)
+    assert entered == ["waiting", True]
+
+
+def _chain(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (lambda: _chain(RuntimeError("cannot save"), OSError(errno.ENOSPC, "No space left on device")), True),
+        (lambda: RuntimeError("file write failed"), False),
+        (lambda: PermissionError(errno.EACCES, "no"), False),
+    ],
+)
+def test_what_a_full_disk_looks_like(error: Callable[[], Exception], full: bool, tmp_path: Path) -> None:
+    assert disk_full(error(), tmp_path) is full
+
+
+def test_without_room_an_error_of_torch_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 0}))
+    assert disk_full(RuntimeError("file write failed"), tmp_path / "not" / "there")
+    assert not disk_full(KeyError("x"), tmp_path)
