@@ -17,6 +17,7 @@ from lightning_regs.analysis.features import (
     random_conv_features,
     random_conv_filters,
 )
+from lightning_regs.analysis.implicit_regularizer import implicit_regularizer
 from lightning_regs.analysis.kernels import (
     GaussianKernel,
     Selection,
@@ -97,6 +98,7 @@ __all__ = [
     "gaussian_kernel",
     "gradient_descent",
     "gram_matrix",
+    "implicit_regularizer",
     "instability",
     "interpolate",
     "mask_overlap",

@@ -1,28 +1,29 @@
-"""The task that trains one Classifier: a cell's configuration in, its metrics out."""
+"""Training by a configuration: a cell's plain data in; the trained net, its Trainer, data and metrics out."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import hashlib
 import importlib
 import inspect
 import logging
-import math
-import pickle
-import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from lightning_regs.core.lightning import NAMESPACE, Checkpoint, pl
+from lightning_regs.core.lightning import NAMESPACE, Callback, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.training.classifier import Classifier
-
-# The share of the training set that counts as fitted, in percent (Zhang et al. call it zero training error).
-FITTED = 99.9
+from lightning_regs.training.recorder import FITTED, EpochCheckpoint, EpochRecorder, Recorder, resumable
+from lightning_regs.training.replicas import Replicated
 
 # Advice that does not fit a run whose data live in one tensor and whose results are rows, not log lines.
 _NOISE = (
@@ -32,220 +33,237 @@ _NOISE = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
 )
+C = TypeVar("C", bound=Callback)
 
 
-class EpochRecorder(Checkpoint):
-    """Writes one row of metrics an epoch, remembers when the training set was fitted, and reports progress.
+@dataclass(frozen=True)
+class Trained:
+    """One trained net, alone or one of the replicas that were trained together.
 
-    The rows travel in the checkpoint, so a resumed run has those of the epochs before it. It is a ``Checkpoint``
-    because Lightning calls those after the module has logged the epoch, and other callbacks before.
-
-    Args:
-        run: Where rows and progress go.
-        fitted: Training accuracy in percent from which on the training set counts as fitted.
-        replica: Which of the Classifier's replicas the run is; None where it has none.
+    Attributes:
+        module: The Classifier; of replicas they share it, as they do the Trainer and the data.
+        trainer: The Trainer that trained it.
+        data: The data, set up.
+        metrics: What was measured after the last epoch, see :func:`fit`.
+        checkpoint: Where an interrupted training would have gone on from; the file need not exist.
+        replica: Which of the replicas it is; None where it was trained alone.
     """
 
-    def __init__(self, run: RunContext, fitted: float = FITTED, replica: int | None = None) -> None:
-        self.run = run
-        self.replica = replica
-        self.fitted = fitted
-        self.rows: list[dict[str, float]] = []
+    module: Classifier
+    trainer: pl.Trainer
+    data: ImageDataModule
+    metrics: dict[str, float]
+    checkpoint: Path
+    replica: int | None = None
 
-    @property
-    def state_key(self) -> str:
-        """Name the recorder among those of other replicas."""
-        return super().state_key if self.replica is None else f"{super().state_key}{self.replica}"
+    def state(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by their names in the single net; copies on the CPU."""
+        network = self.module.network
+        assert network is not None
+        state = network.state_of(self.replica or 0) if isinstance(network, Replicated) else network.state_dict()
+        return {name: value.detach().cpu().clone() for name, value in state.items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the rows so far."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the rows of the epochs before the restart, and write them anew."""
-        self.rows = list(state_dict["rows"])
-        self.run.restore_curves(self.rows)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the epoch."""
-        # Whatever stands in for a validation set, a curve of this project is of test data only when it is test data.
-        held_out = "test" if getattr(getattr(trainer, "datamodule", None), "monitor_test", False) else "val"
-        row: dict[str, float] = {"step": trainer.global_step, "epoch": trainer.current_epoch + 1}
-        for name, value in self._logged(trainer, pl_module).items():
-            stage, _, metric = name.partition("/")
-            row[f"{held_out if stage == 'val' else stage}_{metric}"] = value
-        self.rows.append(row)
-        self.run.log_curve(row)
-        accuracy = row.get("train_acc", row.get("train_acc_heavier", math.nan))
-        text = f"train {accuracy:.1f} %, loss {row.get('train_loss', math.nan):.3g}"
-        self.run.progress(trainer.current_epoch + 1, trainer.max_epochs or 1, text)
-
-    def _logged(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
-        if self.replica is None:
-            return {name: float(value) for name, value in trainer.callback_metrics.items()}
-        assert isinstance(pl_module, Classifier)
-        each = {stage: values[self.replica] for stage, values in pl_module.replica_results.items()}
-        return {f"{stage}/{name}": value for stage, values in each.items() for name, value in values.items()}
-
-    def fit_epoch(self) -> float:
-        """Return the first epoch, counted from 1, whose running training accuracy was fitted; NaN if none was."""
-        return next((row["epoch"] for row in self.rows if row.get("train_acc", 0.0) >= self.fitted), math.nan)
-
-    def best_test(self) -> dict[str, float]:
-        """Return ``best_test_acc`` over the epochs, where test data were monitored: what early stopping could gain."""
-        values = [row["test_acc"] for row in self.rows if "test_acc" in row]
-        return {"best_test_acc": max(values)} if values else {}
+    def network(self) -> nn.Module:
+        """Return a copy of the net, for itself alone, on the CPU and in evaluation mode."""
+        network = self.module.network
+        assert network is not None
+        own = network.network_of(self.replica or 0) if isinstance(network, Replicated) else copy.deepcopy(network)
+        single: nn.Module = own.cpu().eval()
+        return single
 
 
-class EpochCheckpoint(Checkpoint):
-    """Saves one checkpoint, at an epoch's end, not more often than every so many seconds.
-
-    Args:
-        path: The file; replaced as a whole by each save.
-        every: Seconds between saves. A run shorter than this writes none: it is cheaper to repeat.
-    """
-
-    def __init__(self, path: Path, every: float = 20.0) -> None:
-        self.path = path
-        self.every = every
-        self.saved = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save when the last save is long enough ago."""
-        if time.monotonic() - self.saved >= self.every:
-            # Lightning writes elsewhere and moves, which is a copy where that is another disk; only a rename is whole.
-            part = self.path.with_suffix(".part")
-            trainer.save_checkpoint(part)
-            part.replace(self.path)
-            self.saved = time.monotonic()
-
-
-def resumable(path: Path) -> Path | None:
-    """Return the checkpoint if it is there and whole; remove a damaged one with a warning."""
-    if not path.exists():
-        return None
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        warnings.warn(f"{path} is damaged ({error}); it was removed and the run starts over.", stacklevel=2)
-        path.unlink()
-        return None
-    return path
-
-
-def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+def fit(
+    config: Mapping[str, Any],
+    run: RunContext,
+    callbacks: Sequence[Callback] = (),
+    start: nn.Module | None = None,
+    data: ImageDataModule | None = None,
+) -> Trained:
     """Train a Classifier and measure it on the whole training set and on the test set, after the last epoch.
 
     Args:
         config: ``{"model": Classifier's arguments, "data": ImageDataModule's, "trainer": Trainer's}``; the seed comes
-            from ``run``. ``config["fitted"]`` overrides the share of the training set that counts as fitted.
+            from ``run``. ``config["model"]["regularizers"]`` and ``config["callbacks"]`` are lists as LightningCLI has
+            them, see :func:`make`. ``config["fitted"]`` overrides the share of the training set that counts as fitted.
         run: Seed, folder, and where curves and progress go. An interrupted run goes on from its last saved epoch.
+        callbacks: Further callbacks, before those of the configuration. A :class:`Recorder` among them writes the curve
+            in place of the one that records epochs.
+        start: The network to train, as it starts; default: the configuration's, see :func:`initial_network`.
+        data: The data; default: the configuration's.
 
     Returns:
-        ``train_acc``, ``test_acc``, ``train_loss``, ``test_loss`` (evaluation mode, no augmentation, labels as
-        trained), ``fit_epoch`` (NaN if never), ``train_acc_clean`` and ``train_acc_corrupted`` where labels were
-        corrupted, ``best_test_acc`` where the test set was monitored (never used for a choice). Accuracies in percent.
+        The trained net. Its metrics are ``train_acc``, ``test_acc``, ``train_loss``, ``test_loss`` (evaluation mode, no
+        augmentation, labels as trained), ``fit_epoch`` (NaN if never), ``train_acc_clean`` and ``train_acc_corrupted``
+        where labels were corrupted, ``best_test_acc`` where the test set was monitored (never used for a choice).
+        Accuracies are in percent. With a recorder of the task's own, what curves tell is not among them.
+
+    Raises:
+        ValueError: If a class path names no regularizer or callback, or its arguments are not the class's.
     """
-    return _train(config, [run], None)[0]
+    return _fit(config, [run], None, callbacks, start, data)[0]
+
+
+def fit_stack(
+    config: Mapping[str, Any],
+    runs: Sequence[RunContext],
+    callbacks: Sequence[Callback] = (),
+    start: Replicated | None = None,
+    data: ImageDataModule | None = None,
+) -> list[Trained]:
+    """Train runs that differ in their seeds, and in what they start from, as replicas of one Classifier.
+
+    See :func:`fit`; ``callbacks`` act on all of them, ``start`` and ``data`` have one replica a run.
+    """
+    return _fit(config, runs, [run.seed for run in runs], callbacks, start, data)
+
+
+def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+    """Return the metrics of :func:`fit`: the task of a cell that measures nothing else."""
+    return fit(config, run).metrics
 
 
 def train_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train runs that differ in their seeds only as replicas of one Classifier; see :func:`train`.
 
-    Args:
-        configs: The runs' configurations, all equal.
-        runs: The runs.
-
-    Returns:
-        The metrics of each.
-
     Raises:
         ValueError: If the configurations differ.
     """
-    if any(config != configs[0] for config in configs):
-        raise ValueError("runs that are trained together must have equal configurations; give the others another stack")
-    return _train(configs[0], runs, [run.seed for run in runs])
+    return [trained.metrics for trained in fit_stack(shared(configs), runs)]
 
 
 train.stacked = train_stack  # type: ignore[attr-defined]
 
 
-def _train(config: dict[str, Any], runs: Sequence[RunContext], replicas: list[int] | None) -> list[dict[str, float]]:
-    logging.getLogger(NAMESPACE).setLevel(logging.WARNING)
-    options_of_model = dict(config["model"])
-    seed = runs[0].seed
-    methods = make_regularizers(options_of_model.pop("regularizers", None) or [], seed)
-    model = Classifier(**options_of_model, regularizers=methods, seed=seed, replicas=replicas)
-    data = ImageDataModule(**config["data"], seed=seed, replicas=replicas)
-    numbers = [None] if replicas is None else list(range(len(runs)))
-    fitted = config.get("fitted", FITTED)
-    recorders = [EpochRecorder(run, fitted, number) for run, number in zip(runs, numbers, strict=True)]
+def shared(configs: Sequence[Mapping[str, Any]], *own: str) -> dict[str, Any]:
+    """Return what the configurations of runs that are trained together share.
+
+    Args:
+        configs: One a run.
+        *own: The keys in which they may differ.
+
+    Raises:
+        ValueError: If they differ in another.
+    """
+    parts = [{key: value for key, value in config.items() if key not in own} for config in configs]
+    if any(part != parts[0] for part in parts):
+        may = f" but for {', '.join(own)}" if own else ""
+        raise ValueError(
+            f"runs that are trained together must have equal configurations{may}; give the others another stack"
+        )
+    return parts[0]
+
+
+def _fit(
+    config: Mapping[str, Any],
+    runs: Sequence[RunContext],
+    replicas: list[int] | None,
+    callbacks: Sequence[Callback],
+    start: nn.Module | None,
+    data: ImageDataModule | None,
+) -> list[Trained]:
+    seed, options = runs[0].seed, dict(config["model"])
+    regularizers = options.pop("regularizers", None) or []
+    options["regularizers"] = [make(c, Regularizer, seed, "regularizer", "lightning_regs.Mixup") for c in regularizers]
+    if start is not None:
+        options |= {"architecture": start, "architecture_args": None}
+    if data is None:
+        data = ImageDataModule(**config["data"], seed=seed, replicas=replicas)
+    module = Classifier(**options, seed=seed, replicas=replicas)
+    recorder = EpochRecorder(runs, config.get("fitted", FITTED))
+    own = any(isinstance(callback, Recorder) for callback in callbacks)
     # Other runs, other checkpoint: a stack that is cut short is put together anew, perhaps of fewer.
-    names = "" if replicas is None else "-" + "-".join(map(str, replicas))
-    last = runs[0].folder / f"last{names}.ckpt"
+    names = " ".join(run.folder.name for run in runs)
+    ending = "" if replicas is None else f"-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
+    last = runs[0].folder / f"last{ending}.ckpt"
     # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker.
     # A cell that needs more names devices and a spawning strategy itself.
-    options: dict[str, Any] = {
-        "devices": 1,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "logger": False,
-    }
-    options |= config["trainer"]
+    silent = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    used = [
+        *callbacks,
+        *(make(c, Callback, seed, "callback", "lightning_regs.WeightMask") for c in config.get("callbacks") or []),
+        *([] if own else [recorder]),
+        EpochCheckpoint(last),
+    ]
+    with quiet():
+        trainer = pl.Trainer(
+            **(silent | config["trainer"]),
+            default_root_dir=runs[0].folder,
+            callbacks=used,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=resumable(last))
+    metrics: list[dict[str, float]] = [{} for _ in runs] if own else recorder.measured()
+    for split in ("train", "test"):
+        for row, values in zip(metrics, evaluate(trainer, module, data, split), strict=True):
+            row |= {f"{split}_{name}": value for name, value in values.items()}
+    for run in runs:
+        run.device, run.precision = device_name(trainer), str(trainer.precision)
+        run.epochs = trainer.current_epoch
+    numbers = [None] if replicas is None else range(len(runs))
+    return [Trained(module, trainer, data, row, last, i) for row, i in zip(metrics, numbers, strict=True)]
+
+
+def evaluate(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, split: Any) -> list[dict[str, float]]:
+    """Return ``loss``, ``acc`` and the like on the whole of a split, one entry a net.
+
+    Args:
+        trainer: The Trainer.
+        module: The Classifier, with the weights to be measured.
+        data: The data.
+        split: ``"train"``, ``"val"`` or ``"test"``: in evaluation mode, without augmentation, with labels as trained.
+    """
+    with quiet(), data.evaluating(split):
+        trainer.test(module, datamodule=data, verbose=False)
+    return [dict(module.results["test"])] if module.replicas is None else module.replica_results["test"]
+
+
+def initial_network(model: Mapping[str, Any], data: ImageDataModule, seed: int) -> nn.Module:
+    """Build the untrained network of a configuration, with the initial weights that a run of this seed has.
+
+    Args:
+        model: Arguments of the Classifier.
+        data: The data that it is for, set up.
+        seed: The seed.
+    """
+    options = {name: value for name, value in model.items() if name.startswith("architecture")}
+    module = Classifier(**options, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed)
+    assert module.network is not None
+    return module.network
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out Lightning's advice, which is for people who watch a training of their own."""
+    logging.getLogger(NAMESPACE).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
-        trainer = pl.Trainer(
-            **options,
-            default_root_dir=runs[0].folder,
-            callbacks=[*recorders, EpochCheckpoint(last)],
-            use_distributed_sampler=False,
-        )
-        trainer.fit(model, datamodule=data, ckpt_path=resumable(last))
-        with data.evaluating("train"):
-            trainer.test(model, datamodule=data, verbose=False)
-        on_train = _results(model)
-        trainer.test(model, datamodule=data, verbose=False)
-    metrics = []
-    for run, recorder, train_values, test_values in zip(runs, recorders, on_train, _results(model), strict=True):
-        run.device = device_name(trainer)
-        run.precision = str(trainer.precision)
-        run.epochs = trainer.current_epoch
-        values = {f"train_{name}": value for name, value in train_values.items()}
-        values |= {f"test_{name}": value for name, value in test_values.items()}
-        metrics.append(values | {"fit_epoch": recorder.fit_epoch()} | recorder.best_test())
-    return metrics
+        yield
 
 
-def _results(model: Classifier) -> list[dict[str, float]]:
-    return [model.results["test"]] if model.replicas is None else model.replica_results["test"]
-
-
-def make_regularizers(configs: Sequence[Mapping[str, Any]], seed: int) -> list[Regularizer]:
-    """Build the methods of a configuration, which has them as LightningCLI does.
+def make(config: Mapping[str, Any], base: type[C], seed: int, kind: str, example: str) -> C:
+    """Build an object of a configuration, which has it as LightningCLI does.
 
     Args:
-        configs: ``{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1.0}}`` each; without ``init_args`` the
-            defaults hold.
-        seed: Seed of those whose ``init_args`` have none.
+        config: ``{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1.0}}``, or without ``init_args``.
+        base: What it has to be.
+        seed: Its seed, where it takes one and ``init_args`` has none.
+        kind: What it is, in a word for messages.
+        example: A class path, for messages.
 
     Raises:
-        ValueError: If a class path names no regularizer, or its arguments are not the class's.
+        ValueError: If the class path names none, or its arguments are not the class's.
     """
-    return [_make_regularizer(dict(config), seed) for config in configs]
-
-
-def _make_regularizer(config: dict[str, Any], seed: int) -> Regularizer:
     path, options = config.get("class_path"), dict(config.get("init_args") or {})
     if not isinstance(path, str) or set(config) - {"class_path", "init_args"}:
-        raise ValueError(f"a regularizer is written as class_path: lightning_regs.Mixup and init_args, got {config!r}.")
+        raise ValueError(f"a {kind} is written as class_path: {example} and init_args, got {config!r}.")
     module, _, name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"there is no regularizer {path!r}: {error}; write it like lightning_regs.Mixup.") from error
-    if not (isinstance(cls, type) and issubclass(cls, Regularizer)):
-        raise ValueError(f"{path!r} is no regularizer; write for example lightning_regs.Mixup.")
+        raise ValueError(f"there is no {kind} {path!r}: {error}; write it like {example}.") from error
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ValueError(f"{path!r} is no {kind}; write for example {example}.")
     if "seed" in inspect.signature(cls).parameters:
         options.setdefault("seed", seed)
     try:

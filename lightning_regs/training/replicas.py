@@ -81,6 +81,11 @@ class Replicated(nn.Module):
         """Return the state dict of one replica, as a single net has it; copies."""
         return {name: value[replica].clone() for name, value in self.state_dict().items()}
 
+    def network_of(self, replica: int) -> nn.Module:
+        """Return one replica as a single net; a copy."""
+        own = dict([*self.named_parameters(), *self.named_buffers()])
+        return _rebuilt(self.template, lambda name, _: own[name][replica].detach().clone())
+
     @torch.no_grad()
     def load_state_of(self, replica: int, state: Mapping[str, Tensor]) -> None:
         """Give one replica the state dict of a single net.

@@ -18,6 +18,7 @@ from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.pruning import Pruning
 from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask
 from lightning_regs.training import fit as engine
+from lightning_regs.training.recorder import EpochCheckpoint, EpochRecorder, resumable
 from lightning_regs.training.replicas import Replicated
 
 # Masks sampled for one accuracy.
@@ -121,7 +122,6 @@ def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
     architecture = Replicated(networks) if replicas else networks[0]
     model = Classifier(architecture, **options, **shapes, seed=seeds[0], replicas=replicas)
     last = runs[0].folder / f"last-{len(runs)}-{runs[-1].folder.name}.ckpt"
-    recorders = [engine.EpochRecorder(run, replica=None if replicas is None else i) for i, run in enumerate(runs)]
     with warnings.catch_warnings():
         for message in engine._NOISE:
             warnings.filterwarnings("ignore", message)
@@ -133,10 +133,10 @@ def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
             limit_val_batches=0,
             use_distributed_sampler=False,
             default_root_dir=runs[0].folder,
-            callbacks=[*recorders, engine.EpochCheckpoint(last)],
+            callbacks=[EpochRecorder(runs), EpochCheckpoint(last)],
             **config["trainer"],
         )
-        trainer.fit(model, datamodule=data, ckpt_path=engine.resumable(last))
+        trainer.fit(model, datamodule=data, ckpt_path=resumable(last))
         # The masks of an evaluation are drawn from torch's global generator.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.derive_seed(seeds[0], "frankle2019 sampled masks"))

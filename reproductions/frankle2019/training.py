@@ -26,6 +26,7 @@ from lightning_regs.data.loaders import LoaderFactory
 from lightning_regs.pruning import Mask, Pruning
 from lightning_regs.regularizers import WeightMask
 from lightning_regs.training import fit as engine
+from lightning_regs.training.recorder import EpochCheckpoint, resumable
 from lightning_regs.training.replicas import Replicated
 
 PREFIX = "network."
@@ -220,11 +221,11 @@ def _fit_and_test(
             limit_val_batches=0,
             use_distributed_sampler=False,
             default_root_dir=runs[0].folder,
-            callbacks=[*callbacks, engine.EpochCheckpoint(last)],
+            callbacks=[*callbacks, EpochCheckpoint(last)],
             **options,
         )
         before = _measure(trainer, model, data, "test")
-        trainer.fit(model, datamodule=data, ckpt_path=engine.resumable(last))
+        trainer.fit(model, datamodule=data, ckpt_path=resumable(last))
         found = {split: _measure(trainer, model, data, split) for split in ("train", "val", "test")}
         network = model.network
         assert network is not None

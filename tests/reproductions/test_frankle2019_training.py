@@ -188,8 +188,8 @@ def test_a_twin_differs_in_order_only(chain):
 
 @pytest.mark.parametrize("seeds", [[1000], [1000, 1001]], ids=["alone", "stacked"])
 def test_an_interrupted_level_goes_on_where_it_was(tmp_path, monkeypatch, seeds):
-    checkpoint = training.engine.EpochCheckpoint
-    monkeypatch.setattr(training.engine, "EpochCheckpoint", lambda path: checkpoint(path, every=0.0))
+    checkpoint = training.EpochCheckpoint
+    monkeypatch.setattr(training, "EpochCheckpoint", lambda path: checkpoint(path, every=0.0))
     whole, cut = Ladder(tmp_path / "whole"), Ladder(tmp_path / "cut")
 
     def run(ladder):

@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
 from lightning_regs.core.runs import RunContext
 from lightning_regs.functional import smith_coefficient
@@ -173,18 +171,6 @@ def test_the_mean_penalty_over_batches(tmp_path):
 def test_theory_refuses_options_that_there_are_not(tmp_path):
     with pytest.raises(ValueError, match="halvings"):
         theory.modified_flow({"halving": 2}, RunContext(tmp_path))
-
-
-def test_the_implicit_regulariser_of_a_linear_classifier():
-    torch.manual_seed(0)
-    network = nn.Linear(5, 3).double()
-    x, y = torch.randn(7, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2, 1])
-    errors = network(x).softmax(1).detach() - nn.functional.one_hot(y, 3)
-    expected = []
-    for rows in (slice(0, 3), slice(3, 6)):
-        weight, bias = errors[rows].T @ x[rows] / 3, errors[rows].mean(0)
-        expected.append(float(weight.square().sum() + bias.square().sum()))
-    assert training.implicit_regulariser(network, x, y, 3) == pytest.approx(sum(expected) / 2, rel=1e-12)
 
 
 def _small(cell):

@@ -5,10 +5,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lightning_regs import Mixup, NormPenalty
+from lightning_regs import Cutout, ImageDataModule, Mixup
 from lightning_regs.core.runs import RunContext
+from lightning_regs.regularizers import Regularizer
 from lightning_regs.training import fit as training
-from lightning_regs.training.fit import make_regularizers
+from lightning_regs.training.fit import fit, fit_stack, initial_network, make
 
 CONFIG: dict[str, Any] = {
     "model": {
@@ -113,17 +114,12 @@ def test_a_typo_in_a_configuration_is_named(tmp_path: Path) -> None:
 
 
 def test_methods_are_written_as_for_the_command_line() -> None:
-    configs = [
-        {"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 0.3}},
-        {"class_path": "lightning_regs.NormPenalty"},
-        {"class_path": "lightning_regs.Cutout", "init_args": {"seed": 3}},
-    ]
-    mixup, norm, cutout = make_regularizers(configs, 7)
+    config = {"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 0.3}}
+    mixup = make(config, Regularizer, 7, "regularizer", "lightning_regs.Mixup")
     assert isinstance(mixup, Mixup)
-    assert mixup.alpha == 0.3
-    assert mixup.seed == 7
-    assert isinstance(norm, NormPenalty)
-    assert cutout.seed == 3
+    assert (mixup.alpha, mixup.seed) == (0.3, 7)
+    config = {"class_path": "lightning_regs.Cutout", "init_args": {"seed": 3}}
+    assert make(config, Cutout, 7, "regularizer", "lightning_regs.Mixup").seed == 3
 
 
 @pytest.mark.parametrize(
@@ -137,4 +133,55 @@ def test_methods_are_written_as_for_the_command_line() -> None:
 )
 def test_methods_that_do_not_exist(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_regularizers([config], 0)
+        make(config, Regularizer, 0, "regularizer", "lightning_regs.Mixup")
+
+
+# -- the trained net ---------------------------------------------------------------------------------------------------
+
+
+class Frozen(pl.Callback):
+    """Keeps the weights as they start."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = 0.0
+
+
+def accuracy(network: torch.nn.Module, trained: training.Trained, split: str) -> float:
+    data = trained.data.dataset(split)
+    x, y = (data.x[data.rows[trained.replica]], data.y[trained.replica]) if hasattr(data, "rows") else (data.x, data.y)
+    return 100 * float((network(trained.data.eval_transform(x)).argmax(1) == y).double().mean())
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_task_measures_the_trained_net(tmp_path: Path, alone: bool) -> None:
+    runs = [RunContext(tmp_path / str(seed), seed) for seed in (1, 2)]
+    for run in runs:
+        run.folder.mkdir()
+    found = [fit(CONFIG, run) for run in runs] if alone else fit_stack(CONFIG, runs)
+    for trained in found:
+        network = trained.network()
+        for split in ("train", "test"):
+            assert trained.metrics[f"{split}_acc"] == pytest.approx(accuracy(network, trained, split), abs=1e-5)
+        assert all(torch.equal(value, trained.state()[name]) for name, value in network.state_dict().items())
+    first, second = (trained.network().state_dict() for trained in found)
+    assert not torch.equal(first["head.weight"], second["head.weight"])
+
+
+def test_a_training_starts_from_the_net_that_it_is_given(tmp_path: Path) -> None:
+    data = ImageDataModule(**CONFIG["data"], seed=1)
+    data.prepare_data()
+    data.setup()
+    network = initial_network(CONFIG["model"], data, 5)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    trained = fit(CONFIG, RunContext(tmp_path, 1), [Frozen()], start=network, data=data)
+    assert all(torch.equal(value, before[name]) for name, value in trained.state().items())
+    assert trained.metrics["test_acc"] == pytest.approx(accuracy(trained.network(), trained, "test"), abs=1e-5)
+
+
+def test_a_configuration_names_callbacks(tmp_path: Path) -> None:
+    masked = CONFIG | {"callbacks": [{"class_path": "lightning_regs.WeightMask", "init_args": {"density": 0.5}}]}
+    weight = fit(masked, RunContext(tmp_path)).state()["head.weight"]
+    assert (weight == 0).float().mean() > 0.3
+    with pytest.raises(ValueError, match=r"no callback 'lightning_regs\.WeightMusk'"):
+        fit(CONFIG | {"callbacks": [{"class_path": "lightning_regs.WeightMusk"}]}, RunContext(tmp_path))

@@ -1,0 +1,150 @@
+"""What a training writes on its way: rows of metrics, and a checkpoint that an interrupted one goes on from."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_regs.core.files import DamagedFileError, load, whole
+from lightning_regs.core.lightning import Checkpoint, pl
+from lightning_regs.core.runs import RunContext
+
+# The share of the training set that counts as fitted, in percent (Zhang et al. call it zero training error).
+FITTED = 99.9
+
+
+class Recorder(Checkpoint):
+    """Writes rows of metrics to the curves of runs, one run a net; subclasses say when, and what is in a row.
+
+    The rows travel in the checkpoint, so a resumed run has those from before the restart. It is a ``Checkpoint``
+    because Lightning calls those after the module has logged the epoch, and other callbacks before.
+
+    Args:
+        runs: Where rows and progress go: one of a single net, or one for each replica.
+
+    Attributes:
+        rows: Of each run, the rows so far.
+    """
+
+    def __init__(self, runs: Sequence[RunContext]) -> None:
+        self.runs = list(runs)
+        self.rows: list[list[dict[str, float]]] = [[] for _ in runs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows from before the restart, and write them anew."""
+        self.rows = [list(rows) for rows in state_dict["rows"]]
+        for run, rows in zip(self.runs, self.rows, strict=True):
+            run.restore_curves(rows)
+
+    def record(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Add one row to each run's."""
+        for run, own, row in zip(self.runs, self.rows, rows, strict=True):
+            own.append(dict(row))
+            run.log_curve(row)
+
+
+class EpochRecorder(Recorder):
+    """Writes what an epoch has logged, remembers when the training set was fitted, and reports progress.
+
+    Args:
+        runs: See :class:`Recorder`.
+        fitted: Training accuracy in percent from which on the training set counts as fitted.
+    """
+
+    def __init__(self, runs: Sequence[RunContext], fitted: float = FITTED) -> None:
+        super().__init__(runs)
+        self.fitted = fitted
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch."""
+        # Whatever stands in for a validation set, a curve of this project is of test data only when it is test data.
+        held_out = "test" if getattr(getattr(trainer, "datamodule", None), "monitor_test", False) else "val"
+        rows = []
+        for logged in self._logged(trainer, pl_module):
+            row: dict[str, float] = {"step": trainer.global_step, "epoch": trainer.current_epoch + 1}
+            for name, value in logged.items():
+                stage, _, metric = name.partition("/")
+                row[f"{held_out if stage == 'val' else stage}_{metric}"] = value
+            rows.append(row)
+        self.record(rows)
+        for run, row in zip(self.runs, rows, strict=True):
+            accuracy = row.get("train_acc", row.get("train_acc_heavier", math.nan))
+            text = f"train {accuracy:.1f} %, loss {row.get('train_loss', math.nan):.3g}"
+            run.progress(trainer.current_epoch + 1, trainer.max_epochs or 1, text)
+
+    def _logged(self, trainer: pl.Trainer, module: pl.LightningModule) -> list[dict[str, float]]:
+        each: dict[str, list[dict[str, float]]] | None = getattr(module, "replica_results", None)
+        if not each:
+            return [{name: float(value) for name, value in trainer.callback_metrics.items()}]
+        return [
+            {f"{stage}/{name}": value for stage, values in each.items() for name, value in values[i].items()}
+            for i in range(len(self.runs))
+        ]
+
+    def measured(self) -> list[dict[str, float]]:
+        """Return what the curves say of each run.
+
+        Returns:
+            ``fit_epoch``: the first epoch, counted from 1, whose running training accuracy was fitted, NaN if none was;
+            and where test data were monitored ``best_test_acc``: what early stopping could gain.
+        """
+        found = []
+        for rows in self.rows:
+            fitted = (row["epoch"] for row in rows if row.get("train_acc", 0.0) >= self.fitted)
+            values = {"fit_epoch": next(fitted, math.nan)}
+            test = [row["test_acc"] for row in rows if "test_acc" in row]
+            found.append(values | ({"best_test_acc": max(test)} if test else {}))
+        return found
+
+
+class EpochCheckpoint(Checkpoint):
+    """Saves one checkpoint, at an epoch's end, not more often than every so many seconds.
+
+    Args:
+        path: The file; replaced as a whole by each save.
+        every: Seconds between saves. A run shorter than this writes none: it is cheaper to repeat.
+    """
+
+    def __init__(self, path: Path, every: float = 20.0) -> None:
+        self.path = path
+        self.every = every
+        self.saved = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save when the last save is long enough ago."""
+        # Saving is collective, and clocks differ.
+        if trainer.strategy.broadcast(time.monotonic() - self.saved >= self.every):
+            save_checkpoint(trainer, self.path)
+            self.saved = time.monotonic()
+
+
+def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
+    """Save a Trainer's state, from all of its processes; the file is there as a whole or not at all."""
+    if not trainer.is_global_zero:
+        trainer.save_checkpoint(path)  # writes nothing, and takes part in what is collective
+        return
+    # Lightning writes elsewhere and moves, which is a copy where that is another disk; only a rename is whole.
+    with whole(path) as part:
+        trainer.save_checkpoint(part)
+
+
+def resumable(path: Path) -> Path | None:
+    """Return the checkpoint if it is there and whole; remove a damaged one with a warning."""
+    if not path.exists():
+        return None
+    try:
+        load(path)
+    except (DamagedFileError, pickle.UnpicklingError) as error:
+        warnings.warn(f"{error}; the checkpoint was removed and the run starts over.", stacklevel=2)
+        path.unlink()
+        return None
+    return path
