@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def list_papers(options: argparse.Namespace) -> int:
     """List the papers, their scales and what was found so far."""
-    from lightning_regs.study.paper.paper import find_papers, load_paper
+    from lightning_regs.study.paper.loading import find_papers, load_paper
 
     papers = [load_paper(name) for name in find_papers()]
     if not papers:
@@ -48,7 +48,7 @@ def _found(paper: Paper, scale: str) -> str:
 def reproduce(options: argparse.Namespace) -> int:
     """Run a paper's experiments or go on with them; print its claims and where rows and page are."""
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.paper import load_paper
+    from lightning_regs.study.paper.loading import load_paper
     from lightning_regs.study.report.report import write_report
     from lightning_regs.study.report.terminal import print_claims
     from lightning_regs.study.run import runner
@@ -100,7 +100,7 @@ def reproduce(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Write pages, cards or a Weights & Biases report from the results that are there."""
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.paper import find_papers, load_paper
+    from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.report.report import write_index, write_report
     from lightning_regs.study.store.ledger import default_results
 
@@ -140,7 +140,7 @@ def _renew_cards(papers: list[Paper]) -> list[Path]:
 
     Papers that came with an installed package are left as they are.
     """
-    from lightning_regs.study.paper.paper import find_papers, load_paper
+    from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.report.card import update
 
     folders = [paper.folder for paper in papers if paper.folder and "_bundled" not in paper.folder.parts]
@@ -172,7 +172,7 @@ def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: St
 def sync(options: argparse.Namespace) -> int:
     """Upload the runs that were logged offline."""
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.paper import load_paper
+    from lightning_regs.study.paper.loading import load_paper
     from lightning_regs.study.wandb import sync as wandb_sync
     from lightning_regs.study.wandb.report import Target
 

@@ -1,4 +1,6 @@
-"""The reproduction engine: papers, cells, claims, and the runs that measure them."""
+"""The reproduction engine: papers, cells, claims, figures, and the runs that measure them."""
+
+# ruff: noqa: F401 (what type checkers see; at run time names are resolved on first use)
 
 from __future__ import annotations
 
@@ -6,59 +8,59 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_regs.core.metrics import Family, Metric
     from lightning_regs.core.runs import RunContext, Store
-    from lightning_regs.study.paper.claims import Claim, ClaimResult, MissingRows, Rows
-    from lightning_regs.study.paper.config import config_hash, resolve
-    from lightning_regs.study.paper.figure import Figure, Panel
-    from lightning_regs.study.paper.paper import Cell, Paper, Scale, find_papers, load_paper
+    from lightning_regs.study.paper.cells import TRAIN, Cell, Cells, grid
+    from lightning_regs.study.paper.claims import Claim, ClaimResult, Source, across
+    from lightning_regs.study.paper.config import config_hash, override, resolve
+    from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep, table
+    from lightning_regs.study.paper.loading import find_papers, load_paper
+    from lightning_regs.study.paper.measures import (
+        Estimate,
+        Measure,
+        difference,
+        either,
+        largest,
+        mean_difference,
+        peak_distance,
+        per_seed,
+        percent_lower,
+        quotient,
+        rank_correlation,
+        ratio,
+        share,
+        smallest,
+        smallest_step,
+        value,
+    )
+    from lightning_regs.study.paper.paper import Deviation, Paper, Scale
+    from lightning_regs.study.paper.rows import MissingRows, Rows
     from lightning_regs.study.run.runner import Outcome, reproduce
 
-# Public name -> module that defines it. Resolved on first use, so that a paper's plain data load without the runner.
+# Module -> its public names, resolved on first use, so that a paper's plain data load without the runner.
 _PUBLIC = {
-    "Cell": "lightning_regs.study.paper.paper",
-    "Claim": "lightning_regs.study.paper.claims",
-    "ClaimResult": "lightning_regs.study.paper.claims",
-    "Figure": "lightning_regs.study.paper.figure",
-    "MissingRows": "lightning_regs.study.paper.claims",
-    "Outcome": "lightning_regs.study.run.runner",
-    "Panel": "lightning_regs.study.paper.figure",
-    "Paper": "lightning_regs.study.paper.paper",
-    "Rows": "lightning_regs.study.paper.claims",
-    "RunContext": "lightning_regs.core.runs",
-    "Scale": "lightning_regs.study.paper.paper",
-    "Store": "lightning_regs.core.runs",
-    "config_hash": "lightning_regs.study.paper.config",
-    "find_papers": "lightning_regs.study.paper.paper",
-    "load_paper": "lightning_regs.study.paper.paper",
-    "reproduce": "lightning_regs.study.run.runner",
-    "resolve": "lightning_regs.study.paper.config",
+    "core.metrics": "Family Metric",
+    "core.runs": "RunContext Store",
+    "study.paper.cells": "TRAIN Cell Cells grid",
+    "study.paper.claims": "Claim ClaimResult Source across",
+    "study.paper.config": "config_hash override resolve",
+    "study.paper.figure": "Figure Panel bars curves points sweep table",
+    "study.paper.loading": "find_papers load_paper",
+    "study.paper.measures": "Estimate Measure difference either largest mean_difference peak_distance per_seed "
+    "percent_lower quotient rank_correlation ratio share smallest smallest_step value",
+    "study.paper.paper": "Deviation Paper Scale",
+    "study.paper.rows": "MissingRows Rows",
+    "study.run.runner": "Outcome reproduce",
 }
+_HOMES = {name: f"lightning_regs.{module}" for module, names in _PUBLIC.items() for name in names.split()}
 
-__all__ = [
-    "Cell",
-    "Claim",
-    "ClaimResult",
-    "Figure",
-    "MissingRows",
-    "Outcome",
-    "Panel",
-    "Paper",
-    "Rows",
-    "RunContext",
-    "Scale",
-    "Store",
-    "config_hash",
-    "find_papers",
-    "load_paper",
-    "reproduce",
-    "resolve",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -8,8 +8,8 @@ from typing import Any
 from frankle2019.ladders import CONV4_PAPER, CONV6_PAPER, LADDERS, LENET, LENET_PAPER, QUICK, Ladder
 from frankle2019.searches import SEARCHES, Search
 
+from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.config import resolve
-from lightning_regs.study.paper.paper import Cell
 
 LEVEL = "frankle2019.training:level"
 SEARCH = "frankle2019.deep:search"

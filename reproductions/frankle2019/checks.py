@@ -6,8 +6,8 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from lightning_regs.study.paper.claims import Rows
 from lightning_regs.study.paper.measures import Measure, jackknife, per_seed
+from lightning_regs.study.paper.rows import Rows
 
 INF = math.inf
 Cells = str | Sequence[str]

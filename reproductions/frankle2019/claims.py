@@ -15,8 +15,9 @@ from frankle2019 import published
 from frankle2019.checks import INF, earlier, gain, times
 from frankle2019.ladders import LADDERS, Ladder
 
-from lightning_regs.study.paper.claims import Claim, Estimate, Rows
-from lightning_regs.study.paper.measures import Measure, value
+from lightning_regs.study.paper.measures import Estimate, Measure, value
+from lightning_regs.study.paper.old import Claim
+from lightning_regs.study.paper.rows import Rows
 
 ABOVE_0 = (1e-9, INF)
 # Of test accuracy in points, and of iterations as a factor: as good as the dense net.

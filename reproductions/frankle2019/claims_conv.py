@@ -10,7 +10,7 @@ from frankle2019.checks import gain, times
 from frankle2019.claims import ABOVE_0, at_least, ladder_claim
 from frankle2019.ladders import DROPOUT, LADDERS, Ladder
 
-from lightning_regs.study.paper.claims import Claim
+from lightning_regs.study.paper.old import Claim
 
 
 def conv_claims(ladder: Ladder) -> Iterator[Claim]:

@@ -22,8 +22,9 @@ from frankle2019.searches import (
     Search,
 )
 
-from lightning_regs.study.paper.claims import Claim, Rows
 from lightning_regs.study.paper.measures import Measure, per_seed, value
+from lightning_regs.study.paper.old import Claim
+from lightning_regs.study.paper.rows import Rows
 
 # As good as the dense net: within this many points of test accuracy.
 TOLERANCE = 0.5

@@ -16,8 +16,8 @@ from frankle2019.checks import INF, gain, share, times
 from frankle2019.claims import ABOVE_0, OUT_OF_REACH, ladder_claim
 from frankle2019.ladders import LADDERS, QUICK, SIGN_FREE, SIGN_KEPT, Ladder
 
-from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.measures import Measure, difference, per_seed, value
+from lightning_regs.study.paper.old import Claim
 
 HALF = (-INF, 0.5)
 # Percent right of an untrained mask that is far from chance, which is 10 %.

@@ -15,7 +15,7 @@ from frankle2019.cells import SUPERMASKS, supermask
 from frankle2019.ladders import LADDERS, SIGN_FREE, SIGN_KEPT, Ladder
 from frankle2019.published import SUPERMASKS as PUBLISHED
 
-from lightning_regs.study.paper.claims import MissingRows
+from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report import plots
 from lightning_regs.study.report.plots import MUTED, SERIES, values
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lightning_regs.study.paper.claims import Rows
+    from lightning_regs.study.paper.rows import Rows
     from lightning_regs.study.store.curves import Curves
 
 Points = Mapping[int, Sequence[float]]

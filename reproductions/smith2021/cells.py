@@ -8,8 +8,8 @@ from typing import Any
 from smith2021.published import NOVACK_MICRO, NOVACK_SETTINGS, NOVACK_SMALL_LR
 from smith2021.studies import STUDIES, Study
 
+from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.config import resolve
-from lightning_regs.study.paper.paper import Cell
 
 TRAIN = "smith2021.training:train"
 

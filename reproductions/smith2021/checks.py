@@ -7,8 +7,8 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from lightning_regs.study.paper.claims import Estimate, Rows
-from lightning_regs.study.paper.measures import Measure, jackknife, per_seed
+from lightning_regs.study.paper.measures import Estimate, Measure, jackknife, per_seed
+from lightning_regs.study.paper.rows import Rows
 
 INF = math.inf
 RESAMPLES = 2000  # of the bootstrap

@@ -14,8 +14,9 @@ from functools import partial
 from smith2021.checks import INF, closed, mean_difference, peak_distance, ratio, smallest
 from smith2021.studies import STUDIES, Study
 
-from lightning_regs.study.paper.claims import Claim, Estimate, Rows
-from lightning_regs.study.paper.measures import Measure, difference, value
+from lightning_regs.study.paper.measures import Estimate, Measure, difference, value
+from lightning_regs.study.paper.old import Claim
+from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report.plots import power
 
 FITS = (99.9, INF)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from smith2021.checks import INF, closed
 from smith2021.published import GEIPING, NOVACK, NOVACK_MICRO, NOVACK_NAMES
 
-from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.measures import Measure, difference, value
+from lightning_regs.study.paper.old import Claim
 
 _GPU = "needs the paper scale: ResNets and VGG on all of CIFAR-10, a GPU for days"
 _FULL = (

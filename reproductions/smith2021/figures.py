@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from smith2021.published import NOVACK, NOVACK_NAMES
 from smith2021.studies import STUDIES, Study
 
-from lightning_regs.study.paper.claims import MissingRows
+from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report import plots
 from lightning_regs.study.report.plots import MUTED, SERIES, log_axis, power, values
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lightning_regs.study.paper.claims import Rows
+    from lightning_regs.study.paper.rows import Rows
     from lightning_regs.study.store.curves import Curves
 
 Points = Mapping[float, Sequence[float]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.config import resolve
-from lightning_regs.study.paper.paper import Cell
 
 TRAIN = "lightning_regs.study.train:train"
 # The paper says "default coefficient"; a reproduction that reports its recipe uses this one.

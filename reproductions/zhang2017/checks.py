@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from lightning_regs.study.paper.claims import MissingRows, Rows
 from lightning_regs.study.paper.measures import Measure, per_seed
+from lightning_regs.study.paper.rows import MissingRows, Rows
 
 INF = math.inf
 FITS = (99.0, INF)  # an interval around 99.97 may pass 100

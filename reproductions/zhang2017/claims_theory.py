@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zhang2017.checks import FITS, INF, NEEDS_CIFAR, NEEDS_GPU, NOT_HERE, PAPER_ONLY, REAL, either
 
-from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.measures import difference, per_seed, value
+from lightning_regs.study.paper.old import Claim
 
 _SHEET = "seen: TEXT"
 THEORY = (

@@ -24,8 +24,8 @@ from zhang2017.checks import (
     smallest_step,
 )
 
-from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.measures import difference, per_seed, value
+from lightning_regs.study.paper.old import Claim
 
 _SWEEP = ("true-labels", "partial-0.2", "partial-0.4", "partial-0.6", "partial-0.8", "random-labels")
 _MODES = ("shuffled-pixels", "random-pixels", "gaussian")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from zhang2017.published import PAPER_BATCH_NORM, PAPER_CHANCE, PAPER_SLOWDOWN, PAPER_TEST_ERROR, TABLE_1
 
-from lightning_regs.study.paper.claims import MissingRows, interval
+from lightning_regs.study.paper.rows import MissingRows
+from lightning_regs.study.paper.verdicts import interval
 from lightning_regs.study.report import plots
 from lightning_regs.study.report.plots import MUTED, SERIES, values
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lightning_regs.study.paper.claims import Rows
+    from lightning_regs.study.paper.rows import Rows
     from lightning_regs.study.store.curves import Curves
 
 MODELS = {

@@ -18,7 +18,7 @@ from made_up import NASTY, draw_loss, make_paper, make_rows, write_results
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.figure import Figure
-from lightning_regs.study.paper.paper import find_papers, load_paper
+from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.report.report import write_index, write_report
 from lightning_regs.study.store.ledger import default_results
 

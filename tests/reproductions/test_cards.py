@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_regs.study.paper.paper import find_papers, load_paper
+from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.report.card import is_stale
 
 ROOT = Path(__file__).parents[2]

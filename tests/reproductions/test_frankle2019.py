@@ -13,11 +13,13 @@ from torch import nn
 
 from lightning_regs.models import build
 from lightning_regs.pruning import Mask, Pruning
-from lightning_regs.study.paper.claims import MissingRows, Rows, interval
 from lightning_regs.study.paper.config import search_folders
+from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.measures import jackknife
-from lightning_regs.study.paper.paper import Paper, load_paper
+from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.paper.tasks import add_to_path, check_tasks
+from lightning_regs.study.paper.verdicts import interval
 from lightning_regs.study.report.card import is_stale
 
 add_to_path(search_folders("reproductions")[0])

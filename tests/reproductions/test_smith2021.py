@@ -11,10 +11,13 @@ import pytest
 
 from lightning_regs.core.runs import RunContext
 from lightning_regs.functional import smith_coefficient
-from lightning_regs.study.paper.claims import Estimate, MissingRows, Rows, interval
 from lightning_regs.study.paper.config import search_folders
-from lightning_regs.study.paper.paper import Paper, load_paper
+from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.paper.measures import Estimate
+from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.paper.tasks import add_to_path, check_tasks
+from lightning_regs.study.paper.verdicts import interval
 from lightning_regs.study.report.card import is_stale
 from lightning_regs.training import fit as engine
 

@@ -4,9 +4,9 @@ import importlib
 
 import pytest
 
-from lightning_regs.study.paper.claims import MissingRows, Rows
 from lightning_regs.study.paper.config import search_folders
-from lightning_regs.study.paper.paper import load_paper
+from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.paper.tasks import add_to_path
 from lightning_regs.study.report import plots
 from lightning_regs.study.store.curves import Curves

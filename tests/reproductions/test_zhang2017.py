@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from lightning_regs.core.runs import RunContext
-from lightning_regs.study.paper.claims import MissingRows, Rows
-from lightning_regs.study.paper.paper import Paper, load_paper
+from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.paper.tasks import check_tasks
 from lightning_regs.training.fit import train
 

@@ -6,9 +6,12 @@ import json
 import math
 from dataclasses import replace
 
-from lightning_regs.study.paper.claims import Claim, MissingRows, Rows, evaluate
+from lightning_regs.study.paper.cells import Cell
+from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.figure import Figure
-from lightning_regs.study.paper.paper import Cell, Paper, Scale
+from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.rows import MissingRows, Rows
+from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report.plots import SERIES, canvas, describe, note, values
 from lightning_regs.study.store.curves import Curves
 from lightning_regs.study.store.ledger import table

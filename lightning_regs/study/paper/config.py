@@ -103,10 +103,15 @@ def resolve(config_path: str | os.PathLike[str], overrides: Mapping[str, Any] | 
         TypeError: If an override is not plain data.
     """
     path = find_config(config_path)
-    config: dict[str, Any] = copy.deepcopy(_load(path, path.stat().st_mtime_ns))
-    for dotted, value in (overrides or {}).items():
-        _override(config, dotted, copy.deepcopy(plain(value, dotted)))
-    return config
+    return override(_load(path, path.stat().st_mtime_ns), overrides or {})
+
+
+def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a resolved configuration with overrides; errors are those of :func:`resolve`."""
+    changed: dict[str, Any] = copy.deepcopy(dict(config))
+    for dotted, value in overrides.items():
+        _override(changed, dotted, copy.deepcopy(plain(value, dotted)))
+    return changed
 
 
 def plain(value: Any, where: str = "config") -> Any:

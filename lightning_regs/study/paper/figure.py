@@ -1,20 +1,31 @@
-"""Figures of a paper, as plain data: what draws them, and what they are about."""
+"""Figures of a paper, as plain data: kinds that know how they are drawn, and one for a drawing function of one's own.
+
+A kind names cells and metrics. From these follow the drawing, the panels for Weights & Biases, and where the published
+values go: they are those of the claims.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from lightning_regs.core.names import unknown_name
+from lightning_regs.study.paper.measures import Measure, value
 from lightning_regs.study.paper.tasks import import_task
 
 if TYPE_CHECKING:
-    from lightning_regs.study.paper.claims import Rows
+    from lightning_regs.study.paper.rows import Rows
     from lightning_regs.study.store.curves import Curves
 
 PanelKind = Literal["curve", "bar"]
+Point = str | tuple[str, ...] | Measure
+# Label of a line, or of a row of dots -> its cell.
+Lines = Mapping[str, str]
+# Label of a line -> position -> the cell there, several whose mean is taken, or a measure.
+Sweeps = Mapping[str, Mapping[float, Point]]
+_KINDS = "lightning_regs.study.report.kinds"
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that is drawn from the results.
+    """A figure that a function of the paper draws; the kinds below need none.
 
     Args:
         id: Short name, unique in the paper.
@@ -62,19 +73,266 @@ class Figure:
         caption: What is shown, and what the paper's figure shows.
         draw: ``draw(rows, curves)`` gives a matplotlib figure; or its import path, so that drawing is imported late.
         panels: What it shows, for services that draw logged runs themselves; cells that were not measured are left out.
+        on: Names of the scales that draw it; None for all.
     """
 
     id: str
     title: str
-    caption: str
-    draw: str | Callable[[Rows, Curves], Any]
+    caption: str = ""
+    draw: str | Callable[..., Any] = ""
     panels: tuple[Panel, ...] = ()
+    on: tuple[str, ...] | None = field(default=None, kw_only=True)
 
-    def render(self, rows: Rows, curves: Curves) -> Any:
+    def render(self, rows: Rows, curves: Curves, published: Mapping[tuple[str, str], float] | None = None) -> Any:
         """Draw it.
+
+        Args:
+            rows: The rows of a scale.
+            curves: Its learning curves.
+            published: The paper's numbers by cell and metric, which kinds draw as rings.
 
         Raises:
             MissingRows: If what it shows has not been measured.
         """
         draw = import_task(self.draw) if isinstance(self.draw, str) else self.draw
         return draw(rows, curves)
+
+
+@dataclass(frozen=True)
+class Kind(Figure):
+    """What the kinds of figures share.
+
+    Attributes:
+        metrics: What is drawn.
+        plots: Title of each pair of axes -> what is in it. Axes of which too little was measured are left out.
+        y: Label of the axis of the metric.
+    """
+
+    drawn_by: ClassVar[str]
+
+    metrics: tuple[str, ...] = ()
+    plots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    y: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.metrics or not self.plots or not all(self.plots.values()):
+            raise ValueError(f"figure {self.id!r} shows nothing; name a metric and at least one cell in each plot.")
+        panels = (Panel(self.panel_kind, self.metrics, cells) for lines in self.plots.values() if (cells := _of(lines)))
+        object.__setattr__(self, "panels", tuple(panels))
+
+    @property
+    def panel_kind(self) -> PanelKind:
+        """Whether it is about curves or about rows."""
+        return "bar"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Every cell that it draws, each once."""
+        return tuple(dict.fromkeys(cell for lines in self.plots.values() for cell in _of(lines)))
+
+    def render(self, rows: Rows, curves: Curves, published: Mapping[tuple[str, str], float] | None = None) -> Any:
+        """Draw it; see :meth:`Figure.render`."""
+        return import_task(f"{_KINDS}:{self.drawn_by}")(self, rows, curves, published or {})
+
+
+@dataclass(frozen=True)
+class CurvesFigure(Kind):
+    """See :func:`curves`."""
+
+    drawn_by: ClassVar[str] = "draw_curves"
+    x: Literal["step", "epoch"] = "step"
+
+    @property
+    def panel_kind(self) -> PanelKind:
+        """It is about curves."""
+        return "curve"
+
+
+@dataclass(frozen=True)
+class SweepFigure(Kind):
+    """See :func:`sweep`."""
+
+    drawn_by: ClassVar[str] = "draw_sweep"
+    x: str = ""
+    log_x: int = 0
+    log_y: int = 0
+    descending: bool = False
+    error: bool = False
+    reference: tuple[float, str] | Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class DotsFigure(Kind):
+    """See :func:`points` and :func:`bars`."""
+
+    drawn_by: ClassVar[str] = "draw_dots"
+    names: tuple[str, ...] = ()
+    bars: bool = False
+    limits: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class TableFigure(Kind):
+    """See :func:`table`."""
+
+    drawn_by: ClassVar[str] = "draw_table"
+    names: tuple[str, ...] = ()
+
+
+def curves(
+    id: str,
+    title: str,
+    metric: str | tuple[str, ...],
+    plots: Lines | Mapping[str, Lines],
+    caption: str = "",
+    *,
+    y: str = "",
+    x: Literal["step", "epoch"] = "step",
+    on: tuple[str, ...] | None = None,
+) -> Figure:
+    """Make a figure of learning curves: a line a cell, its mean over seeds in a band from the lowest to the highest.
+
+    Args:
+        id: Short name, unique in the paper.
+        title: Heading.
+        metric: Column of the curves; of several, the first that is there.
+        plots: Label -> cell; or the title of each pair of axes -> its labels and cells.
+        caption: What is shown, and what the paper's figure shows.
+        y: Label of the vertical axis; default: the metric's name.
+        x: The horizontal axis.
+        on: Names of the scales that draw it; None for all.
+    """
+    return CurvesFigure(id, title, caption, metrics=_tuple(metric), plots=_plots(plots), y=y, x=x, on=on)
+
+
+def sweep(
+    id: str,
+    title: str,
+    metric: str,
+    plots: Sweeps | Mapping[str, Sweeps],
+    caption: str = "",
+    *,
+    x: str = "",
+    y: str = "",
+    log_x: int = 0,
+    log_y: int = 0,
+    descending: bool = False,
+    error: bool = False,
+    reference: tuple[float, str] | Mapping[str, str] | None = None,
+    on: tuple[str, ...] | None = None,
+) -> Figure:
+    """Make a figure of a metric against what was varied: a line a setting, its points means over seeds.
+
+    A position that not every seed has a number for (an epoch that never came) is not drawn, and named.
+
+    Args:
+        id: Short name, unique in the paper.
+        title: Heading.
+        metric: What is measured at each cell; a position may bring a measure of its own instead of a cell.
+        plots: Label -> position -> cell; or the title of each pair of axes -> the same.
+        caption: What is shown, and what the paper's figure shows.
+        x: Label of the horizontal axis.
+        y: Label of the vertical axis; default: the metric's name.
+        log_x: Base of a logarithmic horizontal axis, 2 or 10; 1 for one whose ticks are the positions themselves.
+        log_y: Base of a logarithmic vertical axis.
+        descending: Whether large positions are on the left.
+        error: Draw 100 minus the metric: the error that belongs to an accuracy in percent.
+        reference: A horizontal line: a number and what it is, or the title of axes -> a cell whose mean it is.
+        on: Names of the scales that draw it; None for all.
+    """
+    whole = {
+        name: {label: _measured(line, metric) for label, line in lines.items()} for name, lines in _plots(plots).items()
+    }
+    return SweepFigure(
+        id, title, caption, metrics=(metric,), plots=whole, x=x, y=y, log_x=log_x, log_y=log_y, descending=descending,
+        error=error, reference=reference, on=on,
+    )  # fmt: skip
+
+
+def points(
+    id: str,
+    title: str,
+    metrics: str | Mapping[str, str],
+    plots: Lines | Mapping[str, Lines],
+    caption: str = "",
+    *,
+    y: str = "",
+    limits: tuple[float, float] | None = None,
+    bars: bool = False,
+    on: tuple[str, ...] | None = None,
+) -> Figure:
+    """Make a figure of dots, a row a cell: seeds as ticks, their mean, its 95 % interval, and the published value.
+
+    Args:
+        id: Short name, unique in the paper.
+        title: Heading.
+        metrics: The metric, or several with the name that each has in the legend: ``{"train": "train_acc"}``.
+        plots: Label -> cell; or the title of each pair of axes -> its labels and cells. A row whose cell was not
+            measured shows the published value alone.
+        caption: What is shown, and what the paper's figure shows.
+        y: Label of the axis of the metric; default: its name.
+        limits: Ends of that axis.
+        bars: Whether means are bars from zero instead of dots.
+        on: Names of the scales that draw it; None for all.
+    """
+    given = {"": metrics} if isinstance(metrics, str) else dict(metrics)
+    return DotsFigure(
+        id, title, caption, metrics=tuple(given.values()), names=tuple(given), plots=_plots(plots), y=y,
+        limits=limits, bars=bars, on=on,
+    )  # fmt: skip
+
+
+def bars(
+    id: str, title: str, metrics: str | Mapping[str, str], plots: Lines | Mapping[str, Lines], caption: str = "", *,
+    y: str = "", limits: tuple[float, float] | None = None, on: tuple[str, ...] | None = None,
+) -> Figure:  # fmt: skip
+    """Make a figure as :func:`points` does, with bars from zero for the means."""
+    return points(id, title, metrics, plots, caption, y=y, limits=limits, bars=True, on=on)
+
+
+def table(
+    id: str,
+    title: str,
+    metrics: Mapping[str, str],
+    rows: Lines,
+    caption: str = "",
+    *,
+    on: tuple[str, ...] | None = None,
+) -> Figure:
+    """Make a table as a picture: a row a cell, and in each column ours with its interval and the published value.
+
+    Args:
+        id: Short name, unique in the paper.
+        title: Heading.
+        metrics: Heading of each column -> its metric.
+        rows: Label of each row -> its cell.
+        caption: What is shown, and what the paper's table shows.
+        on: Names of the scales that draw it; None for all.
+    """
+    return TableFigure(
+        id, title, caption, metrics=tuple(metrics.values()), names=tuple(metrics), plots={"": dict(rows)}, on=on
+    )
+
+
+def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _plots(plots: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a single pair of axes under an empty title."""
+    first = next(iter(plots.values()), None)
+    nested = isinstance(first, Mapping) and isinstance(next(iter(first), None), str)
+    return dict(plots) if nested else {"": dict(plots)}
+
+
+def _measured(line: Mapping[float, Point], metric: str) -> dict[float, Measure]:
+    return {at: point if isinstance(point, Measure) else value(point, metric) for at, point in line.items()}
+
+
+def _of(lines: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the cells of one pair of axes."""
+    names: dict[str, None] = {}
+    for line in lines.values():
+        for part in [line] if isinstance(line, str) else cast(Mapping[float, Measure], line).values():
+            names |= dict.fromkeys([part] if isinstance(part, str) else part.cells)
+    return tuple(names)

@@ -1,34 +1,213 @@
-"""Measures that claims of several papers share: functions from rows to one number a seed."""
+"""Measures: what a claim looks at, from rows to one number a seed, or to a number with an interval of its own.
+
+A measure knows its cells and metrics, so that pages can link a claim to its runs, figures can draw published values
+where they belong, and tests can check that the cells exist.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
-from lightning_regs.study.paper.claims import Rows
+from lightning_regs.study.paper.rows import Cells, MissingRows, Rows
 
-Measure = Callable[[Rows], Sequence[float]]
+Part = tuple[Cells, str]
+Paired = Sequence[tuple[float, ...]]
 
-
-def value(cell: str, metric: str = "test_acc") -> Measure:
-    """One metric of one cell."""
-    return lambda rows: list(rows.metric(cell, metric).values())
+RESAMPLES = 2000  # of a bootstrap
 
 
-def per_seed(function: Callable[..., float], *parts: tuple[str, str]) -> Measure:
+@dataclass(frozen=True)
+class Estimate:
+    """What a measure gives where the mean over seeds and its t-interval are not what is claimed.
+
+    Args:
+        ours: The number.
+        low: Lower end of its own 95 % interval.
+        high: Upper end.
+        values: One number a seed, for their count and as a check that all are finite.
+    """
+
+    ours: float
+    low: float
+    high: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a claim looks at.
+
+    Args:
+        parts: Cell (or cells, whose mean is taken) and metric of each number that it is made of.
+        compute: Makes one number a seed, or an :class:`Estimate`, from the parts' values at each seed.
+        otherwise: What is measured where the parts have no rows.
+    """
+
+    parts: tuple[Part, ...]
+    compute: Callable[[Paired], Sequence[float] | Estimate]
+    otherwise: Measure | None = None
+
+    def __call__(self, rows: Rows) -> Sequence[float] | Estimate:
+        """Measure.
+
+        Raises:
+            MissingRows: If a cell or metric has no rows, or the parts have no seed in common.
+        """
+        try:
+            return self.compute(rows.paired(*self.parts))
+        except MissingRows:
+            if self.otherwise is None:
+                raise
+            return self.otherwise(rows)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The names of the cells, each once."""
+        names = [name for cells, _ in self.parts for name in ([cells] if isinstance(cells, str) else cells)]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def single(self) -> tuple[str, str] | None:
+        """Cell and metric of a :func:`value`, where a published value can be drawn; else None."""
+        if len(self.parts) == 1 and self.compute is _same and isinstance(self.parts[0][0], str):
+            return self.parts[0][0], self.parts[0][1]
+        return None
+
+
+def _same(paired: Paired) -> list[float]:
+    return [number for (number,) in paired]
+
+
+def value(cell: Cells, metric: str = "test_acc") -> Measure:
+    """One metric of one cell, or its mean over several."""
+    return Measure(((cell, metric),), _same)
+
+
+def per_seed(function: Callable[..., float], *parts: Part) -> Measure:
     """A function of several (cell, metric) pairs, applied seed by seed to the seeds that all of them have."""
-
-    def measure(rows: Rows) -> list[float]:
-        columns = [rows.metric(cell, metric) for cell, metric in parts]
-        seeds = sorted(set.intersection(*(set(column) for column in columns)))
-        return [function(*(column[seed] for column in columns)) for seed in seeds]
-
-    return measure
+    return Measure(parts, lambda paired: [function(*numbers) for numbers in paired])
 
 
-def difference(cell: str, other: str, metric: str = "test_acc") -> Measure:
-    """How much larger the metric is in ``cell`` than in ``other``, seed by seed."""
-    return per_seed(lambda a, b: a - b, (cell, metric), (other, metric))
+def difference(cells: Cells, others: Cells, metric: str = "test_acc") -> Measure:
+    """How much larger the metric is in ``cells`` than in ``others``, seed by seed."""
+    return per_seed(lambda a, b: a - b, (cells, metric), (others, metric))
+
+
+def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") -> Measure:
+    """The mean over pairs of cells of how much larger the metric is in the first."""
+
+    def mean(*numbers: float) -> float:
+        return statistics.fmean(a - b for a, b in zip(numbers[::2], numbers[1::2], strict=True))
+
+    return per_seed(mean, *((cell, metric) for pair in pairs for cell in pair))
+
+
+def ratio(cells: Cells, others: Cells, metric: str = "test_acc") -> Measure:
+    """The metric in ``cells`` over that in ``others``, seed by seed; NaN where the latter is 0."""
+    return per_seed(lambda a, b: a / b if b else math.nan, (cells, metric), (others, metric))
+
+
+def smallest(metric: str, *cells: str) -> Measure:
+    """The smallest of the cells, seed by seed."""
+    return per_seed(lambda *numbers: min(numbers), *((cell, metric) for cell in cells))
+
+
+def largest(metric: str, *cells: str) -> Measure:
+    """The largest of the cells, seed by seed."""
+    return per_seed(lambda *numbers: max(numbers), *((cell, metric) for cell in cells))
+
+
+def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
+    """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next."""
+
+    def steps(*numbers: float) -> float:
+        return min(sign * (after - before) for before, after in pairwise(numbers))
+
+    return per_seed(steps, *((cell, metric) for cell in cells))
+
+
+def rank_correlation(metric: str, *cells: str) -> Measure:
+    """Spearman's correlation of the metric with the cells' order; a metric that never came (NaN) ranks last."""
+
+    def correlate(*numbers: float) -> float:
+        from scipy.stats import spearmanr
+
+        filled = [1e9 if math.isnan(number) else number for number in numbers]
+        return float(spearmanr(range(len(filled)), filled).statistic)
+
+    return per_seed(correlate, *((cell, metric) for cell in cells))
+
+
+def quotient(cells: Cells, others: Cells, metric: str = "test_acc") -> Measure:
+    """The metric's mean over seeds in ``cells`` over that in ``others``, jackknifed."""
+    return Measure(((cells, metric), (others, metric)), _quotient)
+
+
+def _quotient(paired: Paired) -> list[float]:
+    return jackknife([a for a, _ in paired], [b for _, b in paired])
+
+
+def percent_lower(cells: Cells, others: Cells, metric: str = "test_acc") -> Measure:
+    """By how many percent of ``others`` the metric is lower in ``cells``, of means over seeds, jackknifed."""
+    parts = ((cells, metric), (others, metric))
+    return Measure(parts, lambda paired: [100 * (1 - number) for number in _quotient(paired)])
+
+
+def share(cells: Cells, start: Cells, end: Cells, metric: str = "test_acc", end_from: Cells | None = None) -> Measure:
+    """The share of the way from ``start`` to ``end`` that ``cells`` have gone, of means over seeds, jackknifed.
+
+    Quotients seed by seed have no mean where a way is near zero.
+
+    Args:
+        cells: The cells that have gone some of the way.
+        start: Where they come from.
+        end: Where the way ends.
+        metric: What is compared.
+        end_from: Where the whole way starts, if that is not ``start``.
+    """
+
+    def shares(paired: Paired) -> list[float]:
+        return jackknife([a - b for a, b, _, _ in paired], [c - d for _, _, c, d in paired])
+
+    return Measure(tuple((part, metric) for part in (cells, start, end, end_from or start)), shares)
+
+
+def peak_distance(cells: Mapping[int, str], others: Mapping[int, str], metric: str = "test_acc") -> Measure:
+    """How far the peak of ``others`` is from that of ``cells``, of means over seeds, with a bootstrap interval.
+
+    Args:
+        cells: Position, such as an exponent, to the cell there.
+        others: The same of the other curve.
+        metric: Whose peaks are compared.
+    """
+    positions = [*cells, *others]
+
+    def distance(means: Sequence[float]) -> float:
+        curve = list(zip(means, positions, strict=True))
+        (_, first), (_, second) = max(curve[: len(cells)]), max(curve[len(cells) :])
+        return float(second - first)
+
+    def estimate(paired: Paired) -> Estimate:
+        def of(chosen: Paired) -> float:
+            return distance([statistics.fmean(column) for column in zip(*chosen, strict=True)])
+
+        generator = random.Random(0)  # noqa: S311  # a fixed stream, so that a claim is the same on every machine
+        drawn = sorted(of(generator.choices(paired, k=len(paired))) for _ in range(RESAMPLES))
+        edge = RESAMPLES // 40
+        return Estimate(of(paired), drawn[edge], drawn[-edge - 1], tuple(of([numbers]) for numbers in paired))
+
+    return Measure(tuple((cell, metric) for cell in (*cells.values(), *others.values())), estimate)
+
+
+def either(first: Measure, *others: Measure) -> Measure:
+    """The first of several measures whose cells have rows: what differs between scales."""
+    otherwise = either(*others) if others else None
+    return Measure(first.parts, first.compute, otherwise)
 
 
 def jackknife(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
@@ -40,11 +219,11 @@ def jackknife(numerators: Sequence[float], denominators: Sequence[float]) -> lis
     n = len(numerators)
     above, below = math.fsum(numerators), math.fsum(denominators)
 
-    def quotient(a: float, b: float) -> float:
+    def over(a: float, b: float) -> float:
         return a / b if b else math.nan
 
-    whole = quotient(above, below)
+    whole = over(above, below)
     if n < 2:
         return [whole] * n
-    without = [quotient(above - a, below - b) for a, b in zip(numerators, denominators, strict=True)]
+    without = [over(above - a, below - b) for a, b in zip(numerators, denominators, strict=True)]
     return [n * whole - (n - 1) * left for left in without]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_regs.core.names import unknown_name
 
 if TYPE_CHECKING:
-    from lightning_regs.study.paper.paper import Cell
+    from lightning_regs.study.paper.cells import Cell
 
 # A task's name is part of its runs' hash, and stays when the code moves: name -> where the code is.
 MOVED = {"lightning_regs.study.train:train": "lightning_regs.training.fit:train"}

@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_regs.core.files import atomic_write
+from lightning_regs.core.metrics import Family
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.claims import VERDICTS, count_verdicts
-from lightning_regs.study.paper.paper import find_papers, load_paper
+from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import draw
 from lightning_regs.study.report.specification import command
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
 _KINDS = ("claims", "results", "figures", "figure")
-_SYMBOLS = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", tables.DASH), strict=True))
+_SYMBOLS = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "\u00b7", tables.DASH), strict=True))
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,13 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     if kind == "claims":
         return [_origin(paper, found), "", *_claims(found.claims)], []
     if kind == "results":
-        return [_origin(paper, found), *_results(found)], []
+        return [_origin(paper, found), *_results(found, paper.metrics)], []
+    figures = [figure for figure in figures if figure.on is None or found.name in figure.on]
     lines: list[str] = []
     images: list[_Image] = []
     folder = (paper.folder or base) / "figures"
     for figure in figures:
-        drawing = draw(figure, found, f"{paper.id}-{found.name}-{figure.id}", inline=False)
+        drawing = draw(figure, found, f"{paper.id}-{found.name}-{figure.id}", paper.published(found.name), inline=False)
         lines += [""] if lines else []
         if not drawing.svg:
             lines.append(f"**{_escape(figure.title)}** is not drawn: {_escape(drawing.missing)}.")
@@ -171,7 +173,7 @@ def _origin(paper: Paper, found: ScaleResults) -> str:
 def _claims(claims: list[ClaimResult]) -> list[str]:
     if not claims:
         return ["The claims have not been judged on these rows yet."]
-    reached = [claim for claim in claims if claim.verdict != "out of reach"]
+    reached = [claim for claim in claims if claim.verdict not in ("not at this scale", "out of reach")]
     lines = [
         _join(f"{_SYMBOLS[verdict]} {count} {verdict}" for verdict, count in count_verdicts(claims).items()) + ".",
         "",
@@ -191,9 +193,9 @@ def _claims(claims: list[ClaimResult]) -> list[str]:
     return lines
 
 
-def _results(found: ScaleResults) -> Iterator[str]:
-    for group in tables.groups(found.rows):
-        headings = ["Cell", "Seeds", *map(tables.heading, group.metrics), "Time a run"]
+def _results(found: ScaleResults, families: Sequence[Family]) -> Iterator[str]:
+    for group in tables.groups(found.rows, families):
+        headings = ["Cell", "Seeds", *(metric.heading for metric in group.metrics), "Time a run"]
         yield ""
         yield f"{_escape(group.name)}: mean over seeds ± half of the 95 % interval; accuracies in %."
         yield ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lightning_regs.study.paper.claims import MissingRows
+from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report import plots
 
 if TYPE_CHECKING:
@@ -46,13 +47,21 @@ def name_figure(figure: Figure) -> FigureEntry:
     return FigureEntry(figure.id, figure.title, figure.caption, panels=tuple(figure.panels))
 
 
-def draw(figure: Figure, found: ScaleResults, name: str, *, inline: bool = True) -> FigureEntry:
+def draw(
+    figure: Figure,
+    found: ScaleResults,
+    name: str,
+    published: Mapping[tuple[str, str], float] | None = None,
+    *,
+    inline: bool = True,
+) -> FigureEntry:
     """Draw one figure from a scale's results.
 
     Args:
         figure: What to draw.
         found: The results.
         name: Unique on the page.
+        published: The paper's numbers by cell and metric.
         inline: For a page; otherwise the SVG is a file of its own, on a white card.
 
     Returns:
@@ -62,7 +71,7 @@ def draw(figure: Figure, found: ScaleResults, name: str, *, inline: bool = True)
     try:
         with plots.style(), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # numbers without measure are drawn as well as can be
-            drawn = figure.render(found.lookup(), found.curves)
+            drawn = figure.render(found.lookup(), found.curves, published)
             mark = plots.fingerprint(drawn)
             svg = plots.to_svg(drawn, name, inline=inline, title=f"{figure.title}.")
     except MissingRows as missing:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_regs.study.paper.claims import MissingRows, Rows
+from lightning_regs.study.paper.rows import MissingRows, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

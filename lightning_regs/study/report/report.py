@@ -32,7 +32,8 @@ MEANINGS = {
     "reproduced": "the whole 95 % interval lies where the claim holds",
     "not reproduced": "the whole 95 % interval lies outside",
     "not decided": "the interval crosses an edge, or there are too few seeds",
-    "out of reach": "not checked here, for the reason given",
+    "not at this scale": "measured at another scale of the same paper",
+    "out of reach": "cannot be checked here at all, for the reason given",
 }
 
 
@@ -140,7 +141,6 @@ def environment() -> Environment:
     env.filters |= {
         "entry": tables.entry,
         "seconds": tables.seconds,
-        "heading": tables.heading,
         "strip": strip,
         "tidy": tables.tidy,
         "sentence": _sentence,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_regs.study.paper.claims import Verdict
+from lightning_regs.study.paper.claims import Claim, Source, Verdict
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
 from lightning_regs.study.report.legible import legible, plain
@@ -37,10 +37,11 @@ class ClaimEntry:
         sentence: What the paper says.
         paper: The paper's figure, in words or with its unit; a dash where it gives none.
         provenance: Where that figure was seen.
+        sources: Keys of the sources that it names.
         recalled: Whether it comes from memory and was not read again.
         ours: Our number with its unit; a dash where there is none.
         interval: Our 95 % interval, empty where there is none.
-        limits: Where the interval must lie for the claim to count as reproduced, empty where anything goes.
+        criterion: Where the interval must lie for the claim to count as reproduced, empty where nothing is measured.
         unit: Unit of the numbers.
         n: Number of seeds.
         verdict: One of :data:`~lightning_regs.study.paper.claims.VERDICTS`.
@@ -53,10 +54,11 @@ class ClaimEntry:
     sentence: str
     paper: str
     provenance: str
+    sources: tuple[str, ...]
     recalled: bool
     ours: str
     interval: str
-    limits: str
+    criterion: str
     unit: str
     n: int
     verdict: Verdict
@@ -141,6 +143,9 @@ class Specification:
         sections: The scales, in the order to be shown.
         problems: One sentence for files in the results folder that belong to no scale.
         summary: What the paper says, in a sentence or two; may be empty.
+        link: Where it can be read, where that is not arXiv; may be empty.
+        sources: What its claims name as sources.
+        deviations: Scale (empty for all) and what is done there otherwise than in the paper.
     """
 
     paper: str
@@ -152,6 +157,9 @@ class Specification:
     sections: tuple[Section, ...]
     problems: tuple[str, ...] = ()
     summary: str = ""
+    link: str = ""
+    sources: tuple[Source, ...] = ()
+    deviations: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as data for ``json.dumps(..., allow_nan=False)``, without the drawings themselves.
@@ -196,6 +204,9 @@ def specify(
             sections=tuple(_section(paper, found, store, draw) for found in load(paper, folder, scales, judge=True)),
             problems=tuple(strangers(paper, folder)),
             summary=paper.summary,
+            link=paper.link,
+            sources=paper.sources,
+            deviations=tuple((deviation.scale, deviation.what) for deviation in paper.deviations),
         )
     )
     return made
@@ -220,7 +231,9 @@ def download(paper: str, file: str) -> str:
 def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool) -> Section:
     scale = paper.scale(found.name)
     name = slug(f"{paper.id}-{found.name}")
-    figures = paper.figures if found.rows else ()
+    figures = [f for f in paper.figures if found.rows and (f.on is None or found.name in f.on)]
+    forms = {claim.id: claim.at(found.name) or claim for claim in paper.claims}
+    published = paper.published(found.name)
     return Section(
         scale=found.name,
         description=scale.description,
@@ -230,11 +243,12 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
         problems=tuple(found.problems),
         mixed=tuple(_mixed(found)),
         counts=found.counts(),
-        claims=tuple(_claim(claim, found.limits.get(claim.id)) for claim in found.claims),
+        claims=tuple(_claim(claim, forms.get(claim.id)) for claim in found.claims),
         figures=tuple(
-            draw(figure, found, f"{name}-{figure.id}") if draws else name_figure(figure) for figure in figures
+            draw(figure, found, f"{name}-{figure.id}", published) if draws else name_figure(figure)
+            for figure in figures
         ),
-        groups=tuple(_with_commands(group, paper, found.name) for group in tables.groups(found.rows)),
+        groups=tuple(_with_commands(group, paper, found.name) for group in tables.groups(found.rows, paper.metrics)),
         origin={column: tuple(tables.distinct(found.rows, column)) for column in tables.ORIGIN},
         seconds=tables.total_seconds(found.rows),
         failures=tuple(_failures(scale, store)),
@@ -244,20 +258,22 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
     )
 
 
-def _claim(claim: ClaimResult, holds: tuple[float, float] | None) -> ClaimEntry:
+def _claim(claim: ClaimResult, form: Claim | None) -> ClaimEntry:
     value = claim.paper_value
     numbers = {"ours": claim.ours, "low": claim.low, "high": claim.high}
-    numbers |= {"holds_low": holds[0] if holds else None, "holds_high": holds[1] if holds else None}
+    criterion = form.criterion if form else None
+    numbers |= {"holds_low": criterion.low if criterion else None, "holds_high": criterion.high if criterion else None}
     numbers["paper"] = None if isinstance(value, str) else value
     return ClaimEntry(
         id=claim.id,
         sentence=claim.sentence,
         paper=tables.paper_value(claim),
         provenance=claim.provenance,
+        sources=tuple(source.key for source in form.sources) if form else (),
         recalled=claim.recalled,
         ours=tables.number(claim.ours, claim.unit),
         interval=tables.claim_interval(claim),
-        limits=tables.limits(holds, claim.unit),
+        criterion=claim.criterion,
         unit=claim.unit,
         n=claim.n,
         verdict=claim.verdict,

@@ -9,33 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lightning_regs.study.paper.claims import interval, is_strict
+from lightning_regs.core.metrics import Family, Metric
+from lightning_regs.study.paper.verdicts import interval
+from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.claims import ClaimResult
     from lightning_regs.study.store.results import Row
 
-# Metrics of a training run that the overview shows, in this order, and their headings.
-TRAINING = {"train_acc": "Train accuracy", "test_acc": "Test accuracy", "fit_epoch": "Epochs to fit"}
-# The same of a training after pruning.
-PRUNING = {
-    "p_m": "Weights left (%)",
-    "stop_iteration": "Early-stopping iteration",
-    "test_acc_stop": "Test accuracy at early stopping",
-    "test_acc": "Test accuracy",
-}
-_FAMILIES = {"Pruned nets": PRUNING, "Training runs": TRAINING}
-HEADINGS = (
-    TRAINING
-    | PRUNING
-    | {
-        "train_loss": "Train loss",
-        "test_loss": "Test loss",
-        "train_acc_clean": "Train accuracy, clean labels",
-        "train_acc_corrupted": "Train accuracy, corrupted labels",
-    }
-)
-_SHOWN = 4
 # What a row says about how it came to be.
 ORIGIN = ("commit", "versions", "device", "precision")
 
@@ -112,16 +93,17 @@ def digits(value: float, unit: str = "") -> str:
     return text.replace("-", MINUS)
 
 
-def shown(summary: Estimate | None, metric: str, total: int) -> str:
+def shown(summary: Estimate | None, metric: Metric, total: int) -> str:
     """Write an estimate for a table: mean, half-width, and how many runs have the number when not all do."""
     if summary is None:
-        return "never" if metric == "fit_epoch" and total else DASH
-    text = _mean(summary, metric)
+        return metric.never if total else DASH
+    text = mean(summary, metric.unit)
     return text if summary.n == summary.total else f"{text} ({summary.n} of {summary.total})"
 
 
-def _mean(summary: Estimate, metric: str) -> str:
-    if _is_accuracy(metric):
+def mean(summary: Estimate, unit: str = "") -> str:
+    """Write a mean and half of its interval; percentages with two decimals."""
+    if unit == "%":
         return f"{summary.mean:.2f}" if summary.half is None else f"{summary.mean:.2f} ± {summary.half:.2f}"
     if not summary.half or not 1e-3 <= abs(summary.mean) < 1e6:
         parts = [summary.mean] if summary.half is None else [summary.mean, summary.half]
@@ -130,21 +112,17 @@ def _mean(summary: Estimate, metric: str) -> str:
     return f"{summary.mean:,.{decimals}f} ± {summary.half:,.{decimals}f}".replace("-", MINUS)
 
 
-def entry(value: float, metric: str) -> str:
+def entry(value: float, metric: Metric) -> str:
     """Write one run's metric."""
-    if metric == "fit_epoch" and math.isnan(value):
-        return "never"
-    return f"{value:.2f}" if _is_accuracy(metric) and math.isfinite(value) else number(value)
+    if math.isnan(value):
+        return metric.never
+    return f"{value:.2f}" if metric.unit == "%" and math.isfinite(value) else number(value)
 
 
 def tidy(text: str) -> str:
     """Write a number that a row holds as text; another text as it is."""
     value = _float(text)
     return text if math.isnan(value) else number(value)
-
-
-def _is_accuracy(metric: str) -> bool:
-    return metric.endswith("_acc") or "_acc_" in metric
 
 
 def claim_interval(claim: ClaimResult) -> str:
@@ -154,19 +132,6 @@ def claim_interval(claim: ClaimResult) -> str:
     if claim.low == claim.high:
         return f"all {claim.n} equal"
     return f"{digits(claim.low, claim.unit)} to {digits(claim.high, claim.unit)}"
-
-
-def limits(holds: tuple[float, float] | None, unit: str = "") -> str:
-    """Write where the interval must lie for a claim to count as reproduced, empty when anything goes."""
-    if holds is None or (math.isinf(holds[0]) and math.isinf(holds[1])):
-        return ""
-    low, high = (f"{end:.6g}".replace("-", MINUS) for end in holds)
-    behind = number(0, unit).removeprefix(digits(0, unit))
-    if math.isinf(holds[1]):
-        return f"any value above {round(holds[0])}{behind}" if is_strict(holds[0]) else f"at least {low}{behind}"
-    if math.isinf(holds[0]):
-        return f"any value below {round(holds[1])}{behind}" if is_strict(holds[1]) else f"at most {high}{behind}"
-    return f"{low} to {high}{behind}"
 
 
 @dataclass(frozen=True)
@@ -202,18 +167,22 @@ class Group:
     """
 
     name: str
-    metrics: list[str]
-    every: list[str]
+    metrics: list[Metric]
+    every: list[Metric]
     cells: list[CellSummary]
 
 
-def heading(metric: str) -> str:
-    """Return a metric's column heading."""
-    return HEADINGS.get(metric, metric.replace("_", " ").capitalize())
+def heading(name: str) -> str:
+    """Return the heading of a metric that nobody declared."""
+    return name.replace("_", " ").capitalize()
 
 
-def groups(rows: Sequence[Row]) -> list[Group]:
-    """Group cells into tables: training runs together, other cells by what they measure.
+def groups(rows: Sequence[Row], families: Sequence[Family] = ()) -> list[Group]:
+    """Group cells into tables: those of one family together, other cells by what they measure.
+
+    Args:
+        rows: The rows.
+        families: The paper's own, which come before training runs.
 
     Returns:
         Groups and cells in the order of their first row.
@@ -221,29 +190,30 @@ def groups(rows: Sequence[Row]) -> list[Group]:
     by_cell: dict[str, list[Row]] = {}
     for row in rows:
         by_cell.setdefault(row.cell, []).append(row)
-    families: dict[tuple[str, ...], dict[str, list[Row]]] = {}
+    tables: dict[Family, dict[str, list[Row]]] = {}
     for cell, runs in by_cell.items():
-        names = sorted({name for run in runs for name in run.metrics})
-        key = tuple(PRUNING if "p_m" in names else TRAINING if {"train_acc", "test_acc"} & set(names) else names)
-        families.setdefault(key, {})[cell] = sorted(runs, key=lambda run: int(run.seed))
-    return [_group(key, cells) for key, cells in families.items()]
+        names = {name for run in runs for name in run.metrics}
+        family = next((f for f in (*families, TRAINED) if f.metrics[0].name in names), None)
+        if family is None:
+            family = Family("", tuple(Metric(name, heading(name)) for name in sorted(names)))
+        tables.setdefault(family, {})[cell] = sorted(runs, key=lambda run: int(run.seed))
+    return [_group(family, cells) for family, cells in tables.items()]
 
 
-def _group(key: tuple[str, ...], cells: dict[str, list[Row]]) -> Group:
+def _group(family: Family, cells: dict[str, list[Row]]) -> Group:
     present = {name for runs in cells.values() for run in runs for name in run.metrics}
-    every = [name for name in HEADINGS if name in present] + sorted(present - set(HEADINGS))
-    metrics = [name for name in key if name in present][:_SHOWN]
-    prefixes = sorted({cell.split("/")[0] for cell in cells})
-    names = {tuple(family): title for title, family in _FAMILIES.items()}
-    name = names.get(key, " and ".join(prefixes[:3]))
+    declared = [metric for metric in family.metrics if metric.name in present]
+    others = sorted(present - {metric.name for metric in declared})
+    metrics = declared[: family.shown]
     lines = []
     for cell, runs in cells.items():
-        given = {metric: [run.metrics[metric] for run in runs if metric in run.metrics] for metric in metrics}
-        texts = [shown(estimate(given[metric]), metric, len(given[metric])) for metric in metrics]
+        given = {m: [run.metrics[m.name] for run in runs if m.name in run.metrics] for m in metrics}
+        texts = [shown(estimate(values), metric, len(values)) for metric, values in given.items()]
         times = estimate(_float(run.origin["wall_s"]) for run in runs)
         origin = {column: distinct(runs, column) for column in ORIGIN}
         lines.append(CellSummary(cell, runs, texts, times.mean if times else None, origin))
-    return Group(name, metrics, every, lines)
+    name = family.title or " and ".join(sorted({cell.split("/")[0] for cell in cells})[:3])
+    return Group(name, metrics, [*declared, *(Metric(name, heading(name)) for name in others)], lines)
 
 
 def _float(text: str) -> float:

@@ -16,9 +16,9 @@ from lightning_regs.study.paper.claims import VERDICTS, ClaimResult, Verdict, co
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.legible import legible
 
-_STYLES: dict[Verdict, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "dim"), strict=True))
-_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", tables.DASH), strict=True))
-_PLAIN_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("+", "x", "?", "-"), strict=True))
+_STYLES: dict[Verdict, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "dim", "dim"), strict=True))
+_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", tables.DASH, tables.DASH), strict=True))
+_PLAIN_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("+", "x", "?", "-", "-"), strict=True))
 # A terminal ends at its last line: what asks for attention stands nearest to the prompt.
 _ORDER: tuple[Verdict, ...] = ("reproduced", "not decided", "not reproduced")
 _ASCII = str.maketrans(
@@ -71,11 +71,13 @@ def print_claims(claims: Iterable[ClaimResult], console: Console | None = None) 
     """
     console = console or Console(highlight=False)
     given = list(claims)
+    elsewhere = [claim for claim in given if claim.verdict == "not at this scale"]
     beyond = [claim for claim in given if claim.verdict == "out of reach"]
     waiting = [claim for claim in given if claim.verdict == "not decided" and claim.n == 0]
+    _print_reasons(console, "not at this scale", "not at this scale", elsewhere)
     _print_reasons(console, "out of reach", "out of reach", beyond)
     _print_reasons(console, "not decided", "not decided, as there is no measurement", waiting)
-    judged = [claim for claim in given if claim not in beyond and claim not in waiting]
+    judged = [claim for claim in given if claim not in beyond and claim not in waiting and claim not in elsewhere]
     widths = _widths(judged, console)
     for verdict in _ORDER:
         if group := [claim for claim in judged if claim.verdict == verdict]:

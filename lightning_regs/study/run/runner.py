@@ -11,8 +11,10 @@ from typing import Any
 
 from lightning_regs.core.files import disk_full
 from lightning_regs.core.runs import Store
+from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.claims import ClaimResult
-from lightning_regs.study.paper.paper import Cell, Paper, load_paper
+from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.tasks import add_to_path, check_tasks
 from lightning_regs.study.run.events import Event, Job, Stack
 from lightning_regs.study.run.executors import Executor, InProcess, Processes

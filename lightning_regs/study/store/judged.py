@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_regs.study.paper.claims import VERDICTS, ClaimResult, Rows, evaluate
+from lightning_regs.study.paper.claims import VERDICTS, ClaimResult
+from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.verdicts import evaluate
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.paper import Paper, Scale
@@ -111,7 +113,7 @@ def _close(a: float | None, b: float | None) -> bool:
 
 def _claim(entry: Mapping[str, Any]) -> ClaimResult:
     value = entry.get("paper_value")
-    texts = {key: entry[key] if isinstance(entry.get(key), str) else "" for key in _TEXTS}
+    texts: dict[str, Any] = {key: entry[key] if isinstance(entry.get(key), str) else "" for key in _TEXTS}
     count = _number(entry.get("n")) or 0
     return ClaimResult(
         **texts,

@@ -12,8 +12,10 @@ from typing import Any
 
 from lightning_regs.core.files import atomic_write, lock
 from lightning_regs.core.runs import FIXED, LEADING, TRAILING, Store
-from lightning_regs.study.paper.claims import ClaimResult, Rows, evaluate
+from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.store.curves import Curves, collect_curves, parse_curves
 
 Row = dict[str, Any]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import FIXED
-from lightning_regs.study.paper.claims import ClaimResult, Rows, Verdict, count_verdicts
+from lightning_regs.study.paper.claims import ClaimResult, Verdict, count_verdicts
+from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report.tables import versions
 from lightning_regs.study.store.curves import Curves, parse_curves
 from lightning_regs.study.store.judged import contradictions, parse_claims, some
@@ -58,7 +59,6 @@ class ScaleResults:
         name: Name of the scale.
         rows: Finished runs, in the order of the file.
         claims: Judged claims.
-        limits: Claim id to the lowest and highest value for which it counts as reproduced, from the paper's module.
         curves: Learning curves.
         problems: One sentence for each file, or part of one, that could not be used or does not fit.
         files: The files that exist, whole or not.
@@ -69,7 +69,6 @@ class ScaleResults:
     name: str
     rows: list[Row] = field(default_factory=list)
     claims: list[ClaimResult] = field(default_factory=list)
-    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     curves: Curves = field(default_factory=Curves)
     problems: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -151,7 +150,6 @@ def _load_scale(paper: Paper, scale: Scale, folder: Path, judge: bool) -> ScaleR
         name=scale.name,
         rows=rows,
         claims=claims,
-        limits={claim.id: claim.holds for claim in paper.claims},
         curves=read(".curves.csv", lambda text, name: _curves(text, name, problems), Curves()),
         problems=problems,
         files=files,

@@ -157,7 +157,7 @@ def _claims(section: Section) -> Iterator[Block]:
                 f"{_SYMBOLS[claim.verdict]} {claim.verdict}",
                 escape(claim.sentence),
                 _paper(claim),
-                *map(escape, (claim.ours, claim.interval, claim.limits)),
+                *map(escape, (claim.ours, claim.interval, claim.criterion)),
                 str(claim.n),
                 escape(claim.reason),
             ]
@@ -236,7 +236,7 @@ def _runset(target: Target | None, name: str, *conditions: Condition) -> Block:
 def _cells(section: Section) -> Iterator[Block]:
     for group in section.groups:
         yield _paragraph(f"{group.name}: mean over seeds \u00b1 half of the 95 % interval; accuracies in %.")
-        headings = ["Cell", "Seeds", *map(tables.heading, group.metrics), "Time a run"]
+        headings = ["Cell", "Seeds", *(metric.heading for metric in group.metrics), "Time a run"]
         lines = (
             [code(cell.name), str(len(cell.runs)), *map(escape, cell.texts), tables.seconds(cell.seconds)]
             for cell in group.cells

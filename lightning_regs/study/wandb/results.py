@@ -8,7 +8,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_regs.study.paper.claims import ClaimResult, MissingRows, Rows, count_verdicts
+from lightning_regs.study.paper.claims import ClaimResult, count_verdicts
+from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.store.curves import Curves, parse_curves
 from lightning_regs.study.wandb.record import label
 

@@ -8,7 +8,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_regs.study.paper.claims import Claim, Estimate, MissingRows, Rows, decide, evaluate, interval
+from lightning_regs.study.paper.claims import Claim
+from lightning_regs.study.paper.measures import Estimate
+from lightning_regs.study.paper.rows import MissingRows, Rows
+from lightning_regs.study.paper.verdicts import decide, evaluate, interval
 from lightning_regs.study.report.tables import limits
 
 quick = settings(max_examples=60, deadline=None)

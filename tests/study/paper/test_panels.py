@@ -5,9 +5,9 @@ from collections import defaultdict
 
 import pytest
 
-from lightning_regs.study.paper.claims import MissingRows, Rows
 from lightning_regs.study.paper.figure import Panel
-from lightning_regs.study.paper.paper import load_paper
+from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report.plots import style
 from lightning_regs.study.store.curves import Curves
 from lightning_regs.study.store.ledger import default_results

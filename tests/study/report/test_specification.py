@@ -14,9 +14,11 @@ from made_up import draw_loss, draw_names, make_paper, make_rows, write_results
 from parsed import Page, spaced
 
 from lightning_regs.core.runs import Store
-from lightning_regs.study.paper.claims import VERDICTS, Claim, MissingRows
+from lightning_regs.study.paper.claims import VERDICTS, Claim
 from lightning_regs.study.paper.figure import Figure
-from lightning_regs.study.paper.paper import Scale, find_papers, load_paper
+from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.paper.paper import Scale
+from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.plots import describe, note
 from lightning_regs.study.report.report import render, write_report

@@ -13,7 +13,7 @@ import pytest
 from wandb_made import NASTY, Made, forget_login, inspect, logs, make_paper, nothing, read_csv
 
 from lightning_regs.core.runs import FIXED
-from lightning_regs.study.paper.paper import Cell
+from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.wandb import check as wandb_check
 from lightning_regs.study.wandb import log as wandb_log
 

@@ -4,7 +4,7 @@ import pytest
 import wandb_server
 from wandb_made import Made, forget_login, inspect, logs, make_paper
 
-from lightning_regs.study.paper.paper import Cell
+from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.run.events import Event
 from lightning_regs.study.wandb import log as wandb_log
 from lightning_regs.study.wandb.log import Writer

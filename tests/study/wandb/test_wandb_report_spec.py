@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.paper.figure import Panel
-from lightning_regs.study.paper.paper import load_paper
+from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.report.specification import FailureEntry, specify
 from lightning_regs.study.store.ledger import default_results
 from lightning_regs.study.wandb import report as wandb_report

@@ -8,7 +8,7 @@ import time
 import pytest
 from wandb_made import Made, forget_login, logs, make_paper, read_csv
 
-from lightning_regs.study.paper.paper import Cell
+from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.wandb import log as wandb_log
 from lightning_regs.study.wandb.mark import InTheWay, Mark
 from lightning_regs.study.wandb.record import run_entry

@@ -10,9 +10,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from lightning_regs.study.paper.claims import Claim, MissingRows
+from lightning_regs.study.paper.cells import Cell
+from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.figure import Figure
-from lightning_regs.study.paper.paper import Cell, Paper, Scale
+from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report.plots import canvas
 from lightning_regs.study.run.runner import reproduce
 from lightning_regs.study.wandb import log as wandb_log

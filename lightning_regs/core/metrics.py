@@ -1,0 +1,38 @@
+"""Metrics as they are declared by what measures them: heading, unit, and what it means that there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of results.
+
+    Args:
+        name: The column.
+        heading: What a table calls it.
+        unit: ``"%"``, ``"epochs"``, ``"x"``, ...; percentages have two decimals.
+        never: What is written where a run measured that there is no such number (NaN), such as ``"never"`` for the
+            epoch of an event that did not come.
+    """
+
+    name: str
+    heading: str
+    unit: str = ""
+    never: str = "\u2013"
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one kind of run measures.
+
+    Args:
+        title: What the runs are, as the caption of their table: ``"Training runs"``.
+        metrics: The metrics; runs that have the first one are of this family.
+        shown: How many of them, from the first, the overview of cells shows.
+    """
+
+    title: str
+    metrics: tuple[Metric, ...]
+    shown: int = 4

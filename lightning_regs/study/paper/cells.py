@@ -1,0 +1,149 @@
+"""Cells: configurations that are measured over several seeds, one by one or as a grid."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from lightning_regs.core.names import unknown_name
+from lightning_regs.study.paper.config import config_hash, override, plain, resolve
+
+TRAIN = "lightning_regs.study.train:train"
+Overrides = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration, measured over several seeds.
+
+    Args:
+        name: Unique in its scale; what ``--cells`` matches.
+        task: Import path of the function that measures it, ``"module:function"``.
+        config: Plain data, resolved.
+        seeds: Its own number of seeds; None takes the scale's. A cell never runs more seeds than its own number, nor
+            do those that need it.
+        needs: Names of cells of the same scale that are complete, with the same seed, before a run of this one starts;
+            its task finds their folders in ``run.inputs``. What this cell takes from them has to follow from ``config``
+            alone, because the run's hash knows nothing else.
+        stack: Label that runs share which can be trained together in one process, as replicas; None: each alone. The
+            task is then also called as ``task.stacked(configs, runs)``, with a list of metrics to return.
+
+    Raises:
+        ValueError: If the name is empty, the task is no import path, the number of seeds is below 1, or the cell needs
+            itself.
+        TypeError: If the config is not plain data.
+    """
+
+    name: str
+    task: str
+    config: dict[str, Any] = field(default_factory=dict)
+    seeds: int | None = None
+    needs: tuple[str, ...] = ()
+    stack: str | None = None
+
+    def __post_init__(self) -> None:
+        needs: object = self.needs
+        if isinstance(needs, str):
+            raise TypeError(f"cell {self.name!r} has needs={self.needs!r}; write names in a tuple: ({self.needs!r},).")
+        if self.name in self.needs:
+            raise ValueError(f"cell {self.name!r} needs itself; name the cells that come before it.")
+        if not self.name.strip():
+            raise ValueError("a cell needs a name; give it one that says what it varies.")
+        if self.task.count(":") != 1 or not all(self.task.split(":")):
+            raise ValueError(f"cell {self.name!r} has the task {self.task!r}; write it as 'module:function'.")
+        if self.seeds is not None and self.seeds < 1:
+            raise ValueError(f"cell {self.name!r} has {self.seeds} seeds; give at least 1, or None for the scale's.")
+        object.__setattr__(self, "config", plain(self.config, f"config of cell {self.name!r}"))
+
+    def hash(self, seed: int) -> str:
+        """Return the name of this cell's run with one seed."""
+        return config_hash(self.task, self.config, seed)
+
+
+class Cells(tuple[Cell, ...]):
+    """Cells in order, to choose among and to change together."""
+
+    __slots__ = ()
+
+    def only(self, *patterns: str) -> Cells:
+        """Return those whose name is one of the names or globs, in their own order.
+
+        Raises:
+            ValueError: If a pattern matches nothing; the message suggests the nearest name.
+        """
+        names = [cell.name for cell in self]
+        chosen: set[str] = set()
+        for pattern in patterns:
+            hits = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
+            if not hits:
+                raise unknown_name("cell", pattern, names)
+            chosen |= hits
+        return Cells(cell for cell in self if cell.name in chosen)
+
+    def at(self, overrides: Overrides) -> Cells:
+        """Return the same cells with overrides to the configurations of those that train."""
+        return Cells(
+            replace(cell, config=override(cell.config, overrides)) if "trainer" in cell.config else cell
+            for cell in self
+        )
+
+    def __add__(self, other: Iterable[Cell]) -> Cells:  # type: ignore[override]
+        return Cells((*self, *other))
+
+
+def grid(
+    name: str,
+    config: str,
+    overrides: Overrides | None = None,
+    *,
+    task: str = TRAIN,
+    seeds: int | None = None,
+    **axes: Mapping[str, Overrides] | Sequence[str],
+) -> Cells:
+    """Make a cell for each combination of what varies.
+
+    Args:
+        name: The cells' name, with an axis in braces for each that varies: ``"{net}/{method}"``.
+        config: Configuration file of all of them, as :func:`~lightning_regs.study.paper.config.resolve` takes it.
+        overrides: What all of them change in that file, by dotted path.
+        task: Import path of the function that measures them; default: training as the configuration says.
+        seeds: Their own number of seeds; None takes the scale's.
+        **axes: For each axis its values: label -> what it overrides, such as ``{"none": {}, "dropout":
+            {"model.architecture_args.dropout": 0.5}}``. Later axes override earlier ones, and all the common overrides.
+
+    Returns:
+        The cells, the last axis varying fastest.
+
+    Raises:
+        ValueError: If an axis does not stand in the name, a name in braces is no axis, or two cells get one name.
+    """
+    for axis in axes:
+        if f"{{{axis}}}" not in name:
+            raise ValueError(f"the grid {name!r} varies {axis!r}, which its name does not say; write {{{axis}}} in it.")
+    values = [list(axis.items()) for axis in axes.values() if isinstance(axis, Mapping)]
+    made = []
+    for combination in itertools.product(*values):
+        labels = dict(zip(axes, (label for label, _ in combination), strict=True))
+        try:
+            cell = name.format_map(labels)
+        except KeyError as error:
+            raise ValueError(f"the grid {name!r} has {{{error.args[0]}}} in its name, which does not vary.") from None
+        changes: dict[str, Any] = dict(overrides or {})
+        for _, change in combination:
+            changes |= change
+        made.append(Cell(cell, task, resolve(config, changes), seeds))
+    check_unique(f"the grid {name!r}", "cell", [cell.name for cell in made])
+    return Cells(made)
+
+
+def check_unique(owner: str, kind: str, names: Sequence[str]) -> None:
+    """Refuse names of which one stands twice.
+
+    Raises:
+        ValueError: In one sentence.
+    """
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{owner} has more than one {kind} named {twice[0]!r}; rename one.")

@@ -1,0 +1,100 @@
+"""What a number has to satisfy for a claim to count as reproduced, in words of its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A range for a number, whose ends belong to it or not.
+
+    Args:
+        low: Its lower end.
+        high: Its upper end.
+        open_low: Whether the lower end itself is left out ("above").
+        open_high: Whether the upper end itself is left out ("below").
+        within: The tolerance around a published number, where the range is one.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    within: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        published: float | str | None,
+        above: float | None,
+        below: float | None,
+        at_least: float | None,
+        at_most: float | None,
+        within: float | None,
+    ) -> Criterion | None:
+        """Make the criterion from a claim's words; None where it has none.
+
+        Args:
+            name: What it belongs to, for the message.
+            published: The number that ``within`` is around.
+            above: The number has to be above this, or ``at_least`` this; not both.
+            below: The number has to be below this, or ``at_most`` this; not both.
+            at_least: See ``above``.
+            at_most: See ``below``.
+            within: The number has to be this near to the published one; alone.
+
+        Raises:
+            ValueError: If the words contradict each other, leave no number, or there is no published number.
+        """
+        given = {"above": above, "below": below, "at_least": at_least, "at_most": at_most, "within": within}
+        words = [word for word, number in given.items() if number is not None]
+        for number in filter(None, given.values()):
+            if not math.isfinite(number):
+                raise ValueError(f"{name} has the limit {number}; give a finite number, or leave that side out.")
+        if not words:
+            return None
+        for first, second in (("above", "at_least"), ("below", "at_most"), *(("within", w) for w in words[:-1])):
+            if first in words and second in words:
+                raise ValueError(f"{name} gives both {first}= and {second}=; one of them says it.")
+        if within is not None:
+            if isinstance(published, bool) or not isinstance(published, (int, float)) or within < 0:
+                raise ValueError(f"{name} is within {within} of published={published!r}; give a number to be near to.")
+            return cls(published - within, published + within, within=within)
+        low, high = (at_least if above is None else above), (at_most if below is None else below)
+        made = cls(
+            -math.inf if low is None else low, math.inf if high is None else high, above is not None, below is not None
+        )
+        if made.low > made.high or (made.low == made.high and (made.open_low or made.open_high)):
+            raise ValueError(f"{name} asks for a number {made.text()}, and there is none.")
+        return made
+
+    def contains(self, low: float, high: float) -> bool:
+        """Whether a whole interval satisfies it."""
+        return not self._under(low, self.low, self.open_low) and not self._under(-high, -self.high, self.open_high)
+
+    def excludes(self, low: float, high: float) -> bool:
+        """Whether no number of an interval satisfies it."""
+        return self._under(high, self.low, self.open_low) or self._under(-low, -self.high, self.open_high)
+
+    def text(self, unit: str = "") -> str:
+        """Say it: ``"above 0 points"``, ``"at least 99 %"``, ``"49.01 to 52.01 %"``."""
+        behind = f" {unit}".rstrip() if unit != "x" else "\u00d7"
+        if self.low == self.high:
+            return f"{_short(self.low)}{behind}"
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            words = ("above " if self.open_low else "", "below " if self.open_high else "")
+            return f"{words[0]}{_short(self.low)} to {words[1]}{_short(self.high)}{behind}"
+        if math.isfinite(self.low):
+            return f"{'above' if self.open_low else 'at least'} {_short(self.low)}{behind}"
+        return f"{'below' if self.open_high else 'at most'} {_short(self.high)}{behind}"
+
+    @staticmethod
+    def _under(number: float, end: float, is_open: bool) -> bool:
+        return number < end or (is_open and number == end)
+
+
+def _short(number: float) -> str:
+    return f"{number:.6g}".replace("-", "\u2212")

@@ -1,0 +1,97 @@
+"""Measured rows, looked up by cell and paired by seed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Cells = str | Sequence[str]
+
+
+class MissingRows(LookupError):
+    """Raised by :class:`Rows` when what a claim or a figure needs has not been measured.
+
+    Args:
+        message: What is missing.
+        cell: The cell that has no rows at all, if that is what is missing.
+    """
+
+    def __init__(self, message: str, cell: str | None = None) -> None:
+        super().__init__(message)
+        self.cell = cell
+
+
+class Rows:
+    """Measured rows, looked up by cell and paired by seed.
+
+    Args:
+        rows: One mapping a run, with at least ``cell`` and ``seed``; the other entries are metrics and provenance.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._rows: dict[str, dict[int, Mapping[str, Any]]] = {}
+        for row in rows:
+            self._rows.setdefault(str(row["cell"]), {})[int(row["seed"])] = row
+
+    def __len__(self) -> int:
+        return sum(len(seeds) for seeds in self._rows.values())
+
+    def cells(self) -> list[str]:
+        """Return the names of the cells that have at least one row, in the order of the rows."""
+        return list(self._rows)
+
+    def row(self, cell: str, seed: int) -> Mapping[str, Any]:
+        """Return one whole row.
+
+        Raises:
+            MissingRows: If it has not been measured.
+        """
+        try:
+            return self._rows[cell][seed]
+        except KeyError:
+            raise MissingRows(f"cell {cell!r} has no row for seed {seed}") from None
+
+    def metric(self, cells: Cells, name: str) -> dict[int, float]:
+        """Return one number per seed.
+
+        Args:
+            cells: A cell's name, or several, whose mean over cells is taken for each seed that all of them have.
+            name: A metric, or another numeric column such as ``epochs`` or ``wall_s``.
+
+        Returns:
+            Seed -> value, seeds in ascending order.
+
+        Raises:
+            MissingRows: If a cell has no rows, or none of its rows has the metric.
+        """
+        if not isinstance(cells, str):
+            columns = [self.metric(cell, name) for cell in cells]
+            seeds = sorted(set.intersection(*map(set, columns)))
+            return {seed: statistics.fmean(column[seed] for column in columns) for seed in seeds}
+        if cells not in self._rows:
+            raise MissingRows(f"cell {cells!r} has no rows", cells)
+        rows = self._rows[cells]
+        found = {seed: float(rows[seed][name]) for seed in sorted(rows) if _is_number(rows[seed].get(name))}
+        if not found:
+            raise MissingRows(f"the rows of cell {cells!r} have no metric {name!r}")
+        return found
+
+    def paired(self, *parts: tuple[Cells, str]) -> list[tuple[float, ...]]:
+        """Return, for each seed that all parts have, their values in order.
+
+        Args:
+            *parts: Cell or cells, and metric, as :meth:`metric` takes them.
+
+        Raises:
+            MissingRows: As :meth:`metric`, or if there is no seed that all of them have.
+        """
+        columns = [self.metric(cells, name) for cells, name in parts]
+        seeds = sorted(set.intersection(*map(set, columns)))
+        if not seeds:
+            raise MissingRows(f"{' and '.join(repr(cells) for cells, _ in parts)} have no seed in common")
+        return [tuple(column[seed] for column in columns) for seed in seeds]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,290 @@
+"""How the kinds of figures are drawn: curves, sweeps, dots, bars and tables.
+
+Dots are ours, rings are published values: where they agree, the dot sits in the ring.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning_regs.study.paper.figure import CurvesFigure, DotsFigure, SweepFigure, TableFigure
+from lightning_regs.study.paper.measures import Estimate, Measure
+from lightning_regs.study.paper.rows import MissingRows, Rows
+from lightning_regs.study.paper.verdicts import interval
+from lightning_regs.study.report import plots, tables
+from lightning_regs.study.report.plots import MUTED, SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lightning_regs.study.store.curves import Band, Curves
+
+Published = Mapping[tuple[str, str], float]
+Numbers = dict[float, list[float]]
+
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1.2, 1, 1.2)), (0, (1.2, 1.2)), "-", (0, (5, 1.5)))
+_MARKS = ("o", "s", "^", "D", "v", "P")
+_DOTTED = (0, (1, 2))
+_MOST_TICKS = 9
+_SHORTEST_CURVES = 2
+
+
+def draw_curves(figure: CurvesFigure, rows: Rows, curves: Curves, published: Published) -> Figure:
+    """Draw learning curves, with a ring at the end where the paper printed the last value."""
+    found: dict[str, tuple[str, dict[str, Band]]] = {}
+    for title, lines in figure.plots.items():
+        for metric in figure.metrics:
+            bands = {label: band for label, cell in lines.items() if (band := curves.band(cell, metric, figure.x))}
+            if len(bands) >= min(_SHORTEST_CURVES, len(lines)):
+                found[title] = metric, bands
+                break
+    drawing, panels = _panels(found, f"no learning curve of {' or '.join(figure.metrics)} has been recorded")
+    told, missing = [], []
+    for axes, (title, (metric, bands)) in zip(panels, found.items(), strict=True):
+        label = figure.y if figure.y and metric == figure.metrics[0] else _words(metric)
+        for index, (name, band) in enumerate(bands.items()):
+            x = [at / 1000 for at in band.x] if figure.x == "step" else band.x
+            color, dash = SERIES[index % len(SERIES)], _DASHES[index % len(_DASHES)]
+            axes.plot(x, band.mean, color=color, linestyle=dash, label=name)
+            axes.fill_between(x, band.low, band.high, color=color, alpha=0.18, linewidth=0)
+            if (number := published.get((figure.plots[title][name], metric))) is not None:
+                _ring(axes, x[-1], number, color)
+        axes.set(xlabel="thousand steps" if figure.x == "step" else "epochs", ylabel=label, xlim=(0, None))
+        _finish(axes, title)
+        ends = "; ".join(f"{name} {band.mean[-1]:.3g}" for name, band in bands.items())
+        told.append(f"{_named(label, title)} over training. At the end: {ends}.")
+        missing += [_named(name, title) for name in figure.plots[title] if name not in bands]
+        if metric != figure.metrics[0]:
+            plots.note(drawing, f"This scale did not record {_words(figure.metrics[0])}, so {_words(metric)} is drawn.")
+    plots.describe(drawing, " ".join(told))
+    seeds = sorted({band.n for _, bands in found.values() for band in bands.values()})
+    if seeds[-1] > 1:
+        many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        plots.note(drawing, f"Lines are means over {many} seeds, bands reach from the lowest to the highest seed.")
+    _note_missing(drawing, missing)
+    return drawing
+
+
+def draw_sweep(figure: SweepFigure, rows: Rows, curves: Curves, published: Published) -> Figure:
+    """Draw a metric against what was varied."""
+    found: dict[str, dict[str, Numbers]] = {}
+    partly: list[str] = []
+    for title, sweeps in figure.plots.items():
+        lines: dict[str, Numbers] = {}
+        for label, line in sweeps.items():
+            for at, measure in line.items():
+                numbers = _measure(measure, rows)
+                if numbers and all(map(math.isfinite, numbers)):
+                    shown = [100 - number for number in numbers] if figure.error else numbers
+                    lines.setdefault(label, {})[at] = shown
+                elif numbers:
+                    count = sum(map(math.isfinite, numbers))
+                    partly.append(f"{_named(label, title)} at {at:g} ({count} of {len(numbers)} seeds)")
+        lines = {label: numbers for label, numbers in lines.items() if len(numbers) > 1 or len(sweeps[label]) == 1}
+        if any(len(numbers) > 1 for numbers in lines.values()):
+            found[title] = lines
+    drawing, panels = _panels(found, f"{_words(figure.metrics[0])} has not been measured where it is varied")
+    label = figure.y or _words(figure.metrics[0])
+    told = []
+    for axes, (title, lines) in zip(panels, found.items(), strict=True):
+        if figure.log_x:
+            _log_x(axes, figure.log_x, sorted({at for numbers in lines.values() for at in numbers}))
+        if figure.log_y:
+            plots.log_axis(axes, "y", figure.log_y)
+        for index, (name, positions) in enumerate(lines.items()):
+            _line(axes, positions, index, name)
+            for at, measure in figure.plots[title][name].items():
+                if measure.single in published:
+                    number = published[measure.single]
+                    _ring(axes, at, 100 - number if figure.error else number, SERIES[index % len(SERIES)])
+        axes.set(xlabel=figure.x, ylabel=label)
+        _reference(axes, drawing, figure, title, rows)
+        if figure.descending:
+            axes.invert_xaxis()
+        _finish(axes, title)
+        parts = [
+            f"{name}: " + ", ".join(f"{statistics.fmean(v):.4g} at {at:.3g}" for at, v in sorted(numbers.items()))
+            for name, numbers in lines.items()
+        ]
+        told.append(f"{_named(label, title)} by {figure.x}. {'; '.join(parts)}.")
+    plots.describe(drawing, " ".join(told))
+    if partly:
+        plots.note(drawing, f"Not drawn, as not every seed has a number: {', '.join(partly)}.")
+    first = next(iter(found))
+    _note_missing(drawing, [name for name in figure.plots[first] if name not in found[first]])
+    return drawing
+
+
+def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Published) -> Figure:
+    """Draw a row of dots, or a bar, a cell."""
+    found = {}
+    for title, lines in figure.plots.items():
+        cells = {
+            label: cell
+            for label, cell in lines.items()
+            if any(_finite(rows, cell, metric) or (cell, metric) in published for metric in figure.metrics)
+        }
+        if any(_finite(rows, cell, metric) for cell in cells.values() for metric in figure.metrics):
+            found[title] = cells
+    if not found:
+        raise MissingRows(f"no cell of it has {' or '.join(map(_words, figure.metrics))}")
+    each = max(len(cells) for cells in found.values())
+    drawing, panels = plots.stack(len(found), width=4.8, height=0.25 * each + 1.0)
+    told = []
+    rings = False
+    for axes, (title, cells) in zip(panels, found.items(), strict=True):
+        for line, cell in enumerate(cells.values()):
+            for index, metric in enumerate(figure.metrics):
+                color = SERIES[index % len(SERIES)]
+                _dots(axes, line, _finite(rows, cell, metric), color, _MARKS[index], figure.bars)
+                if (number := published.get((cell, metric))) is not None:
+                    rings = True
+                    _ring(axes, number, line, SERIES[1] if len(figure.metrics) == 1 else color)
+        axes.set_yticks(range(len(cells)), list(cells))
+        axes.set(ylim=(len(cells) - 0.4, -0.6), xlabel=figure.y or _words(figure.metrics[0]), xlim=figure.limits)
+        axes.grid(axis="x")
+        axes.grid(visible=False, axis="y")
+        if title:
+            axes.set_title(title, loc="left", color=MUTED)
+        numbers = [
+            f"{label} {statistics.fmean(values):.4g}"
+            for label, cell in cells.items()
+            for metric in figure.metrics
+            if (values := _finite(rows, cell, metric))
+        ]
+        told.append(f"{_named(figure.y or _words(figure.metrics[0]), title)}: {'; '.join(numbers)}.")
+    if rings or len(figure.metrics) > 1:
+        _dots_legend(drawing, panels[0], figure, rings)
+    plots.describe(drawing, " ".join(told))
+    plots.note(drawing, "Ticks are our seeds, dots their means, lines the 95 % intervals of these.")
+    return drawing
+
+
+def draw_table(figure: TableFigure, rows: Rows, curves: Curves, published: Published) -> Figure:
+    """Draw a table of means with their intervals and the published values below them."""
+    (cells,) = figure.plots.values()
+    if not any(_finite(rows, cell, metric) for cell in cells.values() for metric in figure.metrics):
+        raise MissingRows(f"no row of it has {' or '.join(map(_words, figure.metrics))}")
+    drawing, axes = plots.canvas(4.8, 0.3 * (len(cells) + 1) + 0.2)
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(len(cells) + 0.5, -0.5))
+    columns = [0.45 + 0.55 * (index + 1) / len(figure.names) for index in range(len(figure.names))]
+    for x, name in zip(columns, figure.names, strict=True):
+        axes.text(x, 0, name, ha="right", va="center", color=MUTED)
+    told = []
+    for line, (label, cell) in enumerate(cells.items(), 1):
+        axes.text(0, line, label, ha="left", va="center")
+        for x, name, metric in zip(columns, figure.names, figure.metrics, strict=True):
+            summary = tables.estimate(_finite(rows, cell, metric))
+            text = tables.DASH if summary is None else tables.mean(summary, "%")
+            number = published.get((cell, metric))
+            both = text if number is None else f"{text} (paper {number:g})"
+            axes.text(x, line, both, ha="right", va="center")
+            told.append(f"{label}, {name}: {both}")
+    plots.describe(drawing, "; ".join(told) + ".")
+    plots.note(drawing, "Means over seeds with half of the 95 % interval.")
+    return drawing
+
+
+def _panels(found: Mapping[str, object], missing: str) -> tuple[Figure, list[Axes]]:
+    if not found:
+        raise MissingRows(missing)
+    return plots.stack(len(found), height=3.1 if len(found) == 1 else 2.8)
+
+
+def _measure(measure: Measure, rows: Rows) -> list[float]:
+    try:
+        numbers = measure(rows)
+    except MissingRows:
+        return []
+    return list(numbers.values if isinstance(numbers, Estimate) else numbers)
+
+
+def _finite(rows: Rows, cell: str, metric: str) -> list[float]:
+    return [number for number in plots.values(rows, cell, metric).values() if math.isfinite(number)]
+
+
+def _line(axes: Axes, numbers: Numbers, index: int, label: str) -> None:
+    ordered = sorted(numbers.items())
+    x = [at for at, _ in ordered]
+    color, mark = SERIES[index % len(SERIES)], _MARKS[index % len(_MARKS)]
+    if len(x) > 1:
+        low, high = [min(v) for _, v in ordered], [max(v) for _, v in ordered]
+        axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
+    mean = [statistics.fmean(v) for _, v in ordered]
+    dash = _DASHES[index % len(_DASHES)]
+    axes.plot(x, mean, color=color, linestyle=dash, marker=mark, markersize=4, label=label, clip_on=False)
+
+
+def _dots(axes: Axes, line: int, numbers: Sequence[float], color: str, mark: str, bar: bool) -> None:
+    if not numbers:
+        return
+    mean = statistics.fmean(numbers)
+    if bar:
+        axes.barh(line, mean, height=0.6, color=color, alpha=0.35)
+    for number in numbers:
+        axes.plot(number, line, "|", color=MUTED, markersize=7)
+    if len(numbers) > 1:
+        axes.hlines(line, *interval(numbers), color=color, linewidth=2)
+    axes.plot(mean, line, mark, color=color, markersize=4.5, clip_on=False)
+
+
+def _dots_legend(drawing: Figure, axes: Axes, figure: DotsFigure, rings: bool) -> None:
+    for index, name in enumerate(figure.names):
+        axes.plot([], [], _MARKS[index], color=SERIES[index], markersize=4.5, label=f"{name}, ours" if name else "ours")
+    if rings:
+        _ring(axes, math.nan, math.nan, SERIES[1] if len(figure.metrics) == 1 else MUTED, label="published")
+    drawing.legend(loc="outside upper center", ncols=3, handletextpad=0.2, columnspacing=1.2)
+
+
+def _ring(axes: Axes, x: float, y: float, color: str, label: str | None = None) -> None:
+    axes.plot(
+        [x], [y], "o", markersize=8.5, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.1, label=label,
+        clip_on=False, zorder=3,
+    )  # fmt: skip
+
+
+def _log_x(axes: Axes, base: int, positions: Sequence[float]) -> None:
+    if base > 1:
+        plots.log_axis(axes, "x", base)
+        return
+    axes.set_xscale("log")
+    step = math.ceil(len(positions) / _MOST_TICKS)
+    ticks = positions[::-1][::step]
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+
+
+def _reference(axes: Axes, drawing: Figure, figure: SweepFigure, title: str, rows: Rows) -> None:
+    if isinstance(figure.reference, tuple):
+        level, label = figure.reference
+        axes.axhline(level, color=MUTED, linewidth=1, linestyle=_DOTTED, label=label)
+        return
+    cell = (figure.reference or {}).get(title, "")
+    if numbers := _finite(rows, cell, figure.metrics[0]):
+        level = statistics.fmean(numbers)
+        axes.axhline(100 - level if figure.error else level, color=MUTED, linewidth=1, linestyle=_DOTTED)
+        plots.note(drawing, f"The dotted line is {cell}.")
+
+
+def _finish(axes: Axes, title: str) -> None:
+    if title:
+        axes.set_title(title, loc="left", color=MUTED)
+    axes.legend(loc="best")
+
+
+def _note_missing(drawing: Figure, names: Sequence[str]) -> None:
+    if names:
+        plots.note(drawing, f"Not measured at this scale: {', '.join(names)}.")
+
+
+def _named(name: str, title: str) -> str:
+    return f"{name} of {title}" if title else name
+
+
+def _words(metric: str) -> str:
+    return tables.heading(metric).lower()
