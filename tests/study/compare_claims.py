@@ -18,8 +18,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.study.paper.claims import ClaimResult, Rows, evaluate
-from lightning_regs.study.paper.paper import Paper, Scale, find_papers, load_paper
+from lightning_regs.study.paper.claims import ClaimResult
+from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.store.ledger import default_results, read_table
 
 ROOT = Path(__file__).parents[2]
