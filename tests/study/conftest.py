@@ -55,7 +55,7 @@ def bad(config, run):
 '''
 
 PAPER = """
-from lightning_regs.study import Cell, Claim, Paper, Scale
+from lightning_regs.study import Cell, Claim, Paper, Scale, value
 
 PAPER = Paper(
     id="toy",
@@ -66,7 +66,7 @@ PAPER = Paper(
     scales=(Scale("quick", "small", cells=(
         {cells}
     ), seeds={seeds}),),
-    claims=(Claim("value", "The value is small.", 0.05, "seen", "", lambda r: r.metric("one", "value"), (-9, 9)),),
+    claims=(Claim("value", "The value is small.", value("one", "value"), at_least=-9, at_most=9, origin="control"),),
 )
 """
 

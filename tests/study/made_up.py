@@ -7,15 +7,17 @@ import math
 from dataclasses import replace
 
 from lightning_regs.study.paper.cells import Cell
-from lightning_regs.study.paper.claims import Claim
+from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.figure import Figure
-from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.measures import value
+from lightning_regs.study.paper.paper import Deviation, Paper, Scale
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report.plots import SERIES, canvas, describe, note, values
 from lightning_regs.study.store.curves import Curves
 from lightning_regs.study.store.ledger import table
 
+SLIDES = Source("slides", "Slides of a course", "Roe", 2021, "doi.org/10.1000/1", "They copy Table 1.")
 NASTY = "net/<script>alert('x')</script> $1 & |`*"
 
 
@@ -47,12 +49,13 @@ def broken(rows, curves):
 def make_paper(folder=None, paper_id="smith2020", cells=("net/true-labels", "net/random-labels"), **changes):
     made = tuple(Cell(name, "made_up:train", {"name": name}) for name in cells)
     true, noisy = cells[:2]
+    about = {"unit": "%", "source": SLIDES, "where": "Table 1"}
     claims = (
-        Claim("1", "Nets fit random labels.", 100.0, "seen", "%", lambda r: r.values(noisy, "train_acc"), (99, 100)),
-        Claim("2", "True labels test at 80 %.", 80.0, "recalled", "%", lambda r: r.values(true, "test_acc"), (79, 81)),
-        Claim("3", "Random labels test at 50 %.", 50.0, "seen", "%", lambda r: r.values(noisy, "test_acc"), (49, 51)),
-        Claim("4", "Labels cost little.", "1 to 4", "seen", "x", lambda r: r.values(noisy, "slow"), (1, math.inf)),
-        Claim("5", "It also holds on ImageNet.", 95.2, "seen", "%", None, out_of_reach="ImageNet is not here"),
+        Claim("1", "Nets fit random labels.", value(noisy, "train_acc"), at_least=99, published=100.0, **about),
+        Claim("2", "True labels test at 80 %.", value(true), within=1, published=80.0, origin="recalled", **about),
+        Claim("3", "Random labels test at 50 %.", value(noisy), at_least=49, at_most=51, published=50.0, **about),
+        Claim("4", "Labels cost little.", value(noisy, "slow"), above=1, published="1 to 4", **about | {"unit": "x"}),
+        Claim("5", "It also holds on ImageNet.", published=95.2, out_of_reach="ImageNet is not here", **about),
     )
     figures = (
         Figure("loss", "Figure 1: loss", "Loss against steps.", draw_loss),
@@ -67,6 +70,7 @@ def make_paper(folder=None, paper_id="smith2020", cells=("net/true-labels", "net
         scales=(Scale("quick", "two small nets", made), Scale("full", "two big nets", made)),
         claims=claims,
         figures=figures,
+        deviations=(Deviation("quick", "Digits in place of CIFAR-10."), Deviation("", "Seeds are 0, 1 and 2.")),
         folder=folder,
     )
     return replace(paper, **changes)
