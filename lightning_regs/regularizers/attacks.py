@@ -9,6 +9,8 @@ from torch import Tensor
 
 from lightning_regs.regularizers.base import check_number
 
+__all__ = ["fgsm", "pgd"]
+
 Clip = tuple[float, float]
 Loss = Callable[[Tensor], Tensor]
 

@@ -13,6 +13,8 @@ from lightning_regs.regularizers.base import check_number
 from lightning_regs.regularizers.mixing import PairMixing, draw_partners, follow_heavier
 from lightning_regs.regularizers.targets import mix_targets
 
+__all__ = ["CutMix", "cutmix", "cutmix_box"]
+
 Box = tuple[int, int, int, int]
 
 

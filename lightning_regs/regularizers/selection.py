@@ -39,13 +39,14 @@ def check_selection(parameters: Selection) -> Selection:
     return list(parameters)
 
 
-def select(module: nn.Module, parameters: Selection) -> list[tuple[str, Tensor]]:
+def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> list[tuple[str, Tensor]]:
     """Return the (name, parameter) pairs that a selection stands for; a shared parameter comes once.
 
     Args:
         module: Whose parameters.
-        parameters: None for weights (at least two dimensions, of no normalisation layer), ``"all"``, a glob or a list
-            of globs of names, or a function ``(name, parameter) -> bool``.
+        parameters: None for weights (of no normalisation layer), ``"all"``, a glob or a list of globs of names, or a
+            function ``(name, parameter) -> bool``.
+        dimensions: What a weight has at least; those of stacked nets have one more.
 
     Raises:
         MisconfigurationException: If a glob matches no name.
@@ -58,7 +59,7 @@ def select(module: nn.Module, parameters: Selection) -> list[tuple[str, Tensor]]
         in_norms = {
             id(w) for m in module.modules() if isinstance(m, NORMALISATION) for w in m.parameters(recurse=False)
         }
-        chosen = [(n, w) for n, w in named if w.ndim > 1 and id(w) not in in_norms]
+        chosen = [(n, w) for n, w in named if w.ndim >= dimensions and id(w) not in in_norms]
     elif parameters == "all":
         chosen = named
     elif callable(parameters):

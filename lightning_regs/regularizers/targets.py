@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lightning_regs.core.lightning import MisconfigurationException
 
+__all__ = ["MixedTarget", "mix_targets"]
+
 Component = tuple[Tensor, float]
 
 

@@ -11,6 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from lightning_regs.core.lightning import pl
 
+__all__ = ["zero_pruned"]
+
 
 @torch.no_grad()
 def zero_pruned(weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Every method in two processes: the step is the mean over the processes of what each would do with its batch."""
+"""Every method in two processes: the step is that of the mean of the gradients that each has alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract_runs import all_pairs, assert_same_step, ids, plain, single_step
+from contract_runs import all_pairs, assert_same_step, ids, plain, step_of_the_mean
 from discover import Variant
 from modules import Case
 
@@ -22,10 +22,9 @@ def test_two_processes(case: Case, variant: Variant, two_processes: list[dict[An
     for a, b in zip(first["trajectory"], second["trajectory"], strict=True):
         assert torch.equal(a, b)
         assert torch.isfinite(a).all()
-    # Each rank draws for itself and penalises its own batch, and the gradients are averaged: from equal parameters
-    # the step leads to the mean of where each rank's own step would have led.
-    alone = torch.stack([single_step(case, variant, rank, (0, 0, rank)).moved for rank in range(2)])
+    # Each rank draws for itself and penalises its own batch, and the gradients are averaged.
+    alone = step_of_the_mean(case, variant, [(rank, (0, 0, rank)) for rank in range(2)])
     without = torch.stack([plain(case, batch=rank, each_batch=True, position=(0, 0, rank)).moved for rank in range(2)])
     moved = first["trajectory"][1] - first["trajectory"][0]
-    assert_same_step(moved, alone.mean(0), without.mean(0))
+    assert_same_step(moved, alone.moved, without.mean(0))
     assert not torch.equal(first["trajectory"][1], first["trajectory"][2])

@@ -11,13 +11,12 @@ from contract_runs import (
     fit,
     ids,
     plain,
-    single_step,
+    step_of_the_mean,
     steps_options,
     takes_over,
 )
 from discover import Variant
 from modules import BATCH, DEMO, OURS, Case
-from torch import Tensor
 
 from lightning_regs.core.lightning import MisconfigurationException, pl
 
@@ -33,22 +32,11 @@ def test_accumulation_takes_the_mean_of_the_batches_steps(case: Case, variant: V
     assert run.trainer.global_step == len(run.gradient_norms) == 1
     for before in run.trajectory[1:4]:
         assert torch.equal(before, run.start)
-    # From equal parameters the first step of SGD is linear in the gradient, whatever the method is: four batches in
-    # one step lead to the mean of where each of them would have led with the draws of its place.
-    expected = mean_of_single_steps(case, variant)
+    # Four batches in one step lead where the mean of their gradients would, with the draws of each one's place.
+    expected = step_of_the_mean(case, variant, [(i, (0, i, 0)) for i in range(4)])
     without = plain(case, each_batch=True, accumulate_grad_batches=4)
-    assert_same_step(run.moved, expected, without.moved)
+    assert_same_step(run.moved, expected.moved, without.moved)
     assert not torch.allclose(run.end, without.end, rtol=1e-6, atol=1e-8)
-
-
-def mean_of_single_steps(case: Case, variant: Variant) -> Tensor:
-    moved, buffers = [], None
-    for batch in range(4):
-        run = single_step(case, variant, batch, (0, batch, 0), buffers)
-        # Batch-norm statistics go from one batch to the next, while the step is put off.
-        buffers = {name: run.state[name] for name, _ in run.module.named_buffers()}
-        moved.append(run.moved)
-    return torch.stack(moved).mean(0)
 
 
 @every

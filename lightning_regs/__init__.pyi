@@ -1,0 +1,20 @@
+# Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
+from lightning_regs.data import ImageDataModule as ImageDataModule
+from lightning_regs.procedures.tickets import find_ticket as find_ticket
+from lightning_regs.pruning import Mask as Mask
+from lightning_regs.pruning import Pruning as Pruning
+from lightning_regs.pruning import add_supermask as add_supermask
+from lightning_regs.regularizers.adversarial_training import AdversarialTraining as AdversarialTraining
+from lightning_regs.regularizers.base import Regularizer as Regularizer
+from lightning_regs.regularizers.cutmix import CutMix as CutMix
+from lightning_regs.regularizers.cutout import Cutout as Cutout
+from lightning_regs.regularizers.gradient_penalty import GradientPenalty as GradientPenalty
+from lightning_regs.regularizers.label_smoothing import LabelSmoothing as LabelSmoothing
+from lightning_regs.regularizers.max_norm import MaxNorm as MaxNorm
+from lightning_regs.regularizers.mixup import Mixup as Mixup
+from lightning_regs.regularizers.norm_penalty import NormPenalty as NormPenalty
+from lightning_regs.regularizers.weight_mask import WeightMask as WeightMask
+from lightning_regs.training.classifier import Classifier as Classifier
+
+__version__: str
+__all__: list[str]

@@ -1,0 +1,1 @@
+"""What every method is tested with, for methods of your own too."""

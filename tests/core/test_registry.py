@@ -1,0 +1,40 @@
+"""Methods are found by their place, and type checkers are told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import lightning_regs
+from lightning_regs import Regularizer, functional
+from lightning_regs.core import registry
+from lightning_regs.testing.generated import RENEW, generated
+
+
+def test_a_file_of_its_name_is_what_a_method_needs() -> None:
+    methods = registry.subclasses("lightning_regs.regularizers", Regularizer)
+    assert set(methods) == set(registry.classes("lightning_regs.regularizers"))
+    assert {"CutMix", "GradientPenalty", "MaxNorm"} <= set(methods) <= set(lightning_regs.__all__)
+    assert {"cutmix", "cutmix_box", "gradient_penalty", "max_norm", "fgsm", "prune"} <= set(functional.__all__)
+    for name, cls in methods.items():
+        assert getattr(lightning_regs, name) is cls
+
+
+def test_every_public_name_can_be_imported() -> None:
+    for module in (lightning_regs, functional):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+        with pytest.raises(AttributeError, match="has no attribute 'Mixed'"):
+            module.Mixed  # noqa: B018
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import lightning_regs, lightning_regs.functional, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
+def test_the_generated_files_are_the_committed_ones(path) -> None:
+    assert path.read_text() == generated()[path], f"renew it with: {RENEW}"
