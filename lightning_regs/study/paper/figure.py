@@ -106,6 +106,7 @@ class Kind(Figure):
         metrics: What is drawn.
         plots: Title of each pair of axes -> what is in it. Axes of which too little was measured are left out.
         y: Label of the axis of the metric.
+        published: Numbers of the paper that no claim is about, by cell and metric.
     """
 
     drawn_by: ClassVar[str]
@@ -113,6 +114,7 @@ class Kind(Figure):
     metrics: tuple[str, ...] = ()
     plots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     y: str = ""
+    published: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.plots or not all(self.plots.values()):
@@ -132,7 +134,8 @@ class Kind(Figure):
 
     def render(self, rows: Rows, curves: Curves, published: Mapping[tuple[str, str], float] | None = None) -> Any:
         """Draw it; see :meth:`Figure.render`."""
-        return import_task(f"{_KINDS}:{self.drawn_by}")(self, rows, curves, published or {})
+        draw = import_task(f"{_KINDS}:{self.drawn_by}")
+        return draw(self, rows, curves, {**self.published, **(published or {})})
 
 
 @dataclass(frozen=True)
@@ -206,24 +209,14 @@ def curves(
 
 
 def sweep(
-    id: str,
-    title: str,
-    metric: str,
-    plots: Sweeps | Mapping[str, Sweeps],
-    caption: str = "",
-    *,
-    x: str = "",
-    y: str = "",
-    log_x: int = 0,
-    log_y: int = 0,
-    descending: bool = False,
-    error: bool = False,
-    reference: tuple[float, str] | Mapping[str, str] | None = None,
-    on: tuple[str, ...] | None = None,
-) -> Figure:
+    id: str, title: str, metric: str, plots: Sweeps | Mapping[str, Sweeps], caption: str = "", *,
+    x: str = "", y: str = "", log_x: int = 0, log_y: int = 0, descending: bool = False, error: bool = False,
+    reference: tuple[float, str] | Mapping[str, str] | None = None, on: tuple[str, ...] | None = None,
+) -> Figure:  # fmt: skip
     """Make a figure of a metric against what was varied: a line a setting, its points means over seeds.
 
-    A position that not every seed has a number for (an epoch that never came) is not drawn, and named.
+    A position that not every seed has a number for (an epoch that never came) is not drawn, and named. Two points of a
+    line that has more positions are not joined, as they say nothing about what lies between.
 
     Args:
         id: Short name, unique in the paper.
@@ -250,17 +243,10 @@ def sweep(
 
 
 def points(
-    id: str,
-    title: str,
-    metrics: str | Mapping[str, str],
-    plots: Lines | Mapping[str, Lines],
-    caption: str = "",
-    *,
-    y: str = "",
-    limits: tuple[float, float] | None = None,
-    bars: bool = False,
-    on: tuple[str, ...] | None = None,
-) -> Figure:
+    id: str, title: str, metrics: str | Mapping[str, str], plots: Lines | Mapping[str, Lines], caption: str = "", *,
+    y: str = "", limits: tuple[float, float] | None = None, bars: bool = False,
+    published: Mapping[tuple[str, str], float] | None = None, on: tuple[str, ...] | None = None,
+) -> Figure:  # fmt: skip
     """Make a figure of dots, a row a cell: seeds as ticks, their mean, its 95 % interval, and the published value.
 
     Args:
@@ -273,12 +259,13 @@ def points(
         y: Label of the axis of the metric; default: its name.
         limits: Ends of that axis.
         bars: Whether means are bars from zero instead of dots.
+        published: Numbers of the paper that no claim is about, by cell and metric.
         on: Names of the scales that draw it; None for all.
     """
     given = {"": metrics} if isinstance(metrics, str) else dict(metrics)
     return DotsFigure(
         id, title, caption, metrics=tuple(given.values()), names=tuple(given), plots=_plots(plots), y=y,
-        limits=limits, bars=bars, on=on,
+        published=published or {}, limits=limits, bars=bars, on=on,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ NAME is one of::
     PAPER/results[/SCALE]        the cells: means and intervals over seeds
     PAPER/figures[/SCALE]        every figure that can be drawn
     PAPER/figure/ID[/SCALE]      one figure
+    PAPER/deviations             what is done otherwise than in the paper
 
 Without SCALE it is the one nearest to the paper's own protocol that has results. Figures are SVG files on a white card,
 in ``figures/`` of the paper's folder.
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
-_KINDS = ("claims", "results", "figures", "figure")
+_KINDS = ("claims", "results", "figures", "figure", "deviations")
 _SYMBOLS = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "\u00b7", tables.DASH), strict=True))
 
 
@@ -119,6 +120,9 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     kind, *words = rest.split("/")
     if kind not in _KINDS:
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
+    if kind == "deviations":
+        where = {scale.name: f"`{scale.name}`: " for scale in paper.scales}
+        return [f"- {where.get(d.scale, '')}{_escape(d.what)}" for d in paper.deviations], []
     figures = list(paper.figures)
     if kind == "figure":
         wanted = words.pop(0) if words else ""

@@ -96,7 +96,7 @@ def draw_sweep(figure: SweepFigure, rows: Rows, curves: Curves, published: Publi
         if figure.log_y:
             plots.log_axis(axes, "y", figure.log_y)
         for index, (name, positions) in enumerate(lines.items()):
-            _line(axes, positions, index, name)
+            _line(axes, positions, index, name, joined=len(positions) > 2 or len(figure.plots[title][name]) == 2)
             for at, measure in figure.plots[title][name].items():
                 if measure.single in published:
                     number = published[measure.single]
@@ -208,15 +208,15 @@ def _finite(rows: Rows, cell: str, metric: str) -> list[float]:
     return [number for number in plots.values(rows, cell, metric).values() if math.isfinite(number)]
 
 
-def _line(axes: Axes, numbers: Numbers, index: int, label: str) -> None:
+def _line(axes: Axes, numbers: Numbers, index: int, label: str, joined: bool) -> None:
     ordered = sorted(numbers.items())
     x = [at for at, _ in ordered]
     color, mark = SERIES[index % len(SERIES)], _MARKS[index % len(_MARKS)]
-    if len(x) > 1:
+    if joined:
         low, high = [min(v) for _, v in ordered], [max(v) for _, v in ordered]
         axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
     mean = [statistics.fmean(v) for _, v in ordered]
-    dash = _DASHES[index % len(_DASHES)]
+    dash = _DASHES[index % len(_DASHES)] if joined else "none"
     axes.plot(x, mean, color=color, linestyle=dash, marker=mark, markersize=4, label=label, clip_on=False)
 
 

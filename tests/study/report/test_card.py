@@ -48,6 +48,13 @@ def test_the_claims_table_has_one_line_for_each_claim_within_reach(tmp_path, pap
     assert lines[1][2] == "80.00\u202f% (recalled)"
 
 
+def test_deviations_are_a_list_that_says_at_which_scale(tmp_path, paper):
+    path = card(tmp_path / "smith2020" / "README.md", "smith2020/deviations")
+    update(path, [paper])
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
+    assert lines == ["- `quick`: Digits in place of CIFAR-10.", "- Seeds are 0, 1 and 2."]
+
+
 @pytest.mark.parametrize("change", ["rows", "claims", "curves", "gone"])
 def test_new_results_make_a_card_stale(tmp_path, paper, change):
     path = card(tmp_path / "smith2020" / "README.md", *ALL)
