@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -101,7 +102,7 @@ def grid(
     *,
     task: str = TRAIN,
     seeds: int | None = None,
-    **axes: Mapping[str, Overrides] | Sequence[str],
+    **axes: Mapping[str, Overrides],
 ) -> Cells:
     """Make a cell for each combination of what varies.
 
@@ -119,21 +120,24 @@ def grid(
 
     Raises:
         ValueError: If an axis does not stand in the name, a name in braces is no axis, or two cells get one name.
+        TypeError: If the values of an axis are no mapping.
     """
-    for axis in axes:
-        if f"{{{axis}}}" not in name:
+    named = set(re.findall("{(.*?)}", name))
+    for axis, values in axes.items():
+        given: object = values
+        if not isinstance(given, Mapping):
+            raise TypeError(f"the grid {name!r} varies {axis!r} by {given!r}; give a mapping: label -> overrides.")
+        if axis not in named:
             raise ValueError(f"the grid {name!r} varies {axis!r}, which its name does not say; write {{{axis}}} in it.")
-    values = [list(axis.items()) for axis in axes.values() if isinstance(axis, Mapping)]
+    if unknown := sorted(named - set(axes)):
+        raise ValueError(f"the grid {name!r} has {{{unknown[0]}}} in its name, which does not vary; add it.")
     made = []
-    for combination in itertools.product(*values):
-        labels = dict(zip(axes, (label for label, _ in combination), strict=True))
-        try:
-            cell = name.format_map(labels)
-        except KeyError as error:
-            raise ValueError(f"the grid {name!r} has {{{error.args[0]}}} in its name, which does not vary.") from None
+    for combination in itertools.product(*(values.items() for values in axes.values())):
+        labels = {axis: str(label) for axis, (label, _) in zip(axes, combination, strict=True)}
         changes: dict[str, Any] = dict(overrides or {})
         for _, change in combination:
             changes |= change
+        cell = re.sub("{(.*?)}", lambda found: labels[found[1]], name)  # noqa: B023  # called at once
         made.append(Cell(cell, task, resolve(config, changes), seeds))
     check_unique(f"the grid {name!r}", "cell", [cell.name for cell in made])
     return Cells(made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -45,12 +45,23 @@ class Source:
 
     def __post_init__(self) -> None:
         if not self.key.strip() or not self.title.strip():
-            raise ValueError(f"a source has a key and a title, got {self.key!r} and {self.title!r}.")
+            raise ValueError(f"a source has a key and a title, got {self.key!r} and {self.title!r}; give it both.")
+        check_link(f"source {self.key!r}", self.link)
 
     @property
     def short(self) -> str:
         """Author and year, or the title where there is no author."""
         return f"{self.authors or self.title}{f' {self.year}' if self.year else ''}"
+
+
+def check_link(owner: str, link: str) -> None:
+    """Refuse a link that would be no link behind ``https://``.
+
+    Raises:
+        ValueError: In one sentence.
+    """
+    if "://" in link or any(map(str.isspace, link)):
+        raise ValueError(f"{owner} has the link {link!r}; write it as 'arxiv.org/abs/1611.03530'.")
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Claim:
 
     id: str
     sentence: str
-    measure: Measure | Callable[[Rows], Sequence[float] | Estimate] | None = None
+    measure: Measure | Callable[[Rows], Sequence[float] | Mapping[int, float] | Estimate] | None = None
     _: KW_ONLY
     above: float | None = None
     below: float | None = None
@@ -150,10 +161,15 @@ def across(**by_scale: Iterable[Claim]) -> tuple[Claim, ...]:
 
     Returns:
         The claims in the order in which their ids first come, ``on`` the scales that have them.
+
+    Raises:
+        ValueError: If a scale has two claims of one id.
     """
     forms: dict[str, dict[str, Claim]] = {}
     for scale, claims in by_scale.items():
         for claim in claims:
+            if scale in forms.get(claim.id, {}):
+                raise ValueError(f"scale {scale!r} has more than one claim {claim.id!r}; give one of them another id.")
             forms.setdefault(claim.id, {})[scale] = claim
     return tuple(
         replace(next(iter(found.values())), on=tuple(found), variants=found if len(found) > 1 else {})

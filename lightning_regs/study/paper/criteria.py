@@ -51,18 +51,19 @@ class Criterion:
         """
         given = {"above": above, "below": below, "at_least": at_least, "at_most": at_most, "within": within}
         words = [word for word, number in given.items() if number is not None]
-        for number in filter(None, given.values()):
-            if not math.isfinite(number):
-                raise ValueError(f"{name} has the limit {number}; give a finite number, or leave that side out.")
+        for limit in filter(None, given.values()):
+            if not math.isfinite(limit):
+                raise ValueError(f"{name} has the limit {limit}; give a finite number, or leave that side out.")
         if not words:
             return None
         for first, second in (("above", "at_least"), ("below", "at_most"), *(("within", w) for w in words[:-1])):
             if first in words and second in words:
                 raise ValueError(f"{name} gives both {first}= and {second}=; one of them says it.")
         if within is not None:
-            if isinstance(published, bool) or not isinstance(published, (int, float)) or within < 0:
+            number = math.nan if published is None or isinstance(published, (str, bool)) else published
+            if not math.isfinite(number) or within < 0:
                 raise ValueError(f"{name} is within {within} of published={published!r}; give a number to be near to.")
-            return cls(published - within, published + within, within=within)
+            return cls(number - within, number + within, within=within)
         low, high = (at_least if above is None else above), (at_most if below is None else below)
         made = cls(
             -math.inf if low is None else low, math.inf if high is None else high, above is not None, below is not None

@@ -6,11 +6,12 @@ where they belong, and tests can check that the cells exist.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from lightning_regs.study.paper.rows import Cells, MissingRows, Rows
@@ -30,12 +31,19 @@ class Estimate:
         low: Lower end of its own 95 % interval.
         high: Upper end.
         values: One number a seed, for their count and as a check that all are finite.
+
+    Raises:
+        ValueError: If the number is NaN, or the ends are or do not have their order.
     """
 
     ours: float
     low: float
     high: float
     values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.ours) or not self.low <= self.high:
+            raise ValueError(f"an estimate of {self.ours} has the interval {self.low} to {self.high}; give it numbers.")
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,12 @@ class Measure:
     Args:
         parts: Cell (or cells, whose mean is taken) and metric of each number that it is made of.
         compute: Makes one number a seed, or an :class:`Estimate`, from the parts' values at each seed.
-        otherwise: What is measured where the parts have no rows.
+        others: What is measured instead where the parts have no rows, the first that has some; see :func:`either`.
     """
 
     parts: tuple[Part, ...]
     compute: Callable[[Paired], Sequence[float] | Estimate]
-    otherwise: Measure | None = None
+    others: tuple[Measure, ...] = ()
 
     def __call__(self, rows: Rows) -> Sequence[float] | Estimate:
         """Measure.
@@ -61,20 +69,29 @@ class Measure:
         try:
             return self.compute(rows.paired(*self.parts))
         except MissingRows:
-            if self.otherwise is None:
-                raise
-            return self.otherwise(rows)
+            for other in self.others:
+                with contextlib.suppress(MissingRows):
+                    return other(rows)
+            raise
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The names of the cells, each once."""
+        """The names of the cells, each once; those of the others too."""
         names = [name for cells, _ in self.parts for name in ([cells] if isinstance(cells, str) else cells)]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys([*names, *(name for other in self.others for name in other.cells)]))
+
+    def lacks(self, cells: Collection[str]) -> str | None:
+        """Return the first cell that is not among these; None where it, or one of the others, has all that it needs."""
+        lacking = [
+            next((name for name in measure.cells if name not in cells), None)
+            for measure in (replace(self, others=()), *self.others)
+        ]
+        return None if None in lacking else lacking[0]
 
     @property
     def single(self) -> tuple[str, str] | None:
         """Cell and metric of a :func:`value`, where a published value can be drawn; else None."""
-        if len(self.parts) == 1 and self.compute is _same and isinstance(self.parts[0][0], str):
+        if len(self.parts) == 1 and self.compute is _same and isinstance(self.parts[0][0], str) and not self.others:
             return self.parts[0][0], self.parts[0][1]
         return None
 
@@ -113,20 +130,24 @@ def ratio(cells: Cells, others: Cells, metric: str = "test_acc") -> Measure:
 
 
 def smallest(metric: str, *cells: str) -> Measure:
-    """The smallest of the cells, seed by seed."""
-    return per_seed(lambda *numbers: min(numbers), *((cell, metric) for cell in cells))
+    """The smallest of the cells, seed by seed; NaN where one of them is."""
+    return per_seed(lambda *numbers: _of_all(min, numbers), *((cell, metric) for cell in cells))
 
 
 def largest(metric: str, *cells: str) -> Measure:
-    """The largest of the cells, seed by seed."""
-    return per_seed(lambda *numbers: max(numbers), *((cell, metric) for cell in cells))
+    """The largest of the cells, seed by seed; NaN where one of them is."""
+    return per_seed(lambda *numbers: _of_all(max, numbers), *((cell, metric) for cell in cells))
+
+
+def _of_all(choose: Callable[[Sequence[float]], float], numbers: Sequence[float]) -> float:
+    return math.nan if any(map(math.isnan, numbers)) else choose(numbers)
 
 
 def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
-    """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next."""
+    """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next; NaN where a cell has NaN."""
 
     def steps(*numbers: float) -> float:
-        return min(sign * (after - before) for before, after in pairwise(numbers))
+        return _of_all(min, [sign * (after - before) for before, after in pairwise(numbers)])
 
     return per_seed(steps, *((cell, metric) for cell in cells))
 
@@ -206,8 +227,7 @@ def peak_distance(cells: Mapping[int, str], others: Mapping[int, str], metric: s
 
 def either(first: Measure, *others: Measure) -> Measure:
     """The first of several measures whose cells have rows: what differs between scales."""
-    otherwise = either(*others) if others else None
-    return Measure(first.parts, first.compute, otherwise)
+    return replace(first, others=(*first.others, *others))
 
 
 def jackknife(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:

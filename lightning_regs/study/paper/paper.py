@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 from lightning_regs.core.metrics import Family
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.cells import Cell, Cells, Overrides, check_unique
-from lightning_regs.study.paper.claims import Claim, Source
+from lightning_regs.study.paper.claims import Claim, Source, check_link
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.measures import Measure
 
@@ -127,7 +128,7 @@ class Paper:
 
     Raises:
         ValueError: If two scales, claims, figures or sources share a name, or a claim or deviation names a scale that
-            is not there.
+            is not there, or a figure does.
     """
 
     id: str
@@ -150,9 +151,10 @@ class Paper:
         check_unique(owner, "claim", [claim.id for claim in self.claims])
         check_unique(owner, "figure", [figure.id for figure in self.figures])
         check_unique(owner, "source", [source.key for source in self.sources])
-        for name in (*(name for claim in self.claims for name in claim.on or ()), *(d.scale for d in self.deviations)):
-            if name:
-                self.scale(name)
+        check_link(owner, self.link)
+        scales = [part.on or () for part in self.claims] + [part.on or () for part in self.figures]
+        for name in (*chain(*scales), *(deviation.scale for deviation in self.deviations if deviation.scale)):
+            self.scale(name)
 
     @property
     def sources(self) -> tuple[Source, ...]:

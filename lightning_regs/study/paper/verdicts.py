@@ -6,11 +6,11 @@ Everything that decides is in :func:`judge`; what is shown around it is not.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from lightning_regs.study.paper.claims import Claim, ClaimResult, Verdict
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.measures import Estimate
+from lightning_regs.study.paper.measures import Estimate, Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
 
 CONFIDENCE = 0.95
@@ -113,8 +113,12 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if claim.measure is None:
         return _result(claim, "out of reach", claim.out_of_reach or "")
     assert claim.criterion is not None
+    if isinstance(claim.measure, Measure) and cells is not None and (name := claim.measure.lacks(cells)) is not None:
+        return _result(claim, "not at this scale", f"scale {scale} has no cell {name!r}")
     try:
         measured = claim.measure(rows)
+        if isinstance(measured, Mapping):  # of seeds, as Rows.metric gives it
+            measured = list(measured.values())
         values = [float(v) for v in (measured.values if isinstance(measured, Estimate) else measured)]
     except MissingRows as missing:
         if cells is not None and missing.cell is not None and missing.cell not in cells:
@@ -128,15 +132,15 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if not all(map(math.isfinite, values)):
         broken = sum(not math.isfinite(v) for v in values)
         return _result(claim, "not decided", f"{broken} of {n} values are not finite", n)
-    ours = math.fsum(values) / n
+    try:
+        ours = math.fsum(values) / n
+        low, high = interval(values) if n > 1 else (ours, ours)
+        ours = min(max(ours, low), high)
+    except OverflowError:
+        return _result(claim, "not decided", "its values are too large to be compared", n)
     if isinstance(measured, Estimate):
         ours, low, high = measured.ours, measured.low, measured.high
-    elif n >= 2:
-        low, high = interval(values)
-        ours = min(max(ours, low), high)
-    elif claim.exact:
-        low = high = ours
-    else:
+    elif n == 1 and not claim.exact:
         return _result(claim, "not decided", "one seed gives no interval; run it with at least 2 seeds", n, ours)
     verdict = judge(claim.criterion, low, high)
     reason = f"the interval crosses an edge of '{claim.criterion.text()}'" if verdict == "not decided" else ""

@@ -5,12 +5,14 @@ Dots are ours, rings are published values: where they agree, the dot sits in the
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_regs.study.paper.figure import CurvesFigure, DotsFigure, SweepFigure, TableFigure
+from lightning_regs.core.metrics import Metric
+from lightning_regs.study.paper.figure import CurvesFigure, DotsFigure, Kind, SweepFigure, TableFigure
 from lightning_regs.study.paper.measures import Estimate, Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.paper.verdicts import interval
@@ -43,7 +45,7 @@ def draw_curves(figure: CurvesFigure, rows: Rows, curves: Curves, published: Pub
                 found[title] = metric, bands
                 break
     drawing, panels = _panels(found, f"no learning curve of {' or '.join(figure.metrics)} has been recorded")
-    told, missing = [], []
+    told = []
     for axes, (title, (metric, bands)) in zip(panels, found.items(), strict=True):
         label = figure.y if figure.y and metric == figure.metrics[0] else _words(metric)
         for index, (name, band) in enumerate(bands.items()):
@@ -57,7 +59,6 @@ def draw_curves(figure: CurvesFigure, rows: Rows, curves: Curves, published: Pub
         _finish(axes, title)
         ends = "; ".join(f"{name} {band.mean[-1]:.3g}" for name, band in bands.items())
         told.append(f"{_named(label, title)} over training. At the end: {ends}.")
-        missing += [_named(name, title) for name in figure.plots[title] if name not in bands]
         if metric != figure.metrics[0]:
             plots.note(drawing, f"This scale did not record {_words(figure.metrics[0])}, so {_words(metric)} is drawn.")
     plots.describe(drawing, " ".join(told))
@@ -65,7 +66,7 @@ def draw_curves(figure: CurvesFigure, rows: Rows, curves: Curves, published: Pub
     if seeds[-1] > 1:
         many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         plots.note(drawing, f"Lines are means over {many} seeds, bands reach from the lowest to the highest seed.")
-    _note_missing(drawing, missing)
+    _note_missing(drawing, figure, {title: list(bands) for title, (_, bands) in found.items()})
     return drawing
 
 
@@ -82,8 +83,7 @@ def draw_sweep(figure: SweepFigure, rows: Rows, curves: Curves, published: Publi
                     shown = [100 - number for number in numbers] if figure.error else numbers
                     lines.setdefault(label, {})[at] = shown
                 elif numbers:
-                    count = sum(map(math.isfinite, numbers))
-                    partly.append(f"{_named(label, title)} at {at:g} ({count} of {len(numbers)} seeds)")
+                    partly.append(f"{_named(label, title)} at {at:g} ({_count(numbers)})")
         lines = {label: numbers for label, numbers in lines.items() if len(numbers) > 1 or len(sweeps[label]) == 1}
         if any(len(numbers) > 1 for numbers in lines.values()):
             found[title] = lines
@@ -114,8 +114,7 @@ def draw_sweep(figure: SweepFigure, rows: Rows, curves: Curves, published: Publi
     plots.describe(drawing, " ".join(told))
     if partly:
         plots.note(drawing, f"Not drawn, as not every seed has a number: {', '.join(partly)}.")
-    first = next(iter(found))
-    _note_missing(drawing, [name for name in figure.plots[first] if name not in found[first]])
+    _note_missing(drawing, figure, found)
     return drawing
 
 
@@ -134,7 +133,7 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
         raise MissingRows(f"no cell of it has {' or '.join(map(_words, figure.metrics))}")
     each = max(len(cells) for cells in found.values())
     drawing, panels = plots.stack(len(found), width=4.8, height=0.25 * each + 1.0)
-    told = []
+    told, partly = [], []
     rings = False
     for axes, (title, cells) in zip(panels, found.items(), strict=True):
         for line, cell in enumerate(cells.values()):
@@ -150,17 +149,23 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
         axes.grid(visible=False, axis="y")
         if title:
             axes.set_title(title, loc="left", color=MUTED)
-        numbers = [
-            f"{label} {statistics.fmean(values):.4g}"
-            for label, cell in cells.items()
-            for metric in figure.metrics
-            if (values := _finite(rows, cell, metric))
-        ]
+        numbers = []
+        for (label, cell), (name, metric) in itertools.product(
+            cells.items(), zip(figure.names, figure.metrics, strict=True)
+        ):
+            told_as = f"{label}, {name}" if name else label
+            if finite := _finite(rows, cell, metric):
+                numbers.append(f"{told_as} {statistics.fmean(finite):.4g}")
+            if len(finite) < len(every := plots.values(rows, cell, metric)):
+                partly.append(f"{_named(told_as, title)} ({_count(every.values())})")
         told.append(f"{_named(figure.y or _words(figure.metrics[0]), title)}: {'; '.join(numbers)}.")
     if rings or len(figure.metrics) > 1:
         _dots_legend(drawing, panels[0], figure, rings)
     plots.describe(drawing, " ".join(told))
     plots.note(drawing, "Ticks are our seeds, dots their means, lines the 95 % intervals of these.")
+    if partly:
+        plots.note(drawing, f"Not every seed has a number: {', '.join(partly)}.")
+    _note_missing(drawing, figure, found)
     return drawing
 
 
@@ -179,8 +184,8 @@ def draw_table(figure: TableFigure, rows: Rows, curves: Curves, published: Publi
     for line, (label, cell) in enumerate(cells.items(), 1):
         axes.text(0, line, label, ha="left", va="center")
         for x, name, metric in zip(columns, figure.names, figure.metrics, strict=True):
-            summary = tables.estimate(_finite(rows, cell, metric))
-            text = tables.DASH if summary is None else tables.mean(summary, "%")
+            numbers = plots.values(rows, cell, metric).values()
+            text = tables.shown(tables.estimate(numbers), Metric(metric, name, never="no seed"), len(numbers))
             number = published.get((cell, metric))
             both = text if number is None else f"{text} (paper {number:g})"
             axes.text(x, line, both, ha="right", va="center")
@@ -277,9 +282,19 @@ def _finish(axes: Axes, title: str) -> None:
     axes.legend(loc="best")
 
 
-def _note_missing(drawing: Figure, names: Sequence[str]) -> None:
+def _note_missing(drawing: Figure, figure: Kind, found: Mapping[str, Collection[str]]) -> None:
+    """Name the axes that were left out, and what is missing in the others: once, where it is missing in all."""
+    names = [title for title in figure.plots if title not in found]
+    lines = {title: [name for name in figure.plots[title] if name not in drawn] for title, drawn in found.items()}
+    everywhere = [name for name in next(iter(lines.values())) if all(name in gone for gone in lines.values())]
+    names += everywhere
+    names += [_named(name, title) for title, gone in lines.items() for name in gone if name not in everywhere]
     if names:
-        plots.note(drawing, f"Not measured at this scale: {', '.join(names)}.")
+        plots.note(drawing, f"Too little was measured at this scale to draw: {', '.join(names)}.")
+
+
+def _count(numbers: Collection[float]) -> str:
+    return f"{sum(map(math.isfinite, numbers))} of {len(numbers)} seeds"
 
 
 def _named(name: str, title: str) -> str:

@@ -76,7 +76,7 @@ def test_curves_end_in_rings_and_say_what_is_missing():
     drawing = drawn(figure, Rows([]), recorded, {("net/b", "loss"): 0.9})
     assert list(lines(drawing)["first"].get_data()[0]) == [1, 2]
     assert rings(drawing) == {(2, 0.9)}
-    assert "Not measured at this scale: third." in plots.notes(drawing)
+    assert "Too little was measured at this scale to draw: third." in plots.notes(drawing)
     with pytest.raises(MissingRows):
         figure.render(Rows([]), Curves())
 
