@@ -32,6 +32,7 @@ class MLP(nn.Module):
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
         norm: ``"batch"``, ``"layer"``, ``"weight"`` (on all but the head) or None.
         dropout: Probability of dropping a hidden unit, in [0, 1). Default 0.
+        input_dropout: Probability of dropping an input, in [0, 1). Default 0.
         init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's.
 
     Raises:
@@ -48,17 +49,19 @@ class MLP(nn.Module):
         activation: str = "relu",
         norm: str | None = None,
         dropout: float = 0.0,
+        input_dropout: float = 0.0,
         init: str | None = None,
     ) -> None:
         super().__init__()
         shape = check_shape(input_shape, num_classes)
         check_norm(norm)
         check_dropout(dropout)
+        check_dropout(input_dropout)
         if isinstance(hidden, int | str) or not all(isinstance(size, int) for size in hidden):
             raise TypeError(f"hidden must be a list of integers, one width a layer, such as [512], got {hidden!r}.")
         if any(size < 1 for size in hidden):
             raise ValueError(f"hidden widths must be at least 1, got {list(hidden)}: leave a layer out instead.")
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = [nn.Flatten(), *([nn.Dropout(input_dropout)] if input_dropout else [])]
         features = math.prod(shape)
         for size in hidden:
             layers += [nn.Linear(features, size)]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Cells = str | Sequence[str]
+# Ends of the names of metrics, in percent, of which one is 100 minus the other.
+ACCURACY, ERROR = "_acc", "_error"
 
 
 class MissingRows(LookupError):
@@ -57,7 +59,8 @@ class Rows:
 
         Args:
             cells: A cell's name, or several, whose mean over cells is taken for each seed that all of them have.
-            name: A metric, or another numeric column such as ``epochs`` or ``wall_s``.
+            name: A metric, or another numeric column such as ``epochs`` or ``wall_s``. Where there is no ``test_error``
+                it is 100 minus ``test_acc``, and so are its like.
 
         Returns:
             Seed -> value, seeds in ascending order.
@@ -73,6 +76,8 @@ class Rows:
             raise MissingRows(f"cell {cells!r} has no rows", cells)
         rows = self._rows[cells]
         found = {seed: float(rows[seed][name]) for seed in sorted(rows) if _is_number(rows[seed].get(name))}
+        if not found and name.endswith(ERROR):
+            return {seed: 100 - acc for seed, acc in self.metric(cells, name.removesuffix(ERROR) + ACCURACY).items()}
         if not found:
             raise MissingRows(f"the rows of cell {cells!r} have no metric {name!r}")
         return found

@@ -1,0 +1,65 @@
+"""Srivastava et al.: Dropout (JMLR 15, 2014)."""
+
+from lightning_regs.study import Claim, Deviation, Paper, Scale, Source, across, bars, difference, grid, value
+
+DROP = {"model.architecture_args.dropout": 0.5, "model.architecture_args.input_dropout": 0.2}
+MAX_NORM = {"model.regularizers": [{"class_path": "lightning_regs.MaxNorm", "init_args": {"value": 2.0}}]}
+CELLS = grid(
+    "{net}/{method}", "configs/srivastava2014/mlp.yaml",
+    net={"2x800": {}, "3x1024": {"model.architecture_args.hidden": [1024, 1024, 1024]}},
+    method={"none": {}, "dropout": DROP, "dropout+max-norm": DROP | MAX_NORM},
+)  # fmt: skip
+SIGNALS = {"data.source": "mnist1d", "data.whiten": True, "data.batch_size": 100, "trainer.max_epochs": 40,
+           "trainer.precision": "32-true"}  # fmt: skip
+UPDATES = {"trainer.max_epochs": -1, "trainer.max_steps": 1_000_000, "trainer.precision": "32-true"}
+
+REPORT = Source("report", "Public reproduction report of the JMLR paper that quotes its tables and appendix")
+PAPER_ITSELF = Source(
+    "paper", "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+    "Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov", 2014, "jmlr.org/papers/v15/srivastava14a.html",
+)  # fmt: skip
+LARGE = ("standard", "paper")
+
+
+def gains(net: str) -> tuple[Claim, ...]:
+    """What dropout gains on a net, and what max-norm adds to that."""
+    return (
+        Claim("2", f"Dropout lowers the test error of the same net, {net}.",
+              difference(f"{net}/none", f"{net}/dropout", "test_error"), above=0, unit="points", published="> 0",
+              source=PAPER_ITSELF, where="Figure 4", origin="recalled", headline=True),
+        Claim("3", f"Max-norm regularization lowers it further, {net}.",
+              difference(f"{net}/dropout", f"{net}/dropout+max-norm", "test_error"), above=0, unit="points",
+              published=0.19, source=REPORT, where="Table 2", origin="derived"),
+    )  # fmt: skip
+
+
+CLAIMS = (
+    Claim("1", "Without dropout a net of two layers of 800 has this test error.", value("2x800/none", "test_error"),
+          within=0.15, published=1.60, unit="%", source=REPORT, where="Table 2", on=LARGE, headline=True),
+    *across(quick=gains("2x800"), standard=gains("3x1024"), paper=gains("3x1024")),
+    Claim("4", "Dropout with max-norm on three layers of 1024 rectified linear units has this test error.",
+          value("3x1024/dropout+max-norm", "test_error"),
+          within=0.15, published=1.06, unit="%", source=REPORT, where="Table 2", on=LARGE, headline=True),
+)  # fmt: skip
+
+PAPER = Paper(
+    "srivastava2014", PAPER_ITSELF.title, PAPER_ITSELF.authors, 2014, arxiv="", link=PAPER_ITSELF.link,
+    summary="Dropping units at random in training keeps them from co-adapting; the whole net with its weights scaled "
+    "stands for the average of all the thinned ones, and makes fewer errors on new data.",
+    scales=(
+        Scale("quick", "MNIST-1D, nets of two layers of 800: the claims' direction", CELLS.only("2x800/*"),
+              overrides=SIGNALS, seeds=5, budget="3 minutes on two cores"),
+        Scale("standard", "MNIST, 20 epochs instead of a million updates", CELLS.only("2x800/none", "3x1024/*"),
+              seeds=5, budget="60 minutes on two cores"),
+        Scale("paper", "MNIST, a million updates", CELLS, overrides=UPDATES, seeds=5, jobs=1, budget="a day on one GPU"),
+    ),
+    claims=CLAIMS,
+    figures=(bars("errors", "Test error by method", "test_error", {cell.name: cell.name for cell in CELLS},
+                  "Bars are our means; rings are the paper's figures.", y="test error (%)"),),
+    deviations=(
+        Deviation("", "Learning rate and batch size are not stated in the paper: 0.1, falling linearly to 0, and 128 "
+                  "with momentum 0.9 (the paper's is 0.95), chosen on held-out training images"),
+        Deviation("standard", "20 epochs, 9,380 updates, instead of a million; bf16 arithmetic in matrix products"),
+        Deviation("quick", "signals of MNIST-1D, 40 epochs"),
+    ),
+)  # fmt: skip
