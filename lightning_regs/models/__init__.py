@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS: dict[str, str] = {
-    "conv2": "lightning_regs.models.conv_nets:Conv2",
-    "conv4": "lightning_regs.models.conv_nets:Conv4",
-    "conv6": "lightning_regs.models.conv_nets:Conv6",
-    "inception_v3": "lightning_regs.models.inception_v3:InceptionV3",
+    "conv2": "lightning_regs.models.vgg:Conv2",
+    "conv4": "lightning_regs.models.vgg:Conv4",
+    "conv6": "lightning_regs.models.vgg:Conv6",
+    "inception_v3": "lightning_regs.models.inception:InceptionV3",
     "lenet": "lightning_regs.models.lenet:LeNet",
     "mlp": "lightning_regs.models.mlp:MLP",
     "resnet18": "lightning_regs.models.resnet:ResNet18",
-    "resnet20": "lightning_regs.models.resnet_cifar:ResNet20",
+    "resnet20": "lightning_regs.models.resnet:ResNet20",
     "small_alexnet": "lightning_regs.models.small_alexnet:SmallAlexNet",
-    "small_inception": "lightning_regs.models.small_inception:SmallInception",
+    "small_inception": "lightning_regs.models.inception:SmallInception",
     "vgg11": "lightning_regs.models.vgg:VGG11",
     "vgg19": "lightning_regs.models.vgg:VGG19",
-    "wide_resnet": "lightning_regs.models.wide_resnet:WideResNet",
+    "wide_resnet": "lightning_regs.models.resnet:WideResNet",
 }
 """Name of each architecture and the class that is it, as ``module:Class``, imported when it is built."""
 

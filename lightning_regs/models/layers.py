@@ -1,4 +1,4 @@
-"""What the architectures share: activations, normalisation, input checks and memory format."""
+"""What the architectures share: the way from images to logits, activations, normalisation and checks of arguments."""
 
 from __future__ import annotations
 
@@ -31,18 +31,29 @@ NORMS = ("batch", "layer", "weight")
 """Normalisations that every small net takes."""
 
 
-def activation_layer(name: str) -> nn.Module:
-    """Return an activation by name.
+class ConvNet(nn.Module):
+    """A net of images that computes in channels_last: ``features``, then :meth:`embed`, then ``head``.
 
-    Args:
-        name: A key of :data:`ACTIVATIONS`.
-
-    Returns:
-        A fresh module.
-
-    Raises:
-        ValueError: If the name is unknown.
+    Attributes:
+        features: From images to a map (N, F, H', W'); a submodule, or a method.
+        head: The linear layer that makes the logits.
     """
+
+    features: Callable[[Tensor], Tensor]
+    head: nn.Linear
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to what the head sees (N, F): here, the mean over the map."""
+        return self.features(x).mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, num_classes)."""
+        logits: Tensor = self.head(self.embed(to_channels_last(x)))
+        return logits
+
+
+def activation_layer(name: str) -> nn.Module:
+    """Return a fresh activation by its name in :data:`ACTIVATIONS`; a ``ValueError`` says that there is none."""
     if name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]()
@@ -55,18 +66,10 @@ def check_norm(norm: str | None, options: Sequence[str] = NORMS) -> None:
 
 
 def norm_layer(norm: str | None, features: int, spatial: bool) -> nn.Module:
-    """Return the normalisation of a layer's pre-activations.
+    """Return a fresh normalisation of pre-activations (N, F, H, W), or (N, F) if not ``spatial``.
 
     Batch norm: Ioffe & Szegedy, arXiv 1502.03167. Layer norm: Ba, Kiros, Hinton, arXiv 1607.06450; on images it takes
-    each sample's mean and variance over (C, H, W) and scales per channel.
-
-    Args:
-        norm: ``"batch"``, ``"layer"``, or another name, for which there is nothing to insert.
-        features: Number of channels or units.
-        spatial: True for (N, C, H, W), False for (N, C).
-
-    Returns:
-        A fresh module; the identity where the norm is not one of pre-activations.
+    each sample's mean and variance over (C, H, W) and scales per channel. Any other name gives the identity.
     """
     if norm == "batch":
         return nn.BatchNorm2d(features) if spatial else nn.BatchNorm1d(features)
@@ -76,39 +79,13 @@ def norm_layer(norm: str | None, features: int, spatial: bool) -> nn.Module:
 
 
 def apply_weight_norm(module: nn.Module, head: nn.Module) -> None:
-    """Reparametrise every linear and convolutional layer but the head as w = g v / |v|, per unit.
+    """Reparametrise every linear and convolutional layer but ``head`` as w = g v / |v|, per unit, in place.
 
     Salimans & Kingma, arXiv 1602.07868. The function that the net computes does not change.
-
-    Args:
-        module: Changed in place.
-        head: The layer that makes the logits, which is left as it is.
     """
     for layer in list(module.modules()):
         if isinstance(layer, nn.Linear | nn.Conv2d) and layer is not head:
             weight_norm(layer)
-
-
-class ShiftBatchNorm2d(nn.BatchNorm2d):
-    r"""Batch norm with a learned shift and no learned scale, TensorFlow-Slim's default.
-
-    Ioffe & Szegedy, arXiv 1502.03167, with :math:`\gamma = 1`: before a rectifier the next layer's weights can take
-    the scale over. Shape: (N, C, H, W) to the same. One parameter a channel, as many as a convolution's bias.
-
-    Args:
-        num_features: Number of channels.
-    """
-
-    weight: None  # type: ignore[assignment]
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features)
-        self.register_parameter("weight", None)
-
-    def reset_parameters(self) -> None:
-        """Forget the running statistics and set the shift to 0."""
-        self.reset_running_stats()
-        nn.init.zeros_(self.bias)
 
 
 def to_channels_last(x: Tensor) -> Tensor:
@@ -121,15 +98,13 @@ def to_channels_last(x: Tensor) -> Tensor:
     return x if torch._C._functorch.is_batchedtensor(x) else x.to(memory_format=torch.channels_last)
 
 
+def flatten(x: Tensor) -> Tensor:
+    """Flatten a map (N, C, H, W) to (N, H * W * C), in the order in which channels_last lies in memory: no copy."""
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
 def check_shape(input_shape: Sequence[int], num_classes: int) -> tuple[int, ...]:
-    """Check the shape of one sample and the number of classes.
-
-    Args:
-        input_shape: Sizes of one sample, without the batch dimension.
-        num_classes: Number of logits.
-
-    Returns:
-        The shape as a tuple.
+    """Return the shape of one sample as a tuple, or refuse it or the number of classes.
 
     Raises:
         TypeError: If a size or the number of classes is not an integer.
@@ -147,16 +122,7 @@ def check_shape(input_shape: Sequence[int], num_classes: int) -> tuple[int, ...]
 
 
 def check_image(net: str, input_shape: Sequence[int], num_classes: int, minimum: int) -> tuple[int, int, int]:
-    """Check that a convolutional net can take images of a size.
-
-    Args:
-        net: Name of the net, for the message.
-        input_shape: (C, H, W).
-        num_classes: Number of logits.
-        minimum: Smallest height and width that the net can take.
-
-    Returns:
-        C, H, W.
+    """Return C, H and W of one sample, or refuse what a net cannot take; ``minimum`` is the least height and width.
 
     Raises:
         TypeError: If a size or the number of classes is not an integer.
@@ -183,13 +149,6 @@ def check_dropout(dropout: float) -> float:
 
 def scaled(width: float, *sizes: int) -> tuple[int, ...]:
     """Multiply layer sizes by a factor, rounded, at least 1 each.
-
-    Args:
-        width: The factor, finite and above 0.
-        *sizes: Sizes at factor 1.
-
-    Returns:
-        The scaled sizes.
 
     Raises:
         ValueError: If the factor is not finite and positive.

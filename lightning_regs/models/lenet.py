@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from lightning_regs.core.names import unknown_name
 from lightning_regs.models.initialization import initialize
-from lightning_regs.models.layers import activation_layer, check_image, to_channels_last
+from lightning_regs.models.layers import ConvNet, activation_layer, check_image
 
 POOLS: dict[str, type[nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
 """Poolings by name."""
 
 
-class LeNet(nn.Module):
+class LeNet(ConvNet):
     """LeNet-5 as it is commonly taught; 61,706 parameters on 1x28x28, 62,006 on 3x32x32, with 10 classes.
 
     LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998 (before arXiv): 5x5
@@ -36,9 +36,6 @@ class LeNet(nn.Module):
         ValueError: If a size or a name is out of its range.
     """
 
-    MINIMUM_SIZE = 12
-    UNPADDED_SIZE = 32
-
     def __init__(
         self,
         input_shape: Sequence[int],
@@ -49,10 +46,10 @@ class LeNet(nn.Module):
         init: str | None = None,
     ) -> None:
         super().__init__()
-        channels, height, width = check_image("lenet", input_shape, num_classes, self.MINIMUM_SIZE)
+        channels, height, width = check_image("lenet", input_shape, num_classes, 12)
         if pool not in POOLS:
             raise unknown_name("pool", pool, POOLS)
-        padding = 2 if min(height, width) < self.UNPADDED_SIZE else 0
+        padding = 2 if min(height, width) < 32 else 0
         rows, columns = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width))
         self.features = nn.Sequential(
             nn.Conv2d(channels, 6, 5, padding=padding),
@@ -72,7 +69,7 @@ class LeNet(nn.Module):
         self.head = nn.Linear(84, num_classes)
         initialize(self, init)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, num_classes)."""
-        logits: Tensor = self.head(self.classifier(self.features(to_channels_last(x))))
-        return logits
+    def embed(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to the units of the last hidden layer (N, 84)."""
+        units: Tensor = self.classifier(self.features(x))
+        return units

@@ -62,16 +62,16 @@ def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float =
     return y.to(x.dtype)
 
 
-class LocalResponseNorm(nn.Module):
-    """Layer form of :func:`local_response_norm`; drop-in for :class:`torch.nn.LocalResponseNorm`.
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """Layer form of :func:`local_response_norm`, drop-in for torch's, whose defaults it has: 1e-4, 0.75 and 1.
 
     Shape: (N, C, ...) to the same.
 
     Args:
         size: Number of neighbouring channels in the sum, at least 1.
-        alpha: Weight of the mean square, at least 0. Default 1e-4.
-        beta: Exponent. Default 0.75.
-        k: Added constant, above 0. Default 1.
+        alpha: Weight of the mean square, at least 0.
+        beta: Exponent.
+        k: Added constant, above 0.
 
     Raises:
         TypeError: If ``size`` is not an integer.
@@ -79,20 +79,12 @@ class LocalResponseNorm(nn.Module):
     """
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
-        super().__init__()
         _check_constants(size, alpha, beta, k)
-        self.size = size
-        self.alpha = alpha
-        self.beta = beta
-        self.k = k
+        super().__init__(size, alpha, beta, k)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` (N, C, ...) over its channels."""
         return local_response_norm(x, self.size, self.alpha, self.beta, self.k)
-
-    def extra_repr(self) -> str:
-        """Show the constants in ``repr``."""
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 class _LocalResponseNorm(torch.autograd.Function):
@@ -120,9 +112,16 @@ class _LocalResponseNorm(torch.autograd.Function):
         if grad is None:
             return None, None, None, None, None, None
         x, d, factor = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _LocalResponseNormBackward.apply(grad, x, d, factor, ctx.constants)[0], None, None, None, None, None
-        return _first_derivative(grad, x, d, factor, ctx.constants)[0], None, None, None, None, None
+        size, alpha, beta, _k, channels_last = ctx.constants
+        # Autograd calls backward outside the context that forward ran in, so autocast has to be left again.
+        with _without_autocast(x):
+            if torch.is_grad_enabled():
+                # A second derivative flows through d as well, which forward saved without its graph.
+                d, factor = _denominator(x, *ctx.constants)
+            direct = grad * factor
+            spread = _window_sum(direct * x / d, size, channels_last, adjoint=True)
+            total = torch.addcmul(direct, x, spread, value=-2 * alpha * beta / size)
+        return total, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, None, None]:
@@ -133,87 +132,6 @@ class _LocalResponseNorm(torch.autograd.Function):
             spread = _window_sum(x * tangent, size, channels_last)
             total = factor * (tangent - (2 * alpha * beta / size) * x / d * spread)
         return total, None, None
-
-
-class _LocalResponseNormBackward(torch.autograd.Function):
-    """Returns the gradient and the window sum in it; a Function so that its own derivative is the closed form."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        grad: Tensor, x: Tensor, d: Tensor, factor: Tensor, constants: tuple[int, float, float, float, bool]
-    ) -> tuple[Tensor, Tensor]:
-        return _first_derivative(grad, x, d, factor, constants)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        grad, x, d, factor, ctx.constants = inputs
-        ctx.save_for_backward(grad, x, d, factor, output[1])
-        ctx.save_for_forward(grad, x, d, factor, output[1])
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        if v is None:
-            return None, None, None, None, None
-        grad, x, d, factor, spread = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            # A third derivative also flows through what was saved without its graph.
-            size, alpha, beta, k, channels_last = ctx.constants
-            with _without_autocast(x):
-                d, factor = _denominator(x, size, alpha, beta, k, channels_last)
-                spread = _window_sum(grad * factor * x / d, size, channels_last, adjoint=True)
-        return *_second_derivative(v, grad, x, d, factor, spread, ctx.constants), None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, grad_tangent: Tensor | None, x_tangent: Tensor | None, *_: None) -> tuple[Tensor | None, None]:
-        # The gradient is linear in ``grad``; in ``x`` its Jacobian is a Hessian, hence symmetric.
-        grad, x, d, factor, spread = ctx.saved_tensors
-        total = None
-        if x_tangent is not None:
-            total = _second_derivative(x_tangent, grad, x, d, factor, spread, ctx.constants)[1]
-        if grad_tangent is not None:
-            part = _first_derivative(grad_tangent, x, d, factor, ctx.constants)[0]
-            total = part if total is None else total + part
-        return total, None
-
-
-def _first_derivative(
-    grad: Tensor, x: Tensor, d: Tensor, factor: Tensor, constants: tuple[int, float, float, float, bool]
-) -> tuple[Tensor, Tensor]:
-    """Return the gradient with respect to ``x`` and the window sum in it."""
-    size, alpha, beta, _, channels_last = constants
-    # Autograd calls backward outside the context that forward ran in, so autocast has to be left again.
-    with _without_autocast(x):
-        direct = grad * factor
-        spread = _window_sum((direct * x).div_(d), size, channels_last, adjoint=True)
-        return torch.addcmul(direct, x, spread, value=-2 * alpha * beta / size), spread
-
-
-def _second_derivative(
-    v: Tensor,
-    grad: Tensor,
-    x: Tensor,
-    d: Tensor,
-    factor: Tensor,
-    spread: Tensor,
-    constants: tuple[int, float, float, float, bool],
-) -> tuple[Tensor, Tensor]:
-    r"""Return the derivatives of :math:`\sum v \, \partial L / \partial x` with respect to ``grad`` and ``x``."""
-    size, alpha, beta, _, channels_last = constants
-    scale = -2 * alpha * beta / size
-    with _without_autocast(x):
-        shift = _window_sum(x * v, size, channels_last)
-        # In place only into what every operand's batch dimension is in already: vmap batches some of them alone.
-        relative = (shift * x).div_(d)
-        wrt_grad = torch.add(v, relative, alpha=scale).mul_(factor)
-        slope = (grad * factor).div_(d)
-        # beta * d ** (-beta - 2) would divide by beta = 0 if scale were taken out of it.
-        inner = slope * torch.add(v, relative, alpha=-2 * alpha * (beta + 1) / size)
-        wrt_x = x * _window_sum(inner, size, channels_last, adjoint=True)
-        return wrt_grad, wrt_x.addcmul_(slope, shift).addcmul_(v, spread).mul_(scale)
 
 
 def _denominator(

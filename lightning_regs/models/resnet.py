@@ -1,29 +1,81 @@
-"""ResNet-18 for small images, of torchvision's blocks."""
+"""Residual nets for small images: ResNet-18, ResNet-20 and its relatives, and wide ResNets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import Parameter
 from torchvision.models.resnet import BasicBlock
 
 from lightning_regs.core.names import unknown_name
 from lightning_regs.models.initialization import initialize
-from lightning_regs.models.layers import check_image, to_channels_last
+from lightning_regs.models.layers import ConvNet, check_dropout, check_image, check_norm, norm_layer
 
 SHORTCUTS = ("conv", "avgpool")
 """How the shortcut of a halving block halves."""
 
 
-class ResNet18(nn.Module):
+class ResNet(ConvNet):
+    """Stages of torchvision's ``BasicBlock`` behind one 3x3 convolution; the base of ``ResNet18`` and ``ResNet20``.
+
+    He et al., arXiv 1512.03385: every stage but the first halves the image, rounding up, and doubles the filters; then
+    the mean over the whole map, and ``head``. Every convolution has batch norm, so a sample's gradient depends on the
+    others of its batch; :class:`WideResNet` does without. Shape: (N, C, H, W) to (N, num_classes); computed in
+    channels_last. Names are torchvision's, so that its weights load here but for the head, which it calls ``fc``.
+
+    Args:
+        channels: Number of input channels.
+        num_classes: Number of logits.
+        width: Filters of the first convolution and of the first stage.
+        stages: Number of stages.
+        blocks: Blocks in each of them.
+        shortcut: One of :data:`SHORTCUTS`.
+        first_is_last: Whether the first block of a halving stage draws its weights after the others. It decides what a
+            seed gives where torch's initial weights are kept.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        width: int,
+        stages: int,
+        blocks: int,
+        shortcut: str = "conv",
+        first_is_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stages = stages
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks)))
+        for stage in range(2, stages + 1):
+            pool = [nn.AvgPool2d(2, ceil_mode=True)] if shortcut == "avgpool" else []
+            projection = nn.Conv2d(width, 2 * width, 1, stride=1 if pool else 2, bias=False)
+            downsample = nn.Sequential(*pool, projection, nn.BatchNorm2d(2 * width))
+            others: Iterable[nn.Module] = (BasicBlock(2 * width, 2 * width) for _ in range(blocks - 1))
+            if first_is_last:
+                others = list(others)
+            self.add_module(f"layer{stage}", nn.Sequential(BasicBlock(width, 2 * width, 2, downsample), *others))
+            width *= 2
+        self.head = nn.Linear(width, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to the last map."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        for stage in range(1, self.stages + 1):
+            x = getattr(self, f"layer{stage}")(x)
+        return x
+
+
+class ResNet18(ResNet):
     """ResNet-18 with the CIFAR stem; 11,173,962 parameters on 3x32x32 with 10 classes.
 
     He et al., arXiv 1512.03385, as Geiping et al., arXiv 2109.14119, and Novack et al., arXiv 2211.15853, train it on
-    CIFAR-10: a 3x3 convolution of stride 1 and no max pool, four stages of two of torchvision's ``BasicBlock``, the
-    mean over the whole map, and ``head``. With ``shortcut="conv"`` it is torchvision's ``resnet18`` with that stem.
-    Shape: (N, C, H, W) to (N, num_classes); computed in channels_last whatever the input's memory format. Every
-    convolution has batch norm, so a sample's gradient depends on the others of its batch; ``wide_resnet`` does without.
+    CIFAR-10: a first convolution of stride 1, no max pool, and four stages of two blocks of :class:`ResNet`. With
+    ``shortcut="conv"`` it is torchvision's ``resnet18`` with that stem.
 
     Args:
         input_shape: (C, H, W), H and W at least 8; three stages halve them, rounding up.
@@ -41,8 +93,6 @@ class ResNet18(nn.Module):
         ValueError: If a size, a name or a number is out of its range.
     """
 
-    MINIMUM_SIZE = 8
-
     def __init__(
         self,
         input_shape: Sequence[int],
@@ -52,38 +102,171 @@ class ResNet18(nn.Module):
         shortcut: str = "conv",
         init: str | None = "kaiming_normal",
     ) -> None:
-        super().__init__()
-        channels, _, _ = check_image("resnet18", input_shape, num_classes, self.MINIMUM_SIZE)
-        if not isinstance(width, int):
-            raise TypeError(f"width must be an integer, the filters of the first stage, such as 64, got {width!r}.")
-        if width < 1:
-            raise ValueError(f"width must be at least 1, the filters of the first stage, got {width}.")
+        channels, _, _ = check_image("resnet18", input_shape, num_classes, 8)
+        _check_width(width, "the filters of the first stage")
         if shortcut not in SHORTCUTS:
             raise unknown_name("shortcut", shortcut, SHORTCUTS)
-        # torchvision's names, so that its weights load here but for the head, which it calls fc.
-        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = nn.Sequential(BasicBlock(width, width), BasicBlock(width, width))
-        self.layer2 = _halving_stage(width, shortcut)
-        self.layer3 = _halving_stage(2 * width, shortcut)
-        self.layer4 = _halving_stage(4 * width, shortcut)
-        self.head = nn.Linear(8 * width, num_classes)
+        super().__init__(channels, num_classes, width, stages=4, blocks=2, shortcut=shortcut)
         initialize(self, init)
 
+
+class ResNet20(ResNet):
+    """ResNet-20 for small images, or another depth; 272,474 parameters on 3x32x32 with 10 classes.
+
+    He et al., arXiv 1512.03385, section 4.2: three stages of (d - 2) / 6 blocks of :class:`ResNet` with 16, 32 and 64
+    filters. Frankle & Carbin, arXiv 1803.03635, call it ResNet-18, and give its shortcuts 1x1 convolutions with batch
+    norm where the shape changes, in place of the parameter-free ones of He et al. Of the parameters 267,696 are weights
+    of 3x3 convolutions, 2,560 of shortcuts and 640 of the head, together 270,896; 1,568 are batch norm's and 10 the
+    head's biases.
+
+    Args:
+        input_shape: (C, H, W), H and W at least 4; two stages halve them, rounding up.
+        num_classes: Number of logits.
+        depth: Number d of layers with weights on the longest path, 6n + 2 with n blocks a stage. Default 20.
+        width: Filters of the stem and of the first stage, an integer; the stages have 1, 2 and 4 times as many.
+            Default 16.
+        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's. The default,
+            ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
+
+    Raises:
+        TypeError: If a size, the depth or the width is not an integer.
+        ValueError: If a size, a name or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        num_classes: int,
+        *,
+        depth: int = 20,
+        width: int = 16,
+        init: str | None = "kaiming_normal",
+    ) -> None:
+        channels, _, _ = check_image("resnet20", input_shape, num_classes, 4)
+        _check_width(width, "the filters of the first stage")
+        blocks = _blocks(depth, others=2)
+        super().__init__(channels, num_classes, width, stages=3, blocks=blocks, first_is_last=True)
+        initialize(self, init)
+
+
+class WideBlock(nn.Module):
+    r"""Pre-activation residual block: (N, C, H, W) to (N, filters, H / stride, W / stride), rounded up.
+
+    He et al., arXiv 1603.05027, with dropout between the convolutions, Zagoruyko & Komodakis, arXiv 1605.07146:
+    ``shortcut + conv3x3(dropout(relu(norm(conv3x3(relu(norm(x)))))))``. The shortcut is ``x`` itself where shape and
+    stride allow, else a 1x1 convolution of ``relu(norm(x))``. Without normalisation the convolutions have biases and
+    the branch has SkipInit's learned factor :math:`\alpha`, which starts at 0 (De & Smith, arXiv 2002.10444): at the
+    start the block is its shortcut.
+
+    Args:
+        channels: Number of input channels.
+        filters: Number of output channels.
+        stride: Step of the first convolution and of the shortcut.
+        norm: ``"batch"`` or None.
+        dropout: Probability of dropping an activation, in [0, 1).
+    """
+
+    skip_scale: Parameter | None
+
+    def __init__(self, channels: int, filters: int, stride: int, norm: str | None, dropout: float) -> None:
+        super().__init__()
+        bias = norm is None
+        self.norm1 = norm_layer(norm, channels, spatial=True)
+        self.conv1 = nn.Conv2d(channels, filters, 3, stride, padding=1, bias=bias)
+        self.norm2 = norm_layer(norm, filters, spatial=True)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=bias)
+        same = channels == filters and stride == 1
+        self.shortcut = None if same else nn.Conv2d(channels, filters, 1, stride, bias=bias)
+        self.register_parameter("skip_scale", Parameter(self.conv1.weight.new_zeros(())) if norm is None else None)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, num_classes)."""
-        features = F.relu(self.bn1(self.conv1(to_channels_last(x))))
-        features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
-        logits: Tensor = self.head(features.mean(dim=(2, 3)))
-        return logits
+        """Add the branch to the shortcut."""
+        active = F.relu(self.norm1(x))
+        branch: Tensor = self.conv2(self.dropout(F.relu(self.norm2(self.conv1(active)))))
+        if self.skip_scale is not None:
+            branch = self.skip_scale * branch
+        shortcut: Tensor = x if self.shortcut is None else self.shortcut(active)
+        return shortcut + branch
 
 
-def _halving_stage(channels: int, shortcut: str) -> nn.Sequential:
-    """Return two blocks: (N, C, H, W) to (N, 2 C, H / 2, W / 2), rounded up."""
-    filters = 2 * channels
-    if shortcut == "avgpool":
-        pool, stride = [nn.AvgPool2d(2, ceil_mode=True)], 1
-    else:
-        pool, stride = [], 2
-    projection = nn.Sequential(*pool, nn.Conv2d(channels, filters, 1, stride, bias=False), nn.BatchNorm2d(filters))
-    return nn.Sequential(BasicBlock(channels, filters, 2, projection), BasicBlock(filters, filters))
+class WideResNet(ConvNet):
+    """Wide ResNet d-k, without normalisation by default, as in Smith et al., arXiv 2101.12176.
+
+    Zagoruyko & Komodakis, arXiv 1605.07146: a 3x3 convolution with 16 filters, three groups of (d - 4) / 6
+    :class:`WideBlock` with 16k, 32k and 64k filters and strides 1, 2, 2, then (batch norm) ReLU, the mean over the
+    whole map, and ``head``. Shape: (N, C, H, W) to (N, num_classes); computed in channels_last whatever the input's
+    memory format. Parameters on 3x32x32 with 10 classes:
+
+    ======  ===============  =========
+    d-k     norm="batch"     norm=None
+    ======  ===============  =========
+    10-1    77,850           77,709
+    10-4    1,198,810        1,198,349
+    16-4    2,748,890        2,747,536
+    ======  ===============  =========
+
+    Args:
+        input_shape: (C, H, W), H and W at least 8.
+        num_classes: Number of logits.
+        depth: Number d of convolutions on the longest path and the head, 6n + 4 with n blocks a group. Default 10.
+        width: Factor k on the filters of the groups, an integer. Default 1.
+        norm: ``"batch"``, or None for biases and SkipInit.
+        dropout: Probability of dropping an activation between the two convolutions of a block, in [0, 1). Default 0.
+        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's. The default,
+            ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
+
+    Raises:
+        TypeError: If a size, the depth or the width is not an integer.
+        ValueError: If a size, a name or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        num_classes: int,
+        *,
+        depth: int = 10,
+        width: int = 1,
+        norm: str | None = None,
+        dropout: float = 0.0,
+        init: str | None = "kaiming_normal",
+    ) -> None:
+        super().__init__()
+        channels, _, _ = check_image("wide_resnet", input_shape, num_classes, 8)
+        check_norm(norm, ("batch",))
+        check_dropout(dropout)
+        _check_width(width, "the factor on 16, 32 and 64 filters")
+        size = _blocks(depth, others=4)
+        self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=norm is None)
+        blocks, channels = [], 16
+        for group, filters in enumerate((16 * width, 32 * width, 64 * width)):
+            for block in range(size):
+                blocks.append(WideBlock(channels, filters, 2 if group and not block else 1, norm, dropout))
+                channels = filters
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = norm_layer(norm, channels, spatial=True)
+        self.head = nn.Linear(channels, num_classes)
+        initialize(self, init)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to the last map."""
+        return F.relu(self.norm(self.blocks(self.stem(x))))
+
+
+def _check_width(width: int, meaning: str) -> None:
+    if not isinstance(width, int):
+        raise TypeError(f"width must be an integer, {meaning}, got {width!r}.")
+    if width < 1:
+        raise ValueError(f"width must be at least 1, {meaning}, got {width}.")
+
+
+def _blocks(depth: int, others: int) -> int:
+    """Return n, the blocks in each of three stages, of a net of ``depth`` = 6n + ``others`` layers."""
+    if not isinstance(depth, int):
+        raise TypeError(f"depth must be an integer, 6n + {others} with n blocks in each stage, got {depth!r}.")
+    blocks, rest = divmod(depth - others, 6)
+    if blocks < 1 or rest:
+        examples = ", ".join(str(6 * n + others) for n in (1, 2, 3))
+        raise ValueError(f"depth must be 6n + {others}, with n blocks in each stage, got {depth}: take {examples}, ...")
+    return blocks

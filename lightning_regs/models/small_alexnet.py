@@ -11,19 +11,20 @@ from lightning_regs.models.initialization import initialize
 from lightning_regs.models.layers import (
     MONOTONE,
     NORMS,
+    ConvNet,
     activation_layer,
     apply_weight_norm,
     check_dropout,
     check_image,
     check_norm,
+    flatten,
     norm_layer,
     scaled,
-    to_channels_last,
 )
 from lightning_regs.models.lrn import LocalResponseNorm
 
 
-class SmallAlexNet(nn.Module):
+class SmallAlexNet(ConvNet):
     """Two convolutions with local response normalisation and three linear layers; 1,387,786 parameters on 3x28x28.
 
     Zhang et al., arXiv 1611.03530, Appendix A: (convolution 5x5, max pool 3x3, local response normalisation) twice,
@@ -51,8 +52,6 @@ class SmallAlexNet(nn.Module):
         ValueError: If a size, a name or a number is out of its range.
     """
 
-    MINIMUM_SIZE = 4
-
     def __init__(
         self,
         input_shape: Sequence[int],
@@ -65,7 +64,7 @@ class SmallAlexNet(nn.Module):
         width: float = 1.0,
     ) -> None:
         super().__init__()
-        channels, height, columns = check_image("small_alexnet", input_shape, num_classes, self.MINIMUM_SIZE)
+        channels, height, columns = check_image("small_alexnet", input_shape, num_classes, 4)
         check_norm(norm, ("lrn", *NORMS))
         check_dropout(dropout)
         filters, wide, narrow = scaled(width, 64, 384, 192)
@@ -96,8 +95,7 @@ class SmallAlexNet(nn.Module):
         if norm == "weight":
             apply_weight_norm(self, self.head)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, num_classes)."""
-        features = self.features(to_channels_last(x))
-        logits: Tensor = self.head(self.classifier(features.permute(0, 2, 3, 1).flatten(1)))
-        return logits
+    def embed(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to the units of the last hidden layer (N, 192)."""
+        units: Tensor = self.classifier(flatten(self.features(x)))
+        return units

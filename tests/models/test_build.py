@@ -1,72 +1,125 @@
+"""What is asked of every architecture: counts, sizes, options, refusals, memory format, stacking, precision."""
+
 from __future__ import annotations
 
 import pytest
 import torch
+from random_images import images
 from torch import nn
-from torchvision.models import Inception_V3_Weights, inception_v3
+from torch.func import functional_call, stack_module_state
 
 from lightning_regs.models import MODELS, build, model_options, num_parameters
 
+# Options with which a net is small enough for a test.
+SMALL = {
+    "conv2": {"width": 0.125},
+    "conv4": {"width": 0.125},
+    "conv6": {"width": 0.125},
+    "lenet": {},
+    "resnet18": {"width": 4},
+    "resnet20": {"depth": 8, "width": 4},
+    "small_alexnet": {"width": 0.125},
+    "small_inception": {"width": 0.125},
+    "vgg11": {"width": 0.125},
+    "vgg19": {"width": 0.125},
+    "wide_resnet": {},
+}
+
+
+def test_every_convolutional_net_of_ours_is_in_the_table_of_small_ones():
+    assert set(SMALL) == set(MODELS) - {"mlp", "inception_v3"}
+
 
 @pytest.mark.parametrize(
-    ("name", "options", "count"),
+    ("name", "shape", "options", "count"),
     [
-        ("mlp", {"hidden": [512]}, 1_209_866),
-        ("mlp", {"hidden": [512, 512, 512]}, 1_735_178),
-        ("small_alexnet", {}, 1_387_786),
-        ("small_inception", {"norm": "batch"}, 1_649_402),
-        ("small_inception", {"norm": None}, 1_649_402),
+        ("mlp", (3, 28, 28), {}, 1_209_866),
+        ("mlp", (3, 28, 28), {"hidden": [512, 512, 512]}, 1_735_178),
+        ("small_alexnet", (3, 28, 28), {}, 1_387_786),
+        ("small_inception", (3, 28, 28), {"norm": "batch"}, 1_649_402),
+        ("small_inception", (3, 28, 28), {"norm": None}, 1_649_402),
+        ("lenet", (1, 28, 28), {}, 61_706),
+        ("lenet", (1, 32, 32), {}, 61_706),
+        ("lenet", (3, 32, 32), {}, 62_006),
+        ("lenet", (3, 28, 28), {}, 62_006),
+        ("resnet18", (3, 32, 32), {"shortcut": "avgpool"}, 11_173_962),
+        ("wide_resnet", (3, 32, 32), {}, 77_709),
+        ("wide_resnet", (3, 32, 32), {"norm": "batch"}, 77_850),
+        ("wide_resnet", (3, 32, 32), {"width": 4}, 1_198_349),
+        ("wide_resnet", (3, 32, 32), {"width": 4, "norm": "batch"}, 1_198_810),
+        ("wide_resnet", (3, 32, 32), {"depth": 16, "width": 4}, 2_747_536),
+        ("wide_resnet", (3, 32, 32), {"depth": 16, "width": 4, "norm": "batch"}, 2_748_890),
+        ("wide_resnet", (3, 32, 32), {"depth": 28, "norm": "batch"}, 369_498),  # another implementation's log
     ],
 )
-def test_parameter_counts_of_the_paper(name, options, count):
-    assert num_parameters(build(name, (3, 28, 28), 10, **options)) == count
-
-
-def test_mlp_defaults_are_the_paper_s_1x512():
-    assert num_parameters(build("mlp", (3, 28, 28), 10)) == 1_209_866
-
-
-@pytest.mark.parametrize("aux_logits", [False, True])
-def test_inception_v3_has_torchvision_s_parameters(aux_logits):
+def test_parameter_counts_of_the_papers(name, shape, options, count):
     with torch.device("meta"):
-        theirs = inception_v3(weights=None, aux_logits=aux_logits, init_weights=False)
-    ours = build("inception_v3", (3, 299, 299), 1000, aux_logits=aux_logits, init="kaiming_normal")
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
-    if aux_logits:
-        assert num_parameters(ours) == Inception_V3_Weights.IMAGENET1K_V1.meta["num_params"]
-    else:
-        assert num_parameters(ours) == 23_834_568
+        assert num_parameters(build(name, shape, 10, **options)) == count
 
 
-def test_inception_v3_computes_what_torchvision_s_computes():
-    ours = build("inception_v3", (3, 75, 75), 7, init="kaiming_normal").eval()
-    theirs = inception_v3(weights=None, num_classes=7, aux_logits=False, init_weights=False).eval()
-    theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(2, 3, 75, 75, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.allclose(ours(x), theirs(x), rtol=1e-3, atol=1e-4)
-    assert ours.train()(x).shape == (2, 7)
+def counts(net: nn.Module) -> dict[str, int]:
+    """Weights of convolutions, of linear layers, biases of both, and everything else."""
+    layers = list(net.modules())
+    found = {
+        "conv": sum(m.weight.numel() for m in layers if isinstance(m, nn.Conv2d)),
+        "fc": sum(m.weight.numel() for m in layers if isinstance(m, nn.Linear)),
+        "biases": sum(m.bias.numel() for m in layers if isinstance(m, nn.Conv2d | nn.Linear) if m.bias is not None),
+    }
+    return {**found, "norms": num_parameters(net) - sum(found.values())}
 
 
-SIZES = [
-    *(
-        (name, shape)
-        for name in ("small_alexnet", "small_inception")
-        for shape in [(3, 32, 32), (1, 28, 28), (1, 8, 8)]
-    ),
-    *((name, (2, 4, 7)) for name in ("small_alexnet", "small_inception")),
-    *(("mlp", shape) for shape in [(40,), (1, 8, 8), (2, 3, 4, 5)]),
-]
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "conv", "fc", "biases", "norms"),
+    [
+        ("mlp", (1, 28, 28), {"hidden": [300, 100], "init": "xavier_normal"}, 0, 235_200 + 30_000 + 1_000, 410, 0),
+        ("conv2", (3, 32, 32), {}, 38_592, 4_262_400, 650, 0),
+        ("conv4", (3, 32, 32), {}, 259_776, 2_165_248, 906, 0),
+        ("conv6", (3, 32, 32), {}, 1_144_512, 1_116_672, 1_418, 0),
+        ("resnet20", (3, 32, 32), {}, 267_696 + 2_560, 640, 10, 1_568),
+        ("vgg19", (3, 32, 32), {}, 20_018_880, 5_120, 5_504 + 10, 11_008),
+        ("vgg19", (3, 32, 32), {"norm": None}, 20_018_880, 5_120, 5_504 + 10, 0),
+    ],
+)
+def test_counts_of_frankle_s_fact_sheet(name, shape, options, conv, fc, biases, norms):
+    with torch.device("meta"):
+        net = build(name, shape, 10, **options)
+    assert counts(net) == {"conv": conv, "fc": fc, "biases": biases, "norms": norms}
 
 
-@pytest.mark.parametrize(("name", "shape"), SIZES)
-def test_takes_samples_of_many_shapes_and_trains_every_parameter(name, shape):
-    options = {} if name == "mlp" else {"width": 0.25}
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [
+        *(("mlp", shape, {}) for shape in [(40,), (1, 8, 8), (2, 3, 4, 5)]),
+        *(
+            (name, shape, {"width": 0.25})
+            for name in ("small_alexnet", "small_inception")
+            for shape in [(3, 32, 32), (1, 28, 28), (2, 4, 7)]
+        ),
+        *((f"conv{n}", shape, {"width": 0.1}) for n in (2, 4, 6) for shape in [(1, 28, 28), (3, 8, 11)]),
+        ("conv2", (2, 2, 2), {}),
+        *(("lenet", shape, {}) for shape in [(3, 12, 12), (1, 13, 40), (2, 33, 32)]),
+        *(("resnet18", (3, 11, 18), {"width": 4, "shortcut": shortcut}) for shortcut in ("conv", "avgpool")),
+        ("resnet18", (1, 8, 8), {"width": 4}),
+        ("resnet20", (1, 28, 28), {"width": 4}),
+        ("resnet20", (3, 4, 5), {"depth": 8}),
+        *(("vgg11", shape, {"width": 0.125}) for shape in [(1, 28, 28), (3, 8, 8), (3, 70, 33)]),
+        *(("vgg19", shape, {"width": 0.1}) for shape in [(1, 28, 28), (3, 8, 9)]),
+        *(("wide_resnet", (3, 9, 14), {"width": 2, "norm": norm, "dropout": 0.1}) for norm in (None, "batch")),
+        ("wide_resnet", (1, 8, 8), {"width": 2}),
+    ],
+)
+def test_takes_samples_of_many_shapes_and_trains_every_parameter(name, shape, options):
+    torch.manual_seed(0)
     net = build(name, shape, 5, **options)
-    logits = net(torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
-    assert logits.shape == (4, 5)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if not parameter.ndim:  # SkipInit's factors, without which the branches do not count
+                parameter.fill_(0.7)
+    logits = net(images(8, *shape))
+    assert logits.shape == (8, 5)
     logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert all(m.weight.grad.any() for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear))
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_alexnet", "small_inception"])
@@ -104,63 +157,155 @@ def test_mlp_flattens_and_is_linear_without_hidden_layers():
     assert torch.allclose(net(x), x.reshape(5, 6) @ net.head.weight.T + net.head.bias, atol=1e-6)
 
 
-def test_width_scales_the_layers():
-    net = build("small_alexnet", (3, 28, 28), 10, width=0.25)
-    assert [net.features.conv1.out_channels, net.classifier.fc3.out_features, net.head.in_features] == [16, 96, 48]
-    net = build("small_inception", (3, 28, 28), 10, width=0.5)
-    assert net.head.in_features == 168
+@pytest.mark.parametrize(
+    "name", ["conv2", "conv4", "conv6", "small_alexnet", "small_inception", "vgg11", "vgg19", "resnet18", "resnet20"]
+)
+def test_width_scales_every_layer_but_the_logits(name):
+    widths = (64, 32) if name == "resnet18" else (16, 8) if name == "resnet20" else (1.0, 0.5)
+    with torch.device("meta"):
+        full, half = (build(name, (3, 32, 32), 10, width=w) for w in widths)
+    sizes = [[m.weight.shape[0] for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)] for net in (full, half)]
+    assert [size // 2 for size in sizes[0][:-1]] == sizes[1][:-1]
+    assert sizes[0][-1] == sizes[1][-1] == 10
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_state_dict_is_plain_tensors_and_goes_round(name):
-    shape = (3, 75, 75) if name == "inception_v3" else (3, 12, 12)
-    narrow = {name: {"width": 0.1} for name in ("conv2", "conv4", "conv6", "vgg11", "vgg19")}
-    smaller = {"inception_v3": {"init": "kaiming_normal"}, "resnet18": {"width": 4}, **narrow}
-    options = smaller.get(name, {})
-    one, two = build(name, shape, 3, **options), build(name, shape, 3, **options)
-    two.load_state_dict(one.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+@pytest.mark.parametrize("name", [*SMALL, "mlp"])
+def test_state_dict_is_plain_tensors_and_the_seed_decides_it(name):
+    nets = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        nets.append(build(name, (3, 16, 16), 3, **SMALL.get(name, {})))
+    one, two, three = (net.state_dict() for net in nets)
+    assert all(torch.equal(a, b) for a, b in zip(one.values(), two.values(), strict=True))
+    assert not torch.equal(one["head.weight"], three["head.weight"])
+    nets[2].load_state_dict(one)
+    assert all(torch.equal(a, b) for a, b in zip(one.values(), nets[2].state_dict().values(), strict=True))
     # parameters_to_vector and other .view(-1) users need the plain memory format.
-    assert all(p.is_contiguous() for p in one.parameters())
+    assert all(p.is_contiguous() for p in nets[0].parameters())
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_convolutions_run_in_channels_last_whatever_comes_in(name, channels, memory_format):
+    net = build(name, (channels, 16, 16), 4, **SMALL[name])
+    seen = []
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(
+                lambda _m, _i, out: seen.append(out.is_contiguous(memory_format=torch.channels_last))
+            )
+    net(images(2, channels, 16, 16).contiguous(memory_format=memory_format))
+    assert seen
+    assert all(seen)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_stacked_nets_under_vmap_compute_what_each_computes(name):
+    torch.manual_seed(0)
+    nets = [build(name, (3, 16, 16), 4, **SMALL[name]).eval() for _ in range(2)]
+    x = images(2, 3, 3, 16, 16)
+    state = stack_module_state(nets)
+    out = torch.vmap(lambda parameters, buffers, x: functional_call(nets[0], (parameters, buffers), (x,)))(*state, x)
+    for stacked, net, batch in zip(out, nets, x, strict=True):
+        assert torch.allclose(stacked, net(batch), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bf16_autocast_stays_close_to_float32(name):
+    torch.manual_seed(0)
+    net = build(name, (3, 28, 28), 10, **({"width": 0.5} if name.startswith("vgg") else SMALL[name]))
+    x = images(8, 3, 28, 28)
+    exact = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = net(x)
+    assert cast.dtype == torch.bfloat16
+    # Sixteen layers with batch norm and no shortcuts make any change of the input 13 times larger, in float64 too.
+    assert (cast.float() - exact).norm() < (0.12 if name == "vgg19" else 0.05) * exact.norm()
 
 
 def test_options_are_listed_with_their_defaults():
-    assert model_options("mlp") == {
-        "hidden": (512,),
-        "activation": "relu",
-        "norm": None,
-        "dropout": 0.0,
-        "init": None,
-    }
-    assert model_options("small_alexnet")["norm"] == "lrn"
+    defaults = {"hidden": (512,), "activation": "relu", "norm": None, "dropout": 0.0, "init": None}
+    assert model_options("mlp") == defaults
+    assert [model_options(name)["norm"] for name in ("small_alexnet", "vgg11", "vgg19")] == ["lrn", None, "batch"]
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "classes", "options", "error", "message"),
-    [
-        ("smal_alexnet", (3, 28, 28), 10, {}, ValueError, "Did you mean 'small_alexnet'"),
-        ("mlp", (3, 28, 28), 10, {"hiden": [5]}, ValueError, "option of model 'mlp': 'hiden'. Did you mean 'hidden'"),
-        ("mlp", (3, 28, 28), 10, {"norm": "batchnorm"}, ValueError, "Did you mean 'batch'"),
-        ("mlp", (3, 28, 28), 10, {"norm": "lrn"}, ValueError, "unknown norm 'lrn'"),
-        ("mlp", (3, 28, 28), 10, {"init": "xavier"}, ValueError, "Did you mean 'xavier_normal'|'xavier_uniform'"),
-        ("mlp", (3, 28, 28), 10, {"activation": "rulu"}, ValueError, "Did you mean 'relu'"),
-        ("mlp", (3, 28, 28), 10, {"dropout": 1.0}, ValueError, r"dropout must be in \[0, 1\)"),
-        ("mlp", (3, 28, 28), 10, {"hidden": 512}, TypeError, "hidden must be a list"),
-        ("mlp", (3, 28, 28), 10, {"hidden": [0]}, ValueError, "at least 1"),
-        ("mlp", (), 10, {}, ValueError, "input_shape"),
-        ("mlp", (3, 0), 10, {}, ValueError, "input_shape"),
-        ("mlp", (3.0, 2), 10, {}, TypeError, "input_shape"),
-        ("mlp", (3,), 0, {}, ValueError, "num_classes"),
-        ("mlp", (3,), 2.0, {}, TypeError, "num_classes"),
-        ("small_alexnet", (3, 3, 8), 10, {}, ValueError, "cannot take 3x8 images, the minimum is 4x4: enlarge"),
-        ("small_alexnet", (3, 28, 28), 10, {"width": 0.0}, ValueError, "width must be"),
-        ("small_inception", (40,), 10, {}, ValueError, r"takes images \(C, H, W\).*use 'mlp'"),
-        ("small_inception", (3, 2, 2), 10, {}, ValueError, "the minimum is 4x4"),
-        ("inception_v3", (3, 32, 32), 10, {}, ValueError, "cannot take 32x32 images, the minimum is 75x75"),
-        ("inception_v3", (3, 150, 150), 10, {"aux_logits": True}, ValueError, "the minimum is 299x299"),
-        ("inception_v3", (1, 299, 299), 10, {}, ValueError, "3 channels"),
-    ],
-)
-def test_what_cannot_be_built_says_why(name, shape, classes, options, error, message):
+REFUSED = [
+    ("mlp", (), {}, ValueError, "input_shape"),
+    ("mlp", (3, 0), {}, ValueError, "input_shape"),
+    ("mlp", (3.0, 2), {}, TypeError, "input_shape"),
+    ("inception_v3", (3, 150, 150), {"aux_logits": True}, ValueError, "the minimum is 299x299"),
+    ("inception_v3", (1, 299, 299), {}, ValueError, "3 channels"),
+    *(
+        (name, shape, {}, ValueError, message)
+        for name, shape, message in [
+            ("conv2", (3, 1, 8), "conv2 cannot take 1x8 images, the minimum is 2x2: enlarge"),
+            ("conv6", (3, 7, 8), "conv6 cannot take 7x8 images, the minimum is 8x8"),
+            ("conv4", (40,), r"conv4 takes images \(C, H, W\).*use 'mlp'"),
+            ("lenet", (1, 11, 28), "lenet cannot take 11x28 images, the minimum is 12x12"),
+            ("resnet18", (3, 4, 4), "resnet18 cannot take 4x4 images, the minimum is 8x8"),
+            ("resnet20", (3, 3, 32), "resnet20 cannot take 3x32 images, the minimum is 4x4"),
+            ("small_alexnet", (3, 3, 8), "cannot take 3x8 images, the minimum is 4x4"),
+            ("small_inception", (3, 2, 2), "the minimum is 4x4"),
+            ("vgg11", (3, 4, 4), "vgg11 cannot take 4x4 images, the minimum is 8x8"),
+            ("vgg19", (3, 7, 7), "vgg19 cannot take 7x7 images, the minimum is 8x8"),
+            ("wide_resnet", (3, 7, 32), "wide_resnet cannot take 7x32 images, the minimum is 8x8"),
+            ("inception_v3", (3, 32, 32), "cannot take 32x32 images, the minimum is 75x75"),
+        ]
+    ),
+    *(
+        (name, (3, 32, 32), {option: value}, ValueError, message)
+        for name, option, value, message in [
+            ("smal_alexnet", "norm", None, "Did you mean 'small_alexnet'"),
+            ("mlp", "hiden", [5], "option of model 'mlp': 'hiden'. Did you mean 'hidden'"),
+            ("mlp", "hidden", [0], "at least 1"),
+            ("mlp", "norm", "batchnorm", "Did you mean 'batch'"),
+            ("mlp", "norm", "lrn", "unknown norm 'lrn'"),
+            ("mlp", "init", "xavier", "Did you mean 'xavier_normal'|'xavier_uniform'"),
+            ("wide_resnet", "init", "he", "unknown initialization 'he'"),
+            ("mlp", "activation", "rulu", "Did you mean 'relu'"),
+            ("lenet", "activation", "rulu", "Did you mean 'relu'"),
+            ("lenet", "pool", "mean", "unknown pool 'mean'"),
+            ("lenet", "pool", "avrage", "Did you mean 'average'"),
+            *(
+                (name, "dropout", 1.0, r"dropout must be in \[0, 1\)")
+                for name in ("mlp", "conv4", "small_alexnet", "small_inception", "wide_resnet")
+            ),
+            *(
+                (name, "width", width, "width must be finite and above 0")
+                for name in ("conv4", "small_alexnet", "small_inception", "vgg11")
+                for width in (0.0, -1.0)
+            ),
+            *((name, "width", 0, "width must be at least 1") for name in ("resnet18", "resnet20", "wide_resnet")),
+            *((name, "norm", "layer", "unknown norm 'layer'") for name in ("vgg11", "vgg19", "wide_resnet")),
+            ("resnet18", "shortcut", "avg_pool", "Did you mean 'avgpool'"),
+            ("resnet20", "depth", 18, r"depth must be 6n \+ 2.* got 18: take 8, 14, 20"),
+            ("resnet20", "depth", 2, r"depth must be 6n \+ 2"),
+            ("wide_resnet", "depth", 12, r"depth must be 6n \+ 4.* got 12: take 10, 16, 22"),
+            ("wide_resnet", "depth", 4, r"depth must be 6n \+ 4"),
+        ]
+    ),
+    *(
+        (name, (3, 32, 32), {option: value}, TypeError, f"{option} must be an integer")
+        for name, option, value in [
+            ("resnet18", "width", 0.25),
+            ("resnet20", "width", 0.5),
+            ("resnet20", "depth", 20.0),
+            ("wide_resnet", "width", 0.5),
+            ("wide_resnet", "depth", 10.0),
+        ]
+    ),
+    ("mlp", (3, 32, 32), {"hidden": 512}, TypeError, "hidden must be a list"),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "options", "error", "message"), REFUSED)
+def test_what_cannot_be_built_says_why(name, shape, options, error, message):
     with pytest.raises(error, match=message):
-        build(name, shape, classes, **options)
+        build(name, shape, 10, **options)
+
+
+@pytest.mark.parametrize(("classes", "error"), [(0, ValueError), (2.0, TypeError)])
+def test_a_number_of_classes_is_a_whole_number_from_1_on(classes, error):
+    with pytest.raises(error, match="num_classes"):
+        build("mlp", (3,), classes)

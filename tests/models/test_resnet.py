@@ -1,18 +1,20 @@
-"""ResNet-18 and VGG-11 against torchvision's, on the same weights."""
+"""ResNet-18, ResNet-20 and wide ResNets: against torchvision's, written-out ones, the formula, and differences."""
 
 from __future__ import annotations
 
+import copy
+import math
+
 import pytest
 import torch
+from random_images import images
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import resnet18, vgg11, vgg11_bn
+from torchvision.models import resnet18
+from torchvision.models.resnet import BasicBlock
 
 from lightning_regs.models import build, num_parameters
-
-
-def images(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+from lightning_regs.models.resnet import WideBlock
 
 
 def torchvision_resnet() -> nn.Module:
@@ -32,82 +34,174 @@ def test_resnet18_is_torchvision_s_with_the_cifar_stem():
         assert torch.allclose(ours.eval()(x), theirs.eval()(x), rtol=1e-3, atol=1e-4)
 
 
-def test_average_pool_shortcut_has_as_many_parameters_and_averages_before_the_projection():
-    with torch.device("meta"):
-        assert num_parameters(build("resnet18", (3, 32, 32), 10, shortcut="avgpool")) == 11_173_962
-    block = build("resnet18", (3, 8, 8), 10, width=2, shortcut="avgpool").layer2[0].eval()
-    nn.init.zeros_(block.bn2.weight)
-    x = images(2, 2, 6, 8)
-    means = x.unflatten(3, (4, 2)).unflatten(2, (3, 2)).mean((3, 5))
-    projected = F.conv2d(means, block.downsample[1].weight) / (1 + 1e-5) ** 0.5
-    assert torch.allclose(block(x), F.relu(projected), atol=1e-6)
-
-
-def test_convolution_shortcut_skips_what_it_does_not_look_at():
-    block = build("resnet18", (3, 8, 8), 10, width=2).layer2[0].eval()
-    nn.init.zeros_(block.bn2.weight)
-    x = images(2, 2, 6, 8)
-    projected = F.conv2d(x[..., ::2, ::2], block.downsample[0].weight) / (1 + 1e-5) ** 0.5
-    assert torch.allclose(block(x), F.relu(projected), atol=1e-6)
-
-
 @pytest.mark.parametrize("shortcut", ["conv", "avgpool"])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 11, 18)])
-def test_narrow_resnet18_takes_many_sizes_and_trains_every_parameter(shortcut, shape):
-    net = build("resnet18", shape, 5, width=4, shortcut=shortcut)
-    assert [net.head.in_features, net.conv1.out_channels] == [32, 4]
-    logits = net(images(4, *shape))
-    assert logits.shape == (4, 5)
-    logits.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+def test_shortcuts_average_or_skip_before_the_projection(shortcut):
+    block = build("resnet18", (3, 8, 8), 10, width=2, shortcut=shortcut).layer2[0].eval()
+    nn.init.zeros_(block.bn2.weight)
+    x = images(2, 2, 6, 8)
+    halved = x[..., ::2, ::2] if shortcut == "conv" else x.unflatten(3, (4, 2)).unflatten(2, (3, 2)).mean((3, 5))
+    projected = F.conv2d(halved, block.downsample[-2].weight) / (1 + 1e-5) ** 0.5
+    assert torch.allclose(block(x), F.relu(projected), atol=1e-6)
+
+
+def written_out_resnet(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Figure 2 of He et al. with batch statistics, from the tensors of the state_dict."""
+    state = net.state_dict()
+
+    def conv_bn(x: torch.Tensor, conv: str, norm: str, stride: int, padding: int) -> torch.Tensor:
+        x = F.conv2d(x, state[f"{conv}.weight"], None, stride, padding)
+        var, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
+        scale, shift = (state[f"{norm}.{n}"][:, None, None] for n in ("weight", "bias"))
+        return (x - mean) / (var + 1e-5).sqrt() * scale + shift
+
+    x = conv_bn(x, "conv1", "bn1", 1, 1).clamp_min(0)
+    for stage in (1, 2, 3):
+        for block in range(3):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            branch = conv_bn(x, f"{name}.conv1", f"{name}.bn1", stride, 1).clamp_min(0)
+            branch = conv_bn(branch, f"{name}.conv2", f"{name}.bn2", 1, 1)
+            if stride == 2:
+                x = conv_bn(x, f"{name}.downsample.0", f"{name}.downsample.1", 2, 0)
+            x = (x + branch).clamp_min(0)
+    return x.mean((2, 3)) @ state["head.weight"].T + state["head.bias"]
+
+
+def test_resnet20_is_the_written_out_one():
+    torch.manual_seed(0)
+    net = build("resnet20", (3, 16, 16), 10, width=4).double()
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 2)
+            nn.init.normal_(layer.bias)
+    x = images(4, 3, 16, 16, dtype=torch.float64)
+    expected = written_out_resnet(copy.deepcopy(net), x)
+    assert expected.std() > 0.1
+    assert torch.allclose(net(x), expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(
-    ("norm", "reference", "count"), [(None, vgg11, 9_225_610), ("batch", vgg11_bn, 9_231_114)], ids=["plain", "batch"]
+    ("depth", "width", "blocks", "parameters"), [(8, 16, 1, 78_042), (20, 16, 3, 272_474), (56, 16, 9, 855_770)]
 )
-def test_vgg11_has_torchvision_s_features_and_a_linear_head(norm, reference, count):
+def test_depth_of_the_resnet_counts_its_layers(depth, width, blocks, parameters):
     with torch.device("meta"):
-        ours, theirs = build("vgg11", (3, 32, 32), 10, norm=norm), reference(init_weights=False)
-    assert num_parameters(ours) == num_parameters(theirs.features) + 512 * 10 + 10 == count
-    shapes = [{k: v.shape for k, v in net.features.state_dict().items()} for net in (ours, theirs)]
-    assert shapes[0] == shapes[1]
+        net = build("resnet20", (3, 32, 32), 10, depth=depth, width=width)
+    assert [len(layer) for layer in (net.layer1, net.layer2, net.layer3)] == [blocks] * 3
+    on_the_path = [m for n, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in n]
+    assert len(on_the_path) == depth
+    assert num_parameters(net) == parameters
+    assert all(isinstance(block, BasicBlock) for block in net.layer1)
 
 
-@pytest.mark.parametrize(("norm", "reference"), [(None, vgg11), ("batch", vgg11_bn)], ids=["plain", "batch"])
-def test_vgg11_computes_what_torchvision_s_features_compute(norm, reference):
-    with torch.device("meta"):
-        theirs = reference(init_weights=False).features
-    ours = build("vgg11", (3, 32, 32), 10, norm=norm)
-    theirs.load_state_dict(ours.features.state_dict(), assign=True)
-    x = images(2, 3, 32, 32)
+def wake(net: nn.Module) -> None:
+    """Give the SkipInit scalars values, so that the branches count."""
     with torch.no_grad():
-        expected = F.linear(theirs.eval()(x).flatten(1), ours.head.weight, ours.head.bias)
-        assert expected.std() > 0.1
-        assert torch.allclose(ours.eval()(x), expected, rtol=1e-3, atol=1e-4)
+        for block in net.modules():
+            if isinstance(block, WideBlock) and block.skip_scale is not None:
+                block.skip_scale.fill_(0.7)
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (3, 70, 33)])
-def test_narrow_vgg11_takes_many_sizes_and_trains_every_parameter(shape):
-    net = build("vgg11", shape, 5, width=0.125)
-    assert [net.features[0].out_channels, net.head.in_features] == [8, 64]
-    logits = net(images(3, *shape))
-    assert logits.shape == (3, 5)
+def test_each_block_has_the_shape_of_the_fact_sheet():
+    net = build("wide_resnet", (3, 32, 32), 10)
+    x = net.stem(images(2, 3, 32, 32))
+    shapes = [x.shape[1:]]
+    for block in net.blocks:
+        x = block(x)
+        shapes.append(x.shape[1:])
+    assert shapes == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)]
+
+
+def test_without_norm_each_block_starts_as_its_shortcut():
+    net = build("wide_resnet", (3, 8, 8), 4, depth=16)
+    x = net.stem(images(2, 3, 8, 8))
+    identities = 0
+    for block in net.blocks:
+        if block.shortcut is None:
+            expected, identities = x, identities + 1
+        else:
+            expected = F.conv2d(F.relu(x), block.shortcut.weight, block.shortcut.bias, block.shortcut.stride)
+        assert torch.equal(block(x), expected)
+        x = expected
+    assert identities == 4
+    logits = net(images(2, 3, 8, 8))
     logits.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert all(block.skip_scale.grad != 0 for block in net.blocks)
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_block_is_the_paper_s_formula(norm):
+    block = WideBlock(4, 6, 2, norm, 0.0).double()
+    if norm == "batch":
+        nn.init.uniform_(block.norm1.weight, 0.5, 2)
+    wake(block)
+    x = images(3, 4, 5, 7, dtype=torch.float64)
+
+    def normalise(values: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+        if norm is None:
+            return values
+        var, mean = torch.var_mean(values, (0, 2, 3), correction=0, keepdim=True)
+        weight, bias = (p[:, None, None] for p in (layer.weight, layer.bias))
+        return (values - mean) / (var + 1e-5).sqrt() * weight + bias
+
+    active = normalise(x, block.norm1).clamp_min(0)
+    inner = F.conv2d(active, block.conv1.weight, block.conv1.bias, 2, padding=1)
+    branch = F.conv2d(normalise(inner, block.norm2).clamp_min(0), block.conv2.weight, block.conv2.bias, padding=1)
+    projected = F.conv2d(active[..., ::2, ::2], block.shortcut.weight, block.shortcut.bias)
+    expected = projected + (0.7 if norm is None else 1.0) * branch
+    assert expected.shape == (3, 6, 3, 4)
+    assert torch.allclose(block(x), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_dropout_acts_in_training_alone_and_between_the_convolutions():
+    torch.manual_seed(0)
+    block = WideBlock(4, 4, 1, "batch", 0.5)
+    x = images(2, 4, 8, 8)
+    seen = []
+    block.conv2.register_forward_hook(lambda _m, inputs, _out: seen.append((inputs[0] == 0).float().mean().item()))
+    block.train()(x)
+    block.eval()(x)
+    assert seen[0] > 0.65 > 0.6 > seen[1]
+    assert torch.equal(block(x), block(x))
+
+
+def test_default_weights_are_he_s_for_relu():
+    torch.manual_seed(0)
+    net = build("wide_resnet", (3, 32, 32), 10, width=4)
+    for block in net.blocks:
+        fan_in = block.conv2.weight[0].numel()
+        assert block.conv2.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.02)
+        assert not block.conv2.bias.any()
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "options", "error", "message"),
+    ("name", "shape", "options"),
     [
-        ("resnet18", (3, 4, 4), {}, ValueError, "resnet18 cannot take 4x4 images, the minimum is 8x8"),
-        ("resnet18", (3, 32, 32), {"width": 0.25}, TypeError, "width must be an integer, the filters of the first"),
-        ("resnet18", (3, 32, 32), {"width": 0}, ValueError, "width must be at least 1"),
-        ("resnet18", (3, 32, 32), {"shortcut": "avg_pool"}, ValueError, "Did you mean 'avgpool'"),
-        ("vgg11", (3, 4, 4), {}, ValueError, "vgg11 cannot take 4x4 images, the minimum is 8x8"),
-        ("vgg11", (3, 32, 32), {"norm": "layer"}, ValueError, "unknown norm 'layer'"),
-        ("vgg11", (3, 32, 32), {"width": -1.0}, ValueError, "width must be finite and above 0"),
+        ("wide_resnet", (3, 8, 8), {}),
+        ("wide_resnet", (3, 8, 8), {"norm": "batch"}),
+        ("resnet18", (3, 16, 16), {"width": 2}),
+        ("resnet18", (3, 16, 16), {"width": 2, "shortcut": "avgpool"}),
+        ("vgg11", (3, 16, 16), {"width": 0.05}),
+        ("lenet", (1, 12, 12), {}),
+        ("lenet", (1, 12, 12), {"pool": "average", "activation": "tanh"}),
     ],
 )
-def test_what_resnet18_and_vgg11_refuse(name, shape, options, error, message):
-    with pytest.raises(error, match=message):
-        build(name, shape, 10, **options)
+def test_gradient_of_the_squared_gradient_norm_is_the_difference_quotient_s(name, shape, options):
+    torch.manual_seed(0)
+    net = build(name, shape, 3, **options).double()
+    wake(net)
+    x, y = images(4, *shape, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
+    parameters = list(net.parameters())
+
+    def penalty() -> torch.Tensor:
+        gradients = torch.autograd.grad(F.cross_entropy(net(x), y), parameters, create_graph=True)
+        return sum(g.square().sum() for g in gradients)
+
+    second = torch.autograd.grad(penalty(), parameters)
+    direction = [g / torch.sqrt(sum(h.square().sum() for h in second)) for g in second]
+    slope = sum((g * d).sum() for g, d in zip(second, direction, strict=True)).item()
+    step, values = 1e-6, []
+    for sign in (1, -2):
+        with torch.no_grad():
+            for p, d in zip(parameters, direction, strict=True):
+                p.add_(d, alpha=sign * step)
+        values.append(penalty().item())
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope, rel=1e-5)

@@ -1,4 +1,4 @@
-"""Layer by layer against the paper's tables, and the claims that the nets' docstrings make about equivalences."""
+"""The nets of Zhang et al. layer by layer, and the claims that their docstrings make about equivalences."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import copy
 
 import pytest
 import torch
+from random_images import images
 from torch import nn
-from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
+from torchvision.models import Inception_V3_Weights, inception_v3
 
-from lightning_regs.models import MODELS, build, num_parameters
+from lightning_regs.models import build, num_parameters
+from lightning_regs.models.inception import SmallInception
 from lightning_regs.models.lrn import LocalResponseNorm
 from lightning_regs.models.small_alexnet import SmallAlexNet
-from lightning_regs.models.small_inception import SmallInception
 
 # (channels, side, parameters) after each module, from the fact sheet.
 INCEPTION_TABLE = [
@@ -45,14 +46,10 @@ ALEXNET_TABLE = {
 }
 
 
-def random_images(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
-
-
 @pytest.mark.parametrize("norm", ["batch", None])
 def test_small_inception_layers_are_those_of_the_table(norm):
     net = SmallInception((3, 28, 28), 10, norm=norm)
-    x = random_images(2, 3, 28, 28)
+    x = images(2, 3, 28, 28)
     for module, (channels, side, parameters) in zip(net.features, INCEPTION_TABLE, strict=True):
         x = module(x)
         assert x.shape == (2, channels, side, side)
@@ -69,7 +66,7 @@ def test_small_inception_batch_norm_has_a_shift_and_no_scale():
     reference = nn.BatchNorm2d(96)
     norm = copy.deepcopy(norms[0])
     norm.reset_parameters()
-    x = random_images(4, 96, 5, 5)
+    x = images(4, 96, 5, 5)
     assert torch.allclose(norm(x), reference(x), atol=1e-6)
     assert torch.allclose(norm.running_var, reference.running_var, atol=1e-6)
     assert torch.allclose(norm.eval()(x), reference.eval()(x), atol=1e-6)
@@ -81,7 +78,7 @@ def test_small_alexnet_layers_are_those_of_the_table():
     for part in (net.features, net.classifier):
         for name, module in part.named_children():
             module.register_forward_hook(lambda _m, _i, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
-    net(random_images(2, 3, 28, 28))
+    net(images(2, 3, 28, 28))
     modules = dict([*net.features.named_children(), *net.classifier.named_children()])
     assert {n: (shapes[n], num_parameters(modules[n])) for n in modules} == ALEXNET_TABLE
     assert num_parameters(net.head) == 1_930
@@ -109,7 +106,7 @@ def paper_alexnet(net: SmallAlexNet, x: torch.Tensor, tensorflow_padding: bool) 
 
 def test_small_alexnet_is_the_paper_s_order_in_value_and_gradient():
     net = SmallAlexNet((3, 28, 28), 10).double()
-    x, y = random_images(4, 3, 28, 28, dtype=torch.float64), torch.tensor([0, 3, 5, 9])
+    x, y = images(4, 3, 28, 28, dtype=torch.float64), torch.tensor([0, 3, 5, 9])
     ours, theirs = net(x), paper_alexnet(net, x, tensorflow_padding=False)
     assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
     gradients = [torch.autograd.grad(F.cross_entropy(out, y), list(net.parameters())) for out in (ours, theirs)]
@@ -133,7 +130,7 @@ def test_small_alexnet_is_tensorflow_s_padding_on_turned_images():
     with torch.no_grad():
         weight = net.classifier.fc3.weight
         other.classifier.fc3.weight.copy_(weight.unflatten(1, (7, 7, 64)).flip(1, 2).flatten(1))
-    x = random_images(2, 3, 28, 28, dtype=torch.float64)
+    x = images(2, 3, 28, 28, dtype=torch.float64)
     expected = paper_alexnet(other, x.flip(2, 3), tensorflow_padding=True)
     assert torch.allclose(net(x), expected, rtol=1e-10, atol=1e-12)
 
@@ -153,7 +150,7 @@ def test_small_inception_is_tensorflow_s_padding_on_turned_images():
                 x = module(x)
         return other.head(x.mean((2, 3)))
 
-    x = random_images(4, 3, 28, 28, dtype=torch.float64)
+    x = images(4, 3, 28, 28, dtype=torch.float64)
     assert torch.allclose(net(x), forward(x.flip(2, 3)), rtol=1e-9, atol=1e-10)
 
 
@@ -161,66 +158,27 @@ def test_small_inception_is_tensorflow_s_padding_on_turned_images():
 def test_activation_comes_before_the_pool_unless_it_is_monotone(activation):
     net = SmallAlexNet((3, 8, 8), 4, width=0.125, activation=activation, norm=None)
     act = getattr(F, activation)
-    x = random_images(2, 3, 8, 8)
+    x = images(2, 3, 8, 8)
     conv = net.features.conv1
     expected = F.max_pool2d(act(F.conv2d(x, conv.weight, conv.bias, padding=2)), 3, 2, padding=1)
     assert torch.allclose(net.features[:3](x), expected, atol=1e-6)
 
 
-SMALL = {
-    "conv2": {"width": 0.125},
-    "conv4": {"width": 0.125},
-    "conv6": {"width": 0.125},
-    "lenet": {},
-    "resnet18": {"width": 4},
-    "resnet20": {"depth": 8, "width": 4},
-    "small_alexnet": {"width": 0.125},
-    "small_inception": {"width": 0.125},
-    "vgg11": {"width": 0.125},
-    "vgg19": {"width": 0.125},
-    "wide_resnet": {},
-}
+@pytest.mark.parametrize("aux_logits", [False, True])
+def test_inception_v3_has_torchvision_s_parameters(aux_logits):
+    with torch.device("meta"):
+        theirs = inception_v3(weights=None, aux_logits=aux_logits, init_weights=False)
+        ours = build("inception_v3", (3, 299, 299), 1000, aux_logits=aux_logits, init="kaiming_normal")
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    published = Inception_V3_Weights.IMAGENET1K_V1.meta["num_params"]
+    assert num_parameters(ours) == (published if aux_logits else 23_834_568)
 
 
-def test_every_convolutional_net_of_ours_is_in_the_table_of_small_ones():
-    assert set(SMALL) == set(MODELS) - {"mlp", "inception_v3"}
-
-
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_convolutions_run_in_channels_last_whatever_comes_in(name, channels, memory_format):
-    net = build(name, (channels, 16, 16), 4, **SMALL[name])
-    seen = []
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(
-                lambda _m, _i, out: seen.append(out.is_contiguous(memory_format=torch.channels_last))
-            )
-    net(random_images(2, channels, 16, 16).contiguous(memory_format=memory_format))
-    assert seen
-    assert all(seen)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_stacked_nets_under_vmap_compute_what_each_computes(name):
-    torch.manual_seed(0)
-    nets = [build(name, (3, 16, 16), 4, **SMALL[name]).eval() for _ in range(2)]
-    x = random_images(2, 3, 3, 16, 16)
-    state = stack_module_state(nets)
-    out = torch.vmap(lambda parameters, buffers, x: functional_call(nets[0], (parameters, buffers), (x,)))(*state, x)
-    for stacked, net, batch in zip(out, nets, x, strict=True):
-        assert torch.allclose(stacked, net(batch), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_bf16_autocast_stays_close_to_float32(name):
-    torch.manual_seed(0)
-    net = build(name, (3, 28, 28), 10)
-    x = random_images(8, 3, 28, 28)
-    exact = net(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        cast = net(x)
-    assert cast.dtype == torch.bfloat16
-    # Sixteen layers with batch norm and no shortcuts make any change of the input 13 times larger, in float64 too.
-    assert (cast.float() - exact).norm() < (0.12 if name == "vgg19" else 0.05) * exact.norm()
+def test_inception_v3_computes_what_torchvision_s_computes():
+    ours = build("inception_v3", (3, 75, 75), 7, init="kaiming_normal").eval()
+    theirs = inception_v3(weights=None, num_classes=7, aux_logits=False, init_weights=False).eval()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 75, 75, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(ours(x), theirs(x), rtol=1e-3, atol=1e-4)
+    assert ours.train()(x).shape == (2, 7)
