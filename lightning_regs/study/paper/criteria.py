@@ -83,14 +83,12 @@ class Criterion:
     def text(self, unit: str = "") -> str:
         """Say it: ``"above 0 points"``, ``"at least 99 %"``, ``"49.01 to 52.01 %"``."""
         behind = f" {unit}".rstrip() if unit != "x" else "\u00d7"
-        if self.low == self.high:
-            return f"{_short(self.low)}{behind}"
-        if math.isfinite(self.low) and math.isfinite(self.high):
-            words = ("above " if self.open_low else "", "below " if self.open_high else "")
-            return f"{words[0]}{_short(self.low)} to {words[1]}{_short(self.high)}{behind}"
-        if math.isfinite(self.low):
-            return f"{'above' if self.open_low else 'at least'} {_short(self.low)}{behind}"
-        return f"{'below' if self.open_high else 'at most'} {_short(self.high)}{behind}"
+        low, high = _short(self.low), _short(self.high)
+        if not (self.open_low or self.open_high) and math.isfinite(self.low) and math.isfinite(self.high):
+            return f"{low}{behind}" if self.low == self.high else f"{low} to {high}{behind}"
+        words = [f"{'above' if self.open_low else 'at least'} {low}"] if math.isfinite(self.low) else []
+        words += [f"{'below' if self.open_high else 'at most'} {high}"] if math.isfinite(self.high) else []
+        return f"{' and '.join(words)}{behind}"
 
     @staticmethod
     def _under(number: float, end: float, is_open: bool) -> bool:

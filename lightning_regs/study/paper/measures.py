@@ -6,7 +6,6 @@ where they belong, and tests can check that the cells exist.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import statistics
@@ -68,11 +67,14 @@ class Measure:
         """
         try:
             return self.compute(rows.paired(*self.parts))
-        except MissingRows:
+        except MissingRows as missing:
+            reasons = [str(missing)]
             for other in self.others:
-                with contextlib.suppress(MissingRows):
+                try:
                     return other(rows)
-            raise
+                except MissingRows as also:
+                    reasons.append(str(also))
+            raise MissingRows(", and ".join(reasons), None if self.others else missing.cell) from None
 
     @property
     def cells(self) -> tuple[str, ...]:

@@ -1,14 +1,29 @@
 from __future__ import annotations
 
+import re
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from lightning_regs.study import Cell, Claim, Figure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
+from lightning_regs.study import (
+    Cell,
+    Claim,
+    Deviation,
+    Figure,
+    Paper,
+    Scale,
+    Source,
+    across,
+    difference,
+    find_papers,
+    load_paper,
+    value,
+)
 from lightning_regs.study.paper import tasks as tasks_module
-from lightning_regs.study.paper.tasks import add_to_path, check_tasks, import_task
-from lightning_regs.study.store.curves import Curves
+from lightning_regs.study.paper.tasks import add_to_path, import_task
+
+READ, OTHER, OTHER_KEY = Source("k", "Read"), Source("k", "Another"), Source("l", "Another")
 
 
 def paper(**changes):
@@ -100,56 +115,52 @@ def test_a_paper_called_as_an_installed_package(toy):
 
 
 def test_no_papers_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("lightning_regs.study.paper.paper.search_folders", lambda kind: [])
+    monkeypatch.setattr("lightning_regs.study.paper.loading.search_folders", lambda kind: [])
     with pytest.raises(ValueError, match="there is no folder with papers"):
         load_paper("zhang2017")
 
 
-def test_cells_are_checked():
-    with pytest.raises(ValueError, match="write it as 'module:function'"):
-        Cell("a", "module.function")
-    with pytest.raises(ValueError, match="0 seeds"):
-        Cell("a", "m:f", seeds=0)
-    with pytest.raises(ValueError, match="needs a name"):
-        Cell(" ", "m:f")
-    with pytest.raises(TypeError, match=r"config of cell 'a'\.x is a PosixPath"):
-        Cell("a", "m:f", {"x": Path("/")})
-    assert Cell("a", "m:f", {"x": (1, 2)}).config == {"x": [1, 2]}
-    assert Cell("a", "m:f", {"x": (1, 2)}).hash(1) == Cell("b", "m:f", {"x": [1, 2]}, seeds=4).hash(1)
-
-
 def test_names_are_unique_and_known():
-    cell = Cell("a", "m:f")
-    with pytest.raises(ValueError, match="more than one cell named 'a'"):
-        Scale("quick", "", (cell, cell))
-    with pytest.raises(ValueError, match="each is at least 1"):
-        Scale("quick", "", (), jobs=0)
-    with pytest.raises(ValueError, match="more than one scale named 'quick'"):
-        paper(scales=(Scale("quick", "", ()), Scale("quick", "", ())))
-    with pytest.raises(ValueError, match=r"unknown scale 'quik'. Did you mean 'quick'"):
-        paper(claims=(Claim("c", "S.", 1, "seen", measure=lambda r: [], scales=("quik",)),))
+    cell, scale = Cell("a", "m:f"), Scale("quick", "", ())
+    claims = [Claim("c", "S.", value("a"), above=0, source=source, on=("quick",)) for source in (READ, OTHER)]
+    figures = [Figure(name, "F") for name in "ff"]
+    for make, says in [
+        (lambda: Scale("quick", "", (cell, cell)), "scale 'quick' has more than one cell named 'a'; rename one"),
+        (lambda: Scale("quick", "", (), jobs=0), "scale 'quick' has seeds=3, jobs=0, replicas=1; each is at least 1"),
+        (lambda: paper(scales=(scale, scale)), "paper 'p' has more than one scale named 'quick'"),
+        (lambda: paper(claims=claims), "paper 'p' has more than one claim named 'c'"),
+        (lambda: paper(claims=(claims[0], replace(claims[1], id="d"))), "more than one source named 'k'"),
+        (lambda: paper(figures=figures), "paper 'p' has more than one figure named 'f'"),
+        (lambda: paper(claims=(replace(claims[0], on=("quik",)),)), "unknown scale 'quik'. Did you mean 'quick'"),
+        (lambda: paper(figures=(replace(figures[0], on=("quik",)),)), "unknown scale 'quik'"),
+        (lambda: paper(deviations=(Deviation("quik", "D."),)), "unknown scale 'quik'"),
+        (lambda: paper(link="https://a.org"), "paper 'p' has the link 'https://a.org'; write it as"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(says)):
+            make()
 
 
-def test_globs_select_cells_in_their_order():
-    scale = Scale("quick", "", tuple(Cell(name, "m:f") for name in ("b/1", "a[1]", "b/2", "c")))
-    assert [c.name for c in scale.select("b/*")] == ["b/1", "b/2"]
-    assert [c.name for c in scale.select(["c", "a[1]", "b/1"])] == ["b/1", "a[1]", "c"]
-    assert [c.name for c in scale.select(None)] == ["b/1", "a[1]", "b/2", "c"]
-    with pytest.raises(ValueError, match="unknown cell 'd'"):
-        scale.select(["c", "d"])
+def test_a_paper_lists_the_sources_of_all_forms_of_its_claims_once():
+    first, second = (Claim("c", "S.", value("a"), above=0, source=source) for source in (READ, (READ, OTHER_KEY)))
+    claims = across(quick=[first], full=[second])
+    assert paper(claims=claims, scales=(Scale("quick", "", ()), Scale("full", "", ()))).sources == (READ, OTHER_KEY)
 
 
-def test_a_task_without_a_module_is_refused():
-    check_tasks([Cell("a", "json:dumps")])
-    with pytest.raises(ValueError, match=r"cell 'a' has the task 'json.nothing:f', but there is no module"):
-        check_tasks([Cell("a", "json.nothing:f")])
-    with pytest.raises(ValueError, match=r"no module 'nothing.at.all'"):
-        check_tasks([Cell("a", "nothing.at.all:f")])
-
-
-def test_figures_are_drawn_by_function_or_path():
-    rows, curves = Rows([]), Curves()
-    assert Figure("f", "F", "", lambda r, c: (r, c)).render(rows, curves) == (rows, curves)
-    assert Figure("f", "F", "", "operator:is_").render(rows, curves) is False
-    with pytest.raises(MissingRows):
-        Figure("f", "F", "", lambda r, c: r.metric("a", "acc")).render(rows, curves)
+def test_a_published_number_is_drawn_only_at_its_own_data():
+    """A cell of one name may be of other data at another scale: there the claim's number says nothing."""
+    scales = [Scale(name, "", tuple(Cell(cell, "m:f") for cell in "ab")) for name in ("quick", "full")]
+    scales.append(Scale("other", "", (Cell("z", "m:f"),)))
+    about = {"above": 0, "source": READ}
+    claims = (
+        Claim("1", "S.", value("a"), published=1, **about),
+        Claim("2", "S.", value("b"), published=2.0, on=("full",), **about),
+        Claim("3", "S.", value("c"), published=3.0, on=("full",), **about),
+        Claim("4", "S.", value("d"), published="three", **about),
+        Claim("5", "S.", difference("a", "b"), published=5.0, **about),
+        *across(quick=[Claim("6", "S.", value("a", "m"), published=6.0, **about)],
+                full=[Claim("6", "S.", value("a", "m"), published=7.0, **about)]),
+    )  # fmt: skip
+    found = {scale.name: paper(claims=claims, scales=tuple(scales)).published(scale.name) for scale in scales}
+    assert found["quick"] == {("a", "test_acc"): 1, ("c", "test_acc"): 3, ("a", "m"): 6}
+    assert found["full"] == {("a", "test_acc"): 1, ("b", "test_acc"): 2, ("c", "test_acc"): 3, ("a", "m"): 7}
+    assert set(found["other"]) == {("a", "test_acc"), ("b", "test_acc"), ("c", "test_acc"), ("a", "m")}

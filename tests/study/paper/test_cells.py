@@ -1,0 +1,112 @@
+"""Cells one by one, in grids, and at scales."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightning_regs.study.paper.cells import TRAIN, Cell, Cells, grid
+from lightning_regs.study.paper.paper import Scale
+from lightning_regs.study.paper.tasks import check_tasks
+
+YAML = "model: {dropout: 0.0, width: 8}\ndata: {source: mnist}\ntrainer: {max_epochs: 9}\n"
+METHODS = {"none": {}, "dropout": {"model.dropout": 0.5}}
+WIDTHS = {8: {}, 16: {"model.width": 16, "model.dropout": 0.1}}
+
+
+@pytest.fixture(autouse=True)
+def _config(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mlp.yaml").write_text(YAML)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_grid_makes_a_cell_of_each_combination_and_later_axes_win():
+    cells = grid("{width}/{method}", "mlp.yaml", {"trainer.max_epochs": 2}, width=WIDTHS, method=METHODS, seeds=4)
+    assert [cell.name for cell in cells] == ["8/none", "8/dropout", "16/none", "16/dropout"]
+    assert [cell.config["model"] for cell in cells] == [
+        {"dropout": 0.0, "width": 8},
+        {"dropout": 0.5, "width": 8},
+        {"dropout": 0.1, "width": 16},
+        {"dropout": 0.5, "width": 16},
+    ]
+    assert {(cell.task, cell.seeds, cell.config["trainer"]["max_epochs"]) for cell in cells} == {(TRAIN, 4, 2)}
+    (swapped,) = grid("{method}", "mlp.yaml", {"model.dropout": 0.3}, method={"dropout": {"model.dropout": 0.5}})
+    assert swapped.config["model"]["dropout"] == 0.5
+    assert [cell.name for cell in grid("mlp", "mlp.yaml", task="m:f")] == ["mlp"]
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "error", "message"),
+    [
+        ("{method}", {"method": METHODS, "width": WIDTHS}, ValueError, "varies 'width', which its name does not say"),
+        ("{method}/{net}", {"method": METHODS}, ValueError, "has {net} in its name, which does not vary; add it."),
+        (
+            "{method}",
+            {"method": ["none"]},
+            TypeError,
+            "varies 'method' by ['none']; give a mapping: label -> overrides.",
+        ),
+        ("{m}{w}", {"m": {"a": {}, "ab": {}}, "w": {"bc": {}, "c": {}}}, ValueError, "more than one cell named 'abc'"),
+    ],
+)
+def test_a_grid_whose_names_do_not_say_what_varies_is_refused(name, axes, error, message):
+    with pytest.raises(error) as refused:
+        grid(name, "mlp.yaml", **axes)
+    assert str(refused.value).startswith(f"the grid {name!r} ")
+    assert message in str(refused.value)
+
+
+def test_cells_are_chosen_by_name_or_glob_in_their_own_order():
+    cells = Cells(Cell(name, "m:f") for name in ("b/1", "a[1]", "b/2", "c"))
+    assert [cell.name for cell in cells.only("b/*")] == ["b/1", "b/2"]
+    assert [cell.name for cell in cells.only("c", "a[1]", "b/1")] == ["b/1", "a[1]", "c"]
+    assert [cell.name for cell in cells.only("c") + cells.only("b/2")] == ["c", "b/2"]
+    scale = Scale("quick", "", cells)
+    assert scale.select(["c", "b/2"]) == scale.select("b/2") + scale.select("c")
+    assert scale.select(None) == cells
+    with pytest.raises(ValueError, match=r"unknown cell 'b/3'. Did you mean"):
+        scale.select(["c", "b/3"])
+
+
+def test_a_scale_changes_the_cells_that_train_and_no_other():
+    cells = grid("{method}", "mlp.yaml", method=METHODS) + (Cell("theory", "m:f", {"n": 3}),)
+    small = Scale("quick", "", cells, overrides={"data.source": "digits", "trainer.max_epochs": 1})
+    assert [cell.config.get("data") for cell in small.cells] == [{"source": "digits"}, {"source": "digits"}, None]
+    assert small.cells == cells.at({"data.source": "digits", "trainer.max_epochs": 1})
+    assert cells[0].config["data"]["source"] == "mnist"  # what scales share is not changed
+    with pytest.raises(ValueError, match=r"unknown config section 'date'. Did you mean 'data'"):
+        Scale("quick", "", cells, overrides={"date.source": "digits"})
+
+
+@pytest.mark.parametrize(
+    ("about", "error", "message"),
+    [
+        (
+            {"task": "module.function"},
+            ValueError,
+            "cell 'a' has the task 'module.function'; write it as 'module:function'",
+        ),
+        ({"seeds": 0}, ValueError, "cell 'a' has 0 seeds; give at least 1, or None for the scale's"),
+        ({"name": " "}, ValueError, "a cell needs a name; give it one that says what it varies"),
+        ({"config": {"x": Path("/")}}, TypeError, "config of cell 'a'.x is a PosixPath"),
+        ({"needs": "b"}, TypeError, "cell 'a' has needs='b'; write names in a tuple: ('b',)."),
+    ],
+)
+def test_a_bad_cell_is_refused(about, error, message):
+    with pytest.raises(error) as refused:
+        Cell(**({"name": "a", "task": "m:f"} | about))
+    assert str(refused.value).startswith(message)
+
+
+def test_a_cells_hash_is_of_what_it_computes():
+    assert Cell("a", "m:f", {"x": (1, 2)}).config == {"x": [1, 2]}
+    assert Cell("a", "m:f", {"x": (1, 2)}).hash(1) == Cell("b", "m:f", {"x": [1, 2]}, seeds=4).hash(1)
+
+
+def test_a_task_without_a_module_is_refused():
+    check_tasks([Cell("a", "json:dumps"), Cell("b", TRAIN)])
+    for task, module in (("json.nothing:f", "json.nothing"), ("nothing.at.all:f", "nothing.at.all")):
+        with pytest.raises(ValueError, match=f"^cell 'a' has the task '{task}', but there is no module '{module}'"):
+            check_tasks([Cell("a", task)])

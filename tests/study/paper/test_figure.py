@@ -1,0 +1,77 @@
+"""Figures as data: what they show, which follows from the cells and metrics that they name."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep, table
+from lightning_regs.study.paper.measures import either, ratio, value
+from lightning_regs.study.paper.rows import MissingRows, Rows
+from lightning_regs.study.store.curves import Curves
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"kind": "pie"}, ValueError, "unknown kind of panel 'pie'. Known: bar, curve."),
+        ({"kind": "bars"}, ValueError, "Did you mean 'bar'?"),
+        ({"metrics": ()}, ValueError, "a bar panel has metrics=(); name at least one."),
+        ({"cells": ()}, ValueError, "a bar panel has cells=(); name at least one."),
+        ({"metrics": "test_acc"}, TypeError, "write names in a tuple: ('test_acc',)."),
+        ({"cells": "net/*"}, TypeError, "write names in a tuple: ('net/*',)."),
+    ],
+)
+def test_a_panel_that_shows_nothing_is_refused(change, error, words):
+    with pytest.raises(error) as refused:
+        Panel(**({"kind": "bar", "metrics": ("test_acc",)} | change))
+    assert words in str(refused.value)
+
+
+def test_a_panel_shows_names_and_globs_in_the_order_of_the_cells():
+    cells = ("a/true", "b/true", "a/random", "a/true/control", "a/[x]")
+    assert Panel("bar", ("m",), ("a/random", "*/true")).select(cells) == ("a/true", "b/true", "a/random")
+    assert Panel("bar", ("m",)).select(cells) == cells
+    assert Panel("bar", ("m",), ("a/[x]",)).select(cells) == ("a/[x]",)  # a name that is also a glob
+    assert Panel("bar", ("m",), ("c/*",)).select(cells) == ()
+
+
+@pytest.mark.parametrize(
+    ("figure", "panels"),
+    [
+        (curves("f", "F", "loss", {"net": "a"}), [("curve", ("loss",), ("a",))]),
+        (
+            curves("f", "F", ("loss", "acc"), {"left": {"net": "a"}, "right": {"net": "b", "same": "b"}}),
+            [("curve", ("loss", "acc"), ("a",)), ("curve", ("loss", "acc"), ("b",))],
+        ),
+        (
+            sweep(
+                "f", "F", "acc", {"net": {0: "a", 1: ("b", "c"), 2: ratio("d", "a"), 3: either(value("e"), value("f"))}}
+            ),
+            [("bar", ("acc",), ("a", "b", "c", "d", "e", "f"))],
+        ),
+        (points("f", "F", {"train": "m", "test": "n"}, {"net": "a"}), [("bar", ("m", "n"), ("a",))]),
+        (bars("f", "F", "m", {"net": "a", "other": "b"}), [("bar", ("m",), ("a", "b"))]),
+        (table("f", "F", {"Train": "m", "Test": "n"}, {"net": "a"}), [("bar", ("m", "n"), ("a",))]),
+    ],
+)
+def test_the_panels_of_a_kind_follow_from_its_cells(figure, panels):
+    assert [(panel.kind, panel.metrics, panel.cells) for panel in figure.panels] == panels
+    assert set(figure.cells) == {cell for _, _, cells in panels for cell in cells}
+
+
+def test_a_kind_that_shows_nothing_is_refused():
+    for make in (
+        lambda: curves("f", "F", "loss", {}),
+        lambda: points("f", "F", {}, {"net": "a"}),
+        lambda: bars("f", "F", "m", {"left": {"net": "a"}, "right": {}}),
+    ):
+        with pytest.raises(ValueError, match="figure 'f' shows nothing; name a metric and at least one cell in each"):
+            make()
+
+
+def test_figures_are_drawn_by_function_or_path():
+    rows, recorded = Rows([]), Curves()
+    assert Figure("f", "F", "", lambda r, c: (r, c)).render(rows, recorded) == (rows, recorded)
+    assert Figure("f", "F", "", "operator:is_").render(rows, recorded) is False
+    with pytest.raises(MissingRows):
+        Figure("f", "F", "", lambda r, c: r.metric("a", "acc")).render(rows, recorded)

@@ -1,0 +1,141 @@
+"""From measures to verdicts."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_regs.study.paper.claims import VERDICTS, Claim, across, count_verdicts
+from lightning_regs.study.paper.criteria import Criterion
+from lightning_regs.study.paper.measures import Estimate, either, value
+from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.verdicts import evaluate, interval, judge
+
+quick = settings(max_examples=60, deadline=None)
+numbers = st.floats(-1e6, 1e6).map(lambda value: round(value, 6))
+A = Rows([{"cell": "a", "seed": seed, "acc": 0.5 + seed / 1000} for seed in range(2)])
+
+
+def claim(measure, **about):
+    return Claim("c", "It holds.", measure, **({"at_least": 0, "at_most": 1, "origin": "control"} | about))
+
+
+def check(measure, rows=A, cells=None, scale="quick", **about):
+    measured = (lambda _: measure) if isinstance(measure, (list, dict, Estimate)) else measure
+    (result,) = evaluate([claim(measured, **about)], rows, scale, cells)
+    return result
+
+
+@quick
+@given(st.lists(numbers, min_size=2, max_size=12), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_interval_is_scipys(values, confidence):
+    low, high = interval(values, confidence)
+    if len(set(values)) == 1:
+        assert low == high == values[0]
+        return
+    mean, error = sum(values) / len(values), scipy.stats.sem(values)
+    expected = scipy.stats.t.interval(confidence, len(values) - 1, loc=mean, scale=error)
+    assert (low, high) == pytest.approx(expected, rel=1e-9, abs=1e-9 * max(map(abs, values)))
+
+
+def test_equal_values_give_exactly_that_value():
+    assert interval([0.1] * 3) == (0.1, 0.1)
+    assert check([0.1] * 3, at_least=0.1, at_most=0.1).verdict == "reproduced"
+    with pytest.raises(ValueError, match="at least 2 values, got 1; run more seeds"):
+        interval([1.0])
+
+
+@quick
+@given(st.lists(numbers, min_size=4, max_size=4).map(sorted), st.lists(numbers, min_size=2, max_size=2).map(sorted))
+def test_a_narrower_interval_never_undoes_a_verdict(ends, holds):
+    low, inner_low, inner_high, high = ends
+    asked = Criterion(*holds)
+    if judge(asked, low, high) != "not decided":
+        assert judge(asked, inner_low, inner_high) == judge(asked, low, high)
+
+
+@quick
+@given(st.lists(numbers, min_size=2, max_size=6))
+def test_ours_lies_in_its_interval_and_the_order_of_seeds_does_not_matter(values):
+    result, other = check(values), check(values[::-1])
+    assert result.low <= result.ours <= result.high
+    assert (result.n, result.ours) == (len(values), pytest.approx(other.ours, abs=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict", "reason"),
+    [
+        ([0.4, 0.5, 0.6], "reproduced", ""),
+        ({0: 0.5, 7: 0.5}, "reproduced", ""),  # as Rows.metric gives it
+        ([5.0, 5.1, 5.2], "not reproduced", ""),
+        ([0.9, 1.0, 1.1], "not decided", "the interval crosses an edge of '0 to 1'"),
+        ([], "not decided", "its measure gave no value"),
+        ([0.5, math.nan, math.inf], "not decided", "2 of 3 values are not finite"),
+        ([1e308, -1e308], "not decided", "its values are too large to be compared"),
+        ([0.5], "not decided", "one seed gives no interval; run it with at least 2 seeds"),
+        (lambda _: 1 / 0, "not decided", "its measure failed: ZeroDivisionError: division by zero"),
+        (value("b", "acc"), "not decided", "cell 'b' has no rows"),
+        (value("a", "los"), "not decided", "the rows of cell 'a' have no metric 'los'"),
+    ],
+)
+def test_a_verdict_and_why_there_is_none(values, verdict, reason):
+    result = check(values)
+    assert (result.verdict, result.reason) == (verdict, reason)
+    json.dumps(result.as_dict(), allow_nan=False)
+
+
+def test_one_measurement_decides_only_an_exact_claim():
+    single, exact = check([0.5]), check([0.5], exact=True)
+    assert (single.ours, single.low, single.n) == (0.5, None, 1)
+    assert (exact.verdict, exact.low, exact.high) == ("reproduced", 0.5, 0.5)
+    assert check([2.0], exact=True).verdict == "not reproduced"
+
+
+def test_an_estimate_brings_its_own_interval():
+    result = check(Estimate(0.5, 0.25, 0.75, (0.0, 1.0, 0.5)))
+    assert (result.ours, result.low, result.high, result.n, result.verdict) == (0.5, 0.25, 0.75, 3, "reproduced")
+    assert check(Estimate(0.5, -math.inf, 0.75, (0.5, 0.5))).verdict == "not decided"
+    for numbers in [(math.nan, 0, 1), (0.5, math.nan, 1), (0.5, 1, 0)]:
+        result = check(lambda _, numbers=numbers: Estimate(*numbers, (0.5, 0.5)))
+        assert "its measure failed: ValueError: an estimate of" in result.reason
+
+
+def test_what_a_scale_does_not_measure_is_told_from_what_has_not_run_and_from_what_nobody_can():
+    never = Claim("n", "S.", published="words", out_of_reach="needs ImageNet", origin="control")
+    assert [(r.verdict, r.reason) for r in evaluate([never], A, "quick")] == [("out of reach", "needs ImageNet")]
+
+    other = {"on": ("standard", "paper")}
+    result = check(value("a", "acc"), **other)
+    assert (result.verdict, result.reason) == ("not at this scale", "measured at scale standard and paper only")
+    assert check(value("a", "acc"), scale="paper", **other).verdict == "reproduced"
+
+    def function(rows):
+        return rows.metric("a", "acc")
+
+    for measure in (value("a", "acc"), function):
+        result = check(measure, Rows([]), cells={"b"})
+        assert (result.verdict, result.reason) == ("not at this scale", "scale quick has no cell 'a'")
+        assert check(measure, Rows([]), cells={"a"}).verdict == "not decided"
+
+
+def test_one_of_two_cells_is_not_at_this_scale_whatever_has_run_so_far():
+    first, second = value("a", "acc"), value("b", "acc")
+    assert check(either(first, second), Rows([]), cells={"a"}).verdict == "not decided"
+    assert (
+        check(either(first, second), Rows([]), cells={"b"}).reason == "cell 'a' has no rows, and cell 'b' has no rows"
+    )
+    assert check(either(first, second), Rows([]), cells={"c"}).verdict == "not at this scale"
+    assert check(value(("a", "b"), "acc"), Rows([]), cells={"a"}).reason == "scale quick has no cell 'b'"
+
+
+def test_a_claim_is_judged_in_the_form_that_it_has_at_the_scale():
+    forms = across(quick=[claim(value("a", "acc"))], standard=[claim(value("a", "acc"), at_most=0.2, unit="%")])
+    results = [evaluate(forms, A, scale)[0] for scale in ("quick", "standard", "paper")]
+    assert [r.verdict for r in results] == ["reproduced", "not reproduced", "not at this scale"]
+    assert [r.criterion for r in results] == ["0 to 1", "0 to 0.2 %", "0 to 1"]
+    assert list(count_verdicts(results).items()) == list(zip(VERDICTS, (1, 1, 0, 1, 0), strict=True))
