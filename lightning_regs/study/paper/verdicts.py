@@ -137,7 +137,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
         low, high = interval(values) if n > 1 else (ours, ours)
         ours = min(max(ours, low), high)
     except OverflowError:
-        return _result(claim, "not decided", "its values are too large to be compared", n)
+        return _result(claim, "not decided", "its values are too large for an interval", n)
     if isinstance(measured, Estimate):
         ours, low, high = measured.ours, measured.low, measured.high
     elif n == 1 and not claim.exact:

@@ -88,7 +88,7 @@ def draw_sweep(figure: SweepFigure, rows: Rows, curves: Curves, published: Publi
         if any(len(numbers) > 1 for numbers in lines.values()):
             found[title] = lines
     drawing, panels = _panels(found, f"{_words(figure.metrics[0])} has not been measured where it is varied")
-    label = figure.y or _words(figure.metrics[0])
+    label = figure.y or f"{f'100 {tables.MINUS} ' if figure.error else ''}{_words(figure.metrics[0])}"
     told = []
     for axes, (title, lines) in zip(panels, found.items(), strict=True):
         if figure.log_x:

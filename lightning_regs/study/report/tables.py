@@ -173,8 +173,9 @@ class Group:
 
 
 def heading(name: str) -> str:
-    """Return the heading of a metric that nobody declared."""
-    return name.replace("_", " ").capitalize()
+    """Return the heading of a metric: what training runs call it, else its name as words."""
+    declared = next((metric.heading for metric in TRAINED.metrics if metric.name == name), None)
+    return declared or name.replace("_", " ").capitalize()
 
 
 def groups(rows: Sequence[Row], families: Sequence[Family] = ()) -> list[Group]:

@@ -71,7 +71,8 @@ def test_cells_are_chosen_by_name_or_glob_in_their_own_order():
 
 
 def test_a_scale_changes_the_cells_that_train_and_no_other():
-    cells = grid("{method}", "mlp.yaml", method=METHODS) + (Cell("theory", "m:f", {"n": 3}),)
+    theory = Cell("theory", "m:f", {"n": 3})
+    cells = Cells((*grid("{method}", "mlp.yaml", method=METHODS), theory))
     small = Scale("quick", "", cells, overrides={"data.source": "digits", "trainer.max_epochs": 1})
     assert [cell.config.get("data") for cell in small.cells] == [{"source": "digits"}, {"source": "digits"}, None]
     assert small.cells == cells.at({"data.source": "digits", "trainer.max_epochs": 1})

@@ -76,7 +76,7 @@ def test_ours_lies_in_its_interval_and_the_order_of_seeds_does_not_matter(values
         ([0.9, 1.0, 1.1], "not decided", "the interval crosses an edge of '0 to 1'"),
         ([], "not decided", "its measure gave no value"),
         ([0.5, math.nan, math.inf], "not decided", "2 of 3 values are not finite"),
-        ([1e308, -1e308], "not decided", "its values are too large to be compared"),
+        ([1e308, -1e308], "not decided", "its values are too large for an interval"),
         ([0.5], "not decided", "one seed gives no interval; run it with at least 2 seeds"),
         (lambda _: 1 / 0, "not decided", "its measure failed: ZeroDivisionError: division by zero"),
         (value("b", "acc"), "not decided", "cell 'b' has no rows"),

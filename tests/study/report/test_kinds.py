@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import pytest
 
-from lightning_regs.study.paper.figure import curves, points, sweep
-from lightning_regs.study.paper.measures import ratio
+from lightning_regs.study.paper.figure import bars, curves, points, sweep, table
+from lightning_regs.study.paper.measures import either, ratio, value
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots
 from lightning_regs.study.store.curves import Curves
 
 LEVELS = (0, 0.5, 1)
+LINES = {"first": "net/0", "second": "net/1"}
 
 
 def rows(cells=("net/0", "net/0.5", "net/1"), seeds=2, **metrics):
@@ -23,36 +25,61 @@ def rows(cells=("net/0", "net/0.5", "net/1"), seeds=2, **metrics):
     )
 
 
-def drawn(figure, found, recorded=None, published=None):
+def recorded(cells="ab", seeds=2, **columns):
+    return Curves(
+        {
+            f"net/{cell}": {
+                seed: [{"step": 1000.0 * e, "epoch": e, "loss": 2 / e + seed} | columns for e in (1, 2, 4)]
+                for seed in range(seeds)
+            }
+            for cell in cells
+        }
+    )
+
+
+def drawn(figure, found=None, curves=None, published=None):
     with plots.style():
-        drawing = figure.render(found, recorded or Curves(), published)
+        drawing = figure.render(found or Rows([]), curves or Curves(), published)
         assert plots.to_svg(drawing, "test", inline=True).startswith("<svg")
     assert plots.description(drawing)
     return drawing
 
 
-def lines(drawing):
-    return {line.get_label(): line for line in drawing.axes[0].lines if not str(line.get_label()).startswith("_")}
+def lines(drawing, axes=0):
+    return {line.get_label(): line for line in drawing.axes[axes].lines if not str(line.get_label()).startswith("_")}
 
 
-def rings(drawing):
-    unfilled = [line for line in drawing.axes[0].lines if line.get_markerfacecolor() == "none"]
+def rings(drawing, axes=0):
+    unfilled = [line for line in drawing.axes[axes].lines if line.get_markerfacecolor() == "none"]
     return {(line.get_xdata()[0], line.get_ydata()[0]) for line in unfilled if math.isfinite(line.get_xdata()[0])}
+
+
+def notes(drawing):
+    return " ".join(plots.notes(drawing))
 
 
 SWEEP = sweep("s", "Error", "test_acc", {"net": {at: f"net/{at}" for at in LEVELS}}, x="level", error=True)
 
 
 def test_a_sweep_of_errors_turns_accuracies_and_published_values_around():
-    drawing = drawn(SWEEP, rows(), published={("net/0", "test_acc"): 92.5})
+    drawing = drawn(SWEEP, rows(), published={("net/0", "test_acc"): 92.5, ("net/0", "other"): 1.0})
     assert list(lines(drawing)["net"].get_ydata()) == pytest.approx([9.5, 29.5, 49.5])
     assert rings(drawing) == {(0, 7.5)}
+    assert plots.description(drawing) == "100 \u2212 test accuracy by level. net: 9.5 at 0, 29.5 at 0.5, 49.5 at 1."
 
 
 def test_a_sweep_of_ratios_takes_them_seed_by_seed():
     figure = sweep("s", "Time", "epoch", {"net": {at: ratio(f"net/{at}", "net/0", "epoch") for at in LEVELS}})
-    line = lines(drawn(figure, rows()))["net"]
-    assert list(line.get_ydata()) == pytest.approx([1, (8 / 5 + 9 / 6) / 2, (11 / 5 + 12 / 6) / 2])
+    drawing = drawn(figure, rows(), published={("net/0", "epoch"): 5.0})
+    assert list(lines(drawing)["net"].get_ydata()) == pytest.approx([1, (8 / 5 + 9 / 6) / 2, (11 / 5 + 12 / 6) / 2])
+    assert not rings(drawing)  # a number of a cell is none of a ratio
+
+
+def test_no_published_number_stands_beside_a_stand_in_for_its_cell():
+    line = {0: either(value("net/big"), value("net/0")), 1: "net/1"}
+    drawing = drawn(sweep("s", "S", "test_acc", {"net": line}), rows(), published={("net/big", "test_acc"): 99.0})
+    assert list(lines(drawing)["net"].get_ydata()) == pytest.approx([90.5, 50.5])
+    assert not rings(drawing)
 
 
 def test_the_two_ends_of_a_sweep_are_not_joined():
@@ -67,23 +94,91 @@ def test_a_position_that_not_every_seed_has_is_named_and_no_mean_of_the_others_d
         found.row("net/1", seed)["test_acc"] = math.nan
     drawing = drawn(SWEEP, found)
     assert list(lines(drawing)["net"].get_xdata()) == [0, 0.5]
-    assert f"not every seed has a number: net at 1 ({2 - len(broken)} of 2 seeds)" in " ".join(plots.notes(drawing))
+    assert f"not every seed has a number: net at 1 ({2 - len(broken)} of 2 seeds)" in notes(drawing)
+
+
+def test_a_sweep_has_axes_as_its_figure_has_them():
+    found = rows(("net/1", "net/2", "net/8", "net/none"))
+    line = {"net": {at: f"net/{at}" for at in (1, 2, 8)}}
+    about = {
+        "log_x": 2,
+        "log_y": 10,
+        "descending": True,
+        "x": "width",
+        "y": "accuracy",
+        "reference": {"up": "net/none"},
+    }
+    drawing = drawn(sweep("s", "S", "test_acc", {"up": line, "down": {"other": {1: "z", 2: "z"}}}, **about), found)
+    (axes,) = drawing.axes
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left")) == ("width", "accuracy", "up")
+    assert (axes.get_xscale(), axes.get_yscale(), axes.xaxis_inverted()) == ("log", "log", True)
+    assert 30.5 in [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
+    assert notes(drawing) == "The dotted line is net/none. Too little was measured at this scale to draw: down."
 
 
 def test_curves_end_in_rings_and_say_what_is_missing():
-    recorded = Curves({f"net/{n}": {0: [{"step": 1000 * e, "loss": 2.0 / e} for e in (1, 2)]} for n in "ab"})
-    figure = curves("c", "Loss", "loss", {"first": "net/a", "second": "net/b", "third": "net/c"})
-    drawing = drawn(figure, Rows([]), recorded, {("net/b", "loss"): 0.9})
-    assert list(lines(drawing)["first"].get_data()[0]) == [1, 2]
-    assert rings(drawing) == {(2, 0.9)}
-    assert "Too little was measured at this scale to draw: third." in plots.notes(drawing)
-    with pytest.raises(MissingRows):
-        figure.render(Rows([]), Curves())
+    plain = curves("c", "Loss", "loss", {"first": "net/a", "second": "net/b", "third": "net/c"})
+    drawing = drawn(plain, curves=recorded(), published={("net/b", "loss"): 0.9, ("net/c", "loss"): 0.8})
+    assert list(lines(drawing)["first"].get_data()[0]) == [1, 2, 4]
+    assert list(lines(drawing)["first"].get_data()[1]) == pytest.approx([2.5, 1.5, 1.0])
+    assert rings(drawing) == {(4, 0.9)}
+    assert plots.description(drawing) == "loss over training. At the end: first 1; second 1."
+    assert "Lines are means over 2 seeds" in notes(drawing)
+    assert "Too little was measured at this scale to draw: third." in notes(drawing)
+    with pytest.raises(MissingRows, match="no learning curve of loss has been recorded"):
+        plain.render(Rows([]), Curves())
 
 
-def test_points_ring_what_claims_and_the_figure_itself_have_published():
+def test_curves_of_another_metric_are_called_so_and_what_no_axes_have_is_named_once():
+    both = {
+        "left": {"a": "net/a", "b": "net/b", "gone": "net/x"},
+        "right": {"c": "net/c", "d": "net/d", "gone": "net/y"},
+    }
+    plots_ = both | {"never": {"e": "net/e", "f": "net/f"}}
+    drawing = drawn(
+        curves("c", "C", ("test_acc", "val_acc"), plots_, x="epoch"), curves=recorded("abcd", 1, val_acc=9.0)
+    )
+    assert [axes.get_title(loc="left") for axes in drawing.axes] == ["left", "right"]
+    assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in drawing.axes} == {("epochs", "val acc")}
+    assert "This scale did not record test accuracy, so val acc is drawn." in notes(drawing)
+    assert notes(drawing).endswith("Too little was measured at this scale to draw: never, gone.")
+
+
+@pytest.mark.parametrize("kind", [points, bars])
+def test_rows_of_dots_ring_what_claims_and_the_figure_itself_have_published(kind):
     figure = points("p", "Accuracy", "test_acc", {"a": "net/0", "b": "net/7"}, published={("net/7", "test_acc"): 70.0})
     drawing = drawn(figure, rows(), published={("net/0", "test_acc"): 92.5})
     assert rings(drawing) == {(92.5, 0), (70.0, 1)}
-    with pytest.raises(MissingRows):
-        figure.render(rows(("net/1",)), Curves())
+    drawing = drawn(kind("p", "P", "test_acc", LINES, limits=(0, 100)), rows(), published={("net/1", "test_acc"): 51})
+    assert rings(drawing) == {(51, 1)}
+    assert [bar.get_width() for bar in drawing.axes[0].patches] == ([90.5, 50.5] if kind is bars else [])
+    assert drawing.axes[0].get_xlim() == (0, 100)
+    assert plots.description(drawing) == "test accuracy: first 90.5; second 50.5."
+    with pytest.raises(MissingRows, match="no cell of it has test accuracy"):
+        kind("p", "P", "test_acc", {"b": "net/7"}).render(rows(), Curves(), {("net/7", "test_acc"): 1.0})
+
+
+def test_dots_leave_out_seeds_without_a_number_and_name_them():
+    found = rows(seeds=3)
+    found.row("net/1", 2)["epoch"] = math.nan
+    lines_ = LINES | {"third": "net/x"}
+    drawing = drawn(points("p", "P", {"test": "test_acc", "time": "epoch"}, {"all": lines_}), found)
+    assert "second, time 11.5" in plots.description(drawing)
+    assert "Not every seed has a number: second, time of all (2 of 3 seeds)." in notes(drawing)
+    assert notes(drawing).endswith("Too little was measured at this scale to draw: third.")
+
+
+def test_a_table_has_ours_with_half_the_interval_beside_the_papers():
+    found = rows(seeds=3)
+    found.row("net/1", 0)["test_acc"] = math.nan
+    found.row("net/1", 1)["epoch"] = found.row("net/1", 0)["epoch"] = found.row("net/1", 2)["epoch"] = math.nan
+    figure = table("t", "T", {"Test": "test_acc", "Time": "epoch"}, LINES | {"third": "net/x"})
+    drawing = drawn(figure, found, published={("net/0", "test_acc"): 92.5})
+    half = 4.302653 * statistics.stdev([90, 91, 92]) / math.sqrt(3)
+    texts = [text.get_text() for text in drawing.axes[0].texts]
+    assert texts[:5] == ["Test", "Time", "first", f"91.0 ± {half:.1f} (paper 92.5)", "6.0 ± 2.5"]
+    assert texts[6].endswith("(2 of 3)")
+    assert texts[7:] == ["no seed", "third", "\u2013", "\u2013"]
+    assert f"first, Test: {texts[3]}; first, Time: 6.0 ± 2.5; second" in plots.description(drawing)
+    with pytest.raises(MissingRows, match="no row of it has test accuracy or epoch"):
+        figure.render(rows(("net/5",)), Curves())
