@@ -51,7 +51,7 @@ PAPER = Paper(
               overrides=SIGNALS, seeds=5, budget="3 minutes on two cores"),
         Scale("standard", "MNIST, 20 epochs instead of a million updates", CELLS.only("2x800/none", "3x1024/*"),
               seeds=5, budget="60 minutes on two cores"),
-        Scale("paper", "MNIST, a million updates", CELLS, overrides=UPDATES, seeds=5, jobs=1, budget="a day on one GPU"),
+        Scale("paper", "MNIST, a million updates", CELLS, overrides=UPDATES, seeds=5, jobs=1, budget="a day on a GPU"),
     ),
     claims=CLAIMS,
     figures=(bars("errors", "Test error by method", "test_error", {cell.name: cell.name for cell in CELLS},
