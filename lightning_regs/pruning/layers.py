@@ -54,11 +54,7 @@ def prunable(module: nn.Module, layers: str | Sequence[str] | None = None) -> di
 
 
 def output_of(module: nn.Module) -> str:
-    """Return the name of the output layer's weight: the last of a network's prunable weights, see :func:`prunable`.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Return the name of the output layer's weight, the last that is :func:`prunable`, or raise a ``ValueError``."""
     names: dict[int, str] = {}
     for name, owner in _owners(module).items():
         weight = owner._parameters.get("weight")
@@ -70,12 +66,7 @@ def output_of(module: nn.Module) -> str:
 
 
 def check_globs(layers: str | Sequence[str]) -> list[str]:
-    """Return globs as a list.
-
-    Raises:
-        TypeError: If they are none.
-        ValueError: If the list is empty.
-    """
+    """Return globs as a list, or refuse them: a ``TypeError`` if they are none, a ``ValueError`` if it is empty."""
     globs = [layers] if isinstance(layers, str) else layers
     if not isinstance(globs, Sequence) or not all(isinstance(glob, str) for glob in globs):
         raise TypeError(f"layers must be a glob of names or a list of globs, got {layers!r}.")
@@ -90,11 +81,7 @@ def matches(glob: str, name: str) -> bool:
 
 
 def check_matches(glob: str, names: list[str]) -> None:
-    """Refuse a glob that names none of these parameters.
-
-    Raises:
-        ValueError: That suggests the nearest.
-    """
+    """Refuse a glob that names none of these parameters with a ``ValueError`` that suggests the nearest."""
     if any(matches(glob, name) for name in names):
         return
     near = difflib.get_close_matches(glob.replace("*", ""), names, n=3, cutoff=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,9 +38,6 @@ class Mask(Mapping[str, Tensor]):
         if not masks:
             raise ValueError("a Mask needs at least one entry, got none; name the tensors that are pruned.")
         self._masks = {name: _checked(name, mask) for name, mask in masks.items()}
-        self._kept = dict.fromkeys(self._masks, -1)
-
-    # -- as a mapping ------------------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Tensor:
         return self._masks[name]
@@ -50,9 +48,6 @@ class Mask(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._masks)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._masks
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):
             return NotImplemented
@@ -62,14 +57,13 @@ class Mask(Mapping[str, Tensor]):
     def __repr__(self) -> str:
         return f"Mask({len(self)} tensors, {self.kept} of {self.total} weights kept, {100 * self.density:.3g} %)"
 
-    # -- counts ------------------------------------------------------------------------------------------------------
+    @cached_property
+    def _kept(self) -> dict[str, int]:
+        return {name: int(mask.sum()) for name, mask in self.items()}
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of kept weights, by name."""
-        for name, count in self._kept.items():
-            if count < 0:
-                self._kept[name] = int(self._masks[name].sum())
         return dict(self._kept)
 
     @property
@@ -94,14 +88,11 @@ class Mask(Mapping[str, Tensor]):
 
     def report(self) -> dict[str, Any]:
         """Return counts, densities and shapes as plain types that JSON can hold."""
-        layers = {
-            name: {"shape": list(mask.shape), "kept": self.counts[name], "total": mask.numel()}
-            | {"density": self.densities[name]}
-            for name, mask in self.items()
-        }
+        layers = {}
+        for name, mask in self.items():
+            counts = {"kept": self.counts[name], "total": mask.numel(), "density": self.densities[name]}
+            layers[name] = {"shape": list(mask.shape), **counts}
         return {"kept": self.kept, "total": self.total, "density": self.density, "layers": layers}
-
-    # -- made from, and into ------------------------------------------------------------------------------------------
 
     @classmethod
     def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
@@ -137,17 +128,15 @@ class Mask(Mapping[str, Tensor]):
         Raises:
             ValueError: If the tensors have no common leading dimension.
         """
-        sizes = {name: mask.shape[0] if mask.ndim else None for name, mask in self.items()}
-        first = next(iter(sizes.values()))
-        for name, size in sizes.items():
-            if size is None or size != first:
+        first = next(iter(self))
+        number = len(self[first]) if self[first].ndim else 0
+        for name, mask in self.items():
+            if not mask.ndim or len(mask) != number:
                 raise ValueError(
-                    f"the mask is not stacked: {name!r} has the shape {tuple(self[name].shape)}, and all would need "
-                    f"the leading dimension {first} of {next(iter(sizes))!r}; make it with Mask.stack."
+                    f"the mask is not stacked: {name!r} has the shape {tuple(mask.shape)}, and all would need "
+                    f"the leading dimension {number} of {first!r}; make it with Mask.stack."
                 )
-        return [Mask({name: mask[r] for name, mask in self.items()}) for r in range(first or 0)]
-
-    # -- with weights ------------------------------------------------------------------------------------------------
+        return [Mask({name: mask[r] for name, mask in self.items()}) for r in range(number)]
 
     def check(self, weights: Mapping[str, Tensor]) -> None:
         """Refuse weights that this is not the mask of; more of them than it masks are fine.
@@ -239,16 +228,11 @@ def random_mask(mask: Mask, generator: Generators, stacked: bool = False) -> Mas
 
 
 def each(generator: Generators, number: int) -> list[torch.Generator]:
-    """Return a generator for each of a number of networks, from one for all or one for each.
-
-    Raises:
-        ValueError: If there are not as many.
-    """
-    if isinstance(generator, torch.Generator):
-        return [generator] * number
-    if len(generator) != number:
-        raise ValueError(f"give one generator, or one for each of the {number} networks; got {len(generator)}.")
-    return list(generator)
+    """Return one generator for each of ``number`` networks, or a ``ValueError`` where there are not as many."""
+    generators = [generator] * number if isinstance(generator, torch.Generator) else list(generator)
+    if len(generators) != number:
+        raise ValueError(f"give one generator, or one for each of the {number} networks; got {len(generators)}.")
+    return generators
 
 
 def plain_names(weights: Mapping[str, Any]) -> dict[str, str]:

@@ -40,55 +40,61 @@ def prune(scores: Mapping[str, Tensor], mask: Mask, rate: float | Mapping[str, f
         for name in rate:
             if name not in mask:
                 raise unknown_name("weight", name, mask)
-    elif scope == "global":
-        return remove(mask, scores, [(list(mask), number_to_remove(mask.kept, check_rate("rate", rate)))])
-    rates = rate if isinstance(rate, Mapping) else dict.fromkeys(mask, rate)
-    groups = [([n], number_to_remove(mask.counts[n], check_rate(f"the rate of {n!r}", r))) for n, r in rates.items()]
-    return remove(mask, scores, groups)
-
-
-def remove(mask: Mask, scores: Mapping[str, Tensor], groups: Sequence[tuple[list[str], int]]) -> Mask:
-    """Remove from each group of names a number of survivors, those with the least score."""
-    found = plain_names(scores)
+    if scope == "global":
+        groups = [(list(mask), check_rate("rate", rate))]
+    else:
+        rates = rate if isinstance(rate, Mapping) else dict.fromkeys(mask, rate)
+        groups = [([name], check_rate(f"the rate of {name!r}", share)) for name, share in rates.items()]
+    found = {name: scores[key] for name, key in plain_names(scores).items()}
     masks = dict(mask)
-    for names, number in groups:
-        kept = [mask[name].flatten().to(scores[found[name]].device) for name in names]
-        values = [scores[found[name]].detach().flatten()[m] for name, m in zip(names, kept, strict=True)]
-        for name, value in zip(names, values, strict=True):
-            if value.isnan().any():
-                raise ValueError(f"{name!r} has a weight with the score NaN; prune a network that has not diverged.")
-        # Adding 0 makes -0 to 0, so that a sort by bits takes them for equal too.
-        order = torch.cat(values).add(0).sort(stable=True).indices
-        stays = torch.ones(len(order), dtype=torch.bool, device=order.device)
-        stays[order[:number]] = False
-        for name, m, part in zip(names, kept, torch.split(stays, [len(v) for v in values]), strict=True):
-            left = torch.zeros_like(m).masked_scatter_(m, part)
-            masks[name] = left.view(mask[name].shape).to(mask[name].device)
+    for names, share in groups:
+        left = survivors(found, mask, names)
+        masks |= remove(mask, names, left, len(left) - left_after(len(left), share, 1))
     return Mask(masks)
 
 
-def number_to_remove(kept: int, rate: float) -> int:
-    """Return how many of the survivors a round removes."""
-    return round(rate * kept)
+def survivors(weights: Mapping[str, Tensor], mask: Mask, names: Sequence[str]) -> Tensor:
+    """Return the entries that a mask keeps (M,), of some of its names, one after the other."""
+    return torch.cat([weights[name].detach()[mask[name].to(weights[name].device)] for name in names])
+
+
+def remove(mask: Mask, names: Sequence[str], scores: Tensor, number: int) -> dict[str, Tensor]:
+    """Return the masks of some names without the ``number`` survivors of least score; ``scores`` (M,) is of them all.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    sizes = [mask.counts[name] for name in names]
+    for name, part in zip(names, torch.split(scores, sizes), strict=True):
+        if part.isnan().any():
+            raise ValueError(f"{name!r} has a weight with the score NaN; prune a network that has not diverged.")
+    stays = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    # Adding 0 makes -0 to 0, so that a sort by bits takes them for equal too.
+    stays[scores.add(0).sort(stable=True).indices[:number]] = False
+    left = {}
+    for name, part in zip(names, torch.split(stays, sizes), strict=True):
+        kept = mask[name].flatten()
+        left[name] = torch.zeros_like(kept).masked_scatter_(kept, part.to(kept.device)).view(mask[name].shape)
+    return left
 
 
 def left_after(kept: int, rate: float, rounds: int) -> int:
     """Return how many survive a number of rounds."""
     for _ in range(rounds):
-        kept -= number_to_remove(kept, rate)
+        kept -= round(rate * kept)
     return kept
 
 
-def check_rate(name: str, rate: object) -> float:
-    """Return a rate as a float.
+def check_number(name: str, value: object) -> float:
+    """Return a number as a float, or refuse what is none with a ``TypeError``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+    return float(value)
 
-    Raises:
-        TypeError: If it is no real number.
-        ValueError: If it is outside (0, 1).
-    """
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {rate!r}.")
-    share = float(rate)
+
+def check_rate(name: str, rate: object) -> float:
+    """Return a rate as a float, or refuse it: a ``TypeError`` if it is no number, a ``ValueError`` outside (0, 1)."""
+    share = check_number(name, rate)
     if not 0 < share < 1:
         raise ValueError(
             f"{name} must be above 0 and below 1, got {rate}: it is the share of the surviving weights that a round "
@@ -98,11 +104,7 @@ def check_rate(name: str, rate: object) -> float:
 
 
 def check_scope(scope: str) -> None:
-    """Refuse an unknown scope.
-
-    Raises:
-        ValueError: That suggests the nearest.
-    """
+    """Refuse an unknown scope with a ``ValueError`` that suggests the nearest."""
     if scope not in SCOPES:
         raise unknown_name("scope", scope, SCOPES)
 

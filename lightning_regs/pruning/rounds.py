@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import check_globs, check_matches, matches, output_of, prunable
 from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
-from lightning_regs.pruning.prune import check_rate, check_scope, emptied, left_after, remove, warn_of_emptied
+from lightning_regs.pruning.prune import (
+    check_rate,
+    check_scope,
+    emptied,
+    left_after,
+    remove,
+    survivors,
+    warn_of_emptied,
+)
 from lightning_regs.pruning.scores import SCORES, random_scores
 
 
@@ -127,16 +135,7 @@ class Pruning:
     ) -> Mask:
         """Return the mask that has, from one pruning, exactly the counts that ``levels`` rounds would leave.
 
-        Args:
-            mask: What is there now, usually all.
-            initial: See :meth:`next`.
-            final: See :meth:`next`.
-            levels: Number of rounds, at least 0.
-            generator: See :meth:`next`.
-            stacked: See :meth:`next`.
-
-        Raises:
-            ValueError: As :meth:`next`, or if ``levels`` is no whole number of at least 0.
+        ``levels`` is at least 0; the other arguments and the errors are those of :meth:`next`.
         """
         return self._after(mask, initial, final, levels, generator, stacked)
 
@@ -153,9 +152,7 @@ class Pruning:
         Raises:
             ValueError: If ``levels`` is negative, or a glob of ``rates`` matches nothing.
         """
-        _check_levels(levels)
-        kept, total = _counts(weights)
-        groups = self._groups(kept, self._output(list(kept)))
+        kept, total, groups = self._planned(weights, levels)
         counts = [(sum(kept[name] for name in names), rate) for names, rate in groups]
         return [100 * sum(left_after(count, rate, n) for count, rate in counts) / total for n in range(levels + 1)]
 
@@ -172,9 +169,20 @@ class Pruning:
         Raises:
             ValueError: As :meth:`densities`, and if there is such a round, naming it.
         """
+        kept, _, groups = self._planned(weights, levels)
+        self._check_rounds(groups, kept, levels)
+
+    def _planned(
+        self, weights: Mapping[str, Sequence[int]] | Mask, levels: int
+    ) -> tuple[Mapping[str, int], int, list[tuple[list[str], float]]]:
+        """Return how many weights are kept by name, how many there are, and which are compared at which rate."""
         _check_levels(levels)
-        kept, _ = _counts(weights)
-        self._check_rounds(self._groups(kept, self._output(list(kept))), kept, levels)
+        if isinstance(weights, Mask):
+            kept, total = weights.counts, weights.total
+        else:
+            kept = {name: math.prod(shape) for name, shape in weights.items()}
+            total = sum(kept.values())
+        return kept, total, self._groups(kept, self._output(list(kept)))
 
     def _after(
         self,
@@ -191,40 +199,24 @@ class Pruning:
         output = self._output(list(mask), initial, stacked)
         masks = mask.unstack() if stacked else [mask]
         generators = [None] * len(masks) if generator is None else each(generator, len(masks))
-        before, after = (
-            {name: state[key].detach() for name, key in plain_names(state).items() if name in mask}
-            for state in (initial, final)
-        )
         pruned = []
         for r, (m, g) in enumerate(zip(masks, generators, strict=True)):
-            own = [{n: w[r] for n, w in part.items()} if stacked else part for part in (before, after)]
-            pruned.append(self._prune(m, own[0], own[1], levels, g, output))
+            before, after = (
+                {n: state[key][r] if stacked else state[key] for n, key in plain_names(state).items() if n in mask}
+                for state in (initial, final)
+            )
+            groups = self._groups(m, output)
+            self._check_rounds(groups, m.counts, levels)
+            left = dict(m)
+            for names, rate in groups:
+                # Of the survivors alone, and of all that are compared together: a rank depends on the others.
+                trained = survivors(after, m, names)
+                scores = self._score(survivors(before, m, names).to(trained.device), trained, g)
+                left |= remove(m, names, scores, len(trained) - left_after(len(trained), rate, levels))
+            pruned.append(Mask(left))
         if self.scope == "global":
             warn_of_emptied((n for one in zip(masks, pruned, strict=True) for n in emptied(*one)), stacklevel=3)
         return Mask.stack(pruned) if stacked else pruned[0]
-
-    def _prune(
-        self,
-        mask: Mask,
-        initial: Mapping[str, Tensor],
-        final: Mapping[str, Tensor],
-        levels: int,
-        generator: torch.Generator | None,
-        output: str | None,
-    ) -> Mask:
-        groups, scores = [], {}
-        rated = self._groups(mask, output)
-        self._check_rounds(rated, mask.counts, levels)
-        for names, rate in rated:
-            kept = [mask[name].to(final[name].device) for name in names]
-            before = torch.cat([initial[n].to(final[n].device)[m] for n, m in zip(names, kept, strict=True)])
-            after = torch.cat([final[n][m] for n, m in zip(names, kept, strict=True)])
-            # Of the survivors alone, and of all that are compared together: a rank depends on the others.
-            values = self._score(before, after, generator)
-            for name, m, part in zip(names, kept, torch.split(values, [int(m.sum()) for m in kept]), strict=True):
-                scores[name] = torch.zeros(m.shape, dtype=part.dtype, device=part.device).masked_scatter_(m, part)
-            groups.append((names, len(after) - left_after(len(after), rate, levels)))
-        return remove(mask, scores, groups)
 
     def _score(self, initial: Tensor, final: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.criterion != "random":
@@ -279,14 +271,6 @@ class Pruning:
                     f"round {number} would remove none of the {sum(left)} weights that are left, as each share rounds "
                     f"to none at rate={self.rate:g}; use a higher rate or fewer rounds."
                 )
-
-
-def _counts(weights: Mapping[str, Sequence[int]] | Mask) -> tuple[dict[str, int], int]:
-    """Return how many weights are kept by name, and how many there are."""
-    if isinstance(weights, Mask):
-        return weights.counts, weights.total
-    kept = {name: math.prod(shape) for name, shape in weights.items()}
-    return kept, sum(kept.values())
 
 
 def _is_weight(name: str, value: Tensor, stacked: bool) -> bool:

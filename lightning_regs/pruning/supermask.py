@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from numbers import Real
 from typing import TypeVar
 
 import torch
@@ -15,6 +14,7 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import prunable
 from lightning_regs.pruning.learned_masks import EVALUATIONS, BernoulliMask, EdgePopup, Supermask
 from lightning_regs.pruning.masks import Mask
+from lightning_regs.pruning.prune import check_number
 
 KINDS = ("bernoulli", "edge_popup")
 """How the mask is learned."""
@@ -189,9 +189,7 @@ def apply_supermask(
 def _supermasks(network: nn.Module) -> Iterator[tuple[str, Supermask]]:
     found = False
     for name, module in network.named_modules():
-        if not parametrize.is_parametrized(module):
-            continue
-        for attribute, steps in module.parametrizations.items():
+        for attribute, steps in module.parametrizations.items() if parametrize.is_parametrized(module) else ():
             for step in steps:
                 if isinstance(step, Supermask):
                     found = True
@@ -217,10 +215,14 @@ def _check_options(
     kind: str, weights: str, initial_logit: float | None, density: float | None, evaluation: str | None
 ) -> tuple[float, float, str]:
     """Check the options, and fill in the defaults of this kind."""
-    if kind not in KINDS:
-        raise unknown_name("kind of supermask", kind, KINDS)
-    if weights not in WEIGHTS:
-        raise unknown_name("weights of a supermask", weights, WEIGHTS)
+    evaluated = "sample" if evaluation is None else evaluation
+    for noun, name, options in (
+        ("kind of supermask", kind, KINDS),
+        ("weights of a supermask", weights, WEIGHTS),
+        ("evaluation", evaluated, EVALUATIONS),
+    ):
+        if name not in options:
+            raise unknown_name(noun, name, options)
     if kind == "bernoulli" and density is not None:
         raise ValueError(
             f"density={density!r} is of kind='edge_popup'; a Bernoulli mask learns its density, from "
@@ -231,19 +233,10 @@ def _check_options(
             "initial_logit and evaluation are of kind='bernoulli'; edge-popup's masks are not drawn, and its scores "
             "start at random: leave them out."
         )
-    logit = _check_number("initial_logit", 0.0 if initial_logit is None else initial_logit)
-    share = _check_number("density", 0.3 if density is None else density)
+    logit = check_number("initial_logit", 0.0 if initial_logit is None else initial_logit)
+    share = check_number("density", 0.3 if density is None else density)
     if not math.isfinite(logit):
         raise ValueError(f"initial_logit must be finite, got {logit}: the keep probability is its sigmoid.")
     if not 0 < share < 1:
         raise ValueError(f"density must be in (0, 1), the share of each layer's weights to keep, got {share}.")
-    evaluated = "sample" if evaluation is None else evaluation
-    if evaluated not in EVALUATIONS:
-        raise unknown_name("evaluation", evaluated, EVALUATIONS)
     return logit, share, evaluated
-
-
-def _check_number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    return float(value)
