@@ -30,6 +30,7 @@ from frankle2019.ladders import (
     SIGN_KEPT,
     Ladder,
 )  # fmt: skip
+from frankle2019.sources import CONNECTIVITY, PAPER, SURVEY, ZHOU, ZHOU_CODE, ZHOU_NOTE
 
 from lightning_regs.study import (
     Claim,
