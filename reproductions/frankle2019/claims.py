@@ -29,7 +29,7 @@ from frankle2019.ladders import (
     SIGN_FREE,
     SIGN_KEPT,
     Ladder,
-)  # fmt: skip
+)
 from frankle2019.sources import CONNECTIVITY, PAPER, SURVEY, ZHOU, ZHOU_CODE, ZHOU_NOTE
 
 from lightning_regs.study import (
@@ -42,7 +42,7 @@ from lightning_regs.study import (
     quotient,
     share,
     value,
-)  # fmt: skip
+)
 
 STOP, SPEED = "test_acc_stop", "stop_iteration"
 Make = Callable[..., Claim]

@@ -18,7 +18,7 @@ from frankle2019.searches import (
     VGG_REWOUND,
     VGG_WARM,
     Search,
-)  # fmt: skip
+)
 from frankle2019.sources import MIKLER, PAPER, RENDA_DATA, REWINDING
 
 from lightning_regs.study import Claim, Measure, per_seed, value
