@@ -92,7 +92,7 @@ PAPER = Paper(
         curves(
             "training", "Training of the dense net, a ticket and the reinitialised ticket", "val_acc",
             {
-                ladder.title: {
+                _title(ladder): {
                     "dense net": ladder.dense,
                     f"ticket, {ladder.p_m(level):.1f} %": ladder.cell("ticket", level),
                     "the same, reinitialised": ladder.cell("reinit-1", level),
@@ -105,7 +105,7 @@ PAPER = Paper(
         points(
             "signs", "What of the initial weights matters", "test_acc_stop",
             {
-                f"{ladder.title}, {ladder.p_m(level):.1f} % of the weights": {
+                f"{_title(ladder)}, {ladder.p_m(level):.1f} % of the weights": {
                     name: ladder.cell(kind, level) for name, kind in _SIGNS.items()
                 }
                 for ladder in LADDERS for level in ladder.details
@@ -116,7 +116,7 @@ PAPER = Paper(
         points(
             "supermask", "Masks without trained weights", "test_acc",
             {
-                ladder.title: {
+                _title(ladder): {
                     f"{found}, {on}": cells.supermask(ladder, how, weights)
                     for how, found in _FOUND.items() for weights, on in _ON.items()
                 } | {"trained weights": ladder.dense}
