@@ -6,10 +6,9 @@ its value from the task's table of defaults below; an option that is not in the 
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,18 +17,7 @@ from lightning_regs import analysis
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import generator
 from lightning_regs.data.sources import load
-
-
-class Run(Protocol):
-    """What the tasks use of the study engine's ``RunContext``."""
-
-    seed: int
-    device: str
-    precision: str
-
-    def progress(self, done: float, total: float, text: str = "") -> None:
-        """Say how far the run is."""
-
+from lightning_regs.study import RunContext
 
 THEOREM1 = {"n": 200, "d": 30, "num_labels": 10, "depths": [2, 3, 5, 11]}
 
@@ -41,7 +29,6 @@ KERNEL = {
     "n_test": None,
     "features": "pixels",  # pixels, gabor, random_conv
     "feature_options": {},
-    "kernel": "gaussian",  # or linear, which needs at least n_train features to interpolate
     "bandwidths": [0.02],  # one is used as it is; of several the best on held-out training data
     "relative": False,  # True: bandwidths are in units of 1 / mean squared distance
     "ridges": [0.0],  # on a kernel of mean diagonal 1; chosen like the bandwidth, 0 is always fitted
@@ -61,7 +48,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 }
 
 
-def theorem1(config: dict[str, Any], run: Run) -> dict[str, float]:
+def theorem1(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Fit random labels on Gaussian points with 2n + d weights.
 
     Returns:
@@ -86,7 +73,7 @@ def theorem1(config: dict[str, Any], run: Run) -> dict[str, float]:
     }
 
 
-def theorem1_deep(config: dict[str, Any], run: Run) -> dict[str, float]:
+def theorem1_deep(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Spread the same network over more layers.
 
     Returns:
@@ -104,19 +91,16 @@ def theorem1_deep(config: dict[str, Any], run: Run) -> dict[str, float]:
         with torch.no_grad():
             residual = float((network(x)[:, 0] - y).abs().max())
         width, connections = analysis.max_width(network), analysis.num_connections(network)
-        metrics |= {
-            f"max_residual_{depth}": residual,
-            f"width_{depth}": float(width),
-            f"connections_{depth}": float(connections),
-        }
-        metrics["max_residual"] = max(metrics["max_residual"], residual)
-        metrics["width_ratio"] = max(metrics["width_ratio"], width / (n / (depth - 1)))
-        metrics["connections_ratio"] = max(metrics["connections_ratio"], connections / (n + d))
+        own = {"max_residual": residual, "width": float(width), "connections": float(connections)}
+        metrics |= {f"{name}_{depth}": number for name, number in own.items()}
+        worst = {"width_ratio": width / (n / (depth - 1)), "connections_ratio": connections / (n + d)}
+        worst["max_residual"] = residual
+        metrics |= {name: max(metrics[name], number) for name, number in worst.items()}
         run.progress(index + 1, len(options["depths"]), f"depth {depth}")
     return metrics
 
 
-def min_norm(config: dict[str, Any], run: Run) -> dict[str, float]:
+def min_norm(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Run SGD on least squares with d > n, from zero and from a random start, against the pseudo-inverse.
 
     Returns:
@@ -132,16 +116,13 @@ def min_norm(config: dict[str, Any], run: Run) -> dict[str, float]:
     y = torch.randn(n, generator=draw, dtype=torch.float64)
     start = torch.randn(d, generator=draw, dtype=torch.float64) / d**0.5
     best = analysis.min_norm_solution(x, y)
+    run.precision = "64-true"
     found = []
     for index, begin in enumerate((None, start)):
-        batches = generator(run.seed, "min-norm-batches", index)
-        w = analysis.gradient_descent(
-            x, y, options["steps"], batch_size=options["batch_size"], generator=batches, start=begin
-        )
-        found.append(w)
+        draw = generator(run.seed, "min-norm-batches", index)
+        found.append(analysis.gradient_descent(x, y, options["steps"], None, options["batch_size"], draw, begin))
         run.progress(index + 1, 2, "SGD from zero" if begin is None else "SGD from a random start")
     zero, moved = found
-    run.precision = "64-true"
     norm = float(best.norm())
     kept = best + analysis.outside_span(x, start)
     return {
@@ -157,7 +138,7 @@ def min_norm(config: dict[str, Any], run: Run) -> dict[str, float]:
     }
 
 
-def kernel(config: dict[str, Any], run: Run) -> dict[str, float]:
+def kernel(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Interpolate one-hot labels with a kernel, and compare with the best ridge.
 
     Bandwidth and ridge are chosen on held-out training images, never on the test set.
@@ -166,11 +147,9 @@ def kernel(config: dict[str, Any], run: Run) -> dict[str, float]:
         ``test_error``, ``train_error``, ``residual`` (relative), ``iterations`` and ``jitter`` of the interpolation;
         ``ridge``, ``ridge_test_error``, ``ridge_train_error`` with the chosen ridge, and ``ridge_gain``, the points of
         test error that it saves; ``norm`` (of the function, ``sqrt(tr(a^T K a))``) and ``coefficient_norm``;
-        ``bandwidth`` and ``bandwidth_relative`` (Gaussian kernel only); ``n_train``, ``n_test``, ``num_features``.
+        ``bandwidth`` and ``bandwidth_relative``; ``n_train``, ``n_test``, ``num_features``.
     """
     options = _options(config, KERNEL, "kernel option")
-    if options["kernel"] not in ("gaussian", "linear"):
-        raise unknown_name("kernel", options["kernel"], ("gaussian", "linear"))
     if options["precision"] not in ("float32", "float64"):
         raise unknown_name("precision", options["precision"], ("float32", "float64"))
     data = _subset(options, run)
@@ -180,43 +159,46 @@ def kernel(config: dict[str, Any], run: Run) -> dict[str, float]:
         blocks = _feature_blocks(options, data.x, run.seed)
         bandwidth, ridge = _choose(options, data, blocks, run)
         setting = (blocks, data.x, data.x_test, bandwidth, options["relative"], options["block"])
-        if _stored(options):
-            machine = analysis.stored_kernel(*setting, progress=functools.partial(_say_features, run))
+        if options["features"] == "random_conv":
+            machine = analysis.stored_kernel(
+                *setting, progress=lambda count: run.progress(1, 3, f"Gram matrix of {count:,} features")
+            )
         else:
             machine = analysis.recomputed_kernel(*setting)
-        metrics = {"n_train": float(len(data.x)), "n_test": float(len(data.x_test)), "ridge": ridge}
-        metrics["num_features"] = float(machine.num_features)
-        if machine.bandwidth is not None:
-            metrics["bandwidth"] = machine.bandwidth
-            metrics["bandwidth_relative"] = machine.bandwidth * machine.spread
-        targets = analysis.one_hot(data.y, data.num_classes)
-        for index, strength in enumerate(dict.fromkeys([0.0, ridge])):
-            text = f"solving {len(data.x):,} equations, ridge {strength:g}"
+
+        def solve(strength: float) -> dict[str, float]:
+            def say(done: float, total: float) -> None:
+                text = f"solving {len(data.x):,} equations, ridge {strength:g}"
+                run.progress(2 + (strength > 0) + done / total, 3 + (ridge > 0), text)
+
             solution = analysis.solve_spd(
-                machine.operator,
-                targets,
-                strength,
-                getattr(torch, options["precision"]),
-                options["tolerance"],
-                options["max_iterations"],
-                options["jitter"],
-                lambda done, total, i=index, text=text: run.progress(2 + i + done / total, 3 + (ridge > 0), text),
-            )
-            test = analysis.error_rate(machine.scores(solution.coefficients), data.y_test)
-            train = analysis.error_rate(solution.fitted, data.y)
-            if index == 0:
-                metrics |= {
-                    "test_error": test,
-                    "train_error": train,
-                    "residual": solution.residual,
-                    "iterations": float(solution.iterations),
-                    "jitter": solution.jitter,
-                    "norm": analysis.rkhs_norm(solution.coefficients, solution.fitted),
-                    "coefficient_norm": analysis.coefficient_norm(solution.coefficients),
-                }
-            metrics |= {"ridge_test_error": test, "ridge_train_error": train}
-    metrics["ridge_gain"] = metrics["test_error"] - metrics["ridge_test_error"]
-    return metrics
+                machine.operator, analysis.one_hot(data.y, data.num_classes), strength,
+                getattr(torch, options["precision"]), options["tolerance"], options["max_iterations"],
+                options["jitter"], say,
+            )  # fmt: skip
+            return {
+                "test_error": analysis.error_rate(machine.scores(solution.coefficients), data.y_test),
+                "train_error": analysis.error_rate(solution.fitted, data.y),
+                "residual": solution.residual,
+                "iterations": float(solution.iterations),
+                "jitter": solution.jitter,
+                "norm": analysis.rkhs_norm(solution.coefficients, solution.fitted),
+                "coefficient_norm": analysis.coefficient_norm(solution.coefficients),
+            }
+
+        plain = solve(0.0)
+        best = solve(ridge) if ridge else plain
+    return plain | {
+        "ridge": ridge,
+        "ridge_test_error": best["test_error"],
+        "ridge_train_error": best["train_error"],
+        "ridge_gain": plain["test_error"] - best["test_error"],
+        "bandwidth": machine.bandwidth,
+        "bandwidth_relative": machine.bandwidth * machine.spread,
+        "n_train": float(len(data.x)),
+        "n_test": float(len(data.x_test)),
+        "num_features": float(machine.num_features),
+    }
 
 
 class _Data(NamedTuple):
@@ -244,7 +226,7 @@ def _points(options: dict[str, Any], seed: int) -> tuple[Tensor, Tensor, Tensor]
     return x, y, torch.randn(options["d"], generator=draw, dtype=torch.float64)
 
 
-def _subset(options: dict[str, Any], run: Run) -> _Data:
+def _subset(options: dict[str, Any], run: RunContext) -> _Data:
     source = load(options["source"])
     device = options["device"]
     if device == "auto":
@@ -268,7 +250,7 @@ def _subset(options: dict[str, Any], run: Run) -> _Data:
 def _check_memory(options: dict[str, Any], data: _Data) -> None:
     n, m = len(data.x), len(data.x_test)
     triangle = n * (n + options["block"]) / 2 * (4 if options["precision"] == "float32" else 8)
-    stored = n * n * 2 + n * m * 4 if _stored(options) else 0
+    stored = n * n * 2 + n * m * 4 if options["features"] == "random_conv" else 0
     if data.x.is_cuda or not hasattr(os, "sysconf"):
         return
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -277,14 +259,6 @@ def _check_memory(options: dict[str, Any], data: _Data) -> None:
             f"a kernel on {n:,} images needs {(triangle + stored) / 1e9:.1f} GB, but this machine has "
             f"{total / 1e9:.1f} GB; set n_train lower or precision to float32."
         )
-
-
-def _say_features(run: Run, count: int) -> None:
-    run.progress(1, 3, f"Gram matrix of {count:,} features")
-
-
-def _stored(options: dict[str, Any]) -> bool:
-    return options["features"] == "random_conv" or options["kernel"] == "linear"
 
 
 def _feature_blocks(options: dict[str, Any], x: Tensor, seed: int) -> Blocks:
@@ -300,10 +274,8 @@ def _feature_blocks(options: dict[str, Any], x: Tensor, seed: int) -> Blocks:
     if kind == "gabor":
         bank = analysis.gabor_filters(extra["size"], extra["wavelengths"], extra["orientations"])
         return lambda images: iter([analysis.gabor_features(images, bank, extra["pool"])])
-    filters = analysis.random_conv_filters(
-        x, extra["num_filters"], generator(seed, "random-filters"), extra["patch_size"]
-    )
-    step = extra["filters_per_block"]
+    draw, step = generator(seed, "random-filters"), extra["filters_per_block"]
+    filters = analysis.random_conv_filters(x, extra["num_filters"], draw, extra["patch_size"])
 
     def blocks(images: Tensor) -> Iterator[Tensor]:
         for weight, shift in zip(filters.weight.split(step), filters.shift.split(step), strict=True):
@@ -313,20 +285,18 @@ def _feature_blocks(options: dict[str, Any], x: Tensor, seed: int) -> Blocks:
     return blocks
 
 
-def _choose(options: dict[str, Any], data: _Data, blocks: Blocks, run: Run) -> tuple[float | None, float]:
+def _choose(options: dict[str, Any], data: _Data, blocks: Blocks, run: RunContext) -> tuple[float, float]:
     """Choose bandwidth and ridge where there is a choice; the bandwidth is returned in the configuration's unit."""
-    bandwidths = None if options["kernel"] == "linear" else list(options["bandwidths"])
+    bandwidths = list(options["bandwidths"])
     ridges = sorted({0.0, *map(float, options["ridges"])})
-    if len(ridges) == 1 and (bandwidths is None or len(bandwidths) == 1):
-        return (bandwidths[0] if bandwidths else None), 0.0
+    if len(ridges) == len(bandwidths) == 1:
+        return bandwidths[0], 0.0
     draw = generator(run.seed, "kernel-selection")
     count = min(options["n_select"], len(data.x))
     chosen = torch.randperm(len(data.x), generator=draw)[:count].to(data.x.device)
     gram = analysis.gram_matrix(blocks(data.x[chosen]))
-    if bandwidths is None:
-        gram /= gram.diagonal().mean()
-    elif options["relative"]:
+    if options["relative"]:
         gram /= 2.0 * (gram.diagonal().mean() - gram.mean())
-    selection = analysis.select(gram, data.y[chosen], data.num_classes, bandwidths, ridges, draw)
-    run.progress(1, 3, f"chose bandwidth {selection.bandwidth:g}, ridge {selection.ridge:g} on held-out training data")
-    return (None if bandwidths is None else selection.bandwidth), selection.ridge
+    choice = analysis.select(gram, data.y[chosen], data.num_classes, bandwidths, ridges, draw)
+    run.progress(1, 3, f"chose bandwidth {choice.bandwidth:g}, ridge {choice.ridge:g} on held-out training data")
+    return choice.bandwidth, choice.ridge

@@ -28,7 +28,7 @@ from lightning_regs.study.store.ledger import default_results, read_table
 ROOT = Path(__file__).parents[2]
 # Where an id of REV is gone: the id that has its place, by the old id or its end ("*-lenet": "*" makes "1-lenet" "1").
 RENAMED: dict[str, dict[str, str]] = {
-    "zhang2017": {},
+    "zhang2017": {"*-digits": "*"},
     "smith2021": {"*-mnist1d": "*", "*-fashion-mnist": "*"},
     "frankle2019": {"*-mnist1d": "*", "*-lenet": "*", "*-lenet-50k": "*"},
 }

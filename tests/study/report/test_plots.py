@@ -95,3 +95,13 @@ def test_figures_on_one_page_share_no_identifier():
     assert not ids[0] & ids[1]
     for svg, own in zip(both, ids, strict=True):
         assert set(re.findall(r'(?:url\(|href=")#([^")]+)', svg)) <= own
+
+
+def test_what_a_figure_shows_has_a_mark_that_layout_does_not_change():
+    def mark(width, top):
+        with plots.style():
+            figure, axes = plots.canvas(width=width)
+            axes.plot([0, 1], [0, top])
+            return plots.fingerprint(figure)
+
+    assert mark(4, 1) == mark(8, 1) != mark(4, 2)
