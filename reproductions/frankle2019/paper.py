@@ -2,128 +2,128 @@
 
 from __future__ import annotations
 
-from frankle2019 import cells
-from frankle2019.claims import DENSE_CLAIMS
-from frankle2019.claims_conv import CONV_CLAIMS
-from frankle2019.claims_deep import DEEP_CLAIMS
-from frankle2019.claims_details import DETAIL_CLAIMS
-from frankle2019.ladders import LADDERS, SIGN_FREE, SIGN_KEPT
+from collections.abc import Sequence
 
-from lightning_regs.study.paper.figure import Figure, Panel
-from lightning_regs.study.paper.paper import Paper, Scale
+from frankle2019 import cells
+from frankle2019.claims import CLAIMS
+from frankle2019.ladders import LADDERS, Ladder
+
+from lightning_regs.procedures.measured import PRUNED
+from lightning_regs.study import Figure, Paper, Scale, curves, points, sweep
 
 _AXIS = "Percent of weights remaining falls to the right, as in the paper."
-_BARS = "Lines are means over trials, bars reach from the lowest to the highest."
-
-_DETAILS = ("ticket", *SIGN_KEPT, "noise-0.5", "noise-3", *SIGN_FREE, "small-init")
-
-
-def _against_weights(metric: str) -> tuple[Panel, ...]:
-    """Make one panel a ladder: its tickets and what they are compared with."""
-    panels = []
-    for ladder in LADDERS:
-        kinds = {"reinit-?": ladder.reinit, "random": ladder.random, "one-shot": ladder.one_shot}
-        cells = (f"{ladder.key}/{kind}/*" for kind in ("ticket", *(kind for kind in kinds if kinds[kind])))
-        panels.append(Panel("bar", (metric,), tuple(cells)))
-    return tuple(panels)
+_LINES = {"winning ticket": "ticket", "random reinit": "reinit", "random mask": "random", "one-shot ticket": "one-shot"}
+_SIGNS = {
+    "the ticket's own weights": "ticket", "new weights, signs kept": "sign-reinit",
+    "reshuffled, signs kept": "sign-reshuffle", "constants, signs kept": "sign-constant",
+    "noise of 0.5 sigma added": "noise-0.5", "noise of 3 sigma added": "noise-3", "new weights": "reinit-1",
+    "reshuffled": "reshuffle", "constants, random signs": "constant", "small initial weights pruned": "small-init",
+}  # fmt: skip
+_ON = {"initial": "initial weights", "signed_constant": "signed constants"}
+_FOUND = {"untrained": "untrained", "learned": "learned", "rescaled": "learned, rescaled"}
 
 
-_TRAINING = tuple(
-    Panel("curve", ("val_acc",), (ladder.dense, ladder.cell("ticket", level), ladder.cell("reinit-1", level)))
-    for ladder in LADDERS
-    if (level := ladder.speed[-1]) in ladder.reinit
-)
-_SIGNS = tuple(
-    Panel("bar", ("test_acc_stop",), tuple(ladder.cell(kind, level) for kind in _DETAILS))
-    for ladder in LADDERS
-    for level in ladder.details
-)
-_SUPERMASKS = tuple(
-    Panel("bar", ("test_acc",), (f"{ladder.key}/supermask/*", ladder.dense)) for ladder in cells.SUPERMASKS
-)
+def _line(ladder: Ladder, kind: str) -> dict[float, str | tuple[str, ...]]:
+    """Return the cells of a kind by the percent of weights left."""
+    levels: dict[str, Sequence[int]] = {
+        "ticket": range(ladder.last + 1), "reinit": ladder.reinit, "random": ladder.random, "one-shot": ladder.one_shot
+    }  # fmt: skip
+    return {
+        ladder.p_m(level): ladder.reinit_cells(level) if kind == "reinit" else ladder.cell(kind, level)
+        for level in levels[kind]
+    }
+
+
+def _title(ladder: Ladder) -> str:
+    return f"{ladder.title}, {ladder.iterations:,} iterations"
+
+
+def _against_weights(id: str, title: str, metric: str, y: str, caption: str) -> Figure:
+    """Make one pair of axes a ladder: its tickets and what they are compared with."""
+    plots = {
+        _title(ladder): {name: line for name, kind in _LINES.items() if (line := _line(ladder, kind))}
+        for ladder in LADDERS
+    }
+    dense = {_title(ladder): ladder.dense for ladder in LADDERS}
+    return sweep(
+        id, title, metric, plots, f"{caption} {_AXIS}", x="percent of weights remaining", y=y, log_x=1, descending=True,
+        reference=dense,
+    )  # fmt: skip
+
 
 PAPER = Paper(
-    id="frankle2019",
-    title="The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks",
-    authors="Frankle, Carbin",
-    year=2019,
-    arxiv="1803.03635",
+    "frankle2019",
+    "The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks",
+    "Frankle, Carbin",
+    2019,
+    "1803.03635",
     summary="A dense net contains sparse subnetworks that train from their own initial weights at least as fast and as "
     "far as the whole; with new random weights the same subnetworks learn slower and end worse.",
     scales=(
-        Scale(
-            "quick",
-            "LeNet-300-100 on MNIST-1D, 8 levels: minutes on two cores, the claims' direction",
-            cells.quick(),
-            seeds=5,
-            replicas=100,
-        ),
-        Scale(
-            "standard",
-            "LeNet-300-100 on MNIST by the paper's protocol but for its length, supermasks, and Conv-2 on CIFAR-10 "
-            "with fewer trials and iterations: hours on two cores",
-            cells.standard(),
-            seeds=5,
-            replicas=25,
-        ),
-        Scale(
-            "paper",
-            "the papers' lengths and trials, Conv-2/4/6 with and without dropout, ResNet-20 and VGG-19, late "
-            "rewinding, rewinding against fine-tuning: days on one GPU",
-            cells.paper(),
-            seeds=5,
-            jobs=1,
-            replicas=100,
-        ),
+        Scale("quick", "LeNet-300-100 on MNIST-1D, 8 levels: the claims' direction",
+              cells.quick(), seeds=5, replicas=100, budget="6 minutes on two cores"),
+        Scale("standard", "LeNet-300-100 on MNIST by the paper's protocol but for its length, supermasks, and Conv-2 "
+        "on "
+              "CIFAR-10 with fewer trials and iterations",
+              cells.standard(), seeds=5, replicas=25, budget="hours on two cores"),
+        Scale("paper", "the papers' lengths and trials, Conv-2/4/6 with and without dropout, ResNet-20 and VGG-19, "
+        "late "
+              "rewinding, rewinding against fine-tuning",
+              cells.paper(), seeds=5, jobs=1, replicas=100, budget="days on one GPU"),
     ),
-    claims=(*DENSE_CLAIMS, *CONV_CLAIMS, *DETAIL_CLAIMS, *DEEP_CLAIMS),
+    claims=CLAIMS,
+    metrics=(PRUNED,),
     figures=(
-        Figure(
-            "stop",
-            "Early-stopping iteration against the weights remaining",
-            f"The iteration of the least validation loss. {_AXIS} In the paper tickets stop earlier than the dense "
-            f"net down to 3.6 %, reinitialised nets later and later. {_BARS}",
-            "frankle2019.figures:early_stopping",
-            _against_weights("stop_iteration"),
-        ),
-        Figure(
-            "accuracy",
-            "Test accuracy at early stopping against the weights remaining",
-            f"The weights at the least validation loss. {_AXIS} In the paper tickets rise above the dense net and "
-            f"return to it at 3.6 %, reinitialised nets fall from 21.1 % on. {_BARS}",
-            "frankle2019.figures:accuracy_at_stop",
-            _against_weights("test_acc_stop"),
-        ),
-        Figure(
-            "end",
-            "Test accuracy after the last iteration against the weights remaining",
-            f"The same after the full length. {_AXIS} In the paper tickets gain up to 0.35 points. {_BARS}",
-            "frankle2019.figures:accuracy_at_end",
-            _against_weights("test_acc"),
-        ),
-        Figure(
-            "training",
-            "Training of the dense net, a ticket and the reinitialised ticket",
-            "Validation accuracy over the first iterations, at the level of claims 1 and 3. In the paper the ticket "
-            "learns faster than the dense net, the reinitialised one slower.",
-            "frankle2019.figures:training",
-            _TRAINING,
-        ),
-        Figure(
-            "signs",
-            "What of the initial weights matters",
-            "Test accuracy at early stopping under one mask: the ticket's own weights, others with their signs, others "
-            "without. In Zhou et al. those that keep the signs train like the ticket.",
-            "frankle2019.figures:signs",
-            _SIGNS,
-        ),
-        Figure(
-            "supermask",
-            "Masks without trained weights",
-            "Test accuracy of masks on weights that are never trained: from the trained dense net, and learned. Rings "
-            "are Zhou et al.'s on MNIST (recalled, but for 86 % and 95.3 %).",
-            "frankle2019.figures:supermasks",
-            _SUPERMASKS,
-        ),
+        _against_weights(
+            "stop", "Early-stopping iteration against the weights remaining", "stop_iteration", "early-stopping "
+            "iteration",
+            "The iteration of the least validation loss. In the paper tickets stop earlier than the dense net down "
+            "to 3.6 %, "
+            "reinitialised nets later and later."),
+        _against_weights(
+            "accuracy", "Test accuracy at early stopping against the weights remaining", "test_acc_stop",
+            "test accuracy at early stopping (%)", "The weights at the least validation loss. In the paper tickets "
+            "rise above "
+            "the dense net and return to it at 3.6 %, reinitialised nets fall from 21.1 % on."),
+        _against_weights(
+            "end", "Test accuracy after the last iteration against the weights remaining", "test_acc",
+            "test accuracy at the end (%)", "The same after the full length. In the paper tickets gain up to 0.35 "
+            "points."),
+        curves(
+            "training", "Training of the dense net, a ticket and the reinitialised ticket", "val_acc",
+            {
+                _title(ladder): {
+                    "dense net": ladder.dense,
+                    f"ticket, {ladder.p_m(level):.1f} %": ladder.cell("ticket", level),
+                    "the same, reinitialised": ladder.cell("reinit-1", level),
+                }
+                for ladder in LADDERS if (level := ladder.speed[-1]) in ladder.reinit
+            },
+            "At the level of claims 1 and 3. In the paper the ticket learns faster than the dense net, the "
+            "reinitialised one "
+            "slower.", y="validation accuracy (%)"),
+        points(
+            "signs", "What of the initial weights matters", "test_acc_stop",
+            {
+                f"{_title(ladder)}, {ladder.p_m(level):.1f} % of the weights": {
+                    name: ladder.cell(kind, level) for name, kind in _SIGNS.items()
+                }
+                for ladder in LADDERS for level in ladder.details
+            },
+            "Under one mask: the ticket's own weights, others with their signs, others without. In Zhou et al. those "
+            "that keep "
+            "the signs train like the ticket.", y="test accuracy at early stopping (%)"),
+        points(
+            "supermask", "Masks without trained weights", "test_acc",
+            {
+                _title(ladder): {
+                    f"{found}, {on}": cells.supermask(ladder, how, weights)
+                    for how, found in _FOUND.items() for weights, on in _ON.items()
+                } | {"trained weights": ladder.dense}
+                for ladder in cells.SUPERMASKS
+            },
+            "Masks on weights that are never trained: from the trained dense net, and learned. Chance is 10 %; rings "
+            "are Zhou "
+            "et al.'s on MNIST (recalled, but for 86 % and 95.3 %).", y="test accuracy (%)", limits=(0, 100)),
     ),
-)
+)  # fmt: skip

@@ -9,8 +9,8 @@ CELLS = grid(
     net={"2x800": {}, "3x1024": {"model.architecture_args.hidden": [1024, 1024, 1024]}},
     method={"none": {}, "dropout": DROP, "dropout+max-norm": DROP | MAX_NORM},
 )  # fmt: skip
-SIGNALS = {"data.source": "mnist1d", "data.whiten": True, "data.batch_size": 100, "trainer.max_epochs": 40,
-           "trainer.precision": "32-true"}  # fmt: skip
+SIGNALS = {"data.source": "mnist1d", "data.whiten": True, "data.batch_size": 100, "trainer.max_epochs": 60,
+           "trainer.precision": "32-true", "model.architecture_args.input_dropout": 0.0}  # fmt: skip
 UPDATES = {"trainer.max_epochs": -1, "trainer.max_steps": 1_000_000, "trainer.precision": "32-true"}
 
 REPORT = Source("report", "Public reproduction report of the JMLR paper that quotes its tables and appendix")
@@ -60,6 +60,6 @@ PAPER = Paper(
         Deviation("", "Learning rate and batch size are not stated in the paper: 0.1, falling linearly to 0, and 128 "
                   "with momentum 0.9 (the paper's is 0.95), chosen on held-out training images"),
         Deviation("standard", "20 epochs, 9,380 updates, instead of a million; bf16 arithmetic in matrix products"),
-        Deviation("quick", "signals of MNIST-1D, 40 epochs"),
+        Deviation("quick", "signals of MNIST-1D, 60 epochs, no inputs dropped; changed after a look, see the card"),
     ),
 )  # fmt: skip

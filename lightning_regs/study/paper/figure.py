@@ -130,7 +130,11 @@ class Kind(Figure):
     @property
     def cells(self) -> tuple[str, ...]:
         """Every cell that it draws, each once."""
-        return tuple(dict.fromkeys(cell for lines in self.plots.values() for cell in _of(lines)))
+        return tuple(dict.fromkeys(cell for title in self.plots for cell in self.cells_of(title)))
+
+    def cells_of(self, title: str) -> tuple[str, ...]:
+        """Return the cells that it draws in one pair of axes."""
+        return _of(self.plots[title])
 
     def render(self, rows: Rows, curves: Curves, published: Mapping[tuple[str, str], float] | None = None) -> Any:
         """Draw it; see :meth:`Figure.render`."""

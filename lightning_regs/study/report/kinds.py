@@ -66,7 +66,7 @@ def draw_curves(figure: CurvesFigure, rows: Rows, curves: Curves, published: Pub
     if seeds[-1] > 1:
         many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         plots.note(drawing, f"Lines are means over {many} seeds, bands reach from the lowest to the highest seed.")
-    _note_missing(drawing, figure, {title: list(bands) for title, (_, bands) in found.items()})
+    _note_missing(drawing, figure, {title: list(bands) for title, (_, bands) in found.items()}, rows)
     return drawing
 
 
@@ -114,7 +114,7 @@ def draw_sweep(figure: SweepFigure, rows: Rows, curves: Curves, published: Publi
     plots.describe(drawing, " ".join(told))
     if partly:
         plots.note(drawing, f"Not drawn, as not every seed has a number: {', '.join(partly)}.")
-    _note_missing(drawing, figure, found)
+    _note_missing(drawing, figure, found, rows)
     return drawing
 
 
@@ -165,7 +165,7 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
     plots.note(drawing, "Ticks are our seeds, dots their means, lines the 95 % intervals of these.")
     if partly:
         plots.note(drawing, f"Not every seed has a number: {', '.join(partly)}.")
-    _note_missing(drawing, figure, found)
+    _note_missing(drawing, figure, found, rows)
     return drawing
 
 
@@ -273,7 +273,7 @@ def _reference(axes: Axes, drawing: Figure, figure: SweepFigure, title: str, row
     if numbers := _finite(rows, cell, figure.metrics[0]):
         level = statistics.fmean(numbers)
         axes.axhline(100 - level if figure.error else level, color=MUTED, linewidth=1, linestyle=_DOTTED)
-        plots.note(drawing, f"The dotted line is {cell}.")
+        plots.note(drawing, f"The dotted line in {title} is {cell}." if title else f"The dotted line is {cell}.")
 
 
 def _finish(axes: Axes, title: str) -> None:
@@ -282,9 +282,10 @@ def _finish(axes: Axes, title: str) -> None:
     axes.legend(loc="best")
 
 
-def _note_missing(drawing: Figure, figure: Kind, found: Mapping[str, Collection[str]]) -> None:
-    """Name the axes that were left out, and what is missing in the others: once, where it is missing in all."""
-    names = [title for title in figure.plots if title not in found]
+def _note_missing(drawing: Figure, figure: Kind, found: Mapping[str, Collection[str]], rows: Rows) -> None:
+    """Name the axes that were left out in part, and what is missing in the others: once, where it is missing in all."""
+    begun = set(rows.cells())
+    names = [title for title in figure.plots if title not in found and begun & set(figure.cells_of(title))]
     lines = {title: [name for name in figure.plots[title] if name not in drawn] for title, drawn in found.items()}
     everywhere = [name for name in next(iter(lines.values())) if all(name in gone for gone in lines.values())]
     names += everywhere
