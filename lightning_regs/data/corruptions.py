@@ -71,11 +71,6 @@ def corrupt_labels(y: Tensor, p: float, num_classes: int, generator: torch.Gener
     return labels, labels != y
 
 
-def random_labels(y: Tensor, num_classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Replace every label by a uniform draw: :func:`corrupt_labels` at p = 1, with the same arguments and returns."""
-    return corrupt_labels(y, 1.0, num_classes, generator)
-
-
 def shuffle_pixels(x: Tensor, permutation: Tensor) -> Tensor:
     """Move the pixels of every image by one and the same permutation; the channels of a pixel stay together.
 

@@ -16,21 +16,10 @@ from lightning_regs.core.lightning import check_trainer, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import replica_seeds
 from lightning_regs.data import sources
-from lightning_regs.data.corruptions import check_corruption
-from lightning_regs.data.dataset import ImageArrays
+from lightning_regs.data.dataset import ImageArrays, StackedArrays
 from lightning_regs.data.loaders import Loader, LoaderFactory
-from lightning_regs.data.options import (
-    check_accumulation,
-    check_augmentation,
-    check_lazy,
-    check_module,
-    check_replicas,
-    check_resident,
-    check_val_split,
-    check_whole,
-)
+from lightning_regs.data.options import check_arguments, check_for_trainer
 from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, make_splits
-from lightning_regs.data.stacked import StackedArrays
 from lightning_regs.data.transforms import BatchTransform
 
 _SPLITS = ("train", "val", "test")
@@ -124,19 +113,11 @@ class ImageDataModule(pl.LightningDataModule):
         batch_repeats: int = 1,
         replicas: int | Sequence[int] | None = None,
     ) -> None:
+        arguments = locals()
         super().__init__()
         # Says what the data are, for `find_ticket`; a logger has the module's hyperparameters to show.
         self.save_hyperparameters(logger=False)
-        check_corruption(corruption, corruption_p)
-        check_whole(batch_size=batch_size, eval_batch_size=eval_batch_size, batch_repeats=batch_repeats)
-        check_whole(optional=True, image_size=image_size, train_size=train_size, test_size=test_size)
-        check_whole(0, num_workers=num_workers)
-        check_val_split(val_split, monitor_test)
-        check_augmentation(corruption, image_size, random_crop, random_rotation, color_jitter)
-        check_resident(resident, num_workers)
-        if lazy:
-            check_lazy(corruption, resident)
-        check_replicas(replicas, lazy, batch_repeats)
+        check_arguments(arguments)
         self.source = source
         self.root = root
         self.batch_size = batch_size
@@ -177,8 +158,8 @@ class ImageDataModule(pl.LightningDataModule):
                 Lightning would never call; or the Trainer accumulates gradients of repeated batches.
             ValueError: The data do not go with the arguments.
         """
-        check_module(self.trainer)
-        check_accumulation(self.trainer, self.batch_repeats)
+        if self.trainer is not None:
+            check_for_trainer(self.trainer, self.batch_repeats)
         if self._splits is None:
             self._load()
         self._place()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class ImageFiles:
             ValueError: The images are smaller than ``size``.
         """
         center_crop(torch.empty(self.shape, dtype=self.dtype, device="meta"), size)
-        cropped = self[:]
+        cropped: ImageFiles = self[:]
         cropped._crop = size
         return cropped
 
@@ -88,25 +88,16 @@ class ImageFiles:
         """
         paths = self._paths if index is None else self._paths[index.numpy()]
         x = torch.empty((len(paths), *self.shape[1:]), dtype=self.dtype)
-        if threads == 1:
-            for row, path in zip(x, paths, strict=True):
-                row.copy_(self._read(path))
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                for row, image in zip(x, pool.map(self._read, paths), strict=True):
-                    row.copy_(image)
+        with ThreadPoolExecutor(threads) as pool:
+            images = map(self._read, paths) if threads == 1 else pool.map(self._read, paths)
+            for row, image in zip(x, images, strict=True):
+                row.copy_(image)
         return x
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, index: Tensor | slice) -> ImageFiles: ...
-
-    def __getitem__(self, index: int | Tensor | slice) -> Tensor | ImageFiles:
+    def __getitem__(self, index: int | Tensor | slice) -> Any:
         if isinstance(index, int):
             return self.decode(torch.tensor([index]))[0]
         picked = object.__new__(ImageFiles)

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_regs.core import rng
-from lightning_regs.data.dataset import ImageArrays, identity_collate
-from lightning_regs.data.samplers import EvaluationSampler, even_batch_size
-from lightning_regs.data.stacked import StackedArrays, StackedSampler
+from lightning_regs.data.dataset import ImageArrays, StackedArrays, identity_collate
+from lightning_regs.data.samplers import EvaluationSampler, StackedSampler, even_batch_size
 
 Loader = DataLoader[list[Tensor]]
 

@@ -1,11 +1,15 @@
-"""The reader of .npz files, and how a file that cannot be read is named."""
+"""The readers: .npz files, and the sets that torchvision knows, MNIST (idx) and CIFAR (pickles)."""
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import socket
 import struct
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,11 @@ from torch import Tensor
 
 from lightning_regs.data.arrays import ArraySource
 
+# Seconds that a server may stay silent during a download.
+_TIMEOUT = 30.0
+
+# Data set name -> class in torchvision.datasets.
+TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 # RuntimeError covers what zipfile says of an archive that asks for encryption or an unknown compression.
 _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
@@ -99,3 +108,98 @@ def _labels_from_numpy(path: Path, key: str, array: np.ndarray[Any, Any]) -> Ten
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text without its full stop, or its type where it has no text."""
     return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+
+
+def expected_files(name: str, root: Path) -> list[Path]:
+    """List the files that torchvision reads for a data set below a root."""
+    cls = _dataset_class(name)
+    if hasattr(cls, "base_folder"):
+        return [root / cls.base_folder / file for file, _ in _checksums(cls)]
+    return [root / cls.__name__ / "raw" / url.removesuffix(".gz") for url, _ in cls.resources]
+
+
+def read_torchvision(name: str, root: Path, shown: Mapping[str, Path] | None = None) -> ArraySource:
+    """Read a data set from torchvision's files through torchvision's class.
+
+    Args:
+        name: A key of :data:`TORCHVISION`.
+        root: The folder that torchvision calls root.
+        shown: The path that the user knows a file by, of its name.
+
+    Raises:
+        ValueError: A file is damaged; it is named.
+    """
+    from torchvision.datasets.utils import check_integrity
+
+    cls = _dataset_class(name)
+    for file, md5 in _checksums(cls) if hasattr(cls, "base_folder") else ():
+        if not check_integrity(root / cls.base_folder / file, md5):
+            raise damaged(root / cls.base_folder / file, "its checksum differs from torchvision's")
+    arrays = []
+    for train in (True, False):
+        try:
+            part = cls(str(root), train=train)
+        except Exception as error:
+            raise _blame(name, root, shown or {}, error) from error
+        images = torch.from_numpy(part.data) if isinstance(part.data, np.ndarray) else part.data
+        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+        arrays += [images, torch.as_tensor(part.targets, dtype=torch.int64)]
+    x_train, y_train, x_test, y_test = arrays
+    first = next(iter(shown.values())) if shown else expected_files(name, root)[0]
+    classes = tuple(str(c) for c in part.classes)
+    return ArraySource(str(first.parent), x_train, y_train, x_test, y_test, len(classes), classes)
+
+
+def read_gzipped(name: str, folder: Path) -> ArraySource:
+    """Read ``mnist`` or ``fashion_mnist`` from gzipped idx files, as the Debian package of the latter has them.
+
+    Raises:
+        ValueError: A file is damaged; it is named.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        shown = {}
+        for file in expected_files(name, Path(scratch)):
+            shown[file.name] = packed = folder / f"{file.name}.gz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with gzip.open(packed, "rb") as source, file.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise damaged(packed, error) from error
+        return read_torchvision(name, Path(scratch), shown)
+
+
+def download(name: str, root: Path) -> None:
+    """Let torchvision download a data set below a root; whatever goes wrong is raised as torchvision raises it."""
+    root.mkdir(parents=True, exist_ok=True)
+    before = socket.getdefaulttimeout()
+    # torchvision sets none, and without one a silent network would be waited for for ever.
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        _dataset_class(name)(str(root), train=True, download=True)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _blame(name: str, root: Path, shown: Mapping[str, Path], error: Exception) -> ValueError:
+    """Find the idx file that torchvision's own reader cannot read."""
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    for file in expected_files(name, root):
+        if "-idx" not in file.name:
+            continue
+        try:
+            (read_image_file if "-images-" in file.name else read_label_file)(str(file))
+        except Exception as cause:
+            return damaged(shown.get(file.name, file), f"{type(cause).__name__}: its header and its length do not fit")
+    return damaged(expected_files(name, root)[0].parent, error)
+
+
+def _dataset_class(name: str) -> Any:
+    from torchvision import datasets
+
+    return getattr(datasets, TORCHVISION[name])
+
+
+def _checksums(cls: Any) -> list[tuple[str, str | None]]:
+    return [*map(tuple, cls.train_list + cls.test_list), (cls.meta["filename"], cls.meta["md5"])]

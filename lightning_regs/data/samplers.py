@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 
@@ -34,6 +36,40 @@ class EvaluationSampler(DistributedSampler[Any]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.rank, self._total, self.num_replicas))
+
+
+class StackedSampler(DistributedSampler[Any]):
+    """Batches of positions (R, N), each replica's in an order of its own, for a loader with ``batch_size=None``.
+
+    A subclass of torch's ``DistributedSampler`` so that Lightning leaves the loader alone; it takes a process's share
+    of the samples where ``orders`` do.
+
+    Args:
+        orders: One sampler a replica, of equal lengths.
+        batch_size: N, at least 1.
+        drop_last: Leave out the last batch where it is not full.
+    """
+
+    def __init__(self, orders: Sequence[DistributedSampler[Any]], batch_size: int, drop_last: bool) -> None:
+        super().__init__(orders[0].dataset, orders[0].num_replicas, orders[0].rank)
+        self.orders = orders
+        self.batch_size = batch_size
+        self.partial = not drop_last
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the orders of an epoch."""
+        for order in self.orders:
+            order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        positions = torch.tensor([list(order) for order in self.orders])
+        for batch in torch.split(positions, self.batch_size, dim=1):
+            if batch.shape[1] == self.batch_size or self.partial:
+                yield batch
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.orders[0]), self.batch_size)
+        return full + (rest > 0 and self.partial)
 
 
 def even_batch_size(total: int, batch_size: int, world_size: int) -> int:

@@ -11,10 +11,9 @@ import torch
 
 from lightning_regs.core import rng
 from lightning_regs.core.names import unknown_name
-from lightning_regs.data import torchvision_files
+from lightning_regs.data import readers
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.image_folder import read_image_folder
-from lightning_regs.data.readers import read_npz
 
 __all__ = ["SOURCES", "ArraySource", "data_root", "load", "prepare"]
 
@@ -28,22 +27,11 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 _DIGITS_TRAIN = 1200
 
-_CLASSES: dict[str, tuple[str, ...] | None] = {
-    "mnist": tuple("0123456789"),
-    "fashion_mnist": (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    "cifar100": None,
+# What torchvision's files call the classes themselves, an .npz file of our own may leave out.
+_CLASSES = {
+    "mnist": "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    "fashion_mnist": "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot",
+    "cifar10": "airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck",
 }
 
 
@@ -84,11 +72,11 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
     if name == "mnist1d":
         return _mnist1d()
     folder = data_root(root)
-    if name in torchvision_files.TORCHVISION:
+    if name in readers.TORCHVISION:
         reader = _find(name, folder) or _download(name, folder)
         return reader()
     path = _user_path(name, folder)
-    return read_npz(path) if path.is_file() else read_image_folder(path, image_size, lazy)
+    return readers.read_npz(path) if path.is_file() else read_image_folder(path, image_size, lazy)
 
 
 def prepare(name: str, root: str | Path | None = None) -> None:
@@ -99,7 +87,7 @@ def prepare(name: str, root: str | Path | None = None) -> None:
         FileNotFoundError: The files are nowhere and could not be downloaded.
     """
     folder = data_root(root)
-    if name in torchvision_files.TORCHVISION:
+    if name in readers.TORCHVISION:
         _ = _find(name, folder) or _download(name, folder)
     elif name not in SOURCES:
         _user_path(name, folder)
@@ -108,11 +96,12 @@ def prepare(name: str, root: str | Path | None = None) -> None:
 def _find(name: str, root: Path) -> Callable[[], ArraySource] | None:
     npz = root / f"{name}.npz"
     if npz.is_file():
-        return lambda: read_npz(npz, 100 if name == "cifar100" else 10, _CLASSES[name])
-    if all(file.is_file() for file in torchvision_files.expected_files(name, root)):
-        return lambda: torchvision_files.read_torchvision(name, root)
+        classes = _CLASSES[name].split(", ") if name in _CLASSES else None
+        return lambda: readers.read_npz(npz, 100 if name == "cifar100" else 10, classes)
+    if all(file.is_file() for file in readers.expected_files(name, root)):
+        return lambda: readers.read_torchvision(name, root)
     if name == "fashion_mnist" and (DEBIAN_FASHION_MNIST / "train-images-idx3-ubyte.gz").is_file():
-        return lambda: torchvision_files.read_idx_gz(name, DEBIAN_FASHION_MNIST)
+        return lambda: readers.read_gzipped(name, DEBIAN_FASHION_MNIST)
     return None
 
 
@@ -121,8 +110,8 @@ def _download(name: str, root: Path) -> Callable[[], ArraySource]:
     outcome = f"switched off by {DOWNLOAD_VARIABLE}"
     if allowed:
         try:
-            torchvision_files.download(name, root)
-            return lambda: torchvision_files.read_torchvision(name, root)
+            readers.download(name, root)
+            return lambda: readers.read_torchvision(name, root)
         except Exception as error:
             # torchvision raises RuntimeError, URLError, OSError and others; to the user each means "not there".
             outcome = f"failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -131,7 +120,7 @@ def _download(name: str, root: Path) -> Callable[[], ArraySource]:
 
 
 def _nowhere(name: str, root: Path, outcome: str) -> FileNotFoundError:
-    files = torchvision_files.expected_files(name, root)
+    files = readers.expected_files(name, root)
     missing = [file.name for file in files if not file.is_file()]
     part = f" (lacks {', '.join(missing)})" if len(missing) < len(files) else ""
     places = [str(root / f"{name}.npz"), f"torchvision's files in {files[0].parent}{part}"]

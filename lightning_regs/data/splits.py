@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import torch
 from torch import Tensor
@@ -13,9 +12,11 @@ from lightning_regs.core import rng
 from lightning_regs.data import corruptions
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.augment import center_crop
-from lightning_regs.data.dataset import ImageArrays
+from lightning_regs.data.dataset import ImageArrays, StackedArrays
 from lightning_regs.data.image_folder import ImageFiles
-from lightning_regs.data.stacked import StackedArrays
+
+Index = Tensor | slice
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -81,29 +82,27 @@ def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
     """
     chosen = choose_rows(source, plan, seed, corruption_seed)
     x_train, x_test = chosen_images(source, plan, chosen, corruption_seed)
-    changed = None if chosen.changed is None else _take(chosen.changed, chosen.kept)
-    data = ImageArrays(x_train, _take(chosen.y_train, chosen.kept), changed)
-    train = data if chosen.train is None else data.take(chosen.train)
+    data = ImageArrays(x_train, chosen.y_train, chosen.changed)
     val = None if chosen.val is None else data.take(chosen.val)
-    return Splits(train, val, ImageArrays(x_test, _take(source.y_test, chosen.kept_test)))
+    return Splits(data.take(chosen.train), val, ImageArrays(x_test, source.y_test[chosen.kept_test]))
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which samples of a source a seed takes, and their labels.
+    """Which samples of a source a seed takes, and the labels of those kept for training.
 
     Attributes:
-        kept: Rows of the training set, ascending; None for all.
+        kept: Rows of the training set, ascending, or all.
         kept_test: The same of the test set.
-        train: Positions among the kept ones to train on, ascending; None for all.
+        train: Positions among the kept ones to train on, ascending, or all.
         val: Positions among the kept ones that are held out; None without a validation split.
-        y_train: Labels of the source's whole training set, corrupted.
+        y_train: Labels of the kept ones, corrupted.
         changed: Whether each of them was changed; None where nothing is drawn.
     """
 
-    kept: Tensor | None
-    kept_test: Tensor | None
-    train: Tensor | None
+    kept: Index
+    kept_test: Index
+    train: Index
     val: Tensor | None
     y_train: Tensor
     changed: Tensor | None
@@ -117,22 +116,21 @@ def choose_rows(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
         y_train, changed = corruptions.corrupt_labels(y_train, plan.corruption_p, source.num_classes, draw)
     kept = _subset(len(y_train), plan.train_size, "train_size", seed)
     kept_test = _subset(len(source.y_test), plan.test_size, "test_size", seed)
-    train, val = _hold_out(len(y_train) if kept is None else len(kept), plan.val_split, seed)
-    return Chosen(kept, kept_test, train, val, y_train, changed)
+    y_train, changed = y_train[kept], None if changed is None else changed[kept]
+    return Chosen(kept, kept_test, *_hold_out(len(y_train), plan.val_split, seed), y_train, changed)
 
 
 def chosen_images(
     source: ArraySource, plan: SplitPlan, chosen: Chosen, corruption_seed: int
 ) -> tuple[Tensor | ImageFiles, Tensor | ImageFiles]:
     """Return the images that are kept of the training set and of the test set, cropped and corrupted."""
-    x_train = _crop(_take(source.x_train, chosen.kept), None if plan.keep_margin else plan.image_size)
-    x_test = _crop(_take(source.x_test, chosen.kept_test), plan.image_size)
+    x_train = _crop(source.x_train[chosen.kept], None if plan.keep_margin else plan.image_size)
+    x_test = _crop(source.x_test[chosen.kept_test], plan.image_size)
     if plan.corruption in corruptions.PIXEL_CORRUPTIONS:
         assert isinstance(x_train, Tensor)
         assert isinstance(x_test, Tensor)
         x_train, x_test = _corrupt_pixels(x_train, x_test, plan.corruption, corruption_seed)
-    if plan.image_size is not None:
-        _crop(x_train[:1], plan.image_size)
+    _crop(x_train[:1], plan.image_size)
     return x_train, x_test
 
 
@@ -153,18 +151,18 @@ def _corrupt_pixels(x_train: Tensor, x_test: Tensor, corruption: str, seed: int)
     return train, test
 
 
-def _subset(total: int, size: int | None, argument: str, seed: int) -> Tensor | None:
+def _subset(total: int, size: int | None, argument: str, seed: int) -> Index:
     if size is None:
-        return None
+        return ALL
     if size > total:
         raise ValueError(f"{argument}={size} is more than the {total} samples there are; choose at most {total}.")
     return torch.randperm(total, generator=rng.generator(seed, argument))[:size].sort().values
 
 
-def _hold_out(total: int, val_split: int | float, seed: int) -> tuple[Tensor | None, Tensor | None]:
+def _hold_out(total: int, val_split: int | float, seed: int) -> tuple[Index, Tensor | None]:
     held = round(total * val_split) if val_split < 1 else int(val_split)
     if val_split == 0:
-        return None, None
+        return ALL, None
     if not 0 < held < total:
         raise ValueError(
             f"val_split={val_split} leaves {total - held} training and {held} validation samples of {total}; "
@@ -172,18 +170,6 @@ def _hold_out(total: int, val_split: int | float, seed: int) -> tuple[Tensor | N
         )
     order = torch.randperm(total, generator=rng.generator(seed, "val_split"))
     return order[held:].sort().values, order[:held].sort().values
-
-
-@overload
-def _take(t: Tensor, index: Tensor | None) -> Tensor: ...
-
-
-@overload
-def _take(t: Tensor | ImageFiles, index: Tensor | None) -> Tensor | ImageFiles: ...
-
-
-def _take(t: Tensor | ImageFiles, index: Tensor | None) -> Tensor | ImageFiles:
-    return t if index is None else t[index]
 
 
 def _crop(x: Tensor | ImageFiles, size: int | None) -> Tensor | ImageFiles:
@@ -214,22 +200,21 @@ def make_replica_splits(
     if plan.corruption in corruptions.PIXEL_CORRUPTIONS:
         images = [chosen_images(source, plan, c, pair[1]) for c, pair in zip(chosen, pairs, strict=True)]
         x_train, x_test = (torch.cat(parts) for parts in zip(*images, strict=True))
-        kept = [torch.arange(len(x)) + i * len(x) for i, (x, _) in enumerate(images)]
-        kept_test = [torch.arange(len(x)) + i * len(x) for i, (_, x) in enumerate(images)]
+        kept, kept_test = (torch.arange(len(x)).view(len(pairs), -1) for x in (x_train, x_test))
     else:
-        everything = Chosen(None, None, None, None, source.y_train, None)
+        everything = Chosen(ALL, ALL, ALL, None, source.y_train, None)
         x_train, x_test = chosen_images(source, plan, everything, 0)  # type: ignore[assignment]
-        kept = [torch.arange(len(source.y_train)) if c.kept is None else c.kept for c in chosen]
-        kept_test = [torch.arange(len(source.y_test)) if c.kept_test is None else c.kept_test for c in chosen]
-    labels = [_take(c.y_train, c.kept) for c in chosen]
-    masks = [None if c.changed is None else _take(c.changed, c.kept) for c in chosen]
+        kept = torch.stack([torch.arange(len(source.y_train))[c.kept] for c in chosen])
+        kept_test = torch.stack([torch.arange(len(source.y_test))[c.kept_test] for c in chosen])
 
-    def part(positions: Sequence[Tensor | None]) -> StackedArrays:
-        rows, y = ([_take(t, i) for t, i in zip(ts, positions, strict=True)] for ts in (kept, labels))
-        changed = [_take(m, i) for m, i in zip(masks, positions, strict=True) if m is not None]
-        return StackedArrays(x_train, torch.stack(rows), torch.stack(y), torch.stack(changed) if changed else None)
+    def part(positions: Sequence[Index]) -> StackedArrays:
+        rows, y = (
+            torch.stack([t[i] for t, i in zip(ts, positions, strict=True)])
+            for ts in (kept, [c.y_train for c in chosen])
+        )
+        changed = [c.changed[i] for c, i in zip(chosen, positions, strict=True) if c.changed is not None]
+        return StackedArrays(x_train, rows, y, torch.stack(changed) if changed else None)
 
-    val = None if chosen[0].val is None else part([c.val for c in chosen])
-    y_test = torch.stack([_take(source.y_test, c.kept_test) for c in chosen])
-    test = StackedArrays(x_test, torch.stack(kept_test), y_test)
-    return Splits(part([c.train for c in chosen]), val, test.alone() or test)
+    held_out = [c.val for c in chosen if c.val is not None]
+    test = StackedArrays(x_test, kept_test, torch.stack([source.y_test[c.kept_test] for c in chosen]))
+    return Splits(part([c.train for c in chosen]), part(held_out) if held_out else None, test.alone() or test)

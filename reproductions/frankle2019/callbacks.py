@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.core.lightning import Callback, pl
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data.stacked import StackedArrays
+from lightning_regs.data.dataset import StackedArrays
 from lightning_regs.training.replicas import Replicated
 
 
