@@ -141,10 +141,20 @@ class Claim:
         return (self.source,) if isinstance(self.source, Source) else self.source
 
     @property
+    def cited(self) -> tuple[tuple[str, str], ...]:
+        """Where sentence and number are from, in pieces: words, and the key of the source that they name, if any."""
+        pieces, lead = [(_ORIGINS[self.origin], "")], ", " if self.origin == "control" else ""
+        for source in self.sources:
+            pieces += [(lead, ""), (source.short, source.key)]
+            lead = " and "
+        if self.where:
+            pieces.append((f", {self.where}", ""))
+        return tuple(piece for piece in pieces if piece[0])
+
+    @property
     def provenance(self) -> str:
-        """Where sentence and number are from, in words."""
-        named = " and ".join(source.short for source in self.sources)
-        return f"{_ORIGINS[self.origin]}{', '.join(filter(None, (named, self.where)))}"
+        """The same in words."""
+        return "".join(words for words, _ in self.cited)
 
     def at(self, scale: str) -> Claim | None:
         """Return the form that the claim has at a scale; None where the scale does not measure it."""

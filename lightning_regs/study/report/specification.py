@@ -37,7 +37,7 @@ class ClaimEntry:
         sentence: What the paper says.
         paper: The paper's figure, in words or with its unit; a dash where it gives none.
         provenance: Where that figure was seen.
-        sources: Keys of the sources that it names.
+        cited: The same in pieces, each with the key of the source that it names, if any.
         recalled: Whether it comes from memory and was not read again.
         ours: Our number with its unit; a dash where there is none.
         interval: Our 95 % interval, empty where there is none.
@@ -54,7 +54,7 @@ class ClaimEntry:
     sentence: str
     paper: str
     provenance: str
-    sources: tuple[str, ...]
+    cited: tuple[tuple[str, str], ...]
     recalled: bool
     ours: str
     interval: str
@@ -269,7 +269,7 @@ def _claim(claim: ClaimResult, form: Claim | None) -> ClaimEntry:
         sentence=claim.sentence,
         paper=tables.paper_value(claim),
         provenance=claim.provenance,
-        sources=tuple(source.key for source in form.sources) if form else (),
+        cited=form.cited if form else (),
         recalled=claim.recalled,
         ours=tables.number(claim.ours, claim.unit),
         interval=tables.claim_interval(claim),

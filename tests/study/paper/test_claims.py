@@ -46,10 +46,13 @@ def test_a_claim_that_cannot_be_judged_or_followed_is_refused(about, error, mess
         ({"origin": "derived", "where": "page 3"}, "derived from Roe 2021, page 3"),
         ({"origin": "recalled"}, "recalled, not read again: Roe 2021"),
         ({"origin": "control", "source": ()}, "our control"),
+        ({"origin": "control", "where": "page 3"}, "our control, Roe 2021, page 3"),
+        ({"origin": "control", "source": (), "where": "by hand"}, "our control, by hand"),
     ],
 )
 def test_provenance_is_words(about, words):
     assert claim(**about).provenance == words
+    assert [key for _, key in claim(**about).cited if key] == [source.key for source in claim(**about).sources]
 
 
 @pytest.mark.parametrize(
