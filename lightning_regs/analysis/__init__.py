@@ -49,7 +49,7 @@ from lightning_regs.analysis.packed import (
     solve_spd,
     symmetric_matmul,
 )
-from lightning_regs.analysis.streamed import KernelMachine, StreamedKernel, recomputed_kernel, stored_kernel
+from lightning_regs.analysis.streamed import KernelMachine, recomputed_kernel, stored_kernel
 from lightning_regs.analysis.tickets import (
     Distances,
     EarlyStop,
@@ -78,7 +78,6 @@ __all__ = [
     "Selection",
     "SpdSolution",
     "StoredPanels",
-    "StreamedKernel",
     "SymmetricOperator",
     "Travel",
     "Travelled",
