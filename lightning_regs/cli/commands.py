@@ -53,22 +53,20 @@ def reproduce(options: argparse.Namespace) -> int:
     from lightning_regs.study.report.terminal import print_claims
     from lightning_regs.study.run import runner
     from lightning_regs.study.run.progress import Reporter
-    from lightning_regs.study.wandb.log import Writer, default_mode
+    from lightning_regs.study.wandb.export import CellRun, Results
+    from lightning_regs.study.wandb.process import Exporter, default_mode
 
     paper = load_paper(options.paper)
     store = Store(options.runs)
     page_folder = options.page or store.root / "report"
     _make(page_folder)
-    reporter = Reporter()
-
-    def say(text: str) -> None:
-        reporter.console.print(text, markup=False, soft_wrap=True)
-
-    with Writer(options.wandb or default_mode(), store.root, paper, options.scale, say=say) as log:
-        with reporter:
+    with Exporter(options.wandb or default_mode(), store) as exporter:
+        with Reporter() as reporter:
 
             def on_event(event: Event) -> None:
-                log(event)
+                if event.kind in ("skipped", "finished"):
+                    folder = store.root / event.run
+                    exporter.add(CellRun(paper.id, options.scale, event.cell, event.seed, folder))
                 reporter(event)
 
             outcome = runner.reproduce(
@@ -82,7 +80,8 @@ def reproduce(options: argparse.Namespace) -> int:
                 on_event,
                 replicas=options.replicas,
             )
-        log.results(outcome)  # before the page is made, so that both are made at once
+        if outcome.rows and not outcome.interrupted:
+            exporter.add(Results(paper.id, options.scale, outcome.csv.parent, store.root))
         print_claims(outcome.claims)
         if outcome.failed:
             some = ", ".join(f"{failure.cell} seed {failure.seed}" for failure in outcome.failed[:3])
@@ -154,7 +153,8 @@ def _renew_cards(papers: list[Paper]) -> list[Path]:
 def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: Store, folder: Path) -> None:
     from lightning_regs.study.report.specification import specify
     from lightning_regs.study.store.ledger import default_results
-    from lightning_regs.study.wandb.report import Target, publish, write_json
+    from lightning_regs.study.wandb.report import publish, write_json
+    from lightning_regs.study.wandb.target import Target
 
     target = Target.parse(options.wandb) if options.wandb is not None else None
     file = options.dry_run if options.dry_run != Path() else None
@@ -170,16 +170,14 @@ def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: St
 
 
 def sync(options: argparse.Namespace) -> int:
-    """Upload the runs that were logged offline."""
+    """Upload to Weights & Biases what the store holds and it does not have yet."""
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.loading import load_paper
-    from lightning_regs.study.wandb import sync as wandb_sync
-    from lightning_regs.study.wandb.report import Target
+    from lightning_regs.study.paper.loading import find_papers, load_paper
+    from lightning_regs.study.wandb.process import sync
+    from lightning_regs.study.wandb.target import Target
 
-    papers = [load_paper(name).id for name in options.paper] or None
     target = Target.parse(options.wandb) if options.wandb is not None else None
-    where = (target.entity, target.project) if target else (None, None)
-    return wandb_sync.sync(Store(options.runs).root, papers, *where)
+    return sync(map(load_paper, options.paper or find_papers()), Store(options.runs), target)
 
 
 def _make(folder: Path) -> None:

@@ -104,8 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--wandb",
         choices=("offline", "online", "off"),
-        help="log every run to Weights & Biases: now, into the run folders for `lightning-regs sync`, or not at all "
-        "(default: online with a W&B login, offline without)",
+        help="log finished runs to Weights & Biases: into their folders (default), on its server, or not at all",
     )
     command.set_defaults(run=commands.reproduce)
 
@@ -135,12 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=commands.report)
 
-    command = subparsers.add_parser("sync", help="upload finished runs that were logged to Weights & Biases offline")
+    command = subparsers.add_parser("sync", help="upload to Weights & Biases what is finished and not there yet")
     command.add_argument("paper", nargs="*", help="default: every paper")
     command.add_argument(
         "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
     )
-    command.add_argument("--wandb", metavar="ENTITY/PROJECT", help="upload there instead of where they were logged for")
+    command.add_argument("--wandb", metavar="ENTITY/PROJECT", help="where to (default: WANDB_ENTITY, WANDB_PROJECT)")
     command.set_defaults(run=commands.sync)
 
     for name in LIGHTNING_COMMANDS:  # handled before this parser; listed here for --help

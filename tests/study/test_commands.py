@@ -34,9 +34,9 @@ def test_a_reproduction_is_logged_offline_and_reported(measured, capsys):
     assert f"Page: {Path('runs/report/toy.html')}" in said.out
     assert said.err == ""
     assert len(list(measured.runs.glob("*/wandb/offline-run-*"))) == 2
-    assert main(["sync"]) == 1
-    assert "3 runs are not uploaded: there is no W&B login" in capsys.readouterr().out
-    assert main(["sync", "--wandb", "me/mine"]) == 1
+    for online in (["sync"], ["sync", "toy", "--wandb", "me/mine"], ["reproduce", "toy", "--wandb", "online"]):
+        assert main(online) == 2
+        assert "no login here; log in with `wandb login`, or set WANDB_API_KEY" in capsys.readouterr().err
 
 
 def test_without_wandb_nothing_of_it_is_written(measured):

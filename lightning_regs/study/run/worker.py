@@ -200,7 +200,7 @@ def work(pipe: Connection, threads: int, parent: int) -> None:
             stack: Stack = pipe.recv()
         except (EOFError, OSError):
             return
-        _print_into(Path(stack[0].folder))
+        print_into(Path(stack[0].folder))
         perform(stack, threads, emit)
         gc.collect()
         torch = sys.modules.get("torch")
@@ -224,7 +224,7 @@ def _die_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True, name="watch the parent").start()
 
 
-def _print_into(folder: Path) -> None:
+def print_into(folder: Path) -> None:
     """Send what this process prints to ``log.txt``: the terminal belongs to the progress display."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,7 +1,7 @@
-"""A report for Weights & Biases as plain data: the blocks that :mod:`lightning_regs.study.wandb.report` builds 1:1.
+"""A paper's report for Weights & Biases as plain data, which :mod:`lightning_regs.study.wandb.report` builds.
 
-Texts are spans of plain text, which Weights & Biases shows as they are. Tables exist there in Markdown only, so what
-goes into one is escaped.
+Every object names its class in ``wandb_workspaces.reports.v2`` as ``type``; the rest are that class's arguments. Texts
+are shown as they are there, but for tables, which exist in Markdown only: what goes into one is escaped.
 """
 
 from __future__ import annotations
@@ -15,26 +15,23 @@ from lightning_regs.study.report import tables
 from lightning_regs.study.report.report import MEANINGS
 
 if TYPE_CHECKING:
+    from lightning_regs.study.paper.claims import Source
     from lightning_regs.study.paper.figure import Panel
     from lightning_regs.study.report.drawing import FigureEntry
     from lightning_regs.study.report.specification import ClaimEntry, Section, Specification
     from lightning_regs.study.wandb.target import Target
 
 Block = dict[str, Any]
-# Plain text; {"code": text}; or {"link": address, "text": text}.
 Span = str | dict[str, str]
-# Section and name of what is compared, "==" or "in", and what it is compared with.
-Condition = tuple[str, str, str, str | list[str]]
-
 MAX_TITLE = 128
 # Weights & Biases draws ten runs where it is not told otherwise, and this many at most.
 _MOST_RUNS = 100
 _COLUMNS = 24
-_SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", tables.DASH), strict=True))
+_SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "\u00b7", tables.DASH), strict=True))
 _ORIGIN = {"commit": "Commit", "versions": "Package versions", "device": "Machine", "precision": "Arithmetic"}
 
 
-def blocks(specification: Specification, target: Target | None) -> dict[str, Any]:
+def blocks(specification: Specification, target: Target | None) -> Block:
     """Lay out a report.
 
     Args:
@@ -42,29 +39,34 @@ def blocks(specification: Specification, target: Target | None) -> dict[str, Any
         target: Where the runs are and the report goes; None leaves both open.
 
     Returns:
-        ``title``, ``description``, ``entity``, ``project`` and ``blocks``, all of it data for JSON. A block has a
-        ``kind``: ``heading``, ``paragraph``, ``list``, ``callout``, ``code``, ``markdown``, ``contents``, or ``grid``
-        (panels with the runs they show). A heading with ``collapsed`` hides these blocks until it is opened.
+        A ``Report`` as data for JSON, with ``title``, ``description``, ``entity``, ``project`` and ``blocks``.
     """
     measured = [section for section in specification.sections if not section.blank]
     made: list[Block] = [
         _paragraph(*_about(specification)),
-        {"kind": "list", "items": [[f"{_SYMBOLS[verdict]} {verdict}: {MEANINGS[verdict]}"] for verdict in VERDICTS]},
+        _list([[f"{_SYMBOLS[verdict]} {verdict}: {MEANINGS[verdict]}"] for verdict in VERDICTS]),
         _paragraph("A figure of the paper that comes from memory, and was not read again, is marked as recalled."),
-        {"kind": "contents"},
+        {"type": "TableOfContents"},
     ]
     for section in measured:
         made += _section(specification, section, target)
-    blank = [section for section in specification.sections if section.blank]
-    if blank:
+    if blank := [section for section in specification.sections if section.blank]:
         made.append(_heading(1, "Not measured yet"))
-        items = [[f"{section.scale}: {section.description}. ", {"code": section.command}] for section in blank]
-        made.append({"kind": "list", "items": items})
+        made.append(_list([[f"{each.scale}: {each.description}. ", _code(each.command)] for each in blank]))
+    if specification.deviations:
+        made.append(_heading(1, "Deviations"))
+        made.append(_list([[f"{scale or 'all scales'}: {what}"] for scale, what in specification.deviations]))
+    if specification.sources:
+        made.append(_heading(1, "Sources"))
+        made.append(_list([_source(source) for source in specification.sources]))
+    found = "; ".join(f"{section.scale}: {_counts(section)}" for section in measured) or "No results yet"
     return {
+        "type": "Report",
         "title": title(specification),
-        "description": _description(specification, measured),
+        "description": _line(f"{specification.authors} ({specification.year}), reproduced. {found}."),
         "entity": target.entity if target else None,
         "project": target.project if target else None,
+        "width": "fixed",
         "blocks": made,
     }
 
@@ -89,18 +91,38 @@ def code(text: str) -> str:
     return escape(line) if re.search(r"[`|\\]", line) or not line else f"`{line}`"
 
 
+def where(conditions: dict[str, str | Sequence[str]]) -> str:
+    """Write conditions on runs in wandb-workspaces' filter language.
+
+    The library replaces ``=``, ``<`` and ``>`` in the whole text, names included, before it parses it as Python:
+    every character that could matter is written as an escape.
+
+    Args:
+        conditions: By name of a key of the configuration, or ``"JobType"``: the value, or those that will do.
+    """
+    return " and ".join(
+        f"{'Metric' if name == 'JobType' else 'Config'}({_literal(name)}) "
+        + (f"== {_literal(value)}" if isinstance(value, str) else f"in [{', '.join(map(_literal, value))}]")
+        for name, value in conditions.items()
+    )
+
+
+def _literal(text: str) -> str:
+    return "'" + re.sub(r"[^A-Za-z0-9_/.+^-]", lambda match: f"\\U{ord(match[0]):08x}", text) + "'"
+
+
 def _about(specification: Specification) -> Iterator[Span]:
     yield f"{specification.authors} ({specification.year}): {specification.title}"
     if re.fullmatch(r"[\w.-]+(/\d+)?", specification.arxiv, re.ASCII):
         yield ", "
         address = f"https://arxiv.org/abs/{specification.arxiv}"
-        yield {"link": address, "text": f"arXiv:{specification.arxiv}"}
+        yield _link(address, f"arXiv:{specification.arxiv}")
     yield f". Claims of this paper, measured again with lightning-regs {specification.version}."
 
 
-def _description(specification: Specification, measured: Sequence[Section]) -> str:
-    found = [f"{section.scale}: {_counts(section)}" for section in measured]
-    return _line(f"{specification.authors} ({specification.year}), reproduced. {'; '.join(found) or 'No results yet'}.")
+def _source(source: Source) -> list[Span]:
+    said = f"{source.short}. {source.title if source.authors else ''} {source.note} "
+    return [_line(said), *([" ", _link(f"https://{source.link}", source.link)] if source.link else [])]
 
 
 def _counts(section: Section) -> str:
@@ -110,10 +132,9 @@ def _counts(section: Section) -> str:
 def _section(specification: Specification, section: Section, target: Target | None) -> Iterator[Block]:
     yield _heading(1, f"Scale {section.scale}")
     yield _paragraph(f"{section.description.rstrip('.')}. {section.progress}, {section.state}.")
-    for problem in section.problems:
-        yield _callout(problem)
-    if section.mixed:
-        yield _callout(f"The runs come from {' and '.join(section.mixed)}: they are not one experiment.")
+    mixed = [f"The runs come from {' and '.join(section.mixed)}: they are not one experiment."] if section.mixed else []
+    for text in (*section.problems, *mixed):
+        yield {"type": "CalloutBlock", "text": _line(text)}
     yield from _claims(section)
     if section.figures:
         yield _heading(2, "Figures")
@@ -127,19 +148,15 @@ def _section(specification: Specification, section: Section, target: Target | No
         yield _heading(2, "Cells", list(_cells(section)))
     if section.failures:
         yield _heading(2, "Runs that failed")
-        items: list[list[Span]] = [
-            [{"code": _line(f"{failure.cell} seed {failure.seed}")}, ": ", {"code": _line(failure.reason)}]
-            for failure in section.failures
-        ]
-        yield {"kind": "list", "items": items}
+        yield _list([[_code(f"{each.cell} seed {each.seed}"), ": ", _code(each.reason)] for each in section.failures])
     yield _heading(2, "Where it comes from")
-    yield {"kind": "list", "items": list(_origin(section))}
+    yield _list(list(_origin(section)))
     yield _heading(2, "Run it again")
     yield _paragraph("Runs that are complete are skipped; a command that was stopped goes on where it was.")
-    yield {"kind": "code", "text": section.command}
+    yield {"type": "CodeBlock", "code": section.command, "language": "markdown"}
     if section.one_cell:
         yield _paragraph("One cell alone:")
-        yield {"kind": "code", "text": section.one_cell}
+        yield {"type": "CodeBlock", "code": section.one_cell, "language": "markdown"}
 
 
 def _claims(section: Section) -> Iterator[Block]:
@@ -148,10 +165,8 @@ def _claims(section: Section) -> Iterator[Block]:
         yield _paragraph("The claims have not been judged on these runs yet.")
         return
     yield _paragraph(f"{_counts(section)}.")
-    reached = [claim for claim in section.claims if claim.verdict != "out of reach"]
-    beyond = [claim for claim in section.claims if claim.verdict == "out of reach"]
-    if reached:
-        headings = ["Verdict", "Claim", "Paper", "Ours", "95 % interval", "Reproduced if", "Seeds", "Why"]
+    if reached := [claim for claim in section.claims if claim.verdict in VERDICTS[:3]]:
+        headings = ["Verdict", "Claim", "Paper", "Ours", "95 % interval", "Reproduced if", "Seeds", "Source", "Why"]
         lines = (
             [
                 f"{_SYMBOLS[claim.verdict]} {claim.verdict}",
@@ -159,15 +174,16 @@ def _claims(section: Section) -> Iterator[Block]:
                 _paper(claim),
                 *map(escape, (claim.ours, claim.interval, claim.criterion)),
                 str(claim.n),
-                escape(claim.reason),
+                *map(escape, (claim.provenance, claim.reason)),
             ]
             for claim in reached
         )
         yield _table(headings, lines, numbers=(2, 3, 4, 6))
-    if beyond:
-        lines = ([escape(claim.sentence), _paper(claim), escape(claim.reason)] for claim in beyond)
-        name = f"Out of reach at this scale: {len(beyond)} claims"
-        yield _heading(3, name, [_table(["Claim", "Paper", "Why"], lines, numbers=(1,))])
+    for verdict in VERDICTS[3:]:
+        if beyond := [claim for claim in section.claims if claim.verdict == verdict]:
+            lines = ([escape(claim.sentence), _paper(claim), escape(claim.reason)] for claim in beyond)
+            table = _table(["Claim", "Paper", "Why"], lines, numbers=(1,))
+            yield _heading(3, f"{verdict.capitalize()}: {len(beyond)} claims", [table])
 
 
 def _paper(claim: ClaimEntry) -> str:
@@ -182,9 +198,9 @@ def _figure(paper: str, section: Section, figure: FigureEntry, target: Target | 
     yield _paragraph(" ".join((figure.caption, *figure.notes)))
     if figure.alt:
         yield _paragraph(figure.alt)
-    here: list[Condition] = [("config", "paper", "==", paper), ("config", "scale", "==", section.scale)]
-    results = _runset(target, "Results", ("run", "JobType", "==", "results"), *here)
-    yield _grid(figure, results, [{"kind": "image", "title": figure.title, "media": [f"figure/{figure.id}"]}], 16)
+    here: dict[str, str | Sequence[str]] = {"paper": paper, "scale": section.scale}
+    picture = {"type": "MediaBrowser", "title": figure.title, "media_keys": [f"figure/{figure.id}"], "num_columns": 1}
+    yield _grid(target, "Results", {"JobType": "results"} | here, [picture], height=16)
     seeds = {cell.name: len(cell.runs) for group in section.groups for cell in group.cells}
     together: dict[tuple[str, ...], list[Panel]] = {}
     for panel in figure.panels:
@@ -192,45 +208,55 @@ def _figure(paper: str, section: Section, figure: FigureEntry, target: Target | 
         if len(cells) > 1 or cells == panel.cells:  # of cells to compare, one alone says nothing
             together.setdefault(cells, []).append(panel)
     for cells, panels in together.items():
-        runs = _runset(target, "Runs", *here, ("config", "cell", "in", list(cells)))
-        count = sum(seeds[cell] for cell in cells)
-        drawn = [made for panel in panels for made in _panels(panel, cells, count)]
-        bars = max(made.get("max_bars", 0) for made in drawn)
-        yield _grid(figure, runs, drawn, max(8, min(24, bars // 2)))
+        runs = sum(seeds[cell] for cell in cells)
+        drawn = [made for panel in panels for made in _panels(panel, cells, runs)]
+        bars = max(made.get("max_bars_to_show", 0) for made in drawn)
+        yield _grid(target, "Runs", here | {"cell": list(cells)}, drawn, height=max(8, min(24, bars // 2)))
 
 
 def _panels(panel: Panel, cells: Sequence[str], runs: int) -> Iterator[Block]:
     """Draw each column of the curves by itself, as they have axes of their own, and metrics of rows side by side."""
-    shared = {"group_by": "cell", "line": "mean", "band": "minmax", "max_runs": min(max(runs, 10), _MOST_RUNS)}
+    shared = {
+        "groupby": {"type": "Config", "name": "cell"},
+        "groupby_aggfunc": "mean",
+        "groupby_rangefunc": "minmax",
+        "max_runs_to_show": min(max(runs, 10), _MOST_RUNS),
+    }
     families = {cell.partition("/")[0] for cell in cells}
     behind = f" ({_line(families.pop())})" if len(families) == 1 else ""
     if panel.kind == "curve":
         for metric in panel.metrics:
-            heading = f"{tables.heading(metric)}{behind}"
-            yield {"kind": "curve", "title": heading, "x": panel.x, "metrics": [metric]} | shared
+            name = f"{tables.heading(metric)}{behind}"
+            yield {"type": "LinePlot", "title": name, "x": panel.x, "y": [metric]} | shared
         return
     names = [*map(tables.heading, panel.metrics[:3]), *(["\u2026"] if len(panel.metrics) > 3 else [])]
-    bars = len(cells) * len(panel.metrics)
-    heading = f"{', '.join(names)}{behind}"
-    yield {"kind": "bar", "title": heading, "metrics": list(panel.metrics), "max_bars": bars} | shared
+    bars = {"metrics": list(panel.metrics), "max_bars_to_show": len(cells) * len(panel.metrics)}
+    yield {"type": "BarPlot", "title": f"{', '.join(names)}{behind}"} | bars | shared
 
 
-def _grid(figure: FigureEntry, runs: Block, panels: Sequence[Block], height: int) -> Block:
-    """Put panels of one height side by side in two columns, or one panel across both."""
+def _grid(
+    target: Target | None,
+    name: str,
+    conditions: dict[str, str | Sequence[str]],
+    panels: Sequence[Block],
+    height: int,
+) -> Block:
+    """Put panels of one height side by side in two columns, or one panel across both; with the runs they show."""
     width = _COLUMNS if len(panels) == 1 else _COLUMNS // 2
     columns = _COLUMNS // width
-    places = [(index % columns * width, index // columns * height) for index in range(len(panels))]
-    placed = [
-        panel | {"layout": {"x": x, "y": y, "w": width, "h": height}}
-        for panel, (x, y) in zip(panels, places, strict=True)
-    ]
-    return {"kind": "grid", "figure": figure.id, "runsets": [runs], "panels": placed}
-
-
-def _runset(target: Target | None, name: str, *conditions: Condition) -> Block:
-    filters = [dict(zip(("section", "name", "op", "value"), condition, strict=True)) for condition in conditions]
-    where = {"entity": target.entity if target else None, "project": target.project if target else None}
-    return {"name": name} | where | {"filters": filters}
+    places = (
+        {"type": "Layout", "x": at % columns * width, "y": at // columns * height, "w": width, "h": height}
+        for at in range(len(panels))
+    )
+    runs = {
+        "type": "Runset",
+        "entity": target.entity if target else None,
+        "project": target.project if target else None,
+        "name": name,
+        "filters": where(conditions),
+    }
+    placed = [panel | {"layout": place} for panel, place in zip(panels, places, strict=True)]
+    return {"type": "PanelGrid", "runsets": [runs], "panels": placed, "hide_run_sets": True}
 
 
 def _cells(section: Section) -> Iterator[Block]:
@@ -247,36 +273,38 @@ def _cells(section: Section) -> Iterator[Block]:
 def _origin(section: Section) -> Iterator[list[Span]]:
     for key, name in _ORIGIN.items():
         entries = section.origin.get(key, ())
-        if entries:
-            shown = map(tables.versions, entries) if key == "versions" else entries
-            spans: list[Span] = [f"{name}: "]
-            for entry in shown:
-                spans += [{"code": _line(entry)}, " and "]
-            yield spans[:-1]
+        shown = map(tables.versions, entries) if key == "versions" else entries
+        spans = [span for entry in shown for span in (" and ", _code(entry))]
+        if spans:
+            yield [f"{name}: ", *spans[1:]]
     yield [f"Computing time: {tables.seconds(section.seconds)}"]
 
 
 def _table(headings: Sequence[str], lines: Iterable[Sequence[str]], numbers: Container[int]) -> Block:
     rule = ["---:" if index in numbers else "---" for index in range(len(headings))]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *lines))
-    return {"kind": "markdown", "text": text}
+    return {"type": "MarkdownBlock", "text": "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *lines))}
 
 
 def _heading(level: int, text: str, collapsed: Sequence[Block] | None = None) -> Block:
-    block: Block = {"kind": "heading", "level": level, "text": _line(text)}
-    return block if collapsed is None else block | {"collapsed": list(collapsed)}
+    """Make a heading; one with blocks hides them until it is opened."""
+    block: Block = {"type": f"H{level}", "text": _line(text)}
+    return block if collapsed is None else block | {"collapsed_blocks": list(collapsed)}
 
 
 def _paragraph(*spans: Span) -> Block:
-    return {"kind": "paragraph", "spans": [_line_of(span) for span in spans]}
+    return {"type": "P", "text": [re.sub(r"\s+", " ", span) if isinstance(span, str) else span for span in spans]}
 
 
-def _callout(text: str) -> Block:
-    return {"kind": "callout", "text": _line(text)}
+def _list(items: list[list[Span]]) -> Block:
+    return {"type": "UnorderedList", "items": items}
 
 
-def _line_of(span: Span) -> Span:
-    return re.sub(r"\s+", " ", span) if isinstance(span, str) else span
+def _link(address: str, text: str) -> Span:
+    return {"type": "Link", "text": text, "url": address}
+
+
+def _code(text: str) -> dict[str, str]:
+    return {"type": "InlineCode", "text": _line(text)}
 
 
 def _line(text: str) -> str:

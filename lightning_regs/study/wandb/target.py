@@ -1,101 +1,59 @@
-"""Where runs and reports go in Weights & Biases, and which names it takes."""
+"""Where runs and reports go in Weights & Biases; what a login is, and whose, is wandb's own affair."""
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 
-from lightning_regs.study.wandb.login import settings
-from lightning_regs.study.wandb.record import PROJECT
-
-_ENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-# What wandb refuses in a project's name, and what no name should have.
-_PROJECT = re.compile(r"[^/\\#?%:\s\x00-\x1f\x7f](?:[^/\\#?%:\x00-\x1f\x7f]{0,126}[^/\\#?%:\s\x00-\x1f\x7f])?")
-_ARGUMENT = "the argument"
+# What wandb takes as a name of a user or team, and of a project: no mark of an address, and no space at an end.
+_ENTITY = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,127})"
+_PROJECT = r"(?=[^\s])([^/\\#?%:\x00-\x1f\x7f]{1,128})(?<=[^\s])"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A project in Weights & Biases.
+    """A project in Weights & Biases: the user or team that owns it (None: the login's own), its name, its server."""
 
-    Args:
-        entity: The user or team that owns it.
-        project: Its name.
-
-    Raises:
-        ValueError: If one of them is no name that Weights & Biases takes.
-    """
-
-    entity: str
+    entity: str | None
     project: str
-
-    def __post_init__(self) -> None:
-        check_entity(self.entity)
-        check_project(self.project)
+    server: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Target:
         """Read ``"ENTITY/PROJECT"``.
 
         Raises:
-            ValueError: If it is something else.
+            ValueError: If it is something else, or has a name that Weights & Biases does not take.
         """
-        entity, slash, project = text.partition("/")
-        if not (entity and slash and project) or "/" in project:
-            raise ValueError(f"{text!r} does not name a project of Weights & Biases; write it as ENTITY/PROJECT.")
-        return cls(entity, project)
+        names = re.fullmatch(f"{_ENTITY}/{_PROJECT}", text)
+        if names is None:
+            raise ValueError(
+                f"{text!r} is no project of Weights & Biases; write it as ENTITY/PROJECT: a user or team of letters, "
+                "digits, '-', '_' and '.', and a name without / \\ # ? % : and without spaces at its ends."
+            )
+        return cls(*names.groups())
 
     def __str__(self) -> str:
         return f"{self.entity}/{self.project}"
 
 
-def check_entity(name: str, origin: str = _ARGUMENT) -> None:
-    """Make sure that a name can be that of a user or a team.
-
-    Args:
-        name: The name.
-        origin: Where it comes from, for the sentence that refuses it.
+def log_in() -> None:
+    """Take the login that wandb finds; nobody is asked, and no server.
 
     Raises:
-        ValueError: If it cannot.
+        ValueError: If there is none; the message has no full stop, so that another remedy can follow.
     """
-    if not _ENTITY.fullmatch(name):
-        raise ValueError(
-            f"{name!r}, from {origin}, is not an entity of Weights & Biases; give the name of a user or a team: "
-            "letters, digits, '-', '_' and '.'."
-        )
+    import wandb
+
+    try:
+        wandb.setup(wandb.Settings(mode="online", silent=True))  # whatever WANDB_MODE says of other programs
+        found = wandb.login(prompt=False, verify=False)
+    except Exception as error:  # a key that is none, settings that are damaged
+        raise ValueError(f"the login to Weights & Biases cannot be used ({one_line(error)}); correct it") from error
+    if not found:
+        raise ValueError("Weights & Biases has no login here; log in with `wandb login`, or set WANDB_API_KEY")
 
 
-def check_project(name: str, origin: str = _ARGUMENT) -> None:
-    """Make sure that a name can be that of a project; see :func:`check_entity`."""
-    if not _PROJECT.fullmatch(name):
-        raise ValueError(
-            f"{name!r}, from {origin}, is not a project of Weights & Biases; give 1 to 128 characters without "
-            "/ \\ # ? % : and without spaces at the ends."
-        )
-
-
-def destination(entity: str | None, project: str | None) -> tuple[str, str | None]:
-    """Choose the W&B project and entity: what is asked for, else what wandb's variables and settings say.
-
-    Returns:
-        The project and the entity; None for the login's own.
-
-    Raises:
-        ValueError: If W&B does not take one of the names; the sentence says where it comes from.
-    """
-    chosen, origin = _choose("project", project)
-    owner, whose = _choose("entity", entity)
-    if chosen is not None:
-        check_project(chosen, origin)
-    if owner is not None:
-        check_entity(owner, whose)
-    return chosen or PROJECT, owner
-
-
-def _choose(what: str, asked: str | None) -> tuple[str | None, str]:
-    """Return the first name that is given, and where it comes from."""
-    variable = f"WANDB_{what.upper()}"
-    found = ((asked, _ARGUMENT), (os.environ.get(variable), variable), (settings().get(what), "wandb's settings"))
-    return next(((name, origin) for name, origin in found if name), (None, ""))
+def one_line(error: BaseException) -> str:
+    """Write an error as one line without a full stop."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")

@@ -1,111 +1,119 @@
+"""Uploading, to a server that the tests bring."""
+
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
-import wandb_server
-from wandb_made import Made, forget_login, inspect, logs, make_paper
+from wandb_lab import read_csv
 
-from lightning_regs.study.paper.cells import Cell
-from lightning_regs.study.run.events import Event
-from lightning_regs.study.wandb import log as wandb_log
-from lightning_regs.study.wandb.log import Writer
+from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.wandb.process import Exporter, sync
+from lightning_regs.study.wandb.target import Target
 
 
-@pytest.fixture(autouse=True)
-def _no_login(monkeypatch, tmp_path):
-    forget_login(monkeypatch, tmp_path)
+def upload(lab, papers=("made", "other"), target=None):
+    lab.said.clear()
+    return sync(map(load_paper, papers), lab.store, target, say=lab.say)
 
 
-@pytest.fixture
-def made(tmp_path) -> Made:
-    return Made(tmp_path)
+def named(server, name):
+    return next(run for run in server.runs.values() if run["about"]["displayName"] == name)
 
 
-@pytest.fixture
-def server(monkeypatch):
-    server = wandb_server.start()
-    monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    monkeypatch.setenv("WANDB_API_KEY", wandb_server.KEY)
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def test_online_runs_are_fed_while_they_train_and_resumed(made, server, eventually, monkeypatch):
-    monkeypatch.setattr(wandb_log, "_FEED_EVERY", 0.0)
-    cells = [
-        Cell("one", "wandb_made:measure", {"rows": 4, "trouble": "interrupt", "sleep": 0.1}),
-        Cell("two", "wandb_made:measure", {"rows": 2, "trouble": "fail"}),
-    ]
-    paper = make_paper(cells=cells, seeds=1)
-    made.trouble("interrupt")
-
-    def live(event):
-        if event.kind == "progress" and event.cell == "one" and event.done == 2:
-            eventually(lambda: [run for run in server.runs.values() if run["about"].get("tags")], "it is opened")
-
-    assert made.reproduce("online", paper, live).interrupted
-    assert made.said == [f"W&B: {server.url}/team/lightning-regs"]
-    [one] = server.runs.values()
-    assert one["about"]["displayName"] == "one seed 0"
-    assert one["exits"] == [1]
-    assert [line["epoch"] for _, line in sorted(one["history"].items())] == [1, 2]
-    assert not list(made.store.rglob("*run-*"))
-    made.trouble("interrupt", there=False)
-    made.trouble("fail")
-    outcome = made.reproduce("online", paper)
-    assert outcome.exit_code == 1
-    two = next(run for run in server.runs.values() if run["about"]["displayName"] == "two seed 0")
-    assert one["exits"] == [1, 0]
-    assert two["exits"] == [1]
-    row = outcome.rows[0]
-    assert [line["epoch"] for _, line in sorted(one["history"].items())] == [1, 2, 3, 4]
-    assert [line["_step"] for _, line in sorted(one["history"].items())] == [0, 1, 2, 3]
-    assert one["summary"]["train_acc"] == row["train_acc"]
-    assert one["config"]["commit"] == row["commit"]
-    assert one["config"]["rows"] == 4
-    results = next(run for run in server.runs.values() if run["about"]["displayName"] == "made quick results")
-    assert results["exits"] == [0]
-    assert {artifact["artifactTypeName"] for artifact in server.artifacts} == {"run_table", "results"}
+def whole(lab, server):
+    """Check that the server has every run once, with the numbers of the table."""
     assert server.unknown == []
+    for row in read_csv(lab.results / "made" / "quick.csv"):
+        if row["cell"].startswith("net/"):
+            run = named(server, f"{row['cell']} seed {row['seed']}")
+            assert run["summary"]["train_acc"] == float(row["train_acc"])
+            assert run["config"]["commit"] == row["commit"]
+            assert [line["trainer/global_step"] for _, line in sorted(run["history"].items())] == [24, 48, 72]
+            assert [line["_step"] for _, line in sorted(run["history"].items())] == [0, 1, 2]
+            assert run["exits"][-1] == 0
+    assert {run.id for run in lab.runs()} <= server.runs.keys()
+
+
+def test_runs_are_uploaded_when_they_finish_and_not_again(lab, server):
+    outcome = lab.reproduce("online")
+    assert outcome.exit_code == 0
+    assert lab.said == [f"W&B: {server.url}/team/lightning-regs"]
+    whole(lab, server)
+    assert len(server.runs) == 9
+    assert not lab.logs()
+    results = named(server, "made quick results")
+    assert any(name.startswith("media/images/figure/loss") for name in results["files"])
+    assert {artifact["artifactTypeName"] for artifact in server.artifacts} == {"run_table", "results"}
     # What is on the server stays as it is, whatever the mode.
-    sent = []
-    monkeypatch.setattr(wandb_log.Child, "send", lambda self, message: sent.append(message))
-    made.trouble("fail", there=False)
-    made.reproduce("offline", paper, results=False)
-    assert [(message["do"], message["entry"]["name"]) for message in sent] == [("write", "two seed 0")]
+    upserts = server.asked.count("UpsertBucket")
+    lab.reproduce("online")
+    lab.reproduce("offline")
+    assert server.asked.count("UpsertBucket") == upserts
+    assert not lab.logs()
+    # Another project has none of it.
+    assert upload(lab, ["made"], Target("team", "mine")) == 0
+    assert server.asked.count("UpsertBucket") > upserts
 
 
-def test_every_run_of_a_stack_is_opened(made, server):
-    paper = make_paper(seeds=3)
-    cell = paper.scale("quick").cells[0]
-    with Writer("online", made.store, paper, "quick", say=made.said.append) as log:
-        others = tuple((cell.name, seed, cell.hash(seed)) for seed in (1, 2))
-        started = Event("started", run=cell.hash(0), cell=cell.name, seed=0, stacked=3)
-        object.__setattr__(started, "others", others)
-        log(started)
-    assert sorted(run["config"]["seed"] for run in server.runs.values()) == [0, 1, 2]
-    assert [run["exits"] for run in server.runs.values()] == [[1]] * 3
+def test_sync_uploads_what_the_store_holds_and_goes_on_after_a_kill(lab, server, monkeypatch, eventually):
+    lab.reproduce("offline")
+    assert upload(lab, ["other"]) == 0  # its cell has the same run, but its table is elsewhere
+    monkeypatch.setattr("lightning_regs.study.store.ledger.default_results", lambda paper: lab.results / paper.id)
+    with Exporter("online", lab.store, say=lab.say) as exporter:
+        for run in lab.runs():
+            exporter.add(run)
+        eventually(lambda: server.runs, "it has begun")
+        os.kill(lab.process().pid, signal.SIGKILL)
+    assert not exporter.complete
+    assert upload(lab, ["made"]) == 0
+    assert lab.said[-1] == f"9 runs of {lab.store.root} are in W&B."
+    whole(lab, server)
+    assert not lab.logs()
+    assert upload(lab, ["made"]) == 0
 
 
 @pytest.mark.parametrize("broken", ["nobody listens", "refused"])
-def test_without_a_server_runs_are_logged_offline(made, server, monkeypatch, broken):
+def test_without_a_server_the_command_goes_on_and_sync_does_the_rest(lab, server, monkeypatch, broken):
     if broken == "nobody listens":
         monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     server.refuse = True
-    outcome = made.reproduce("online", make_paper(cells=[Cell("one", "wandb_made:nothing")]), results=False)
+    outcome = lab.reproduce("online")
     assert outcome.exit_code == 0
-    [warning] = made.said
-    assert "the runs are logged offline" in warning
-    assert "`lightning-regs sync`" in warning
-    assert [inspect(folder)[1]["summary"]["norm"] for folder in logs(made.store, "offline-run-*")] == [2.5, 2.5]
+    why, lost = lab.said
+    assert why.startswith("W&B logging: ")
+    assert why.endswith("; the results are not affected.")
+    assert lost == "W&B: 9 runs were not logged; `lightning-regs sync` uploads what is missing."
 
 
-def test_online_without_a_login_is_offline_with_a_word(made, monkeypatch):
-    sent = []
-    monkeypatch.setattr(wandb_log.Child, "send", lambda self, message: sent.append((self.online, message["do"])))
-    made.reproduce("online", results=False)
-    assert set(sent) == {(False, "write")}
-    assert made.said == [
-        "W&B logging: there is no W&B login; the runs are logged offline: log in with `wandb login`, or set "
-        "WANDB_API_KEY, then `lightning-regs sync`."
-    ]
+def test_what_does_not_reach_the_server_is_not_taken_for_uploaded(lab, server):
+    """wandb's service finishes such a run without an error."""
+    lab.reproduce("off")
+    server.refuse = "stream"
+    code = f"""
+from pathlib import Path
+from lightning_regs.study.wandb import export
+export._ARRIVED = 0.2
+run = export.CellRun("made", "quick", "net/plain", 0, Path({str(lab.runs()[0].home)!r}))
+try:
+    export.export(run, export.Target("team", "nets", {server.url!r}))
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "did not arrive as a whole" in done.stdout
+    assert not list(lab.store.root.rglob("wandb/*.json"))
+
+
+def test_without_a_login_nothing_runs(lab, monkeypatch):
+    with pytest.raises(ValueError, match="no login here; log in with `wandb login`, or set WANDB_API_KEY"):
+        lab.reproduce("online")
+    assert not lab.results.exists()
+    assert upload(lab) == 0
+    assert lab.said == [f"{lab.store.root} has nothing to upload."]
+    monkeypatch.setenv("WANDB_API_KEY", "nonsense")
+    with pytest.raises(ValueError, match="cannot be used"):
+        lab.reproduce("online")

@@ -1,4 +1,4 @@
-"""A W&B server that keeps what it is sent: as much of the protocol as logging and `wandb sync` use."""
+"""A W&B server that keeps what it is sent: as much of the protocol as logging, and publishing a report, use."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.runs: dict[str, dict] = {}
         self.artifacts: list[dict] = []
+        self.views: dict[str, dict] = {}
         self.asked: list[str] = []
         self.unknown: list[str] = []
         self.refuse = False
@@ -35,13 +36,18 @@ class Server(ThreadingHTTPServer):
 
     def answer(self, name: str, given: dict) -> dict | None:
         project = {"id": "p", "name": given.get("project"), "entity": {"id": "e", "name": "team"}}
-        if name == "Viewer":
+        if name in ("Viewer", "GetDefaultEntity"):
             return {"viewer": {"id": "v", "entity": "team", "username": "u", "flags": "{}", "teams": {"edges": []}}}
         if name == "ServerFeaturesQuery":
             return {"serverInfo": {"features": []}}
         if name == "RunResumeStatus":
             run = self.runs.get(given["name"])
             return {"model": project | {"bucket": run and self.bucket(run)}}
+        if name == "Run":
+            run = self.runs[given["name"]]
+            state = "finished" if run["exits"][-1:] == [0] else "running"
+            about = {"createdAt": "2026-01-01T00:00:00Z", "heartbeatAt": "2026-01-01T00:00:00Z", "sweepName": None}
+            return {"project": {"run": self.bucket(run) | about | {"state": state, "projectId": "1"}}}
         if name == "UpsertBucket":
             run = self.run(given["name"])
             run["about"] |= {key: value for key, value in given.items() if value is not None}
@@ -58,6 +64,20 @@ class Server(ThreadingHTTPServer):
             artifact = {"id": f"a{len(self.artifacts)}", "state": "COMMITTED"}
             sequence = {"id": "s", "latestArtifact": None}
             return {"createArtifact": {"artifact": artifact | {"artifactSequence": sequence}}}
+        if name == "ProjectViews":
+            page = {"hasNextPage": False, "endCursor": None}
+            views = {"edges": [{"node": view, "cursor": "x"} for view in self.views.values()], "pageInfo": page}
+            return {"project": None if given["project"] == "hidden" else {"allViews": views}}
+        if name == "GetProjects":
+            node = {"id": "1", "name": "nets", "entityName": "team", "createdAt": "2026-01-01T00:00:00Z"}
+            page = {"hasNextPage": False, "endCursor": None}
+            edges = [{"cursor": "x", "node": node | {"isBenchmark": False, "user": None}}]
+            return {"models": {"pageInfo": page, "edges": edges}}
+        if "View" in name:
+            view = {key: given[key] for key in ("name", "displayName", "description", "spec")}
+            view |= {"id": given.get("id") or "VmlldzoxMg==", "type": "runs", "updatedAt": "2026-01-01T00:00:00Z"}
+            self.views[view["id"]] = view
+            return {"upsertView": {"view": view | {"project": {"id": "1", "name": "nets", "entityName": "team"}}}}
         self.unknown.append(name)
         return None
 
@@ -128,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         sent = json.loads(self.body() or b"{}")
-        if self.server.refuse:
+        if self.server.refuse is True or (self.server.refuse == "stream" and self.path != "/graphql"):
             self.reply({"errors": [{"message": "permission denied"}]}, 401)
         elif self.path == "/graphql":
             name = re.search(r"(?:query|mutation)\s+(\w+)", sent["query"])[1]
