@@ -1,121 +1,17 @@
-"""What one measures beside training: expressivity, kernel machines, fixed features, paths, tickets and solutions."""
+"""What one measures beside training: expressivity, kernel machines, fixed features, paths, tickets and solutions.
+
+Every public class and function of the modules is one of this package's names.
+"""
 
 from __future__ import annotations
 
-from lightning_regs.analysis.expressivity import (
-    ReluFit,
-    deep_relu,
-    evaluate_relu,
-    fit_relu,
-    max_width,
-    num_connections,
-)
-from lightning_regs.analysis.features import (
-    ConvFilters,
-    gabor_features,
-    gabor_filters,
-    random_conv_features,
-    random_conv_filters,
-)
-from lightning_regs.analysis.implicit_regularizer import implicit_regularizer
-from lightning_regs.analysis.kernels import (
-    GaussianKernel,
-    Selection,
-    error_rate,
-    fit,
-    gaussian_kernel,
-    gram_matrix,
-    mean_squared_distance,
-    one_hot,
-    predict,
-    select,
-    squared_distances,
-)
-from lightning_regs.analysis.linear_paths import ErrorBarrier, error_barrier, instability, interpolate
-from lightning_regs.analysis.min_norm import (
-    coefficient_norm,
-    gradient_descent,
-    min_norm_solution,
-    outside_span,
-    rkhs_norm,
-)
-from lightning_regs.analysis.packed import (
-    NotPositiveDefiniteError,
-    PackedCholesky,
-    SpdSolution,
-    StoredPanels,
-    SymmetricOperator,
-    full_precision,
-    solve_spd,
-    symmetric_matmul,
-)
-from lightning_regs.analysis.streamed import KernelMachine, StreamedKernel, recomputed_kernel, stored_kernel
-from lightning_regs.analysis.tickets import (
-    Distances,
-    EarlyStop,
-    MaskOverlap,
-    Overlap,
-    Travel,
-    Travelled,
-    distance_travelled,
-    early_stop,
-    early_stopping_iteration,
-    mask_overlap,
-)
+from lightning_regs.core import registry
 
-__all__ = [
-    "ConvFilters",
-    "Distances",
-    "EarlyStop",
-    "ErrorBarrier",
-    "GaussianKernel",
-    "KernelMachine",
-    "MaskOverlap",
-    "NotPositiveDefiniteError",
-    "Overlap",
-    "PackedCholesky",
-    "ReluFit",
-    "Selection",
-    "SpdSolution",
-    "StoredPanels",
-    "StreamedKernel",
-    "SymmetricOperator",
-    "Travel",
-    "Travelled",
-    "coefficient_norm",
-    "deep_relu",
-    "distance_travelled",
-    "early_stop",
-    "early_stopping_iteration",
-    "error_barrier",
-    "error_rate",
-    "evaluate_relu",
-    "fit",
-    "fit_relu",
-    "full_precision",
-    "gabor_features",
-    "gabor_filters",
-    "gaussian_kernel",
-    "gradient_descent",
-    "gram_matrix",
-    "implicit_regularizer",
-    "instability",
-    "interpolate",
-    "mask_overlap",
-    "max_width",
-    "mean_squared_distance",
-    "min_norm_solution",
-    "num_connections",
-    "one_hot",
-    "outside_span",
-    "predict",
-    "random_conv_features",
-    "random_conv_filters",
-    "recomputed_kernel",
-    "rkhs_norm",
-    "select",
-    "solve_spd",
-    "squared_distances",
-    "stored_kernel",
-    "symmetric_matmul",
-]
+_PUBLIC = registry.definitions("lightning_regs.analysis")
+
+__all__ = sorted(_PUBLIC)
+__getattr__ = registry.lazy(__name__, _PUBLIC)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -30,26 +30,24 @@ def error_rate(scores: Tensor, labels: Tensor) -> float:
 
 
 def gaussian_kernel(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
-    """Return ``exp(-bandwidth * |x_i - y_j|^2)``.
+    """Return ``exp(-bandwidth * |x_i - y_j|^2)`` (N, M) of points (N, D) and (M, D) of one floating type.
 
-    Args:
-        x: Points (N, D).
-        y: Points (M, D) of the same floating type.
-        bandwidth: Factor before the squared distance, above 0; Zhang et al. use 0.02 on MNIST pixels in [0, 1].
-
-    Returns:
-        The kernel (N, M). Besides it only vectors are allocated.
+    Zhang et al. use a bandwidth of 0.02 on MNIST pixels in [0, 1]. Besides the kernel only vectors are allocated.
 
     Raises:
         ValueError: If the bandwidth is not positive or the points do not have the same length.
     """
-    if not bandwidth > 0:
-        raise ValueError(f"bandwidth is {bandwidth}, but exp(-bandwidth * distance^2) needs a positive one.")
+    _check_bandwidth(bandwidth)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"points need shapes (N, D) and (M, D); got {tuple(x.shape)} and {tuple(y.shape)}. Flatten.")
     with full_precision():
         out = torch.addmm((y * y).sum(dim=1)[None], x, y.T, alpha=-2.0)
     return out.add_((x * x).sum(dim=1)[:, None]).clamp_(min=0.0).mul_(-bandwidth).exp_()
+
+
+def _check_bandwidth(bandwidth: float) -> None:
+    if not bandwidth > 0:
+        raise ValueError(f"bandwidth is {bandwidth}, but exp(-bandwidth * distance^2) needs a positive one.")
 
 
 class GaussianKernel:
@@ -64,8 +62,7 @@ class GaussianKernel:
     """
 
     def __init__(self, x: Tensor, bandwidth: float, block: int = 2048) -> None:
-        if not bandwidth > 0:
-            raise ValueError(f"bandwidth is {bandwidth}, but exp(-bandwidth * distance^2) needs a positive one.")
+        _check_bandwidth(bandwidth)
         self.x = x
         self.bandwidth = bandwidth
         self.size = x.shape[0]
@@ -80,24 +77,11 @@ class GaussianKernel:
         return panel
 
 
-def predict(
-    x: Tensor,
-    x_train: Tensor,
-    coefficients: Tensor,
-    bandwidth: float,
-    block: int = 1024,
-) -> Tensor:
-    """Evaluate a fitted Gaussian kernel machine, a block of points at a time.
+def predict(x: Tensor, x_train: Tensor, coefficients: Tensor, bandwidth: float, block: int = 1024) -> Tensor:
+    """Return the scores (M, C) of points (M, D) by a Gaussian kernel machine that was fitted to points (N, D).
 
-    Args:
-        x: Points to score (M, D).
-        x_train: Points that were fitted (N, D).
-        coefficients: Solution (N, C) of ``K a = Y``; its type is the precision of the evaluation.
-        bandwidth: The bandwidth that was fitted with.
-        block: Points in a block; memory is about ``block * N`` numbers.
-
-    Returns:
-        Scores (M, C).
+    ``coefficients`` (N, C) solve ``K a = Y``; their type is the precision of the evaluation. It takes a block of points
+    at a time; memory is about ``block * N`` numbers.
     """
     centres = x_train.to(coefficients.dtype)
     parts = [

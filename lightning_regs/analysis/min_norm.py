@@ -14,12 +14,7 @@ from torch import Tensor
 def min_norm_solution(x: Tensor, y: Tensor) -> Tensor:
     """Return the least-squares solution of least 2-norm, ``pinv(x) @ y``, in float64.
 
-    Args:
-        x: Points (N, D).
-        y: Values (N,) or (N, C).
-
-    Returns:
-        Weights (D,) or (D, C).
+    It is (D,) or (D, C) for points (N, D) and values (N,) or (N, C).
     """
     _check(x, y)
     solution: Tensor = torch.linalg.pinv(x.double()) @ y.double()
@@ -91,12 +86,7 @@ def rkhs_norm(coefficients: Tensor, fitted: Tensor) -> float:
     it is the Frobenius norm of the weight matrix on the features. The paper does not say which norm its "220" and
     "390" are; :func:`coefficient_norm` is the other candidate.
 
-    Args:
-        coefficients: Solution a (N, C).
-        fitted: ``K a`` (N, C).
-
-    Returns:
-        The norm.
+    ``coefficients`` are a (N, C), ``fitted`` is ``K a`` (N, C).
     """
     if coefficients.shape != fitted.shape:
         raise ValueError(f"coefficients {tuple(coefficients.shape)} and fitted {tuple(fitted.shape)} differ in shape.")

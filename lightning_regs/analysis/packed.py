@@ -53,11 +53,7 @@ class StoredPanels:
 
     @classmethod
     def zeros(
-        cls,
-        size: int,
-        block: int = 2048,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
+        cls, size: int, block: int = 2048, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> StoredPanels:
         """Allocate the lower triangle of a (size, size) matrix of zeros."""
         bounds = _bounds(size, block)
@@ -103,15 +99,9 @@ class StoredPanels:
 
 
 def symmetric_matmul(operator: SymmetricOperator, vectors: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Multiply a symmetric operator by vectors, using each panel for both triangles.
+    """Return the product (N, C) of a symmetric operator (N, N) and vectors (N, C), using each panel for both triangles.
 
-    Args:
-        operator: The (N, N) matrix.
-        vectors: Right-hand factors (N, C).
-        dtype: Precision in which panels are made and products are summed.
-
-    Returns:
-        The product (N, C) in ``dtype``.
+    Panels are made and products are summed in ``dtype``.
     """
     vectors = vectors.to(dtype)
     out = torch.zeros_like(vectors)

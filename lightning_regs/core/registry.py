@@ -55,6 +55,11 @@ def functions(package: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def definitions(package: str) -> dict[str, str]:
+    """Return every public class and function that a package's files define, and its module; reads text."""
+    return {name: module for module, text in texts(package).items() for _, name in _DEFINITION.findall(text)}
+
+
 def _named_after_files(package: str) -> list[tuple[str, str, str]]:
     return [
         (kind, name, module)

@@ -16,14 +16,9 @@ _LUMA = (0.2989, 0.587, 0.114)
 
 
 def center_crop(x: Tensor, size: int) -> Tensor:
-    """Cut the central square out of every image.
+    """Return a view (N, C, size, size) of the central squares of images (N, C, H, W).
 
-    Args:
-        x: Images (N, C, H, W), any dtype.
-        size: Side of the square, at most H and W. An odd margin is one pixel larger at the bottom and right.
-
-    Returns:
-        A view (N, C, size, size).
+    An odd margin is one pixel larger at the bottom and right.
 
     Raises:
         ValueError: The images are smaller than ``size``.
@@ -62,15 +57,7 @@ def random_crop(x: Tensor, size: int, offsets: Tensor, flip_mask: Tensor | None 
 
 
 def random_flip(x: Tensor, flip_mask: Tensor) -> Tensor:
-    """Mirror the chosen images left to right.
-
-    Args:
-        x: Images (N, C, H, W), any dtype.
-        flip_mask: Bool (N,), True where the image is mirrored.
-
-    Returns:
-        A new tensor of the shape of ``x``.
-    """
+    """Return a copy of images (N, C, H, W), mirrored left to right where the mask (N,) is True."""
     return torch.where(flip_mask[:, None, None, None], x.flip(-1), x)
 
 
@@ -80,16 +67,11 @@ def to_unit(x: Tensor) -> Tensor:
 
 
 def whiten(x: Tensor) -> Tensor:
-    """Give each sample zero mean and unit variance over all its channels and pixels jointly.
+    """Give each image (N, C, H, W) or signal (N, L) zero mean and unit variance over all its values jointly.
 
     TensorFlow's ``per_image_standardization``, which arXiv:1611.03530 applies after the crop:
-    ``(x - mean) / max(std, 1 / sqrt(numel))`` with the population standard deviation.
-
-    Args:
-        x: Images (N, C, H, W) or signals (N, L). uint8 is divided by 255 first, floats are taken as they are.
-
-    Returns:
-        A tensor of that shape, float32 for uint8 input, else of the input's dtype.
+    ``(x - mean) / max(std, 1 / sqrt(numel))`` with the population standard deviation. uint8 is divided by 255 first and
+    becomes float32, floats are taken as they are.
     """
     flat = to_unit(x).flatten(1)
     numel = flat.shape[1]
@@ -101,14 +83,9 @@ def whiten(x: Tensor) -> Tensor:
 
 
 def random_rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """Rotate each image about its centre by its own angle; bilinear, zeros outside.
+    """Rotate floating-point images (N, C, H, W) about their centres, by counter-clockwise angles (N,) in degrees.
 
-    Args:
-        x: Floating-point images (N, C, H, W).
-        degrees: Angles (N,), counter-clockwise.
-
-    Returns:
-        A tensor of the shape of ``x``.
+    Bilinear, with zeros outside.
     """
     height, width = x.shape[-2:]
     angle = torch.deg2rad(degrees.to(x.dtype))

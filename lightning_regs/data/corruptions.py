@@ -23,11 +23,7 @@ _CHUNK = 4096
 
 
 def check_corruption(name: str, p: float) -> None:
-    """Refuse a corruption that does not exist or cannot take its probability.
-
-    Args:
-        name: One of :data:`CORRUPTIONS`.
-        p: The share of labels to redraw, in [0, 1]; only ``partial_labels`` takes another value than 1.
+    """Refuse a corruption that does not exist, or a share of labels that it cannot take.
 
     Raises:
         ValueError: The name is unknown, ``p`` is outside [0, 1], or ``p`` is given with a mode that has none.
@@ -72,14 +68,9 @@ def corrupt_labels(y: Tensor, p: float, num_classes: int, generator: torch.Gener
 
 
 def shuffle_pixels(x: Tensor, permutation: Tensor) -> Tensor:
-    """Move the pixels of every image by one and the same permutation; the channels of a pixel stay together.
+    """Move the pixels of every image (N, C, H, W), or the values of every signal (N, L), by one permutation.
 
-    Args:
-        x: Images (N, C, H, W) or signals (N, L).
-        permutation: A permutation (H * W,) or (L,), int64: output position i takes input position permutation[i].
-
-    Returns:
-        A tensor of the shape and dtype of ``x``.
+    Output position i takes input position permutation[i]; the channels of a pixel stay together.
 
     Raises:
         ValueError: The permutation's length is not the number of positions.
@@ -94,14 +85,9 @@ def shuffle_pixels(x: Tensor, permutation: Tensor) -> Tensor:
 
 
 def random_pixels(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Move the pixels of each image by a permutation of its own; the channels of a pixel stay together.
+    """Move the pixels of each image (N, C, H, W), or the values of each signal (N, L), by a permutation of its own.
 
-    Args:
-        x: Images (N, C, H, W) or signals (N, L).
-        generator: A CPU generator.
-
-    Returns:
-        A tensor of the shape and dtype of ``x``.
+    The channels of a pixel stay together; the generator is a CPU's.
     """
     flat = _positions(x)
     out = torch.empty_like(flat)
@@ -136,13 +122,9 @@ def gaussian_images(shape: tuple[int, ...], mean: float, std: float, generator: 
 
 
 def pixel_statistics(x: Tensor) -> tuple[float, float]:
-    """Compute the mean and the population standard deviation over all values of a data set.
+    """Return the mean and the population standard deviation over all values of a data set, of any shape.
 
-    Args:
-        x: uint8 images, taken as value / 255, or float values taken as they are; any shape.
-
-    Returns:
-        Mean and standard deviation on the scale where pixels lie in [0, 1].
+    On the scale where pixels lie in [0, 1]: uint8 values are divided by 255, floats taken as they are.
     """
     if x.dtype == torch.uint8:
         # A histogram makes both exact without a float copy of the data set.

@@ -60,10 +60,7 @@ class ImageFiles:
         return torch.Size((len(self), channels, self._crop or height, self._crop or width))
 
     def center_crop(self, size: int) -> ImageFiles:
-        """Return the same files, of which :meth:`decode` keeps the central square.
-
-        Args:
-            size: Side of the square, at most H and W.
+        """Return the same files, of which :meth:`decode` keeps the central square of a side of at most H and W.
 
         Raises:
             ValueError: The images are smaller than ``size``.
@@ -74,14 +71,11 @@ class ImageFiles:
         return cropped
 
     def decode(self, index: Tensor | None = None, threads: int = 1) -> Tensor:
-        """Read images from their files.
+        """Read images from their files into a new tensor (M, C, H, W), uint8.
 
         Args:
             index: Which, (M,), int64, on the CPU; None reads all.
             threads: Threads that decode.
-
-        Returns:
-            A new tensor (M, C, H, W), uint8.
 
         Raises:
             UnreadableImage: A file is missing, damaged, or of another size where images are not scaled.

@@ -21,13 +21,8 @@ Loader = DataLoader[list[Tensor]]
 class EchoingLoader(Loader):
     """A loader that serves each batch several times in a row: data echoing, Choi et al. 2019, arXiv:1907.05550.
 
-    The batch is gathered or decoded once, and copied for each repeat, so that what is written into one of them is not
-    seen in the next.
-
-    Args:
-        *args: As for torch's ``DataLoader``.
-        repeats: Times that each batch is served, at least 1.
-        **kwargs: As for torch's ``DataLoader``.
+    The batch is gathered or decoded once, and copied for each of the ``repeats``, so that what is written into one of
+    them is not seen in the next. The other arguments are those of torch's ``DataLoader``.
     """
 
     def __init__(self, *args: Any, repeats: int, **kwargs: Any) -> None:

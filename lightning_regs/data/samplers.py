@@ -76,15 +76,8 @@ def even_batch_size(total: int, batch_size: int, world_size: int) -> int:
     """Find the batch size nearest to the wished one that gives every process the same number of batches.
 
     Processes hold ``ceil(total / world_size)`` samples or one fewer; where the batch size divides the smaller number,
-    the others would have one more batch and wait for ever in the next collective call.
-
-    Args:
-        total: Number of samples, at least ``world_size``.
-        batch_size: The wished batch size, at least 1.
-        world_size: Number of processes, at least 1.
-
-    Returns:
-        ``batch_size`` itself wherever possible, else the nearest that works, the smaller of two equally near.
+    the others would have one more batch and wait for ever in the next collective call. Of two that are equally near it
+    is the smaller. There are at least as many samples as processes.
     """
     fewest, rest = divmod(total, world_size)
     if rest == 0:

@@ -65,18 +65,13 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
             but an image folder.
         FileNotFoundError: The files are nowhere and could not be downloaded.
     """
-    if lazy and (name in SOURCES or _user_path(name, data_root(root)).is_file()):
-        raise ValueError(f"lazy=True is for image folders, and {name!r} is loaded into memory whole; leave lazy out.")
-    if name == "digits":
-        return _digits()
-    if name == "mnist1d":
-        return _mnist1d()
     folder = data_root(root)
-    if name in readers.TORCHVISION:
-        reader = _find(name, folder) or _download(name, folder)
-        return reader()
-    path = _user_path(name, folder)
-    return readers.read_npz(path) if path.is_file() else read_image_folder(path, image_size, lazy)
+    path = None if name in SOURCES else _user_path(name, folder)
+    if path is not None and path.is_dir():
+        return read_image_folder(path, image_size, lazy)
+    if lazy:
+        raise ValueError(f"lazy=True is for image folders, and {name!r} is loaded into memory whole; leave lazy out.")
+    return _reader(name, folder)() if path is None else readers.read_npz(path)
 
 
 def prepare(name: str, root: str | Path | None = None) -> None:
@@ -86,14 +81,14 @@ def prepare(name: str, root: str | Path | None = None) -> None:
         ValueError: The name is unknown.
         FileNotFoundError: The files are nowhere and could not be downloaded.
     """
-    folder = data_root(root)
-    if name in readers.TORCHVISION:
-        _ = _find(name, folder) or _download(name, folder)
-    elif name not in SOURCES:
-        _user_path(name, folder)
+    find = _reader if name in SOURCES else _user_path
+    find(name, data_root(root))
 
 
-def _find(name: str, root: Path) -> Callable[[], ArraySource] | None:
+def _reader(name: str, root: Path) -> Callable[[], ArraySource]:
+    """Find the files of a set, or download them, and return what reads them."""
+    if name in _EMBEDDED:
+        return _EMBEDDED[name]
     npz = root / f"{name}.npz"
     if npz.is_file():
         classes = _CLASSES[name].split(", ") if name in _CLASSES else None
@@ -102,21 +97,15 @@ def _find(name: str, root: Path) -> Callable[[], ArraySource] | None:
         return lambda: readers.read_torchvision(name, root)
     if name == "fashion_mnist" and (DEBIAN_FASHION_MNIST / "train-images-idx3-ubyte.gz").is_file():
         return lambda: readers.read_gzipped(name, DEBIAN_FASHION_MNIST)
-    return None
-
-
-def _download(name: str, root: Path) -> Callable[[], ArraySource]:
-    allowed = os.environ.get(DOWNLOAD_VARIABLE, "1").strip().lower() not in ("0", "false", "no", "off", "")
-    outcome = f"switched off by {DOWNLOAD_VARIABLE}"
-    if allowed:
-        try:
-            readers.download(name, root)
-            return lambda: readers.read_torchvision(name, root)
-        except Exception as error:
-            # torchvision raises RuntimeError, URLError, OSError and others; to the user each means "not there".
-            outcome = f"failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise _nowhere(name, root, outcome) from error
-    raise _nowhere(name, root, outcome)
+    if os.environ.get(DOWNLOAD_VARIABLE, "1").strip().lower() in ("0", "false", "no", "off", ""):
+        raise _nowhere(name, root, f"switched off by {DOWNLOAD_VARIABLE}")
+    try:
+        readers.download(name, root)
+    except Exception as error:
+        # torchvision raises RuntimeError, URLError, OSError and others; to the user each means "not there".
+        outcome = f"failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise _nowhere(name, root, outcome) from error
+    return lambda: readers.read_torchvision(name, root)
 
 
 def _nowhere(name: str, root: Path, outcome: str) -> FileNotFoundError:
@@ -178,3 +167,6 @@ def _mnist1d() -> ArraySource:
     x_train, x_test = (torch.from_numpy(data[key]).float() for key in ("x", "x_test"))
     y_train, y_test = (torch.from_numpy(data[key]).to(torch.int64) for key in ("y", "y_test"))
     return ArraySource("mnist1d", x_train, y_train, x_test, y_test, 10, tuple("0123456789"))
+
+
+_EMBEDDED = {"digits": _digits, "mnist1d": _mnist1d}

@@ -181,19 +181,10 @@ def _crop(x: Tensor | ImageFiles, size: int | None) -> Tensor | ImageFiles:
 def make_replica_splits(
     source: ArraySource, plan: SplitPlan, seeds: Sequence[int], corruption_seeds: Sequence[int]
 ) -> Splits:
-    """Apply a plan to a source for several seeds at once; images that they share are held once.
+    """Apply a plan to a source in memory for several seeds at once; images that they share are held once.
 
-    Args:
-        source: The data set, in memory.
-        plan: What to do with it.
-        seeds: One a replica, see :func:`make_splits`.
-        corruption_seeds: One a replica.
-
-    Returns:
-        The data sets, on the CPU, with a row of samples a replica; a test set that is the same for all is plain.
-
-    Raises:
-        ValueError: A size is larger than the source, or the crop larger than the images.
+    Each replica has a row of samples, which are those that :func:`make_splits` gives its seeds; a test set that is the
+    same for all is plain.
     """
     pairs = list(zip(seeds, corruption_seeds, strict=True))
     chosen = [choose_rows(source, plan, *pair) for pair in pairs]

@@ -74,14 +74,7 @@ class BatchTransform:
         return self._finish(x)
 
     def evaluation(self, x: Tensor) -> Tensor:
-        """Crop at the centre and whiten a batch.
-
-        Args:
-            x: Images (N, C, H, W) or signals (N, L), uint8 or float; of replicas (R, N, ...).
-
-        Returns:
-            A float batch (N, C, size, size) or (N, L); of replicas (R, N, ...).
-        """
+        """Crop a batch as of :meth:`training` at the centre and whiten it; shapes and types are as there."""
         if x.ndim % 2 == 0:
             return self._finish(self._center(x))
         flat = self.evaluation(x.flatten(0, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning_regs
-from lightning_regs import functional
+from lightning_regs import analysis, functional
 from lightning_regs.core import registry
 
 RENEW = "python -m lightning_regs.testing.generated"
@@ -15,10 +15,12 @@ def generated() -> dict[Path, str]:
     """Return each generated file of the checkout, and what it has to hold."""
     root = Path(lightning_regs.__file__).parent
     head = f"# Written by `{RENEW}`: the names that type checkers cannot find by their place.\n"
-    public = head + registry.stub(vars(lightning_regs)["_PUBLIC"]) + "\n__version__: str\n__all__: list[str]\n"
+    listed = "\n__all__: list[str]\n"
+    public = head + registry.stub(vars(lightning_regs)["_PUBLIC"]) + "\n__version__: str" + listed
     return {
         root / "__init__.pyi": public,
-        root / "functional.pyi": head + registry.stub(vars(functional)["_PUBLIC"]) + "\n__all__: list[str]\n",
+        root / "functional.pyi": head + registry.stub(vars(functional)["_PUBLIC"]) + listed,
+        root / "analysis" / "__init__.pyi": head + registry.stub(vars(analysis)["_PUBLIC"]) + listed,
     }
 
 

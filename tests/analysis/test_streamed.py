@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 from lightning_regs.analysis.kernels import gram_matrix, mean_squared_distance
 from lightning_regs.analysis.packed import StoredPanels, symmetric_matmul
-from lightning_regs.analysis.streamed import StreamedKernel, recomputed_kernel, stored_kernel
+from lightning_regs.analysis.streamed import recomputed_kernel, stored_kernel
 
 
 def points(n: int, seed: int) -> torch.Tensor:
@@ -54,8 +54,7 @@ def test_linear_machine_has_mean_diagonal_one():
 
 def test_spread_agrees_with_the_points():
     x = points(15, 0)
-    kernel = StreamedKernel(blocks(x), blocks(x), 15, 15, block=4)
-    assert kernel.mean_squared_distance() == pytest.approx(mean_squared_distance(x), rel=1e-5)
+    assert stored_kernel(blocks, x, x, None, block=4).spread == pytest.approx(mean_squared_distance(x), rel=1e-5)
     torch.testing.assert_close(gram_matrix(blocks(x)), x.double() @ x.double().T)
 
 

@@ -113,7 +113,10 @@ def test_a_sweep_has_axes_as_its_figure_has_them():
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left")) == ("width", "accuracy", "up")
     assert (axes.get_xscale(), axes.get_yscale(), axes.xaxis_inverted()) == ("log", "log", True)
     assert 30.5 in [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
-    assert notes(drawing) == "The dotted line is net/none. Too little was measured at this scale to draw: down."
+    assert notes(drawing) == "The dotted line in up is net/none."  # nothing of "down" is at this scale
+    found = rows((*found.cells(), "net/z"))
+    drawing = drawn(sweep("s", "S", "test_acc", {"up": line, "down": {"other": {1: "net/z", 2: "z"}}}), found)
+    assert notes(drawing) == "Too little was measured at this scale to draw: down."
 
 
 def test_curves_end_in_rings_and_say_what_is_missing():
@@ -140,8 +143,10 @@ def test_curves_of_another_metric_are_called_so_and_what_no_axes_have_is_named_o
     )
     assert [axes.get_title(loc="left") for axes in drawing.axes] == ["left", "right"]
     assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in drawing.axes} == {("epochs", "val acc")}
-    assert "This scale did not record test accuracy, so val acc is drawn." in notes(drawing)
-    assert notes(drawing).endswith("Too little was measured at this scale to draw: never, gone.")
+    assert plots.notes(drawing) == [
+        "This scale did not record test accuracy, so val acc is drawn.",
+        "Too little was measured at this scale to draw: gone.",
+    ]
 
 
 @pytest.mark.parametrize("kind", [points, bars])
