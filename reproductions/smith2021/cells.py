@@ -1,177 +1,113 @@
-"""What is trained and computed for Smith et al. 2021, at each scale, as plain data."""
+"""What is trained and computed for Smith et al. 2021, at each scale."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from smith2021.published import NOVACK_MICRO, NOVACK_SETTINGS, NOVACK_SMALL_LR
-from smith2021.studies import STUDIES, Study
+from smith2021.nets import CIFAR10, FASHION, MNIST1D, WRN, Net
 
-from lightning_regs.study.paper.cells import Cell
-from lightning_regs.study.paper.config import resolve
+from lightning_regs.study.paper.cells import Cell, Cells, grid
 
 TRAIN = "smith2021.training:train"
+Runs = dict[str, dict[str, Any]]
+LR, BATCH, EPOCHS, REPEATS = "model.optimizer.lr", "data.batch_size", "trainer.max_epochs", "data.batch_repeats"
+SEEDS_OF_THE_GAP = 10  # at quick scale, of the small learning rate, the best one and the best coefficient
 
-Overrides = dict[str, Any]
 
-_THEORY = (
+def penalty(coefficient: float, **options: Any) -> dict[str, Any]:
+    """Override a run's regularizers by the gradient penalty."""
+    method = {"class_path": "lightning_regs.GradientPenalty", "init_args": {"coefficient": coefficient} | options}
+    return {"model.regularizers": [method]}
+
+
+def sgd(net: Net, lrs: Iterable[int], batch: int = 0) -> Runs:
+    """Runs of plain SGD."""
+    return {net.sgd(lr, batch): {LR: 2.0**lr, BATCH: batch or net.batch} for lr in lrs}
+
+
+def penalised(net: Net, lams: Iterable[int], epochs: int, lr: int | None = None, batch: int = 0) -> Runs:
+    """Runs with the penalty, at the small learning rate or another one."""
+    rate = net.small if lr is None else lr
+    common: dict[str, Any] = {LR: 2.0**rate, BATCH: batch or net.batch, EPOCHS: epochs}
+    return {net.penalised(lam, rate, batch): common | penalty(2.0**lam) for lam in lams}
+
+
+def equal_quotients(net: Net) -> Runs:
+    """Runs of half and twice the batch size at learning rates that keep the quotient."""
+    return {
+        name: run
+        for lr in net.equal
+        for name, run in (sgd(net, [lr - 1], net.batch // 2) | sgd(net, [lr + 1], 2 * net.batch)).items()
+    }
+
+
+def large_batches(net: Net, epochs: int) -> Runs:
+    """Runs of the large batch without the penalty, with that of each micro-batch size, and with a clipped one."""
+    common: dict[str, Any] = {LR: 2.0**net.large_lr, BATCH: net.large, EPOCHS: epochs}
+    options = {net.large_batch(m): {"micro_batch_size": m} if m < net.large else {} for m in net.micros}
+    options[net.clipped] = {"micro_batch_size": net.micros[0], "gradient_clip_val": 1.0}
+    methods = {name: common | penalty(2.0**net.large_lr, **given) for name, given in options.items()}
+    return {net.large_batch(): common, **methods}
+
+
+def cells(net: Net, epochs: int, runs: Runs, size: int | None = None, seeds: int | None = None) -> Cells:
+    """Make cells of runs; ``epochs`` is what they are trained for unless they say otherwise."""
+    sizes = {} if size is None else {"data.train_size": size}
+    common = {EPOCHS: epochs, "regulariser_batch": net.batch, **sizes}
+    return grid("{run}", f"configs/smith2021/{net.key}.yaml", common, task=TRAIN, seeds=seeds, run=runs)
+
+
+_THEORY = Cells((
     Cell("theory/sgd-flow", "smith2021.theory:modified_flow", {"full_batch": False}),
     Cell("theory/gd-flow", "smith2021.theory:modified_flow", {"full_batch": True}),
     Cell("theory/composition", "smith2021.theory:batch_composition"),
-)
+))  # fmt: skip
 
+_GAP = {MNIST1D.sgd(MNIST1D.small), MNIST1D.sgd(MNIST1D.best), MNIST1D.penalised(MNIST1D.best)}
+# n updates a minibatch have as many updates as one, rounded up to whole epochs.
+_MNIST1D = cells(MNIST1D, 50, {
+    **sgd(MNIST1D, MNIST1D.lrs), **penalised(MNIST1D, MNIST1D.lams, 50),
+    **equal_quotients(MNIST1D), **sgd(MNIST1D, [-2], 40),
+    **penalised(MNIST1D, [-1], 50, lr=-2, batch=40),
+    MNIST1D.repeated(2, -2): {LR: 2.0**-2, REPEATS: 2, EPOCHS: 25},
+    MNIST1D.repeated(4, -3): {LR: 2.0**-3, REPEATS: 4, EPOCHS: 13},
+    **large_batches(MNIST1D, 80),
+}, size=1000)  # fmt: skip
+QUICK = _THEORY + (replace(cell, seeds=SEEDS_OF_THE_GAP) if cell.name in _GAP else cell for cell in _MNIST1D)
 
-def penalty(coefficient: float, **options: Any) -> list[dict[str, Any]]:
-    """Write the gradient penalty as an entry of ``model.regularizers``."""
-    return [{"class_path": "lightning_regs.GradientPenalty", "init_args": {"coefficient": coefficient} | options}]
+STANDARD = _THEORY + grid("mnist/lenet-penalty", "configs/smith2021/mnist-lenet.yaml", task=TRAIN)
+STANDARD += cells(FASHION, 80, {
+    **sgd(FASHION, FASHION.lrs), **penalised(FASHION, FASHION.lams, 120),
+    **equal_quotients(FASHION), **sgd(FASHION, [-4], 64), **sgd(FASHION, [-2], 128),
+}, size=5120)  # fmt: skip
+STANDARD += cells(FASHION, 2000, large_batches(FASHION, 2000), size=5120, seeds=3)
+STANDARD += cells(CIFAR10, 60, {**sgd(CIFAR10, CIFAR10.lrs), **penalised(CIFAR10, CIFAR10.lams, 80)}, size=2000)
 
-
-def trained(name: str, config: str, seeds: int | None = None, **overrides: Any) -> Cell:
-    """Make a training cell.
-
-    Args:
-        name: The cell's name.
-        config: A file of ``configs/smith2021`` without its ending.
-        seeds: Number of seeds; default: the scale's.
-        **overrides: With ``__`` for the dots.
-    """
-    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return Cell(name, TRAIN, resolve(f"configs/smith2021/{config}.yaml", dotted), seeds=seeds)
-
-
-def study_cells(study: Study) -> tuple[Cell, ...]:
-    """Make all cells of a study; one that several parts of it need is there once."""
-    return tuple({cell.name: cell for cell in _cells(study)}.values())
-
-
-def _cells(study: Study) -> Iterator[Cell]:
-    gap = {study.sgd(study.small), study.sgd(study.best_lr), study.penalised(study.best_penalty)}
-
-    def cell(name: str, lr: int, batch: int, epochs: int, **overrides: Any) -> Cell:
-        seeds = study.gap_seeds if name in gap else study.large_seeds if batch == study.large else None
-        sizes = {} if study.train_size is None else {"data__train_size": study.train_size}
-        return trained(
-            name,
-            study.key,
-            **sizes,
-            model__optimizer__lr=2.0**lr,
-            data__batch_size=batch,
-            trainer__max_epochs=epochs,
-            seeds=seeds,
-            regulariser_batch=study.batch,
-            **overrides,
-        )
-
-    def sgd(lr: int, batch: int) -> Cell:
-        return cell(study.sgd(lr, batch), lr, batch, study.epochs)
-
-    def penalised(strength: int, lr: int, batch: int) -> Cell:
-        name = study.penalised(strength, lr, batch)
-        return cell(name, lr, batch, study.penalty_epochs, model__regularizers=penalty(2.0**strength))
-
-    for lr in study.lrs:
-        yield sgd(lr, study.batch)
-    for strength in study.penalties:
-        yield penalised(strength, study.small, study.batch)
-    for group in study.equal_lr:
-        for batch, lr in group:
-            yield sgd(lr, batch)
-    if study.other_lr is not None:
-        yield sgd(study.other_lr[1], study.other_lr[0])
-    for members in study.equal_penalty:
-        for batch, lr, strength in members:
-            yield penalised(strength, lr, batch)
-    for n, lr in study.steps:
-        epochs = -(-study.epochs // n)  # as many updates as without repetition, rounded up to whole epochs
-        yield cell(study.repeated(n, lr), lr, study.batch, epochs, data__batch_repeats=n)
-    if study.large:
-        lr, large = study.large_lr, study.large
-        yield sgd(lr, study.micro[0])
-        yield cell(study.large_batch(), lr, large, study.large_epochs)
-        runs: dict[str, dict[str, Any]] = {
-            study.large_batch(micro): {"micro_batch_size": micro} if micro < large else {} for micro in study.micro
-        }
-        if study.large_clip:
-            clip = {"gradient_clip_val": study.large_clip}
-            runs[study.large_batch_clipped()] = runs[study.large_batch(study.micro[0])] | clip
-        for name, options in runs.items():
-            method = penalty(2.0**study.large_penalty, **options)
-            yield cell(name, lr, large, study.large_epochs, model__regularizers=method)
-
-
-def quick() -> tuple[Cell, ...]:
-    """The theory and the MNIST-1D study: minutes on two cores."""
-    return (*_THEORY, *(cell for study in of_scale("quick") for cell in study_cells(study)))
-
-
-def standard() -> tuple[Cell, ...]:
-    """The theory, the studies on Fashion-MNIST and CIFAR-10 subsets, and LeNet on MNIST: about an hour on two cores."""
-    return (
-        *_THEORY,
-        trained("mnist/lenet-penalty", "mnist-lenet"),
-        *(cell for study in of_scale("standard") for cell in study_cells(study)),
-    )
-
-
-def paper() -> tuple[Cell, ...]:
-    """The papers' networks on CIFAR-10: GPUs for weeks."""
-    return (
-        *_THEORY,
-        *(cell for study in of_scale("paper") for cell in study_cells(study)),
-        *_n_steps(),
-        *_novack(),
-        *_geiping(),
-    )
-
-
-def _n_steps() -> Iterator[Cell]:
-    # n updates of 2^k on each minibatch; effective rates n * 2^k from 2^-7 to 2^-3.
-    for n in (1, 2, 4, 8, 16):
-        for effective in range(-7, -2):
-            lr = effective - n.bit_length() + 1
-            yield trained(
-                f"cifar10-wrn-16-4/n{n}-lr2^{lr}",
-                "cifar10-wrn-16-4",
-                seeds=3,
-                model__optimizer__lr=2.0**lr,
-                data__batch_repeats=n,
-            )
-
-
-def _novack() -> Iterator[Cell]:
-    for model, (lr, coefficient) in NOVACK_SETTINGS.items():
-        config, options = f"cifar10-{model}", {"data__batch_size": 5120, "model__optimizer__lr": lr}
-        yield trained(f"novack-{model}/small", config, seeds=3, model__optimizer__lr=NOVACK_SMALL_LR[model])
-        yield trained(f"novack-{model}/large", config, seeds=3, **options)
-        sizes = (128, *NOVACK_MICRO) if model == "vgg11" else (128,)
-        for micro in sizes:
-            strength = 4 * coefficient  # theirs is lambda |g|^2, ours lambda/4
-            method = penalty(strength, micro_batch_size=micro)
-            yield trained(f"novack-{model}/large+micro-{micro}", config, seeds=3, model__regularizers=method, **options)
-
-
-def _geiping() -> Iterator[Cell]:
-    # Their clip is a norm of 0.25, their block strength 0.5 at learning rate 0.8 on blocks of 128, by a forward
-    # difference. The coefficient is that of the peak learning rate: ours follows the rate only without a factor.
-    clip = {"micro_batch_size": 128, "gradient_clip_val": 0.25}
-    strength = 0.5 * 0.8 / 2  # their code adds strength lr/8 |g|^2, ours lambda/4
-    methods = {
-        "full-batch": penalty(0.0, micro_batch_size=128, estimator="forward_difference"),
-        "full-batch+clip": penalty(0.0, estimator="forward_difference", **clip),
-        "full-batch+clip+penalty": penalty(strength, estimator="forward_difference", **clip),
-    }
-    for name, method in methods.items():
-        lr = 0.8 if name.endswith("penalty") else 0.4
-        yield trained(
-            f"geiping-resnet18/{name}",
-            "cifar10-full-batch",
-            seeds=3,
-            model__optimizer__lr=lr,
-            model__regularizers=method,
-        )
-
-
-def of_scale(scale: str) -> tuple[Study, ...]:
-    """Return the studies of a scale."""
-    return tuple(study for study in STUDIES if study.scale == scale)
+PAPER = _THEORY + cells(WRN, 6400, {
+    **sgd(WRN, WRN.lrs), **penalised(WRN, WRN.lams, 6400), **equal_quotients(WRN),
+    **penalised(WRN, [-7], 6400, batch=16), **penalised(WRN, [-5], 6400, batch=64),
+})  # fmt: skip
+# n updates of 2^lr on each minibatch, at effective rates of 2^-7 to 2^-3.
+PAPER += grid("cifar10-wrn-16-4/{run}", "configs/smith2021/cifar10-wrn-16-4.yaml", task=TRAIN, seeds=3, run={
+    f"n{2**k}-lr2^{rate - k}": {LR: 2.0 ** (rate - k), REPEATS: 2**k} for k in range(5) for rate in range(-7, -2)
+})  # fmt: skip
+# Novack et al.'s penalty is lambda |g|^2, ours lambda/4 |g|^2.
+for _net, _lr, _small_lr, _lam, _micros in (
+    ("resnet18", 0.1, 0.1, 0.01, (128,)),
+    ("vgg11", 0.01, 0.15, 0.5, (128, 50, 100, 1000, 2500)),
+):
+    _large = {LR: _lr, BATCH: 5120}
+    PAPER += grid(f"novack-{_net}/{{run}}", f"configs/smith2021/cifar10-{_net}.yaml", task=TRAIN, seeds=3, run={
+        "small": {LR: _small_lr}, "large": _large,
+        **{f"large+micro-{m}": _large | penalty(4 * _lam, micro_batch_size=m) for m in _micros},
+    })  # fmt: skip
+# Geiping et al. clip to a norm of 0.25 and penalise blocks of 128 by a forward difference, lr/8 * strength |g|^2, with
+# strength 0.5 at learning rate 0.8. Ours stays at the coefficient of the peak: only one without a factor follows it.
+_BLOCKS: dict[str, Any] = {"micro_batch_size": 128, "estimator": "forward_difference"}
+PAPER += grid("geiping-resnet18/{run}", "configs/smith2021/cifar10-full-batch.yaml", task=TRAIN, seeds=3, run={
+    "full-batch": {LR: 0.4} | penalty(0.0, **_BLOCKS),
+    "full-batch+clip": {LR: 0.4} | penalty(0.0, gradient_clip_val=0.25, **_BLOCKS),
+    "full-batch+clip+penalty": {LR: 0.8} | penalty(0.5 * 0.8 / 2, gradient_clip_val=0.25, **_BLOCKS),
+})  # fmt: skip

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from torch import Tensor
 
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import generator
+from lightning_regs.core.runs import RunContext
 from lightning_regs.regularizers.gradient_penalty import gradient_penalty
 
 Vector = NDArray[np.float64]
+Samples = Sequence[int] | slice
 
 FLOW = {
     "num_batches": 4,  # all orders are enumerated: 24
@@ -37,16 +39,6 @@ PENALTIES = {"none": 0.0, "quarter": 1.0, "half": 2.0}
 _INPUTS, _HIDDEN = 2, 3
 
 
-class Run(Protocol):
-    """What the tasks use of the study engine's ``RunContext``."""
-
-    seed: int
-    precision: str
-
-    def progress(self, done: float, total: float, text: str = "") -> None:
-        """Say how far the run is."""
-
-
 class Problem:
     """A tanh network with 2 inputs, 3 hidden units and one output, 13 parameters in one vector, on Gaussian data.
 
@@ -61,20 +53,20 @@ class Problem:
         self.y = torch.randn(n, generator=draw, dtype=torch.float64)
         self.start = 0.8 * torch.randn(_HIDDEN * (_INPUTS + 2) + 1, generator=draw, dtype=torch.float64)
 
-    def loss(self, w: Tensor, rows: Sequence[int] | slice) -> Tensor:
+    def loss(self, w: Tensor, rows: Samples) -> Tensor:
         """Return the mean of half the squared errors over some samples, for parameters ``w`` (13,)."""
         first, bias, second, shift = torch.split(w, [_HIDDEN * _INPUTS, _HIDDEN, _HIDDEN, 1])
         hidden = torch.tanh(self.x[rows] @ first.view(_INPUTS, _HIDDEN) + bias)
         error: Tensor = hidden @ second + shift - self.y[rows]
         return error.square().mean() / 2
 
-    def gradient(self, w: Tensor, rows: Sequence[int] | slice) -> Tensor:
+    def gradient(self, w: Tensor, rows: Samples) -> Tensor:
         """Return the gradient (13,) of :meth:`loss` by autograd."""
         w = w.detach().requires_grad_()
         return torch.autograd.grad(self.loss(w, rows), w)[0]
 
 
-def modified_flow(config: dict[str, Any], run: Run) -> dict[str, float]:
+def modified_flow(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Compare the mean end point of SGD over all orders of the batches with the flow of modified losses.
 
     The flow's loss is the mean of the batches' losses, each with ``lightning_regs``' own penalty of its own gradient:
@@ -88,16 +80,15 @@ def modified_flow(config: dict[str, Any], run: Run) -> dict[str, float]:
     options = _options(config, FLOW)
     batches, size = options["num_batches"], options["batch_size"]
     problem = Problem(batches * size, run.seed)
-    parts: list[Sequence[int] | slice] = [slice(k * size, (k + 1) * size) for k in range(batches)]
-    if options["full_batch"]:
-        parts = [slice(None)] * batches
+    parts = [slice(None) if options["full_batch"] else slice(k * size, (k + 1) * size) for k in range(batches)]
+    orders = [parts] if options["full_batch"] else list(itertools.permutations(parts))
     run.precision = "64-true"
     metrics: dict[str, float] = {}
     errors: dict[str, list[float]] = {name: [] for name in PENALTIES}
     for index in range(options["halvings"] + 1):
         lr = options["lr"] / 2**index
         metrics[f"lr_{index}"] = lr
-        mean = _mean_end_point(problem, parts, lr, enumerate_orders=not options["full_batch"])
+        mean = _mean_end_point(problem, orders, lr)
         for name, multiple in PENALTIES.items():
             end = _flow(problem, parts, time=batches * lr, coefficient=multiple * lr)
             errors[name].append(float((mean - end).norm()))
@@ -106,7 +97,7 @@ def modified_flow(config: dict[str, Any], run: Run) -> dict[str, float]:
     return metrics | {f"order_{name}": math.log2(found[-2] / found[-1]) for name, found in errors.items()}
 
 
-def batch_composition(config: dict[str, Any], run: Run) -> dict[str, float]:
+def batch_composition(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Average the squared norm of a batch's gradient over all batches of a size, by enumeration and plain autograd.
 
     Returns:
@@ -141,24 +132,18 @@ def batch_composition(config: dict[str, Any], run: Run) -> dict[str, float]:
     return metrics
 
 
-def _mean_end_point(
-    problem: Problem, parts: Sequence[Sequence[int] | slice], lr: float, enumerate_orders: bool
-) -> Tensor:
+def _mean_end_point(problem: Problem, orders: Iterable[Sequence[Samples]], lr: float) -> Tensor:
     """Return the mean over orders of the parameters after one step on each part."""
     ends = []
-    # Orders that begin alike share their first steps.
-    reached: dict[tuple[int, ...], Tensor] = {(): problem.start}
-    orders = list(itertools.permutations(range(len(parts)))) if enumerate_orders else [tuple(range(len(parts)))]
     for order in orders:
-        for length in range(1, len(order) + 1):
-            if order[:length] not in reached:
-                before = reached[order[: length - 1]]
-                reached[order[:length]] = before - lr * problem.gradient(before, parts[order[length - 1]])
-        ends.append(reached[order])
+        w = problem.start
+        for rows in order:
+            w = w - lr * problem.gradient(w, rows)
+        ends.append(w)
     return torch.stack(ends).mean(0)
 
 
-def _flow(problem: Problem, parts: Sequence[Sequence[int] | slice], time: float, coefficient: float) -> Tensor:
+def _flow(problem: Problem, parts: Sequence[Samples], time: float, coefficient: float) -> Tensor:
     """Return where the gradient flow of the penalised loss is after ``time``."""
 
     def velocity(_: float, point: Vector) -> Vector:

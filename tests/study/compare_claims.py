@@ -29,7 +29,15 @@ ROOT = Path(__file__).parents[2]
 # Where an id of REV is gone: the id that has its place, by the old id or its end ("*-lenet": "*" makes "1-lenet" "1").
 RENAMED: dict[str, dict[str, str]] = {
     "zhang2017": {"*-digits": "*"},
-    "smith2021": {"*-mnist1d": "*", "*-fashion-mnist": "*"},
+    "smith2021": {
+        "*-mnist1d": "*",
+        "*-fashion-mnist": "*",
+        "*-cifar10-wrn-10-1": "*",
+        "*-cifar10-wrn-16-4": "*",
+        "N-resnet18-closed": "N-closed",
+        "N-vgg11-closed": "N-closed-vgg11",
+        "N-vgg11-micro": "N-micro",
+    },
     "frankle2019": {"*-mnist1d": "*", "*-lenet": "*", "*-lenet-50k": "*"},
 }
 NOT_JUDGED = ("out of reach", "not at this scale")

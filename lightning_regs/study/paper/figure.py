@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.measures import Measure, value
@@ -110,6 +110,7 @@ class Kind(Figure):
     """
 
     drawn_by: ClassVar[str]
+    panel_kind: ClassVar[PanelKind] = "bar"
 
     metrics: tuple[str, ...] = ()
     plots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -119,13 +120,9 @@ class Kind(Figure):
     def __post_init__(self) -> None:
         if not self.metrics or not self.plots or not all(self.plots.values()):
             raise ValueError(f"figure {self.id!r} shows nothing; name a metric and at least one cell in each plot.")
-        panels = (Panel(self.panel_kind, self.metrics, cells) for lines in self.plots.values() if (cells := _of(lines)))
+        shown = [lines for lines in self.plots.values() if _of(lines)]
+        panels = [Panel(self.panel_kind, _metrics_of(lines) or self.metrics, _of(lines)) for lines in shown]
         object.__setattr__(self, "panels", tuple(panels))
-
-    @property
-    def panel_kind(self) -> PanelKind:
-        """Whether it is about curves or about rows."""
-        return "bar"
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -147,12 +144,8 @@ class CurvesFigure(Kind):
     """See :func:`curves`."""
 
     drawn_by: ClassVar[str] = "draw_curves"
+    panel_kind: ClassVar[PanelKind] = "curve"
     x: Literal["step", "epoch"] = "step"
-
-    @property
-    def panel_kind(self) -> PanelKind:
-        """It is about curves."""
-        return "curve"
 
 
 @dataclass(frozen=True)
@@ -187,16 +180,9 @@ class TableFigure(Kind):
 
 
 def curves(
-    id: str,
-    title: str,
-    metric: str | tuple[str, ...],
-    plots: Lines | Mapping[str, Lines],
-    caption: str = "",
-    *,
-    y: str = "",
-    x: Literal["step", "epoch"] = "step",
-    on: tuple[str, ...] | None = None,
-) -> Figure:
+    id: str, title: str, metric: str | tuple[str, ...], plots: Lines | Mapping[str, Lines], caption: str = "", *,
+    y: str = "", x: Literal["step", "epoch"] = "step", on: tuple[str, ...] | None = None,
+) -> Figure:  # fmt: skip
     """Make a figure of learning curves: a line a cell, its mean over seeds in a band from the lowest to the highest.
 
     Args:
@@ -282,14 +268,9 @@ def bars(
 
 
 def table(
-    id: str,
-    title: str,
-    metrics: Mapping[str, str],
-    rows: Lines,
-    caption: str = "",
-    *,
+    id: str, title: str, metrics: Mapping[str, str], rows: Lines, caption: str = "", *,
     on: tuple[str, ...] | None = None,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Make a table as a picture: a row a cell, and in each column ours with its interval and the published value.
 
     Args:
@@ -320,10 +301,18 @@ def _measured(line: Mapping[float, Point], metric: str) -> dict[float, Measure]:
     return {at: point if isinstance(point, Measure) else value(point, metric) for at, point in line.items()}
 
 
+def _entries(lines: Mapping[str, Any]) -> list[str | Measure]:
+    """List what one pair of axes shows: cells, or measures."""
+    return [entry for line in lines.values() for entry in ([line] if isinstance(line, str) else line.values())]
+
+
 def _of(lines: Mapping[str, Any]) -> tuple[str, ...]:
     """List the cells of one pair of axes."""
-    names: dict[str, None] = {}
-    for line in lines.values():
-        for part in [line] if isinstance(line, str) else cast(Mapping[float, Measure], line).values():
-            names |= dict.fromkeys([part] if isinstance(part, str) else part.cells)
-    return tuple(names)
+    names = [name for entry in _entries(lines) for name in ([entry] if isinstance(entry, str) else entry.cells)]
+    return tuple(dict.fromkeys(names))
+
+
+def _metrics_of(lines: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the metrics of the measures in one pair of axes."""
+    measures = [entry for entry in _entries(lines) if isinstance(entry, Measure)]
+    return tuple(dict.fromkeys(metric for measure in measures for _, metric in measure.parts))

@@ -173,6 +173,10 @@ class Paper:
                 return scale
         raise unknown_name("scale", name, [scale.name for scale in self.scales])
 
+    def figures_at(self, scale: str) -> list[Figure]:
+        """Return the figures that a scale draws."""
+        return [figure for figure in self.figures if figure.on is None or scale in figure.on]
+
     def published(self, scale: str) -> dict[tuple[str, str], float]:
         """Return the published numbers that figures of a scale can draw: (cell, metric) -> number.
 

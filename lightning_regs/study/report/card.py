@@ -123,12 +123,12 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     if kind == "deviations":
         where = {scale.name: f"`{scale.name}`: " for scale in paper.scales}
         return [f"- {where.get(d.scale, '')}{_escape(d.what)}" for d in paper.deviations], []
-    figures = list(paper.figures)
+    known_figures = [figure.id for figure in paper.figures]
+    wanted = known_figures
     if kind == "figure":
-        wanted = words.pop(0) if words else ""
-        if wanted not in [figure.id for figure in figures]:
-            raise unknown_name(f"figure of {paper_id}", wanted, [figure.id for figure in figures])
-        figures = [figure for figure in figures if figure.id == wanted]
+        wanted = [words.pop(0) if words else ""]
+        if wanted[0] not in known_figures:
+            raise unknown_name(f"figure of {paper_id}", wanted[0], known_figures)
     found = _scale(paper, words[0] if words else None)
     if found is None or not found.rows:
         scale = found.name if found else paper.scales[0].name
@@ -137,7 +137,7 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
         return [_origin(paper, found), "", *_claims(found.claims)], []
     if kind == "results":
         return [_origin(paper, found), *_results(found, paper.metrics)], []
-    figures = [figure for figure in figures if figure.on is None or found.name in figure.on]
+    figures = [figure for figure in paper.figures_at(found.name) if figure.id in wanted]
     lines: list[str] = []
     images: list[_Image] = []
     folder = (paper.folder or base) / "figures"
@@ -181,13 +181,14 @@ def _claims(claims: list[ClaimResult]) -> list[str]:
     lines = [
         _join(f"{_SYMBOLS[verdict]} {count} {verdict}" for verdict, count in count_verdicts(claims).items()) + ".",
         "",
-        "| | Claim | Paper | Ours | 95 % interval | Seeds |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| | Claim | Holds for | Paper | Ours | 95 % interval | Seeds |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for claim in reached:
         cells = [
             f"{_SYMBOLS[claim.verdict]} {claim.verdict}".replace(" ", "\u00a0"),
-            _escape(claim.sentence),
+            f"`{_code(claim.id)}` {_escape(claim.sentence)}",
+            _escape(claim.criterion),
             _escape(tables.paper_value(claim)) + (" (recalled)" if claim.recalled else ""),
             _escape(tables.number(claim.ours, claim.unit)),
             _escape(tables.claim_interval(claim)),

@@ -128,8 +128,8 @@ def log_axis(axes: Axes, which: Literal["x", "y"], base: int) -> None:
 
 
 def note(figure: Figure, text: str) -> None:
-    """Add a sentence that the page prints under the figure: what is missing, which model was drawn."""
-    setattr(figure, "_study_notes", [*notes(figure), text])  # noqa: B010  # matplotlib's class declares no such attribute
+    """Add a sentence, once, that the page prints under the figure: what is missing, which model was drawn."""
+    setattr(figure, "_study_notes", list(dict.fromkeys([*notes(figure), text])))  # noqa: B010  # matplotlib's class declares no such attribute
 
 
 def notes(figure: Figure) -> list[str]:
@@ -139,7 +139,7 @@ def notes(figure: Figure) -> list[str]:
 
 def describe(figure: Figure, text: str) -> None:
     """Set what someone who cannot see the figure is told: its message and main numbers, in sentences."""
-    setattr(figure, "_study_description", text)  # noqa: B010  # as in note()
+    setattr(figure, "_study_description", text[:1].upper() + text[1:])  # noqa: B010  # as in note()
 
 
 def description(figure: Figure) -> str:

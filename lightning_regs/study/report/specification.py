@@ -231,7 +231,7 @@ def download(paper: str, file: str) -> str:
 def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool) -> Section:
     scale = paper.scale(found.name)
     name = slug(f"{paper.id}-{found.name}")
-    figures = [f for f in paper.figures if found.rows and (f.on is None or found.name in f.on)]
+    figures = paper.figures_at(found.name) if found.rows else []
     forms = {claim.id: claim.at(found.name) or claim for claim in paper.claims}
     published = paper.published(found.name)
     return Section(

@@ -105,7 +105,7 @@ def mean(summary: Estimate, unit: str = "") -> str:
     """Write a mean and half of its interval; percentages with two decimals."""
     if unit == "%":
         return f"{summary.mean:.2f}" if summary.half is None else f"{summary.mean:.2f} ± {summary.half:.2f}"
-    if not summary.half or not 1e-3 <= abs(summary.mean) < 1e6:
+    if not summary.half or not 1e-3 <= abs(summary.mean) < 1e6 or summary.half < 1e-6 * abs(summary.mean):
         parts = [summary.mean] if summary.half is None else [summary.mean, summary.half]
         return " ± ".join(number(part) for part in parts)
     decimals = max(0, 1 - math.floor(math.log10(summary.half)))

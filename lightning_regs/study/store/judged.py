@@ -14,7 +14,7 @@ from lightning_regs.study.paper.verdicts import evaluate
 if TYPE_CHECKING:
     from lightning_regs.study.paper.paper import Paper, Scale
 
-_TEXTS = ("id", "sentence", "provenance", "unit", "reason")
+_TEXTS = ("id", "sentence", "provenance", "unit", "reason", "criterion")
 _NUMBERS = ("ours", "low", "high", "n")
 _MOST_SEEDS = 1_000_000
 
@@ -62,7 +62,8 @@ def parse_claims(text: str, name: str, paper: Paper, problems: list[str]) -> lis
                 problems.append(f"Claim {key} of {name} has the unknown verdict {str(entry.get('verdict'))[:40]!r}.")
             if fault := _fault(entry):
                 faulty.append(f"{key} ({fault})")
-            if (claim.sentence, claim.unit) != (known[key].sentence, known[key].unit):
+            forms = [known[key], *known[key].variants.values()]
+            if (claim.sentence, claim.unit) not in [(form.sentence, form.unit) for form in forms]:
                 reworded.append(key)
     if nameless:
         problems.append(f"{name} has entries without the id and sentence of a claim: {nameless}, which were left out.")
@@ -123,6 +124,8 @@ def _claim(entry: Mapping[str, Any]) -> ClaimResult:
         high=_number(entry.get("high")),
         n=int(count) if 0 <= count <= _MOST_SEEDS else 0,
         verdict=next((verdict for verdict in VERDICTS if verdict == entry.get("verdict")), "not decided"),
+        recalled=entry.get("recalled") is True,
+        headline=entry.get("headline") is True,
     )
 
 

@@ -47,7 +47,7 @@ def test_a_panel_shows_names_and_globs_in_the_order_of_the_cells():
             sweep(
                 "f", "F", "acc", {"net": {0: "a", 1: ("b", "c"), 2: ratio("d", "a"), 3: either(value("e"), value("f"))}}
             ),
-            [("bar", ("acc",), ("a", "b", "c", "d", "e", "f"))],
+            [("bar", ("acc", "test_acc"), ("a", "b", "c", "d", "e", "f"))],
         ),
         (points("f", "F", {"train": "m", "test": "n"}, {"net": "a"}), [("bar", ("m", "n"), ("a",))]),
         (bars("f", "F", "m", {"net": "a", "other": "b"}), [("bar", ("m",), ("a", "b"))]),

@@ -125,7 +125,7 @@ def test_curves_end_in_rings_and_say_what_is_missing():
     assert list(lines(drawing)["first"].get_data()[0]) == [1, 2, 4]
     assert list(lines(drawing)["first"].get_data()[1]) == pytest.approx([2.5, 1.5, 1.0])
     assert rings(drawing) == {(4, 0.9)}
-    assert plots.description(drawing) == "loss over training. At the end: first 1; second 1."
+    assert plots.description(drawing) == "Loss over training. At the end: first 1; second 1."
     assert "Lines are means over 2 seeds" in notes(drawing)
     assert "Too little was measured at this scale to draw: third." in notes(drawing)
     with pytest.raises(MissingRows, match="no learning curve of loss has been recorded"):
@@ -158,7 +158,7 @@ def test_rows_of_dots_ring_what_claims_and_the_figure_itself_have_published(kind
     assert rings(drawing) == {(51, 1)}
     assert [bar.get_width() for bar in drawing.axes[0].patches] == ([90.5, 50.5] if kind is bars else [])
     assert drawing.axes[0].get_xlim() == (0, 100)
-    assert plots.description(drawing) == "test accuracy: first 90.5; second 50.5."
+    assert plots.description(drawing) == "Test accuracy: first 90.5; second 50.5."
     with pytest.raises(MissingRows, match="no cell of it has test accuracy"):
         kind("p", "P", "test_acc", {"b": "net/7"}).render(rows(), Curves(), {("net/7", "test_acc"): 1.0})
 
@@ -184,6 +184,6 @@ def test_a_table_has_ours_with_half_the_interval_beside_the_papers():
     assert texts[:5] == ["Test", "Time", "first", f"91.0 ± {half:.1f} (paper 92.5)", "6.0 ± 2.5"]
     assert texts[6].endswith("(2 of 3)")
     assert texts[7:] == ["no seed", "third", "\u2013", "\u2013"]
-    assert f"first, Test: {texts[3]}; first, Time: 6.0 ± 2.5; second" in plots.description(drawing)
+    assert f"First, Test: {texts[3]}; first, Time: 6.0 ± 2.5; second" in plots.description(drawing)
     with pytest.raises(MissingRows, match="no row of it has test accuracy or epoch"):
         figure.render(rows(("net/5",)), Curves())
