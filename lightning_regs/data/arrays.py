@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightning_regs.data.image_folder import ImageFiles
+from lightning_regs.data.image_files import ImageFiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +17,7 @@ class ArraySource:
     Attributes:
         name: Name or path that it was loaded by.
         x_train: Images (N, C, H, W), uint8 or float32 (pixels then in [0, 1]), or float32 signals (N, L);
-            :class:`~lightning_regs.data.image_folder.ImageFiles` where they were asked for.
+            :class:`~lightning_regs.data.image_files.ImageFiles` where they were asked for.
         y_train: Labels (N,), int64, in [0, num_classes).
         x_test: As ``x_train``.
         y_test: As ``y_train``.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_regs.data.image_folder import ImageFiles
+from lightning_regs.data.image_files import ImageFiles
 
 T = TypeVar("T")
 Arrays = TypeVar("Arrays", bound="_Arrays")

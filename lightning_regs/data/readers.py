@@ -1,8 +1,9 @@
-"""The readers: .npz files, and the sets that torchvision knows, MNIST (idx) and CIFAR (pickles)."""
+"""The readers: .npz files, image folders, and the sets that torchvision knows, MNIST (idx) and CIFAR (pickles)."""
 
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import socket
 import struct
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.data.arrays import ArraySource
+from lightning_regs.data.image_files import ImageFiles, damaged, first_line, open_image
 
 # Seconds that a server may stay silent during a download.
 _TIMEOUT = 30.0
@@ -27,11 +29,6 @@ TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CI
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 # RuntimeError covers what zipfile says of an archive that asks for encryption or an unknown compression.
 _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
-
-
-def damaged(path: Path, reason: object, remedy: str = "delete it and fetch it again") -> ValueError:
-    """Build the one error for a file that is there but cannot be read."""
-    return ValueError(f"{path} is damaged or not what its name says ({reason}); {remedy}.")
 
 
 def read_npz(path: Path, num_classes: int | None = None, classes: Sequence[str] | None = None) -> ArraySource:
@@ -103,11 +100,6 @@ def _labels_from_numpy(path: Path, key: str, array: np.ndarray[Any, Any]) -> Ten
         raise ValueError(f"{path}: {key} has type {array.dtype}; store labels as integers from 0 on.")
     y = torch.from_numpy(array.astype(np.int64))
     return y.flatten() if y.ndim == 2 and y.shape[1] == 1 else y
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text without its full stop, or its type where it has no text."""
-    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
 
 
 def expected_files(name: str, root: Path) -> list[Path]:
@@ -203,3 +195,60 @@ def _dataset_class(name: str) -> Any:
 
 def _checksums(cls: Any) -> list[tuple[str, str | None]]:
     return [*map(tuple, cls.train_list + cls.test_list), (cls.meta["filename"], cls.meta["md5"])]
+
+
+def read_image_folder(path: Path, image_size: int | None = None, lazy: bool = False) -> ArraySource:
+    """Read ``train/CLASS/*.png`` and ``test/CLASS/*`` (or ``val/``), as uint8 images.
+
+    Images are grey where the first one is, else RGB. With ``image_size`` the shorter side is scaled to it and the
+    centre square is kept. A class may be missing in the test set, but not appear there only.
+
+    Args:
+        path: The folder.
+        image_size: Side of the squares; None needs images of one size.
+        lazy: Return :class:`ImageFiles`, which decode the same images when they are asked for, instead of tensors.
+
+    Returns:
+        The data set, with the folder names as class names, in their sorted order.
+
+    Raises:
+        ValueError: A folder or class is missing or empty, an image is damaged (with ``lazy``: the first), sizes differ,
+            or the decoded images would not fit into memory.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
+    train = path / "train"
+    test = next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
+    if not train.is_dir() or test is None:
+        raise ValueError(
+            f"{path} has no folders train and test; lay it out as train/CLASS/image.png and test/CLASS/image.png."
+        )
+    try:
+        classes, index = find_classes(train)
+        extra = sorted(set(find_classes(test)[0]) - set(classes))
+        samples = [make_dataset(d, index, IMG_EXTENSIONS, allow_empty=d == test) for d in (train, test)]
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: {first_line(error)}; put at least one image into each class folder.") from error
+    if extra:
+        raise ValueError(f"{test} has classes that {train} lacks ({', '.join(extra[:5])}); train on the same classes.")
+    if not samples[1]:
+        raise ValueError(f"{path} has no test images; put some into test/CLASS.")
+    mode, (width, height) = open_image(Path(samples[0][0][0]), lambda image: (image.mode, image.size))
+    shape = (1 if mode == "L" else 3, image_size or height, image_size or width)
+    x_train, x_test = (ImageFiles([file for file, _ in part], shape, image_size is not None) for part in samples)
+    y_train, y_test = (torch.tensor([label for _, label in part]) for part in samples)
+    names = tuple(classes)
+    if lazy:
+        return ArraySource(str(path), x_train, y_train, x_test, y_test, len(names), names)
+    _check_fits(path, x_train.shape.numel() + x_test.shape.numel())
+    decoded = [files.decode(threads=os.cpu_count() or 1) for files in (x_train, x_test)]
+    return ArraySource(str(path), decoded[0], y_train, decoded[1], y_test, len(names), names)
+
+
+def _check_fits(path: Path, needed: int) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > memory:
+        raise ValueError(
+            f"{path}: the decoded images need {needed / 2**30:.0f} GiB and this machine has {memory / 2**30:.0f}; "
+            "set lazy=True to decode them batch by batch, or choose a smaller image_size."
+        )

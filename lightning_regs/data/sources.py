@@ -13,7 +13,6 @@ from lightning_regs.core import rng
 from lightning_regs.core.names import unknown_name
 from lightning_regs.data import readers
 from lightning_regs.data.arrays import ArraySource
-from lightning_regs.data.image_folder import read_image_folder
 
 __all__ = ["SOURCES", "ArraySource", "data_root", "load", "prepare"]
 
@@ -48,7 +47,7 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
     ``ROOT/NAME.npz``, torchvision's files below ROOT, the Debian package's folder (Fashion-MNIST only), then
     torchvision's download into ROOT unless ``LIGHTNING_REGS_DOWNLOAD=0``. Anything else is the path of an .npz file
     (see :func:`~lightning_regs.data.readers.read_npz`) or of an image folder
-    (:func:`~lightning_regs.data.image_folder.read_image_folder`), as given or below ROOT.
+    (:func:`~lightning_regs.data.readers.read_image_folder`), as given or below ROOT.
 
     Args:
         name: One of :data:`SOURCES`, or a path.
@@ -68,7 +67,7 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
     folder = data_root(root)
     path = None if name in SOURCES else _user_path(name, folder)
     if path is not None and path.is_dir():
-        return read_image_folder(path, image_size, lazy)
+        return readers.read_image_folder(path, image_size, lazy)
     if lazy:
         raise ValueError(f"lazy=True is for image folders, and {name!r} is loaded into memory whole; leave lazy out.")
     return _reader(name, folder)() if path is None else readers.read_npz(path)

@@ -13,7 +13,7 @@ from lightning_regs.data import corruptions
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.augment import center_crop
 from lightning_regs.data.dataset import ImageArrays, StackedArrays
-from lightning_regs.data.image_folder import ImageFiles
+from lightning_regs.data.image_files import ImageFiles
 
 Index = Tensor | slice
 ALL = slice(None)

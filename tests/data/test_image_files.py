@@ -15,7 +15,7 @@ from recorder import Recorder, trainer
 from torch.utils.data import DataLoader
 
 from lightning_regs.data import ImageArrays, ImageDataModule, ImageFiles, identity_collate, load
-from lightning_regs.data.image_folder import UnreadableImage
+from lightning_regs.data.image_files import UnreadableImage
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ from data_files import assert_holds, npz_arrays, pixels, write_folder
 from PIL import Image
 
 from lightning_regs.data import sources
-from lightning_regs.data.image_folder import read_image_folder
-from lightning_regs.data.readers import read_npz
+from lightning_regs.data.readers import read_image_folder, read_npz
 
 
 @pytest.mark.parametrize(

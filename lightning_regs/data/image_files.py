@@ -1,4 +1,4 @@
-"""Image folders: decoded once into memory, or batch by batch from the files."""
+"""Images that stay in their files, and how a file that cannot be read is named."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.augment import center_crop
-from lightning_regs.data.readers import damaged, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -107,7 +105,7 @@ class ImageFiles:
             image = image.convert("L" if channels == 1 else "RGB")
             return torch.from_numpy(np.array(_scale_and_cut(image, height) if self._scale else image))
 
-        x: Tensor = _open(path, pixels)
+        x: Tensor = open_image(path, pixels)
         if x.shape[:2] != (height, width):
             raise UnreadableImage(
                 f"{path} is {x.shape[1]}x{x.shape[0]} but the first training image is {width}x{height}; "
@@ -117,52 +115,14 @@ class ImageFiles:
         return x if self._crop is None else center_crop(x, self._crop)
 
 
-def read_image_folder(path: Path, image_size: int | None = None, lazy: bool = False) -> ArraySource:
-    """Read ``train/CLASS/*.png`` and ``test/CLASS/*`` (or ``val/``), as uint8 images.
+def damaged(path: Path, reason: object, remedy: str = "delete it and fetch it again") -> ValueError:
+    """Build the one error for a file that is there but cannot be read."""
+    return ValueError(f"{path} is damaged or not what its name says ({reason}); {remedy}.")
 
-    Images are grey where the first one is, else RGB. With ``image_size`` the shorter side is scaled to it and the
-    centre square is kept. A class may be missing in the test set, but not appear there only.
 
-    Args:
-        path: The folder.
-        image_size: Side of the squares; None needs images of one size.
-        lazy: Return :class:`ImageFiles`, which decode the same images when they are asked for, instead of tensors.
-
-    Returns:
-        The data set, with the folder names as class names, in their sorted order.
-
-    Raises:
-        ValueError: A folder or class is missing or empty, an image is damaged (with ``lazy``: the first), sizes differ,
-            or the decoded images would not fit into memory.
-    """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
-    train = path / "train"
-    test = next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
-    if not train.is_dir() or test is None:
-        raise ValueError(
-            f"{path} has no folders train and test; lay it out as train/CLASS/image.png and test/CLASS/image.png."
-        )
-    try:
-        classes, index = find_classes(train)
-        extra = sorted(set(find_classes(test)[0]) - set(classes))
-        samples = [make_dataset(d, index, IMG_EXTENSIONS, allow_empty=d == test) for d in (train, test)]
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: {first_line(error)}; put at least one image into each class folder.") from error
-    if extra:
-        raise ValueError(f"{test} has classes that {train} lacks ({', '.join(extra[:5])}); train on the same classes.")
-    if not samples[1]:
-        raise ValueError(f"{path} has no test images; put some into test/CLASS.")
-    mode, (width, height) = _open(Path(samples[0][0][0]), lambda image: (image.mode, image.size))
-    shape = (1 if mode == "L" else 3, image_size or height, image_size or width)
-    x_train, x_test = (ImageFiles([file for file, _ in part], shape, image_size is not None) for part in samples)
-    y_train, y_test = (torch.tensor([label for _, label in part]) for part in samples)
-    names = tuple(classes)
-    if lazy:
-        return ArraySource(str(path), x_train, y_train, x_test, y_test, len(names), names)
-    _check_fits(path, x_train.shape.numel() + x_test.shape.numel())
-    decoded = [files.decode(threads=os.cpu_count() or 1) for files in (x_train, x_test)]
-    return ArraySource(str(path), decoded[0], y_train, decoded[1], y_test, len(names), names)
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text without its full stop, or its type where it has no text."""
+    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
 
 
 def _scale_and_cut(image: Image.Image, size: int) -> Image.Image:
@@ -172,7 +132,12 @@ def _scale_and_cut(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _open(path: Path, use: Callable[[Image.Image], Any]) -> Any:
+def open_image(path: Path, use: Callable[[Image.Image], Any]) -> Any:
+    """Return what ``use`` makes of an image.
+
+    Raises:
+        UnreadableImage: The file is missing or damaged.
+    """
     from PIL import Image
 
     try:
@@ -185,12 +150,3 @@ def _open(path: Path, use: Callable[[Image.Image], Any]) -> Any:
         else:
             reason = str(damaged(path, first_line(error), "replace or remove it"))
     raise UnreadableImage(reason)
-
-
-def _check_fits(path: Path, needed: int) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
-    if needed > memory:
-        raise ValueError(
-            f"{path}: the decoded images need {needed / 2**30:.0f} GiB and this machine has {memory / 2**30:.0f}; "
-            "set lazy=True to decode them batch by batch, or choose a smaller image_size."
-        )
