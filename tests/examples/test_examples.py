@@ -1,0 +1,51 @@
+"""Every example of ``examples/`` runs as it is, in a folder of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{Path(name).stem}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_example_is_run_here():
+    named = {file.stem for file in EXAMPLES.rglob("*.py")}
+    assert named == {"own_module_mixup", "gradient_penalty_bf16", "ticket", "own_data", "own_method"}
+
+
+def test_mixup_in_a_module_of_ones_own():
+    assert load("own_module_mixup").main() > 0.95
+
+
+def test_the_gradient_penalty_in_bf16_with_accumulation():
+    assert load("gradient_penalty_bf16").main() > 95
+
+
+def test_a_ticket_is_found_and_predicts(tmp_path):
+    density, accuracy = load("ticket").main(tmp_path / "tickets")
+    assert density < 0.15
+    assert accuracy > 90
+
+
+def test_data_of_ones_own_by_yaml(tmp_path):
+    assert "test/acc" in load("own_data/own_data").main(tmp_path)
+
+
+def test_a_method_of_ones_own_keeps_the_contracts():
+    assert load("own_method").main() > 95
