@@ -1,0 +1,282 @@
+"""What every paper keeps, found by reflection: a folder with a ``paper.py`` is enrolled by existing.
+
+A contract gives one sentence for each thing that is wrong with a paper. Rows and curves are made up from the cells of a
+scale: every run has a number for whatever metric it is asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_regs.study import MissingRows, Paper, Rows, Scale, find_papers, load_paper
+from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.tasks import import_task
+from lightning_regs.study.paper.verdicts import evaluate
+from lightning_regs.study.report import plots
+from lightning_regs.study.report.card import is_stale
+from lightning_regs.study.report.report import render
+from lightning_regs.study.report.specification import slug, specify
+from lightning_regs.study.store.curves import COLUMNS, Curves
+from lightning_regs.study.store.ledger import default_results
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 3
+
+
+class Run(dict[str, Any]):
+    """A row that has every metric; with holes, some runs have NaN for some."""
+
+    def __init__(self, cell: str, seed: int, holes: bool = False) -> None:
+        super().__init__(cell=cell, seed=seed)
+        self._holes = holes
+
+    def __missing__(self, name: str) -> float:
+        made = random.Random(f"{self['cell']} {name} {self['seed']}")
+        self[name] = float("nan") if self._holes and made.random() < 0.3 else made.uniform(1, 99)
+        return self[name]
+
+    def get(self, name: str, default: object = None) -> Any:
+        return self[name]
+
+
+def rows(scale: Scale, holes: bool = False) -> Rows:
+    return Rows(Run(cell.name, seed, holes) for cell in scale.cells for seed in range(SEEDS))
+
+
+def curves(scale: Scale) -> Curves:
+    def points(cell: str, seed: int) -> list[Mapping[str, float]]:
+        run = Run(cell, seed)
+        return [{name: run[f"{name} {at}"] for name in COLUMNS} | {"step": 100.0 * at, "epoch": at} for at in (1, 2, 3)]
+
+    return Curves({cell.name: {seed: points(cell.name, seed) for seed in range(SEEDS)} for cell in scale.cells})
+
+
+def committed(paper: Paper, scale: Scale) -> list[dict[str, str]]:
+    path = default_results(paper) / f"{scale.name}.csv"
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+
+
+def tasks_are_there(paper: Paper) -> Iterator[str]:
+    """Every task can be imported and called, and one whose runs are stacked can be called with several."""
+    for cell in {cell.task: cell for scale in paper.scales for cell in scale.cells}.values():
+        try:
+            task = import_task(cell.task)
+        except (ImportError, ValueError) as error:
+            yield f"cell {cell.name!r} has the task {cell.task!r}: {error}"
+        else:
+            if cell.stack is not None and not callable(getattr(task, "stacked", None)):
+                yield f"cell {cell.name!r} is stacked, but its task {cell.task!r} has no function .stacked(configs, runs)"
+
+
+def claims_are_about_cells_that_are_there(paper: Paper) -> Iterator[str]:
+    """A claim is measured at every scale that it names, and at one at least."""
+    names = {scale.name: {cell.name for cell in scale.cells} for scale in paper.scales}
+    for claim in paper.claims:
+        lacking = {
+            scale: form.measure.lacks(cells) if isinstance(form.measure, Measure) else None
+            for scale, cells in names.items()
+            if (form := claim.at(scale)) is not None and form.measure is not None
+        }
+        for scale, cell in lacking.items():
+            if cell is not None and claim.on is not None:
+                yield f"claim {claim.id!r} is measured at {scale}, which has no cell {cell!r}"
+        if lacking and all(cell is not None for cell in lacking.values()):
+            yield f"claim {claim.id!r} is about {next(iter(lacking.values()))!r}, a cell that no scale has"
+
+
+def claims_can_be_judged(paper: Paper) -> Iterator[str]:
+    """No measure fails, and no committed row lacks the metric that a claim is about."""
+    for scale in paper.scales:
+        cells = {cell.name for cell in scale.cells}
+        measured = [{k: _number(v) for k, v in row.items()} for row in committed(paper, scale)]
+        for found in (rows(scale), rows(scale, holes=True), Rows(measured)):
+            for result in evaluate(paper.claims, found, scale.name, cells):
+                if "measure failed" in result.reason or "no metric" in result.reason:
+                    yield f"claim {result.id!r} cannot be judged at {scale.name}: {result.reason}"
+
+
+def claims_name_their_sources(paper: Paper) -> Iterator[str]:
+    """Every claim leads to a source of its own anchor, or is a control."""
+    for claim in paper.claims:
+        for form in (claim, *claim.variants.values()):
+            if not form.sources and form.origin != "control":
+                yield f"claim {claim.id!r} names no source"
+            if form.headline != claim.headline:
+                yield f"claim {claim.id!r} is a headline at some of its scales only"
+    anchors = [slug(source.key) for source in paper.sources]
+    yield from (f"two sources have the anchor {anchor!r}" for anchor in set(anchors) if anchors.count(anchor) > 1)
+
+
+def figures_are_about_cells_that_are_there(paper: Paper) -> Iterator[str]:
+    """Every cell, or glob, of a figure is at one of the scales that draw it, and every such scale has one of them."""
+    for figure in paper.figures:
+        drawing = [scale for scale in paper.scales if figure.on is None or scale.name in figure.on]
+        cells = [cell.name for scale in drawing for cell in scale.cells]
+        for panel in figure.panels:
+            for pattern in panel.cells:
+                if not type(panel)(panel.kind, panel.metrics, (pattern,)).select(cells):
+                    yield f"figure {figure.id!r} draws {pattern!r}, a cell that no scale of it has"
+        for scale in drawing if figure.on is not None else ():
+            if not any(panel.select([cell.name for cell in scale.cells]) for panel in figure.panels):
+                yield f"figure {figure.id!r} is drawn at {scale.name}, which has none of its cells"
+
+
+def figures_are_about_what_is_measured(paper: Paper) -> Iterator[str]:
+    """Committed rows of the cells of a figure have its metrics."""
+    for scale in paper.scales:
+        found = committed(paper, scale)
+        for figure in paper.figures:
+            for panel in figure.panels:
+                shown = panel.select({row["cell"] for row in found}) if panel.kind == "bar" else ()
+                for metric in panel.metrics if shown else ():
+                    if not any(row.get(metric) for row in found if row["cell"] in shown):
+                        yield f"figure {figure.id!r} draws {metric!r}, which no row of {', '.join(shown)} has"
+
+
+def figures_can_be_drawn(paper: Paper) -> Iterator[str]:
+    """Each is drawn at one scale at least, says itself, and fails at none; seeds without a number do not stop it."""
+    largest = max(paper.scales, key=lambda scale: len(scale.cells))
+    made = [(scale.name, rows(scale), curves(scale)) for scale in paper.scales]
+    made.append((largest.name, rows(largest, holes=True), curves(largest)))
+    for figure in paper.figures:
+        drawing = None
+        for name, found, recorded in made:
+            try:
+                if figure.on is None or name in figure.on:
+                    with plots.style():
+                        drawing = figure.render(found, recorded, paper.published(name))
+            except MissingRows:
+                continue
+            except Exception as error:
+                yield f"figure {figure.id!r} cannot be drawn at {name}: {type(error).__name__}: {error}"
+            if drawing is not None and not plots.description(drawing):
+                yield f"figure {figure.id!r} says nothing to those who cannot see it"
+        if drawing is None:
+            yield f"figure {figure.id!r} is drawn at no scale"
+        else:
+            with plots.style():
+                assert plots.to_svg(drawing, figure.id, inline=True).startswith("<svg")
+
+
+def rows_are_of_cells_that_are_declared(paper: Paper) -> Iterator[str]:
+    """Every committed row is a run of a cell as it is declared now."""
+    for scale in paper.scales:
+        cells = {cell.name: cell for cell in scale.cells}
+        for row in committed(paper, scale):
+            cell, seed, run = row["cell"], int(row["seed"]), row["config_hash"]
+            if cell not in cells or cells[cell].hash(seed) != run:
+                yield f"{scale.name}.csv has run {run} of cell {cell!r} with seed {seed}, which is not declared"
+
+
+def pages_show_every_claim(paper: Paper) -> Iterator[str]:
+    """With its id, and with what it asks for."""
+    page = render(specify(paper, default_results(paper), draw=False))
+    measured = any(committed(paper, scale) for scale in paper.scales)
+    for claim in paper.claims if measured else ():
+        if f"claim {claim.id}" not in page:
+            yield f"claim {claim.id!r} is not on the page"
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+CONTRACTS: list[Callable[[Paper], Iterator[str]]] = [
+    tasks_are_there,
+    claims_are_about_cells_that_are_there,
+    claims_can_be_judged,
+    claims_name_their_sources,
+    figures_are_about_cells_that_are_there,
+    figures_are_about_what_is_measured,
+    figures_can_be_drawn,
+    rows_are_of_cells_that_are_declared,
+    pages_show_every_claim,
+]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
+@pytest.mark.parametrize("paper_id", find_papers())
+def test_a_paper_keeps_its_contract(paper_id: str, contract: Callable[[Paper], Iterator[str]]) -> None:
+    assert not list(contract(load_paper(paper_id)))
+
+
+def test_the_committed_cards_show_the_committed_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is committed, and not what a reproduction has just written into the working tree beside it."""
+    archive = ["git", "-C", str(ROOT), "archive", "HEAD", "README.md", "reproductions", "configs"]
+    with tarfile.open(fileobj=io.BytesIO(subprocess.run(archive, check=True, capture_output=True).stdout)) as files:
+        files.extractall(tmp_path, filter="data")
+    monkeypatch.setenv("LIGHTNING_REGS_PAPERS", str(tmp_path))
+    papers = [load_paper(name) for name in find_papers()]
+    assert {paper.folder for paper in papers} == {path.parent for path in tmp_path.glob("reproductions/*/paper.py")}
+    stale = [card for card in (tmp_path / "README.md", *tmp_path.rglob("*/README.md")) if is_stale(card, papers)]
+    assert not stale, "these cards are older than their results; run make report"
+
+
+TOY = """
+from lightning_regs.study import Cell, Claim, Paper, Scale, Source, points, value
+
+SHEET = Source("sheet", "A sheet of paper")
+PAPER = Paper(
+    "toy", "A toy", "Nobody", 2020, "",
+    (Scale("quick", "small", (Cell("net/none", "toy.tasks:measure"), Cell("net/some", "toy.tasks:measure"))),),
+    claims=(Claim("1", "It is small.", value("net/none", "size"), below=100, source=SHEET),),
+    figures=(points("f", "Sizes", "size", {"none": "net/none", "some": "net/some"}),),
+)
+"""
+TASKS = "def measure(config, run):\n    return {'size': 1.0}\n"
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "reproductions" / "toy"
+    folder.mkdir(parents=True)
+    (folder / "tasks.py").write_text(TASKS)
+    monkeypatch.setenv("LIGHTNING_REGS_PAPERS", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield folder / "paper.py"
+    for name in [name for name in sys.modules if name.split(".")[0] == "toy"]:
+        del sys.modules[name]
+
+
+def test_a_paper_is_enrolled_by_its_folder(toy: Path) -> None:
+    assert "toy" not in find_papers()
+    toy.write_text(TOY)
+    assert find_papers()["toy"] == toy.parent
+    assert not [sentence for contract in CONTRACTS for sentence in contract(load_paper("toy"))]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('value("net/none", "size")', 'value("net/non")', "claim '1' is about 'net/non', a cell that no scale has"),
+        ("below=100,", "below=100, on=('quick',),", ""),
+        ('value("net/none", "size")', "lambda rows: [1 / 0]", "claim '1' cannot be judged at quick: its measure failed"),
+        (", source=SHEET", "", "claim '1' has no source; name what was read, or say origin='control'"),
+        ('"toy.tasks:measure"', '"toy.tasks:mesure"', "has the task 'toy.tasks:mesure': unknown task in module toy.tasks"),
+        ('"toy.tasks:measure"', '"toy.task:measure"', "has the task 'toy.task:measure': No module named 'toy.task'"),
+        ('"some": "net/some"', '"some": "net/som"', "figure 'f' draws 'net/som', a cell that no scale of it has"),
+        ('Cell("net/none",', 'Cell("net/none", needs=("x",), task=', "unknown cell that 'net/none' needs: 'x'"),
+    ],
+)
+def test_a_paper_that_breaks_a_contract_is_told_in_a_sentence(toy: Path, old: str, new: str, says: str) -> None:
+    assert old in TOY
+    toy.write_text(TOY.replace(old, new))
+    try:
+        found = [sentence for contract in CONTRACTS for sentence in contract(load_paper("toy"))]
+    except ValueError as refused:  # by the declaration itself
+        found = [str(refused)]
+    assert any(says in sentence for sentence in found) if says else not found
+    assert "\n" not in "".join(found)
