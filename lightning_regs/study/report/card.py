@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,24 +38,11 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
+_SHOWS = re.compile(r"<!-- shows (\w+) -->")
 _KINDS = ("claims", "results", "figures", "figure", "deviations")
+# What is to be written where.
+_Images = dict[Path, str]
 _SYMBOLS = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "\u00b7", tables.DASH), strict=True))
-
-
-@dataclass(frozen=True)
-class _Image:
-    """A figure's file: where it goes, what it holds, and the mark of what it shows."""
-
-    path: Path
-    svg: str
-    fingerprint: str
-
-    def is_stale(self) -> bool:
-        """Whether the file is missing or shows something else."""
-        try:
-            return f"shows {self.fingerprint}" not in self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return True
 
 
 def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
@@ -75,13 +61,12 @@ def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
     file = Path(path)
     old = file.read_text(encoding="utf-8")
     text, images = _renewed(file, old, papers)
-    stale = [image for image in images if image.is_stale()]
-    for image in stale:
-        image.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(image.path, image.svg)
+    for image, svg in images.items():
+        image.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(image, svg)
     if text != old:
         atomic_write(file, text)
-    return bool(stale) or text != old
+    return bool(images) or text != old
 
 
 def is_stale(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
@@ -89,17 +74,17 @@ def is_stale(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
     file = Path(path)
     old = file.read_text(encoding="utf-8")
     text, images = _renewed(file, old, papers)
-    return text != old or any(image.is_stale() for image in images)
+    return bool(images) or text != old
 
 
-def _renewed(file: Path, old: str, papers: Iterable[Paper] | None) -> tuple[str, list[_Image]]:
+def _renewed(file: Path, old: str, papers: Iterable[Paper] | None) -> tuple[str, _Images]:
     known = None if papers is None else {paper.id: paper for paper in papers}
-    images: list[_Image] = []
+    images: _Images = {}
 
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
         lines, drawn = _part(name, file.parent, known)
-        images.extend(drawn)
+        images.update(drawn)
         body = "\n".join(lines)
         return f"<!-- begin:{name} -->\n{body}\n<!-- end:{name} -->"
 
@@ -109,10 +94,10 @@ def _renewed(file: Path, old: str, papers: Iterable[Paper] | None) -> tuple[str,
     return text, images
 
 
-def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[str], list[_Image]]:
+def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[str], _Images]:
     if name == "gallery":
         papers = [load_paper(paper_id) for paper_id in find_papers()] if known is None else list(known.values())
-        return _gallery(papers, base), []
+        return _gallery(papers, base), {}
     paper_id, _, rest = name.partition("/")
     if known is not None and paper_id not in known:
         raise unknown_name("paper", paper_id, known)
@@ -122,7 +107,7 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
     if kind == "deviations":
         where = {scale.name: f"`{scale.name}`: " for scale in paper.scales}
-        return [f"- {where.get(d.scale, '')}{_escape(d.what)}" for d in paper.deviations], []
+        return [f"- {where.get(d.scale, '')}{_escape(d.what)}" for d in paper.deviations], {}
     known_figures = [figure.id for figure in paper.figures]
     wanted = known_figures
     if kind == "figure":
@@ -132,28 +117,38 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     found = _scale(paper, words[0] if words else None)
     if found is None or not found.rows:
         scale = found.name if found else paper.scales[0].name
-        return [f"No results yet: `{command(paper, scale)}` measures them."], []
+        return [f"No results yet: `{command(paper, scale)}` measures them."], {}
     if kind == "claims":
-        return [_origin(paper, found), "", *_claims(found.claims)], []
+        return [_origin(paper, found), "", *_claims(found.claims)], {}
     if kind == "results":
-        return [_origin(paper, found), *_results(found, paper.metrics)], []
+        return [_origin(paper, found), *_results(found, paper.metrics)], {}
     figures = [figure for figure in paper.figures_at(found.name) if figure.id in wanted]
     lines: list[str] = []
-    images: list[_Image] = []
+    images: _Images = {}
     folder = (paper.folder or base) / "figures"
     for figure in figures:
-        drawing = draw(figure, found, f"{paper.id}-{found.name}-{figure.id}", paper.published(found.name), inline=False)
+        path = folder / f"{found.name}-{figure.id}.svg"
+        name = f"{paper.id}-{found.name}-{figure.id}"
+        drawing = draw(figure, found, name, paper.published(found.name), inline=False, unless=_shown(path))
         lines += [""] if lines else []
-        if not drawing.svg:
+        if drawing.missing:
             lines.append(f"**{_escape(figure.title)}** is not drawn: {_escape(drawing.missing)}.")
             continue
-        path = folder / f"{found.name}-{figure.id}.svg"
-        svg = drawing.svg.replace(">\n", f">\n<!-- shows {drawing.fingerprint} -->\n", 1)
-        images.append(_Image(path, svg, drawing.fingerprint))
+        if drawing.svg:
+            images[path] = drawing.svg.replace(">\n", f">\n<!-- shows {drawing.fingerprint} -->\n", 1)
         alt = _escape(f"{figure.title}. {drawing.alt}".strip())
         notes = " ".join([figure.caption, *drawing.notes])
         lines += [f"![{alt}]({_link(path, base)})", "", f"**{_escape(figure.title)}.** {_escape(notes)}"]
     return lines or ["This paper has no figures."], images
+
+
+def _shown(path: Path) -> str:
+    """Return the fingerprint of what a figure's file shows; empty where there is none."""
+    try:
+        found = _SHOWS.search(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return found[1] if found else ""
 
 
 def _scale(paper: Paper, name: str | None) -> ScaleResults | None:

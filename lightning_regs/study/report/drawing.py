@@ -54,6 +54,7 @@ def draw(
     published: Mapping[tuple[str, str], float] | None = None,
     *,
     inline: bool = True,
+    unless: str = "",
 ) -> FigureEntry:
     """Draw one figure from a scale's results.
 
@@ -63,6 +64,7 @@ def draw(
         name: Unique on the page.
         published: The paper's numbers by cell and metric.
         inline: For a page; otherwise the SVG is a file of its own, on a white card.
+        unless: Fingerprint of what is there already: a figure that shows the same is not written as SVG again.
 
     Returns:
         The figure; when there is nothing to draw, or drawing fails, with the reason instead of an SVG.
@@ -73,7 +75,7 @@ def draw(
             warnings.simplefilter("ignore", RuntimeWarning)  # numbers without measure are drawn as well as can be
             drawn = figure.render(found.lookup(), found.curves, published)
             mark = plots.fingerprint(drawn)
-            svg = plots.to_svg(drawn, name, inline=inline, title=f"{figure.title}.")
+            svg = "" if mark == unless else plots.to_svg(drawn, name, inline=inline, title=f"{figure.title}.")
     except MissingRows as missing:
         return replace(entry, missing=str(missing.args[0] if missing.args else missing).rstrip("."))
     except Exception as error:  # a report with one figure missing serves the reader better than no report
