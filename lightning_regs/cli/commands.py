@@ -34,7 +34,7 @@ def list_papers(options: argparse.Namespace) -> int:
 
 def _found(paper: Paper, scale: str) -> str:
     from lightning_regs.study.paper.claims import VERDICTS
-    from lightning_regs.study.store.ledger import default_results
+    from lightning_regs.study.store.results import default_results
 
     path = default_results(paper) / f"{scale}.claims.json"
     try:
@@ -101,7 +101,7 @@ def report(options: argparse.Namespace) -> int:
     from lightning_regs.core.runs import Store
     from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.report.report import write_index, write_report
-    from lightning_regs.study.store.ledger import default_results
+    from lightning_regs.study.store.results import default_results
 
     papers = [load_paper(name) for name in dict.fromkeys(options.paper) or find_papers()]
     _check_report(options, len(papers))
@@ -152,7 +152,7 @@ def _renew_cards(papers: list[Paper]) -> list[Path]:
 
 def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: Store, folder: Path) -> None:
     from lightning_regs.study.report.specification import specify
-    from lightning_regs.study.store.ledger import default_results
+    from lightning_regs.study.store.results import default_results
     from lightning_regs.study.wandb.report import publish, write_json
     from lightning_regs.study.wandb.target import Target
 

@@ -5,7 +5,6 @@ Usage: ``python tests/browser/make_pages.py FOLDER``; writes ``FOLDER/STATE/*.ht
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -20,7 +19,7 @@ from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.report.report import write_index, write_report
-from lightning_regs.study.store.ledger import default_results
+from lightning_regs.study.store.results import default_results
 
 LONG = "a-name-of-a-cell-that-nobody-would-choose-" * 4
 WORDS = "This sentence of a claim goes on and on, as sentences in papers do. " * 8
@@ -60,7 +59,7 @@ def damaged(folder):
         write_results(paper, results, scale)
     (results / "quick.csv").write_text("cell,seed,test_acc\nnet/true-labels,0,80\nnet/true-la", encoding="utf-8")
     (results / "quick.curves.csv").write_bytes(b"\x89PNG\xff")
-    (results / "full.claims.json").write_text('[{"id": "1", "sent', encoding="utf-8")
+    (results / "full.csv").write_text("", encoding="utf-8")
     write_report(paper, results, folder)
 
 
@@ -74,14 +73,12 @@ def hostile(folder):
     )
     figures = (Figure("loss", f"{NASTY} {LONG}", WORDS, draw_loss), Figure("no", LONG, WORDS, "made_up:broken"))
     paper = make_paper(cells=(long, NASTY, "net/true-labels"), title=f"{NASTY} {LONG}", authors=LONG, figures=figures)
-    paper = replace(paper, claims=(*paper.claims, *more))
+    beyond = Claim(f"{LONG}b", f"{NASTY} {LONG}", NASTY, LONG, out_of_reach=f"{NASTY} {LONG}")
+    paper = replace(paper, claims=(*paper.claims, *more, beyond))
     rows = make_rows(paper)
     for row in rows[:4]:
         row |= {"device": f"{NASTY} {LONG}", "commit": LONG, "versions": NASTY, f"metric_{LONG}": 1e300}
     write_results(paper, folder / "results", rows=rows)
-    claims = folder / "results" / "quick.claims.json"
-    entries = json.loads(claims.read_text(encoding="utf-8"))
-    claims.write_text(json.dumps([entry | {"reason": f"{NASTY} {LONG}"} for entry in entries]), encoding="utf-8")
     store = Store(folder / "runs")
     run = store.run(paper.scales[1].cells[1].hash(2))
     run.folder.mkdir(parents=True)

@@ -21,9 +21,8 @@ from typing import Any
 from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.paper.paper import Paper, Scale
-from lightning_regs.study.paper.rows import Rows
-from lightning_regs.study.paper.verdicts import evaluate
-from lightning_regs.study.store.ledger import default_results, read_table
+from lightning_regs.study.store.results import check_claims, default_results
+from lightning_regs.study.store.tables import read_table
 
 ROOT = Path(__file__).parents[2]
 # Where an id of REV is gone: the id that has its place, by the old id or its end ("*-lenet": "*" makes "1-lenet" "1").
@@ -88,10 +87,9 @@ def differs(old: object, new: object) -> bool:
     return not (math.isclose(old, new, rel_tol=1e-9) or (math.isnan(old) and math.isnan(new)))
 
 
-def judge(paper: Paper, scale: Scale) -> list[ClaimResult]:
+def judged(paper: Paper, scale: Scale) -> list[ClaimResult]:
     """Return the claims as the rows of the working tree give them."""
-    rows = Rows(read_table(default_results(paper) / f"{scale.name}.csv"))
-    return evaluate(paper.claims, rows, scale.name, {cell.name for cell in scale.cells})
+    return check_claims(paper, scale, read_table(default_results(paper) / f"{scale.name}.csv", paper.id, scale.name))
 
 
 def git(*arguments: str) -> str:
@@ -114,10 +112,10 @@ def main(arguments: list[str]) -> int:
             if file not in files:
                 continue
             before = json.loads(git("show", f"{revision}:{file}"))
-            differences, relabelled, new = compare(before, judge(paper, scale), RENAMED.get(paper.id, {}))
-            judged = sum(entry["verdict"] not in NOT_JUDGED for entry in before)
+            differences, relabelled, new = compare(before, judged(paper, scale), RENAMED.get(paper.id, {}))
+            number = sum(entry["verdict"] not in NOT_JUDGED for entry in before)
             print(
-                f"{paper.id} {scale.name}: {judged} judged before; {len(differences)} differ or are lost, "
+                f"{paper.id} {scale.name}: {number} judged before; {len(differences)} differ or are lost, "
                 f"{len(new)} are new, {len(relabelled)} labelled otherwise"
             )
             for lines, word in ((differences, "DIFFERS"), (new, "new"), (relabelled, "label")):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import io
 import math
 from dataclasses import replace
 
@@ -11,11 +12,9 @@ from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.measures import value
 from lightning_regs.study.paper.paper import Deviation, Paper, Scale
-from lightning_regs.study.paper.rows import MissingRows, Rows
-from lightning_regs.study.paper.verdicts import evaluate
+from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report.plots import SERIES, canvas, describe, note, values
 from lightning_regs.study.store.curves import Curves
-from lightning_regs.study.store.ledger import table
 
 SLIDES = Source("slides", "Slides of a course", "Roe", 2021, "doi.org/10.1000/1", "They copy Table 1.")
 NASTY = "net/<script>alert('x')</script> $1 & |`*"
@@ -105,11 +104,18 @@ def make_curves(paper, scale="quick", seeds=3):
     return Curves({cell.name: {seed: loss(seed) for seed in range(seeds)} for cell in paper.scale(scale).cells})
 
 
+def as_csv(rows):
+    """Write rows as they are, whatever is in them."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
 def write_results(paper, folder, scale="quick", rows=None):
     rows = make_rows(paper, scale) if rows is None else rows
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{scale}.csv").write_text(table(rows), encoding="utf-8")
-    claims = [claim.as_dict() for claim in evaluate(paper.claims, Rows(rows), scale)]
-    (folder / f"{scale}.claims.json").write_text(json.dumps(claims), encoding="utf-8")
+    (folder / f"{scale}.csv").write_text(as_csv(rows), encoding="utf-8", newline="")
     (folder / f"{scale}.curves.csv").write_text(make_curves(paper, scale).to_csv())
     return rows

@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from compare_claims import compare, judge, renamed
+from compare_claims import compare, judged, renamed
 
 from lightning_regs.study.paper.claims import ClaimResult
-from lightning_regs.study.paper.paper import find_papers, load_paper
-from lightning_regs.study.store.ledger import default_results
+from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.store.results import default_results
 
 RULES = {"*-lenet": "*", "*-lenet-50k": "*", "odd": "even"}
 
@@ -58,4 +58,4 @@ def test_the_committed_claims_are_those_of_the_committed_rows(paper_id):
     for scale in paper.scales:
         file = default_results(paper) / f"{scale.name}.claims.json"
         if file.exists():
-            assert compare(json.loads(file.read_text()), judge(paper, scale), {}) == ([], [], [])
+            assert compare(json.loads(file.read_text()), judged(paper, scale), {}) == ([], [], [])

@@ -29,8 +29,7 @@ from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import draw
 from lightning_regs.study.report.specification import command
-from lightning_regs.study.store.ledger import default_results
-from lightning_regs.study.store.results import ScaleResults, load
+from lightning_regs.study.store.results import ScaleResults, default_results, load
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.claims import ClaimResult

@@ -48,8 +48,8 @@ def write_report(
 
     Args:
         paper: The paper.
-        results_dir: Its results: ``SCALE.csv``, ``SCALE.claims.json``, ``SCALE.curves.csv``. What is
-            missing, cut short or damaged is said on the page.
+        results_dir: Its results: ``SCALE.csv`` and ``SCALE.curves.csv``. What is missing, cut short or damaged is said
+            on the page.
         out_dir: Where ``PAPER.html``, ``PAPER.json`` (the specification), ``index.html`` and copies of the results go;
             made when it is not there.
         store: The run folders, to show runs that failed.
@@ -68,8 +68,11 @@ def write_report(
         for section in specification.sections:
             for ending in ENDINGS:
                 name = f"{section.scale}{ending}"
-                if download(paper.id, name) in section.downloads:
-                    _copy(Path(results_dir) / name, out / download(paper.id, name))
+                target = out / download(paper.id, name)
+                if name.endswith(".claims.json") and section.claims_json:
+                    atomic_write(target, section.claims_json, durable=False)
+                elif target.name in section.downloads:
+                    _copy(Path(results_dir) / name, target)
         data = json.dumps(specification.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         atomic_write(page.with_suffix(".json"), f"{data}\n", durable=False)
         atomic_write(page, render(specification), durable=False)

@@ -17,7 +17,7 @@ from lightning_regs.study.paper.claims import Claim, Source, Verdict
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
 from lightning_regs.study.report.legible import legible, plain
-from lightning_regs.study.store.results import ScaleResults, load, strangers
+from lightning_regs.study.store.results import ScaleResults, claims_text, load, strangers
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
@@ -89,7 +89,8 @@ class Section:
         problems: One sentence for each file, or part of one, that is damaged or does not fit.
         mixed: How its rows differ in origin, such as ``"2 commits"``; rows of different code are not one experiment.
         counts: Number of claims with each verdict.
-        claims: The claims, in the order of the file.
+        claims: The claims, in the order of the paper.
+        claims_json: The claims as the download has them; not among the data.
         figures: The paper's figures; empty without rows.
         groups: Its cells as tables.
         origin: ``commit``, ``versions``, ``device`` and ``precision``, each with the different entries of the rows.
@@ -109,6 +110,7 @@ class Section:
     mixed: tuple[str, ...]
     counts: dict[Verdict, int]
     claims: tuple[ClaimEntry, ...]
+    claims_json: str
     figures: tuple[FigureEntry, ...]
     groups: tuple[tables.Group, ...]
     origin: dict[str, tuple[str, ...]]
@@ -181,8 +183,8 @@ def specify(
 
     Args:
         paper: The paper.
-        results_dir: Its results: ``SCALE.csv``, ``SCALE.claims.json``, ``SCALE.curves.csv``. What is missing, cut
-            short or damaged is among the section's problems.
+        results_dir: Its results: ``SCALE.csv`` and ``SCALE.curves.csv``. What is missing, cut short or damaged is among
+            the section's problems.
         store: The run folders, to name runs that failed.
         scales: Names of the scales, in that order. Default: all, the one nearest to the paper's protocol first.
         draw: Whether to draw the figures; without, their entries have neither drawing, notes nor description.
@@ -201,7 +203,7 @@ def specify(
             year=paper.year,
             arxiv=paper.arxiv,
             version=__version__,
-            sections=tuple(_section(paper, found, store, draw) for found in load(paper, folder, scales, judge=True)),
+            sections=tuple(_section(paper, found, store, draw) for found in load(paper, folder, scales)),
             problems=tuple(strangers(paper, folder)),
             summary=paper.summary,
             link=paper.link,
@@ -244,6 +246,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
         mixed=tuple(_mixed(found)),
         counts=found.counts(),
         claims=tuple(_claim(claim, forms.get(claim.id)) for claim in found.claims),
+        claims_json=claims_text(found.claims) if found.claims else "",
         figures=tuple(
             draw(figure, found, f"{name}-{figure.id}", published) if draws else name_figure(figure)
             for figure in figures
@@ -252,7 +255,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
         origin={column: tuple(tables.distinct(found.rows, column)) for column in tables.ORIGIN},
         seconds=tables.total_seconds(found.rows),
         failures=tuple(_failures(scale, store)),
-        downloads=tuple(download(paper.id, file.name) for file in found.files),
+        downloads=tuple(download(paper.id, name) for name in found.downloads()),
         command=command(paper, found.name),
         one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells else "",
     )

@@ -15,7 +15,7 @@ from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.claims import ClaimResult
-    from lightning_regs.study.store.results import Row
+    from lightning_regs.study.store.tables import Row
 
 # What a row says about how it came to be.
 ORIGIN = ("commit", "versions", "device", "precision")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,8 @@ from lightning_regs.study.run.events import Event, Job, Stack
 from lightning_regs.study.run.executors import Executor, InProcess, Processes
 from lightning_regs.study.run.preflight import prepare_data
 from lightning_regs.study.run.provenance import commit, cores, versions
-from lightning_regs.study.store.ledger import DamagedTable, Ledger, Row
+from lightning_regs.study.store.ledger import Ledger
+from lightning_regs.study.store.tables import DamagedTable, Row
 
 
 @dataclass(frozen=True)
@@ -212,24 +214,35 @@ def reproduce(
         if event.full:
             raise _Stop(_full(store.root))
         if event.row is not None:
-            results.runs[event.run] = event.row
+            results.add(event.run, event.row)
             results.write()
 
-    try:
+    with _noting(outcome, results.folder):
         notify(Event("plan", done=len(complete), total=len(runs), jobs=executor.jobs, text=f"{paper.id} {scale}"))
         for p in complete:
-            notify(Event("skipped", run=p.run, cell=p.cell.name, seed=p.seed, row=results.runs[p.run]))
+            notify(Event("skipped", run=p.run, cell=p.cell.name, seed=p.seed, row=dict(results.runs[p.run])))
         if todo:
             executor.run(stacks, emit)
-        results.write_curves()
-    except KeyboardInterrupt:
-        outcome.interrupted = True
+    with _noting(outcome, results.folder):
+        results.write(finish=True)
+    if outcome.interrupted:
         notify(Event("interrupted", text="repeat the command to go on"))
-    except (_Stop, DamagedTable, OSError) as error:
-        outcome.stopped = _full(results.folder) if disk_full(error, results.folder) else str(error)
+    elif outcome.stopped is not None:
         notify(Event("stopped", text=outcome.stopped))
     outcome.rows, outcome.claims = results.rows(), results.claims()
     return outcome
+
+
+@contextmanager
+def _noting(outcome: Outcome, results: Path) -> Iterator[None]:
+    """Note why the block ended early, and go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    except (_Stop, DamagedTable, OSError) as error:
+        why = _full(results) if disk_full(error, results) else str(error)
+        outcome.stopped = outcome.stopped or why
 
 
 def _stacks(runs: Sequence[Planned], todo: Sequence[Job], size: int) -> list[Stack]:

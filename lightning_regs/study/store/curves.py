@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightning_regs.study.store.tables import Row, Tell, csv_line, lines, number, numbered
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
@@ -109,15 +109,13 @@ class Curves:
     def _table(self, limit: int | None) -> str:
         found = {name for runs in self.data.values() for points in runs.values() for point in points for name in point}
         columns = {name: spec for name, spec in COLUMNS.items() if name in found}
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["cell", "seed", *columns])
-        for cell in sorted(self.data):
-            for seed in sorted(self.data[cell]):
-                for point in thin(self.data[cell][seed], limit):
+        out = [csv_line(["cell", "seed", *columns])]
+        for cell, runs in sorted(self.data.items()):
+            for seed, points in sorted(runs.items()):
+                for point in thin(points, limit):
                     numbers = [format(point[name], spec) if name in point else "" for name, spec in columns.items()]
-                    writer.writerow([cell, seed, *numbers])
-        return out.getvalue()
+                    out.append(csv_line([cell, seed, *numbers]))
+        return "".join(out)
 
 
 def thin(points: Sequence[Mapping[str, float]], limit: int | None) -> list[Mapping[str, float]]:
@@ -129,32 +127,33 @@ def thin(points: Sequence[Mapping[str, float]], limit: int | None) -> list[Mappi
     return [points[index] for index in keep]
 
 
-def parse_curves(text: str) -> Curves:
-    """Read the table of :meth:`Curves.to_csv`.
+def parse_curves(text: str, tell: Tell = lambda what: None) -> Curves:
+    """Read what is whole of the table of :meth:`Curves.to_csv`; numbers that are not finite leave gaps.
+
+    Args:
+        text: The table.
+        tell: Receives what is damaged.
 
     Raises:
-        ValueError: The text has no ``cell`` or ``seed`` column, or a line whose seed is not a whole number.
+        ValueError: It is no table with a column for cell and seed; the message says why.
     """
-    reader = csv.DictReader(io.StringIO(text))
-    missing = [name for name in ("cell", "seed") if name not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(f"the curves have no column {missing[0]!r}")
     data: dict[str, dict[int, list[Mapping[str, float]]]] = {}
-    for line in reader:
-        try:
-            seed = int(line["seed"])
-        except (TypeError, ValueError):
-            raise ValueError(f"line {reader.line_num} of the curves has seed {line['seed']!r}") from None
-        data.setdefault(line["cell"], {}).setdefault(seed, []).append(_point(line))
+    unread = []
+    for at, line in lines(text, tell):
+        values = {name: number(entry) for name, entry in line.items() if entry and name != "cell"}
+        if None in values.values():
+            unread.append(at)
+        data.setdefault(line["cell"], {}).setdefault(int(line["seed"]), []).append(_point(values))
+    if unread:
+        tell(f"has entries that are not numbers ({numbered(unread)})")
     return Curves(data)
 
 
-def collect_curves(rows: Iterable[Mapping[str, Any]], store: Store, keep: Curves | None = None) -> Curves:
+def collect_curves(rows: Iterable[Row], store: Store, keep: Curves | None = None) -> Curves:
     """Gather the curves of finished runs.
 
     Args:
-        rows: The rows of a scale, with ``cell``, ``seed`` and ``config_hash``. A run that logged no curve (a task that
-            trains nothing) is left out.
+        rows: The rows of a scale. A run that logged no curve (a task that trains nothing) is left out.
         store: Where the run folders are.
         keep: Curves for rows whose run folder is not on this machine: those committed before.
 
@@ -163,26 +162,18 @@ def collect_curves(rows: Iterable[Mapping[str, Any]], store: Store, keep: Curves
     """
     data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
     for row in rows:
-        cell, seed = str(row["cell"]), int(row["seed"])
-        logged = [_point(point) for point in store.run(str(row["config_hash"])).curves()]
+        logged = [_point(point) for point in store.run(row.origin["config_hash"]).curves()]
         points: Sequence[Mapping[str, float]] = [point for point in logged if point]
         if not points and keep is not None:
-            points = keep.data.get(cell, {}).get(seed, ())
+            points = keep.data.get(row.cell, {}).get(row.seed, ())
         if points:
-            data.setdefault(cell, {})[seed] = points
+            data.setdefault(row.cell, {})[row.seed] = points
     return Curves(data)
 
 
-def _point(line: Mapping[str, str | float | None]) -> dict[str, float]:
-    point = {}
-    for name in COLUMNS:
-        try:
-            value = float(line.get(name) or "nan")
-        except ValueError:
-            continue
-        if math.isfinite(value):
-            point[name] = value
-    return point
+def _point(values: Mapping[str, float | None]) -> dict[str, float]:
+    found = ((name, values.get(name)) for name in COLUMNS)
+    return {name: value for name, value in found if value is not None and math.isfinite(value)}
 
 
 def _interpolate(points: Sequence[tuple[float, float]], at: float) -> float:

@@ -1,28 +1,20 @@
-"""The committed tables of one scale: its rows, its claims and its learning curves."""
+"""The committed tables of one scale, kept up to date while its runs finish."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import atomic_write, lock
-from lightning_regs.core.runs import FIXED, LEADING, TRAILING, Store
+from lightning_regs.core.files import atomic_write, lock, sweep
+from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.paper import Paper, Scale
-from lightning_regs.study.paper.rows import Rows
-from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.store.curves import Curves, collect_curves, parse_curves
-
-Row = dict[str, Any]
-
-
-class DamagedTable(ValueError):
-    """Raised when a file in the place of a results table is none."""
+from lightning_regs.study.store.results import ENDINGS, check_claims, claims_text, default_results
+from lightning_regs.study.store.tables import Row, csv_line, header, read, read_table
 
 
 class Ledger:
@@ -42,145 +34,115 @@ class Ledger:
     def __init__(self, paper: Paper, scale: Scale, store: Store, folder: str | os.PathLike[str] | None = None) -> None:
         self.paper, self.scale, self.store = paper, scale, store
         self.folder = Path(folder).expanduser() if folder is not None else default_results(paper)
-        self.csv = self.folder / f"{scale.name}.csv"
-        self.claims_json = self.folder / f"{scale.name}.claims.json"
-        self.curves_csv = self.folder / f"{scale.name}.curves.csv"
-        self.runs: dict[str, Row] = {}
+        self.csv, self.claims_json, self.curves_csv = (self.folder / f"{scale.name}{end}" for end in ENDINGS)
+        self.runs: dict[str, Mapping[str, Any]] = {}  # the rows of run folders, by hash
+        self._places: dict[str, list[tuple[int, int]]] = {}  # by hash: number of the cell and seed, of all it measures
+        self._rows: dict[tuple[int, int], Row] = {}
+        self._metrics: Counter[str] = Counter()
+        self._columns: list[str] = []
+        self._lines: dict[tuple[int, int], str] = {}  # the table's text, of which only new lines are written anew
+        self._judged: list[ClaimResult] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._seeds: set[int] = set()
-        self._table = self._kept()
-        self.measured(range(scale.seeds))
-        for cell in scale.cells:
-            self.measured(range(cell.seeds or 0))
-        self.measured(seed for _, seed in self._table)
+        self.measured(seed for cell in scale.cells for seed in range(max(cell.seeds or 0, scale.seeds)))
+        self._merge()
 
     def measured(self, seeds: Iterable[int]) -> None:
         """Take the rows that the store has for these seeds, of all cells of the scale."""
         for seed in set(seeds) - self._seeds:
             self._seeds.add(seed)
-            for cell in self.scale.cells:
+            for at, cell in enumerate(self.scale.cells):
                 run = cell.hash(seed)
-                if run not in self.runs and (row := self.store.run(run).row()) is not None:
-                    self.runs[run] = row
+                self._places.setdefault(run, []).append((at, seed))
+                row = self.runs.get(run) or self.store.run(run).row()
+                if row is not None:
+                    self.add(run, row)
+
+    def add(self, run: str, row: Mapping[str, Any]) -> None:
+        """Take the row of a finished run, for every cell that it measures."""
+        self.runs[run] = row
+        for at, seed in self._places[run]:
+            self._put((at, seed), Row.of({**row, "cell": self.scale.cells[at].name, "seed": seed}))
 
     def rows(self) -> list[Row]:
         """Return all rows, in the order of the cells, then of the seeds."""
-        found = []
-        for cell in self.scale.cells:
-            for seed in sorted(self._seeds):
-                row = self.runs.get(cell.hash(seed)) or self._table.get((cell.name, seed))
-                if row is not None:
-                    found.append(row | {"paper": self.paper.id, "scale": self.scale.name, "cell": cell.name})
-        return found
+        return [self._rows[place] for place in sorted(self._rows)]
 
     def claims(self) -> list[ClaimResult]:
         """Check the claims on all rows."""
-        cells = {cell.name for cell in self.scale.cells}
-        return evaluate(self.paper.claims, Rows(self.rows()), self.scale.name, cells)
+        if self._judged is None:
+            self._judged = check_claims(self.paper, self.scale, self.rows())
+        return self._judged
 
-    def write(self) -> None:
-        """Bring ``SCALE.csv`` and ``SCALE.claims.json`` up to date; files that are so already are not touched.
+    def write(self, finish: bool = False) -> None:
+        """Bring ``SCALE.csv`` up to date; a file that is so already is not touched.
+
+        Args:
+            finish: Whether to judge the claims as well, and bring ``SCALE.claims.json`` and ``SCALE.curves.csv`` up to
+                date, keeping the curves of rows that only the table has.
 
         Raises:
+            DamagedTable: If the table was damaged meanwhile.
             OSError: If one cannot be written; what was there is still there.
         """
-        if not self.runs and not self._table:
+        if not self._rows:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         with lock(self.folder, file=""):
-            # Another command may have added rows since this one read the table.
-            self._table = self._kept()
-            self._seeds |= {seed for _, seed in self._table}
-            _replace(self.csv, table(self.rows()))
-            claims = [claim.as_dict() for claim in self.claims()]
-            _replace(self.claims_json, json.dumps(claims, indent=1, ensure_ascii=False) + "\n")
+            sweep(self.folder, f"{self.scale.name}.*")
+            self._merge()
+            _replace(self.csv, self._text())
+            self._seen = self._state()
+            if finish:
+                _replace(self.claims_json, claims_text(self.claims()))
+                if curves := collect_curves(self.rows(), self.store, self._kept_curves()):
+                    _replace(self.curves_csv, curves.to_csv())
 
-    def write_curves(self) -> None:
-        """Bring ``SCALE.curves.csv`` up to date, keeping the curves of rows that only the table has.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
-        rows = self.rows()
-        if not rows:
+    def _merge(self) -> None:
+        """Take the rows that only the table has, if another command has written it since."""
+        if (state := self._state()) == self._seen:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with lock(self.folder, file=""):
-            try:
-                old = parse_curves(self.curves_csv.read_text(encoding="utf-8")).data
-            except (OSError, ValueError, csv.Error):
-                old = {}
-            # A curve has no hash of its own: one is kept only beside the row that it was committed with.
-            kept: dict[str, dict[int, Any]] = {}
-            for row in rows:
-                cell, seed = row["cell"], row["seed"]
-                if row["config_hash"] not in self.runs and seed in old.get(cell, {}):
-                    kept.setdefault(cell, {})[seed] = old[cell][seed]
-            if curves := collect_curves(rows, self.store, Curves(kept)):
-                _replace(self.curves_csv, curves.to_csv())
+        numbers = {cell.name: at for at, cell in enumerate(self.scale.cells)}
+        for row in read_table(self.csv, self.paper.id, self.scale.name):
+            self.measured([row.seed])
+            run, place = row.origin["config_hash"], (numbers.get(row.cell, -1), row.seed)
+            if run not in self.runs and place in self._places.get(run, ()):
+                self._put(place, row)
+        self._seen = state
 
-    def _kept(self) -> dict[tuple[str, int], Row]:
-        cells = {cell.name: cell for cell in self.scale.cells}
-        return {
-            (row["cell"], row["seed"]): row
-            for row in read_table(self.csv)
-            if row["cell"] in cells and row.get("config_hash") == cells[row["cell"]].hash(row["seed"])
-        }
+    def _put(self, place: tuple[int, int], row: Row) -> None:
+        if place in self._rows:
+            self._metrics.subtract(self._rows[place].metrics.keys())
+        self._rows[place] = row
+        self._metrics.update(row.metrics.keys())
+        self._lines.pop(place, None)
+        self._judged = None
 
+    def _text(self) -> str:
+        columns = header(name for name, count in self._metrics.items() if count)
+        if columns != self._columns:
+            self._columns, self._lines = columns, {}
+        for place in self._rows.keys() - self._lines.keys():
+            self._lines[place] = self._rows[place].text(self.paper.id, self.scale.name, columns)
+        return csv_line(columns) + "".join(self._lines[place] for place in sorted(self._rows))
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows as the text of ``SCALE.csv``; floats keep all their digits."""
-    metrics = sorted({name for row in rows for name in row if name not in FIXED})
-    columns = [*LEADING, *metrics, *TRAILING]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(["" if row.get(name) is None else row[name] for name in columns])
-    return out.getvalue()
+    def _state(self) -> tuple[int, ...] | None:
+        try:
+            found = self.csv.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
-
-def read_table(path: Path) -> list[Row]:
-    """Read ``SCALE.csv`` as :func:`table` wrote it; no file means no rows.
-
-    Raises:
-        DamagedTable: If the file is something else; the message names the line.
-    """
-    rows: list[Row] = []
-    line = 1
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), strict=True)
-        if missing := [name for name in (*LEADING, "config_hash") if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"no column {missing[0]!r}")
-        for entries in reader:
-            line = reader.line_num
-            if None in entries or None in entries.values():
-                raise ValueError("wrong number of entries")
-            rows.append({name: _parse(name, entry) for name, entry in entries.items() if entry != ""})
-    except FileNotFoundError:
-        return []
-    except (ValueError, csv.Error) as error:
-        raise DamagedTable(
-            f"{path} is not a results table (line {line}: {error}); restore it from git, or delete it to have it made."
-        ) from error
-    return rows
-
-
-def default_results(paper: Paper) -> Path:
-    """Return where the tables of a paper are when nobody says otherwise."""
-    if paper.folder is None or "_bundled" in paper.folder.parts:
-        return Path.cwd() / "results" / paper.id
-    return paper.folder / "results"
-
-
-def _parse(name: str, entry: str) -> Any:
-    if name == "seed":
-        return int(entry)
-    if name in LEADING or name in TRAILING[2:]:
-        return entry
-    number = float(entry)
-    return int(entry) if entry.lstrip("-").isdigit() else number
+    def _kept_curves(self) -> Curves:
+        """Return the curves that were committed beside rows of which this machine has no run."""
+        old = (read(self.curves_csv, lambda what: None, parse_curves) or Curves()).data
+        kept: dict[str, dict[int, Any]] = {}
+        for row in self.rows():
+            if row.origin["config_hash"] not in self.runs and row.seed in old.get(row.cell, {}):
+                kept.setdefault(row.cell, {})[row.seed] = old[row.cell][row.seed]
+        return Curves(kept)
 
 
 def _replace(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    content = text.encode()
+    if not path.exists() or path.stat().st_size != len(content) or path.read_bytes() != content:
         atomic_write(path, text)

@@ -23,7 +23,7 @@ from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.plots import describe, note
 from lightning_regs.study.report.report import render, write_report
 from lightning_regs.study.report.specification import specify
-from lightning_regs.study.store.ledger import default_results
+from lightning_regs.study.store.results import default_results
 
 
 @pytest.fixture

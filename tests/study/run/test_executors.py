@@ -31,7 +31,7 @@ def test_processes_give_the_rows_of_one_process(toy, tmp_path):
     there = reproduce("toy", jobs=2, runs_dir=tmp_path / "other", results_dir=tmp_path / "results")
 
     def rows(outcome):
-        return [{k: r[k] for k in ("cell", "seed", "value", "epochs", "config_hash")} for r in outcome.rows]
+        return [(r.cell, r.seed, r.metrics["value"], r.origin["epochs"], r.origin["config_hash"]) for r in outcome.rows]
 
     assert rows(here) == rows(there)
 
@@ -40,14 +40,14 @@ def test_processes_are_used_again_have_their_threads_and_print_into_the_log(toy)
     toy.write(*[toy.cell(name, task="environment") for name in ("a", "b", "c")], seeds=2)
     outcome = reproduce("toy", executor=Processes(2, threads=3))
     assert outcome.exit_code == 0
-    assert {row["omp"] for row in outcome.rows} == {3}
-    assert {row["left"] for row in outcome.rows} == {0}
-    assert {row["device"] for row in outcome.rows} == {"cpu (3 threads)"}
-    pids = {row["pid"] for row in outcome.rows}
+    assert {row.metrics["omp"] for row in outcome.rows} == {3}
+    assert {row.metrics["left"] for row in outcome.rows} == {0}
+    assert {row.origin["device"] for row in outcome.rows} == {"cpu (3 threads)"}
+    pids = {row.metrics["pid"] for row in outcome.rows}
     assert len(pids) <= 2
     assert not any(alive(pid) for pid in pids)
     for row in outcome.rows:
-        log = Store().run(row["config_hash"]).folder / "log.txt"
+        log = Store().run(row.origin["config_hash"]).folder / "log.txt"
         assert log.read_text() == "said to standard output\n"
     assert "LEFT_BEHIND" not in os.environ
 
@@ -218,7 +218,7 @@ def test_a_full_disk_in_a_task_stops_in_one_sentence(toy):
         f"the disk that holds {toy.runs} is full: nothing finished is lost; free some space and repeat the command"
     )
     assert [f.cell for f in outcome.failed] == ["full"]
-    assert [r["cell"] for r in outcome.rows] == ["fine"]
+    assert [r.cell for r in outcome.rows] == ["fine"]
 
 
 @pytest.mark.parametrize("target", ["row.json", "quick.csv", "quick.claims.json", "curves.csv"])
@@ -288,7 +288,7 @@ def test_a_disk_that_is_really_full(toy, tmp_path, mount):
         outcome = reproduce("toy", jobs=0, runs_dir=runs, on_event=fill)
         assert outcome.finished == 1
         assert "is full" in outcome.stopped
-        assert [row["cell"] for row in outcome.rows] == ["one"]
+        assert [row.cell for row in outcome.rows] == ["one"]
         (tmp_path / "disk" / "fill").unlink(missing_ok=True)
         for link in runs.glob("*/.row.json.*.part"):
             link.unlink()

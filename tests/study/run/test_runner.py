@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from lightning_regs.study import load_paper, reproduce
 from lightning_regs.study.run.provenance import commit, versions
 from lightning_regs.study.run.runner import plan
-from lightning_regs.study.store.ledger import DamagedTable, read_table, table
+from lightning_regs.study.store.results import default_results
+from lightning_regs.study.store.tables import DamagedTable, Row, read_table, table
 
 
 def test_rows_claims_and_curves_are_written(toy):
@@ -91,7 +93,7 @@ def test_a_failing_cell_does_not_stop_the_others(toy):
     text = (outcome.failed[0].folder / "error.txt").read_text()
     assert "Traceback" in text
     assert "in count" in text
-    assert [r["cell"] for r in outcome.rows] == ["two"]
+    assert [r.cell for r in outcome.rows] == ["two"]
     assert outcome.claims[0].verdict == "not decided"
     assert "'one' has no rows" in outcome.claims[0].reason
     assert [e.kind for e in events].count("failed") == 2
@@ -124,7 +126,7 @@ def test_cells_with_equal_configurations_share_a_run(toy):
     events = []
     outcome = reproduce("toy", jobs=0, on_event=events.append)
     assert toy.ran() == [("same", 0)]
-    assert [r["cell"] for r in outcome.rows] == ["one", "two"]
+    assert [r.cell for r in outcome.rows] == ["one", "two"]
     assert outcome.finished == 2
     assert sorted(e.cell for e in events if e.kind == "finished") == ["one", "two"]
 
@@ -135,8 +137,8 @@ def test_rows_that_only_the_table_has_are_kept_while_their_configuration_stands(
     elsewhere = tmp_path / "other"
     part = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere)
     assert len(part.rows) == 6
-    old = {(r["cell"], r["seed"]): r["wall_s"] for r in first.rows}
-    kept = {(r["cell"], r["seed"]): r["wall_s"] for r in part.rows}
+    old = {(r.cell, r.seed): r.origin["wall_s"] for r in first.rows}
+    kept = {(r.cell, r.seed): r.origin["wall_s"] for r in part.rows}
     assert part.finished == 1
     assert {key: kept[key] for key in old if key != ("one", 0)} == {key: old[key] for key in old if key != ("one", 0)}
     assert part.claims[0].n == 3
@@ -144,7 +146,7 @@ def test_rows_that_only_the_table_has_are_kept_while_their_configuration_stands(
 
     toy.write(toy.cell("one", steps=2), toy.cell("two", steps=3))
     changed = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere)
-    assert {r["cell"] for r in changed.rows} == {"one"}
+    assert {r.cell for r in changed.rows} == {"one"}
     assert "two" not in changed.curves_csv.read_text()
 
 
@@ -154,7 +156,7 @@ def test_the_table_is_up_to_date_after_every_run(toy):
 
     def look(event):
         if event.kind == "started":
-            seen.append(len(read_table(toy.results / "quick.csv")))
+            seen.append(len(read_table(toy.results / "quick.csv", "toy", "quick")))
 
     reproduce("toy", jobs=0, on_event=look)
     assert seen == [0, 1, 2, 3]
@@ -164,7 +166,7 @@ def test_a_damaged_table_is_named_and_left_alone(toy):
     toy.write(toy.cell("one"), seeds=1)
     path = reproduce("toy", jobs=0).csv
     path.write_text(path.read_text() + "<<<<<<< HEAD\n")
-    with pytest.raises(DamagedTable, match=r"quick.csv is not a results table \(line 3"):
+    with pytest.raises(DamagedTable, match=r"quick.csv has lines that are cut or have no cell and seed \(line 3\); "):
         reproduce("toy", jobs=0)
     assert "<<<<<<<" in path.read_text()
 
@@ -178,7 +180,7 @@ def test_a_table_damaged_meanwhile_stops_in_one_sentence(toy):
 
     outcome = reproduce("toy", jobs=0, on_event=spoil)
     assert outcome.exit_code == 1
-    assert "not a results table" in outcome.stopped
+    assert "quick.csv could not be read: it has no column 'paper'; restore it" in outcome.stopped
     assert toy.ran() == [("one", 0), ("two", 0)]
 
 
@@ -190,9 +192,12 @@ def test_a_table_reads_back_as_it_was_written(tmp_path):
         | {"device": "cpu", "precision": "32-true", "commit": "12e4567", "versions": "", "config_hash": "0e12"},
     ]
     path = tmp_path / "t.csv"
-    path.write_text(table(rows))
-    expected = [{k: v for k, v in row.items() if v is not None and v != ""} for row in rows]
-    assert read_table(path) == expected
+    path.write_text(table("p", "s", list(map(Row.of, rows))))
+    read = read_table(path, "p", "s")
+    assert read == list(map(Row.of, rows))
+    assert table("p", "s", read) == path.read_text()
+    flat = read[0].as_dict()
+    assert flat | {"paper": "p", "scale": "s"} == rows[0] | {"epochs": ""}
 
 
 def test_results_folder_that_cannot_be_written(toy, tmp_path):
@@ -257,10 +262,6 @@ def test_nothing_heavy_is_imported_to_load_and_plan(toy):
 
 
 def test_default_results_of_an_installed_paper(toy, tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    from lightning_regs.study.store.ledger import default_results
-
     toy.write(toy.cell("one"))
     paper = load_paper("toy")
     assert default_results(paper) == toy.results

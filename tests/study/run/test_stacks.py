@@ -72,7 +72,7 @@ def stacks(toy):
 
 
 def values(outcome, column="value"):
-    return {(row["cell"], row["seed"]): row[column] for row in outcome.rows}
+    return {(row.cell, row.seed): row.metrics[column] for row in outcome.rows}
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2])
@@ -117,7 +117,7 @@ def test_runs_of_a_stack_are_measured_together(toy, stacks, jobs):
     started = [e for e in events if e.kind == "started"]
     assert sorted(e.stacked for e in started) == [1, 1, 1, 6]
     assert len([e for e in events if e.kind == "finished"]) == 9
-    devices = {row["cell"]: row["device"] for row in outcome.rows}
+    devices = {row.cell: row.origin["device"] for row in outcome.rows}
     assert devices["a"].endswith(", 6 replicas")
     assert "replicas" not in devices["c"]
 
@@ -148,7 +148,7 @@ def test_the_hash_does_not_know_what_a_run_is_trained_with(toy, stacks):
     together = reproduce("toy", jobs=0, replicas=3)
     again = reproduce("toy", jobs=0, replicas=1)
     assert again.skipped == 3
-    assert [r["config_hash"] for r in again.rows] == [r["config_hash"] for r in together.rows]
+    assert [r.origin["config_hash"] for r in again.rows] == [r.origin["config_hash"] for r in together.rows]
 
 
 def test_what_is_complete_leaves_the_stack(toy, stacks):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lightning_regs.core.runs import RunContext, Store
 from lightning_regs.study.store.curves import Curves, collect_curves, parse_curves, thin
+from lightning_regs.study.store.tables import Row
 
 
 def points(n, scale=1.0):
@@ -74,7 +75,8 @@ def test_curves_are_gathered_from_run_folders_and_kept_where_the_folder_is_elsew
             {"step": 24 * epoch, "epoch": epoch, "train_loss": 2.0 / epoch, "lr": 0.1, "val_acc": float("nan")}
         )
     rows = [
-        {"cell": c, "seed": s, "config_hash": h} for c, s, h in (("a", 0, "aa"), ("b", 1, "bb"), ("theory", 0, "cc"))
+        Row.of({"cell": cell, "seed": seed, "config_hash": run})
+        for cell, seed, run in (("a", 0, "aa"), ("b", 1, "bb"), ("theory", 0, "cc"))
     ]
     curves = collect_curves(rows, store, keep=Curves({"b": {1: points(3)}, "gone": {0: points(3)}}))
     assert set(curves.data) == {"a", "b"}

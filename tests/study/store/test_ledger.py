@@ -1,0 +1,115 @@
+"""A scale's tables, kept up to date while its runs finish: cheap, whole, and with the rows of other commands."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from made_up import make_paper
+
+from lightning_regs.core.runs import Store
+from lightning_regs.study.store import ledger
+from lightning_regs.study.store.ledger import Ledger
+from lightning_regs.study.store.tables import read_table, table
+
+CELLS = tuple(f"net/{number:02}" for number in range(4))
+PAPER = make_paper(cells=CELLS, figures=())
+SCALE = PAPER.scale("quick")
+
+
+def row(cell, seed, **metrics):
+    return {"config_hash": cell.hash(seed), "seed": seed, "epochs": 3, "wall_s": 0.25, "device": "cpu"} | metrics
+
+
+def finish(book, cell, seed, **metrics):
+    made = row(cell, seed, **metrics)
+    book.store.run(made["config_hash"]).finish(made)
+    book.measured([seed])
+    book.add(made["config_hash"], made)
+    book.write()
+
+
+def on_disk(book):
+    text = book.csv.read_text()
+    assert text == table(PAPER.id, "quick", book.rows())
+    return [(row.cell, row.seed) for row in read_table(book.csv, PAPER.id, "quick")]
+
+
+@pytest.fixture
+def book(tmp_path):
+    return Ledger(PAPER, SCALE, Store(tmp_path / "runs"), tmp_path / "results")
+
+
+def test_the_table_has_every_run_as_it_finishes_in_the_order_of_the_scale(book):
+    done = []
+    for at, seed, metrics in [(2, 0, {"b": 1}), (0, 1, {"b": 2}), (0, 0, {"a": 0.5}), (2, 0, {"c": 1.0}), (3, 2, {})]:
+        finish(book, SCALE.cells[at], seed, **metrics)
+        done = sorted({*done, (CELLS[at], seed)})
+        assert on_disk(book) == done
+    assert book.csv.read_text().startswith("paper,scale,cell,seed,a,b,c,epochs,")
+
+
+def test_rows_of_two_commands_are_both_kept_whoever_writes_last(tmp_path):
+    one, two = (Ledger(PAPER, SCALE, Store(tmp_path / name), tmp_path / "results") for name in ("a", "b"))
+    finish(one, SCALE.cells[0], 0, x=1)
+    finish(two, SCALE.cells[1], 0, y=1)
+    finish(one, SCALE.cells[2], 5, x=2)
+    assert on_disk(one) == [(CELLS[0], 0), (CELLS[1], 0), (CELLS[2], 5)]
+    two.write(finish=True)
+    assert two.rows() == one.rows()
+    assert len(json.loads(two.claims_json.read_text())) == len(PAPER.claims)
+
+
+def test_what_the_store_has_replaces_what_the_table_says(tmp_path):
+    one, two = (Ledger(PAPER, SCALE, Store(tmp_path / name), tmp_path / "results") for name in ("a", "b"))
+    finish(one, SCALE.cells[0], 0, x=1)
+    finish(two, SCALE.cells[0], 0, x=2)
+    assert two.rows()[0].metrics == {"x": 2}
+    one.write()
+    assert on_disk(one) == [(CELLS[0], 0)]
+    assert one.rows()[0].metrics == {"x": 1}
+
+
+def test_the_table_is_read_again_only_when_another_command_has_written_it(book, monkeypatch):
+    finish(book, SCALE.cells[0], 0, x=1)
+    monkeypatch.setattr(ledger, "read_table", lambda *arguments: pytest.fail("the table was read"))
+    finish(book, SCALE.cells[1], 0, x=1)
+    monkeypatch.undo()
+    Ledger(PAPER, SCALE, book.store, book.folder).write(finish=True)
+    finish(book, SCALE.cells[2], 0, x=1)
+    assert len(on_disk(book)) == 3
+
+
+def test_claims_are_judged_at_the_end_only(book, monkeypatch):
+    judged = []
+    monkeypatch.setattr(ledger, "check_claims", lambda paper, scale, rows: judged.append(len(rows)) or [])
+    for seed in range(3):
+        finish(book, SCALE.cells[0], seed, x=1)
+    assert not book.claims_json.exists()
+    book.write(finish=True)
+    assert (judged, book.claims(), book.claims_json.read_text()) == ([3], [], "[]\n")
+
+
+def test_a_file_that_is_up_to_date_is_left_alone(book):
+    finish(book, SCALE.cells[0], 0, x=1)
+    book.write(finish=True)
+    before = [path.stat().st_mtime_ns for path in (book.csv, book.claims_json)]
+    time.sleep(0.01)
+    again = Ledger(PAPER, SCALE, book.store, book.folder)
+    again.write(finish=True)
+    assert [path.stat().st_mtime_ns for path in (book.csv, book.claims_json)] == before
+
+
+def test_what_a_killed_command_left_is_swept_away(book):
+    book.folder.mkdir()
+    (book.folder / ".quick.csv.4711.part").write_text("half")
+    (book.folder / ".full.csv.4711.part").write_text("of another scale")
+    finish(book, SCALE.cells[0], 0, x=1)
+    assert sorted(path.name for path in book.folder.iterdir()) == [".full.csv.4711.part", "quick.csv"]
+
+
+def test_a_damaged_row_of_a_run_is_no_number(book):
+    finish(book, SCALE.cells[0], 0, x="many", y=1)
+    assert book.rows()[0].metrics == {"y": 1}
+    assert on_disk(book) == [(CELLS[0], 0)]
