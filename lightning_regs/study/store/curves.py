@@ -162,7 +162,7 @@ def collect_curves(rows: Iterable[Row], store: Store, keep: Curves | None = None
     """
     data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
     for row in rows:
-        logged = [_point(point) for point in store.run(row.origin["config_hash"]).curves()]
+        logged = [_point(point) for point in store.run(row.run).curves()]
         points: Sequence[Mapping[str, float]] = [point for point in logged if point]
         if not points and keep is not None:
             points = keep.data.get(row.cell, {}).get(row.seed, ())

@@ -104,7 +104,7 @@ class Ledger:
         numbers = {cell.name: at for at, cell in enumerate(self.scale.cells)}
         for row in read_table(self.csv, self.paper.id, self.scale.name):
             self.measured([row.seed])
-            run, place = row.origin["config_hash"], (numbers.get(row.cell, -1), row.seed)
+            run, place = row.run, (numbers.get(row.cell, -1), row.seed)
             if run not in self.runs and place in self._places.get(run, ()):
                 self._put(place, row)
         self._seen = state
@@ -137,7 +137,7 @@ class Ledger:
         old = (read(self.curves_csv, lambda what: None, parse_curves) or Curves()).data
         kept: dict[str, dict[int, Any]] = {}
         for row in self.rows():
-            if row.origin["config_hash"] not in self.runs and row.seed in old.get(row.cell, {}):
+            if row.run not in self.runs and row.seed in old.get(row.cell, {}):
                 kept.setdefault(row.cell, {})[row.seed] = old[row.cell][row.seed]
         return Curves(kept)
 

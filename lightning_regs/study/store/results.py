@@ -153,7 +153,7 @@ def _fitting(rows: Iterable[Row], scale: Scale, tell: Tell) -> list[Row]:
             continue
         if (row.cell, row.seed) in kept:
             twice[f"{row.cell} seed {row.seed}"] = None
-        current = row.origin["config_hash"] in ("", cells[row.cell].hash(row.seed))
+        current = row.run in ("", cells[row.cell].hash(row.seed))
         kept[row.cell, row.seed] = replace(row, current=current)
     if unknown:
         tell(f"has cells that this scale does not have, which were left out: {some([*unknown])}")

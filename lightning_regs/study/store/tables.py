@@ -45,6 +45,11 @@ class Row:
     origin: dict[str, str]
     current: bool = True
 
+    @property
+    def run(self) -> str:
+        """The hash of the run that measured it."""
+        return self.origin["config_hash"]
+
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Row:
         """Make one of a flat mapping of all columns; numbers under other names than those of columns are metrics."""

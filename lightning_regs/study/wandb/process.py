@@ -143,10 +143,8 @@ def sync(
     for paper in papers:
         for scale in paper.scales:
             ledger = Ledger(paper, scale, store)
-            rows = [row for row in ledger.rows() if row["config_hash"] in ledger.runs]
-            for row in rows:
-                folder = store.root / row["config_hash"]
-                found.append(CellRun(paper.id, scale.name, row["cell"], row["seed"], folder))
+            rows = [row for row in ledger.rows() if row.run in ledger.runs]
+            found += [CellRun(paper.id, scale.name, row.cell, row.seed, store.root / row.run) for row in rows]
             if rows and ledger.csv.is_file():
                 found.append(Results(paper.id, scale.name, ledger.folder, store.root))
     with Exporter("online" if found else "off", store, target, say) as exporter:

@@ -113,9 +113,10 @@ def test_the_file_holds_every_claim_and_figure(name, tmp_path):
 
 
 def test_counts_origin_and_commands_are_said(tmp_path):
-    made = blocks(specification(tmp_path), TARGET)
+    spec = specification(tmp_path)
+    made = blocks(spec, TARGET)
     said = json.dumps(made["blocks"], ensure_ascii=False)
-    verdicts = [claim["verdict"] for claim in json.loads((tmp_path / "results" / "quick.claims.json").read_text())]
+    verdicts = [claim.verdict for section in spec.sections for claim in section.claims]
     for symbol, verdict in zip("✓✗?·\u2013", VERDICTS, strict=True):
         assert f"{symbol} {verdicts.count(verdict)} {verdict}" in said
     assert "6 of 6 runs, complete" in said
