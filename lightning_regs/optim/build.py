@@ -80,7 +80,9 @@ def make_schedule(optimizer: Optimizer, config: Config, *, epochs: int, steps: i
     Args:
         optimizer: The optimizer whose learning rate it drives.
         config: ``{"name": "ExponentialLR", "gamma": 0.95, "interval": "epoch"}``: the class (letter case and the
-            ``LR`` are free), its arguments, and ``interval``: ``"epoch"`` (default) or ``"step"``.
+            ``LR`` are free), its arguments, ``interval``: ``"epoch"`` (default) or ``"step"``, and ``warmup``: over
+            how many first steps the learning rate rises linearly to what the schedule says, which goes with
+            ``"step"``. Default 0.
         epochs: The length of the training in epochs: the default of ``T_max`` and its likes.
         steps: The same in optimizer steps.
 
@@ -88,14 +90,23 @@ def make_schedule(optimizer: Optimizer, config: Config, *, epochs: int, steps: i
         Lightning's ``lr_scheduler`` dictionary.
 
     Raises:
-        ValueError: If the name is missing or unknown, an argument is not the class's, or the interval is neither.
+        ValueError: If the name is missing or unknown, an argument is not the class's, the interval is neither, or the
+            warm-up is none.
     """
     name, options = _split("schedule", config)
     interval = options.pop("interval", "epoch")
     if interval not in ("epoch", "step"):
         raise ValueError(f"schedule interval {interval!r} is unknown; use 'epoch' or 'step'.")
+    warmup = options.pop("warmup", 0)
+    if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0 or (warmup and interval != "step"):
+        raise ValueError(f"warmup is a number of steps, at least 0, and goes with interval: step; got {warmup!r}.")
     cls = _lookup("schedule", name, SCHEDULES)
     length = _LENGTH.get(cls.__name__)
     if length is not None and "steps_per_epoch" not in options:
         options.setdefault(length, max(1, steps if interval == "step" else epochs))
-    return {"scheduler": _call("schedule", cls, optimizer, **options), "interval": interval}
+    schedule = _call("schedule", cls, optimizer, **options)
+    if warmup > 1:
+        # The first step has its share already, and the last one of the warm-up the whole learning rate.
+        rising = lr_scheduler.LinearLR(optimizer, 1 / warmup, total_iters=warmup - 1)
+        schedule = lr_scheduler.ChainedScheduler([schedule, rising], optimizer)
+    return {"scheduler": schedule, "interval": interval}

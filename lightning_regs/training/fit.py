@@ -21,8 +21,9 @@ from lightning_regs.core.lightning import NAMESPACE, Callback, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.regularizers import Regularizer
+from lightning_regs.training.checkpoints import EpochCheckpoint, resumable
 from lightning_regs.training.classifier import Classifier
-from lightning_regs.training.recorder import FITTED, EpochCheckpoint, EpochRecorder, Recorder, resumable
+from lightning_regs.training.recorder import FITTED, EpochRecorder, Recorder
 from lightning_regs.training.replicas import Replicated
 
 # Advice that does not fit a run whose data live in one tensor and whose results are rows, not log lines.

@@ -1,16 +1,11 @@
-"""What a training writes on its way: rows of metrics, and a checkpoint that an interrupted one goes on from."""
+"""What a training writes on its way: rows of metrics for the curves of its runs."""
 
 from __future__ import annotations
 
 import math
-import pickle
-import time
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import DamagedFileError, load, whole
 from lightning_regs.core.lightning import Checkpoint, pl
 from lightning_regs.core.runs import RunContext
 
@@ -34,6 +29,11 @@ class Recorder(Checkpoint):
     def __init__(self, runs: Sequence[RunContext]) -> None:
         self.runs = list(runs)
         self.rows: list[list[dict[str, float]]] = [[] for _ in runs]
+        self._writes = True
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the files to the first process."""
+        self._writes = trainer.is_global_zero
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far."""
@@ -43,13 +43,15 @@ class Recorder(Checkpoint):
         """Take the rows from before the restart, and write them anew."""
         self.rows = [list(rows) for rows in state_dict["rows"]]
         for run, rows in zip(self.runs, self.rows, strict=True):
-            run.restore_curves(rows)
+            if self._writes:
+                run.restore_curves(rows)
 
     def record(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Add one row to each run's."""
         for run, own, row in zip(self.runs, self.rows, rows, strict=True):
             own.append(dict(row))
-            run.log_curve(row)
+            if self._writes:
+                run.log_curve(row)
 
 
 class EpochRecorder(Recorder):
@@ -104,47 +106,3 @@ class EpochRecorder(Recorder):
             test = [row["test_acc"] for row in rows if "test_acc" in row]
             found.append(values | ({"best_test_acc": max(test)} if test else {}))
         return found
-
-
-class EpochCheckpoint(Checkpoint):
-    """Saves one checkpoint, at an epoch's end, not more often than every so many seconds.
-
-    Args:
-        path: The file; replaced as a whole by each save.
-        every: Seconds between saves. A run shorter than this writes none: it is cheaper to repeat.
-    """
-
-    def __init__(self, path: Path, every: float = 20.0) -> None:
-        self.path = path
-        self.every = every
-        self.saved = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save when the last save is long enough ago."""
-        # Saving is collective, and clocks differ.
-        if trainer.strategy.broadcast(time.monotonic() - self.saved >= self.every):
-            save_checkpoint(trainer, self.path)
-            self.saved = time.monotonic()
-
-
-def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
-    """Save a Trainer's state, from all of its processes; the file is there as a whole or not at all."""
-    if not trainer.is_global_zero:
-        trainer.save_checkpoint(path)  # writes nothing, and takes part in what is collective
-        return
-    # Lightning writes elsewhere and moves, which is a copy where that is another disk; only a rename is whole.
-    with whole(path) as part:
-        trainer.save_checkpoint(part)
-
-
-def resumable(path: Path) -> Path | None:
-    """Return the checkpoint if it is there and whole; remove a damaged one with a warning."""
-    if not path.exists():
-        return None
-    try:
-        load(path)
-    except (DamagedFileError, pickle.UnpicklingError) as error:
-        warnings.warn(f"{error}; the checkpoint was removed and the run starts over.", stacklevel=2)
-        path.unlink()
-        return None
-    return path

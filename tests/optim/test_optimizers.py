@@ -60,3 +60,19 @@ def test_a_wrong_optimizer_is_named(config: dict[str, object], message: str) -> 
 def test_a_wrong_schedule_is_named(config: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_schedule(make_optimizer(parameter(), {"name": "SGD", "lr": 0.1}), config, epochs=1, steps=1)
+
+
+def test_a_warm_up_ends_at_the_learning_rate() -> None:
+    optimizer = make_optimizer([torch.nn.Parameter(torch.zeros(1))], {"name": "SGD", "lr": 0.4})
+    config = {"name": "MultiStepLR", "milestones": [6], "gamma": 0.1, "interval": "step", "warmup": 4}
+    schedule = make_schedule(optimizer, config, epochs=1, steps=8)
+    assert schedule["interval"] == "step"
+    rates = []
+    for _ in range(8):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule["scheduler"].step()
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.04, 0.04])
+    for wrong in ({"interval": "epoch"}, {"warmup": -1}, {"warmup": 0.5}):
+        with pytest.raises(ValueError, match="warmup is a number of steps"):
+            make_schedule(optimizer, config | wrong, epochs=1, steps=8)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from lightning_regs.core.identity import plain
 from lightning_regs.core.names import unknown_name
-from lightning_regs.study.paper.config import config_hash, override, plain, resolve
+from lightning_regs.study.paper.config import config_hash, override, resolve
 
 TRAIN = "lightning_regs.study.train:train"
 Overrides = Mapping[str, Any]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
-import json
-import math
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_regs.core.identity import identity, plain
 from lightning_regs.core.names import unknown_name
 
 PAPERS_ENV = "LIGHTNING_REGS_PAPERS"
@@ -114,43 +112,6 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     return changed
 
 
-def plain(value: Any, where: str = "config") -> Any:
-    """Return the value as plain data: dict with text keys, list, str, bool, int, finite float, None.
-
-    Args:
-        value: The value; tuples become lists and -0.0 becomes 0.0, so that equal settings are equal text.
-        where: What the value is, for the message.
-
-    Returns:
-        A copy that JSON can carry without loss.
-
-    Raises:
-        TypeError: If it holds something else.
-        ValueError: If it holds a float that is infinite or not a number.
-    """
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}: a config cannot carry it; give a finite number or leave it out.")
-        return value + 0.0
-    if isinstance(value, (list, tuple)):
-        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"{where} has the key {key!r}: the keys of a config are text; write it in quotes.")
-        return {key: plain(item, f"{where}.{key}") for key, item in value.items()}
-    raise TypeError(
-        f"{where} is a {type(value).__name__}: a config holds plain data only (text, numbers, lists, mappings)."
-    )
-
-
-def canonical(value: Any) -> str:
-    """Write plain data as the one JSON text that all equal data share: sorted keys, shortest exact floats."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
 def config_hash(task: str, config: Mapping[str, Any], seed: int) -> str:
     """Name a run by what determines its result.
 
@@ -164,8 +125,7 @@ def config_hash(task: str, config: Mapping[str, Any], seed: int) -> str:
     Returns:
         16 hexadecimal digits, equal on every machine and Python version.
     """
-    text = canonical({"task": task, "config": config, "seed": int(seed)})
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return identity({"task": task, "config": config, "seed": int(seed)})
 
 
 def _override(config: dict[str, Any], dotted: str, value: Any) -> None:

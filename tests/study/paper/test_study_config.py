@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_regs.study.paper.config import canonical, config_hash, find_config, resolve, search_folders
+from lightning_regs.core.identity import canonical
+from lightning_regs.study.paper.config import config_hash, find_config, resolve, search_folders
 
 YAML = """
 # a comment

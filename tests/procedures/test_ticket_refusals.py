@@ -130,6 +130,13 @@ class Wide(LitNet):
         self.net[6] = torch.nn.Linear(width, 4)
 
 
+class Options(dict[str, int]):
+    """Called, it makes the module; the code is the same whatever the options are."""
+
+    def __call__(self) -> LitNet:
+        return Wide(**self) if "width" in self else LitNet(**self)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
@@ -147,8 +154,8 @@ class Wide(LitNet):
             "module.attributes.optimizer was 'sgd' and is now 'adam'",
         ),
         ({"module": Made()}, {"module": Made(halve_every=3)}, "module.attributes.halve_every was 5 and is now 3"),
-        ({"module": lambda: Wide()}, {"module": lambda: Wide(width=9)}, "module.layers was 'Wide"),
-        ({"module": lambda: LitNet(1)}, {"module": lambda: LitNet(2)}, "module.initial weights was '[0-9a-f]+'"),
+        ({"module": Options(width=12)}, {"module": Options(width=9)}, "module.layers was 'Wide"),
+        ({"module": Options(seed=1)}, {"module": Options(seed=2)}, "module.initial weights was '[0-9a-f]+'"),
         ({"data": Loaders(8)}, {"data": Loaders(9)}, "data.attributes.size was 8 and is now 9"),
         ({"data": by_epoch}, {"data": shuffled}, "data.loader 0.batch_size was 16 and is now 10"),
     ],

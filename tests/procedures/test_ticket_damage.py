@@ -13,8 +13,8 @@ import torch
 from ticket_cases import LitNet, all_weights, assert_same, search
 
 from lightning_regs.core.lightning import pl
+from lightning_regs.procedures.level import LevelFolder
 from lightning_regs.procedures.tickets import Tickets
-from lightning_regs.procedures.tickets.folders import LevelFolder
 
 
 class Stop(pl.Callback):
@@ -71,18 +71,14 @@ def damage_pickle(path: Path) -> None:
     ("level", "file", "damage"),
     [
         ("level_00", "last.ckpt", damage_values),
-        ("level_00", "initial.pt", damage_values),
-        ("level_00", "mask.pt", damage_values),
+        ("level_00", "level.pt", damage_values),
+        ("level_00", "level.pt", Path.unlink),
         ("level_00", "rewind.ckpt", damage_values),
         ("level_00", "rewind.ckpt", Path.unlink),
-        ("level_00", "mask.pt", Path.unlink),
         ("level_01", "last.ckpt", damage_values),
         ("level_01", "last.ckpt", damage_pickle),
-        ("level_01", "mask.pt", damage_values),
-        ("level_01-reinitialise-1", "initial.pt", damage_values),
-        ("level_01", "written.json", Path.unlink),
-        ("level_01", "written.json", lambda path: path.write_text("{")),
-        ("level_01", "written.json", lambda path: path.write_text("{}")),
+        ("level_01", "level.pt", damage_values),
+        ("level_01-reinitialise-1", "level.pt", damage_values),
     ],
 )
 def test_damage_in_an_interrupted_level(
@@ -94,7 +90,6 @@ def test_damage_in_an_interrupted_level(
         again = run(tmp_path / "damaged")
     assert_same(all_weights(again), all_weights(whole))
     assert [one.density for one in again] == [one.density for one in whole]
-    assert not list(tmp_path.rglob("written.json"))
 
 
 def test_an_intact_level_goes_on_without_a_word(
@@ -105,9 +100,7 @@ def test_an_intact_level_goes_on_without_a_word(
     assert not [w for w in recwarn if "starts over" in str(w.message) or "redone" in str(w.message)]
 
 
-def test_killed_between_the_digest_and_the_file(
-    whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_before_a_file_is_in_its_place(whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace, calls = Path.replace, []
 
     def fail(self: Path, target: Any) -> Any:
@@ -120,8 +113,7 @@ def test_killed_between_the_digest_and_the_file(
         patch.setattr(Path, "replace", fail)
         with pytest.raises(InterruptedError):
             run(tmp_path / "killed")
-    folder = LevelFolder(tmp_path / "killed" / "level_00")
-    assert folder.resumable("mask.pt", "initial.pt", "rewind.ckpt")  # from the checkpoint before
+    assert LevelFolder(tmp_path / "killed" / "level_00").resumable()  # from the checkpoint before
     assert_same(all_weights(run(tmp_path / "killed")), all_weights(whole))
 
 

@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning with rewinding, on any LightningModule."""
+"""Lottery tickets: iterative magnitude pruning with rewinding, on any LightningModule."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 from lightning_regs.core import rng
 from lightning_regs.core.lightning import Callback, pl, warn_if_other_came_later
-from lightning_regs.procedures.tickets.plan import Control, Method
-from lightning_regs.procedures.tickets.results import Tickets
-from lightning_regs.procedures.tickets.search import Search
-from lightning_regs.procedures.tickets.time import Time
+from lightning_regs.procedures.driver import Driver
+from lightning_regs.procedures.plan import Control, Method, Plan
+from lightning_regs.procedures.results import Level, Tickets
+from lightning_regs.procedures.time import Time
 from lightning_regs.pruning import Pruning
+
+__all__ = ["Control", "Level", "Tickets", "Time", "find_ticket"]
 
 
 def find_ticket(
@@ -59,8 +61,9 @@ def find_ticket(
     7 % of training), or warm up. The training set is seen once a level, so ``levels`` cost as many trainings.
 
     A folder is of one configuration: initial weights, hyper-parameters, options of the Trainer, arguments of the
-    DataModule, or of loaders the tensors and some samples of the data. What the functions that make callbacks compute
-    is not looked into, nor are files that a DataModule reads: use another folder where these change.
+    DataModule, or of loaders the tensors and some samples of the data. Where the code of the module, its layers or its
+    data changes, or of what that code names, the levels are redone. What the functions that make callbacks compute is
+    not looked into, nor are files that a DataModule reads: use another folder where these change.
 
     Does not compose with: FSDP, DeepSpeed; callbacks that end training early shorten it before the mask is determined.
     Workers that persist over epochs draw on from one epoch to the next, and what they draw is not restored.
@@ -81,7 +84,8 @@ def find_ticket(
         pruning: What a round removes; default: 20 % of each layer's surviving weights, 10 % of the output layer's.
         one_shot: Train level 0 and the last level only, which is pruned at once to what ``levels`` rounds would leave.
         controls: Trainings to compare the tickets with: ``"reinitialise:3"`` (same mask, fresh weights, three draws),
-            ``"random_mask"`` (as many weights in each layer at random places), or :class:`Control`.
+            ``"random_mask"`` (as many weights in each layer at random places), another that :class:`Control` names, or
+            a Control.
         fine_tune: How long each level of ``"fine_tuning"`` trains, such as ``"10ep"``.
         callbacks: Makes the callbacks of a level, given its name.
         logger: Makes the logger of a level, given its name.
@@ -92,7 +96,7 @@ def find_ticket(
         checkpoint_every: Seconds between the checkpoints, at epochs' ends, that an interrupted level goes on from.
 
     Returns:
-        The levels, :class:`~lightning_regs.procedures.tickets.results.Tickets`: ``print(tickets.table())``.
+        The levels, :class:`~lightning_regs.procedures.results.Tickets`: ``print(tickets.table())``.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -108,11 +112,7 @@ def find_ticket(
         UserWarning: If a level is damaged, or what it was made from changed: it is redone.
     """
     warn_if_other_came_later()
-    return Search(
-        module=module,
-        data=data,
-        folder=Path(folder).expanduser().absolute(),
-        trainer=trainer,
+    plan = Plan(
         levels=levels,
         rewind_to=Time.parse(rewind_to),
         method=method,
@@ -120,10 +120,19 @@ def find_ticket(
         one_shot=one_shot,
         controls=tuple(map(Control.parse, [controls] if isinstance(controls, str) else controls)),
         fine_tune=None if fine_tune is None else Time.parse(fine_tune),
+        seed=rng.run_seed(seed),
+    )
+    driver = Driver(
+        module=module,
+        data=data,
+        folder=Path(folder).expanduser().absolute(),
+        trainer=trainer,
         callbacks=callbacks,
         logger=logger,
-        seed=rng.run_seed(seed),
+        seed=plan.seed,
         monitor=monitor,
         test=test,
         checkpoint_every=checkpoint_every,
-    ).run()
+    )
+    plan.check_end(trainer)
+    return Tickets(tuple(driver.run(plan.stages(), plan.check)), driver.folder)

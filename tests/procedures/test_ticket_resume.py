@@ -18,6 +18,7 @@ from ticket_cases import LitNet, Made, all_weights, assert_same, search, shuffle
 from torch import Tensor
 
 from lightning_regs.core.lightning import pl
+from lightning_regs.procedures.level import LevelFolder
 from lightning_regs.procedures.tickets import Tickets
 
 
@@ -196,15 +197,12 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return folder, all_weights(search(folder, Made(), rewind_to="2it"))
 
 
-@pytest.mark.parametrize(
-    "file",
-    ["final.pt", "mask.pt", "metrics.json", "curve.json", "initial.pt", "rewind.ckpt", "complete.json", "config.json"],
-)
+@pytest.mark.parametrize("file", ["level.pt", "results.json", "curves.csv", "rewind.ckpt", "config.json"])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_a_damaged_level_is_named_and_redone_and_the_later_ones_are_kept(
     file: str, damage: str, searched: tuple[Path, dict[str, Tensor]], tmp_path: Path
 ) -> None:
-    level = "level_00" if file in ("initial.pt", "rewind.ckpt") else "level_01"
+    level = "level_00" if file == "rewind.ckpt" else "level_01"
     folder, kept = searched
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     path = tmp_path / level / file
@@ -215,10 +213,10 @@ def test_a_damaged_level_is_named_and_redone_and_the_later_ones_are_kept(
     else:
         flip(path)
     made = Made()
-    if damage == "missing" and file == "complete.json":
+    if damage == "missing" and file == "results.json":
         again = search(tmp_path, made, rewind_to="2it")  # as if it had been killed
     else:
-        with pytest.warns(UserWarning, match=rf"{level}/{file} is (damaged|missing).*; the level is redone") as caught:
+        with pytest.warns(UserWarning, match=rf"{level}/{file} is damaged .*; the level is redone") as caught:
             again = search(tmp_path, made, rewind_to="2it")
         assert Path(next(w for w in caught if "redone" in str(w.message)).filename).name == "ticket_cases.py"
     assert len(made.trained) == 1
@@ -228,12 +226,12 @@ def test_a_damaged_level_is_named_and_redone_and_the_later_ones_are_kept(
 def test_levels_made_from_another_result_are_redone(tmp_path: Path) -> None:
     tickets = search(tmp_path, Made(), levels=3)
     kept = all_weights(tickets)
-    config = tmp_path / "level_02" / "config.json"
-    changed = json.loads(config.read_text())
-    changed["inputs"]["level_01/final.pt"] = "of another device"
-    config.write_text(json.dumps(changed))
+    folder = LevelFolder(tmp_path / "level_02")
+    made_from = folder.load_json("config.json")
+    made_from["inputs"]["level_01"] = "of another device"
+    folder.save_json("config.json", made_from)
     made = Made()
-    with pytest.warns(UserWarning, match=r"level_02 was made from another level_01/final.pt; the level is redone"):
+    with pytest.warns(UserWarning, match=r"level_02 was made from another level_01; the level is redone"):
         again = search(tmp_path, made, levels=3)
     assert len(made.trained) == 1  # what comes out is the same, so level 3 is kept
     assert_same(all_weights(again), kept)

@@ -1,4 +1,4 @@
-"""What a search for tickets found."""
+"""What a procedure found: its levels, each with its mask, weights, curve and metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, Literal, overload
 from torch import Tensor
 
 from lightning_regs.core.names import unknown_name
-from lightning_regs.procedures.tickets.folders import CONFIG, CURVE, FINAL, MASK, METRICS, LevelFolder, weights_in
+from lightning_regs.core.runs import Run
+from lightning_regs.procedures.level import CONFIG, RESULTS, LevelFolder, LevelState
 from lightning_regs.pruning import Mask
 
 Which = Literal["initial", "rewind", "final"]
@@ -25,7 +26,7 @@ class Level:
 
     Attributes:
         level: Rounds of pruning before it; 0 for the dense net.
-        kind: ``"dense"``, ``"ticket"``, ``"reinitialise"`` or ``"random_mask"``.
+        kind: ``"dense"``, ``"ticket"``, ``"reinitialise"``, ``"random_mask"`` or another control.
         repeat: Which draw of a control, from 1; 0 for others.
         method: How it was trained: ``"weight_rewinding"``, ``"lr_rewinding"`` or ``"fine_tuning"``.
         density: Share of the prunable weights that is kept; times 100 it is P_m.
@@ -50,13 +51,12 @@ class Level:
     @cached_property
     def mask(self) -> Mask:
         """Which weights were trained; all of the prunable ones for the dense net."""
-        return Mask(LevelFolder(self.path).load(MASK))
+        return LevelState.load(self.path).mask
 
     @cached_property
     def curve(self) -> list[dict[str, float]]:
         """The metrics of each validation, with ``step`` and ``epoch``."""
-        rows: list[dict[str, float]] = LevelFolder(self.path).load_json(CURVE)["rows"]
-        return rows
+        return Run(self.path).curves()
 
     def weights(self, which: Which = "final") -> dict[str, Tensor]:
         """Return the module's ``state_dict``, buffers included, on the CPU.
@@ -71,12 +71,12 @@ class Level:
         """
         if which not in _WHICH:
             raise unknown_name("state", which, _WHICH)
-        folder = LevelFolder(self.path)
+        state = LevelState.load(self.path)
         if which == "final":
-            return folder.load(FINAL)
-        source = folder.load_json(CONFIG)["start"][which]
-        state = weights_in(LevelFolder(self.path.parent).load(source))
-        return state if which == "initial" else self.mask.apply(state)
+            return state.final
+        if which == "rewind":
+            return state.start if state.facts["frozen"] else state.mask.apply(state.start)
+        return state.initial or LevelState.load(self.path.parent / "level_00").initial
 
 
 @dataclass(frozen=True)
@@ -141,60 +141,42 @@ class Tickets(Sequence[Level]):
             names = dict.fromkeys(name for one in self for name in one.metrics)
             metrics = [name for name in names if not name.startswith("early_stopping/")][:6]
         rows = [["level", "weights %", *metrics]]
-        rows += [
-            [one.name, f"{100 * one.density:.1f}", *(_number(one.metrics.get(name)) for name in metrics)]
-            for one in self
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for one in self:
+            rows.append([one.name, f"{100 * one.density:.1f}", *(_number(one.metrics.get(name)) for name in metrics)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(
-            "  ".join(
-                cell.ljust(width) if not column else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
         )
 
 
-def summarise(curve: dict[str, Any], monitor: str | None) -> dict[str, float]:
-    """Return the last metrics of a training, and those of the validation with the least loss.
+def read_level(folder: LevelFolder, monitor: str | None) -> Level:
+    """Read a complete level.
 
     Args:
-        curve: What the level's recorder wrote.
-        monitor: Name of the validation loss; default: ``val_loss`` or ``val/loss``.
+        folder: Of the level.
+        monitor: Name of the validation loss whose least value counts; default: ``val_loss`` or ``val/loss``.
 
     Raises:
-        ValueError: If it was given, and there were validations, none of which logged it.
+        ValueError: If ``monitor`` was given, and there were validations, none of which logged it.
     """
-    metrics: dict[str, float] = dict(curve["last"])
-    rows = curve["rows"]
+    settings, results = folder.load_json(CONFIG)["settings"], folder.load_json(RESULTS)
+    metrics = results["last"] | _at_least_loss(Run(folder.path).curves(), monitor) | results["test"]
+    named = {name: settings[name] for name in ("level", "kind", "repeat", "method")}
+    return Level(**named, density=results["density"], metrics=metrics, path=folder.path)
+
+
+def _at_least_loss(rows: Sequence[dict[str, float]], monitor: str | None) -> dict[str, Any]:
     names = [monitor] if monitor is not None else ["val_loss", "val/loss"]
     name = next((name for name in names if any(name in row for row in rows)), None)
     if rows and name is None and monitor is not None:
-        logged = {n for row in rows for n in row} - {"step", "epoch"}
-        raise unknown_name("logged metric", monitor, logged)
-    known = [row for row in rows if name in row and not math.isnan(row[name])]
-    if known:
-        assert name is not None
-        best = min(known, key=lambda row: float(row[name]))
-        metrics["early_stopping_iteration"] = best["step"]
-        metrics |= {f"early_stopping/{n}": value for n, value in best.items() if n not in ("step", "epoch")}
-    return metrics
-
-
-def read_level(folder: LevelFolder, monitor: str | None) -> Level:
-    """Read a complete level; ``monitor`` as in :func:`summarise`."""
-    settings = folder.load_json(CONFIG)["settings"]
-    metrics = folder.load_json(METRICS)
-    metrics["metrics"] = summarise(folder.load_json(CURVE), monitor) | metrics["test"]
-    return Level(
-        level=settings["level"],
-        kind=settings["kind"],
-        repeat=settings["repeat"],
-        method=settings["method"],
-        density=metrics["density"],
-        metrics=metrics["metrics"],
-        path=folder.path,
-    )
+        raise unknown_name("logged metric", monitor, {n for row in rows for n in row} - {"step", "epoch"})
+    known = [row for row in rows if name in row and not math.isnan(row[name])] if name else []
+    if not known:
+        return {}
+    assert name is not None
+    best = min(known, key=lambda row: row[name])
+    metrics = {f"early_stopping/{n}": value for n, value in best.items() if n not in ("step", "epoch")}
+    return {"early_stopping_iteration": best["step"]} | metrics
 
 
 def _number(value: float | None) -> str:

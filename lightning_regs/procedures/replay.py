@@ -11,7 +11,7 @@ import torch
 
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.rng import derive_seed
-from lightning_regs.procedures.tickets.randomness import seed_all, set_states, states
+from lightning_regs.procedures.randomness import seed_all, set_states, states
 
 CombinedLoader = pl.utilities.CombinedLoader
 

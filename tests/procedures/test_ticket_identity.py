@@ -1,4 +1,4 @@
-"""What a level depends on is seen: a folder of another configuration is refused, one of the same is reused."""
+"""What a level depends on is seen: a folder of another configuration is refused, and of other code redone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ticket_cases import LitNet, Made, dataset, search
+from ticket_cases import LitNet, Made, all_weights, assert_same, dataset, search
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, WeightedRandomSampler
 
 from lightning_regs import Classifier, ImageDataModule, NormPenalty
-from lightning_regs.procedures.tickets import fingerprint
-from lightning_regs.procedures.tickets.plain import digest, plain
+from lightning_regs.procedures.described import describe, describe_data
 
 SHORT: dict[str, Any] = {"levels": 1, "trainer": {"max_epochs": 1}}
 
@@ -38,20 +37,20 @@ SHORT: dict[str, Any] = {"levels": 1, "trainer": {"max_epochs": 1}}
 def test_every_argument_of_the_datamodule_counts(change: dict[str, Any]) -> None:
     options: dict[str, Any] = {"source": "digits", "seed": 0}
     same, other = ImageDataModule(**options), ImageDataModule(**{**options, **change})
-    described = fingerprint.of_data(ImageDataModule(**options))
-    assert fingerprint.of_data(same) == described
-    assert fingerprint.of_data(other) != described
+    described = describe_data(ImageDataModule(**options))
+    assert describe_data(same) == described
+    assert describe_data(other) != described
 
 
 def test_a_datamodule_that_was_used_is_what_it_was(tmp_path: Path) -> None:
     data = ImageDataModule("digits", seed=0, batch_size=512)
-    before = fingerprint.of_data(data)
+    before = describe_data(data)
 
     def make(seed: int) -> Classifier:
         return Classifier("mlp", {"hidden": [4]}, seed=seed)
 
     search(tmp_path, make, data, **SHORT)
-    assert fingerprint.of_data(data) == before
+    assert describe_data(data) == before
     other = ImageDataModule("digits", seed=0, batch_size=512, corruption="random_labels")
     with pytest.raises(ValueError, match=r"data.hyper-parameters.corruption was 'none' and is now 'random_labels'"):
         search(tmp_path, make, other, **SHORT)
@@ -117,8 +116,8 @@ def other_labels(number: int) -> TensorDataset:
 )
 def test_loaders_of_other_data(first: DataLoader[Any], second: DataLoader[Any]) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
-    assert fingerprint.of_data(first) == fingerprint.of_data(first) == fingerprint.of_data(copy.deepcopy(first))
-    assert fingerprint.of_data(first) != fingerprint.of_data(second)
+    assert describe_data(first) == describe_data(first) == describe_data(copy.deepcopy(first))
+    assert describe_data(first) != describe_data(second)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
     assert random.getstate() == before[2]
@@ -141,7 +140,7 @@ def test_loaders_of_other_labels_are_refused_and_the_same_are_not(tmp_path: Path
 def test_samples_that_are_others_each_time_do_not_count() -> None:
     drawn = Files(0, "own")
     drawn.cache = type("Never", (dict,), {"setdefault": lambda self, key, value: value})()
-    assert fingerprint.of_data(DataLoader(drawn, 8))["dataset"]["samples"] is None
+    assert describe_data(DataLoader(drawn, 8))["dataset"]["samples"] is None
 
 
 class Strength:
@@ -171,27 +170,67 @@ class Counting:
         (b"a", b"b"),
     ],
 )
-def test_plain(one: Any, other: Any) -> None:
-    assert plain(one) == plain(copy.deepcopy(one)) != plain(other)
+def test_describe(one: Any, other: Any) -> None:
+    assert describe(one) == describe(copy.deepcopy(one)) != describe(other)
 
 
-def test_plain_goes_round_no_circles_and_forgets_what_is_counted() -> None:
+def test_describe_goes_round_no_circles_and_forgets_what_is_counted() -> None:
     counting, circle = Counting(1.0), Strength(1.0)
-    before = plain(counting)
+    before = describe(counting)
     counting.calls = 7
-    assert plain(counting) == before
+    assert describe(counting) == before
     circle.__dict__["own"] = [circle]
-    assert plain(circle) == {"class": "Strength", "_doubled": 2.0}
+    assert describe(circle) == {"class": "Strength", "_doubled": 2.0}
 
 
-def test_digest_is_of_the_values_and_not_of_the_memory_they_lie_in() -> None:
-    whole = torch.arange(12.0)
-    part = whole[3:6]
-    before = digest({"w": part})
-    whole[0] = 5.0
-    assert digest({"w": part}) == digest({"w": part.clone()}) == before
-    whole[4] = 5.0
-    assert digest({"w": part}) != before
+# -- code --------------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import torch
+class Edited(LitNet):
+    def training_step(self, batch, batch_idx):
+        return 1.0 * super().training_step(batch, batch_idx)
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("lr=0.1", "lr=0.01", "Edited.configure_optimizers"),
+        ("SGD", "Adagrad", "Edited.configure_optimizers"),
+        ("1.0 *", "0.5 *", "Edited.training_step"),
+    ],
+)
+def test_levels_of_an_edited_module_are_redone(old: str, new: str, name: str, tmp_path: Path) -> None:
+    def run(folder: Path, script: str) -> dict[str, Any]:
+        namespace: dict[str, Any] = {"__name__": "a_script", "LitNet": LitNet}
+        exec(script, namespace)
+        return all_weights(search(folder, namespace["Edited"], **SHORT))
+
+    before = run(tmp_path / "one", SCRIPT)
+    assert_same(run(tmp_path / "one", SCRIPT), before)
+    edited = SCRIPT.replace(old, new)
+    with pytest.warns(
+        UserWarning, match=rf"level_0. was made when the code of {name} was another; the level is redone"
+    ):
+        after = run(tmp_path / "one", edited)
+    assert_same(after, run(tmp_path / "two", edited))
+    assert not torch.equal(after["level_00 final net.0.weight"], before["level_00 final net.0.weight"])
+
+
+def test_a_number_that_the_code_names_is_seen_where_nothing_else_tells(tmp_path: Path) -> None:
+    def made(lr: float) -> type[LitNet]:
+        class Inner(LitNet):
+            def configure_optimizers(self) -> Any:
+                return torch.optim.SGD(self.parameters(), lr=lr)
+
+        return Inner
+
+    search(tmp_path, made(0.1), **SHORT)
+    with pytest.warns(UserWarning, match=r"level_00 was made with .*configure_optimizers.lr = 0.1; .* redone"):
+        search(tmp_path, made(0.2), **SHORT)
 
 
 class Lazy(LitNet):

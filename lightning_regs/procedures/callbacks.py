@@ -1,4 +1,4 @@
-"""Callbacks of a ladder's trainings: the best weights so far, and weights that stay as they are."""
+"""Callbacks of a level's training: the best weights so far, and weights that stay as they are."""
 
 from __future__ import annotations
 
@@ -10,47 +10,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.core.lightning import Callback, pl
 from lightning_regs.core.runs import RunContext
+from lightning_regs.data import ImageDataModule
 from lightning_regs.data.dataset import StackedArrays
-from lightning_regs.training.replicas import Replicated
+from lightning_regs.pruning.masks import plain_names
+from lightning_regs.training.classifier import Classifier
+from lightning_regs.training.recorder import Recorder
 
 
-def results(model: Classifier, stage: str) -> list[dict[str, float]]:
-    """Return what a stage measured, one entry a net."""
-    return [model.results[stage]] if model.replicas is None else model.replica_results[stage]
-
-
-def validation_batches(data: ImageDataModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the validation split as the network sees it: (N, ...) and (N,), of replicas (R, N, ...) and (R, N)."""
-    held_out = data.dataset("val")
-    for rows in torch.split(torch.arange(len(held_out)), data.eval_batch_size):
-        if isinstance(held_out, StackedArrays):
-            x, y = (part.to(device) for part in held_out[rows.expand(len(held_out.y), -1)][:2])
-            flat = data.eval_transform(x.flatten(0, 1))
-            yield flat.view(*y.shape, *flat.shape[1:]), y
-        else:
-            x, y = (part.to(device) for part in held_out.__getitems__(rows.tolist())[:2])
-            yield data.eval_transform(x), y
-
-
-class BestWeights(Callback):
+class BestWeights(Recorder):
     """Measures the validation loss every so many iterations, keeps each net's weights at its least, writes its curve.
 
-    All of it travels in the checkpoint, so a resumed training goes on with that of the iterations before it. It counts
-    iterations itself, both those between validations and those to the end: a training of ``max_steps``, or one that
-    validates by steps, does not go on where it was (pytorch-lightning 2.6.6 repeats an epoch's end, or adds a batch).
+    It counts iterations itself, both those between validations and those to the end: a training that validates by steps
+    does not go on where it was (pytorch-lightning 2.6.6 adds a batch).
 
     Args:
         runs: One a net, stacked or alone.
         data: Whose validation split is measured.
         every: Iterations between two measurements.
         iterations: Length of the training; the Trainer's is to be at least as long.
+
+    Attributes:
+        loss: Each net's least validation loss ``(R,)``.
+        accuracy: Its validation accuracy there, in percent.
+        step: The iteration.
+        weights: The stacked ``state_dict`` there, of a single net too.
+        at_start: Its test accuracy before training, in percent.
     """
 
     def __init__(self, runs: Sequence[RunContext], data: ImageDataModule, every: int, iterations: int) -> None:
-        self.runs = runs
+        super().__init__(runs)
         self.data = data
         self.every = every
         self.iterations = iterations
@@ -58,24 +48,25 @@ class BestWeights(Callback):
         self.accuracy = torch.full((len(runs),), math.nan, dtype=torch.float64)
         self.step = torch.zeros(len(runs), dtype=torch.long)
         self.weights: dict[str, Tensor] = {}
-        self.curves: list[list[dict[str, float]]] = [[] for _ in runs]
+        self.at_start = self.accuracy
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything."""
-        names = ("loss", "accuracy", "step", "weights", "curves")
-        return {name: getattr(self, name) for name in names}
+        names = ("loss", "accuracy", "step", "weights", "at_start")
+        return super().state_dict() | {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back, and write the curves anew."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
-        for run, rows in zip(self.runs, self.curves, strict=True):
-            run.restore_curves(rows)
+        """Take it back."""
+        super().load_state_dict(state_dict)
+        for name in state_dict.keys() - {"rows"}:
+            setattr(self, name, state_dict[name])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the first weights, for a net whose loss is never a number."""
+        """Take the first weights, for a net whose loss is never a number, and their test accuracy."""
+        assert isinstance(pl_module, Classifier)
         if not self.weights:
-            self.weights = {name: value.clone() for name, value in self._current(pl_module).items()}
+            self.weights = {name: value.clone() for name, value in stacked_state(pl_module).items()}
+            self.at_start = self._measure(trainer, pl_module, "test")[1]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -86,34 +77,33 @@ class BestWeights(Callback):
         if trainer.global_step % self.every:
             return
         assert isinstance(pl_module, Classifier)
-        loss, accuracy = self._measure(trainer, pl_module)
+        loss, accuracy = self._measure(trainer, pl_module, "val")
         better = loss < self.loss
         if better.any():
             which = better.nonzero().squeeze(1)
-            for name, value in self._current(pl_module).items():
+            for name, value in stacked_state(pl_module).items():
                 self.weights[name] = self.weights[name].to(value.device)
                 on = which.to(value.device)
                 self.weights[name][on] = value[on]
             self.loss = torch.where(better, loss, self.loss)
             self.accuracy = torch.where(better, accuracy, self.accuracy)
             self.step = torch.where(better, trainer.global_step, self.step)
-        for run, rows, own_loss, own in zip(self.runs, self.curves, loss.tolist(), accuracy.tolist(), strict=True):
-            rows.append({"step": trainer.global_step, "val_loss": own_loss, "val_acc": own})
-            run.log_curve(rows[-1])
+        rows = zip(loss.tolist(), accuracy.tolist(), strict=True)
+        self.record([{"step": trainer.global_step, "val_loss": own, "val_acc": right} for own, right in rows])
         text = f"validation loss {loss.mean():.3g}, {accuracy.mean():.1f} %"
         self.runs[0].progress(trainer.global_step, self.iterations, text)
 
     @torch.no_grad()
-    def _measure(self, trainer: pl.Trainer, module: Classifier) -> tuple[Tensor, Tensor]:
+    def _measure(self, trainer: pl.Trainer, module: Classifier, split: str) -> tuple[Tensor, Tensor]:
         """Return loss and accuracy (in percent) of each net, on the CPU."""
         module.eval()
         loss = torch.zeros(len(self.runs), dtype=torch.float64, device=module.device)
         right, number = torch.zeros_like(loss), 0
-        for x, y in validation_batches(self.data, module.device):
+        for x, y in batches(self.data, split, module.device):
             with trainer.precision_plugin.forward_context():
                 logits = module(x).float()
-            if module.replicas is None:
-                logits, y = logits[None], y[None]
+            logits = logits if module.replicas else logits[None]
+            y = y.expand(len(self.runs), -1)
             each = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view_as(y)
             loss += each.sum(1, dtype=torch.float64)
             right += (logits.argmax(-1) == y).sum(1)
@@ -121,13 +111,25 @@ class BestWeights(Callback):
         module.train()
         return (loss / number).cpu(), (100 * right / number).cpu()
 
-    @staticmethod
-    def _current(module: pl.LightningModule) -> dict[str, Tensor]:
-        assert isinstance(module, Classifier)
-        network = module.network
-        assert network is not None
-        state = network.state_dict()
-        return state if isinstance(network, Replicated) else {name: value[None] for name, value in state.items()}
+
+def batches(data: ImageDataModule, split: str, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a split as the network sees it: (N, ...) and (N,), of replicas' own samples (R, N, ...) and (R, N)."""
+    held_out = data.dataset(split)
+    for rows in torch.split(torch.arange(len(held_out)), data.eval_batch_size):
+        if isinstance(held_out, StackedArrays):
+            x, y = (part.to(device) for part in held_out[rows.expand(len(held_out.y), -1)][:2])
+            flat = data.eval_transform(x.flatten(0, 1))
+            yield flat.view(*y.shape, *flat.shape[1:]), y
+        else:
+            x, y = (part.to(device) for part in held_out.__getitems__(rows.tolist())[:2])
+            yield data.eval_transform(x), y
+
+
+def stacked_state(module: Classifier) -> dict[str, Tensor]:
+    """Return the network's ``state_dict`` with a dimension of nets in front, of a single net too."""
+    network = module.network
+    assert network is not None
+    return {name: value if module.replicas else value[None] for name, value in network.state_dict().items()}
 
 
 class FrozenWeights(Callback):
@@ -149,10 +151,13 @@ class FrozenWeights(Callback):
         Raises:
             ValueError: If the optimizer decays weights.
         """
-        if any(group.get("weight_decay") for optimizer in trainer.optimizers for group in optimizer.param_groups):
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        if self.trained and any(group.get("weight_decay") for group in groups):
             raise ValueError("frozen weights would decay; train without weight decay.")
+        weights = dict(pl_module.named_parameters(remove_duplicate=False))
+        actual = plain_names(weights)
         for name, trained in self.trained.items():
-            weight = pl_module.get_parameter(name)
+            weight = weights[actual[name]]
             keep = trained.to(weight)
             hook: Any = weight.register_hook  # not typed in torch
             self._hooks.append(hook(lambda gradient, keep=keep: gradient * keep))

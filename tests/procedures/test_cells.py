@@ -1,8 +1,6 @@
-"""The tasks of Frankle & Carbin 2019 on tiny data: levels, stacks, resuming, supermasks, searches."""
+"""The tasks of levels on tiny data: levels, stacks, resuming, and that they are those of ``find_ticket``."""
 
 from __future__ import annotations
-
-import importlib
 
 import pytest
 import torch
@@ -11,16 +9,11 @@ import torch.nn.functional as F
 from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.core import rng
 from lightning_regs.core.runs import RunContext
+from lightning_regs.procedures import callbacks, cells, searches, supermasks
+from lightning_regs.procedures.level import LevelState
+from lightning_regs.procedures.tickets import find_ticket
 from lightning_regs.pruning import Mask
-from lightning_regs.study.paper.config import search_folders
-from lightning_regs.study.paper.tasks import add_to_path
-
-add_to_path(search_folders("reproductions")[0])
-callbacks = importlib.import_module("frankle2019.callbacks")
-deep = importlib.import_module("frankle2019.deep")
-starts = importlib.import_module("frankle2019.starts")
-supermasks = importlib.import_module("frankle2019.supermasks")
-training = importlib.import_module("frankle2019.training")
+from lightning_regs.training import fit as engine
 
 MODEL = {
     "architecture": "mlp",
@@ -53,11 +46,11 @@ class Ladder:
 
     def __call__(self, kind, level, *needs):
         run = self.context(kind, level, *needs)
-        self.rows[kind, level] = training.level(config(kind, level), run)
+        self.rows[kind, level] = cells.level(config(kind, level), run)
         return self.level(kind, level)
 
     def level(self, kind, level, seed=None):
-        return starts.Level.load(self.folder / f"{kind}-{level}-{self.seed if seed is None else seed}")
+        return LevelState.load(self.folder / f"{kind}-{level}-{self.seed if seed is None else seed}")
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +143,14 @@ def test_a_stack_is_its_runs_apart(tmp_path):
     kinds = ("ticket", "reinit-1", "one-shot", "one-shot-frozen")
     apart = Ladder(tmp_path)
     for seed in (1000, 1001):
-        training.level(config("ticket", 0), apart.context("ticket", 0, seed=seed))
+        cells.level(config("ticket", 0), apart.context("ticket", 0, seed=seed))
     members = [(kind, seed) for kind in kinds for seed in (1000, 1001)]
     rows = {
-        (kind, seed): training.level(config(kind, 1), apart.context(kind, 1, ("ticket", 0), seed=seed))
+        (kind, seed): cells.level(config(kind, 1), apart.context(kind, 1, ("ticket", 0), seed=seed))
         for kind, seed in members
     }
     levels = {member: apart.level(member[0], 1, member[1]) for member in members}
-    together = training.level.stacked(
+    together = cells.level.stacked(
         [config(kind, 1) for kind, _ in members],
         [apart.context(kind, 1, ("ticket", 0), seed=seed) for kind, seed in members],
     )
@@ -188,15 +181,15 @@ def test_a_twin_differs_in_order_only(chain):
 
 @pytest.mark.parametrize("seeds", [[1000], [1000, 1001]], ids=["alone", "stacked"])
 def test_an_interrupted_level_goes_on_where_it_was(tmp_path, monkeypatch, seeds):
-    checkpoint = training.EpochCheckpoint
-    monkeypatch.setattr(training, "EpochCheckpoint", lambda path: checkpoint(path, every=0.0))
+    checkpoint = engine.EpochCheckpoint
+    monkeypatch.setattr(engine, "EpochCheckpoint", lambda path: checkpoint(path, every=0.0))
     whole, cut = Ladder(tmp_path / "whole"), Ladder(tmp_path / "cut")
 
     def run(ladder):
         ladder.folder.mkdir(exist_ok=True)
         contexts = [ladder.context("ticket", 0, seed=seed) for seed in seeds]
         configs = [config("ticket", 0) for _ in seeds]
-        return training.stacked(configs, contexts) if len(seeds) > 1 else [training.level(configs[0], contexts[0])]
+        return cells.level.stacked(configs, contexts) if len(seeds) > 1 else [cells.level(configs[0], contexts[0])]
 
     expected = run(whole)
 
@@ -227,7 +220,7 @@ def test_only_treatments_may_differ_in_a_stack(tmp_path):
     ladder = Ladder(tmp_path)
     runs = [ladder.context("ticket", 0, seed=seed) for seed in (0, 1)]
     with pytest.raises(ValueError, match="another stack"):
-        training.level.stacked([config("ticket", 0), config("ticket", 0, iterations=30)], runs)
+        cells.level.stacked([config("ticket", 0), config("ticket", 0, iterations=30)], runs)
 
 
 def test_frozen_weights_refuse_weight_decay(tmp_path, chain):
@@ -235,7 +228,32 @@ def test_frozen_weights_refuse_weight_decay(tmp_path, chain):
     decayed["model"] = MODEL | {"optimizer": {"name": "Adam", "lr": 0.01, "weight_decay": 0.1}}
     run = chain.context("one-shot-frozen", 2, ("ticket", 0))
     with pytest.raises(ValueError, match="would decay"):
-        training.level(decayed, run)
+        cells.level(decayed, run)
+
+
+def test_a_chain_of_cells_is_a_search_for_tickets(chain, tmp_path):
+    """The same net, data, seed and pruning: the same masks and weights, bit for bit."""
+
+    def module(seed):
+        return Classifier(**MODEL, seed=seed)
+
+    tickets = find_ticket(
+        module,
+        lambda: ImageDataModule(**DATA, seed=chain.seed),
+        folder=tmp_path,
+        levels=2,
+        trainer={"max_epochs": 4, "accelerator": "cpu", "limit_val_batches": 0},
+        controls=["sign-constant", "one-shot-frozen", "small-init"],
+        seed=chain.seed,
+    )
+    for kind in ("sign-constant", "one-shot-frozen", "small-init"):  # these draw nothing
+        chain(kind, 2, ("ticket", 1), ("ticket", 0))
+    for one in tickets:
+        if one.level == 2 or one.kind in ("ticket", "dense"):
+            level = chain.level("ticket" if one.kind == "dense" else one.kind, one.level)
+            assert Mask({name.removeprefix("network."): kept for name, kept in one.mask.items()}) == level.mask
+            final = one.weights()
+            assert all(torch.equal(final[f"network.{name}"], value) for name, value in level.final.items()), one.name
 
 
 # -- supermasks --------------------------------------------------------------------------------------------------------
@@ -317,29 +335,10 @@ def test_a_search_reports_every_level(tmp_path):
             "controls": ["reinitialise:1"],
         },
     }
-    row = deep.search(settings, RunContext(tmp_path, 1000))
+    row = searches.search(settings, RunContext(tmp_path, 1000))
     kept = [768, 614, 491]
     assert [row[f"p_m_{level:02d}"] for level in range(3)] == pytest.approx(
         [100 * (120 + count) / 888 for count in kept], rel=1e-6
     )
     assert {"test_acc_00", "test_acc_01", "test_acc_02", "reinitialise_acc_01", "reinitialise_acc_02"} <= set(row)
-    assert deep.search(settings, RunContext(tmp_path, 1000)) == row
-
-
-def test_the_warm_up_ends_at_the_learning_rate():
-    model = deep.WarmedUp(
-        4,
-        architecture="mlp",
-        architecture_args={"hidden": [4]},
-        input_shape=(3,),
-        num_classes=2,
-        optimizer={"name": "SGD", "lr": 0.4},
-        schedule={"name": "MultiStepLR", "milestones": [6], "gamma": 0.1, "interval": "step"},
-    )
-    built = model.configure_optimizers()
-    rates = []
-    for _ in range(8):
-        rates.append(built["optimizer"].param_groups[0]["lr"])
-        built["optimizer"].step()
-        built["lr_scheduler"]["scheduler"].step()
-    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.04, 0.04])
+    assert searches.search(settings, RunContext(tmp_path, 1000)) == row

@@ -1,0 +1,225 @@
+"""The tasks of cells that are levels: one level of one treatment, alone or stacked with others of the same length."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs.analysis import distance_travelled, error_barrier
+from lightning_regs.core import rng
+from lightning_regs.core.files import DamagedFileError
+from lightning_regs.core.lightning import Callback
+from lightning_regs.core.runs import RunContext
+from lightning_regs.data import ImageDataModule
+from lightning_regs.data.dataset import ImageArrays
+from lightning_regs.data.loaders import LoaderFactory
+from lightning_regs.procedures.callbacks import BestWeights, FrozenWeights
+from lightning_regs.procedures.level import LevelState, State
+from lightning_regs.procedures.starts import TWIN, Given, Start, make_start
+from lightning_regs.pruning import Mask, Pruning
+from lightning_regs.regularizers import WeightMask
+from lightning_regs.training.fit import Trained, evaluate, fit, fit_stack, initial_network, shared
+from lightning_regs.training.replicas import Replicated
+
+Levels = dict[tuple[str, int], LevelState]
+PREFIX = "network."
+# Positions on the line between two runs: enough for a barrier, whose maximum is flat.
+POINTS = 11
+# Names of random streams are part of the rows that were drawn from them.
+_STREAM = "frankle2019"
+
+
+def level(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+    """Train one level of one treatment.
+
+    Args:
+        config: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`~lightning_regs.training.fit.fit`;
+            ``"iterations"``, the length of the training, and ``"every"``, those between two validations; ``"pruning"``:
+            arguments of :class:`~lightning_regs.pruning.Pruning`; and ``"treatment"``: ``{"kind": ..., "level":
+            ...}``, one of :data:`~lightning_regs.procedures.starts.TREATMENTS` after so many rounds of pruning.
+        run: The engine's run. ``run.inputs`` holds the levels that the treatment needs, by the names of their cells,
+            which end in ``/KIND/LEVEL``: for most the ticket of the level before. An interrupted run goes on from its
+            last saved epoch.
+
+    Returns:
+        ``p_m`` (percent of weights kept) and ``kept``; ``stop_iteration``, ``stop_val_loss``, ``stop_val_acc`` and
+        ``test_acc_stop``: where the validation loss was least, and the test accuracy of the weights there;
+        ``train_acc``, ``val_acc``, ``test_acc``, ``train_loss``, ``val_loss``, ``test_loss`` after the last iteration;
+        ``start_test_acc`` before the first. Of a ticket ``moved_kept`` and ``moved_pruned``: mean distance that weights
+        went in the training of the dense net, those in its mask and the others; of a twin ``barrier``: the error in
+        percent on the line between it and the run that it is the twin of.
+    """
+    return _levels([config], [run])[0]
+
+
+def level_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    """Train several, as replicas of one net; see :func:`level`.
+
+    Raises:
+        ValueError: If they differ in more than the treatment.
+    """
+    return _levels(configs, runs)
+
+
+level.stacked = level_stack  # type: ignore[attr-defined]
+
+
+class OrderedData(ImageDataModule):
+    """The data with a training order that is not that of the split's seed.
+
+    Args:
+        orders: A seed for the order of each replica.
+        **options: The DataModule's.
+    """
+
+    def __init__(self, orders: Sequence[int], **options: Any) -> None:
+        super().__init__(**options)
+        self._orders = tuple(orders)
+
+    def _loaders(self) -> LoaderFactory:
+        return dataclasses.replace(super()._loaders(), seeds=self._orders)
+
+
+def _levels(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    config, seeds, alone = shared(configs, "treatment"), [run.seed for run in runs], len(runs) == 1
+    treatments = [(str(c["treatment"]["kind"]), int(c["treatment"]["level"])) for c in configs]
+    orders = [
+        rng.derive_seed(seed, f"{_STREAM} twin") if kind.endswith(TWIN) else seed
+        for seed, (kind, _) in zip(seeds, treatments, strict=True)
+    ]
+    data = OrderedData(orders, **config["data"], seed=seeds[0], replicas=None if alone else seeds)
+    data.prepare_data()
+    data.setup()
+    inputs = [load_inputs(run) for run in runs]
+    networks, starts = [], []
+    for seed, (kind, number), needed in zip(seeds, treatments, inputs, strict=True):
+        network, pruning = initial_network(config["model"], data, seed), Pruning(**config["pruning"])
+        fresh, draws = partial(_fresh, config["model"], data, seed), rng.generator(seed, f"{_STREAM} {kind}", number)
+        start = make_start(kind, Given(number, pruning, pruning.start(network), fresh, draws, needed))
+        network.load_state_dict(start.weights if start.frozen else start.mask.apply(start.weights))
+        networks.append(network)
+        starts.append(start)
+    best = BestWeights(runs, data, int(config["every"]), int(config["iterations"]))
+    epochs = math.ceil(config["iterations"] / math.ceil(len(data.dataset("train")) / data.batch_size))
+    config["trainer"] = config["trainer"] | {"max_epochs": epochs, "limit_val_batches": 0}
+    callbacks = [best, *_masks(starts)]
+    if alone:
+        found = [fit(config, runs[0], callbacks, networks[0], data)]
+    else:
+        found = fit_stack(config, runs, callbacks, Replicated(networks), data)
+    rows = _rows(found, best)
+    for trained, run, row, start, needed, (kind, number) in zip(
+        found, runs, rows, starts, inputs, treatments, strict=True
+    ):
+        final = trained.state()
+        row |= {"p_m": 100 * start.mask.density, "kept": float(start.mask.kept)}
+        if kind == "ticket" and (dense := needed.get(("ticket", 0))) is not None:
+            moved = distance_travelled(dense.initial, dense.final, start.mask).overall
+            row |= {"moved_kept": moved.kept.mean, "moved_pruned": moved.pruned.mean}
+        if kind.endswith(TWIN):
+            twin = needed[kind.removesuffix(TWIN), number]
+            row["barrier"] = error_barrier(partial(_error, trained.network(), data), twin.final, final, POINTS).barrier
+        _hand_on(kind, start, final, needed).save(run.folder)
+        run.epochs = config["iterations"] * config["data"]["batch_size"] / len(data.dataset("train"))
+    # Of a stack it is large, and the levels hold what others need.
+    found[0].checkpoint.unlink(missing_ok=True)
+    return rows
+
+
+def load_inputs(run: RunContext) -> Levels:
+    """Return the levels that a run needs, by kind and number of rounds, which are the last parts of their cells' names.
+
+    Raises:
+        ValueError: If the file of one is not there or damaged.
+    """
+    found = {}
+    for name, folder in run.inputs.items():
+        _, kind, number = name.rsplit("/", 2)
+        try:
+            found[kind, int(number)] = LevelState.load(folder)
+        except DamagedFileError as error:
+            raise ValueError(f"{error}; remove its folder, so that the level is trained again.") from error
+    return found
+
+
+def _fresh(model: Mapping[str, Any], data: ImageDataModule, seed: int, draw: int) -> State:
+    """Return the weights of a new network; draw 0 is that of the seed."""
+    at = rng.derive_seed(seed, f"{_STREAM} reinitialisation", draw) if draw else seed
+    return {name: value.clone() for name, value in initial_network(model, data, at).state_dict().items()}
+
+
+def _masks(starts: Sequence[Start]) -> list[Callback]:
+    def stacked(masks: Sequence[Mask]) -> dict[str, Tensor]:
+        mask = masks[0] if len(masks) == 1 else Mask.stack(masks)
+        return {PREFIX + name: kept for name, kept in mask.items()}
+
+    # What is frozen counts as kept for the mask, which would set it to zero.
+    everything = [Mask.dense(start.mask) for start in starts]
+    pairs = list(zip(starts, everything, strict=True))
+    callbacks: list[Callback] = [WeightMask(stacked([all_ if s.frozen else s.mask for s, all_ in pairs]))]
+    if any(start.frozen for start in starts):
+        callbacks.append(FrozenWeights(stacked([s.mask if s.frozen else all_ for s, all_ in pairs])))
+    return callbacks
+
+
+def _rows(found: Sequence[Trained], best: BestWeights) -> list[dict[str, float]]:
+    """Return what each net reaches before, at its least validation loss, and at the end."""
+    first = found[0]
+    network = first.module.network
+    assert network is not None
+    measured = evaluate(first.trainer, first.module, first.data, "val")
+    end = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict({name: v if first.module.replicas else v[0] for name, v in best.weights.items()})
+    at_stop = evaluate(first.trainer, first.module, first.data, "test")
+    network.load_state_dict(end)
+    rows = []
+    for i, trained in enumerate(found):
+        row = {f"{split}_{name}": trained.metrics[f"{split}_{name}"] for split in ("train", "test") for name in _BOTH}
+        row |= {f"val_{name}": measured[i][name] for name in _BOTH}
+        stop = best.step[i].item()
+        row |= {"stop_iteration": stop or math.nan, "stop_val_loss": best.loss[i].item() if stop else math.nan}
+        row |= {"stop_val_acc": best.accuracy[i].item(), "test_acc_stop": at_stop[i]["acc"]}
+        rows.append(row | {"start_test_acc": best.at_start[i].item()})
+    return rows
+
+
+_BOTH = ("loss", "acc")
+
+
+def _hand_on(kind: str, start: Start, final: State, needed: Levels) -> LevelState:
+    """Return what other levels need of this one: of most the final weights and the mask."""
+    initial: State = {}
+    if kind == "ticket":
+        initial = start.weights  # a ticket starts where the dense net did
+    elif kind == "continued":
+        initial = next(iter(needed.values())).initial
+    has_twin = kind == "ticket" or kind.startswith("reinit-")
+    return LevelState(initial, start.weights if has_twin and not kind.endswith(TWIN) else {}, final, start.mask)
+
+
+def _error(network: nn.Module, data: ImageDataModule, state: State) -> float:
+    network.load_state_dict(state)
+    right, number = hits(network, data, "test")
+    return 100 * (number - right) / number
+
+
+@torch.no_grad()
+def hits(network: nn.Module, data: ImageDataModule, split: str) -> tuple[int, int]:
+    """Return how many samples of a split that all replicas share a single net on the CPU gets right, and of how many.
+
+    Args:
+        network: Maps ``(N, *input_shape)`` to logits ``(N, K)``, in evaluation mode.
+        data: The data.
+        split: ``"train"``, ``"val"`` or ``"test"``, as labels are there.
+    """
+    images = data.dataset(split)
+    assert isinstance(images, ImageArrays)
+    assert isinstance(images.x, Tensor)
+    parts = zip(torch.split(data.eval_transform(images.x).cpu(), 1000), torch.split(images.y.cpu(), 1000), strict=True)
+    return sum(int((network(x).argmax(1) == y).sum()) for x, y in parts), len(images)

@@ -1,0 +1,210 @@
+"""How a procedure goes from level to level: each is trained in a folder of its own, once."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning_regs.core.files import DamagedFileError, lock
+from lightning_regs.core.identity import sources
+from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
+from lightning_regs.procedures.described import describe_data, describe_module, describe_trainer, name_of
+from lightning_regs.procedures.ends import Ends, RewindPoint, Stage, ValidationRecorder
+from lightning_regs.procedures.factories import Data, Factories
+from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelState, read, warn
+from lightning_regs.procedures.randomness import isolated
+from lightning_regs.procedures.replay import Replay
+from lightning_regs.procedures.results import Level, read_level
+from lightning_regs.training.checkpoints import EpochCheckpoint
+
+_QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+_LENGTH = ("max_epochs", "max_steps", "min_epochs", "min_steps")
+_MADE_ANEW = {
+    "callbacks": "callbacks=lambda level: [...]",
+    "logger": "logger=lambda level: CSVLogger('logs', name=level)",
+}
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Trains the levels of a procedure; ``find_ticket`` documents the arguments.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If one is outside its range.
+    """
+
+    module: Callable[..., pl.LightningModule]
+    data: Any
+    folder: Path
+    trainer: Mapping[str, Any]
+    callbacks: Callable[[str], list[Callback]] | None
+    logger: Callable[[str], Any] | None
+    seed: int
+    monitor: str | None
+    test: bool
+    checkpoint_every: float
+
+    def __post_init__(self) -> None:
+        _ = self.factories
+        for name in ("callbacks", "logger"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise TypeError(f"{name} must be a function of the level's name, as each level has its own.")
+        if not isinstance(self.trainer, Mapping):
+            raise TypeError(
+                "trainer must be the options of a Trainer, such as {'max_epochs': 5}, as each level has its own, got "
+                f"{type(self.trainer).__name__}."
+            )
+        for name, instead in _MADE_ANEW.items():
+            if self.trainer.get(name) not in (None, False, True):
+                raise ValueError(
+                    f"trainer={{{name!r}: ...}} would be one object for all levels, and each level has its own "
+                    f"Trainer; give find_ticket(..., {instead}), which is called for each."
+                )
+        if not {"max_epochs", "max_steps", "max_time"} & set(self.trainer):
+            raise ValueError("trainer says nothing of the length of training; add for example {'max_epochs': 5}.")
+
+    def run(self, stages: Iterable[Stage], check: Callable[[Factories, pl.LightningModule], None]) -> list[Level]:
+        """Train what is not there yet.
+
+        Args:
+            stages: The levels, each after those that it needs.
+            check: Called with a module before there is a folder, to refuse what cannot go well.
+
+        Raises:
+            RuntimeError: If another procedure is at work in the folder.
+        """
+        with isolated(), contextlib.ExitStack() as stack:
+            check(self.factories, self._first[1])
+            _ = self._made_from
+            if _first_process():
+                stack.enter_context(lock(self.folder, self._refuse, ".lock"))
+            return [self._level(stage) for stage in stages]
+
+    def _refuse(self, _: int | None) -> None:
+        raise RuntimeError(
+            f"another search for tickets is at work in {self.folder}; wait for it, or use another folder."
+        )
+
+    # -- one level ---------------------------------------------------------------------------------------------------
+
+    def _level(self, stage: Stage) -> Level:
+        folder = LevelFolder(self.folder / stage.name)
+        settings, rest = self._made_from
+        inputs = {name: LevelState.load(self.folder / name).digest for name in stage.needs}
+        made_from = {"settings": stage.settings | settings, **rest, "inputs": inputs}
+        if not folder.ready(made_from, [REWIND] if stage.point else [], remove=_first_process()):
+            self._train(stage, folder, made_from)
+        return read_level(folder, self.monitor)
+
+    def _train(self, stage: Stage, folder: LevelFolder, made_from: Mapping[str, Any]) -> None:
+        resumed = _resumable(stage, folder)
+        replay = Replay(stage.order)
+        data, module = self.factories.make(stage.seed)
+        if _first_process() and not resumed:
+            folder.begin(made_from)
+        recorder = ValidationRecorder(folder.path, resumed, None if stage.length else self.monitor)
+        ends = Ends(stage, self.folder, resumed, recorder.last)
+        trainer = pl.Trainer(
+            **self._options(stage, folder.path),
+            callbacks=[
+                *([ends, ends.mask, ends.frozen] if stage.needs else [ends]),
+                *(self.callbacks(stage.name) if self.callbacks is not None else []),
+                *(RewindPoint(folder.path / REWIND, replay, stage.point), recorder),
+                EpochCheckpoint(folder.path / LAST, self.checkpoint_every),
+            ],
+        )
+        goes_on_from = folder.path / LAST if resumed else stage.rewinds and self.folder / stage.rewinds / REWIND
+        with warnings.catch_warnings():
+            # It does go on with the right batch: see ReplayedLoader.
+            warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
+            data.fit(trainer, module, replay, str(goes_on_from) if goes_on_from else None)
+        if not trainer.state.finished:
+            raise KeyboardInterrupt
+        if stage.point is not None and not folder.has(REWIND):
+            if _first_process():
+                folder.begin({})  # or another point would be refused, as this training has ended
+            raise MisconfigurationException(
+                f"training ended after {trainer.global_step} iterations, before rewind_to={str(stage.point)!r}; "
+                "choose an earlier point, or train for longer."
+            )
+        tested = data.test(trainer, module) if self.test else {}
+        if trainer.is_global_zero:
+            state = LevelState.load(folder.path)
+            mask = state.mask
+            folder.finish({"density": mask.density, "last": state.facts["last"], "test": tested, "mask": mask.report()})
+        trainer.strategy.barrier("lightning_regs.procedures")
+        _finish(trainer)
+
+    def _options(self, stage: Stage, folder: Path) -> dict[str, Any]:
+        # Strategies and plugins keep the Trainer that they were given to, so each level has copies.
+        options = {"default_root_dir": folder} | _QUIET | copy.deepcopy(dict(self.trainer))
+        for name in ("callbacks", "enable_checkpointing", *(_LENGTH if stage.length else ())):
+            options.pop(name, None)
+        if stage.length is not None:
+            ends = {"max_epochs": stage.length.value}
+            options |= ends if stage.length.unit == "ep" else {"max_steps": stage.length.value, "max_epochs": -1}
+        if self.logger is not None:
+            options["logger"] = self.logger(stage.name)
+        return options
+
+    # -- what it depends on ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def factories(self) -> Factories:
+        """What makes modules and data."""
+        return Factories(self.module, self.data, self.seed)
+
+    @cached_property
+    def _first(self) -> tuple[Data, pl.LightningModule]:
+        return self.factories.make(self.seed)
+
+    @cached_property
+    def _made_from(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return settings of all levels, and what they are made from beside these."""
+        data, module = self._first
+        of_data = data.datamodule or data.loaders
+        settings = {
+            "trainer": describe_trainer(self.trainer),
+            "callbacks": None if self.callbacks is None else name_of(self.callbacks),
+        }
+        objects = {
+            "module": describe_module(self.module, module),
+            "data": None if of_data is None else describe_data(of_data),
+        }
+        layers = sorted({type(part) for part in module.modules()}, key=name_of)
+        sets = [type(loader.dataset) for loader in data.loaders or () if hasattr(loader, "dataset")]
+        given = self.data if callable(self.data) else type(self.data)
+        return settings, {"objects": objects, "sources": sources(self.module, given, *layers, *sets)}
+
+
+def _resumable(stage: Stage, folder: LevelFolder) -> bool:
+    """Whether the interrupted level can go on from its last epoch."""
+    checkpoint = folder.resumable()
+    if checkpoint is None:
+        return False
+    point = checkpoint["callbacks"].get(RewindPoint.__qualname__, {})
+    if stage.point is not None and point.get("saved"):
+        try:
+            read(folder.path / REWIND)
+        except DamagedFileError as error:
+            warn(f"{error}; the level starts over.")
+            return False
+    return True
+
+
+def _first_process() -> bool:
+    return bool(getattr(pl.utilities.rank_zero_only, "rank", 0) == 0)
+
+
+def _finish(trainer: pl.Trainer) -> None:
+    """End the runs of W&B, which else go on in the next level."""
+    for logger in trainer.loggers:
+        if any(base.__name__ == "WandbLogger" for base in type(logger).__mro__):
+            logger.experiment.finish()  # type: ignore[attr-defined]

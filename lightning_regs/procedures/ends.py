@@ -1,0 +1,309 @@
+"""What a level does to its training: where it starts, what it saves on its way, and what it leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_regs.core.files import DamagedFileError
+from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
+from lightning_regs.core.names import unknown_name
+from lightning_regs.core.rng import derive_seed
+from lightning_regs.core.runs import RunContext
+from lightning_regs.procedures.callbacks import FrozenWeights
+from lightning_regs.procedures.level import REWIND, LevelState, State, read, weights_in
+from lightning_regs.procedures.randomness import seed_all
+from lightning_regs.procedures.replay import Replay
+from lightning_regs.procedures.starts import Start
+from lightning_regs.procedures.time import Time
+from lightning_regs.pruning import Mask
+from lightning_regs.pruning.masks import plain_names
+from lightning_regs.regularizers.weight_mask import WeightMask
+from lightning_regs.training.checkpoints import Saver
+from lightning_regs.training.recorder import Recorder
+
+Inputs = Mapping[str, LevelState]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of a procedure: what it starts from, how it goes, and what it hands on.
+
+    Attributes:
+        name: Its folder.
+        settings: What it is, as plain data.
+        seed: Seed of its module, and of weights that are drawn when the Trainer starts.
+        order: Seed of the order of its data, and of what is drawn on the way.
+        start: Makes its start out of its module, the module's own weights, and the levels that it needs.
+        needs: Names of those levels.
+        fresh: Whether it hands on its module's own weights too.
+        rewinds: Name of the level whose saved point it goes on from; None for the beginning.
+        point: Where its whole state is saved, for others to go on from.
+        carries: Name of the level whose optimizers' state it takes; None for none.
+        keeps: Whether its optimizers' state is handed on.
+        length: How long it trains at the last learning rate of ``carries``; None for as the Trainer says.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    seed: int
+    order: int
+    start: Callable[[pl.LightningModule, State, Inputs], Start]
+    needs: tuple[str, ...] = ()
+    fresh: bool = False
+    rewinds: str | None = None
+    point: Time | None = None
+    carries: str | None = None
+    keeps: bool = False
+    length: Time | None = None
+
+
+class Ends(Callback):
+    """Puts the module where the level starts, and writes down what it starts and ends with.
+
+    Args:
+        stage: The level.
+        folder: Of all levels.
+        resumed: Whether training goes on from the level's own checkpoint, so that nothing is to be set.
+        last: What else is written down at the end.
+
+    Attributes:
+        mask: Holds what is pruned at zero; has its mask when training starts.
+        frozen: Holds it where it was, in a level that freezes it.
+    """
+
+    def __init__(self, stage: Stage, folder: Path, resumed: bool, last: dict[str, float]) -> None:
+        self.stage = stage
+        self.folder = folder
+        self.resumed = resumed
+        self.last = last
+        self.mask = WeightMask()
+        self.frozen = FrozenWeights({})
+        self.lr: list[list[Any]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last learning rates."""
+        return {"lr": [[float(lr) for lr in lrs] for lrs in self.lr]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the last learning rates."""
+        self.lr = state_dict["lr"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse other masks; seed what the module draws in ``configure_model``, apart from what its data drew."""
+        if stage == "fit":
+            methods: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+            if any(isinstance(method, WeightMask) and method is not self.mask for method in methods):
+                raise MisconfigurationException(
+                    "find_ticket gives each level its own WeightMask, and there is another among the callbacks or in "
+                    "the module; leave that one out, and say with pruning=Pruning(...) what is pruned."
+                )
+            seed_all(derive_seed(self.stage.seed, "ticket weights"))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Load the weights to start from."""
+        if self.resumed:
+            state = self._state(self.stage.name)
+            self._hold(Start({}, state.mask, state.facts["frozen"]))
+            return
+        own = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+        start = self.stage.start(pl_module, own, {name: self._state(name) for name in self.stage.needs})
+        self._hold(start)
+        if trainer.is_global_zero:
+            state = LevelState(own if self.stage.fresh else {}, start.weights, {}, start.mask)
+            replace(state, facts={"frozen": start.frozen}).save(self.folder / self.stage.name)
+        if start.weights is not own or start.mask.kept < start.mask.total:
+            pl_module.load_state_dict(start.weights if start.frozen else start.mask.apply(start.weights))
+
+    def _hold(self, start: Start) -> None:
+        self.mask.mask = Mask.dense(start.mask) if start.frozen else start.mask
+        self.frozen.trained = start.mask if start.frozen else {}
+
+    def _state(self, name: str) -> LevelState:
+        return LevelState.load(self.folder / name)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Carry over the state of the optimizers, or the last learning rates."""
+        if self.stage.length is not None:
+            trainer.strategy.lr_scheduler_configs = []
+        if self.resumed or self.stage.carries is None:
+            return
+        theirs = self._state(self.stage.carries).facts
+        for optimizer, state, rates in zip(trainer.optimizers, theirs["optimizers"], theirs["lr"], strict=True):
+            ours = optimizer.state_dict() | {"state": state["state"]}
+            if self.stage.length is not None:
+                groups = zip(state["param_groups"], rates, strict=True)
+                ours["param_groups"] = [group | {"lr": lr} for group, lr in groups]
+            optimizer.load_state_dict(ours)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Remember the learning rates of the last step; a schedule may have moved on at the end of training."""
+        if self.stage.keeps:
+            rates = ([group["lr"] for group in o.param_groups] for o in trainer.optimizers)
+            self.lr = [[lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs] for lrs in rates]
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write down what the level ends with."""
+        # Not on_train_end: it is not called where a level goes on from the checkpoint of its last epoch. And callbacks
+        # that average weights put the average into the module, where the mask does not hold it.
+        state = self._state(self.stage.name)
+        weights = {} if state.facts["frozen"] else dict(pl_module.named_parameters(remove_duplicate=False))
+        with torch.no_grad():
+            for name, actual in plain_names(weights).items():
+                if name in state.mask:
+                    weights[actual].masked_fill_(~state.mask[name].to(weights[actual].device), 0)
+        if trainer.is_global_zero:
+            facts = state.facts | {"last": self.last}
+            if self.stage.keeps:
+                facts |= {"optimizers": [o.state_dict() for o in trainer.optimizers], **self.state_dict()}
+            start = state.start
+            if self.stage.point is not None and (path := self.folder / self.stage.name / REWIND).exists():
+                start = weights_in(read(path))
+            final = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+            replace(state, start=start, final=final, facts=facts).save(self.folder / self.stage.name)
+
+
+class ValidationRecorder(Recorder):
+    """Writes down the metrics of each validation, and the last of all metrics.
+
+    Args:
+        folder: Of the level.
+        resumed: Whether training goes on from the level's own checkpoint; else what it holds is another level's.
+        monitor: Name of the metric that validations are to log; None where none has to.
+
+    Attributes:
+        last: The last value of each metric, and ``iterations``.
+    """
+
+    def __init__(self, folder: Path, resumed: bool, monitor: str | None = None) -> None:
+        super().__init__([RunContext(folder)])
+        self.monitor = monitor
+        self.resumed = resumed
+        self.last: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far."""
+        return super().state_dict() | {"last": self.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows from before the interruption."""
+        if self.resumed:
+            super().load_state_dict(state_dict)
+            self.last.update(state_dict["last"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to monitor what no validation will log."""
+        if self.monitor is not None and not trainer.enable_validation:
+            raise MisconfigurationException(
+                f"monitor={self.monitor!r} is a metric of the validation, and there is none; give validation data and "
+                "a validation_step, or no monitor."
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add a row."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self.record([{"step": trainer.global_step, "epoch": trainer.current_epoch, **_metrics(trainer)}])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember the metrics of the epoch."""
+        # What an epoch does not log stands from before, as in the Trainer's metrics of an uninterrupted training.
+        self.last.update({**_metrics(trainer), "iterations": trainer.global_step})
+        # Not after the validation: what the training epoch logs comes after it.
+        (rows,) = self.rows
+        if self.monitor is not None and rows and not any(self.monitor in row for row in [*rows, self.last]):
+            logged = {name for row in [*rows, self.last] for name in row} - {"step", "epoch", "iterations"}
+            raise unknown_name("logged metric", self.monitor, logged)
+
+
+def _metrics(trainer: pl.Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+class RewindPoint(Saver):
+    """Saves everything at the point that other levels rewind to, and finds the place in the data again.
+
+    Args:
+        path: Of the file.
+        replay: Where training is in its epochs.
+        at: The point; None where there is nothing to save.
+    """
+
+    def __init__(self, path: Path, replay: Replay, at: Time | None) -> None:
+        super().__init__()
+        self.path = path
+        self.replay = replay
+        self.at = at
+        self.place: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place within the epoch, and whether the point was saved."""
+        return super().state_dict() | {"place": self.place, "saved": self.at is None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from that place; the loaders ask before the next hook."""
+        super().load_state_dict(state_dict)
+        self.replay.place = state_dict["place"]
+        if state_dict["saved"]:
+            self.at = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Tell the loader whose training it is."""
+        self.replay.trainer = trainer
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a point after the end of training."""
+        super().on_train_start(trainer, pl_module)
+        if self.at is None or not pl_module.automatic_optimization or trainer.num_training_batches == math.inf:
+            return
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        ends = [float(trainer.max_steps)] if trainer.max_steps >= 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            ends.append(trainer.max_epochs * per_epoch)
+        if ends and self.at.iterations(per_epoch) >= min(ends):
+            raise MisconfigurationException(
+                f"rewind_to={str(self.at)!r} is not before the end of training, which takes {min(ends):.0f} iterations "
+                f"({per_epoch} an epoch); choose an earlier point, or train for longer."
+            )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save after the iteration; one that ends an epoch waits for the epoch's end."""
+        if self._reached(trainer, "it") and not trainer.is_last_batch:
+            self._save(trainer, self.replay.here(batch_idx + 1))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the epoch's end."""
+        if self._reached(trainer, "it") or self._reached(trainer, "ep"):
+            self._save(trainer, None)
+
+    def _reached(self, trainer: pl.Trainer, unit: str) -> bool:
+        if self.at is None or self.at.unit != unit:
+            return False
+        return (trainer.global_step if unit == "it" else trainer.current_epoch + 1) >= self.at.value
+
+    def _save(self, trainer: pl.Trainer, place: dict[str, Any] | None) -> None:
+        self.at, self.place = None, place
+        self.save(trainer, self.path, between_epochs=place is None)
+        self.place = None
+        # Else the next level would find out, after this one was paid for.
+        unreadable = trainer.strategy.broadcast(_refusal(self.path) if trainer.is_global_zero else None)
+        if unreadable is not None:
+            raise MisconfigurationException(unreadable)
+
+
+def _refusal(path: Path) -> str | None:
+    try:
+        read(path)
+    except (MisconfigurationException, DamagedFileError) as error:
+        path.unlink(missing_ok=True)
+        return str(error)
+    return None

@@ -1,0 +1,243 @@
+"""What a level hands on, and the folder of one that ``find_ticket`` and its like train."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_regs.core import files
+from lightning_regs.core.files import DamagedFileError, whole
+from lightning_regs.core.identity import digest
+from lightning_regs.core.lightning import MisconfigurationException
+from lightning_regs.pruning import Mask
+
+State = dict[str, Tensor]
+LEVEL, CONFIG, RESULTS, CURVES, REWIND, LAST = (
+    *("level.pt", "config.json", "results.json", "curves.csv", "rewind.ckpt", "last.ckpt"),
+)
+_PACKAGE = __name__.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class LevelState:
+    """What a level hands on to others; tensors by their names in the network, or in the user's module.
+
+    Attributes:
+        initial: The weights of the dense net before any training; empty where nothing later needs them.
+        start: The weights that this level was trained from, before its mask; empty where nothing later needs them.
+        final: The weights after training; empty before.
+        mask: Which of the prunable weights were trained.
+        facts: What else is known of the training, as plain types and tensors.
+    """
+
+    initial: State
+    start: State
+    final: State
+    mask: Mask
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The hash of its tensors."""
+        parts = {"initial": self.initial, "start": self.start, "final": self.final, "mask": self.mask}
+        return digest({f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()})
+
+    def save(self, folder: Path) -> None:
+        """Write it to a level's folder, as a whole or not at all."""
+        states = {"initial": self.initial, "start": self.start, "final": self.final, "facts": self.facts}
+        with whole(folder / LEVEL) as part:
+            # Most of a level's tensors are another's too: ``torch.save`` writes shared storage once.
+            torch.save(states | {"mask": self.mask.state_dict()}, part)
+
+    @classmethod
+    def load(cls, folder: Path) -> LevelState:
+        """Read it from a level's folder.
+
+        Raises:
+            DamagedFileError: If the file is not there or damaged.
+        """
+        state = read(folder / LEVEL)
+        try:
+            mask, facts = Mask(state["mask"]), state.get("facts", {})
+            return cls(state["initial"], state["start"], state["final"], mask, facts)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFileError(f"{folder / LEVEL} is damaged ({error!r})") from error
+
+
+class LevelFolder:
+    """The folder of a level. It is complete when ``results.json`` is there, which is written last.
+
+    Args:
+        path: The folder; need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def has(self, name: str) -> bool:
+        """Whether the file is there."""
+        return (self.path / name).exists()
+
+    def save_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write plain types, with their hash."""
+        text = json.dumps(value)
+        whole_text = json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), **value}, indent=1)
+        files.atomic_write(self.path / name, whole_text + "\n")
+
+    def load_json(self, name: str) -> dict[str, Any]:
+        """Read what :meth:`save_json` wrote.
+
+        Raises:
+            DamagedFileError: If it is missing or not as it was written.
+        """
+        try:
+            value: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+            if value.pop("sha256") != hashlib.sha256(json.dumps(value).encode()).hexdigest():
+                raise ValueError("it is not as it was written")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedFileError(f"{self.path / name} is damaged ({error})") from error
+        return value
+
+    # -- the level as a whole ----------------------------------------------------------------------------------------
+
+    def begin(self, made_from: Mapping[str, Any]) -> None:
+        """Empty the folder, and write what the level is made from; what others put there stays."""
+        for name in (RESULTS, LAST, LEVEL, REWIND, CURVES, CONFIG):
+            (self.path / name).unlink(missing_ok=True)
+        if made_from:
+            self.save_json(CONFIG, made_from)
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Mark the level as complete, and drop what only an interrupted one needs."""
+        self.save_json(RESULTS, {**results, "curves": self._curves()})
+        files.sweep(self.path)
+        (self.path / LAST).unlink(missing_ok=True)
+
+    def ready(self, made_from: Mapping[str, Any], needed: Sequence[str] = (), *, remove: bool = True) -> bool:
+        """Whether the level is complete, whole and of this making; empty the folder where it has to be redone.
+
+        Args:
+            made_from: ``settings``, ``objects`` (module and data), ``sources`` and ``inputs``, as plain data.
+            needed: Files that it has beside the usual ones.
+            remove: Whether this process may remove files.
+
+        Returns:
+            False for a level that has to be trained, or trained on.
+
+        Raises:
+            ValueError: If the folder holds a level of other settings or objects.
+        """
+        if not (self.has(RESULTS) or self.has(LAST)):
+            return False  # no epoch was trained, so that nothing is lost, whatever it was made from
+        try:
+            reason = self._outdated(self.load_json(CONFIG), json.loads(json.dumps(made_from)))
+            if reason is None and self.has(RESULTS):
+                LevelState.load(self.path)
+                for name in needed:
+                    read(self.path / name)
+                if self.load_json(RESULTS)["curves"] != self._curves():
+                    raise DamagedFileError(f"{self.path / CURVES} is damaged (it is not as it was written)")
+        except (DamagedFileError, MisconfigurationException) as error:
+            reason = str(error)
+        if reason is not None:
+            warn(f"{reason}; the level is redone.")
+            if remove:
+                self.begin({})
+        return reason is None and self.has(RESULTS)
+
+    def resumable(self) -> dict[str, Any] | None:
+        """Return the checkpoint that the interrupted level can go on from; None where it starts over."""
+        if not self.has(LAST):
+            return None
+        try:
+            LevelState.load(self.path)
+            return read(self.path / LAST)
+        except (DamagedFileError, MisconfigurationException) as error:
+            warn(f"{error}; the level starts over.")
+            return None
+
+    def _curves(self) -> str | None:
+        return files.digest(self.path / CURVES) if self.has(CURVES) else None
+
+    def _outdated(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+        self._refuse_others(theirs.get("settings", {}), ours["settings"])
+        old, new = theirs.get("sources", {}), ours["sources"]
+        comparable = old.keys() & new.keys() if old.get("python") == new["python"] else ()
+        changed = sorted(name for name in comparable if old[name] != new[name])
+        if code := [name for name in changed if new[name][:1] != "="]:
+            return f"{self.path} was made when the code of {code[0]} was another"
+        # A number that the code names may be one of these, and they say better what it is.
+        self._refuse_others(theirs.get("objects", {}), ours["objects"])
+        if changed:
+            return f"{self.path} was made with {changed[0]} {old[changed[0]]}"
+        for name, value in ours["inputs"].items():
+            if theirs.get("inputs", {}).get(name) != value:
+                return f"{self.path} was made from another {name}"
+        return None
+
+    def _refuse_others(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        differences = list(_differences(theirs, ours))
+        if differences:
+            name, old, new = differences[0]
+            more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+            raise ValueError(
+                f"{self.path} holds a level of another configuration: {name} was {_short(old)} and is now "
+                f"{_short(new)}{more}; use another folder, or delete this one."
+            )
+
+
+def warn(message: str) -> None:
+    """Warn where the user's code called this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == _PACKAGE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level - 1)
+
+
+def read(path: Path, name: Path | None = None) -> dict[str, Any]:
+    """Read what ``torch.save`` or a Trainer wrote, on the CPU; ``name`` is what it is called in messages.
+
+    Raises:
+        DamagedFileError: If it is missing or damaged.
+        MisconfigurationException: If it holds objects that are not read, as they could run code.
+    """
+    try:
+        return files.load(path)
+    except pickle.UnpicklingError as error:
+        raise MisconfigurationException(
+            f"{name or path} holds more than tensors and plain types: let state_dict() and on_save_checkpoint() of "
+            f"your callbacks, module and data give nothing else. ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def weights_in(checkpoint: Mapping[str, Any]) -> State:
+    """Return the weights that training goes on with, of a Trainer's checkpoint."""
+    # Where weights are averaged, Lightning gives the average the usual name, for those who only load that.
+    state: State = checkpoint.get("current_model_state") or checkpoint["state_dict"]
+    return state
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and dict in map(type, new):
+        for number, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(one, other, f"{name}.{number}")
+    elif old != new:
+        yield name, old, new
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

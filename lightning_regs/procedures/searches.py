@@ -1,0 +1,62 @@
+"""The task of a cell that is a whole search for tickets, one run of ``find_ticket``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from lightning_regs.core.runs import RunContext
+from lightning_regs.data import ImageDataModule
+from lightning_regs.procedures.tickets import find_ticket
+from lightning_regs.pruning import Pruning
+from lightning_regs.training.classifier import Classifier
+from lightning_regs.training.fit import quiet
+
+
+def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+    """Find tickets level by level.
+
+    Args:
+        config: ``{"model": ..., "data": ..., "trainer": ..., "pruning": Pruning's arguments, "search": those of
+            :func:`~lightning_regs.find_ticket`: levels, rewind_to, method, fine_tune, controls}``. ``"warmup"`` is the
+            number of steps over which the learning rate rises, beside what the model's schedule says.
+        run: The engine's run. Complete levels are skipped when an interrupted one is repeated.
+
+    Returns:
+        For each level ``NN``: ``p_m_NN`` (percent of the net's weights, those that are never pruned among them),
+        ``test_acc_NN``, and of a control ``CONTROL_acc_NN``, such as ``reinitialise_acc_NN``, of its first draw.
+    """
+    model, options = dict(config["model"]), config["search"]
+    if config.get("warmup"):
+        schedule = model.get("schedule") or {"name": "MultiStepLR", "milestones": [], "interval": "step"}
+        model["schedule"] = schedule | {"warmup": config["warmup"]}
+
+    def data() -> ImageDataModule:
+        run.progress(len(list(run.folder.glob("level_*/results.json"))), int(options["levels"]) + 1, "")
+        return ImageDataModule(**config["data"], seed=run.seed)
+
+    with quiet():
+        tickets = find_ticket(
+            lambda seed: Classifier(**model, seed=seed),
+            data,
+            folder=run.folder,
+            trainer={"devices": 1, "use_distributed_sampler": False} | config["trainer"],
+            pruning=Pruning(**config["pruning"]),
+            seed=run.seed,
+            **options,
+        )
+    weights = sum(value.numel() for value in tickets[0].weights().values() if value.ndim > 1)
+    row: dict[str, float] = {}
+    for one in tickets:
+        accuracy = one.metrics.get("test/acc", math.nan)
+        if not one.repeat:
+            row[f"p_m_{one.level:02d}"] = 100 * (weights - one.mask.total + one.mask.kept) / weights
+            row[f"test_acc_{one.level:02d}"] = accuracy
+        elif one.repeat == 1:
+            row[f"{one.kind}_acc_{one.level:02d}"] = accuracy
+    if torch.cuda.is_available():
+        run.device = f"1 x {torch.cuda.get_device_name()}"
+    run.precision = str(config["trainer"].get("precision", "32-true"))
+    return row

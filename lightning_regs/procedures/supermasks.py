@@ -1,0 +1,125 @@
+"""The tasks of Zhou et al. (1905.01067): masks on weights that are never trained, from a trained net or learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lightning_regs.core import rng
+from lightning_regs.core.runs import RunContext
+from lightning_regs.data import ImageDataModule
+from lightning_regs.procedures.cells import hits, load_inputs
+from lightning_regs.pruning import Pruning
+from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask
+from lightning_regs.training.fit import Trained, evaluate, fit, fit_stack, initial_network, shared
+from lightning_regs.training.replicas import Replicated
+
+# Masks sampled for one accuracy.
+SAMPLES = 10
+
+
+def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+    """Measure masks of the trained dense net on its initial weights, of which none is trained.
+
+    Args:
+        config: ``{"model": ..., "data": ..., "pruning": ..., "weights": "initial" or "signed_constant", "levels": n}``;
+            the trainer's part is that of the dense net's training.
+        run: The engine's run; its only input is the dense net's.
+
+    Returns:
+        ``test_acc``, ``val_acc``, ``p_m`` and ``level`` of the mask that is best on the validation set; the curve has
+        ``val_acc`` of every level.
+    """
+    (dense,) = load_inputs(run).values()
+    data = ImageDataModule(**config["data"], seed=run.seed)
+    data.prepare_data()
+    data.setup()
+    network = initial_network(config["model"], data, run.seed).eval()
+    pruning = Pruning(**config["pruning"])
+
+    def accuracy(split: str, level: int) -> tuple[float, float]:
+        mask = pruning.one_shot(dense.mask, dense.initial, dense.final, level)
+        signed = config["weights"] == "signed_constant"
+        network.load_state_dict(apply_supermask(dense.initial, mask, signed_constant=signed))
+        right, number = hits(network, data, split)
+        return 100 * right / number, 100 * mask.density
+
+    found = [accuracy("val", level)[0] for level in range(int(config["levels"]) + 1)]
+    best = max(range(len(found)), key=found.__getitem__)
+    test, p_m = accuracy("test", best)
+    run.restore_curves([{"step": level, "val_acc": value} for level, value in enumerate(found)])
+    return {"test_acc": test, "val_acc": found[best], "p_m": p_m, "level": float(best)}
+
+
+def learned(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+    """Learn a Bernoulli mask on the initial weights.
+
+    Args:
+        config: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`~lightning_regs.training.fit.fit`, and
+            ``"supermask"``: arguments of :func:`~lightning_regs.pruning.supermask.add_supermask`.
+        run: The engine's run. An interrupted one goes on from its last saved epoch.
+
+    Returns:
+        ``test_acc``, ``val_acc`` and ``train_acc``: means over sampled masks; ``density``: mean probability, in
+        percent, that a weight is kept.
+    """
+    return _learn([config], [run])[0]
+
+
+def learned_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    """Learn several masks at once, as replicas of one net; see :func:`learned`.
+
+    Raises:
+        ValueError: If they differ in more than the kind of weights, and whether they are rescaled.
+    """
+    shared(configs, "supermask")
+    # Rescaling is part of the net's code, which replicas share.
+    rows: dict[int, dict[str, float]] = {}
+    for rescale in (False, True):
+        chosen = [i for i, c in enumerate(configs) if bool(c["supermask"].get("rescale")) == rescale]
+        if chosen:
+            found = _learn([configs[i] for i in chosen], [runs[i] for i in chosen])
+            rows |= dict(zip(chosen, found, strict=True))
+    return [rows[i] for i in range(len(runs))]
+
+
+learned.stacked = learned_stack  # type: ignore[attr-defined]
+
+
+def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    config, seeds, alone = configs[0], [run.seed for run in runs], len(runs) == 1
+    data = ImageDataModule(**config["data"], seed=seeds[0], replicas=None if alone else seeds)
+    data.prepare_data()
+    data.setup()
+    networks = [
+        add_supermask(initial_network(own["model"], data, run.seed), **own["supermask"])
+        for own, run in zip(configs, runs, strict=True)
+    ]
+    config = config | {"trainer": config["trainer"] | {"limit_val_batches": 0}}
+    if alone:
+        found = [fit(config, runs[0], start=networks[0], data=data)]
+    else:
+        found = fit_stack(config, runs, start=Replicated(networks), data=data)
+    # The masks of an evaluation are drawn from torch's global generator.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive_seed(seeds[0], "frankle2019 sampled masks"))  # its name is part of the rows
+        sampled = {split: _sampled(found[0], split) for split in ("train", "val", "test")}
+    assert found[0].module.network is not None
+    learned = learned_mask(found[0].module.network).values()
+    rows = []
+    for i in range(len(runs)):
+        row = {f"{split}_acc": values[i] for split, values in sampled.items()}
+        probabilities = torch.cat([(p if alone else p[i]).flatten().cpu() for p in learned])
+        rows.append(row | {"density": 100 * float(probabilities.mean())})
+    return rows
+
+
+def _sampled(trained: Trained, split: str) -> list[float]:
+    """Return each net's accuracy, a mean over masks."""
+    each = [
+        [values["acc"] for values in evaluate(trained.trainer, trained.module, trained.data, split)]
+        for _ in range(1 if split == "train" else SAMPLES)
+    ]
+    return [sum(own) / len(own) for own in zip(*each, strict=True)]

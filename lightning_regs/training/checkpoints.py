@@ -1,0 +1,125 @@
+"""Checkpoints that an interrupted training goes on from: whole files, of an epoch's end or the middle of one."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lightning_regs.core.files import DamagedFileError, load, whole
+from lightning_regs.core.lightning import Checkpoint, pl
+
+
+class Saver(Checkpoint):
+    """Saves the state of a Trainer so that training goes on as if it had not been interrupted.
+
+    Beside what Lightning saves it keeps what schedules that wait for a plateau are about to see; it leaves out the
+    hyper-parameters, whose types are any; and of an epoch's end it sees to it that Lightning takes it for one.
+    """
+
+    _saving = False
+    _between_epochs = True
+
+    def __init__(self) -> None:
+        self._monitored: list[float | None] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what schedules that wait for a plateau are about to see."""
+        return {"monitored": self._monitored}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what they have not seen."""
+        self._monitored = state_dict["monitored"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let schedules see what they missed: Lightning asks them after the hook at the epoch's end, if it goes on."""
+        for config, value in zip(trainer.lr_scheduler_configs, self._monitored, strict=False):
+            if value is not None:
+                pl_module.lr_scheduler_step(config.scheduler, value)
+        self._monitored = []
+
+    def save(self, trainer: pl.Trainer, path: Path, between_epochs: bool = True) -> None:
+        """Save, from all processes of the Trainer; the file is there as a whole or not at all."""
+        self._saving, self._between_epochs = True, between_epochs
+        if between_epochs:
+            self._monitored = [_awaited(trainer, config) for config in trainer.lr_scheduler_configs]
+        try:
+            if trainer.is_global_zero:
+                # Lightning writes elsewhere and moves, a copy where that is another disk; only a rename is whole.
+                with whole(path) as part:
+                    trainer.save_checkpoint(part, weights_only=False)
+            else:
+                trainer.save_checkpoint(
+                    path, weights_only=False
+                )  # writes nothing, and takes part in what is collective
+        finally:
+            self._saving, self._monitored = False, []
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Change what is saved here, and nothing that others save."""
+        if not self._saving:
+            return
+        for key in [key for key in checkpoint if "hyper_parameters" in key or "hparams" in key]:
+            del checkpoint[key]
+        if self._between_epochs and trainer.max_steps >= 0:
+            _end_epoch(checkpoint["loops"]["fit_loop"])
+
+
+class EpochCheckpoint(Saver):
+    """Saves one checkpoint, at an epoch's end, not more often than every so many seconds.
+
+    Args:
+        path: The file; replaced as a whole by each save.
+        every: Seconds between saves. A run shorter than this writes none: it is cheaper to repeat.
+    """
+
+    def __init__(self, path: Path, every: float = 20.0) -> None:
+        super().__init__()
+        self.path = path
+        self.every = every
+        self.saved = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save when the last save is long enough ago."""
+        # Saving is collective, and clocks differ.
+        if trainer.strategy.broadcast(time.monotonic() - self.saved >= self.every):
+            self.save(trainer, self.path)
+            self.saved = time.monotonic()
+
+
+def resumable(path: Path) -> Path | None:
+    """Return the checkpoint if it is there and whole; remove a damaged one with a warning."""
+    if not path.exists():
+        return None
+    try:
+        load(path)
+    except (DamagedFileError, pickle.UnpicklingError) as error:
+        warnings.warn(f"{error}; the checkpoint was removed and the run starts over.", stacklevel=2)
+        path.unlink()
+        return None
+    return path
+
+
+def _awaited(trainer: pl.Trainer, config: Any) -> float | None:
+    """Return the metric that a schedule is stepped with after this epoch; None if it is not."""
+    if not config.reduce_on_plateau or config.interval != "epoch" or (trainer.current_epoch + 1) % config.frequency:
+        return None
+    value = trainer.callback_metrics.get(config.monitor)
+    return None if value is None else float(value)
+
+
+def _end_epoch(loop: dict[str, Any]) -> None:
+    """Let a saved training go on with the next epoch.
+
+    With ``max_steps`` Lightning takes a checkpoint of an epoch's end for one of its middle: it ends the epoch once
+    more, with all hooks, and counts it twice.
+    """
+    for counts in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
+        counts["completed"] = counts["processed"]
+    batches = loop["epoch_loop.batch_progress"]
+    batches["current"] = dict.fromkeys(batches["current"], 0)
+    batches["is_last_batch"] = False
