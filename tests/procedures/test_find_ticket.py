@@ -14,6 +14,7 @@ from ticket_cases import WEIGHTS, LitNet, Made, adam, all_weights, assert_same, 
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_regs.core.lightning import pl
+from lightning_regs.procedures.plan import CONTROLS
 from lightning_regs.procedures.tickets import Control, find_ticket
 from lightning_regs.pruning import Pruning
 
@@ -145,6 +146,32 @@ def test_controls(tmp_path: Path) -> None:
     assert drawn.mask != ticket.mask
     assert_same(drawn.weights("rewind"), drawn.mask.apply(tickets.weights(0, "rewind")))
     assert made.trained[7].seen == made.trained[0].seen[2:]
+
+
+@pytest.mark.parametrize("rewind_to", ["0it", "2it"])
+def test_every_treatment_is_a_control(rewind_to: str, tmp_path: Path) -> None:
+    kinds = [kind for kind in CONTROLS if kind not in ("reinitialise", "random_mask")] + ["noise-0.5"]
+    assert {"twin", "sign-reinit", "reshuffle", "small-init", "one-shot-frozen-grown"} < set(kinds)
+    made = Made(optimizer=adam)
+    controls = [Control(kind, levels=(2,)) for kind in kinds]
+    tickets = search(tmp_path, made, shuffled, rewind_to=rewind_to, controls=controls, trainer={"max_epochs": 1})
+    ticket, trained = tickets.level(2), dict(zip([one.name for one in tickets], made.trained, strict=True))
+    dense, start = made.trained[0], ticket.weights("rewind")
+    for kind in kinds:
+        one = tickets.level(2, kind)
+        begun, final = one.weights("rewind"), one.weights()
+        assert_same(trained[one.name].states[0], begun)
+        assert one.mask.counts == ticket.mask.counts
+        batches = [step[:3] for step in trained[one.name].seen]
+        assert (batches == [step[:3] for step in dense.seen[int(rewind_to[:-2]) :]]) == (kind != "twin")
+        for name, kept in one.mask.items():
+            assert torch.equal(final[name][~kept], begun[name][~kept])  # zero, or frozen
+            assert bool(begun[name][~kept].any()) == ("frozen" in kind)
+            if "sign" in kind:
+                assert torch.equal(begun[name][kept].sign(), start[name][kept].sign())
+        if kind != "twin" and "one-shot" not in kind:  # which may find the same
+            assert not torch.equal(begun["net.0.weight"], start["net.0.weight"])
+    assert_same(tickets.level(2, "twin").weights("rewind"), start)
 
 
 def test_one_shot_has_the_counts_of_the_rounds_and_shares_the_dense_net(tmp_path: Path) -> None:

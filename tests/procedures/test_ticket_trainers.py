@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from ticket_cases import LitNet, Made, all_weights, assert_same, dataset, search, shuffled
+from ticket_cases import LitNet, Made, adam, all_weights, assert_same, dataset, search, shuffled
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_regs import Classifier, ImageDataModule, Mixup, NormPenalty
@@ -127,7 +127,7 @@ class Stacked(LitNet):
     replicas = (0, 1)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(optimizer=adam)
         self.net = torch.nn.Linear(8, 4)  # type: ignore[assignment]
         apart = [LitNet(seed).net[0].weight.detach()[:4] for seed in self.replicas]
         self.net.weight = torch.nn.Parameter(torch.stack(apart))  # type: ignore[assignment]
@@ -141,13 +141,17 @@ class Stacked(LitNet):
 
 
 def test_stacked_networks_are_pruned_each_by_itself(tmp_path: Path) -> None:
-    tickets = search(tmp_path, Stacked, controls=["random_mask"])
+    tickets = search(tmp_path, Stacked, controls=["random_mask", "sign-constant", "one-shot-frozen"])
     for one in tickets:
         weights, mask = one.weights()["net.weight"], one.mask["net.weight"]
         assert mask.shape == (2, 4, 8)
         left = {0: 32, 1: 29, 2: 26}[one.level]  # 10 % of 32, then of 29
         assert mask.sum((1, 2)).tolist() == [left, left]
-        assert (weights[~mask] == 0).all()
+        assert (weights[~mask] == 0).all() or one.kind == "one-shot-frozen"
+        if one.kind == "sign-constant":
+            first = tickets.weights(0, "initial")["net.weight"]
+            sigma = torch.stack([w.std() for w in first])[:, None, None]
+            assert torch.allclose(one.weights("rewind")["net.weight"], first.sign() * sigma * mask)
     final, kept = tickets[0].weights()["net.weight"].abs(), tickets.level(1).mask["net.weight"]
     for r in range(2):
         assert final[r][~kept[r]].max() <= final[r][kept[r]].min()
