@@ -135,7 +135,8 @@ def stacked_state(module: Classifier) -> dict[str, Tensor]:
 class FrozenWeights(Callback):
     """Leaves weights at the values that they have: what a mask prunes is kept instead of set to zero.
 
-    Their gradients are zero. That is enough for Adam and momentum without weight decay, whose steps are then zero.
+    Their gradients and what the optimizer has of them are zero. That is enough for Adam and momentum without weight
+    decay, whose steps are then zero.
 
     Args:
         trained: Parameter name in the module -> 1 where a weight is trained, 0 where it is frozen.
@@ -159,6 +160,10 @@ class FrozenWeights(Callback):
         for name, trained in self.trained.items():
             weight = weights[actual[name]]
             keep = trained.to(weight)
+            for state in (optimizer.state[weight] for optimizer in trainer.optimizers if weight in optimizer.state):
+                for key, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == weight.shape and key != "step":
+                        value.mul_(keep)
             hook: Any = weight.register_hook  # not typed in torch
             self._hooks.append(hook(lambda gradient, keep=keep: gradient * keep))
 
