@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from lightning_regs.data.corruptions import CORRUPTIONS
-from lightning_regs.data.datamodule import ImageDataModule
-from lightning_regs.data.dataset import ImageArrays, identity_collate
-from lightning_regs.data.image_files import ImageFiles
-from lightning_regs.data.sources import SOURCES, ArraySource, load
+from lightning_regs.core import registry
 
-__all__ = [
-    "CORRUPTIONS",
-    "SOURCES",
-    "ArraySource",
-    "ImageArrays",
-    "ImageDataModule",
-    "ImageFiles",
-    "identity_collate",
-    "load",
-]
+# Resolved on first use: a worker that is spawned for image files does without Lightning.
+_PUBLIC = {
+    "CORRUPTIONS": "lightning_regs.data.corruptions",
+    "SOURCES": "lightning_regs.data.sources",
+    "ArraySource": "lightning_regs.data.arrays",
+    "ImageArrays": "lightning_regs.data.dataset",
+    "ImageDataModule": "lightning_regs.data.datamodule",
+    "ImageFiles": "lightning_regs.data.image_files",
+    "identity_collate": "lightning_regs.data.dataset",
+    "load": "lightning_regs.data.sources",
+}
+
+__all__ = sorted(_PUBLIC)
+__getattr__ = registry.lazy(__name__, _PUBLIC)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning_regs
-from lightning_regs import analysis, functional
+from lightning_regs import analysis, data, functional
 from lightning_regs.core import registry
 
 RENEW = "python -m lightning_regs.testing.generated"
@@ -21,6 +21,7 @@ def generated() -> dict[Path, str]:
         root / "__init__.pyi": public,
         root / "functional.pyi": head + registry.stub(vars(functional)["_PUBLIC"]) + listed,
         root / "analysis" / "__init__.pyi": head + registry.stub(vars(analysis)["_PUBLIC"]) + listed,
+        root / "data" / "__init__.pyi": head + registry.stub(vars(data)["_PUBLIC"]) + listed,
     }
 
 

@@ -1,9 +1,6 @@
-"""Batches served several times in a row: the same samples, the same augmentation, in one process, two, and resumed."""
+"""Batches served several times in a row: the same samples, the same augmentation."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +9,7 @@ from recorder import Recorder, digits, trainer
 from torch import nn
 
 from lightning_regs import Classifier, GradientPenalty, Regularizer
-from lightning_regs.core import rng
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.data import ImageDataModule
 
 # 300 samples make batches of 128, 128 and 44.
@@ -90,19 +86,6 @@ def test_n_repeats_with_plain_gradient_descent_are_n_euler_steps_on_the_minibatc
     assert torch.allclose(module.head.bias, bias, atol=1e-6)
 
 
-def test_resumed_epochs_of_repeats_equal_uninterrupted_ones(tmp_path):
-    whole = seen(2, epochs=3)
-    first, run = Recorder(inputs=36), trainer(max_epochs=1, limit_val_batches=0)
-    run.fit(first, digits(batch_repeats=2, **AUGMENTED))
-    run.save_checkpoint(tmp_path / "one.ckpt")
-    second = Recorder(inputs=36)
-    torch.manual_seed(99)
-    trainer(max_epochs=3, limit_val_batches=0).fit(
-        second, digits(batch_repeats=2, **AUGMENTED), ckpt_path=tmp_path / "one.ckpt"
-    )
-    assert_equal(first.seen["train"] + second.seen["train"], whole)
-
-
 @pytest.mark.filterwarnings("ignore:You requested to overfit")
 def test_lightning_s_overfit_batches_keeps_the_repeats():
     module = Recorder()
@@ -111,48 +94,6 @@ def test_lightning_s_overfit_batches_keeps_the_repeats():
     assert torch.equal(first, again)
     assert torch.equal(third, fourth)
     assert not torch.equal(first, third)
-
-
-class Reporter(pl.LightningModule):
-    """Writes the sum of the first rows and the labels of each batch that this process was given."""
-
-    def __init__(self, folder: str) -> None:
-        super().__init__()
-        self.head = nn.Linear(36, 10)
-        self.folder = folder
-        self.batches: list[list[float]] = []
-
-    def training_step(self, batch, batch_idx):
-        x, y = batch
-        self.batches.append([x[:, :, 0].double().sum().item(), *y.tolist()])
-        return nn.functional.cross_entropy(self.head(x.flatten(1)), y)
-
-    def on_fit_end(self):
-        (Path(self.folder) / f"repeats{self.global_rank}.json").write_text(json.dumps(self.batches))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-@pytest.mark.slow
-def test_each_of_two_processes_repeats_its_own_batches(tmp_path):
-    data = digits(batch_repeats=2, **(AUGMENTED | {"batch_size": 64}))
-    run = trainer(max_epochs=1, devices=2, strategy="ddp_fork", limit_val_batches=0)
-    run.fit(Reporter(str(tmp_path)), data)
-    data.setup()
-    order = torch.randperm(300, generator=torch.Generator().manual_seed(rng.derive_seed(3, "order")))
-    for rank in range(2):
-        batches = json.loads((tmp_path / f"repeats{rank}.json").read_text())
-        assert batches[::2] == batches[1::2]
-        assert [len(labels) for _, *labels in batches[::2]] == [64, 64, 22]
-        labels = [label for _, *labels in batches[::2] for label in labels]
-        assert labels == data.dataset("train").y[order[rank::2]].tolist()
-
-
-@pytest.mark.parametrize("repeats", [0, -1, 1.5, True, None])
-def test_less_than_one_whole_repeat_is_refused(repeats):
-    with pytest.raises(ValueError, match=f"batch_repeats={repeats!r} is not possible; give a whole number from 1 on"):
-        ImageDataModule("digits", batch_repeats=repeats)
 
 
 def test_accumulation_of_repeats_is_refused():

@@ -81,11 +81,6 @@ def test_p_with_a_mode_that_has_none_is_refused(name):
         cor.check_corruption(name, 0.5)
 
 
-def test_an_unknown_corruption_suggests_the_nearest():
-    with pytest.raises(ValueError, match="Did you mean 'shuffled_pixels'"):
-        cor.check_corruption("shufled_pixels", 1.0)
-
-
 def marked_images(n: int, c: int = 3, side: int = 6) -> torch.Tensor:
     """Pixel value = 50 * channel + position: says where it came from."""
     return (

@@ -1,13 +1,14 @@
-"""Two CPU processes: every sample once, the same number of batches, no reshuffle by Lightning."""
+"""Two CPU processes: every sample once, the same number of batches, each repeated, no reshuffle by Lightning."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
+from recorder import Recorder, trainer
 from torch import nn
 
 from lightning_regs.core import rng
@@ -16,42 +17,28 @@ from lightning_regs.data import ImageDataModule
 TRAIN, TEST, BATCH, EVAL_BATCH, SEED = 40, 17, 8, 4, 7
 
 
-class Reporter(pl.LightningModule):
-    """Writes the numbers of the samples that this process was given, a list a batch."""
+class Reporter(Recorder):
+    """Writes the numbers of the samples that this process was given, a list a batch, and which it saw mirrored."""
 
     def __init__(self, folder: str) -> None:
-        super().__init__()
-        self.head = nn.Linear(16, 10)
+        super().__init__(16)
         self.folder = folder
-        self.seen: dict[str, list[list[int]]] = {}
-        self.mirrored: list[int] = []
+        self.numbers: dict[str, list[list[int]]] = {}
+        self.mirrored: list[list[int]] = []
 
-    def note(self, key, batch):
+    def record(self, stage, batch):
         x, y = batch
         first, last = x[:, 0, 0, 0], x[:, 0, 0, -1]
         numbers = (torch.maximum(first, last) * 255).round().long() - 1
-        self.seen.setdefault(key, []).append(numbers.tolist())
-        return nn.functional.cross_entropy(self.head(x.flatten(1)), y), last > first
-
-    def training_step(self, batch, batch_idx):
-        loss, mirrored = self.note(f"train {self.current_epoch}", batch)
-        self.mirrored += mirrored.int().tolist()
-        return loss
-
-    def validation_step(self, batch, batch_idx):
-        self.note(f"val {self.current_epoch}", batch)
+        self.numbers.setdefault(f"{stage} {self.current_epoch}", []).append(numbers.tolist())
+        if stage == "train":
+            self.mirrored.append((last > first).int().tolist())
+        return nn.functional.cross_entropy(self.head(x.flatten(1)), y)
 
     def on_fit_end(self):
-        report = {
-            "seen": self.seen,
-            "mirrored": self.mirrored,
-            "sampler": type(self.trainer.train_dataloader.sampler).__name__,
-        }
-        with open(f"{self.folder}/rank{self.global_rank}.json", "w") as file:  # noqa: PTH123
-            json.dump(report, file)
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+        sampler = type(self.trainer.train_dataloader.sampler).__name__
+        report = {"seen": self.numbers, "mirrored": self.mirrored, "sampler": sampler}
+        Path(self.folder, f"rank{self.global_rank}.json").write_text(json.dumps(report))
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +56,11 @@ def ranks(tmp_path_factory):
         whiten=False,
         random_flip=True,
         monitor_test=True,
+        batch_repeats=2,
         seed=SEED,
     )
-    pl.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        devices=2,
-        strategy="ddp_fork",
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(Reporter(str(folder)), data)
+    run = trainer(max_epochs=2, devices=2, strategy="ddp_fork", num_sanity_val_steps=0)
+    run.fit(Reporter(str(folder)), data)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -92,7 +71,9 @@ def flat(batches):
 @pytest.mark.slow
 def test_training_shows_every_sample_once_an_epoch(ranks):
     for epoch in range(2):
-        batches = [rank["seen"][f"train {epoch}"] for rank in ranks]
+        repeated = [rank["seen"][f"train {epoch}"] for rank in ranks]
+        batches = [part[::2] for part in repeated]
+        assert batches == [part[1::2] for part in repeated]
         assert [len(part) for part in batches] == [3, 3]
         assert sorted(flat(batches[0]) + flat(batches[1])) == list(range(TRAIN))
         order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(rng.derive_seed(SEED, "order") + epoch))
@@ -110,6 +91,7 @@ def test_evaluation_shows_every_sample_once_in_equally_many_batches(ranks):
 
 @pytest.mark.slow
 def test_processes_draw_different_augmentation(ranks):
-    first, second = (rank["mirrored"] for rank in ranks)
+    assert all(rank["mirrored"][::2] == rank["mirrored"][1::2] for rank in ranks)
+    first, second = (flat(rank["mirrored"]) for rank in ranks)
     assert 0 < sum(first) < len(first)
     assert first != second

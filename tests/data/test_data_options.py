@@ -17,6 +17,7 @@ from lightning_regs.data import ImageDataModule
         ({"batch_size": 0}, "batch_size=0 is not possible; give a whole number from 1 on"),
         ({"eval_batch_size": 2.5}, "eval_batch_size=2.5 is not possible"),
         ({"train_size": True}, "train_size=True is not possible"),
+        *(({"batch_repeats": n}, f"batch_repeats={n!r} is not possible") for n in (0, -1, 1.5, True, None)),
         ({"num_workers": -1}, "num_workers=-1 is not possible; give a whole number from 0 on"),
         ({"random_crop": True}, "random_crop=True needs a size"),
         ({"image_size": 6, "random_crop": True, "corruption": "random_pixels"}, "switch random_crop, random_rotation"),

@@ -2,77 +2,29 @@
 
 from __future__ import annotations
 
-import pytorch_lightning as pl
+import pytest
 import torch
-from torch import nn
+from recorder import Recorder, digits, trainer
 
-from lightning_regs.data import ImageDataModule
-
-
-class Net(pl.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.head = nn.Linear(36, 10)
-        self.seen: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-
-    def training_step(self, batch, batch_idx):
-        x, y = batch
-        self.seen.append((self.current_epoch, x.clone(), y.clone()))
-        return nn.functional.cross_entropy(self.head(x.flatten(1)), y)
-
-    def validation_step(self, batch, batch_idx):
-        pass
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+OPTIONS = {"batch_size": 64, "image_size": 6, "random_crop": True, "random_flip": True, "random_rotation": 10.0}
+OPTIONS |= {"corruption": "partial_labels", "corruption_p": 0.3, "val_split": 30}
 
 
-def data() -> ImageDataModule:
-    return ImageDataModule(
-        "digits",
-        batch_size=64,
-        image_size=6,
-        random_crop=True,
-        random_flip=True,
-        random_rotation=10.0,
-        corruption="partial_labels",
-        corruption_p=0.3,
-        train_size=300,
-        val_split=30,
-        seed=5,
-    )
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_resumed_epochs_equal_uninterrupted_ones(tmp_path, repeats):
+    def fit(epochs, checkpoint=None):
+        torch.manual_seed(0 if checkpoint is None else 99)
+        module, run = Recorder(36), trainer(max_epochs=epochs)
+        run.fit(module, digits(batch_repeats=repeats, **OPTIONS), ckpt_path=checkpoint)
+        return module, run
 
-
-def trainer(epochs: int) -> pl.Trainer:
-    return pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def test_resumed_epochs_equal_uninterrupted_ones(tmp_path):
-    whole = Net()
-    trainer(4).fit(whole, data())
-
-    first, run = Net(), trainer(2)
-    run.fit(first, data())
+    whole, _ = fit(4)
+    first, run = fit(2)
     run.save_checkpoint(tmp_path / "half.ckpt")
-
-    torch.manual_seed(99)
-    torch.rand(17)
-    second = Net()
-    trainer(4).fit(second, data(), ckpt_path=tmp_path / "half.ckpt")
-
-    resumed = first.seen + second.seen
-    assert [epoch for epoch, *_ in second.seen] == [2] * 5 + [3] * 5
-    assert len(whole.seen) == len(resumed) == 20
-    for (_, x, y), (_, other_x, other_y) in zip(whole.seen, resumed, strict=True):
-        assert torch.equal(x, other_x)
-        assert torch.equal(y, other_y)
+    second, _ = fit(4, tmp_path / "half.ckpt")
+    seen = whole.seen["train"]
+    assert len(seen) == 2 * len(second.seen["train"]) == 20 * repeats
+    for batch, resumed in zip(seen, first.seen["train"] + second.seen["train"], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batch, resumed, strict=True))
     assert torch.equal(whole.head.weight, second.head.weight)
-    assert not torch.equal(whole.seen[0][1], whole.seen[5][1])
+    assert not torch.equal(seen[0][0], seen[5 * repeats][0])

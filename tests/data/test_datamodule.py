@@ -65,13 +65,15 @@ def test_drop_last_and_its_limit():
         trainer().fit(Recorder(), digits(batch_size=301, drop_last=True))
 
 
-def test_signals():
-    dm, model = ImageDataModule("mnist1d", batch_size=500, seed=0), Recorder(40)
+def test_signals(tmp_path):
+    x, y = np.random.default_rng(0).random((50, 40), np.float32), np.arange(50) % 10
+    np.savez(tmp_path / "s.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    dm, model = ImageDataModule(str(tmp_path / "s.npz"), batch_size=20, seed=0), Recorder(40)
     trainer().fit(model, dm)
     assert dm.input_shape == (40,)
-    assert model.columns("train")[0].shape == (4000, 40)
+    assert model.columns("train")[0].shape == (50, 40)
     with pytest.raises(ValueError, match="holds signals of length 40, not images"):
-        ImageDataModule("mnist1d", random_flip=True).setup()
+        ImageDataModule(dm.source, random_flip=True).setup()
 
 
 # ---- only training is augmented

@@ -114,25 +114,15 @@ def test_workers_of_either_kind(pets, method, workers):
         ("P", 3, (9, 8, 7)),
     ],
 )
-@pytest.mark.parametrize("lazy", [False, True])
-def test_every_mode_becomes_rgb(tmp_path, mode, colour, expected, lazy):
+def test_every_mode_becomes_rgb(tmp_path, mode, colour, expected):
     root = write_folder(tmp_path / "pets")
     image = Image.new(mode, (6, 5), colour)
     if mode == "P":
         image.putpalette([0, 0, 0] * 3 + [9, 8, 7])
     image.save(root / "train" / "cat" / "1.tif")
-    x = load(str(root), lazy=lazy).x_train[2]
+    x = load(str(root), lazy=True).x_train[2]
     assert x.shape == (3, 5, 6)
     assert (x == torch.tensor(expected)[:, None, None]).all()
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_files_hold_the_pixels_that_were_stored(tmp_path, mode):
-    source = load(str(write_folder(tmp_path / "pets", mode=mode)), lazy=True)
-    stored = pixels(5, 6, *((3,) if mode == "RGB" else ()), seed=11).reshape(5, 6, -1).transpose(2, 0, 1)
-    assert source.x_train.shape == (6, len(stored), 5, 6)
-    np.testing.assert_array_equal(source.x_train[4].numpy(), stored)
-    assert source.y_train.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 @settings(max_examples=25, deadline=None)
@@ -196,7 +186,7 @@ def test_flipped_bytes_are_named_or_harmless(tmp_path):
     for kind in ("png", "jpeg", "gif", "tiff", "bmp", "webp"):
         Image.fromarray(pixels(20, 20, 3)).save(path, kind)
         good = path.read_bytes()
-        for _ in range(40):
+        for _ in range(20):
             bad = bytearray(good)
             bad[draws.integers(min(len(bad), 400))] ^= 1 << draws.integers(8)
             path.write_bytes(bad)
@@ -205,7 +195,7 @@ def test_flipped_bytes_are_named_or_harmless(tmp_path):
             except UnreadableImage as error:
                 assert str(path) in str(error)  # noqa: PT017 - not every flip is an error
                 named += 1
-    assert named > 40
+    assert named > 20
 
 
 def test_a_crop_larger_than_the_images_is_refused(tmp_path):

@@ -104,7 +104,7 @@ def test_flipped_bytes_in_an_npz_are_named_or_harmless(tmp_path):
     np.savez(path, **npz_arrays())
     good, draws = path.read_bytes(), random.Random(0)
     named = 0
-    for _ in range(300):
+    for _ in range(150):
         bad = bytearray(good)
         bad[draws.randrange(len(bad))] ^= 1 << draws.randrange(8)
         path.write_bytes(bad)
@@ -113,7 +113,7 @@ def test_flipped_bytes_in_an_npz_are_named_or_harmless(tmp_path):
         except ValueError as error:
             assert "own.npz" in str(error)  # noqa: PT017 - not every flip is an error
             named += 1
-    assert named > 200
+    assert named > 100
 
 
 def test_a_bare_array_is_not_an_npz(tmp_path):
@@ -124,9 +124,9 @@ def test_a_bare_array_is_not_an_npz(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
-@pytest.mark.parametrize("test", ["test", "val"])
-def test_image_folder(tmp_path, mode, channels, test):
-    source = sources.load(str(write_folder(tmp_path / "pets", mode=mode, test=test)))
+@pytest.mark.parametrize(("test", "lazy"), [("test", False), ("val", True)])
+def test_image_folder(tmp_path, mode, channels, test, lazy):
+    source = sources.load(str(write_folder(tmp_path / "pets", mode=mode, test=test)), lazy=lazy)
     assert source.classes == ("cat", "dog")
     assert source.x_train.shape == (6, channels, 5, 6)
     assert source.y_train.tolist() == [0, 0, 0, 1, 1, 1]
