@@ -41,6 +41,7 @@ def blocks(specification: Specification, target: Target | None) -> Block:
     Returns:
         A ``Report`` as data for JSON, with ``title``, ``description``, ``entity``, ``project`` and ``blocks``.
     """
+    place = {"entity": target.entity if target else None, "project": target.project if target else None}
     measured = [section for section in specification.sections if not section.blank]
     made: list[Block] = [
         _paragraph(*_about(specification)),
@@ -49,7 +50,7 @@ def blocks(specification: Specification, target: Target | None) -> Block:
         {"type": "TableOfContents"},
     ]
     for section in measured:
-        made += _section(specification, section, target)
+        made += _section(specification.paper, section, place)
     if blank := [section for section in specification.sections if section.blank]:
         made.append(_heading(1, "Not measured yet"))
         made.append(_list([[f"{each.scale}: {each.description}. ", _code(each.command)] for each in blank]))
@@ -59,22 +60,16 @@ def blocks(specification: Specification, target: Target | None) -> Block:
     if specification.sources:
         made.append(_heading(1, "Sources"))
         made.append(_list([_source(source) for source in specification.sources]))
+    # By its title a report is found again: the paper's id leads, so no two papers share one.
+    title = _line(f"{specification.paper}: {specification.title}")
     found = "; ".join(f"{section.scale}: {_counts(section)}" for section in measured) or "No results yet"
     return {
         "type": "Report",
-        "title": title(specification),
+        "title": title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1].rstrip()}\u2026",
         "description": _line(f"{specification.authors} ({specification.year}), reproduced. {found}."),
-        "entity": target.entity if target else None,
-        "project": target.project if target else None,
         "width": "fixed",
         "blocks": made,
-    }
-
-
-def title(specification: Specification) -> str:
-    """Return the report's title, by which it is found again: the paper's id leads, so no two papers share one."""
-    text = _line(f"{specification.paper}: {specification.title}")
-    return text if len(text) <= MAX_TITLE else f"{text[: MAX_TITLE - 1].rstrip()}\u2026"
+    } | place
 
 
 def escape(text: str) -> str:
@@ -129,7 +124,7 @@ def _counts(section: Section) -> str:
     return ", ".join(f"{_SYMBOLS[verdict]} {section.counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
 
 
-def _section(specification: Specification, section: Section, target: Target | None) -> Iterator[Block]:
+def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
     yield _heading(1, f"Scale {section.scale}")
     yield _paragraph(f"{section.description.rstrip('.')}. {section.progress}, {section.state}.")
     mixed = [f"The runs come from {' and '.join(section.mixed)}: they are not one experiment."] if section.mixed else []
@@ -143,7 +138,7 @@ def _section(specification: Specification, section: Section, target: Target | No
             "drawn by Weights & Biases from the logged runs, mean and range over seeds."
         )
     for figure in section.figures:
-        yield from _figure(specification.paper, section, figure, target)
+        yield from _figure(paper, section, figure, place)
     if section.groups:
         yield _heading(2, "Cells", list(_cells(section)))
     if section.failures:
@@ -190,7 +185,7 @@ def _paper(claim: ClaimEntry) -> str:
     return escape(claim.paper) + (" (recalled)" if claim.recalled else "")
 
 
-def _figure(paper: str, section: Section, figure: FigureEntry, target: Target | None) -> Iterator[Block]:
+def _figure(paper: str, section: Section, figure: FigureEntry, place: Block) -> Iterator[Block]:
     yield _heading(3, figure.title)
     if figure.missing:
         yield _paragraph(f"Not drawn at this scale: {figure.missing}.")
@@ -200,7 +195,7 @@ def _figure(paper: str, section: Section, figure: FigureEntry, target: Target | 
         yield _paragraph(figure.alt)
     here: dict[str, str | Sequence[str]] = {"paper": paper, "scale": section.scale}
     picture = {"type": "MediaBrowser", "title": figure.title, "media_keys": [f"figure/{figure.id}"], "num_columns": 1}
-    yield _grid(target, "Results", {"JobType": "results"} | here, [picture], height=16)
+    yield _grid(place | {"name": "Results", "filters": where({"JobType": "results"} | here)}, [picture], height=16)
     seeds = {cell.name: len(cell.runs) for group in section.groups for cell in group.cells}
     together: dict[tuple[str, ...], list[Panel]] = {}
     for panel in figure.panels:
@@ -211,7 +206,8 @@ def _figure(paper: str, section: Section, figure: FigureEntry, target: Target | 
         runs = sum(seeds[cell] for cell in cells)
         drawn = [made for panel in panels for made in _panels(panel, cells, runs)]
         bars = max(made.get("max_bars_to_show", 0) for made in drawn)
-        yield _grid(target, "Runs", here | {"cell": list(cells)}, drawn, height=max(8, min(24, bars // 2)))
+        shown = place | {"name": "Runs", "filters": where(here | {"cell": list(cells)})}
+        yield _grid(shown, drawn, height=max(8, min(24, bars // 2)))
 
 
 def _panels(panel: Panel, cells: Sequence[str], runs: int) -> Iterator[Block]:
@@ -234,13 +230,7 @@ def _panels(panel: Panel, cells: Sequence[str], runs: int) -> Iterator[Block]:
     yield {"type": "BarPlot", "title": f"{', '.join(names)}{behind}"} | bars | shared
 
 
-def _grid(
-    target: Target | None,
-    name: str,
-    conditions: dict[str, str | Sequence[str]],
-    panels: Sequence[Block],
-    height: int,
-) -> Block:
+def _grid(runs: Block, panels: Sequence[Block], height: int) -> Block:
     """Put panels of one height side by side in two columns, or one panel across both; with the runs they show."""
     width = _COLUMNS if len(panels) == 1 else _COLUMNS // 2
     columns = _COLUMNS // width
@@ -248,15 +238,8 @@ def _grid(
         {"type": "Layout", "x": at % columns * width, "y": at // columns * height, "w": width, "h": height}
         for at in range(len(panels))
     )
-    runs = {
-        "type": "Runset",
-        "entity": target.entity if target else None,
-        "project": target.project if target else None,
-        "name": name,
-        "filters": where(conditions),
-    }
     placed = [panel | {"layout": place} for panel, place in zip(panels, places, strict=True)]
-    return {"type": "PanelGrid", "runsets": [runs], "panels": placed, "hide_run_sets": True}
+    return {"type": "PanelGrid", "runsets": [{"type": "Runset"} | runs], "panels": placed, "hide_run_sets": True}
 
 
 def _cells(section: Section) -> Iterator[Block]:

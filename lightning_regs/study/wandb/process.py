@@ -236,9 +236,8 @@ class _Work:
         if self._error:
             self._pipe.send(f"W&B logging: {one_line(self._error)}; the results are not affected.")
         if self.lost:
-            were = "was" if len(self.lost) == 1 else "were"
             remedy = "`lightning-regs sync` uploads" if self._online else "a repeated command logs"
-            self._pipe.send(f"W&B: {_count(self.lost)} {were} not logged; {remedy} what is missing.")
+            self._pipe.send(f"W&B: {_count(self.lost)} not logged; {remedy} what is missing.")
 
 
 def _count(runs: Sized) -> str:

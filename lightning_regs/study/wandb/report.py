@@ -45,14 +45,7 @@ def write_json(specification: Specification, target: Target | None, path: str | 
 
 
 def build(specification: Specification, target: Target) -> Any:
-    """Build the report from :func:`~lightning_regs.study.wandb.blocks.blocks`, without a server.
-
-    Args:
-        specification: What it says.
-        target: Where it goes.
-
-    Returns:
-        A ``wandb_workspaces.reports.v2.Report`` that is not saved yet.
+    """Build a ``wandb_workspaces.reports.v2.Report`` that goes to a target, without a server; it is not saved yet.
 
     Raises:
         ValueError: If wandb-workspaces is not installed.
@@ -70,11 +63,7 @@ def _build(library: Any, plain: Any) -> Any:
 
 
 def publish(specification: Specification, target: Target) -> str:
-    """Save the report in Weights & Biases, in place of the one that was published for the same paper.
-
-    Args:
-        specification: What it says.
-        target: Where its runs are, and where it goes.
+    """Save the report where its runs are, in place of the one that was published for the same paper.
 
     Returns:
         Its address.

@@ -13,7 +13,6 @@ import pytest
 from wandb_lab import Lab, inspect, isolate, read_csv
 
 from lightning_regs.core.runs import FIXED
-from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.report.specification import specify
 from lightning_regs.study.wandb.export import _confirm, _inspect, label
 
@@ -194,4 +193,3 @@ def test_ids_are_the_same_again_and_differ_between_runs(lab):
     ids = [run.id for run in lab.runs() + lab.runs("other")]
     assert len(set(ids)) == len(ids)
     assert ids == [run.id for run in lab.runs() + lab.runs("other")]
-    assert load_paper("made").id == "made"

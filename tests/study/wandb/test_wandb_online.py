@@ -86,7 +86,7 @@ def test_without_a_server_the_command_goes_on_and_sync_does_the_rest(lab, server
     why, lost = lab.said
     assert why.startswith("W&B logging: ")
     assert why.endswith("; the results are not affected.")
-    assert lost == "W&B: 9 runs were not logged; `lightning-regs sync` uploads what is missing."
+    assert lost == "W&B: 9 runs not logged; `lightning-regs sync` uploads what is missing."
 
 
 def test_what_does_not_reach_the_server_is_not_taken_for_uploaded(lab, server):

@@ -40,9 +40,6 @@ class Server(ThreadingHTTPServer):
             return {"viewer": {"id": "v", "entity": "team", "username": "u", "flags": "{}", "teams": {"edges": []}}}
         if name == "ServerFeaturesQuery":
             return {"serverInfo": {"features": []}}
-        if name == "RunResumeStatus":
-            run = self.runs.get(given["name"])
-            return {"model": project | {"bucket": run and self.bucket(run)}}
         if name == "Run":
             run = self.runs[given["name"]]
             state = "finished" if run["exits"][-1:] == [0] else "running"
@@ -82,23 +79,12 @@ class Server(ThreadingHTTPServer):
         return None
 
     def bucket(self, run: dict) -> dict:
-        lines = [run["history"][number] for number in sorted(run["history"])]
         return {
             "id": f"storage-{run['id']}",
             "name": run["id"],
             "displayName": run["about"].get("displayName"),
-            "description": "",
-            "sweepName": None,
             "config": json.dumps({key: {"value": value} for key, value in run["config"].items()}),
             "summaryMetrics": json.dumps(run["summary"]),
-            "logLineCount": 0,
-            "eventsLineCount": 0,
-            "historyLineCount": len(lines),
-            "historyTail": json.dumps([json.dumps(line) for line in lines[-1:]]),
-            "eventsTail": "[]",
-            "tags": [],
-            "notes": None,
-            "wandbConfig": json.dumps({"t": 1}),
         }
 
     def stream(self, name: str, sent: dict) -> None:

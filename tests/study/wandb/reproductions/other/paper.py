@@ -1,19 +1,8 @@
 """A paper that has a cell in common with the other one."""
 
-from lightning_regs.study import Cell, Paper, Scale
+from made.paper import PLAIN
 
-PAPER = Paper(
-    id="other",
-    title="Other",
-    authors="Nobody",
-    year=2021,
-    arxiv="",
-    scales=(
-        Scale(
-            "quick",
-            "small",
-            (Cell("net/plain", "made.tasks:measure", {"rows": 3, "seed": "its own", "options": {"p": 0.1}}),),
-            seeds=1,
-        ),
-    ),
-)
+from lightning_regs.study import Paper, Scale
+
+SCALE = Scale("quick", "small", (PLAIN,), seeds=1)
+PAPER = Paper(id="other", title="Other", authors="Nobody", year=2021, arxiv="", scales=(SCALE,))
