@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_regs.pruning import SCORES, Mask, Pruning, prunable, prune, random_mask
+from lightning_regs.functional import prune, zero_pruned
+from lightning_regs.pruning import SCORES, Mask, Pruning, prunable, random_mask
 
 LENET = {"body.1.weight": (300, 784), "body.3.weight": (100, 300), "head.weight": (10, 100)}
 CONVS = {
@@ -83,6 +84,13 @@ def test_order_in_memory_and_a_graph_do_not_matter() -> None:
     for same in (weight.abs(), weight.abs().to(memory_format=torch.channels_last)):
         for dense in (mask, Mask({"w": mask["w"].to(memory_format=torch.channels_last)})):
             assert places(prune({"w": same}, dense, 0.4)) == expected
+
+
+def test_what_is_pruned_is_zeroed() -> None:
+    weights = {"w": torch.tensor([0.1, -3.0, 0.2, 2.0])}
+    mask = prune({"w": weights["w"].abs()}, Mask.dense(weights), 0.5)
+    zero_pruned([weights["w"]], [mask["w"].float()])
+    assert weights["w"].tolist() == [0.0, -3.0, 0.0, 2.0]
 
 
 # -- the paper's grid ------------------------------------------------------------------------------------------------
