@@ -34,14 +34,14 @@ TEXT = Source(
     "arxiv.org/abs/1611.03530", "Read as a bilingual full text of sections 0 to 6, without the appendix",
 )  # fmt: skip
 SLIDES = Source(
-    "slides", "Course slides that transcribe Table 1",
-    note="A second, independent course deck gives the same rows as far as its excerpt ran",
+    "slides", "Course slides",
+    note="They transcribe Table 1; a second, independent deck gives the same rows as far as its excerpt ran",
 )  # fmt: skip
-NOTES = Source("notes", "Notes on arXiv 1611.03530", note="A page of someone's collection of notes on papers")
+NOTES = Source("notes", "Paper notes", note="The page on arXiv 1611.03530 of a collection of notes on papers")
 STUDENT = Source("student", "Student reproduction", note="A repository with recipes and an alignment report")
 AUTHOR = Source(
-    "author", "fitting-random-labels", link="github.com/pluskid/fitting-random-labels",
-    note="Code of the first author; it has the kernel's bandwidth and does not reproduce the paper's exact models",
+    "author", "Code of the first author", link="github.com/pluskid/fitting-random-labels",
+    note="It has the kernel's bandwidth on MNIST, and does not reproduce the paper's exact models",
 )  # fmt: skip
 
 REAL = ("standard", "paper")
