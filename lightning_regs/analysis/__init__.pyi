@@ -43,13 +43,11 @@ from lightning_regs.analysis.streamed import KernelMachine as KernelMachine
 from lightning_regs.analysis.streamed import recomputed_kernel as recomputed_kernel
 from lightning_regs.analysis.streamed import stored_kernel as stored_kernel
 from lightning_regs.analysis.tickets import Distances as Distances
-from lightning_regs.analysis.tickets import EarlyStop as EarlyStop
 from lightning_regs.analysis.tickets import MaskOverlap as MaskOverlap
 from lightning_regs.analysis.tickets import Overlap as Overlap
 from lightning_regs.analysis.tickets import Travel as Travel
 from lightning_regs.analysis.tickets import Travelled as Travelled
 from lightning_regs.analysis.tickets import distance_travelled as distance_travelled
-from lightning_regs.analysis.tickets import early_stop as early_stop
 from lightning_regs.analysis.tickets import early_stopping_iteration as early_stopping_iteration
 from lightning_regs.analysis.tickets import mask_overlap as mask_overlap
 

@@ -102,21 +102,6 @@ class Distances:
     layers: dict[str, Travelled]
 
 
-@dataclass(frozen=True)
-class EarlyStop:
-    """Where a curve of validation losses has its minimum.
-
-    Attributes:
-        index: Place in the curve.
-        iteration: Iteration of that place.
-        loss: The minimum.
-    """
-
-    index: int
-    iteration: int
-    loss: float
-
-
 def mask_overlap(mask_a: Masks, mask_b: Masks) -> MaskOverlap:
     """Compare two masks of one network with what random masks of the same densities would share.
 
@@ -186,8 +171,8 @@ def distance_travelled(initial: Mapping[str, Tensor], final: Mapping[str, Tensor
     return Distances(_travelled(overall), {name: _travelled(groups) for name, groups in sums.items()})
 
 
-def early_stop(iterations: Sequence[int], losses: Sequence[float]) -> EarlyStop:
-    """Find the first minimum of a curve of validation losses.
+def early_stopping_iteration(iterations: Sequence[int], losses: Sequence[float]) -> int:
+    """Return the iteration of the first minimum of a curve of validation losses.
 
     Frankle & Carbin, arXiv 1803.03635: the early-stopping iteration is that of the least validation loss, found after
     a training of full length. It is the argmin of a noisy curve: average over trials, and show their range.
@@ -203,16 +188,10 @@ def early_stop(iterations: Sequence[int], losses: Sequence[float]) -> EarlyStop:
         raise ValueError(f"a curve needs a loss for each iteration, got {len(iterations)} and {len(losses)}.")
     if any(later <= earlier for earlier, later in itertools.pairwise(iterations)):
         raise ValueError("the iterations of a curve must rise; put the measurements of one training in order.")
-    found = [(float(loss), index) for index, loss in enumerate(losses) if not math.isnan(loss)]
+    found = [(loss, at) for loss, at in zip(losses, iterations, strict=True) if not math.isnan(loss)]
     if not found:
         raise ValueError(f"none of the {len(losses)} losses is a number, so the curve has no minimum.")
-    loss, index = min(found)
-    return EarlyStop(index, int(iterations[index]), loss)
-
-
-def early_stopping_iteration(iterations: Sequence[int], losses: Sequence[float]) -> int:
-    """Return the iteration of :func:`early_stop`."""
-    return early_stop(iterations, losses).iteration
+    return int(min(found)[1])
 
 
 def _jaccard(shared: float, kept: int) -> float:

@@ -21,16 +21,9 @@ ALL = slice(None)
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """What to make of a source; the fields are those of :class:`~lightning_regs.data.ImageDataModule`.
+    """What to make of a source: arguments of :class:`~lightning_regs.data.ImageDataModule`, by their names there.
 
-    Attributes:
-        corruption: One of :data:`~lightning_regs.data.corruptions.CORRUPTIONS`.
-        corruption_p: Probability of ``partial_labels``.
-        image_size: Side of the centre crop; None keeps the images as they are.
-        keep_margin: Leave the training images uncropped, for a random crop or rotation later.
-        train_size: Number of training samples to keep, drawn at random; None keeps all.
-        test_size: The same of the test set.
-        val_split: Share (below 1) or number (from 1 on) of training samples to hold out.
+    ``keep_margin`` leaves the training images uncropped, for a random crop or rotation later.
     """
 
     corruption: str

@@ -59,11 +59,7 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, **options: An
 
 
 def check_options(name: str, options: Iterable[str]) -> None:
-    """Refuse an architecture or an option that there is not, before anything is built.
-
-    Args:
-        name: What should be a key of :data:`MODELS`.
-        options: What should be options of that architecture.
+    """Refuse the name of an architecture or of an option that there is not, before anything is built.
 
     Raises:
         ValueError: If the name or an option is unknown; the message suggests the nearest.
@@ -75,13 +71,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
 
 
 def model_options(name: str) -> dict[str, Any]:
-    """Return the options of an architecture and their defaults.
-
-    Args:
-        name: A key of :data:`MODELS`.
-
-    Returns:
-        Option names, in the order of the constructor, with the default of each.
+    """Return the options of an architecture with their defaults, in the order of the constructor.
 
     Raises:
         ValueError: If the name is unknown.

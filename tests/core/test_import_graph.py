@@ -33,10 +33,11 @@ EVERYTHING_BELOW = set(MAY_IMPORT)
 MAY_IMPORT["study"] = EVERYTHING_BELOW
 MAY_IMPORT["cli"] = EVERYTHING_BELOW | {"study"}
 
-# Circles of names that only type checkers follow, files too long and folders too full: lists that only get shorter.
+# Circles of names that only type checkers follow, lines of files that are too long, and files of folders that are too
+# full: these lists only get shorter, and their numbers lower.
 CIRCLES_OF_TYPES = {frozenset({"lightning_regs.study.report.tables", "lightning_regs.study.store.results"})}
-LONG_FILES = {"training/classifier.py"}
-FULL_FOLDERS = {"procedures/tickets", "regularizers"}
+LONG_FILES = {"training/classifier.py": 363}
+FULL_FOLDERS = {"procedures": 18, "regularizers": 19}
 MOST_LINES, MOST_FILES = 330, 14
 
 
@@ -114,10 +115,11 @@ def test_the_rule_itself_has_no_circle() -> None:
 def test_files_and_folders_stay_small() -> None:
     files = {f.relative_to(ROOT).as_posix(): f.read_text(encoding="utf-8").count("\n") for f in modules().values()}
     folders = Counter(f.relative_to(ROOT).parent.as_posix() for f in modules().values())
-    assert {name for name, lines in files.items() if lines > MOST_LINES} <= LONG_FILES
-    assert {name for name, number in folders.items() if number > MOST_FILES} <= FULL_FOLDERS
-    assert set(files) >= LONG_FILES
-    assert set(folders) >= FULL_FOLDERS
+    assert {f: n for f, n in files.items() if n > LONG_FILES.get(f, MOST_LINES)} == {}
+    assert {f: n for f, n in folders.items() if n > FULL_FOLDERS.get(f, MOST_FILES)} == {}
+    # What has become small is off the lists.
+    assert [f for f in LONG_FILES if files.get(f, 0) <= MOST_LINES] == []
+    assert [f for f in FULL_FOLDERS if folders[f] <= MOST_FILES] == []
 
 
 def test_the_parts_of_a_module_that_are_run_later_do_not_count() -> None:
