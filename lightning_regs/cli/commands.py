@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import textwrap
@@ -33,16 +32,11 @@ def list_papers(options: argparse.Namespace) -> int:
 
 
 def _found(paper: Paper, scale: str) -> str:
-    from lightning_regs.study.paper.claims import VERDICTS
-    from lightning_regs.study.store.results import default_results
+    from lightning_regs.study.store.results import default_results, load
 
-    path = default_results(paper) / f"{scale}.claims.json"
-    try:
-        verdicts = [claim["verdict"] for claim in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, KeyError):
-        return "not run yet"
-    counts = {name: verdicts.count(name) for name in VERDICTS}
-    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    [found] = load(paper, default_results(paper), [scale], curves=False)
+    counts = [f"{number} {name}" for name, number in found.counts().items() if number]
+    return ", ".join(counts + ["damaged"] * bool(found.problems)) or "not run yet"
 
 
 def reproduce(options: argparse.Namespace) -> int:
@@ -115,8 +109,8 @@ def report(options: argparse.Namespace) -> int:
     for page in [index, *pages]:
         print(_short(page))
     if options.cards:
-        for card in _renew_cards(papers):
-            print(_short(card))
+        for file in _renew_cards(papers):
+            print(_short(file))
     if options.open:
         _open(pages[0] if len(pages) == 1 else index)
     return 0
@@ -135,19 +129,22 @@ def _check_report(options: argparse.Namespace, papers: int) -> None:
 
 
 def _renew_cards(papers: list[Paper]) -> list[Path]:
-    """Renew the cards of papers and the README files of the folders that hold them; return those that changed.
+    """Renew the cards of papers, the claims beside their rows and the README files above; return what changed.
 
     Papers that came with an installed package are left as they are.
     """
     from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.report.card import update
+    from lightning_regs.study.store.results import default_results, export_claims
 
-    folders = [paper.folder for paper in papers if paper.folder and "_bundled" not in paper.folder.parts]
+    papers = [paper for paper in papers if paper.folder and "_bundled" not in paper.folder.parts]
+    folders = [paper.folder for paper in papers if paper.folder]
+    exported = [file for paper in papers for file in export_claims(paper, default_results(paper))]
     cards = [(folder / "README.md", papers) for folder in folders]
     for root in dict.fromkeys(folder.parent.parent for folder in folders):
         ours = [load_paper(name) for name, folder in find_papers().items() if folder.parent.parent == root]
         cards.append((root / "README.md", ours))
-    return [card for card, shown in cards if card.is_file() and update(card, shown)]
+    return exported + [card for card, shown in cards if card.is_file() and update(card, shown)]
 
 
 def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: Store, folder: Path) -> None:

@@ -117,7 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
     )
     command.add_argument("--page", type=Path, metavar="DIR", help="where the pages go (default: RUNS/report)")
-    command.add_argument("--cards", action="store_true", help="also renew the generated parts of the README files")
+    command.add_argument(
+        "--cards", action="store_true", help="also renew the claims beside the rows, and the README files"
+    )
     command.add_argument("--open", action="store_true", help="show the page in a browser")
     command.add_argument(
         "--wandb",

@@ -50,6 +50,15 @@ def atomic_write(path: Path, text: str, durable: bool = True) -> None:
         part.write_text(text, encoding="utf-8", newline="")
 
 
+def renew(path: Path, text: str) -> bool:
+    """Write a text as :func:`atomic_write` does, unless the file holds it already; tell whether it was written."""
+    content = text.encode()
+    if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        return False
+    atomic_write(path, text)
+    return True
+
+
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove what writers that were killed left behind; only the one who holds the folder may call it.
 

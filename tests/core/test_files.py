@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_regs.core.files import atomic_write, digest, disk_full, lock, sweep, whole
+from lightning_regs.core.files import atomic_write, digest, disk_full, lock, renew, sweep, whole
 
 
 def names(folder: Path) -> list[str]:
@@ -66,6 +66,12 @@ def test_a_disk_that_fails_leaves_the_old_content(name: str, tmp_path: Path, mon
 def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole(tmp_path / "b.txt"):
         pass
+
+
+def test_a_file_that_holds_the_text_already_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert [renew(path, text) for text in ("é", "é", "e", "ê")] == [True, False, True, True]
+    assert path.read_text(encoding="utf-8") == "ê"
 
 
 def _write_often(path: Path, letter: str) -> None:

@@ -7,6 +7,7 @@ import io
 import math
 from dataclasses import replace
 
+from lightning_regs.core.runs import FIXED, LEADING, TRAILING
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.figure import Figure
@@ -111,6 +112,13 @@ def as_csv(rows):
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def table(paper, scale, rows):
+    """The table of rows, written another way than the program does."""
+    flat = [{"paper": paper, "scale": scale} | row.as_dict() | row.origin for row in rows]
+    metrics = sorted({name for row in flat for name in row} - set(FIXED))
+    return as_csv([dict.fromkeys([*LEADING, *metrics, *TRAILING], "") | row for row in flat])
 
 
 def write_results(paper, folder, scale="quick", rows=None):

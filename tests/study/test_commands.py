@@ -56,10 +56,12 @@ def test_cards_are_those_of_the_papers_own_folder(measured):
     root = Path(__file__).parents[2] / "README.md"
     before = root.read_bytes()
     (measured.root / "README.md").write_text(README)
+    (measured.results / "quick.claims.json").write_text("[")
     (measured.folder / "README.md").write_text("<!-- begin:toy/claims -->\n<!-- end:toy/claims -->\n")
     assert main(["report", "toy", "toy", "--cards"]) == 0
     assert "[A toy](reproductions/toy/README.md)" in (measured.root / "README.md").read_text()
     assert "The value is small." in (measured.folder / "README.md").read_text()
+    assert json.loads((measured.results / "quick.claims.json").read_text())[0]["verdict"] == "reproduced"
     assert root.read_bytes() == before
 
 

@@ -255,7 +255,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
         origin={column: tuple(tables.distinct(found.rows, column)) for column in tables.ORIGIN},
         seconds=tables.total_seconds(found.rows),
         failures=tuple(_failures(scale, store)),
-        downloads=tuple(download(paper.id, name) for name in found.downloads()),
+        downloads=tuple(download(paper.id, name) for name in found.downloads),
         command=command(paper, found.name),
         one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells else "",
     )

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from lightning_regs.study.store.tables import Row, Tell, csv_line, lines, number, numbered
-
-if TYPE_CHECKING:
-    from lightning_regs.core.runs import Store
+from lightning_regs.study.store.tables import Tell, csv_line, lines
 
 # What `results/SCALE.curves.csv` keeps of each run's curves.csv, and the format of each number.
 COLUMNS = {
@@ -45,10 +41,6 @@ class Band:
     high: list[float]
     n: int
 
-    def first_below(self, level: float) -> float | None:
-        """Return the first position where the mean is at most ``level``; None if it never is."""
-        return next((x for x, y in zip(self.x, self.mean, strict=True) if y <= level), None)
-
 
 @dataclass(frozen=True)
 class Curves:
@@ -64,28 +56,22 @@ class Curves:
     def __bool__(self) -> bool:
         return bool(self.data)
 
-    def series(self, cell: str, column: str, x: str = "step") -> dict[int, list[tuple[float, float]]]:
-        """Return ``(x, column)`` points by seed; seeds without the column are left out."""
-        found = {
-            seed: sorted((point[x], point[column]) for point in points if x in point and column in point)
-            for seed, points in self.data.get(cell, {}).items()
-        }
-        return {seed: points for seed, points in found.items() if points}
-
     def band(self, cell: str, column: str, x: str = "step") -> Band | None:
         """Return mean, smallest and largest seed of a column; None when no seed recorded it.
 
         Seeds recorded at different positions are interpolated linearly, over the range that all of them cover.
         """
-        series = self.series(cell, column, x)
-        if not series:
-            return None
-        first = max(points[0][0] for points in series.values())
-        last = min(points[-1][0] for points in series.values())
-        grid = sorted({at for points in series.values() for at, _ in points if first <= at <= last})
+        found = (
+            sorted((point[x], point[column]) for point in points if x in point and column in point)
+            for points in self.data.get(cell, {}).values()
+        )
+        series = [points for points in found if points]
+        first = max((points[0][0] for points in series), default=math.inf)
+        last = min((points[-1][0] for points in series), default=-math.inf)
+        grid = sorted({at for points in series for at, _ in points if first <= at <= last})
         if not grid:
             return None
-        columns = [[_interpolate(points, at) for points in series.values()] for at in grid]
+        columns = [[_interpolate(points, at) for points in series] for at in grid]
         mean = [math.fsum(values) / len(values) for values in columns]
         return Band(grid, mean, [min(v) for v in columns], [max(v) for v in columns], len(series))
 
@@ -138,42 +124,14 @@ def parse_curves(text: str, tell: Tell = lambda what: None) -> Curves:
         ValueError: It is no table with a column for cell and seed; the message says why.
     """
     data: dict[str, dict[int, list[Mapping[str, float]]]] = {}
-    unread = []
-    for at, line in lines(text, tell):
-        values = {name: number(entry) for name, entry in line.items() if entry and name != "cell"}
-        if None in values.values():
-            unread.append(at)
-        data.setdefault(line["cell"], {}).setdefault(int(line["seed"]), []).append(_point(values))
-    if unread:
-        tell(f"has entries that are not numbers ({numbered(unread)})")
+    for line, numbers in lines(text, tell):
+        data.setdefault(line["cell"], {}).setdefault(int(line["seed"]), []).append(finite(numbers))
     return Curves(data)
 
 
-def collect_curves(rows: Iterable[Row], store: Store, keep: Curves | None = None) -> Curves:
-    """Gather the curves of finished runs.
-
-    Args:
-        rows: The rows of a scale. A run that logged no curve (a task that trains nothing) is left out.
-        store: Where the run folders are.
-        keep: Curves for rows whose run folder is not on this machine: those committed before.
-
-    Returns:
-        The curves.
-    """
-    data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
-    for row in rows:
-        logged = [_point(point) for point in store.run(row.run).curves()]
-        points: Sequence[Mapping[str, float]] = [point for point in logged if point]
-        if not points and keep is not None:
-            points = keep.data.get(row.cell, {}).get(row.seed, ())
-        if points:
-            data.setdefault(row.cell, {})[row.seed] = points
-    return Curves(data)
-
-
-def _point(values: Mapping[str, float | None]) -> dict[str, float]:
-    found = ((name, values.get(name)) for name in COLUMNS)
-    return {name: value for name, value in found if value is not None and math.isfinite(value)}
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the point of a curve that these values make: finite numbers of :data:`COLUMNS`."""
+    return {name: values[name] for name in COLUMNS if math.isfinite(values.get(name, math.nan))}
 
 
 def _interpolate(points: Sequence[tuple[float, float]], at: float) -> float:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import atomic_write, lock, sweep
+from lightning_regs.core.files import lock, renew, sweep
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.paper import Paper, Scale
-from lightning_regs.study.store.curves import Curves, collect_curves, parse_curves
+from lightning_regs.study.store.curves import Curves, finite, parse_curves
 from lightning_regs.study.store.results import ENDINGS, check_claims, claims_text, default_results
 from lightning_regs.study.store.tables import Row, csv_line, header, read, read_table
 
@@ -90,12 +90,12 @@ class Ledger:
         with lock(self.folder, file=""):
             sweep(self.folder, f"{self.scale.name}.*")
             self._merge()
-            _replace(self.csv, self._text())
+            renew(self.csv, self._text())
             self._seen = self._state()
             if finish:
-                _replace(self.claims_json, claims_text(self.claims()))
-                if curves := collect_curves(self.rows(), self.store, self._kept_curves()):
-                    _replace(self.curves_csv, curves.to_csv())
+                renew(self.claims_json, claims_text(self.claims()))
+                if curves := self._curves():
+                    renew(self.curves_csv, curves.to_csv())
 
     def _merge(self) -> None:
         """Take the rows that only the table has, if another command has written it since."""
@@ -132,17 +132,15 @@ class Ledger:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def _kept_curves(self) -> Curves:
-        """Return the curves that were committed beside rows of which this machine has no run."""
-        old = (read(self.curves_csv, lambda what: None, parse_curves) or Curves()).data
-        kept: dict[str, dict[int, Any]] = {}
+    def _curves(self) -> Curves:
+        """Gather the curves of runs; of rows that only the table has, those that were committed beside them."""
+        committed = (read(self.curves_csv, lambda what: None, parse_curves) or Curves()).data
+        data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
         for row in self.rows():
-            if row.run not in self.runs and row.seed in old.get(row.cell, {}):
-                kept.setdefault(row.cell, {})[row.seed] = old[row.cell][row.seed]
-        return Curves(kept)
-
-
-def _replace(path: Path, text: str) -> None:
-    content = text.encode()
-    if not path.exists() or path.stat().st_size != len(content) or path.read_bytes() != content:
-        atomic_write(path, text)
+            if row.run in self.runs:
+                points = [point for logged in self.store.run(row.run).curves() if (point := finite(logged))]
+            else:
+                points = [dict(point) for point in committed.get(row.cell, {}).get(row.seed, ())]
+            if points:
+                data.setdefault(row.cell, {})[row.seed] = points
+        return Curves(data)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from lightning_regs.core.files import renew
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.claims import ClaimResult, Verdict, count_verdicts
 from lightning_regs.study.paper.rows import Rows
@@ -33,7 +34,7 @@ class ScaleResults:
         claims: The paper's claims, judged on the rows; none without a row.
         curves: Learning curves.
         problems: One sentence for each file, or part of one, that could not be used or does not fit.
-        files: The files that exist, whole or not.
+        downloads: Names of the files that a reader can have: tables, whole or not, and the claims.
         expected: Number of runs that the scale has when it is complete.
         finished: Number of those that have a row; seeds beyond the scale's own are not among them.
     """
@@ -43,18 +44,13 @@ class ScaleResults:
     claims: list[ClaimResult] = field(default_factory=list)
     curves: Curves = field(default_factory=Curves)
     problems: list[str] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
+    downloads: list[str] = field(default_factory=list)
     expected: int = 0
     finished: int = 0
 
     def lookup(self) -> Rows:
         """Return the rows as claims and figures look them up."""
         return Rows(row.as_dict() for row in self.rows)
-
-    def downloads(self) -> list[str]:
-        """Return the names of the files that a reader can have: those that are there, and the claims."""
-        names = {file.name for file in self.files} | ({f"{self.name}.claims.json"} if self.claims else set())
-        return [name for ending in ENDINGS if (name := f"{self.name}{ending}") in names]
 
     def counts(self) -> dict[Verdict, int]:
         """Return the number of claims with each verdict, in the order of the verdicts."""
@@ -105,6 +101,13 @@ def load(
     return [_load(paper, known[name], folder, curves) for name in names]
 
 
+def export_claims(paper: Paper, results: Path) -> list[Path]:
+    """Bring ``SCALE.claims.json`` of every scale that has rows up to date, and return those that changed."""
+    judged = [part for part in load(paper, results, curves=False) if part.claims]
+    files = {Path(results) / f"{part.name}{ENDINGS[1]}": claims_text(part.claims) for part in judged}
+    return [file for file, text in files.items() if renew(file, text)]
+
+
 def strangers(paper: Paper, results: Path) -> list[str]:
     """Name the result files that belong to no scale of the paper: one sentence, or none."""
     names = {f"{scale.name}{ending}" for scale in paper.scales for ending in ENDINGS}
@@ -120,22 +123,21 @@ def strangers(paper: Paper, results: Path) -> list[str]:
 
 def _load(paper: Paper, scale: Scale, folder: Path, curves: bool) -> ScaleResults:
     problems: list[str] = []
-    files = {ending: folder / f"{scale.name}{ending}" for ending in (".csv", ".curves.csv")}
+    table, exported, learning = (folder / f"{scale.name}{ending}" for ending in ENDINGS)
 
-    def read_as(ending: str, using: Callable[[str, Tell], T]) -> T | None:
-        path = files[ending]
+    def read_as(path: Path, using: Callable[[str, Tell], T]) -> T | None:
         return read(path, lambda what: problems.append(f"{path.name} {what}."), using)
 
-    found = read_as(".csv", lambda text, tell: _fitting(parse(text, tell, paper.id, scale.name), scale, tell))
+    found = read_as(table, lambda text, tell: _fitting(parse(text, tell, paper.id, scale.name), scale, tell))
     rows = found or []
     runs = {(cell.name, seed) for cell in scale.cells for seed in range(cell.seeds or scale.seeds)}
     return ScaleResults(
         name=scale.name,
         rows=rows,
         claims=check_claims(paper, scale, rows) if rows else [],
-        curves=(read_as(".curves.csv", parse_curves) if curves else None) or Curves(),
+        curves=(read_as(learning, parse_curves) if curves else None) or Curves(),
         problems=problems,
-        files=[path for path in files.values() if path.exists()],
+        downloads=[path.name for path in (table, exported, learning) if (rows if path == exported else path.exists())],
         expected=len(runs),
         finished=len(runs & {(row.cell, row.seed) for row in rows}),
     )
@@ -145,18 +147,16 @@ def _fitting(rows: Iterable[Row], scale: Scale, tell: Tell) -> list[Row]:
     """Return the rows of cells of the scale, one a cell and seed, and tell of the others."""
     cells = {cell.name: cell for cell in scale.cells}
     kept: dict[tuple[str, int], Row] = {}
-    unknown: dict[str, None] = {}
-    twice: dict[str, None] = {}
+    unknown, twice = [], []
     for row in rows:
         if row.cell not in cells:
-            unknown[row.cell] = None
+            unknown.append(row.cell)
             continue
         if (row.cell, row.seed) in kept:
-            twice[f"{row.cell} seed {row.seed}"] = None
-        current = row.run in ("", cells[row.cell].hash(row.seed))
-        kept[row.cell, row.seed] = replace(row, current=current)
+            twice.append(f"{row.cell} seed {row.seed}")
+        kept[row.cell, row.seed] = replace(row, current=row.run in ("", cells[row.cell].hash(row.seed)))
     if unknown:
-        tell(f"has cells that this scale does not have, which were left out: {some([*unknown])}")
+        tell(f"has cells that this scale does not have, which were left out: {some(unknown)}")
     if twice:
-        tell(f"has more than one row for a run, of which the last one counts: {some([*twice])}")
+        tell(f"has more than one row for a run, of which the last one counts: {some(twice)}")
     return list(kept.values())

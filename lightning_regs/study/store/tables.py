@@ -7,7 +7,7 @@ import io
 import math
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,9 +63,21 @@ class Row:
         return {"cell": self.cell, "seed": self.seed, **self.metrics, **self.origin, **costs}
 
     def text(self, paper: str, scale: str, columns: Iterable[str]) -> str:
-        """Write it as a line of the table of a paper's scale, with these columns."""
-        entries = {**self.as_dict(), **self.origin, "paper": paper, "scale": scale}
+        """Write it as a line of the table of a paper's scale, with these columns; floats keep all their digits."""
+        entries = {"paper": paper, "scale": scale, "cell": self.cell, "seed": self.seed, **self.metrics, **self.origin}
         return csv_line(entries.get(name, "") for name in columns)
+
+
+def header(metrics: Iterable[str]) -> list[str]:
+    """Return the columns of a table with these metrics."""
+    return [*LEADING, *sorted(metrics), *TRAILING]
+
+
+def csv_line(entries: Iterable[object]) -> str:
+    """Write one line of a table."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(entries)
+    return out.getvalue()
 
 
 def read_table(path: Path, paper: str, scale: str) -> list[Row]:
@@ -96,7 +108,7 @@ def read(path: Path, tell: Tell, using: Callable[[str, Tell], T]) -> T | None:
         if not path.exists() and not path.is_symlink():
             return None
         if not path.is_file():
-            raise ValueError("it is not a file" if path.exists() else "it is a link to a file that is not there")
+            raise ValueError("it is no file, and no link to one")
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it has more than {_LARGEST // 1_000_000} MB")
         # A character that is cut at the end of the file is no more than the end of the file.
@@ -111,39 +123,27 @@ def read(path: Path, tell: Tell, using: Callable[[str, Tell], T]) -> T | None:
     return None
 
 
-def parse(text: str, tell: Tell, paper: str, scale: str, needed: Collection[str] = ("cell", "seed")) -> list[Row]:
-    """Read the rows of a table that are whole.
+def parse(text: str, tell: Tell, paper: str, scale: str, needed: Collection[str] = ()) -> list[Row]:
+    """Read the rows that are whole of a table of a paper's scale; see :func:`lines`."""
+    return [
+        Row(line["cell"], int(line["seed"]), metrics, {name: line.get(name, "") for name in TRAILING})
+        for line, metrics in lines(text, tell, needed, paper=paper, scale=scale)
+    ]
+
+
+def lines(
+    text: str, tell: Tell, needed: Collection[str] = (), **own: str
+) -> Iterator[tuple[dict[str, str], dict[str, float]]]:
+    """Read the lines that are whole of a table of cells and seeds.
 
     Args:
         text: The table.
         tell: Receives what is damaged.
-        paper: Id of the paper that it should belong to.
-        scale: Name of the scale.
-        needed: The columns without which it is no table.
+        needed: Columns without which it is no table, beside ``cell`` and ``seed``.
+        **own: What columns hold, where they are, in lines that belong here.
 
-    Raises:
-        ValueError: It is no table; the message says why.
-    """
-    rows, unread, foreign = [], [], []
-    for at, line in lines(text, tell, needed):
-        if (line.get("paper", paper), line.get("scale", scale)) != (paper, scale):
-            foreign.append(at)
-            continue
-        metrics = {name: number(entry) for name, entry in line.items() if name not in FIXED and entry}
-        if None in metrics.values():
-            unread.append(at)
-        measured = {name: value for name, value in metrics.items() if value is not None}
-        origin = {name: line.get(name, "") for name in TRAILING}
-        rows.append(Row(line["cell"], int(line["seed"]), measured, origin))
-    if foreign:
-        tell(f"has lines of another paper or scale ({numbered(foreign)})")
-    if unread:
-        tell(f"has entries that are not numbers ({numbered(unread)})")
-    return rows
-
-
-def lines(text: str, tell: Tell, needed: Collection[str] = ("cell", "seed")) -> Iterator[tuple[int, dict[str, str]]]:
-    """Read the lines of a table of cells and seeds, with their numbers; the arguments are those of :func:`parse`.
+    Yields:
+        A line's entries as text, and the numbers among those that are not columns of every table.
 
     Raises:
         ValueError: It is no table; the message says why.
@@ -153,29 +153,37 @@ def lines(text: str, tell: Tell, needed: Collection[str] = ("cell", "seed")) -> 
     if "\0" in text:
         raise ValueError("it holds zero bytes")
     reader = csv.reader(io.StringIO(text), strict=True)
-    header = next(reader)
-    if missing := [name for name in needed if name not in header]:
+    names = next(reader)
+    if missing := [name for name in ("cell", "seed", *needed) if name not in names]:
         raise ValueError(f"it has no column {missing[0]!r}")
-    if twice := [name for name in header if header.count(name) > 1]:
+    if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"it has the column {min(twice)!r} twice")
-    found, bad, stopped = 0, [], ""
+    faults: dict[str, list[str]] = {}
+    whole = ended = False
     try:
-        for entries in reader:
-            line = dict(zip(header, entries, strict=False))
-            if len(entries) == len(header) and line["cell"] and _WHOLE.fullmatch(line["seed"]):
-                found += 1
-                yield reader.line_num, line
-            elif entries:
-                bad.append(reader.line_num)
+        for entries in filter(None, reader):
+            at = str(reader.line_num)
+            line = dict(zip(names, entries, strict=False))
+            if len(entries) != len(names) or not line["cell"] or not _WHOLE.fullmatch(line["seed"]):
+                faults.setdefault("that are cut or have no cell and seed", []).append(at)
+                continue
+            if any(line.get(name, value) != value for name, value in own.items()):
+                faults.setdefault("of another paper or scale", []).append(at)
+                continue
+            numbers = {name: number(entry) for name, entry in line.items() if entry and name not in FIXED}
+            if None in numbers.values():
+                faults.setdefault("with entries that are not numbers", []).append(at)
+            whole = True
+            yield line, {name: value for name, value in numbers.items() if value is not None}
+        ended = text.endswith("\n")
+        why = "without the end of it, which may be cut"
     except csv.Error as error:  # a quote that is never closed swallows the rest of the file
-        stopped = str(error)
-    if stopped:
-        tell(f"ends within line {reader.line_num} ({stopped})")
-    elif not text.endswith("\n"):
-        tell(f"ends without the end of its last line, {reader.line_num}, which may be cut")
-    if bad:
-        tell(f"has lines that are cut or have no cell and seed ({numbered(bad)})")
-    if not (found or bad or stopped):
+        why = str(error)
+    if not ended:
+        tell(f"ends within line {reader.line_num} ({why})")
+    for what, at_lines in faults.items():
+        tell(f"has lines {what} (line {some(at_lines)})")
+    if ended and not whole and not faults:
         raise ValueError("it has no line below its header")
 
 
@@ -188,30 +196,8 @@ def number(entry: str) -> float | None:
     return int(entry) if entry.lstrip("-").isdecimal() and math.isfinite(value) else value
 
 
-def numbered(at: Sequence[int]) -> str:
-    """Name lines, the first few of many."""
-    return f"line {some(list(map(str, at)))}"
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """List names, the first few of many."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def table(paper: str, scale: str, rows: Sequence[Row]) -> str:
-    """Write rows as the text of ``SCALE.csv``; floats keep all their digits."""
-    columns = header({name for row in rows for name in row.metrics})
-    return csv_line(columns) + "".join(row.text(paper, scale, columns) for row in rows)
-
-
-def header(metrics: Iterable[str]) -> list[str]:
-    """Return the columns of a table with these metrics."""
-    return [*LEADING, *sorted(metrics), *TRAILING]
-
-
-def csv_line(entries: Iterable[object]) -> str:
-    """Write one line of a table."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(entries)
-    return out.getvalue()
+def some(names: Collection[str], most: int = 5) -> str:
+    """List different names, the first few of many."""
+    listed = list(dict.fromkeys(names))
+    shown = ", ".join(listed[:most])
+    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"

@@ -88,6 +88,12 @@ def test_nan_is_never_passed_over(order):
     assert rank_correlation("m", "a", "b", "c")(never_last) == pytest.approx([1.0])
 
 
+@pytest.mark.parametrize("numbers", [(3.0, 1.0, 2.0, 5.0), (1.0, 1.0, 2.0, 0.0), (7.0, 7.0, 7.0, 8.0)])
+def test_the_rank_correlation_is_that_of_scipy(numbers):
+    rows = Rows({"cell": cell, "seed": 0, "m": number} for cell, number in zip("abcd", numbers, strict=True))
+    assert rank_correlation("m", *"abcd")(rows) == pytest.approx([scipy.stats.spearmanr(range(4), numbers).statistic])
+
+
 def test_a_jackknife_of_a_mean_is_its_values_and_one_seed_is_the_quotient():
     assert jackknife(list(A), [1.0] * SEEDS) == pytest.approx(list(A))
     assert jackknife([3.0], [4.0]) == [0.75]

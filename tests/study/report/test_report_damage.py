@@ -122,7 +122,7 @@ def test_a_damaged_table_is_named_on_page_and_index(site, name):
     path = site.results / name
     path.write_bytes(path.read_bytes()[:-1])
     assert site.report() == 0
-    assert f"{name} ends without the end of its last line" in site.page
+    assert f"{name} ends within line" in site.page
     assert "Damaged results" in site.page
     assert "Nets fit random labels." in site.page
     assert "damaged" in site.index

@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_regs.core.runs import RunContext, Store
-from lightning_regs.study.store.curves import Curves, collect_curves, parse_curves, thin
-from lightning_regs.study.store.tables import Row
+from lightning_regs.study.store.curves import Curves, parse_curves, thin
 
 
 def points(n, scale=1.0):
@@ -18,11 +16,9 @@ def test_a_table_written_and_read_again_is_the_same_up_to_its_digits():
     curves = Curves({"net/a": {0: points(5), 3: points(4)}, 'net/"b", c': {1: points(2)}})
     again = parse_curves(curves.to_csv())
     assert again.to_csv() == curves.to_csv()
-    assert again.series("net/a", "train_loss").keys() == {0, 3}
-    for (x, y), point in zip(again.series("net/a", "train_loss")[0], points(5), strict=True):
-        assert x == point["step"]
-        assert y == pytest.approx(point["train_loss"], rel=1e-3)
-    assert again.series("net/a", "train_acc") == {}
+    assert again.data["net/a"].keys() == {0, 3}
+    for read, point in zip(again.data["net/a"][0], points(5), strict=True):
+        assert read == pytest.approx(point, rel=1e-3)
 
 
 @pytest.mark.parametrize("limit", [5_000, 50_000])
@@ -30,7 +26,7 @@ def test_a_large_table_is_thinned_to_its_limit_and_keeps_the_ends(limit):
     curves = Curves({f"net/{n}": {seed: points(300) for seed in range(3)} for n in range(10)})
     text = curves.to_csv(limit)
     assert len(text) < limit
-    steps = [x for x, _ in parse_curves(text).series("net/4", "train_loss")[2]]
+    steps = [point["step"] for point in parse_curves(text).data["net/4"][2]]
     assert (steps[0], steps[-1]) == (10, 3000)
 
 
@@ -56,8 +52,6 @@ def test_a_band_is_mean_and_extremes_of_curves_interpolated_as_numpy_does():
     np.testing.assert_allclose(band.low, both.min(0))
     np.testing.assert_allclose(band.high, both.max(0))
     assert band.n == 2
-    assert band.first_below(2.5) == 10
-    assert band.first_below(-1) is None
 
 
 def test_a_band_of_nothing_is_none():
@@ -66,27 +60,6 @@ def test_a_band_of_nothing_is_none():
     assert Curves({"net": apart}).band("net", "train_loss") is None
 
 
-def test_curves_are_gathered_from_run_folders_and_kept_where_the_folder_is_elsewhere(tmp_path):
-    store = Store(tmp_path)
-    run = RunContext(store.run("aa").folder)
-    run.folder.mkdir(parents=True)
-    for epoch in (1, 2):
-        run.log_curve(
-            {"step": 24 * epoch, "epoch": epoch, "train_loss": 2.0 / epoch, "lr": 0.1, "val_acc": float("nan")}
-        )
-    rows = [
-        Row.of({"cell": cell, "seed": seed, "config_hash": run})
-        for cell, seed, run in (("a", 0, "aa"), ("b", 1, "bb"), ("theory", 0, "cc"))
-    ]
-    curves = collect_curves(rows, store, keep=Curves({"b": {1: points(3)}, "gone": {0: points(3)}}))
-    assert set(curves.data) == {"a", "b"}
-    assert curves.data["a"][0] == [
-        {"step": 24, "epoch": 1, "train_loss": 2.0},
-        {"step": 48, "epoch": 2, "train_loss": 1.0},
-    ]
-    assert len(curves.data["b"][1]) == 3
-
-
 def test_a_diverged_loss_leaves_a_gap_and_not_a_nan():
     text = "cell,seed,step,epoch,train_loss\nnet,0,1,1,2.5\nnet,0,2,2,nan\nnet,0,3,3,inf\nnet,0,4,4,\n"
-    assert parse_curves(text).series("net", "train_loss") == {0: [(1.0, 2.5)]}
+    assert [point.get("train_loss") for point in parse_curves(text).data["net"][0]] == [2.5, None, None, None]

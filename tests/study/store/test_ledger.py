@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import pytest
-from made_up import make_paper
+from made_up import make_paper, table
 
-from lightning_regs.core.runs import Store
+from lightning_regs.core.runs import RunContext, Store
 from lightning_regs.study.store import ledger
+from lightning_regs.study.store.curves import parse_curves
 from lightning_regs.study.store.ledger import Ledger
-from lightning_regs.study.store.tables import read_table, table
+from lightning_regs.study.store.tables import read_table
 
 CELLS = tuple(f"net/{number:02}" for number in range(4))
 PAPER = make_paper(cells=CELLS, figures=())
@@ -89,6 +91,22 @@ def test_claims_are_judged_at_the_end_only(book, monkeypatch):
     assert not book.claims_json.exists()
     book.write(finish=True)
     assert (judged, book.claims(), book.claims_json.read_text()) == ([3], [], "[]\n")
+
+
+def test_curves_are_those_of_the_runs_and_of_rows_whose_folder_is_elsewhere(tmp_path):
+    one, two = (Ledger(PAPER, SCALE, Store(tmp_path / name), tmp_path / "results") for name in ("a", "b"))
+    for book, cell in ((one, SCALE.cells[1]), (two, SCALE.cells[0])):
+        run = RunContext(book.store.run(cell.hash(0)).folder)
+        for epoch in (1, 2):
+            run.log_curve(
+                {"step": 24 * epoch, "epoch": epoch, "train_loss": 2.0 / epoch, "lr": 0.1, "val_acc": math.nan}
+            )
+        finish(book, cell, 0, x=1)
+        finish(book, SCALE.cells[2], 0, x=1)  # which trains nothing
+        book.write(finish=True)
+    curves = parse_curves(two.curves_csv.read_text())
+    expected = [{"step": 24, "epoch": 1, "train_loss": 2.0}, {"step": 48, "epoch": 2, "train_loss": 1.0}]
+    assert curves.data == {CELLS[0]: {0: expected}, CELLS[1]: {0: expected}}
 
 
 def test_a_file_that_is_up_to_date_is_left_alone(book):
