@@ -56,22 +56,21 @@ def test_a_config_is_plain_data_with_numbers_as_numbers(configs):
     }
 
 
-@pytest.mark.parametrize("text", ["1e-3", "5E4", "-1e3", "+2e+2", "1.5e-3", ".5", "1_0e2", "3.", "7", "-0.25"])
-def test_numbers_are_read_as_jsonargparse_reads_them(configs, text):
+def test_numbers_are_read_as_jsonargparse_reads_them_and_text_stays_text(configs):
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser()
-    parser.add_argument("--x.y", type=float)
-    (configs / "number.yaml").write_text(f"x: {{y: {text}}}\n")
-    ours = resolve("p/number.yaml")["x"]["y"]
-    assert isinstance(ours, (int, float))
-    assert ours == parser.parse_path(str(configs / "number.yaml")).x.y
-
-
-@pytest.mark.parametrize("text", ["1e", "e5", "1.2.3", "1-e3", "a5e4", ".", "1e5x"])
-def test_text_stays_text(configs, text):
-    (configs / "text.yaml").write_text(f"x: {text}\n")
-    assert resolve("p/text.yaml") == {"x": text}
+    numbers = ("1e-3", "5E4", "-1e3", "+2e+2", "1.5e-3", ".5", "1_0e2", "3.", "7", "-0.25")
+    for name in "abcdefghij":
+        parser.add_argument(f"--x.{name}", type=float)
+    lines = [f"  {name}: {text}\n" for name, text in zip("abcdefghij", numbers, strict=True)]
+    (configs / "number.yaml").write_text(f"x:\n{''.join(lines)}")
+    ours = resolve("p/number.yaml")["x"]
+    assert all(isinstance(number, (int, float)) for number in ours.values())
+    assert ours == parser.parse_path(str(configs / "number.yaml")).x.as_dict()
+    words = ["1e", "e5", "1.2.3", "1-e3", "a5e4", ".", "1e5x"]
+    (configs / "text.yaml").write_text(f"x: [{', '.join(words)}]\n")
+    assert resolve("p/text.yaml") == {"x": words}
 
 
 def test_overrides_are_merged(configs):
@@ -100,8 +99,7 @@ def test_nothing_is_shared(configs):
     first = resolve("p/mlp.yaml", {"model.extra": mine})
     first["model"]["hidden"].append(1)
     first["model"]["extra"]["a"].append(2)
-    assert mine == {"a": [1]}
-    assert resolve("p/mlp.yaml")["model"]["hidden"] == [512, 256]
+    assert (mine, resolve("p/mlp.yaml")["model"]["hidden"]) == ({"a": [1]}, [512, 256])
 
 
 @pytest.mark.parametrize(
@@ -140,15 +138,12 @@ def test_bad_files_are_named(configs, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_config_suggests_the_nearest(configs):
-    with pytest.raises(ValueError, match=r"unknown config 'configs/p/mpl.yaml'. Did you mean 'configs/p/mlp.yaml'"):
-        resolve("configs/p/mpl.yaml")
-
-
-def test_an_edited_config_is_read_again(configs):
+def test_an_edited_config_is_read_again_and_an_unknown_one_suggests_the_nearest(configs):
     resolve("p/mlp.yaml")
     (configs / "mlp.yaml").write_text("model: {network: other}\n")
     assert resolve("p/mlp.yaml") == {"model": {"network": "other"}}
+    with pytest.raises(ValueError, match=r"unknown config 'configs/p/mpl.yaml'. Did you mean 'configs/p/mlp.yaml'"):
+        resolve("configs/p/mpl.yaml")
 
 
 def test_lookup_order(configs, tmp_path, monkeypatch):
