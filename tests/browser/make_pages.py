@@ -12,12 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 
-from made_up import NASTY, draw_loss, make_paper, make_rows, write_results
+from made_up import NASTY, SLIDES, draw_loss, make_paper, make_rows, write_results
 
 from lightning_regs.core.runs import Store
-from lightning_regs.study.paper.claims import Claim
+from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.paper.measures import value
+from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.report.report import write_index, write_report
 from lightning_regs.study.store.results import default_results
 
@@ -59,22 +61,23 @@ def damaged(folder):
         write_results(paper, results, scale)
     (results / "quick.csv").write_text("cell,seed,test_acc\nnet/true-labels,0,80\nnet/true-la", encoding="utf-8")
     (results / "quick.curves.csv").write_bytes(b"\x89PNG\xff")
-    (results / "full.csv").write_text("", encoding="utf-8")
+    (results / "full.csv").write_bytes(b"")
     write_report(paper, results, folder)
 
 
 def hostile(folder):
     long = f"net/{LONG}"
+    source = Source(LONG, f"{NASTY} {LONG}", LONG, link=LONG, note=f"{NASTY} {WORDS}")
+    about = {"published": NASTY * 3, "unit": "%", "source": (source, SLIDES), "where": NASTY}
     more = tuple(
-        Claim(
-            f"{LONG}{n}", f"{NASTY} {WORDS} {LONG}", NASTY * 3, NASTY, "%", lambda r: r.values(long, "test_acc"), holds
-        )
-        for n, holds in enumerate([(0, 90), (90, 100), (75, 80)])
+        Claim(f"{LONG}{n}", f"{NASTY} {WORDS} {LONG}", value(long, "test_acc"), at_least=low, at_most=high, **about)
+        for n, (low, high) in enumerate([(0, 90), (90, 100), (75, 80)])
     )
+    more = (*more, Claim(f"{LONG}3", f"{NASTY} {WORDS}", out_of_reach=f"{NASTY} {LONG}", **about))
     figures = (Figure("loss", f"{NASTY} {LONG}", WORDS, draw_loss), Figure("no", LONG, WORDS, "made_up:broken"))
     paper = make_paper(cells=(long, NASTY, "net/true-labels"), title=f"{NASTY} {LONG}", authors=LONG, figures=figures)
-    beyond = Claim(f"{LONG}b", f"{NASTY} {LONG}", NASTY, LONG, out_of_reach=f"{NASTY} {LONG}")
-    paper = replace(paper, claims=(*paper.claims, *more, beyond))
+    deviations = (Deviation("quick", f"{NASTY} {WORDS}"), Deviation("", LONG))
+    paper = replace(paper, claims=(*paper.claims, *more), deviations=deviations)
     rows = make_rows(paper)
     for row in rows[:4]:
         row |= {"device": f"{NASTY} {LONG}", "commit": LONG, "versions": NASTY, f"metric_{LONG}": 1e300}
@@ -89,10 +92,21 @@ def hostile(folder):
 def many_claims(folder):
     cells = tuple(f"net-{n % 8}/mode-{n}" for n in range(60))
     made = make_paper(cells=cells, figures=make_paper().figures[:1])
+    ends = [(0, 79), (79, 90), (80, 80.1)]
     claims = tuple(
-        Claim(f"c{n}", f"Claim {n}: {WORDS[:90]}", float(n), "seen", "%", lambda r, c=c: r.values(c, "test_acc"), holds)
-        for n, c in enumerate(cells)
-        for holds in [[(0, 79), (79, 90), (80, 80.1)][n % 3]]
+        Claim(
+            f"c{n}",
+            f"Claim {n}: {WORDS[:90]}",
+            value(cell, "test_acc"),
+            at_least=ends[n % 3][0],
+            at_most=ends[n % 3][1],
+            published=float(n),
+            unit="%",
+            source=SLIDES,
+            where=f"Table {n}",
+            on=("full",) if n % 7 == 6 else None,
+        )
+        for n, cell in enumerate(cells)
     )
     paper = replace(made, claims=(*made.claims, *claims))
     write_results(paper, folder / "results", rows=make_rows(paper, seeds=5))

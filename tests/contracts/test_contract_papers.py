@@ -29,7 +29,7 @@ from lightning_regs.study.report.card import is_stale
 from lightning_regs.study.report.report import render
 from lightning_regs.study.report.specification import slug, specify
 from lightning_regs.study.store.curves import COLUMNS, Curves
-from lightning_regs.study.store.ledger import default_results
+from lightning_regs.study.store.results import default_results
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 3
