@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,11 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
     if not found:
         raise MissingRows(f"no cell of it has {' or '.join(map(_words, figure.metrics))}")
     each = max(len(cells) for cells in found.values())
-    drawing, panels = plots.stack(len(found), width=4.8, height=0.25 * each + 1.0)
+    # Titles stand above what the labels of the rows leave of the width.
+    room = max(20, 60 - max(len(label) for cells in found.values() for label in cells))
+    titles = {title: textwrap.fill(title, room) for title in found}
+    height = 0.25 * each + 1.0 + 0.14 * max(title.count("\n") for title in titles.values())
+    drawing, panels = plots.stack(len(found), width=4.8, height=height)
     told, partly = [], []
     rings = False
     for axes, (title, cells) in zip(panels, found.items(), strict=True):
@@ -147,8 +152,7 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
         axes.set(ylim=(len(cells) - 0.4, -0.6), xlabel=figure.y or _words(figure.metrics[0]), xlim=figure.limits)
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
-        if title:
-            axes.set_title(title, loc="left", color=MUTED)
+        axes.set_title(titles[title], loc="left", color=MUTED)
         numbers = []
         for (label, cell), (name, metric) in itertools.product(
             cells.items(), zip(figure.names, figure.metrics, strict=True)

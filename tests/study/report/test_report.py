@@ -89,7 +89,7 @@ def test_figures_are_inline_and_described_with_the_papers_numbers(tmp_path):
     page = build(tmp_path, made)
     labels = [attrs["aria-label"] for attrs in page.all("svg") if attrs.get("role") == "img"]
     assert labels[0] == "Figure 1: loss. Loss over 290 steps."
-    assert re.fullmatch(r"Table 1\. true labels, Test: 80\.10 ± 0\.25 \(paper 80\)\.", labels[2])
+    assert re.fullmatch(r"Table 1\. True labels, Test: 80\.10 ± 0\.25 \(paper 80\)\.", labels[2])
     assert "Means over seeds." in page.text
     (tmp_path / "results" / "quick.curves.csv").unlink()
     text = build(tmp_path, made).text
