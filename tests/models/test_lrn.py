@@ -55,9 +55,9 @@ def test_one_value_by_hand():
     assert y.flatten().tolist() == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("size", [1, 4, 9])
-@pytest.mark.parametrize("beta", [0.75, 0.5])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    ("size", "beta", "channels_last"), [(1, 0.75, False), (4, 0.5, True), (4, 0.75, False), (9, 0.75, True)]
+)
 def test_first_and_second_derivatives(size, beta, channels_last):
     x = images(2, 5, 2, 2, dtype=torch.float64)
     x = (x.contiguous(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
