@@ -87,3 +87,46 @@ def warn_if_other_came_later() -> None:
     if not _environment and not _imported and OTHER in sys.modules and not _warned:
         _warned.append(OTHER)
         warnings.warn(f"{how_to_mix()}.", UserWarning, stacklevel=4)
+
+
+# -- what Lightning keeps to itself, or says nothing of: each has a canary in tests/core/test_canaries.py --------------
+
+
+def current_batch(trainer: pl.Trainer) -> int:
+    """Return the number of the training batch that is being trained on, in its epoch; before the first one -1."""
+    return int(trainer.fit_loop.epoch_loop.batch_idx)
+
+
+def epochs_trained(trainer: pl.Trainer) -> int:
+    """Return the epochs whose batches are behind; ``current_epoch`` lags behind this when a training resumes."""
+    return int(trainer.fit_loop.epoch_progress.current.processed)
+
+
+def only_gathers_statistics(trainer: pl.Trainer) -> bool:
+    """Whether this is an epoch for batch-norm statistics alone, which ``StochasticWeightAveraging`` adds."""
+    return bool(trainer.fit_loop._skip_backward)
+
+
+def has_static_graph(trainer: pl.Trainer) -> bool:
+    """Whether ``DDPStrategy(static_graph=True)`` trains."""
+    return bool(getattr(trainer.strategy, "_ddp_kwargs", {}).get("static_graph"))
+
+
+def is_compiled(module: Any) -> bool:
+    """Whether a module was compiled, by ``torch.compile(module)``, ``module.compile()`` or by Lightning."""
+    # By name: importing torch._dynamo for its class takes longer than many a test run.
+    traces = ("_compiler_ctx", "_compiled_call_impl")
+    return type(module).__name__ == "OptimizedModule" or any(getattr(module, t, None) is not None for t in traces)
+
+
+def averaged_modules(trainer: pl.Trainer) -> list[Any]:
+    """Return the averaged modules that Lightning's callbacks hold, as they are."""
+    kinds = (pl.callbacks.StochasticWeightAveraging, getattr(pl.callbacks, "WeightAveraging", ()))
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    found = (getattr(callback, "_average_model", None) for callback in callbacks if isinstance(callback, kinds))
+    return [module for module in found if module is not None]
+
+
+def combined_mode(loaders: Any) -> str:
+    """Return the mode of a ``CombinedLoader``: how long an epoch of several loaders is."""
+    return str(loaders._mode)

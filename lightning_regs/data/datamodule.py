@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core import rng
-from lightning_regs.core.lightning import check_trainer, pl
+from lightning_regs.core.batch import with_notes
+from lightning_regs.core.lightning import check_trainer, current_batch, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import replica_seeds
 from lightning_regs.data import sources
@@ -32,7 +33,8 @@ class ImageDataModule(pl.LightningDataModule):
     """Serve a data set with the corruptions and the augmentation of Zhang et al. (2017, arXiv:1611.03530).
 
     Batches reach the LightningModule as the list ``[x, y]``: x float32 (N, C, H, W) or (N, L), augmented, cropped and
-    whitened on the device, y int64 (N,). :attr:`batch_corrupted` says which labels of the current batch were changed.
+    whitened on the device, y int64 (N,). Which labels were changed goes with them: where labels are corrupted,
+    ``lightning_regs.core.batch.notes(y)["corrupted"]`` is bool (N,) on the device.
 
     Order, corruption, augmentation and splits are each a pure function of the seed and the epoch: nothing is drawn from
     a global stream, and a run resumed at an epoch's end goes on as the uninterrupted one. With several processes,
@@ -77,10 +79,6 @@ class ImageDataModule(pl.LightningDataModule):
             ``Classifier(replicas=...)``. Training and validation batches are (R, N, ...) and (R, N): each replica has
             the subset, corruption, split, order and augmentation of a run with its seed. The test set stays (N, ...)
             where it is the same for all. Not with ``lazy``, nor with ``batch_repeats``.
-
-    Attributes:
-        batch_corrupted: Bool (N,) on the device, True where the current batch's label differs from the original; None
-            for data without label corruption, the test set among them.
 
     Raises:
         ValueError: A value is out of range, unknown, or contradicts another.
@@ -128,7 +126,6 @@ class ImageDataModule(pl.LightningDataModule):
         self.monitor_test = monitor_test
         self.resident = resident
         self.lazy = lazy
-        self.batch_corrupted: Tensor | None = None
         self.replicas = replica_seeds(replicas, rng.run_seed(seed))
         self._seeds = (seed, corruption_seed)
         self._plan = SplitPlan(
@@ -257,13 +254,12 @@ class ImageDataModule(pl.LightningDataModule):
         super().__setattr__(name, value)
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
-        """Keep the mask of changed labels, transform the images, and return ``[x, y]``."""
+        """Transform the images, and return ``[x, y]``; which labels were changed is noted on them."""
         x, y, *changed = batch
-        self.batch_corrupted = changed[0] if changed else None
         trainer = self.trainer
         # Lightning calls this hook for validation, the sanity check, test and prediction as well.
         if trainer is not None and trainer.training:
-            minibatch = (trainer.fit_loop.epoch_loop.batch_idx + 1) // self.batch_repeats
+            minibatch = (current_batch(trainer) + 1) // self.batch_repeats  # the one that comes next
             position = (trainer.current_epoch, minibatch, trainer.global_rank)
             draws = [rng.generator(seed, "augmentation", *position) for seed in self.replicas or [self._seed]]
             x = self.train_transform(x, draws[0] if self.replicas is None else draws)
@@ -272,7 +268,7 @@ class ImageDataModule(pl.LightningDataModule):
         if trainer is not None:
             # Under "bf16-true" and its like Lightning converts the inputs before this hook, when they are still bytes.
             x = trainer.precision_plugin.convert_input(x)
-        return [x, y]
+        return [x, with_notes(y, {"corrupted": changed[0]} if changed else {})]
 
     def _need_setup(self) -> Splits:
         if self._splits is None:

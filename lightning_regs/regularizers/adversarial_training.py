@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs.core import rng
+from lightning_regs.core.batch import notes, with_notes
+from lightning_regs.core.checks import Count, Positive, Share
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.core.names import unknown_name
-from lightning_regs.regularizers.attacks import Clip, check_clip, check_steps, fgsm, pgd
-from lightning_regs.regularizers.base import Regularizer, check_number
-from lightning_regs.regularizers.mixing import PairMixing, TargetMixing, change_corrupted
+from lightning_regs.regularizers.attacks import Clip, check_clip, fgsm, pgd
+from lightning_regs.regularizers.base import Regularizer
+from lightning_regs.regularizers.mixing import PairMixing, TargetMixing
+from lightning_regs.regularizers.moment import Moment
+from lightning_regs.regularizers.scaling import scaler_of
 from lightning_regs.regularizers.targets import MixedTarget, as_mixed
 
 ModuleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -64,33 +66,27 @@ class AdversarialTraining(TargetMixing):
             integers or outside ``clip``, or the labels do not go with the loss.
     """
 
-    def __init__(
-        self,
-        epsilon: float = 8 / 255,
-        steps: int = 1,
-        step_size: float | None = None,
-        random_start: bool | None = None,
-        mode: Literal["augment", "mixed"] = "augment",
-        clean_weight: float = 0.5,
-        clip: Clip | None = None,
-        loss: ModuleLoss | None = None,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(seed)
-        self.epsilon = check_number("epsilon", epsilon, open_low=True)
-        self.steps = check_steps(steps)
-        if step_size is None:
-            step_size = self.epsilon if steps == 1 else 2.5 * self.epsilon / steps
-        self.step_size = check_number("step_size", step_size, open_low=True)
-        self.random_start = steps > 1 if random_start is None else random_start
-        if mode not in ("augment", "mixed"):
-            raise unknown_name("mode", mode, ("augment", "mixed"))
-        self.mode = mode
-        self.clean_weight = check_number("clean_weight", clean_weight, high=1.0)
-        if mode == "augment" and clean_weight != 0.5:
-            raise ValueError(f"clean_weight={clean_weight:g} has no meaning with mode='augment'; use mode='mixed'.")
-        self.clip = check_clip(clip)
-        self.loss = loss
+    epsilon: Positive = 8 / 255
+    steps: Count = 1
+    step_size: Positive | None = None
+    random_start: bool | None = None
+    mode: Literal["augment", "mixed"] = "augment"
+    clean_weight: Share = 0.5
+    clip: Annotated[Clip | None, check_clip] = None
+    loss: ModuleLoss | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the parameters say together, and fill in those that follow from others."""
+        super().__post_init__()
+        if self.mode == "augment" and self.clean_weight != 0.5:
+            raise ValueError(
+                f"clean_weight={self.clean_weight:g} has no meaning with mode='augment'; use mode='mixed'."
+            )
+        if self.step_size is None:
+            self.step_size = self.epsilon if self.steps == 1 else 2.5 * self.epsilon / self.steps
+        if self.random_start is None:
+            self.random_start = self.steps > 1
         self._checked_clip = False
 
     @classmethod
@@ -127,20 +123,17 @@ class AdversarialTraining(TargetMixing):
             )
         self._checked_clip = False
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Attack, and replace or double the batch."""
-        x, y = self.labelled(batch) if self.weighs_samples else self.pair(batch)
+        if self.weighs_samples:
+            self.check_labels(x, y)
         self._check_samples(x)
-        adversarial = self.attack(trainer, pl_module, x, y, batch_idx)
+        adversarial = self.attack(x, y, at)
         if self.mode == "augment":
-            batch[0] = adversarial
-            return
+            return adversarial, y
         # Interleaved, so that each even slice of the batch holds as many clean as adversarial samples.
-        batch[0] = torch.stack([x, adversarial], 1).flatten(0, 1)
-        batch[1] = self._doubled(y)
-        change_corrupted(trainer, lambda mask: mask.repeat_interleave(2))
+        known = {name: value.repeat_interleave(2) for name, value in notes(y).items()}
+        return torch.stack([x, adversarial], 1).flatten(0, 1), with_notes(self._doubled(y), known)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -149,28 +142,25 @@ class AdversarialTraining(TargetMixing):
         if self.weighs_samples:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
-    def attack(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, x: Tensor, y: Tensor, batch_idx: int
-    ) -> Tensor:
+    def attack(self, x: Tensor, y: Tensor, at: Moment) -> Tensor:
         """Return the adversarial examples of a batch, of the shape of ``x``."""
-        precision = trainer.precision_plugin
-        scaler: torch.amp.GradScaler | None = getattr(precision, "scaler", None)
+        precision, scaler = at.trainer.precision_plugin, scaler_of(at.trainer)
+        assert self.step_size is not None
         if isinstance(y, MixedTarget):
             # A target of its own: that the attack asked for the mixture does not mean that the training step does.
             y = MixedTarget(y.components, y.smoothing, y.sample_weights)
 
         def loss(changed: Tensor) -> Tensor:
             with precision.forward_context():
-                value = self._loss(pl_module, changed, y)
+                value = self._loss(at.module, changed, y)
             # Gradients of samples are small: under fp16 they would vanish unscaled, and their sign with them.
             return value if scaler is None else scaler.scale(value)
 
         noise = None
         if self.random_start:
-            place = self.position(trainer, batch_idx)
-            generator = rng.generator(self.seed, type(self).__name__, *place, device=x.device)
+            generator = at.stream(device=x.device)
             noise = torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=generator)
-        with _evaluating(pl_module), _random_streams_kept(x.device):
+        with _evaluating(at.module), _random_streams_kept(x.device):
             if self.steps == 1 and noise is None and self.step_size == self.epsilon:
                 return fgsm(loss, x, self.epsilon, self.clip)
             return pgd(loss, x, self.epsilon, self.step_size, self.steps, noise, self.clip)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_regs.regularizers.base import check_number
+from lightning_regs.core.checks import check_number, check_whole
 
 __all__ = ["fgsm", "pgd"]
 
@@ -70,8 +70,8 @@ def pgd(
     """
     check_number("epsilon", epsilon, open_low=True)
     check_number("step_size", step_size, open_low=True)
-    check_steps(steps)
-    check_clip(clip)
+    check_whole("steps", steps)
+    check_clip("clip", clip)
     if not x.is_floating_point():
         raise TypeError(f"attacks take floating-point samples, got {x.dtype}; convert and scale them first.")
     x = x.detach()
@@ -86,21 +86,7 @@ def pgd(
     return changed
 
 
-def check_steps(steps: int) -> int:
-    """Return ``steps`` if it is a number of steps.
-
-    Raises:
-        TypeError: If it is no integer.
-        ValueError: If it is below 1.
-    """
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise TypeError(f"steps must be an integer, got {steps!r}.")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}.")
-    return steps
-
-
-def check_clip(clip: Clip | None) -> Clip | None:
+def check_clip(name: str, clip: Clip | None) -> Clip | None:
     """Return ``clip`` as a tuple of two numbers, or None.
 
     Raises:
@@ -110,7 +96,7 @@ def check_clip(clip: Clip | None) -> Clip | None:
         return None
     low, high = clip
     if not low < high:
-        raise ValueError(f"clip must be (low, high) with low below high, got {clip!r}.")
+        raise ValueError(f"{name} must be (low, high) with low below high, got {clip!r}.")
     return float(low), float(high)
 
 

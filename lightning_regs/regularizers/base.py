@@ -2,54 +2,120 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterator, Sequence
-from numbers import Real
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from itertools import product
+from typing import Any, ClassVar, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+from typing_extensions import dataclass_transform
 
 from lightning_regs.core import rng
+from lightning_regs.core.batch import notes, with_notes
+from lightning_regs.core.checks import check
 from lightning_regs.core.lightning import (
     Callback,
     MisconfigurationException,
     check_trainer,
+    current_batch,
     pl,
     warn_if_other_came_later,
 )
+from lightning_regs.regularizers.moment import Moment
+from lightning_regs.regularizers.rows import Rows
+from lightning_regs.regularizers.scaling import scale_left
+from lightning_regs.regularizers.selection import select
 
 
 class NoEffectWarning(UserWarning):
     """A method found nothing to act on."""
 
 
+class Acts(Enum):
+    """What a method changes, which decides with what it is tested together."""
+
+    BATCH = "the batch"
+    LOSS = "the loss"
+    GRADIENTS = "gradients before the step"
+    WEIGHTS = "weights after the step"
+
+
+def example(*values: Any, default: Any = MISSING) -> Any:
+    """Declare a parameter of a method with the values that the contract tests run.
+
+    Args:
+        *values: All of them are run, in every combination with those of other parameters.
+        default: What the parameter is where it is not given; without this, the first of the values.
+    """
+    return field(default=values[0] if default is MISSING else default, metadata={"examples": values})
+
+
+@dataclass_transform()
 class Regularizer(Callback):
     """A regularization method as a Lightning callback.
 
     Passed to ``Trainer(callbacks=[...])`` it acts on any LightningModule whose batches are the list ``[x, y]``. Passed
-    to ``Classifier(regularizers=[...])`` it is the same object: the module hands it to the trainer. A subclass acts at
-    exactly one hook. What it draws is a function of (seed, class, epoch, batch, rank), so nothing has to be saved for a
-    resumed run to draw the same; what it must remember beyond that goes into ``state_dict`` as plain types and tensors.
-    Methods act in the order of the list.
+    to ``Classifier(regularizers=[...])`` it is the same object: the module hands it to the trainer. Methods act in the
+    order of the list.
+
+    A subclass declares its parameters as annotated attributes, as in a dataclass, whose annotations are checked (see
+    ``lightning_regs.core.checks``), and acts at exactly one hook: one of Lightning's, or the shorter :meth:`on_batch`,
+    :meth:`on_gradients` or :meth:`on_weights`::
+
+        class Darken(Regularizer, acts=Acts.BATCH):
+            factor: Share = 0.5
+
+            def on_batch(self, x, y, at):
+                return x * self.factor, y
+
+    What it draws is a function of (seed, class, epoch, batch, rank), so nothing has to be saved for a resumed run to
+    draw the same; what it must remember beyond that goes into ``state_dict`` as plain types and tensors.
+
+    Attributes:
+        acts: What the method changes, named by the subclass: ``class Mixup(Regularizer, acts=Acts.BATCH)``.
+        seed: Seed of its draws. A method that draws declares it: ``seed: int | None = None``.
 
     Args:
-        seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
+        seed: What ``seed_everything`` was given, else 0, where it is None.
     """
+
+    acts: ClassVar[Acts | None] = None
+    seed: int | None
+
+    def __init_subclass__(cls, acts: Acts | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if acts is not None:
+            cls.acts = acts
+        if "__init__" not in vars(cls) and vars(cls).get("__annotations__"):
+            dataclass(eq=False, repr=False)(cls)
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
-        warn_if_other_came_later()
-        self.seed = rng.run_seed(seed)
-        self._warned: set[str] = set()
+        self.seed = seed
+        self.__post_init__()
 
-    # -- for the contract suite and for composition ------------------------------------------------------------------
+    def __post_init__(self) -> None:
+        """Check the declared parameters; a method that has more to check calls this first."""
+        warn_if_other_came_later()
+        cls: Any = type(self)
+        for name in _declared(cls):
+            setattr(self, name, check(name, getattr(self, name), _hints(cls)[name]))
+        self.seed = rng.run_seed(getattr(self, "seed", None))
+        self._warned: set[str] = set()
+        self._handles: list[RemovableHandle] = []
+
+    # -- for the contract tests and for composition ------------------------------------------------------------------
 
     @classmethod
     def variants(cls) -> list[Regularizer]:
-        """Return the instances that the contract suite runs; a method with modes lists one of each."""
-        return [cls()]
+        """Return the instances that the contract tests run: every combination of the parameters' examples."""
+        given = {name: values for name, values in _declared(cls).items() if values}
+        return [cls(**dict(zip(given, values, strict=True))) for values in product(*given.values())]
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Say why this method cannot go together with another one.
@@ -68,7 +134,52 @@ class Regularizer(Callback):
         """Whether it acts on each net of ``Classifier(replicas=...)`` as on a net of its own."""
         return False
 
-    # -- what subclasses use -----------------------------------------------------------------------------------------
+    # -- what a subclass may do --------------------------------------------------------------------------------------
+
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        """Return the samples and the labels to train on, at the start of each training batch.
+
+        Args:
+            x: Samples ``(N, ...)``.
+            y: Labels ``(N, ...)``.
+            at: The moment, with its generator.
+        """
+        return x, y
+
+    def on_gradients(self, gradients: list[Tensor], at: Moment) -> None:
+        """Change gradients in place, before they are clipped and an optimizer steps.
+
+        Args:
+            gradients: Those of an optimizer's parameters: accumulated, averaged over processes and not scaled.
+            at: The moment, with its generator, which is the same in all processes.
+        """
+
+    def on_weights(self, weights: list[Tensor], at: Moment) -> None:
+        """Change weights in place, after each optimizer step.
+
+        Args:
+            weights: What the optimizer has just trained of the method's ``parameters``, or of all weights where it
+                declares none. Units are counted by the first dimension, the nets of replicas among them.
+            at: The moment, with its generator, which is the same in all processes.
+        """
+
+    def backward(self, rows: Rows) -> Tensor:
+        """Accumulate the gradient of some rows of a batch in the method's own way, and return their mean loss.
+
+        A method that overrides it drives the steps of :class:`~lightning_regs.Classifier`: ``rows`` gives the loss, at
+        other parameters too, and takes gradients of whatever is made of it.
+
+        Args:
+            rows: All of a batch, or a micro-batch.
+        """
+        raise NotImplementedError
+
+    @property
+    def drives(self) -> bool:
+        """Whether it makes the gradient in its own way."""
+        return self._has("backward")
+
+    # -- Lightning's hooks -------------------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a Trainer of the other Lightning, and methods that do not go together."""
@@ -78,14 +189,70 @@ class Regularizer(Callback):
             for reason in conflicts(methods):
                 raise MisconfigurationException(reason)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the weights of a method that acts on them after each step."""
+        if not self._has("on_weights"):
+            return
+        check_whole_weights(type(self).__name__, trainer)
+        units = 2 if getattr(pl_module, "replicas", None) else 1  # how many leading dimensions count them
+        chosen = select(pl_module, getattr(self, "parameters", None), units + 1)
+        selected: set[Any] = {w for _, w in chosen if w.ndim > units}
+        held = {w for o in trainer.optimizers for group in o.param_groups for w in group["params"]}
+        if not any(w in held and w.requires_grad for w in selected):
+            self.warn_once(f"found no weight to act on in {type(pl_module).__name__}: none that an optimizer trains.")
+
+        @torch.no_grad()
+        def act(optimizer: torch.optim.Optimizer) -> None:
+            every = (w for group in optimizer.param_groups for w in group["params"])
+            trained = [w.data.view(-1, *w.shape[units:]) for w in every if w in selected and w.grad is not None]
+            self.on_weights(trained, self.moment(trainer, pl_module))
+
+        self.after_each_step(trainer, act)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Let a method that acts on batches change this one; what is known about the samples stays with them."""
+        if self._has("on_batch"):
+            x, y = self.pair(batch)
+            batch[0], changed = self.on_batch(x, y, self.moment(trainer, pl_module, batch_idx))
+            batch[1] = changed if changed is y or notes(changed) else with_notes(changed, notes(y))
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Let a method that acts on gradients change those of this optimizer."""
+        if not self._has("on_gradients"):
+            return
+        found = [w.grad for group in optimizer.param_groups for w in group["params"] if w.grad is not None]
+        scale = scale_left(trainer, optimizer, found[0].device) if found else None
+        if scale is not None:
+            torch._foreach_div_(found, scale)
+        with torch.no_grad():
+            self.on_gradients(found, self.moment(trainer, pl_module))
+        if scale is not None:
+            torch._foreach_mul_(found, scale)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let go of this training."""
+        self.release()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let go of this training."""
+        self.release()
+
+    # -- what a subclass uses ----------------------------------------------------------------------------------------
+
     def position(self, trainer: pl.Trainer, batch_idx: int) -> tuple[int, int, int]:
         """Return where the training is, as the draws count it: (epoch, batch, rank); repeats of a batch are one."""
         repeats = getattr(getattr(trainer, "datamodule", None), "batch_repeats", 1)
         return trainer.current_epoch, batch_idx // repeats, trainer.global_rank
 
-    def generator(self, trainer: pl.Trainer, batch_idx: int) -> torch.Generator:
-        """Return the fresh CPU generator of one batch."""
-        return rng.generator(self.seed, type(self).__name__, *self.position(trainer, batch_idx))
+    def moment(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int | None = None) -> Moment:
+        """Return the moment of a batch, in this process; without its number that of the current one, in all of them."""
+        epoch, batch, rank = self.position(trainer, current_batch(trainer) if batch_idx is None else batch_idx)
+        rank = 0 if batch_idx is None else rank
+        return Moment(trainer, pl_module, epoch, batch, rank, rng.run_seed(self.seed), type(self).__name__)
 
     def pair(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Return ``x`` and ``y`` of a batch that can be changed in place.
@@ -101,11 +268,24 @@ class Regularizer(Callback):
             "collate_fn makes the list), or end your collate_fn or on_after_batch_transfer with `return [x, y]`."
         )
 
+    def after_each_step(self, trainer: pl.Trainer, act: Callable[[torch.optim.Optimizer], None]) -> None:
+        """Call a function after each step of each optimizer, until the training ends."""
+        self._handles += [o.register_step_post_hook(lambda o, *_: act(o)) for o in trainer.optimizers]
+
+    def release(self) -> None:
+        """Let go of what belongs to one training."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
     def warn_once(self, text: str) -> None:
         """Warn, once a method, that it had no effect."""
         if text not in self._warned:
             self._warned.add(text)
             warnings.warn(f"{type(self).__name__} {text}", NoEffectWarning, stacklevel=3)
+
+    def _has(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(Regularizer, hook)
 
 
 def regularizers_of(trainer: pl.Trainer) -> list[Regularizer]:
@@ -122,22 +302,27 @@ def conflicts(methods: Sequence[Regularizer]) -> Iterator[str]:
                 yield f"{type(first).__name__} and {type(second).__name__} do not go together in this order: {reason}."
 
 
-def check_number(
-    name: str, value: object, low: float = 0.0, high: float = math.inf, *, open_low: bool = False
-) -> float:
-    """Return ``value`` if it is a finite number in ``[low, high]`` (``(low, high]`` with ``open_low``).
+def check_whole_weights(name: str, trainer: pl.Trainer) -> None:
+    """Refuse a strategy that cuts weights in pieces.
 
     Raises:
-        TypeError: If it is no number.
-        ValueError: If it is outside.
+        MisconfigurationException: If it does.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    number = float(value)
-    if not math.isfinite(number) or number > high or number < low or (open_low and number == low):
-        bounds = f"{'above' if open_low else 'at least'} {low:g}"
-        raise ValueError(f"{name} must be {bounds}{f' and at most {high:g}' if high < math.inf else ''}, got {value}.")
-    return number
+    sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
+    if isinstance(trainer.strategy, sharded):
+        raise MisconfigurationException(
+            f"{name} needs whole weights, and {type(trainer.strategy).__name__} cuts them in pieces; use DDP."
+        )
+
+
+def _declared(cls: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the declared parameters, and the examples of each."""
+    return {f.name: f.metadata.get("examples", ()) for f in fields(cls)} if is_dataclass(cls) else {}
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
 
 
 def _describe(batch: Any) -> str:

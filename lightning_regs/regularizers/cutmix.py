@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core.lightning import pl
-from lightning_regs.regularizers.base import check_number
+from lightning_regs.core.checks import check_number
 from lightning_regs.regularizers.mixing import PairMixing, draw_partners, follow_heavier
+from lightning_regs.regularizers.moment import Moment
 from lightning_regs.regularizers.targets import mix_targets
 
 __all__ = ["CutMix", "cutmix", "cutmix_box"]
@@ -106,20 +105,17 @@ class CutMix(PairMixing):
         MisconfigurationException: In training, if the batch is no list ``[x, y]``.
     """
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Paste the boxes and mix the labels in place."""
-        x, y = self.labelled(batch)
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        """Paste the boxes and mix the labels."""
+        self.check_labels(x, y)
         if x.ndim != 4:
             self.warn_once(f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone.")
-            return
+            return x, y
         if not self.has_partners(x):
-            return
-        generator = self.generator(trainer, batch_idx)
+            return x, y
         height, width = x.shape[2:]
-        center = tuple(int(torch.randint(side, (), generator=generator)) for side in (height, width))
-        box = cutmix_box(self.draw_lam(trainer, batch_idx), (center[0], center[1]), height, width)
-        permutation = draw_partners(x, generator)
-        batch[0], batch[1] = cutmix(x, y, box, permutation)
-        follow_heavier(trainer, own_share(box, height, width), permutation)
+        row, column = (int(torch.randint(side, (), generator=at.generator)) for side in (height, width))
+        box = cutmix_box(self.draw_lam(at), (row, column), height, width)
+        permutation = draw_partners(x, at.generator)
+        images, labels = cutmix(x, y, box, permutation)
+        return images, follow_heavier(labels, y, own_share(box, height, width), permutation)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.base import Regularizer, check_number
+from lightning_regs.core.checks import Finite, check_whole
+from lightning_regs.core.lightning import MisconfigurationException
+from lightning_regs.regularizers.base import Acts, Regularizer
+from lightning_regs.regularizers.moment import Moment
 
 
 def cutout(x: Tensor, centers: Tensor, length: int, fill: float = 0.0) -> Tensor:
@@ -33,7 +36,7 @@ def cutout(x: Tensor, centers: Tensor, length: int, fill: float = 0.0) -> Tensor
         raise ValueError(f"cutout takes images (N, C, H, W), got shape {tuple(x.shape)}.")
     if centers.shape != (len(x), 2):
         raise ValueError(f"cutout takes centers (N, 2) for N = {len(x)} images, got shape {tuple(centers.shape)}.")
-    half = _check_length(length) // 2
+    half = check_whole("length", length, low=2) // 2
     rows, columns = (
         _inside(torch.arange(side, device=x.device), centers[:, i : i + 1].to(x.device), half)
         for i, side in enumerate(x.shape[2:])
@@ -41,7 +44,7 @@ def cutout(x: Tensor, centers: Tensor, length: int, fill: float = 0.0) -> Tensor
     return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], fill)
 
 
-class Cutout(Regularizer):
+class Cutout(Regularizer, acts=Acts.BATCH):
     r"""Cutout (DeVries & Taylor 2017, arXiv:1708.04552).
 
     In each training batch ``(N, C, H, W)`` one square of side L of every image is filled with ``fill``, in all
@@ -73,10 +76,9 @@ class Cutout(Regularizer):
             list ``[x, y]``.
     """
 
-    def __init__(self, length: int | None = None, fill: float = 0.0, seed: int | None = None) -> None:
-        super().__init__(seed)
-        self.length = None if length is None else _check_length(length)
-        self.fill = check_number("fill", fill, low=-float("inf"))
+    length: Annotated[int, partial(check_whole, low=2)] | None = None
+    fill: Finite = 0.0
+    seed: int | None = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second Cutout that would draw the same centres."""
@@ -84,14 +86,11 @@ class Cutout(Regularizer):
             return "both would draw the same centres; give one of them another seed, or use one"
         return None
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Blank the squares."""
-        x, _ = self.pair(batch)
         if x.ndim != 4:
             self.warn_once(f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone.")
-            return
+            return x, y
         height, width = x.shape[2:]
         length = min(height, width) // 2 if self.length is None else self.length
         if length > min(height, width):
@@ -101,20 +100,11 @@ class Cutout(Regularizer):
             )
         if length < 2:
             self.warn_once(f"leaves images of {height}x{width} alone: half of a side is too short for a square.")
-            return
-        generator = self.generator(trainer, batch_idx)
-        centers = torch.stack([torch.randint(side, (len(x),), generator=generator) for side in (height, width)], 1)
+            return x, y
+        centers = torch.stack([torch.randint(side, (len(x),), generator=at.generator) for side in (height, width)], 1)
         # Blocking copies wait for all that the device has queued.
-        batch[0] = cutout(x, centers.to(x.device, non_blocking=True), length, self.fill)
+        return cutout(x, centers.to(x.device, non_blocking=True), length, self.fill), y
 
 
 def _inside(positions: Tensor, centers: Tensor, half: int) -> Tensor:
     return (positions >= centers - half) & (positions < centers + half)
-
-
-def _check_length(length: int) -> int:
-    if isinstance(length, bool) or not isinstance(length, int):
-        raise TypeError(f"length must be an integer number of pixels, got {length!r}.")
-    if length < 2:
-        raise ValueError(f"length must be at least 2, as a square reaches length // 2 from its centre, got {length}.")
-    return length

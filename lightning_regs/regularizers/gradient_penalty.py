@@ -5,20 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.core.names import unknown_name
-from lightning_regs.regularizers.base import Regularizer, check_number
+from lightning_regs.core.checks import Count, Positive, check_number
+from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, pl
+from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.double_backward import sum_of_squares
+from lightning_regs.regularizers.rows import Rows, moved, outside_autocast
+from lightning_regs.regularizers.scaling import loss_scale
 from lightning_regs.regularizers.second_order import compiled_module, gradients_of, twice_differentiable
 
 Estimator = Literal["exact", "forward_difference", "central_difference"]
-ESTIMATORS: tuple[Estimator, ...] = ("exact", "forward_difference", "central_difference")
-CLIP_ALGORITHMS = ("norm", "value")
+
+
+def _check_coefficient(name: str, value: object) -> float | Literal["lr"]:
+    if isinstance(value, str) and value != "lr":
+        raise ValueError(f"{name} must be a number of at least 0 or 'lr', got {value!r}.")
+    return "lr" if value == "lr" else check_number(name, value)
 
 
 def gradient_penalty(
@@ -48,7 +54,7 @@ def gradient_penalty(
     return coefficient / 4 * squared_norm, squared_norm.detach().sqrt()
 
 
-class GradientPenalty(Regularizer):
+class GradientPenalty(Regularizer, acts=Acts.LOSS):
     r"""Adds :math:`\lambda/4 \, \lVert \nabla C_k \rVert^2` to the loss of each (micro-)batch k.
 
     Smith, Dherin, Barrett, De, "On the Origin of Implicit Regularization in Stochastic Gradient Descent" (2101.12176).
@@ -96,35 +102,17 @@ class GradientPenalty(Regularizer):
             rates.
     """
 
-    def __init__(
-        self,
-        coefficient: float | Literal["lr"] = "lr",
-        estimator: Estimator = "exact",
-        micro_batch_size: int | None = None,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
-        accumulate_grad_batches: int = 1,
-        step_size: float = 1e-2,
-    ) -> None:
-        super().__init__()
-        if isinstance(coefficient, str) and coefficient != "lr":
-            raise ValueError(f"coefficient must be a number of at least 0 or 'lr', got {coefficient!r}.")
-        if estimator not in ESTIMATORS:
-            raise unknown_name("estimator", estimator, ESTIMATORS)
-        if gradient_clip_algorithm not in CLIP_ALGORITHMS:
-            raise unknown_name("gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS)
-        _check_count("accumulate_grad_batches", accumulate_grad_batches)
-        if micro_batch_size is not None:
-            _check_count("micro_batch_size", micro_batch_size)
-        self.coefficient = coefficient if isinstance(coefficient, str) else check_number("coefficient", coefficient)
-        self.estimator: Estimator = estimator
-        self.micro_batch_size = micro_batch_size
-        self.gradient_clip_val = (
-            None if gradient_clip_val is None else check_number("gradient_clip_val", gradient_clip_val, open_low=True)
-        )
-        self.gradient_clip_algorithm = gradient_clip_algorithm
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.step_size = check_number("step_size", step_size, open_low=True)
+    coefficient: Annotated[float | Literal["lr"], _check_coefficient] = "lr"
+    estimator: Estimator = "exact"
+    micro_batch_size: Count | None = None
+    gradient_clip_val: Positive | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] = "norm"
+    accumulate_grad_batches: Count = 1
+    step_size: Positive = 1e-2
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        super().__post_init__()
         self._sums: Tensor | None = None
         self._driven = False
         self._forward = ExitStack()
@@ -132,7 +120,10 @@ class GradientPenalty(Regularizer):
     @classmethod
     def variants(cls) -> list[Regularizer]:
         """Return one of each estimator, and one with micro-batches."""
-        return [*(cls(0.2, estimator, step_size=0.1) for estimator in ESTIMATORS), cls("lr", micro_batch_size=3)]
+        return [
+            *(cls(0.2, estimator, step_size=0.1) for estimator in get_args(Estimator)),
+            cls("lr", micro_batch_size=3),
+        ]
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second gradient penalty."""
@@ -147,7 +138,7 @@ class GradientPenalty(Regularizer):
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        self._driven = bool(getattr(pl_module, "drives_gradient_penalty", False))
+        self._driven = getattr(pl_module, "driver", None) is self
         if not self._driven:
             self._check_foreign(trainer, pl_module)
         precision = str(trainer.precision)
@@ -164,7 +155,7 @@ class GradientPenalty(Regularizer):
 
     def _check_foreign(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         name = type(pl_module).__name__
-        if getattr(trainer.strategy, "_ddp_kwargs", {}).get("static_graph"):
+        if has_static_graph(trainer):
             raise MisconfigurationException(
                 f"DDPStrategy(static_graph=True) would reduce the gradients of {name} before the penalty is in them; "
                 "leave static_graph out, or train with lightning_regs.Classifier."
@@ -209,12 +200,9 @@ class GradientPenalty(Regularizer):
         """Leave torch's layers as they were."""
         self._forward.close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave torch's layers as they were."""
-        self._forward.close()
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave torch's layers as they were, where a batch was skipped by its start hook."""
+    def release(self) -> None:
+        """Leave torch's layers as they were, where a batch was skipped or broken off too."""
+        super().release()
         self._forward.close()
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
@@ -235,7 +223,23 @@ class GradientPenalty(Regularizer):
         loss.add_((penalty * scale).to(loss.dtype))
         self.record(plain, penalty.detach(), norm)
 
-    # -- shared with the Classifier's manual optimization ------------------------------------------------------------
+    # -- our Classifier ----------------------------------------------------------------------------------------------
+
+    def backward(self, rows: Rows) -> Tensor:
+        """Accumulate the gradient of loss and penalty of some rows; return their loss."""
+        strength = self.strength(rows.trainer)
+        if self.estimator == "exact":
+            with twice_differentiable():
+                loss = rows.loss()
+            scale = loss_scale(rows.trainer, loss)
+            with outside_autocast(loss):
+                penalty, norm = gradient_penalty(loss * scale, rows.trained, strength, scale)
+                rows.accumulate((loss + penalty) * rows.share)
+        else:
+            loss, norm = _by_difference(rows, strength, self.step_size, self.estimator == "central_difference")
+            penalty = strength / 4 * norm.square()
+        self.record(loss.detach(), penalty.detach(), norm)
+        return loss.detach()
 
     def strength(self, trainer: pl.Trainer) -> float:
         """Return the coefficient to use now.
@@ -273,15 +277,33 @@ class GradientPenalty(Regularizer):
             pl_module.log(f"train/{name}", value, rank_zero_only=False, sync_dist=False)
 
 
-def loss_scale(trainer: pl.Trainer, like: Tensor) -> float | Tensor:
-    """Return the factor by which the Trainer's precision scales the loss: 1.0, or a scalar on ``like``'s device."""
-    scaler: Any = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is None:
-        return 1.0
-    scale: Tensor = scaler.scale(torch.ones((), device=like.device))  # without waiting for the device
-    return scale
+def _by_difference(rows: Rows, strength: float, step_size: float, central: bool) -> tuple[Tensor, Tensor]:
+    """Accumulate the penalised gradient by a difference of gradients; return the loss and its gradient's norm.
 
-
-def _check_count(name: str, count: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}.")
+    With g the gradient and d |g| = step_size it is g + strength / 2 * (g(w + d g) - g) / d, or, central,
+    g + strength / 2 * (g(w + d/2 g) - g(w - d/2 g)) / d.
+    """
+    random = rows.random_state()
+    loss = rows.loss()
+    scale, wanted = loss_scale(rows.trainer, loss), rows.trained
+    with outside_autocast(loss):
+        found = gradients_of(loss * scale, wanted)
+    pairs = [(p, g) for p, g in zip(wanted, found, strict=True) if g is not None]
+    trained, gradients = [p for p, _ in pairs], [g for _, g in pairs]
+    if isinstance(scale, Tensor):
+        torch._foreach_div_(gradients, scale)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    distance = step_size / norm.clamp_min(1e-12)
+    if central:
+        weight = rows.share * strength / (2 * distance)
+        with moved(trained, gradients, distance / 2):
+            rows.again(random, weight, sync=False)
+        with moved(trained, gradients, -distance / 2):
+            rows.add(trained, gradients, distance.new_full((), rows.share))
+            rows.again(random, -weight)
+    else:
+        weight = strength / (2 * distance)
+        with moved(trained, gradients, distance):
+            rows.add(trained, gradients, rows.share * (1 - weight))
+            rows.again(random, rows.share * weight)
+    return loss, norm

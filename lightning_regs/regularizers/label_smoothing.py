@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.base import Regularizer, check_number
+from lightning_regs.core.checks import check_number
+from lightning_regs.core.lightning import MisconfigurationException
+from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.mixing import TargetMixing
+from lightning_regs.regularizers.moment import Moment
 from lightning_regs.regularizers.targets import MixedTarget, as_mixed
+
+
+def _check_smoothing(name: str, smoothing: float) -> float:
+    if check_number(name, smoothing, high=1.0) == 1:
+        raise ValueError(f"{name} must be below 1, where the targets say nothing any more, got 1.")
+    return float(smoothing)
 
 
 def label_smoothing(y: Tensor, smoothing: float) -> Tensor:
@@ -30,7 +38,7 @@ def label_smoothing(y: Tensor, smoothing: float) -> Tensor:
         ValueError: If ``smoothing`` is outside [0, 1), the labels are smoothed already, or float targets are no
             ``(N, K)`` with K of at least 2.
     """
-    _check_smoothing(smoothing)
+    _check_smoothing("smoothing", smoothing)
     if y.is_floating_point():
         if not _has_classes(y):
             raise ValueError(f"label_smoothing takes probabilities (N, K), K at least 2, got shape {tuple(y.shape)}.")
@@ -65,9 +73,7 @@ class LabelSmoothing(TargetMixing):
             the loss smooths them too.
     """
 
-    def __init__(self, smoothing: float = 0.1) -> None:
-        super().__init__()
-        self.smoothing = _check_smoothing(smoothing)
+    smoothing: Annotated[float, _check_smoothing] = 0.1
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second LabelSmoothing."""
@@ -76,23 +82,20 @@ class LabelSmoothing(TargetMixing):
             return f"labels are smoothed once; use one LabelSmoothing({both:.3g}), which is both together"
         return None
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Smooth the labels in place."""
-        _, y = self.labelled(batch)
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        """Smooth the labels."""
+        self.check_labels(x, y)
         if y.is_floating_point() and not _has_classes(y):
             raise MisconfigurationException(
                 f"LabelSmoothing takes class indices (N,) or probabilities (N, K) with K of at least 2, and this batch "
                 f"has {y.dtype} labels of shape {tuple(y.shape)}; a regression has nothing to smooth."
             )
-        if y.is_floating_point() and batch_idx == 0 and not _are_probabilities(y):
+        if y.is_floating_point() and at.batch == 0 and not _are_probabilities(y):
             raise MisconfigurationException(
                 "LabelSmoothing takes float labels (N, K) as probabilities, and those of this batch are negative or do "
                 "not sum to 1; a regression has nothing to smooth."
             )
-        if self.smoothing:
-            batch[1] = label_smoothing(y, self.smoothing)
+        return x, label_smoothing(y, self.smoothing) if self.smoothing else y
 
 
 def _has_classes(y: Tensor) -> bool:
@@ -101,9 +104,3 @@ def _has_classes(y: Tensor) -> bool:
 
 def _are_probabilities(y: Tensor) -> bool:
     return bool((y >= 0).all()) and torch.allclose(y.sum(1, dtype=torch.float32), y.new_ones(len(y)).float(), atol=1e-2)
-
-
-def _check_smoothing(smoothing: float) -> float:
-    if check_number("smoothing", smoothing, high=1.0) == 1:
-        raise ValueError("smoothing must be below 1, where the targets say nothing any more, got 1.")
-    return float(smoothing)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
-from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.base import Regularizer, check_number
-from lightning_regs.regularizers.selection import Selection, check_selection, select
+from lightning_regs.core.checks import Positive, check_number
+from lightning_regs.regularizers.base import Acts, Regularizer, example
+from lightning_regs.regularizers.moment import Moment
+from lightning_regs.regularizers.selection import Selection, check_selection
 
 
 def max_norm(weight: Tensor, value: float) -> Tensor:
@@ -39,7 +39,7 @@ def max_norm(weight: Tensor, value: float) -> Tensor:
     return weight * factors.to(weight.dtype)
 
 
-class MaxNorm(Regularizer):
+class MaxNorm(Regularizer, acts=Acts.WEIGHTS):
     r"""Max-norm regularization (Srivastava et al. 2014, JMLR 15, section 5.1).
 
     After each optimizer step the vector of incoming weights :math:`w_i` of every unit, a row of a linear layer or a
@@ -61,26 +61,17 @@ class MaxNorm(Regularizer):
 
     Args:
         value: The radius c, above 0; the paper advises 3 to 4, and has 2 on MNIST.
-        parameters: What to act on: None for weights; ``"all"``; a glob of parameter names or a list of them
-            (``"encoder.*.weight"``); or a function ``(name, parameter) -> bool``.
+        parameters: What to act on: None for weights; a glob of parameter names or a list of them
+            (``"encoder.*.weight"``); or a function ``(name, parameter) -> bool``. What has one dimension is left out.
 
     Raises:
         TypeError: At construction, if an argument is of another type.
         ValueError: At construction, if ``value`` is not above 0.
-        MisconfigurationException: When training starts, if a glob matches no name, a parameter has one dimension, or
-            the strategy cuts weights in pieces.
+        MisconfigurationException: When training starts, if a glob matches no name, or the strategy cuts weights.
     """
 
-    def __init__(self, value: float = 3.0, parameters: Selection = None) -> None:
-        super().__init__()
-        self.value = check_number("value", value, open_low=True)
-        self.parameters = check_selection(parameters)
-        self._after_step: list[RemovableHandle] = []
-
-    @classmethod
-    def variants(cls) -> list[Regularizer]:
-        """Return one that binds in small nets."""
-        return [cls(value=0.5)]
+    value: Positive = example(0.5, default=3.0)  # what binds in small nets
+    parameters: Annotated[Selection, check_selection] = None
 
     @property
     def acts_on_replicas(self) -> bool:
@@ -93,43 +84,7 @@ class MaxNorm(Regularizer):
             return "both bound the same parameters, so the smaller value counts; use one"
         return None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the weights, and see to it that each step ends with the projection."""
-        self._release()
-        sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
-        if isinstance(trainer.strategy, sharded):
-            raise MisconfigurationException(
-                f"MaxNorm needs whole weights, and {type(trainer.strategy).__name__} cuts them in pieces; use DDP."
-            )
-        units = 2 if getattr(pl_module, "replicas", None) else 1  # the leading dimensions that count them
-        selected: set[Any] = set()
-        for name, w in select(pl_module, self.parameters, units + 1):
-            if w.ndim <= units:
-                raise MisconfigurationException(
-                    f"MaxNorm bounds the incoming weights of units, and {name!r} of shape {tuple(w.shape)} has none; "
-                    "leave it out with `parameters`."
-                )
-            selected.add(w)
-        held = {w for o in trainer.optimizers for group in o.param_groups for w in group["params"]}
-        if not any(w in held and w.requires_grad for w in selected):
-            self.warn_once(f"found no weight to act on in {type(pl_module).__name__}: none that an optimizer trains.")
-
-        def project(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-            trained = (w for group in optimizer.param_groups for w in group["params"] if w.grad is not None)
-            for w in (w for w in trained if w in selected):
-                w.data.copy_(max_norm(w.data.flatten(0, units - 1), self.value).view_as(w))
-
-        self._after_step = [optimizer.register_step_post_hook(project) for optimizer in trainer.optimizers]
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let go of the optimizers."""
-        self._release()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Let go of the optimizers."""
-        self._release()
-
-    def _release(self) -> None:
-        for handle in self._after_step:
-            handle.remove()
-        self._after_step = []
+    def on_weights(self, weights: list[Tensor], at: Moment) -> None:
+        """Project the units of each weight."""
+        for w in weights:
+            w.copy_(max_norm(w, self.value))

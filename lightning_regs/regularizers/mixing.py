@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core import rng
+from lightning_regs.core.batch import notes, with_notes
+from lightning_regs.core.checks import Positive
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.base import Regularizer, check_number
+from lightning_regs.regularizers.base import Acts, Regularizer
+from lightning_regs.regularizers.moment import Moment
 from lightning_regs.regularizers.targets import MixedTarget
 
 
-class TargetMixing(Regularizer, ABC):
+class TargetMixing(Regularizer, ABC, acts=Acts.BATCH):
     """A method that changes the labels of a batch, and warns where the module's loss took no notice."""
 
     in_vain = "had no effect on the loss"
 
     @abstractmethod
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Replace the labels, and whatever goes with them, in the batch."""
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        """Return the samples and the mixed labels."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -40,14 +39,12 @@ class TargetMixing(Regularizer, ABC):
                 "of each sample alone. Use one of them, or give the labels as float probabilities (N, K)."
             )
 
-    def labelled(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Return ``x`` and ``y`` of a batch whose labels can be mixed.
+    def check_labels(self, x: Tensor, y: Tensor) -> None:
+        """Refuse labels that cannot be mixed.
 
         Raises:
-            MisconfigurationException: If the batch is no list ``[x, y]``, or its labels are neither class indices
-                ``(N,)`` nor floating point.
+            MisconfigurationException: If they are neither class indices ``(N,)`` nor floating point, one a sample.
         """
-        x, y = self.pair(batch)
         if not y.is_floating_point() and y.ndim != 1:
             raise MisconfigurationException(
                 f"{type(self).__name__} takes labels as class indices (N,) or as floating-point targets, and this "
@@ -58,7 +55,6 @@ class TargetMixing(Regularizer, ABC):
                 f"{type(self).__name__} got {len(x)} samples with {y.shape[0] if y.ndim else 'a scalar'} as labels; "
                 "a batch has to hold one label a sample."
             )
-        return x, y
 
 
 class PairMixing(TargetMixing, ABC):
@@ -69,9 +65,8 @@ class PairMixing(TargetMixing, ABC):
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
     """
 
-    def __init__(self, alpha: float = 1.0, seed: int | None = None) -> None:
-        super().__init__(seed)
-        self.alpha = check_number("alpha", alpha, open_low=True)
+    alpha: Positive = 1.0
+    seed: int | None = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse another of its kind that would draw the same."""
@@ -85,10 +80,10 @@ class PairMixing(TargetMixing, ABC):
             self.warn_once("left a batch of one sample as it is, for want of a partner; drop_last=True avoids those.")
         return len(x) > 1
 
-    def draw_lam(self, trainer: pl.Trainer, batch_idx: int) -> float:
+    def draw_lam(self, at: Moment) -> float:
         """Return the batch's draw from Beta(alpha, alpha)."""
-        seed = rng.derive_seed(self.seed, f"{type(self).__name__}.lam", *self.position(trainer, batch_idx))
-        return random.Random(seed).betavariate(self.alpha, self.alpha)  # noqa: S311 - an explicit stream, no secret
+        seeded = random.Random(at.seed_of("lam"))  # noqa: S311 - an explicit stream, no secret
+        return seeded.betavariate(self.alpha, self.alpha)
 
 
 def draw_partners(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -97,15 +92,7 @@ def draw_partners(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randperm(len(x), generator=generator).to(x.device, non_blocking=True)
 
 
-def follow_heavier(trainer: pl.Trainer, lam: float, permutation: Tensor) -> None:
-    """Make the mask of changed labels that of the heavier labels, where the partner's is the heavier."""
-    if lam < 0.5:
-        change_corrupted(trainer, lambda mask: mask[permutation])
-
-
-def change_corrupted(trainer: pl.Trainer, function: Callable[[Tensor], Tensor]) -> None:
-    """Apply to the DataModule's mask of changed labels, where it keeps one, what was done to the samples."""
-    data: Any = getattr(trainer, "datamodule", None)
-    mask = getattr(data, "batch_corrupted", None)
-    if isinstance(mask, Tensor):
-        data.batch_corrupted = function(mask)
+def follow_heavier(mixed: Tensor, y: Tensor, lam: float, permutation: Tensor) -> Tensor:
+    """Give mixed labels the notes of the labels that they show: the partner's, where that is the heavier."""
+    known = notes(y)
+    return with_notes(mixed, {name: value[permutation] for name, value in known.items()} if lam < 0.5 else known)

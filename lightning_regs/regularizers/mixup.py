@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.base import check_number
+from lightning_regs.core.checks import check_number
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.mixing import PairMixing, draw_partners, follow_heavier
+from lightning_regs.regularizers.moment import Moment
 from lightning_regs.regularizers.targets import mix_targets
 
 
@@ -65,19 +64,16 @@ class Mixup(PairMixing):
         MisconfigurationException: In training, if the samples are integers or the batch is no list ``[x, y]``.
     """
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Mix the batch in place."""
-        x, y = self.labelled(batch)
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        """Mix the batch."""
+        self.check_labels(x, y)
         if not x.is_floating_point():
             raise MisconfigurationException(
                 f"Mixup averages samples, so they have to be floating point, and these are {x.dtype}; convert and "
                 "scale them in the data set's transform or in on_after_batch_transfer."
             )
         if not self.has_partners(x):
-            return
-        lam = self.draw_lam(trainer, batch_idx)
-        permutation = draw_partners(x, self.generator(trainer, batch_idx))
-        batch[0], batch[1] = mixup(x, y, lam, permutation)
-        follow_heavier(trainer, lam, permutation)
+            return x, y
+        lam, permutation = self.draw_lam(at), draw_partners(x, at.generator)
+        samples, labels = mixup(x, y, lam, permutation)
+        return samples, follow_heavier(labels, y, lam, permutation)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from lightning_regs.core.checks import NotNegative
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.base import Regularizer, check_number, regularizers_of
+from lightning_regs.regularizers.base import Acts, Regularizer, example, regularizers_of
+from lightning_regs.regularizers.scaling import scale_left, will_step
 from lightning_regs.regularizers.selection import Selection, check_selection, select
+
+
+def _check_p(name: str, p: int) -> int:
+    if p not in (1, 2):
+        raise ValueError(f"{name} must be 1 or 2, got {p!r}.")
+    return int(p)
 
 
 def norm_penalty(parameters: Iterable[Tensor], p: int = 2) -> Tensor:
@@ -28,7 +36,7 @@ def norm_penalty(parameters: Iterable[Tensor], p: int = 2) -> Tensor:
     Raises:
         ValueError: If ``p`` is neither 1 nor 2, or there are no parameters.
     """
-    _check_p(p)
+    _check_p("p", p)
     parts = [w.abs().sum() if p == 1 else 0.5 * w.square().sum() for w in parameters]
     if not parts:
         raise ValueError("norm_penalty needs at least one parameter, got none.")
@@ -75,7 +83,7 @@ def shrink(parameters: list[Tensor], strength: float, p: int, active: Tensor | N
         torch._foreach_mul_(parameters, 1 - strength * active)
 
 
-class NormPenalty(Regularizer):
+class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
     r"""L1 and L2 penalties of the weights (Krogh & Hertz 1991), coupled or decoupled (arXiv:1711.05101).
 
     Coupled, the loss gains :math:`c \sum |w|` (p = 1) or :math:`\frac{c}{2} \sum w^2` (p = 2): its gradient is added to
@@ -111,21 +119,15 @@ class NormPenalty(Regularizer):
             to the same parameters; at a step, if a gradient is sparse.
     """
 
-    def __init__(
-        self, coefficient: float = 1e-4, p: int = 2, decoupled: bool = False, parameters: Selection = None
-    ) -> None:
-        super().__init__()
-        self.coefficient = check_number("coefficient", coefficient)
-        self.p = _check_p(p)
-        self.decoupled = decoupled
-        self.parameters = check_selection(parameters)
-        self._selected: dict[int, str] = {}
-        self._after_step: list[torch.utils.hooks.RemovableHandle] = []
+    coefficient: NotNegative = example(1e-2, default=1e-4)
+    p: Annotated[int, _check_p] = example(2, 1)
+    decoupled: bool = example(False, True)
+    parameters: Annotated[Selection, check_selection] = None
 
-    @classmethod
-    def variants(cls) -> list[Regularizer]:
-        """Return L2, L1, and both decoupled."""
-        return [cls(), cls(p=1), cls(coefficient=1e-2, decoupled=True), cls(p=1, decoupled=True)]
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        super().__post_init__()
+        self._selected: dict[int, str] = {}
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second penalty of the same p on parameters that are known to be the same."""
@@ -142,7 +144,7 @@ class NormPenalty(Regularizer):
                 "NormPenalty changes gradients once a step, and LBFGS takes many of them with a loss that would not "
                 "contain the penalty; add lightning_regs.functional.norm_penalty to the loss in your training_step."
             )
-        self._release()
+        self.release()
         self._selected = {id(w): name for name, w in select(pl_module, self.parameters)}
         for other in regularizers_of(trainer):
             if isinstance(other, NormPenalty) and other is not self and other.p == self.p:
@@ -158,31 +160,22 @@ class NormPenalty(Regularizer):
             )
 
         if self.decoupled and self.p == 1:
-            self._after_step = [o.register_step_post_hook(self._threshold) for o in trainer.optimizers]
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the parameters and optimizers of this training."""
-        self._release()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Forget the parameters and optimizers of this training."""
-        self._release()
+            self.after_each_step(trainer, self._threshold)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Add to the gradients of this optimizer, or decay its weights."""
-        scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
         if not self.decoupled:
             for parameters, _ in self._chosen(optimizer):
                 self._check_dense(parameters)
-                scale = _scale_left(scaler, optimizer, parameters[0].device)
+                scale = scale_left(trainer, optimizer, parameters[0].device)
                 add_gradient(parameters, self.coefficient, self.p, scale)
         elif self.p == 2:
             for parameters, lr in self._chosen(optimizer):
-                shrink(parameters, self._decay(lr), 2, _will_step(scaler, optimizer, parameters[0].device))
+                shrink(parameters, self._decay(lr), 2, will_step(trainer, optimizer, parameters[0].device))
 
-    def _threshold(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _threshold(self, optimizer: torch.optim.Optimizer) -> None:
         # The scaler calls no step that it skips, but for fused optimizers, which it tells by this attribute.
         found_inf: Tensor | None = getattr(optimizer, "found_inf", None)
         for parameters, lr in self._chosen(optimizer):
@@ -202,10 +195,9 @@ class NormPenalty(Regularizer):
             for parameters in by_device.values():
                 yield parameters, group["lr"]
 
-    def _release(self) -> None:
-        for handle in self._after_step:
-            handle.remove()
-        self._after_step = []
+    def release(self) -> None:
+        """Forget the parameters and optimizers of this training."""
+        super().release()
         self._selected = {}
 
     def _decay(self, lr: Any) -> Any:
@@ -225,35 +217,3 @@ class NormPenalty(Regularizer):
                     f"NormPenalty cannot add to the sparse gradient of {self._selected[id(w)]!r}; leave it out with "
                     "`parameters`, or use decoupled=True."
                 )
-
-
-def _unscales_itself(optimizer: torch.optim.Optimizer) -> bool:
-    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
-
-
-def _scale_left(
-    scaler: torch.amp.GradScaler | None, optimizer: torch.optim.Optimizer, device: torch.device
-) -> Tensor | None:
-    """Return the scale that the gradients still have: fused optimizers divide by it within their step."""
-    if scaler is None or not scaler.is_enabled() or not _unscales_itself(optimizer):
-        return None
-    scale = scaler._get_scale_async()
-    assert scale is not None
-    return scale.to(device, non_blocking=True)
-
-
-def _will_step(
-    scaler: torch.amp.GradScaler | None, optimizer: torch.optim.Optimizer, device: torch.device
-) -> Tensor | None:
-    """Return 0 or 1 on the device: whether the scaler will let the optimizer step; None if it always does."""
-    if scaler is None or not scaler.is_enabled():
-        return None
-    check = scaler._check_inf_per_device if _unscales_itself(optimizer) else scaler._found_inf_per_device
-    found = [value.to(device, non_blocking=True) for value in check(optimizer).values()]
-    return (torch.stack(found).sum() == 0).float()
-
-
-def _check_p(p: int) -> int:
-    if p not in (1, 2):
-        raise ValueError(f"p must be 1 or 2, got {p!r}.")
-    return int(p)

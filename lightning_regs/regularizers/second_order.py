@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, is_compiled, pl
 from lightning_regs.regularizers.double_backward import efficient_double_backward
 
 
@@ -56,10 +56,7 @@ def twice_differentiable() -> ExitStack:
 
 def compiled_module(pl_module: pl.LightningModule) -> str | None:
     """Return the name of a part of the module that torch.compile has compiled, or None."""
-    if getattr(pl_module, "_compiler_ctx", None) is not None:
-        return type(pl_module).__name__
     for name, module in pl_module.named_modules():
-        # By name: importing torch._dynamo for its class takes longer than many a test run.
-        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+        if is_compiled(module):
             return repr(name) if name else type(pl_module).__name__
     return None

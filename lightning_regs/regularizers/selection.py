@@ -20,7 +20,7 @@ NORMALISATION = (
 )
 
 
-def check_selection(parameters: Selection) -> Selection:
+def check_selection(name: str, parameters: Selection) -> Selection:
     """Return a selection, a sequence of globs as a list.
 
     Raises:
@@ -31,11 +31,11 @@ def check_selection(parameters: Selection) -> Selection:
         return parameters
     if not isinstance(parameters, Sequence) or not all(isinstance(glob, str) for glob in parameters):
         raise TypeError(
-            "parameters must be None, 'all', a glob of parameter names, a list of globs or a function "
+            f"{name} must be None, 'all', a glob of parameter names, a list of globs or a function "
             f"(name, parameter) -> bool, got {parameters!r}."
         )
     if not parameters:
-        raise ValueError("parameters is an empty list, which selects nothing; leave it out to select the weights.")
+        raise ValueError(f"{name} is an empty list, which selects nothing; leave it out to select the weights.")
     return list(parameters)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lightning_regs.core.checks import check_number
 from lightning_regs.core.names import unknown_name
-from lightning_regs.regularizers.base import check_number
 
 
 def smith_coefficient(

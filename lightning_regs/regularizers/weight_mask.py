@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_regs.core.checks import check_number
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import check_globs, prunable
 from lightning_regs.pruning.masks import Mask, plain_names
 from lightning_regs.pruning.prune import SCOPES, emptied, prune, warn_of_emptied
-from lightning_regs.regularizers.base import Regularizer, check_number
+from lightning_regs.regularizers.base import Acts, Regularizer, check_whole_weights
 from lightning_regs.regularizers.zeroing import averages, zero_, zero_after_step
 
 
-class WeightMask(Regularizer):
+class WeightMask(Regularizer, acts=Acts.WEIGHTS):
     r"""Trains the subnetwork :math:`f(x; m \odot w)` of a mask m, as in the lottery ticket hypothesis (1803.03635).
 
     What comes out is what training with the mask in the forward pass gives: :math:`\partial L / \partial w \odot m`
@@ -74,7 +75,6 @@ class WeightMask(Regularizer):
         for name, value in {"density": density, "layers": layers}.items():
             if mask is not None and value is not None:
                 raise ValueError(f"{name}={value!r} says what to prune, and so does the mask; give one of the two.")
-        self._active: list[RemovableHandle] = []
         self._held: dict[nn.Parameter, Tensor] = {}
         self._accumulating = False
         self.mask = mask
@@ -105,7 +105,7 @@ class WeightMask(Regularizer):
 
     @mask.setter
     def mask(self, mask: Mask | Mapping[str, Tensor] | None) -> None:
-        if self._active:
+        if self._handles:
             raise MisconfigurationException("a training goes on with the mask that it started with; set it afterwards.")
         self._mask = mask if mask is None or isinstance(mask, Mask) else Mask(mask)
         self._given = mask is not None
@@ -116,7 +116,7 @@ class WeightMask(Regularizer):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Determine the mask, set pruned weights and their optimizer state to zero, and see to it that they stay."""
         self._check(trainer)
-        self._release()
+        self.release()
         self._held = {}
         if self._mask is None:
             found = self._determine(pl_module)
@@ -138,9 +138,9 @@ class WeightMask(Regularizer):
                 # Like the weight in its memory format too, or each product would reorder it.
                 masks[w] = torch.empty_like(w, requires_grad=False).copy_(kept)
         for w, m in masks.items():
-            self._active += self._hooks(w, m)
-        for optimizer in trainer.optimizers if masks else ():
-            self._active.append(optimizer.register_step_post_hook(zero_after_step(masks)))
+            self._handles += self._hooks(w, m)
+        if masks:
+            self.after_each_step(trainer, zero_after_step(masks))
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -152,7 +152,7 @@ class WeightMask(Regularizer):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mask what another callback has put into the module in the end; let go of optimizers and gradients."""
         self._zero_held()
-        self._release()
+        self.release()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mask what a later callback has put into the module when training ended; let go of its parameters."""
@@ -161,7 +161,7 @@ class WeightMask(Regularizer):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Let go of the parameters and optimizers of this training."""
-        self._release()
+        self.release()
         self._held = {}
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
@@ -187,11 +187,7 @@ class WeightMask(Regularizer):
     # -- how ---------------------------------------------------------------------------------------------------------
 
     def _check(self, trainer: pl.Trainer) -> None:
-        sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
-        if isinstance(trainer.strategy, sharded):
-            raise MisconfigurationException(
-                f"WeightMask needs whole weights, and {type(trainer.strategy).__name__} cuts them in pieces; use DDP."
-            )
+        check_whole_weights("WeightMask", trainer)
         if None not in (self.density, self._saved_density) and self.density != self._saved_density:
             raise MisconfigurationException(
                 f"the checkpoint's mask was made with density={self._saved_density:g}, and WeightMask(density="
@@ -275,8 +271,7 @@ class WeightMask(Regularizer):
         for w, kept in self._held.items():
             zero_(w, kept)
 
-    def _release(self) -> None:
-        for handle in self._active:
-            handle.remove()
-        self._active = []
+    def release(self) -> None:
+        """Let go of optimizers and gradients."""
+        super().release()
         self._accumulating = False

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from lightning_regs.core.lightning import pl
+from lightning_regs.core.lightning import averaged_modules, pl
 
 __all__ = ["zero_pruned"]
 
@@ -26,12 +25,12 @@ def zero_pruned(weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
         torch._foreach_mul_(list(weights), list(masks))
 
 
-def zero_after_step(masks: Mapping[nn.Parameter, Tensor]) -> Callable[..., None]:
+def zero_after_step(masks: Mapping[nn.Parameter, Tensor]) -> Callable[[torch.optim.Optimizer], None]:
     """Return the hook that keeps pruned weights at zero after a step of an optimizer."""
     chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
     seen = -1
 
-    def after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def after_step(optimizer: torch.optim.Optimizer) -> None:
         nonlocal chosen, seen
         # Groups come in later, where parts of a network are unfrozen.
         if (held := sum(len(group["params"]) for group in optimizer.param_groups)) != seen:
@@ -44,12 +43,8 @@ def zero_after_step(masks: Mapping[nn.Parameter, Tensor]) -> Callable[..., None]
 
 def averages(trainer: pl.Trainer) -> Iterator[nn.Module]:
     """Yield the averaged modules that Lightning's callbacks hold; they start as, or are loaded with, dense weights."""
-    averaging = (pl.callbacks.StochasticWeightAveraging, getattr(pl.callbacks, "WeightAveraging", ()))
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        average = getattr(callback, "_average_model", None) if isinstance(callback, averaging) else None
-        if average is not None:
-            yield average.module if isinstance(average, AveragedModel) else average
+    for average in averaged_modules(trainer):
+        yield average.module if isinstance(average, AveragedModel) else average
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_regs.core.batch import notes
 from lightning_regs.core.lightning import MisconfigurationException, pl, warn_if_other_came_later
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
@@ -16,15 +17,11 @@ from lightning_regs.models import build, check_options
 from lightning_regs.optim import make_optimizer, make_schedule
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
-from lightning_regs.regularizers.gradient_penalty import GradientPenalty
 from lightning_regs.regularizers.targets import MixedTarget
 from lightning_regs.training.losses import LOSSES
-from lightning_regs.training.manual import ManualOptimization
 from lightning_regs.training.metrics import ClassificationMetrics
 from lightning_regs.training.replicas import Replicated, check_replicas, clip_replica_norms, mixes
-
-Batch = Sequence[Tensor]
-ALL = slice(None)
+from lightning_regs.training.steps import ALL, Batch, Step, step_of
 
 
 class Classifier(pl.LightningModule):
@@ -122,8 +119,7 @@ class Classifier(pl.LightningModule):
         self.seed = seed
         self.results: dict[str, dict[str, float]] = {}
         self.replica_results: dict[str, list[dict[str, float]]] = {}
-        self._penalty: GradientPenalty | None = None
-        self._manual: ManualOptimization | None = None
+        self._step = Step()
         self._mixed = False
         self._checked: set[str] = set()
         number = None if self.replicas is None else len(self.replicas)
@@ -160,22 +156,16 @@ class Classifier(pl.LightningModule):
         if self.channels_last is None:
             convolves = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
             self.channels_last = convolves and self.replicas is None
-        self._manual = self._manual_optimization(self.network)
 
     @property
-    def drives_gradient_penalty(self) -> bool:
-        """Whether the gradient penalty is optimized manually here; a subclass with its own training step does not."""
-        return type(self).training_step is Classifier.training_step
+    def driver(self) -> Regularizer | None:
+        """The method that makes the gradient in its own way; none where Lightning optimizes by itself."""
+        return self._step.driver
 
     @property
     def accumulate_grad_batches(self) -> int:
         """Batches a step of manual optimization; 1 where the Trainer's flag decides."""
-        return 1 if self._penalty is None else self._penalty.accumulate_grad_batches
-
-    def _manual_optimization(self, network: nn.Module) -> ManualOptimization | None:
-        if self._penalty is None:
-            return None
-        return ManualOptimization(self._penalty, network, partial(self._step, "fit"))
+        return self._step.accumulate_grad_batches
 
     def _build(self) -> None:
         if self.input_shape is None or self.num_classes is None:
@@ -195,9 +185,10 @@ class Classifier(pl.LightningModule):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Hand the regularizers to the Trainer, and take over from it where one needs manual optimization."""
-        methods = [*self.regularizers, *regularizers_of(self.trainer)] if self.drives_gradient_penalty else []
-        self._penalty = next((method for method in methods if isinstance(method, GradientPenalty)), None)
-        self.automatic_optimization = self._penalty is None
+        # A subclass with a training step of its own is a module like any other.
+        ours = type(self).training_step is Classifier.training_step
+        self._step = step_of([*self.regularizers, *regularizers_of(self.trainer)] if ours else [])
+        self.automatic_optimization = self.driver is None
         for theirs in regularizers_of(self.trainer):
             if self.replicas is not None and not theirs.acts_on_replicas:
                 raise MisconfigurationException(mixes(theirs))
@@ -206,8 +197,8 @@ class Classifier(pl.LightningModule):
                     f"the Trainer and the Classifier each have a {type(theirs).__name__}, and Lightning keeps only the "
                     "Classifier's; give all methods to one of the two."
                 )
-        if self._penalty is not None and self.trainer.state.fn == "fit":
-            ManualOptimization.check(self.trainer)
+        if self.trainer.state.fn == "fit":
+            self._step.check(self.trainer)
         return list(self.regularizers)
 
     def configure_optimizers(self) -> Any:
@@ -220,9 +211,7 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _length(self) -> tuple[int, int]:
-        steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
-        if self._manual is not None:
-            steps = self._manual.num_steps(self.trainer)
+        steps, epochs = self._step.num_steps(self.trainer), self.trainer.max_epochs
         if steps == float("inf"):
             return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
         return int(steps), epochs if epochs is not None and epochs > 0 else 1
@@ -250,41 +239,39 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
         """Return the mean loss of a batch ``[x, y]``, which manual optimization has optimized already."""
-        if self._manual is None:
-            return self._step("fit", batch)
-        return self._manual.training_step(self, batch, batch_idx)
+        taken: Tensor | dict[str, Tensor] = self._step.training_step(self, partial(self._loss, "fit"), batch, batch_idx)
+        return taken
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, in manual optimization; after the methods that change gradients."""
-        if self._manual is not None:
-            self._manual.clip(self, optimizer)
+        self._step.clip(self, optimizer)
 
     def on_validation_model_zero_grad(self) -> None:
         """Keep gradients over a validation in the middle of an accumulation that Lightning knows nothing of."""
-        if self._manual is None:
+        if self.automatic_optimization:
             super().on_validation_model_zero_grad()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch ``[x, y]``."""
-        return self._step("val", batch)
+        return self._loss("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch ``[x, y]``."""
-        return self._step("test", batch)
+        return self._loss("test", batch)
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
         """Return the logits ``(N, K)`` of a batch ``x`` or ``[x, y]``."""
         logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
         return logits
 
-    def _step(self, stage: str, batch: Batch, rows: slice = ALL, record: bool = True) -> Tensor:
+    def _loss(self, stage: str, batch: Batch, rows: slice = ALL, record: bool = True) -> Tensor:
         x, y = batch[0][rows], batch[1][rows]
         logits = self(x)
         if record:
             self._check_labels(stage, y, logits.shape[-1])
         loss = self._losses(logits, y)
         if record:
-            corrupted = getattr(getattr(self.trainer, "datamodule", None), "batch_corrupted", None)
+            corrupted = notes(batch[1]).get("corrupted")
             corrupted = None if corrupted is None else corrupted[rows]
             self._metrics(stage).update(loss.detach(), logits.detach(), y, corrupted)
             self._mixed |= isinstance(y, MixedTarget) and y.is_mixed

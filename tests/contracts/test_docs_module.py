@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contract_runs import fit, plain
-from modules import DOCS, docs_methods
+from accepted import DOCS, docs_methods
+
+from lightning_regs.testing.runs import fit, plain
 
 
 def test_trains(tmp_path: Path) -> None:
     run = fit(DOCS, docs_methods(), max_epochs=12, val=True)
     losses = torch.tensor(run.losses)
-    assert torch.isfinite(run.end).all()
+    assert torch.isfinite(run.trajectory[-1]).all()
     assert losses[-8:].mean() < losses[:8].mean()
     metrics = {name: float(value) for name, value in run.trainer.callback_metrics.items()}
     assert {"train_acc_step", "train_loss", "val_loss", "train/gradient_penalty", "train/gradient_norm"} <= set(metrics)
@@ -26,12 +27,12 @@ def test_resumed_is_bit_equal(tmp_path: Path) -> None:
     fit(DOCS, docs_methods(), max_epochs=2).trainer.save_checkpoint(tmp_path / "two.ckpt")
     resumed = fit(DOCS, docs_methods(), max_epochs=3, ckpt_path=tmp_path / "two.ckpt")
     assert len(resumed.gradient_norms) == 4
-    assert torch.equal(whole.end, resumed.end)
+    assert torch.equal(whole.trajectory[-1], resumed.trajectory[-1])
     assert whole.state.keys() == resumed.state.keys()
     for name, moments in whole.optimizer["state"].items():
         for key, value in moments.items():
             assert torch.equal(value, resumed.optimizer["state"][name][key])
-    assert not torch.equal(whole.end, plain(DOCS, max_epochs=3).end)
+    assert not torch.equal(whole.trajectory[-1], plain(DOCS, max_epochs=3).trajectory[-1])
 
 
 def test_two_processes(two_processes: list[dict[str, dict[str, Any]]]) -> None:

@@ -1,7 +1,7 @@
 """What Lightning (and torch) do today and this package works around, one test each.
 
 A failure after an upgrade is news, not a bug: each docstring says which workaround of ours can go, and where it is.
-That two processes average their penalised gradients is checked where it is used: tests/contracts/test_contract_ddp.py.
+That two processes average their penalised gradients is checked where it is used: tests/contracts/test_contracts.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_regs.core.lightning import Checkpoint, MisconfigurationException, pl
+from lightning_regs.core.lightning import (
+    Checkpoint,
+    MisconfigurationException,
+    averaged_modules,
+    combined_mode,
+    current_batch,
+    epochs_trained,
+    has_static_graph,
+    is_compiled,
+    only_gathers_statistics,
+    pl,
+)
 
 SCALE = 1024.0
 
@@ -140,7 +151,7 @@ def test_accuracy_does_not_understand_soft_targets() -> None:
     ids=str,
 )
 def test_the_loss_arrives_divided_and_scaled(options: dict[str, Any], factor: float) -> None:
-    """If it arrives as it is, ``loss_scale`` and the division (regularizers/gradient_penalty.py) can go."""
+    """If it arrives as it is, ``loss_scale`` (scaling.py) and the division (gradient_penalty.py) can go."""
     options = {key: half() if value == "half" else value for key, value in options.items()}
     losses: list[float] = []
     module = Net()
@@ -179,7 +190,7 @@ def test_what_is_added_to_the_loss_is_neither_divided_nor_scaled(options: dict[s
 
 
 def test_gradients_are_unscaled_and_not_yet_clipped_before_the_optimizers_step() -> None:
-    """If not, ``NormPenalty`` (norm_penalty.py) and ``ManualOptimization.clip`` (manual.py) belong elsewhere."""
+    """If not, ``NormPenalty`` (norm_penalty.py) and ``DrivenStep.clip`` (steps.py) belong elsewhere."""
     norms: list[float] = []
 
     def look(optimizer: torch.optim.Optimizer) -> None:
@@ -212,14 +223,14 @@ def test_a_plain_callbacks_epoch_end_runs_before_the_modules_and_a_checkpoints_a
 
 
 def test_schedules_are_not_stepped_in_manual_optimization() -> None:
-    """If they are, ``ManualOptimization._step_schedules`` (manual.py) has to go, or they step twice."""
+    """If they are, ``DrivenStep._step_schedules`` (steps.py) has to go, or they step twice."""
     rates = [fit(Net(manual), max_epochs=2).optimizers[0].param_groups[0]["lr"] for manual in (False, True)]
     assert rates == [0.025, 0.1]
 
 
 @pytest.mark.parametrize("flag", [{"gradient_clip_val": 1.0}, {"accumulate_grad_batches": 2}], ids=str)
 def test_two_flags_are_refused_in_manual_optimization(flag: dict[str, Any]) -> None:
-    """If they work, ``GradientPenalty``'s arguments of that name and ``ManualOptimization.check`` can go."""
+    """If they work, ``GradientPenalty``'s arguments of that name and ``DrivenStep.check`` can go."""
     with pytest.raises(MisconfigurationException, match="manual optimization"):
         fit(Net(manual=True), **flag)
 
@@ -246,7 +257,7 @@ def test_clipping_before_the_step_acts_on_scaled_gradients_in_manual_optimizatio
 
 
 def test_global_step_counts_the_steps_of_lightnings_own_optimizers() -> None:
-    """If it counts batches, ``ManualOptimization.training_step`` (manual.py) is free in how often it steps."""
+    """If it counts batches, ``DrivenStep.training_step`` (steps.py) is free in how often it steps."""
 
     class Steps(Net):
         def __init__(self, inner: bool, times: int) -> None:
@@ -264,7 +275,7 @@ def test_global_step_counts_the_steps_of_lightnings_own_optimizers() -> None:
 
 
 def test_the_length_of_a_manual_training_counts_a_step_a_batch() -> None:
-    """If Lightning knows the number of steps, ``ManualOptimization.num_steps`` (manual.py) can go."""
+    """If Lightning knows the number of steps, ``DrivenStep.num_steps`` (steps.py) can go."""
     lengths: list[float] = []
 
     class Asks(Net):
@@ -283,7 +294,7 @@ def test_the_length_of_a_manual_training_counts_a_step_a_batch() -> None:
 
 
 def test_autocast_gives_a_stale_forward_after_a_change_in_place() -> None:
-    """If torch notices the change, ``torch.clear_autocast_cache()`` in manual.py can go."""
+    """If torch notices the change, ``torch.clear_autocast_cache()`` in rows.py can go."""
     layer, x = nn.Linear(3, 2), torch.ones(1, 3)
     with torch.autocast("cpu", torch.bfloat16):
         before = layer(x)
@@ -295,7 +306,7 @@ def test_autocast_gives_a_stale_forward_after_a_change_in_place() -> None:
 
 
 def test_a_training_step_runs_with_the_autocast_cache_off() -> None:
-    """If it is on again, the differences of gradients rest on ``torch.clear_autocast_cache()`` (manual.py) alone."""
+    """If it is on again, the differences of gradients rest on ``torch.clear_autocast_cache()`` (rows.py) alone."""
     enabled: list[bool] = []
 
     class Looks(Net):
@@ -389,6 +400,83 @@ def test_a_loader_draws_its_seed_after_the_epochs_start_but_before_it_in_a_resum
     first, second = random_in_last_epoch(1), random_in_last_epoch(2)
     resumed = random_in_last_epoch(2, ckpt_path=tmp_path / "1.ckpt")
     assert first == resumed != second
+
+
+# -- names that Lightning keeps to itself: what lightning_regs/core/lightning.py says of them still holds --------------
+
+
+def test_the_current_batch_is_known_during_a_step_and_at_a_transfer_not_yet() -> None:
+    """``current_batch``, for draws of methods on gradients, and plus one for augmentation (data/datamodule.py)."""
+    seen: list[tuple[str, int]] = []
+
+    class Says(Net):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            seen.append(("transfer", current_batch(self.trainer)))
+            return batch
+
+    module = Says()
+    fit(module, Hook("on_before_optimizer_step", lambda *_: seen.append(("step", current_batch(module.trainer)))))
+    assert seen == [pair for i in range(4) for pair in (("transfer", i - 1), ("step", i))]
+
+
+def test_averaging_gathers_statistics_in_an_epoch_without_steps_and_keeps_its_module() -> None:
+    """``only_gathers_statistics`` (steps.py) and ``averaged_modules`` (zeroing.py)."""
+    gathers: list[bool] = []
+    module = Net()
+    module.layer = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    hook = Hook("on_train_batch_start", lambda *_: gathers.append(only_gathers_statistics(module.trainer)))
+    averaging = pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1, annealing_epochs=1)
+    trainer = fit(module, averaging, hook, max_epochs=3)
+    assert gathers == [False] * 12 + [True] * 4
+    (average,) = averaged_modules(trainer)
+    assert average is not module
+    assert [p.shape for p in average.parameters()] == [p.shape for p in module.parameters()]
+    (average,) = averaged_modules(fit(Net(), pl.callbacks.EMAWeightAveraging(decay=0.5)))
+    assert isinstance(average.module, Net)
+
+
+def test_a_static_graph_can_be_told() -> None:
+    """``has_static_graph`` (gradient_penalty.py)."""
+    for static in (False, True):
+        strategy = pl.strategies.DDPStrategy(static_graph=static, process_group_backend="gloo")
+        trainer = pl.Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False)
+        assert has_static_graph(trainer) is static
+    assert not has_static_graph(pl.Trainer(accelerator="cpu", logger=False))
+
+
+def test_compiled_modules_can_be_told() -> None:
+    """``is_compiled``, for all three ways to compile (second_order.py)."""
+    assert not is_compiled(Net())
+    assert is_compiled(torch.compile(Net()))
+    in_place = Net()
+    in_place.compile()
+    assert is_compiled(in_place)
+    assert is_compiled(pl.utilities.compile.from_compiled(torch.compile(Net())))
+
+
+def test_epochs_trained_lead_the_current_epoch_of_a_resumed_training(tmp_path: Path) -> None:
+    """``epochs_trained`` (procedures); if ``current_epoch`` is as many, it can go."""
+    seen: list[tuple[int, int]] = []
+
+    class Looks(pl.Callback):
+        def setup(self, trainer: Any, *_: Any, **__: Any) -> None:
+            self.look(trainer)
+
+        on_train_start = on_train_end = setup
+
+        def look(self, trainer: Any) -> None:
+            seen.append((epochs_trained(trainer), trainer.current_epoch))
+
+    fit(Net(), max_epochs=1).save_checkpoint(tmp_path / "one.ckpt")
+    fit(Net(), Looks(), max_epochs=2, ckpt_path=tmp_path / "one.ckpt")
+    assert seen == [(0, 0), (1, 0), (2, 2)]
+
+
+def test_a_combined_loader_keeps_its_mode() -> None:
+    """``combined_mode`` (procedures)."""
+    loaders = {"a": loader(), "b": loader()}
+    for mode in ("max_size", "min_size", "sequential"):
+        assert combined_mode(pl.utilities.CombinedLoader(loaders, mode)) == mode
 
 
 # -- the other Lightning ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from lightning_regs.core.batch import notes
 from lightning_regs.data import ImageDataModule
 
 
@@ -19,7 +20,7 @@ class Recorder(pl.LightningModule):
 
     def record(self, stage, batch):
         assert type(batch) is list
-        changed = self.trainer.datamodule.batch_corrupted
+        changed = notes(batch[1]).get("corrupted")
         self.seen[stage].append((*(t.clone() for t in batch), changed))
         x, y = batch
         return nn.functional.cross_entropy(self.head(x.flatten(1)), y)

@@ -110,7 +110,7 @@ def test_accumulation_in_manual_optimization_is_refused_too():
 def test_regularizers_draw_once_for_all_repeats():
     class Draws(Regularizer):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            drawn.append(torch.rand((), generator=self.generator(trainer, batch_idx)).item())
+            drawn.append(torch.rand((), generator=self.moment(trainer, pl_module, batch_idx).generator).item())
 
     drawn: list[float] = []
     trainer(callbacks=[Draws(seed=0)]).fit(Recorder(), digits(batch_repeats=2, batch_size=128))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import AdversarialTraining, CutMix, LabelSmoothing, Mixup
+from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import MixedTarget, fgsm, pgd
 from lightning_regs.regularizers import NoEffectWarning
@@ -203,16 +203,14 @@ def test_even_parts_of_a_mixed_batch_have_the_mixed_loss_of_their_samples(clean_
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
-def test_the_mask_of_corrupted_labels_is_doubled() -> None:
+def test_what_is_known_about_the_samples_is_doubled() -> None:
     x, y = images(4)
-    data = SimpleNamespace(batch_corrupted=torch.tensor([True, False, False, True]))
-    attacked(AdversarialTraining(mode="mixed"), Plain(), x, y, datamodule=data)
-    assert data.batch_corrupted.tolist() == [True, True, False, False, False, False, True, True]
-    attacked(AdversarialTraining(), Plain(), x, y, datamodule=data)
-    assert len(data.batch_corrupted) == 8
-    nothing = SimpleNamespace(batch_corrupted=None)
-    attacked(AdversarialTraining(mode="mixed"), Plain(), x, y, datamodule=nothing)
-    assert nothing.batch_corrupted is None
+    y = with_notes(y, {"corrupted": torch.tensor([True, False, False, True])})
+    batch = attacked(AdversarialTraining(mode="mixed"), Plain(), x, y)
+    assert notes(batch[1])["corrupted"].tolist() == [True, True, False, False, False, False, True, True]
+    batch = attacked(AdversarialTraining(mode="augment"), Plain(), x, y)
+    assert notes(batch[1])["corrupted"].tolist() == [True, False, False, True]
+    assert notes(attacked(AdversarialTraining(mode="mixed"), Plain(), *images(4))[1]) == {}
 
 
 def test_the_attack_leaves_no_trace_in_the_module() -> None:

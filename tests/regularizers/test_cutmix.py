@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from lightning_regs import CutMix, Mixup
+from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.functional import MixedTarget, cutmix, cutmix_box
 from lightning_regs.regularizers import NoEffectWarning
@@ -74,10 +74,10 @@ def test_the_hook_pastes_from_one_partner_and_weighs_by_area() -> None:
 def test_the_mask_of_corrupted_labels_is_that_of_the_heavier_labels() -> None:
     heavier_partner = 0
     for seed in range(40):
-        data = SimpleNamespace(batch_corrupted=torch.arange(16) % 3 == 0)
-        batch = [torch.rand(16, 1, 8, 8), torch.arange(16)]
-        CutMix(seed=seed).on_train_batch_start(batch=batch, **at(datamodule=data))
-        assert torch.equal(data.batch_corrupted, batch[1] % 3 == 0)
+        labels = with_notes(torch.arange(16), {"corrupted": torch.arange(16) % 3 == 0})
+        batch = [torch.rand(16, 1, 8, 8), labels]
+        CutMix(seed=seed).on_train_batch_start(batch=batch, **at())
+        assert torch.equal(notes(batch[1])["corrupted"], batch[1] % 3 == 0)
         heavier_partner += not torch.equal(batch[1], torch.arange(16))
     assert heavier_partner
 

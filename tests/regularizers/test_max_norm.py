@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, ImageDataModule, MaxNorm, WeightMask
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import pl
 from lightning_regs.functional import max_norm
 from lightning_regs.regularizers import NoEffectWarning
 
@@ -46,8 +46,6 @@ def test_refuses_what_has_no_units() -> None:
     for value in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="value must be above 0"):
             MaxNorm(value)
-    with pytest.raises(MisconfigurationException, match=r"'network.1.bias' of shape \(8,\) has none"):
-        fit(Plain(), [MaxNorm(parameters="all")])
 
 
 def test_a_training_equals_a_loop_that_projects_after_each_step() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from lightning_regs import Mixup
+from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.functional import MixedTarget, mixup
 from lightning_regs.regularizers import NoEffectWarning
@@ -65,7 +65,7 @@ def test_loss_is_the_mixture_of_the_losses(lam: float) -> None:
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 5.0])
 def test_weights_are_beta_distributed(alpha: float) -> None:
     method = Mixup(alpha, seed=7)
-    draws = [method.draw_lam(at()["trainer"], i) for i in range(1500)]
+    draws = [method.draw_lam(method.moment(at()["trainer"], None, i)) for i in range(1500)]
     assert scipy.stats.kstest(draws, scipy.stats.beta(alpha, alpha).cdf).pvalue > 0.01
 
 
@@ -97,10 +97,9 @@ def test_draws_are_a_function_of_seed_epoch_batch_and_rank() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_mask_of_corrupted_labels_is_that_of_the_heavier_labels(seed: int) -> None:
     corrupted = torch.arange(16) % 3 == 0
-    data = SimpleNamespace(batch_corrupted=corrupted)
-    batch = [images(16)[0], torch.arange(16)]
-    Mixup(seed=seed).on_train_batch_start(batch=batch, **at(datamodule=data))
-    assert torch.equal(data.batch_corrupted, corrupted[batch[1]])
+    batch = [images(16)[0], with_notes(torch.arange(16), {"corrupted": corrupted})]
+    Mixup(seed=seed).on_train_batch_start(batch=batch, **at())
+    assert torch.equal(notes(batch[1])["corrupted"], corrupted[batch[1]])
 
 
 def test_a_foreign_module_trains_on_the_mixture() -> None:

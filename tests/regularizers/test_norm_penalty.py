@@ -158,7 +158,6 @@ def test_the_optimizer_is_left_without_hooks() -> None:
     with pytest.raises(KeyError):
         fit(model, [method])
     assert not model.trainer.optimizers[0]._optimizer_step_post_hooks
-    assert not method._after_step
 
 
 def test_two_of_different_p_are_the_elastic_net() -> None:

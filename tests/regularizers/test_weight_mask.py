@@ -574,7 +574,7 @@ def test_arguments_are_refused(options: dict[str, Any], error: type[Exception], 
 def test_modules_that_do_not_fit_are_refused(method: WeightMask, network: nn.Module | None, words: str) -> None:
     with pytest.raises(MisconfigurationException, match=words):
         fit(Net(network=network), [method], data())
-    assert not method._active
+    assert not method._handles
 
 
 def test_two_masks_are_refused() -> None:

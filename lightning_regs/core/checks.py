@@ -1,0 +1,79 @@
+"""Checks of arguments, in one sentence that names the value: by a call, or by the annotation of a parameter.
+
+``alpha: Positive = 1.0`` declares a parameter and its range at once; :func:`check` reads the annotation.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from functools import partial
+from numbers import Real
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from lightning_regs.core.names import unknown_name
+
+
+def check_number(
+    name: str, value: object, low: float = 0.0, high: float = math.inf, *, open_low: bool = False
+) -> float:
+    """Return ``value`` if it is a finite number in ``[low, high]`` (``(low, high]`` with ``open_low``).
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+    number = float(value)
+    if not math.isfinite(number) or number > high or number < low or (open_low and number == low):
+        bounds = f"{'above' if open_low else 'at least'} {low:g}" if low > -math.inf else "finite"
+        raise ValueError(f"{name} must be {bounds}{f' and at most {high:g}' if high < math.inf else ''}, got {value}.")
+    return number
+
+
+def check_whole(name: str, value: object, low: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``low``.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If it is below.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}.")
+    return value
+
+
+# What follows the type in an annotation takes (name, value) and returns the value to use.
+Finite = Annotated[float, partial(check_number, low=-math.inf)]
+NotNegative = Annotated[float, check_number]
+Positive = Annotated[float, partial(check_number, open_low=True)]
+Share = Annotated[float, partial(check_number, high=1.0)]
+Count = Annotated[int, check_whole]
+
+
+def check(name: str, value: Any, hint: Any) -> Any:
+    """Return the value of a parameter as its annotation wants it; what the annotation says nothing of passes.
+
+    Args:
+        name: The parameter's.
+        value: What was given.
+        hint: A type, ``Literal`` (one of whose values it has to be), or ``Annotated`` with functions of
+            ``(name, value)``; any of these ``| None``.
+
+    Raises:
+        TypeError: If the value is of another type.
+        ValueError: If it is outside its range, or none of the names.
+    """
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        for test in hint.__metadata__:
+            value = test(name, value)
+    elif origin is Literal and value not in parts:
+        raise unknown_name(name, value, parts)
+    elif origin in (Union, types.UnionType) and not (value is None and type(None) in parts):
+        others = [part for part in parts if part is not type(None)]
+        return check(name, value, others[0]) if len(others) == 1 else value
+    return value

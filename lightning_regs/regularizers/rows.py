@@ -1,0 +1,136 @@
+"""Some rows of a batch, as a method sees them that makes the gradient of a step in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs.core.lightning import pl
+from lightning_regs.regularizers.scaling import loss_scale
+
+# Mean loss of some rows of a batch [x, y]; the flag says whether they count for the epoch's metrics.
+LossOf = Callable[[Sequence[Tensor], slice, bool], Tensor]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a batch, and how their gradient enters the step.
+
+    Attributes:
+        module: The module that optimizes.
+        loss_of: See ``LossOf``.
+        batch: ``[x, y]``.
+        rows: Which samples.
+        share: Weight of these rows in the step's mean.
+        sync: Whether gradients are reduced over the processes after these rows.
+    """
+
+    module: pl.LightningModule
+    loss_of: LossOf
+    batch: Sequence[Tensor]
+    rows: slice
+    share: float
+    sync: bool
+
+    @property
+    def trainer(self) -> pl.Trainer:
+        """The Trainer."""
+        return self.module.trainer
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that a gradient is wanted for."""
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    def loss(self) -> Tensor:
+        """Return the mean loss of the rows, which counts for the epoch's metrics; to be called once."""
+        return self.loss_of(self.batch, self.rows, True)
+
+    def accumulate(self, loss: Tensor, sync: bool = True) -> None:
+        """Add the gradient of a scalar to ``.grad``, in the scale that the precision has there.
+
+        Args:
+            loss: The scalar, with its weight in the step's mean.
+            sync: Whether this is the last that these rows accumulate.
+        """
+        blocked = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
+        with nullcontext() if sync and self.sync else blocked():
+            self.module.manual_backward(loss)
+
+    def add(self, parameters: list[nn.Parameter], gradients: list[Tensor], weight: Tensor) -> None:
+        """Add ``weight`` times gradients to ``.grad``, in the scale that the precision has there; uses them up."""
+        torch._foreach_mul_(gradients, weight * loss_scale(self.trainer, weight))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:
+                parameter.grad.add_(gradient)
+
+    def again(self, random: list[Tensor], weight: Tensor, sync: bool = True) -> None:
+        """Accumulate ``weight`` times the gradient at the parameters as they are now, and leave no other trace.
+
+        Args:
+            random: The state of the generators before the first pass, whose dropout masks are used again.
+            weight: A scalar on the device.
+            sync: Whether this is the last that these rows accumulate.
+        """
+        with _unchanged_buffers(self.module):
+            # Autocast may hold low-precision copies of the parameters from before the move.
+            torch.clear_autocast_cache()
+            self._restore(random)
+            loss = self.loss_of(self.batch, self.rows, False)
+            with outside_autocast(loss):
+                self.accumulate(loss * weight, sync)
+        torch.clear_autocast_cache()
+
+    def random_state(self) -> list[Tensor]:
+        """Return the state of the generators that a pass draws from: that of the CPU first."""
+        device = self.batch[0].device
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+    def _restore(self, random: list[Tensor]) -> None:
+        torch.set_rng_state(random[0])
+        for state in random[1:]:
+            torch.cuda.set_rng_state(state, self.batch[0].device)
+
+
+@contextmanager
+def moved(parameters: list[nn.Parameter], gradients: list[Tensor], distance: Tensor) -> Iterator[None]:
+    """Move the parameters by ``distance`` times the gradients, and back to the very values that they had."""
+    before = [parameter.data for parameter in parameters]
+    try:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            # Other tensors take the place of the old values, which nothing writes to: subtracting would drift.
+            parameter.data = torch.addcmul(parameter.data, gradient, distance.to(gradient.dtype))
+        yield
+    finally:
+        for parameter, value in zip(parameters, before, strict=True):
+            parameter.data = value
+
+
+def outside_autocast(like: Tensor) -> AbstractContextManager[Any]:
+    """Leave autocast, as a backward pass has to."""
+    device = like.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+@contextmanager
+def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
+    """Give the module its buffers back afterwards, whether a forward pass wrote into them or replaced them."""
+    before = [
+        (owner, name, buffer, buffer.clone())
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for owner, name, buffer, value in before:
+            buffer.copy_(value)
+            owner._buffers[name] = buffer

@@ -1,0 +1,47 @@
+"""The scale of losses and gradients under float16, without waiting for the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_regs.core.lightning import pl
+
+
+def loss_scale(trainer: pl.Trainer, like: Tensor) -> float | Tensor:
+    """Return the factor by which the Trainer's precision scales the loss: 1.0, or a scalar on ``like``'s device."""
+    scaler = scaler_of(trainer)
+    return 1.0 if scaler is None else scaler.scale(torch.ones((), device=like.device))
+
+
+def scaler_of(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
+    """Return the Trainer's gradient scaler, where it has one and uses it."""
+    scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
+    return scaler if scaler is not None and scaler.is_enabled() else None
+
+
+def unscales_itself(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer divides by the scale within its step, as fused ones do."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def scale_left(trainer: pl.Trainer, optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor | None:
+    """Return the scale that gradients still have before an optimizer's step; None for 1."""
+    scaler = scaler_of(trainer)
+    if scaler is None or not unscales_itself(optimizer):
+        return None
+    scale: Any = scaler._get_scale_async()
+    on_device: Tensor = scale.to(device, non_blocking=True)
+    return on_device
+
+
+def will_step(trainer: pl.Trainer, optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor | None:
+    """Return 0 or 1 on the device: whether the scaler will let the optimizer step; None if it always does."""
+    scaler = scaler_of(trainer)
+    if scaler is None:
+        return None
+    check = scaler._check_inf_per_device if unscales_itself(optimizer) else scaler._found_inf_per_device
+    found = [value.to(device, non_blocking=True) for value in check(optimizer).values()]
+    return (torch.stack(found).sum() == 0).float()

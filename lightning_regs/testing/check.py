@@ -1,0 +1,98 @@
+"""The contracts of a method of one's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+
+from lightning_regs.regularizers import Regularizer
+from lightning_regs.testing.contracts import CONTRACTS, trains_in_two_processes
+from lightning_regs.testing.modules import CASES, Case
+from lightning_regs.testing.processes import run_jobs
+from lightning_regs.testing.runs import Run, fit
+from lightning_regs.testing.variants import Variant, case_of, partners, reason, refusal, variants
+
+REMEDY = re.compile(r"\b(use|put|give|remove|leave|pass|set|choose|raise|lower) ")
+
+
+def check_regularizer(
+    method: type[Regularizer], modules: Sequence[Case] = CASES, processes: bool = True, pairs: bool = True
+) -> list[str]:
+    """Run the contracts of all methods on one of your own.
+
+    ``method.variants()`` says with which arguments: by default every combination of what its parameters declare by
+    ``example(...)``. It takes about a minute::
+
+        def test_my_method():
+            print(check_regularizer(MyMethod))
+
+    Args:
+        method: The class.
+        modules: Kinds of LightningModules to run it on; default: three that know nothing of methods, and our own.
+        processes: Whether to train in two processes as well, which have to be forked.
+        pairs: Whether to train it together with one method of each kind.
+
+    Returns:
+        A line for each contract that was run and kept, and for each module that the method refuses, with its reason.
+
+    Raises:
+        AssertionError: If it breaks contracts; a sentence for each.
+    """
+    ran: list[str] = []
+    broken: list[str] = []
+    for variant in variants(method):
+        accepted = []
+        for case in modules:
+            if why := refusal(case, variant):
+                ran.append(f"{variant} refuses the module {case}: {why}")
+                continue
+            accepted.append(case)
+            for contract in CONTRACTS:
+                _try(f"{variant} on {case}: {contract.__doc__}", contract, (case, variant), ran, broken)
+        if processes:
+            ends = run_jobs({case.name: (case, [variant.make()]) for case in accepted})
+            for case in accepted:
+                promise = f"{variant} on {case}: {str(trains_in_two_processes.__doc__).partition('.')[0]}."
+                both = [end[case.name] for end in ends]
+                _try(promise, trains_in_two_processes, (case, variant, both), ran, broken)
+    first = variants(method)[0]
+    for partner in partners().values() if pairs else ():
+        for pair in ((first, partner), (partner, first)):
+            _try(f"{pair[0]}, then {pair[1]}: {goes_together.__doc__}", goes_together, pair, ran, broken)
+    if broken:
+        raise AssertionError("\n".join([f"{method.__name__} breaks {len(broken)} promises:", *broken]))
+    return ran
+
+
+def goes_together(first: Variant, second: Variant) -> None:
+    """The two train together and both act, or are refused with the reason and the remedy."""
+    if why := reason(first, second):
+        names = f"{first.cls.__name__} and {second.cls.__name__} do not go together"
+        assert why.startswith(names)
+        assert REMEDY.search(why.removeprefix(names)), f"{why!r} says nothing that one could do"
+        return
+    case = case_of(first, second)
+    run = fit(case, [first.make(), second.make()], limit_train_batches=2)
+    assert run.trainer.global_step == 2, "it does not step once a batch"
+    assert torch.isfinite(run.trajectory[-1]).all(), "a parameter is not finite"
+    for one in (first, second):
+        alone = _alone(case, one).trajectory[-1]
+        assert not torch.allclose(run.trajectory[-1], alone, rtol=2e-6, atol=1e-9), f"they train as {one} alone"
+
+
+@cache
+def _alone(case: Case, variant: Variant) -> Run:
+    return fit(case, [variant.make()], limit_train_batches=2)
+
+
+def _try(promise: str, contract: object, arguments: tuple[object, ...], ran: list[str], broken: list[str]) -> None:
+    assert callable(contract)
+    try:
+        contract(*arguments)
+        ran.append(promise)
+    except Exception as error:  # a contract is broken by whatever the method raises
+        told = str(error).partition("\n")[0] or type(error).__name__
+        broken.append(f"{promise} Not so: {told}")
