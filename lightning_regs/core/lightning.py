@@ -99,7 +99,7 @@ def current_batch(trainer: pl.Trainer) -> int:
 
 def epochs_trained(trainer: pl.Trainer) -> int:
     """Return the epochs whose batches are behind; ``current_epoch`` lags behind this when a training resumes."""
-    return int(trainer.fit_loop.epoch_progress.current.processed)
+    return int(vars(trainer.fit_loop.epoch_progress.current)["processed"])
 
 
 def only_gathers_statistics(trainer: pl.Trainer) -> bool:

@@ -454,22 +454,17 @@ def test_compiled_modules_can_be_told() -> None:
     assert is_compiled(pl.utilities.compile.from_compiled(torch.compile(Net())))
 
 
-def test_epochs_trained_lead_the_current_epoch_of_a_resumed_training(tmp_path: Path) -> None:
-    """``epochs_trained`` (procedures); if ``current_epoch`` is as many, it can go."""
-    seen: list[tuple[int, int]] = []
-
-    class Looks(pl.Callback):
-        def setup(self, trainer: Any, *_: Any, **__: Any) -> None:
-            self.look(trainer)
-
-        on_train_start = on_train_end = setup
-
-        def look(self, trainer: Any) -> None:
-            seen.append((epochs_trained(trainer), trainer.current_epoch))
-
-    fit(Net(), max_epochs=1).save_checkpoint(tmp_path / "one.ckpt")
-    fit(Net(), Looks(), max_epochs=2, ckpt_path=tmp_path / "one.ckpt")
-    assert seen == [(0, 0), (1, 0), (2, 2)]
+def test_epochs_trained_are_known_when_a_training_resumes(tmp_path: Path) -> None:
+    """``epochs_trained`` (procedures)."""
+    seen: list[int] = []
+    module = Net()
+    save = Hook("on_train_epoch_end", lambda: module.trainer.save_checkpoint(tmp_path / "one.ckpt"))
+    fit(module, save)
+    resumed = Net()
+    look = Hook("on_train_batch_start", lambda batch, i: seen.append(epochs_trained(resumed.trainer)))
+    fit(resumed, look, max_epochs=3, ckpt_path=tmp_path / "one.ckpt")
+    assert seen == [1] * 4 + [2] * 4
+    assert epochs_trained(resumed.trainer) == 3
 
 
 def test_a_combined_loader_keeps_its_mode() -> None:
