@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import types
 from functools import partial
@@ -12,6 +13,10 @@ from numbers import Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from lightning_regs.core.names import unknown_name
+
+
+class NoEffectWarning(UserWarning):
+    """A method found nothing to act on."""
 
 
 def check_number(
@@ -77,3 +82,22 @@ def check(name: str, value: Any, hint: Any) -> Any:
         others = [part for part in parts if part is not type(None)]
         return check(name, value, others[0]) if len(others) == 1 else value
     return value
+
+
+def call(kind: str, cls: type[Any], *args: Any, **options: Any) -> Any:
+    """Make one of a class whose name and options come from a configuration.
+
+    Args:
+        kind: What it is, as a noun: ``"optimizer"``.
+        cls: The class.
+        *args: What the configuration does not say; they come first.
+        **options: What it says.
+
+    Raises:
+        ValueError: If the class does not take them; the message names what it takes.
+    """
+    try:
+        return cls(*args, **options)
+    except (TypeError, ValueError) as error:
+        accepted = ", ".join(list(inspect.signature(cls).parameters)[len(args) :])
+        raise ValueError(f"{kind} {cls.__name__} does not take {options!r}: {error}. It takes: {accepted}.") from error

@@ -69,6 +69,25 @@ def _named_after_files(package: str) -> list[tuple[str, str, str]]:
     ]
 
 
+def declared(package: str, attribute: str) -> dict[str, str]:
+    """Return the classes of a package that give themselves a name, ``attribute = "name"``; reads text.
+
+    Returns:
+        That name -> ``"module:Class"``, for :func:`resolve`.
+    """
+    of_class = re.compile(rf'^class (\w+)\b(?:(?!^class ).)*?^    {attribute} = "(\w+)"', re.MULTILINE | re.DOTALL)
+    found = [
+        (name, f"{module}:{cls}") for module, text in texts(package).items() for cls, name in of_class.findall(text)
+    ]
+    return dict(sorted(found))
+
+
+def resolve(place: str) -> Any:
+    """Import what ``"module:name"`` stands for."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def subclasses(package: str, base: type[T]) -> dict[str, type[T]]:
     """Return the public and concrete subclasses of a class that a package's modules define, by name; imports them."""
     found = {}

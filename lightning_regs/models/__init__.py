@@ -1,4 +1,4 @@
-"""The architectures of the papers, one file each, by name.
+"""The architectures of the papers, by name: each class says its own, ``architecture = "vgg19"``.
 
 Every constructor takes ``input_shape`` ((C, H, W), or (L,) where a net takes vectors), ``num_classes`` and keyword
 options, and every net maps a batch (N, *input_shape) to logits (N, num_classes). Initial weights come from torch's
@@ -7,31 +7,17 @@ global generator, as in any torch module: seed it before building.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lightning_regs.core import registry
 from lightning_regs.core.names import unknown_name
 
 if TYPE_CHECKING:
     from torch import nn
 
-MODELS: dict[str, str] = {
-    "conv2": "lightning_regs.models.vgg:Conv2",
-    "conv4": "lightning_regs.models.vgg:Conv4",
-    "conv6": "lightning_regs.models.vgg:Conv6",
-    "inception_v3": "lightning_regs.models.inception:InceptionV3",
-    "lenet": "lightning_regs.models.lenet:LeNet",
-    "mlp": "lightning_regs.models.mlp:MLP",
-    "resnet18": "lightning_regs.models.resnet:ResNet18",
-    "resnet20": "lightning_regs.models.resnet:ResNet20",
-    "small_alexnet": "lightning_regs.models.small_alexnet:SmallAlexNet",
-    "small_inception": "lightning_regs.models.inception:SmallInception",
-    "vgg11": "lightning_regs.models.vgg:VGG11",
-    "vgg19": "lightning_regs.models.vgg:VGG19",
-    "wide_resnet": "lightning_regs.models.resnet:WideResNet",
-}
+MODELS = registry.declared(__name__, "architecture")
 """Name of each architecture and the class that is it, as ``module:Class``, imported when it is built."""
 
 __all__ = ["MODELS", "build", "check_options", "model_options", "num_parameters"]
@@ -88,6 +74,5 @@ def num_parameters(module: nn.Module) -> int:
 def _model_class(name: str) -> type[nn.Module]:
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
-    module, _, attribute = MODELS[name].partition(":")
-    cls: type[nn.Module] = getattr(importlib.import_module(module), attribute)
+    cls: type[nn.Module] = registry.resolve(MODELS[name])
     return cls

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.inception import Inception3, InceptionOutputs
 
-from lightning_regs.models.initialization import initialize
+from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     ConvNet,
     activation_layer,
@@ -87,13 +87,15 @@ class SmallInception(ConvNet):
         norm: ``"batch"`` is the paper's, None its "Inception w/o BN"; ``"layer"`` normalises pre-activations over
             (C, H, W), ``"weight"`` reparametrises all layers but the head.
         dropout: Probability of dropping a unit of the pooled features, in [0, 1). Default 0.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's.
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
         width: Factor on the number of filters. Default 1.
 
     Raises:
         TypeError: If a size is not an integer.
         ValueError: If a size, a name or a number is out of its range.
     """
+
+    architecture = "small_inception"
 
     STEM = 96
     # (c1, c3) is 1x1 and 3x3 convolutions side by side, (c3,) a 3x3 convolution of stride 2 beside a max pool.
@@ -156,7 +158,7 @@ class InceptionV3(Inception3):  # type: ignore[misc]
         input_shape: (3, H, W), H and W at least 75.
         num_classes: Number of logits.
         dropout: Probability of dropping a unit of the pooled features, in [0, 1). Default 0.5, torchvision's.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None draws torchvision's own,
+        init: A rule of :func:`~lightning_regs.init.initialize`; None draws torchvision's own,
             a truncated normal of standard deviation 0.1.
         aux_logits: Adds the auxiliary classifier (27,161,264 parameters); then forward returns torchvision's
             ``InceptionOutputs(logits, aux_logits)`` while training. Default False.
@@ -165,6 +167,8 @@ class InceptionV3(Inception3):  # type: ignore[misc]
         TypeError: If a size is not an integer.
         ValueError: If a size, a name or the dropout is out of its range.
     """
+
+    architecture = "inception_v3"
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lightning_regs.core.names import unknown_name
-from lightning_regs.models.initialization import initialize
+from lightning_regs.init import initialize
 from lightning_regs.models.layers import ConvNet, activation_layer, check_image
 
 POOLS: dict[str, type[nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
@@ -29,12 +29,14 @@ class LeNet(ConvNet):
         num_classes: Number of logits.
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
         pool: ``"max"`` or ``"average"``. Default ``"max"``.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's.
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
 
     Raises:
         TypeError: If a size is not an integer.
         ValueError: If a size or a name is out of its range.
     """
+
+    architecture = "lenet"
 
     def __init__(
         self,

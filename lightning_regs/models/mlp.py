@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lightning_regs.models.initialization import initialize
+from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     activation_layer,
     apply_weight_norm,
@@ -33,12 +33,14 @@ class MLP(nn.Module):
         norm: ``"batch"``, ``"layer"``, ``"weight"`` (on all but the head) or None.
         dropout: Probability of dropping a hidden unit, in [0, 1). Default 0.
         input_dropout: Probability of dropping an input, in [0, 1). Default 0.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's.
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
 
     Raises:
         TypeError: If a size is not an integer.
         ValueError: If a size, a name or the dropout is out of its range.
     """
+
+    architecture = "mlp"
 
     def __init__(
         self,

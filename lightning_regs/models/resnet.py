@@ -10,7 +10,7 @@ from torch.nn.parameter import Parameter
 from torchvision.models.resnet import BasicBlock
 
 from lightning_regs.core.names import unknown_name
-from lightning_regs.models.initialization import initialize
+from lightning_regs.init import initialize
 from lightning_regs.models.layers import ConvNet, check_dropout, check_image, check_norm, norm_layer
 
 SHORTCUTS = ("conv", "avgpool")
@@ -85,13 +85,15 @@ class ResNet18(ResNet):
         shortcut: How a halving block's shortcut goes to the new shape: ``"conv"`` is a 1x1 convolution of stride 2,
             ``"avgpool"`` a 2x2 average pool and a 1x1 convolution of stride 1, as Geiping et al. do (He et al.,
             arXiv 1812.01187); batch norm follows either. Default ``"conv"``.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's. The default,
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
 
     Raises:
         TypeError: If a size or the width is not an integer.
         ValueError: If a size, a name or a number is out of its range.
     """
+
+    architecture = "resnet18"
 
     def __init__(
         self,
@@ -125,13 +127,15 @@ class ResNet20(ResNet):
         depth: Number d of layers with weights on the longest path, 6n + 2 with n blocks a stage. Default 20.
         width: Filters of the stem and of the first stage, an integer; the stages have 1, 2 and 4 times as many.
             Default 16.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's. The default,
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
 
     Raises:
         TypeError: If a size, the depth or the width is not an integer.
         ValueError: If a size, a name or a number is out of its range.
     """
+
+    architecture = "resnet20"
 
     def __init__(
         self,
@@ -213,13 +217,15 @@ class WideResNet(ConvNet):
         width: Factor k on the filters of the groups, an integer. Default 1.
         norm: ``"batch"``, or None for biases and SkipInit.
         dropout: Probability of dropping an activation between the two convolutions of a block, in [0, 1). Default 0.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's. The default,
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
 
     Raises:
         TypeError: If a size, the depth or the width is not an integer.
         ValueError: If a size, a name or a number is out of its range.
     """
+
+    architecture = "wide_resnet"
 
     def __init__(
         self,

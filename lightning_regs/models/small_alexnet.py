@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lightning_regs.models.initialization import initialize
+from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     MONOTONE,
     NORMS,
@@ -44,13 +44,15 @@ class SmallAlexNet(ConvNet):
         norm: ``"lrn"`` is the paper's; ``"batch"`` and ``"layer"`` normalise the pre-activations of every hidden
             layer instead, ``"weight"`` reparametrises all layers but the head, None is none at all.
         dropout: Probability of dropping a unit of the two hidden linear layers, in [0, 1). Default 0.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's.
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
         width: Factor on the number of filters and hidden units. Default 1.
 
     Raises:
         TypeError: If a size is not an integer.
         ValueError: If a size, a name or a number is out of its range.
     """
+
+    architecture = "small_alexnet"
 
     def __init__(
         self,

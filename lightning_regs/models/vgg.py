@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lightning_regs.models.initialization import initialize
+from lightning_regs.init import initialize
 from lightning_regs.models.layers import ConvNet, check_dropout, check_image, check_norm, flatten, norm_layer, scaled
 
 Stages = tuple[tuple[int, ...], ...]
@@ -52,7 +52,7 @@ class VGG(ConvNet):
         input_shape: (C, H, W), H and W at least 8.
         num_classes: Number of logits.
         norm: ``"batch"`` normalises all pre-activations but the logits, None is none at all.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's, with which
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's, with which
             signals fade over the layers. The default, ``"kaiming_normal"``, is He et al.'s for ReLU: variance
             2 / fan_in, biases 0.
         width: Factor on the number of filters. Default 1.
@@ -86,6 +86,8 @@ class VGG11(VGG):
     ``norm="batch"`` (9,231,114 parameters).
     """
 
+    architecture = "vgg11"
+
     NAME, STAGES, POOLS = "vgg11", ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2), 5
 
     def __init__(
@@ -108,6 +110,8 @@ class VGG19(VGG):
     without the last one, or ``vgg19``'s with ``norm=None`` (20,029,514 parameters). 20,018,880 parameters are weights
     of convolutions, 5,120 of the head.
     """
+
+    architecture = "vgg19"
 
     NAME, STAGES, POOLS = "vgg19", ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4), 4
 
@@ -135,7 +139,7 @@ class SmallVGG(ConvNet):
         num_classes: Number of logits.
         dropout: Probability of dropping a unit of the two hidden linear layers, in [0, 1); the paper's runs with
             dropout take 0.5, and where it acts is not in what was read of it. Default 0.
-        init: A key of :data:`~lightning_regs.models.initialization.INITIALIZATIONS`; None keeps torch's. The default,
+        init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"xavier_normal"``, is the paper's: Gaussian Glorot weights, biases 0.
         width: Factor on the number of filters and hidden units. Default 1.
 
@@ -183,6 +187,8 @@ class Conv2(SmallVGG):
     Of the parameters 38,592 are convolutional and 4,262,400 linear weights, 650 are biases.
     """
 
+    architecture = "conv2"
+
     NAME, STAGES = "conv2", ((64,) * 2,)
 
 
@@ -191,6 +197,8 @@ class Conv4(SmallVGG):
 
     Of the parameters 259,776 are convolutional and 2,165,248 linear weights, 906 are biases.
     """
+
+    architecture = "conv4"
 
     NAME, STAGES = "conv4", ((64,) * 2, (128,) * 2)
 
@@ -202,5 +210,7 @@ class Conv6(SmallVGG):
     1.7M weights, which its layers do not give: that would take 2,048 features where three pools of 32x32 leave
     4x4x256 = 4,096. Its percentages of weights remaining fit the net of this class.
     """
+
+    architecture = "conv6"
 
     NAME, STAGES = "conv6", ((64,) * 2, (128,) * 2, (256,) * 2)

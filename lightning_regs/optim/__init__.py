@@ -1,7 +1,10 @@
-"""Optimizers and learning-rate schedules by name, as plain configuration."""
+"""Optimizers and learning-rate schedules by name, as plain configuration.
+
+A class in a file of this folder, an ``Optimizer`` or an ``LRScheduler``, is found by its name beside torch's.
+"""
 
 from __future__ import annotations
 
-from lightning_regs.optim.build import make_optimizer, make_schedule
+from lightning_regs.optim.build import make_optimizer, make_schedules
 
-__all__ = ["make_optimizer", "make_schedule"]
+__all__ = ["make_optimizer", "make_schedules"]

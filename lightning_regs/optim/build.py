@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
 from torch.optim import Optimizer, lr_scheduler
 
+from lightning_regs.core import registry
+from lightning_regs.core.checks import call, check_whole
 from lightning_regs.core.names import unknown_name
+from lightning_regs.optim.warmup import warmup
 
 Config = Mapping[str, Any]
 
 # Schedules whose arguments are not plain data, or which Lightning drives through a monitored metric.
 _NOT_PLAIN = {"LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "ReduceLROnPlateau"}
+# Schedules that do not multiply the rate that they find.
+_OUTRIGHT = {"CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"}
 # The argument that means "the length of the training", filled in when the configuration leaves it out.
 _LENGTH = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
 
@@ -24,8 +30,17 @@ def _classes(module: Any, base: type, skip: Iterable[str] = ()) -> dict[str, typ
     return {name: cls for name, cls in found if name not in skip and not name.startswith("_")}
 
 
-OPTIMIZERS = _classes(torch.optim, Optimizer)
-SCHEDULES = _classes(lr_scheduler, lr_scheduler.LRScheduler, _NOT_PLAIN)
+@cache
+def optimizers() -> dict[str, type]:
+    """Return the optimizers by name: torch's, and those that a file of this folder defines."""
+    return _classes(torch.optim, Optimizer) | registry.subclasses("lightning_regs.optim", Optimizer)
+
+
+@cache
+def schedules() -> dict[str, type]:
+    """Return the learning-rate schedules by name: torch's, and those that a file of this folder defines."""
+    base = lr_scheduler.LRScheduler
+    return _classes(lr_scheduler, base, _NOT_PLAIN) | registry.subclasses("lightning_regs.optim", base)
 
 
 def _lookup(kind: str, name: str, classes: dict[str, type]) -> type:
@@ -44,19 +59,8 @@ def _split(kind: str, config: Config) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _call(kind: str, cls: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    try:
-        return cls(*args, **options)
-    except (TypeError, ValueError) as error:
-        accepted = [p for p in inspect.signature(cls).parameters if p not in {"params", "optimizer"}]
-        raise ValueError(
-            f"{kind} {getattr(cls, '__name__', cls)} does not take {options!r}: {error}. "
-            f"It takes: {', '.join(accepted)}."
-        ) from error
-
-
 def make_optimizer(params: Iterable[torch.nn.Parameter], config: Config) -> Optimizer:
-    """Build one of ``torch.optim``'s optimizers.
+    """Build an optimizer, one of ``torch.optim``'s or of this folder's.
 
     Args:
         params: The parameters to train.
@@ -69,44 +73,45 @@ def make_optimizer(params: Iterable[torch.nn.Parameter], config: Config) -> Opti
         ValueError: If the name is missing or unknown, or an argument is not one of the class's, or out of its range.
     """
     name, options = _split("optimizer", config)
-    optimizer = _call("optimizer", _lookup("optimizer", name, OPTIMIZERS), params, **options)
+    optimizer = call("optimizer", _lookup("optimizer", name, optimizers()), params, **options)
     assert isinstance(optimizer, Optimizer)
     return optimizer
 
 
-def make_schedule(optimizer: Optimizer, config: Config, *, epochs: int, steps: int) -> dict[str, Any]:
-    """Build one of ``torch.optim.lr_scheduler``'s schedules, in the form that Lightning takes.
+def make_schedules(optimizer: Optimizer, config: Config, *, epochs: int, steps: int) -> list[dict[str, Any]]:
+    """Build a schedule and the warm-up before it, in the form that Lightning takes.
 
     Args:
-        optimizer: The optimizer whose learning rate it drives.
-        config: ``{"name": "ExponentialLR", "gamma": 0.95, "interval": "epoch"}``: the class (letter case and the
-            ``LR`` are free), its arguments, ``interval``: ``"epoch"`` (default) or ``"step"``, and ``warmup``: over
-            how many first steps the learning rate rises linearly to what the schedule says, which goes with
-            ``"step"``. Default 0.
+        optimizer: The optimizer whose learning rate they drive.
+        config: ``{"name": "ExponentialLR", "gamma": 0.95, "interval": "epoch", "warmup": 500}``: the class (letter case
+            and the ``LR`` are free), its arguments, ``interval``: ``"epoch"`` (default) or ``"step"``, and over how
+            many optimizer steps the rate rises linearly to what the schedule says, see
+            :func:`~lightning_regs.optim.warmup.warmup`. With ``warmup`` the name may be left out.
         epochs: The length of the training in epochs: the default of ``T_max`` and its likes.
         steps: The same in optimizer steps.
 
     Returns:
-        Lightning's ``lr_scheduler`` dictionary.
+        Lightning's ``lr_scheduler`` dictionaries.
 
     Raises:
-        ValueError: If the name is missing or unknown, an argument is not the class's, the interval is neither, or the
-            warm-up is none.
+        ValueError: If the name is missing or unknown, an argument is not the class's, the interval is neither, or a
+            warm-up goes with a schedule that sets the rate outright.
     """
-    name, options = _split("schedule", config)
+    options = dict(config)
+    rising = check_whole("warmup", options.pop("warmup", 0), low=0)
+    warm = [{"scheduler": warmup(optimizer, rising), "interval": "step"}] if rising else []
+    if rising and not options:
+        return warm
+    name, options = _split("schedule", options)
     interval = options.pop("interval", "epoch")
     if interval not in ("epoch", "step"):
         raise ValueError(f"schedule interval {interval!r} is unknown; use 'epoch' or 'step'.")
-    warmup = options.pop("warmup", 0)
-    if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0 or (warmup and interval != "step"):
-        raise ValueError(f"warmup is a number of steps, at least 0, and goes with interval: step; got {warmup!r}.")
-    cls = _lookup("schedule", name, SCHEDULES)
+    cls = _lookup("schedule", name, schedules())
+    if rising and cls.__name__ in _OUTRIGHT:
+        raise ValueError(
+            f"{cls.__name__} sets the learning rate outright, over a warm-up of {rising} steps too; leave warmup out."
+        )
     length = _LENGTH.get(cls.__name__)
     if length is not None and "steps_per_epoch" not in options:
         options.setdefault(length, max(1, steps if interval == "step" else epochs))
-    schedule = _call("schedule", cls, optimizer, **options)
-    if warmup > 1:
-        # The first step has its share already, and the last one of the warm-up the whole learning rate.
-        rising = lr_scheduler.LinearLR(optimizer, 1 / warmup, total_iters=warmup - 1)
-        schedule = lr_scheduler.ChainedScheduler([schedule, rising], optimizer)
-    return {"scheduler": schedule, "interval": interval}
+    return [*warm, {"scheduler": call("schedule", cls, optimizer, **options), "interval": interval}]

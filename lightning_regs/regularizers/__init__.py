@@ -7,11 +7,12 @@ new method needs: both are public, documented and tested by their place.
 from __future__ import annotations
 
 from lightning_regs.core import registry
-from lightning_regs.regularizers.base import NoEffectWarning, Regularizer
+from lightning_regs.core.checks import NoEffectWarning
+from lightning_regs.regularizers.base import Acts, Regularizer, example
 from lightning_regs.regularizers.targets import MixedTarget
 
 _METHODS = registry.classes(__name__)
 
-__all__ = ["MixedTarget", "NoEffectWarning", "Regularizer"]
+__all__ = ["Acts", "MixedTarget", "NoEffectWarning", "Regularizer", "example"]
 __all__ += _METHODS
 __getattr__ = registry.lazy(__name__, _METHODS)

@@ -17,7 +17,7 @@ from typing_extensions import dataclass_transform
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import notes, with_notes
-from lightning_regs.core.checks import check
+from lightning_regs.core.checks import NoEffectWarning, check
 from lightning_regs.core.lightning import (
     Callback,
     MisconfigurationException,
@@ -30,10 +30,6 @@ from lightning_regs.regularizers.moment import Moment
 from lightning_regs.regularizers.rows import Rows
 from lightning_regs.regularizers.scaling import scale_left
 from lightning_regs.regularizers.selection import select
-
-
-class NoEffectWarning(UserWarning):
-    """A method found nothing to act on."""
 
 
 class Acts(Enum):

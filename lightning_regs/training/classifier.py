@@ -13,8 +13,9 @@ from lightning_regs.core.batch import notes
 from lightning_regs.core.lightning import MisconfigurationException, pl, warn_if_other_came_later
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
+from lightning_regs.layers import layer_replacements, replace_layers
 from lightning_regs.models import build, check_options
-from lightning_regs.optim import make_optimizer, make_schedule
+from lightning_regs.optim import make_optimizer, make_schedules
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
 from lightning_regs.regularizers.targets import MixedTarget
@@ -51,8 +52,8 @@ class Classifier(pl.LightningModule):
             logits ``(N, K)``.
         architecture_args: Options of a named architecture, for example ``{"hidden": [512, 512]}``.
         optimizer: Name and arguments of one of ``torch.optim``'s classes; default SGD, lr 0.01, momentum 0.9.
-        schedule: Name and arguments of one of torch's learning-rate schedules, and ``interval`` (``"epoch"`` or
-            ``"step"``); default none.
+        schedule: Name and arguments of one of torch's learning-rate schedules, ``interval`` (``"epoch"`` or
+            ``"step"``), and the steps of a linear ``warmup``; default none.
         loss: ``"cross_entropy"`` or ``"squared_error"`` (on one-hot targets).
         regularizers: Methods that act during training, in this order.
         input_shape: ``(C, H, W)`` or ``(L,)``; default: the DataModule's.
@@ -61,6 +62,8 @@ class Classifier(pl.LightningModule):
         seed: Default: what ``seed_everything`` was given, else 0.
         replicas: Number of nets, for seeds from ``seed`` on, or a list of their seeds; None for a single net. An
             architecture that is an object has to be a :class:`~lightning_regs.training.replicas.Replicated`.
+        layers: Other layers for the network, once it is built: ``{"replace": "ReLU", "by": "LeakyReLU"}`` or
+            ``{"after": "ReLU", "add": "Dropout", "p": 0.5}``, in this order; see :mod:`lightning_regs.layers`.
 
     Raises:
         ValueError: At construction, for an unknown architecture, option, optimizer, schedule or loss, or an argument
@@ -84,6 +87,7 @@ class Classifier(pl.LightningModule):
         channels_last: bool | None = None,
         seed: int | None = None,
         replicas: int | Sequence[int] | None = None,
+        layers: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         warn_if_other_came_later()
@@ -102,11 +106,13 @@ class Classifier(pl.LightningModule):
         self.replicas = replica_seeds(replicas, seed)
         if self.replicas is not None:
             check_replicas(self.replicas, architecture, optimizer, regularizers or [])
-        self.save_hyperparameters(ignore=["architecture", "regularizers"])
+        self._layers = layer_replacements(layers or [])
+        # What a checkpoint holds of arguments that were not given stays as it was.
+        self.save_hyperparameters(ignore=["architecture", "regularizers", *([] if layers else ["layers"])])
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
         self.hparams["architecture"] = self.architecture_name or type(architecture).__name__
         self.architecture_args = dict(architecture_args or {})
-        self.network = None if isinstance(architecture, str) else architecture
+        self.network = None if isinstance(architecture, str) else self._with_layers(architecture)
         self.optimizer_config = optimizer
         self.schedule_config = schedule
         self.loss = LOSSES[loss]
@@ -178,10 +184,14 @@ class Classifier(pl.LightningModule):
         for seed in self.replicas or [self.seed]:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive_seed(seed, "initialisation"))
-                networks.append(
-                    build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
-                )
+                net = build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
+                networks.append(self._with_layers(net))
         self.network = networks[0] if self.replicas is None else Replicated(networks)
+
+    def _with_layers(self, network: nn.Module) -> nn.Module:
+        for replacement in self._layers:
+            replace_layers(network, replacement)
+        return network
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Hand the regularizers to the Trainer, and take over from it where one needs manual optimization."""
@@ -207,8 +217,7 @@ class Classifier(pl.LightningModule):
         if self.schedule_config is None:
             return optimizer
         steps, epochs = self._length()
-        schedule = make_schedule(optimizer, self.schedule_config, epochs=epochs, steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return [optimizer], make_schedules(optimizer, self.schedule_config, epochs=epochs, steps=steps)
 
     def _length(self) -> tuple[int, int]:
         steps, epochs = self._step.num_steps(self.trainer), self.trainer.max_epochs
@@ -347,4 +356,4 @@ class Classifier(pl.LightningModule):
 def _check_optimization(optimizer: Mapping[str, Any], schedule: Mapping[str, Any] | None) -> None:
     probe = make_optimizer([nn.Parameter(torch.zeros(1))], optimizer)
     if schedule is not None:
-        make_schedule(probe, schedule, epochs=2, steps=2)
+        make_schedules(probe, schedule, epochs=2, steps=2)

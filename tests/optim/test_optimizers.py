@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_regs.optim import make_optimizer, make_schedule
+from lightning_regs.optim import build, make_optimizer, make_schedules
 
 
 def parameter() -> list[nn.Parameter]:
@@ -19,7 +19,7 @@ def test_builds_torch_optimizers_whatever_the_letter_case(name: str) -> None:
 @pytest.mark.parametrize("name", ["ExponentialLR", "exponential", "exponentiallr"])
 def test_exponential_decay_follows_its_closed_form(name: str) -> None:
     optimizer = make_optimizer(parameter(), {"name": "SGD", "lr": 0.1})
-    schedule = make_schedule(optimizer, {"name": name, "gamma": 0.95}, epochs=9, steps=90)
+    (schedule,) = make_schedules(optimizer, {"name": name, "gamma": 0.95}, epochs=9, steps=90)
     assert schedule["interval"] == "epoch"
     for _ in range(4):
         optimizer.step()
@@ -30,7 +30,7 @@ def test_exponential_decay_follows_its_closed_form(name: str) -> None:
 @pytest.mark.parametrize(("interval", "length"), [("epoch", 9), ("step", 90)])
 def test_the_length_of_training_is_filled_in(interval: str, length: int) -> None:
     optimizer = make_optimizer(parameter(), {"name": "SGD", "lr": 0.1})
-    schedule = make_schedule(optimizer, {"name": "cosineannealing", "interval": interval}, epochs=9, steps=90)
+    (schedule,) = make_schedules(optimizer, {"name": "cosineannealing", "interval": interval}, epochs=9, steps=90)
     assert schedule["scheduler"].T_max == length
 
 
@@ -55,24 +55,67 @@ def test_a_wrong_optimizer_is_named(config: dict[str, object], message: str) -> 
         ({"name": "ExponentialLR"}, "gamma"),
         ({"name": "ExponentialLR", "gamma": 0.9, "interval": "batch"}, "'batch' is unknown; use 'epoch' or 'step'"),
         ({"name": "LambdaLR"}, "unknown schedule"),
+        (
+            {"name": "OneCycleLR", "max_lr": 1.0, "warmup": 5},
+            "OneCycleLR sets the learning rate.*leave warmup",
+        ),
+        ({"name": "ExponentialLR", "gamma": 0.9, "warmup": -1}, "warmup must be at least 0, got -1"),
     ],
 )
 def test_a_wrong_schedule_is_named(config: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_schedule(make_optimizer(parameter(), {"name": "SGD", "lr": 0.1}), config, epochs=1, steps=1)
+        make_schedules(make_optimizer(parameter(), {"name": "SGD", "lr": 0.1}), config, epochs=1, steps=1)
 
 
-def test_a_warm_up_ends_at_the_learning_rate() -> None:
-    optimizer = make_optimizer([torch.nn.Parameter(torch.zeros(1))], {"name": "SGD", "lr": 0.4})
-    config = {"name": "MultiStepLR", "milestones": [6], "gamma": 0.1, "interval": "step", "warmup": 4}
-    schedule = make_schedule(optimizer, config, epochs=1, steps=8)
-    assert schedule["interval"] == "step"
-    rates = []
-    for _ in range(8):
-        rates.append(optimizer.param_groups[0]["lr"])
+def rates(config: dict[str, object], steps: int, an_epoch: int = 5) -> list[float]:
+    """The learning rate of each step of a training in which schedules are stepped at their intervals."""
+    optimizer = make_optimizer(parameter(), {"name": "SGD", "lr": 0.4})
+    schedules = make_schedules(optimizer, config, epochs=steps // an_epoch, steps=steps)
+    found = []
+    for step in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        schedule["scheduler"].step()
-    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.04, 0.04])
-    for wrong in ({"interval": "epoch"}, {"warmup": -1}, {"warmup": 0.5}):
-        with pytest.raises(ValueError, match="warmup is a number of steps"):
-            make_schedule(optimizer, config | wrong, epochs=1, steps=8)
+        for schedule in schedules:
+            if schedule["interval"] == "step" or (step + 1) % an_epoch == 0:
+                schedule["scheduler"].step()
+    return found
+
+
+def test_a_warmup_alone_is_torchs_linear_rise_before_a_constant() -> None:
+    optimizer = make_optimizer(parameter(), {"name": "SGD", "lr": 0.4})
+    rising = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 8, total_iters=7)
+    constant = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    both = torch.optim.lr_scheduler.SequentialLR(optimizer, [rising, constant], milestones=[8])
+    expected = []
+    for _ in range(12):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        both.step()
+    assert rates({"warmup": 8}, 12) == pytest.approx(expected)
+    assert expected[:3] == pytest.approx([0.05, 0.1, 0.15])
+    assert expected[7:] == pytest.approx([0.4] * 5)
+    assert rates({"warmup": 1}, 3) == [0.4] * 3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "MultiStepLR", "milestones": [4, 12], "gamma": 0.1, "interval": "step"},
+        {"name": "ExponentialLR", "gamma": 0.9},
+        {"name": "CosineAnnealingLR", "interval": "step"},
+        {"name": "PolynomialLR", "power": 2.0},
+    ],
+)
+def test_a_warmup_multiplies_what_the_schedule_says(config: dict[str, object]) -> None:
+    without, warmed = rates(config, 20), rates(config | {"warmup": 6}, 20)
+    assert warmed == pytest.approx([rate * min(1, (t + 1) / 6) for t, rate in enumerate(without)])
+
+
+def test_an_optimizer_of_this_folder_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(torch.optim.SGD):
+        """Is in a file of its own."""
+
+    build.optimizers.cache_clear()
+    monkeypatch.setattr(build.registry, "subclasses", lambda package, base: {"Slow": Slow})
+    assert type(make_optimizer(parameter(), {"name": "slow", "lr": 0.1})) is Slow
+    build.optimizers.cache_clear()

@@ -1,0 +1,102 @@
+"""Layers of a net that was not written for them: in the place of its own, or after them."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from lightning_regs.core import registry
+from lightning_regs.core.checks import NoEffectWarning, call
+from lightning_regs.core.names import unknown_name
+
+Kind = type[nn.Module] | Callable[[nn.Module], bool]
+Factory = Callable[[nn.Module], nn.Module]
+
+
+def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tuple[Kind, Factory]) -> dict[str, int]:
+    """Put other layers in the place of some of a net's, in place.
+
+    A layer that is used at several places is replaced once, by one layer. Parameters of all other layers keep their
+    names and values; a factory that keeps the old layer inside its own, as ``lambda old: nn.Sequential(old, drop)``
+    does, lengthens its names. The new layer is in the old one's mode, training or evaluation; moving it to a device is
+    the factory's business. What a factory returns is not searched again::
+
+        replace_layers(net, {nn.ReLU: lambda old: nn.LeakyReLU(0.1)})
+        replace_layers(net, (lambda layer: isinstance(layer, nn.Conv2d) and layer.stride == (2, 2), factory))
+
+    Args:
+        module: The net; it is not replaced itself.
+        replacements: Class (subclasses count) or predicate -> factory, which is given the old layer and returns the new
+            one, or the old one to leave it; or one such pair. Of several that fit the first counts.
+
+    Returns:
+        How many layers were replaced, by the name of the class or the predicate. A kind that fits none is warned about.
+    """
+    pairs = [replacements] if isinstance(replacements, tuple) else list(replacements.items())
+    counts = {_name(kind): 0 for kind, _ in pairs}
+    replaced: dict[nn.Module, nn.Module] = {}
+    for owner in list(module.modules()):
+        for name, layer in owner._modules.items():
+            found = next(((kind, factory) for kind, factory in pairs if layer is not None and _fits(kind, layer)), None)
+            if found is None or layer is None:
+                continue
+            if layer not in replaced:
+                replaced[layer] = found[1](layer).train(layer.training)
+                counts[_name(found[0])] += replaced[layer] is not layer
+            owner._modules[name] = replaced[layer]
+    for kind, count in counts.items():
+        if not count:
+            warnings.warn(f"{type(module).__name__} has no layer {kind} to replace.", NoEffectWarning, stacklevel=2)
+    return counts
+
+
+def layer_replacements(entries: Sequence[Mapping[str, Any]]) -> list[tuple[Kind, Factory]]:
+    """Read replacements from plain configuration.
+
+    Args:
+        entries: ``{"replace": "ReLU", "by": "LeakyReLU", "negative_slope": 0.1}`` or ``{"after": "ReLU", "add":
+            "Dropout", "p": 0.5}``: names of classes in this folder or in ``torch.nn``, and the new one's arguments.
+
+    Returns:
+        Pairs for :func:`replace_layers`, to be applied one after the other.
+
+    Raises:
+        ValueError: If an entry has other names, a class is unknown, or it does not take the arguments.
+    """
+    return [_replacement(dict(entry)) for entry in entries]
+
+
+def _replacement(options: dict[str, Any]) -> tuple[Kind, Factory]:
+    keeps = "after" in options
+    try:
+        kind, cls = (_layer(options.pop(key)) for key in (("after", "add") if keeps else ("replace", "by")))
+    except KeyError as error:
+        raise ValueError(
+            f"a replacement of layers has no {error}; write {{replace: ReLU, by: LeakyReLU}} or {{after: ReLU, add: "
+            "Dropout, p: 0.5}."
+        ) from error
+    call("layer", cls, **options)
+    if keeps:
+        return kind, lambda old: nn.Sequential(old, cls(**options))
+    return kind, lambda old: cls(**options)
+
+
+def _layer(name: str) -> type[nn.Module]:
+    ours = registry.subclasses("lightning_regs.layers", nn.Module)
+    theirs = {n: c for n, c in vars(nn).items() if inspect.isclass(c) and issubclass(c, nn.Module)}
+    known: dict[str, type[nn.Module]] = theirs | ours
+    if name not in known:
+        raise unknown_name("layer", name, known)
+    return known[name]
+
+
+def _fits(kind: Kind, layer: nn.Module) -> bool:
+    return isinstance(layer, kind) if isinstance(kind, type) else bool(kind(layer))
+
+
+def _name(kind: Kind) -> str:
+    return getattr(kind, "__name__", repr(kind))

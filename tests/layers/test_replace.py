@@ -1,0 +1,95 @@
+"""Layers in the place of others: counted, shared ones once, the rest of the net as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_regs import Classifier, ImageDataModule
+from lightning_regs.core.lightning import pl
+from lightning_regs.layers import layer_replacements, replace_layers
+from lightning_regs.regularizers import NoEffectWarning
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    shared = nn.ReLU()
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), shared, nn.Conv2d(4, 4, 3, stride=2), shared)
+    return nn.Sequential(inner, nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
+
+
+def test_layers_are_replaced_and_counted_and_a_shared_one_once() -> None:
+    model = net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert replace_layers(model, {nn.ReLU: lambda old: nn.LeakyReLU(0.1), nn.Linear: nn.Sequential}) == {
+        "ReLU": 2,
+        "Linear": 1,
+    }
+    assert not any(type(layer) is nn.ReLU for layer in model.modules())
+    assert model[0][1] is model[0][3] is not model[1]
+    after = model.state_dict()
+    assert set(before) - set(after) == {"3.weight", "3.bias"}
+    assert all(torch.equal(after[name], before[name]) for name in before if name in after)
+    assert torch.equal(after["3.0.weight"], before["3.weight"])  # a wrapped layer is searched no more
+    x = torch.randn(1, 3, 9, 9)
+    assert torch.isfinite(model(x)).all()
+
+
+def test_a_predicate_chooses_and_the_mode_is_kept() -> None:
+    model = net().eval()
+
+    def strided(layer: nn.Module) -> bool:
+        return isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)
+
+    assert replace_layers(model, (strided, lambda old: nn.Sequential(nn.AvgPool2d(2), nn.Dropout()))) == {"strided": 1}
+    assert isinstance(model[0][2][1], nn.Dropout)
+    assert not model[0][2][1].training
+
+
+def test_a_kind_that_fits_nothing_is_warned_about_by_name() -> None:
+    with pytest.warns(NoEffectWarning, match="Sequential has no layer GELU to replace"):
+        assert replace_layers(net(), {nn.GELU: lambda old: nn.ReLU()}) == {"GELU": 0}
+    with pytest.warns(NoEffectWarning):
+        assert replace_layers(net(), {nn.ReLU: lambda old: old}) == {"ReLU": 0}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"replace": "Relu", "by": "GELU"}, "unknown layer 'Relu'. Did you mean 'ReLU'"),
+        ({"after": "ReLU", "add": "Dropout", "q": 0.5}, "layer Dropout does not take .*It takes: p, inplace"),
+        ({"after": "ReLU", "add": "Dropout", "p": 2}, "between 0 and 1"),
+        ({"after": "ReLU", "by": "Dropout"}, "has no 'add'; write"),
+        ({"by": "Dropout"}, "has no 'replace'; write"),
+    ],
+)
+def test_a_wrong_configuration_is_named(entry: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        layer_replacements([entry])
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_a_classifier_builds_its_net_and_then_replaces(replicas: int | None) -> None:
+    layers = [{"replace": "ReLU", "by": "Tanh"}, {"after": "Tanh", "add": "Dropout", "p": 0.5}]
+    shapes = {"input_shape": (1, 8, 8), "num_classes": 10, "seed": 0, "replicas": replicas}
+    model = Classifier("mlp", {"hidden": [6]}, layers=layers, **shapes)
+    plain = Classifier("mlp", {"hidden": [6]}, **shapes)
+    assert [type(layer) for layer in model.network.modules() if isinstance(layer, (nn.Tanh, nn.Dropout, nn.ReLU))] == [
+        nn.Tanh,
+        nn.Dropout,
+    ]
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in model.state_dict().items())
+    assert model.hparams["layers"] == layers
+    assert "layers" not in plain.hparams
+    own = Classifier(nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(64, 10)), layers=layers[:1])
+    assert isinstance(own.network[1], nn.Tanh)
+
+
+def test_a_net_with_dropout_trains_by_configuration(tmp_path: object) -> None:
+    model = Classifier("mlp", {"hidden": [16]}, layers=[{"after": "ReLU", "add": "Dropout", "p": 0.2}])
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **options)
+    trainer.fit(model, datamodule=ImageDataModule("digits", train_size=64, batch_size=32))
+    assert model.results["train"]["loss"] > 0
