@@ -78,6 +78,17 @@ def make_optimizer(params: Iterable[torch.nn.Parameter], config: Config) -> Opti
     return optimizer
 
 
+def check_optimization(optimizer: Config, schedule: Config | None) -> None:
+    """Refuse configurations that :func:`make_optimizer` or :func:`make_schedules` would refuse.
+
+    Raises:
+        ValueError: As these do.
+    """
+    probe = make_optimizer([torch.nn.Parameter(torch.zeros(1))], optimizer)
+    if schedule is not None:
+        make_schedules(probe, schedule, epochs=2, steps=2)
+
+
 def make_schedules(optimizer: Optimizer, config: Config, *, epochs: int, steps: int) -> list[dict[str, Any]]:
     """Build a schedule and the warm-up before it, in the form that Lightning takes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,10 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
 from lightning_regs.layers import layer_replacements, replace_layers
 from lightning_regs.models import build, check_options
-from lightning_regs.optim import make_optimizer, make_schedules
+from lightning_regs.optim import check_optimization, make_optimizer, make_schedules
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
-from lightning_regs.regularizers.targets import MixedTarget
-from lightning_regs.training.losses import LOSSES
+from lightning_regs.training.losses import LOSSES, check_labels
 from lightning_regs.training.metrics import ClassificationMetrics
 from lightning_regs.training.replicas import Replicated, check_replicas, clip_replica_norms, mixes
 from lightning_regs.training.steps import ALL, Batch, Step, step_of
@@ -92,7 +91,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         warn_if_other_came_later()
         optimizer = dict(optimizer or {"name": "SGD", "lr": 0.01, "momentum": 0.9})
-        _check_optimization(optimizer, schedule)
+        check_optimization(optimizer, schedule)
         if loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
         if isinstance(architecture, str):
@@ -113,20 +112,16 @@ class Classifier(pl.LightningModule):
         self.hparams["architecture"] = self.architecture_name or type(architecture).__name__
         self.architecture_args = dict(architecture_args or {})
         self.network = None if isinstance(architecture, str) else self._with_layers(architecture)
-        self.optimizer_config = optimizer
-        self.schedule_config = schedule
+        self.optimizer_config, self.schedule_config = optimizer, schedule
         self.loss = LOSSES[loss]
         self.regularizers = list(regularizers or [])
         for reason in conflicts(self.regularizers):
             raise ValueError(reason)
         self.input_shape = None if input_shape is None else tuple(input_shape)
-        self.num_classes = num_classes
-        self.channels_last = channels_last
-        self.seed = seed
+        self.num_classes, self.channels_last, self.seed = num_classes, channels_last, seed
         self.results: dict[str, dict[str, float]] = {}
         self.replica_results: dict[str, list[dict[str, float]]] = {}
         self._step = Step()
-        self._mixed = False
         self._checked: set[str] = set()
         number = None if self.replicas is None else len(self.replicas)
         self.stages = nn.ModuleDict({stage: ClassificationMetrics(number) for stage in ("fit", "val", "test")})
@@ -189,6 +184,8 @@ class Classifier(pl.LightningModule):
         self.network = networks[0] if self.replicas is None else Replicated(networks)
 
     def _with_layers(self, network: nn.Module) -> nn.Module:
+        if self._layers and isinstance(network, Replicated):
+            raise ValueError("layers come before stacking: replace_layers(net, ...), then Replicated([net, ...]).")
         for replacement in self._layers:
             replace_layers(network, replacement)
         return network
@@ -276,14 +273,15 @@ class Classifier(pl.LightningModule):
     def _loss(self, stage: str, batch: Batch, rows: slice = ALL, record: bool = True) -> Tensor:
         x, y = batch[0][rows], batch[1][rows]
         logits = self(x)
-        if record:
-            self._check_labels(stage, y, logits.shape[-1])
+        if record and stage not in self._checked:  # once a stage, as reading labels waits for the device
+            self._checked.add(stage)
+            check_labels(y, logits.shape[-1])
         loss = self._losses(logits, y)
         if record:
             corrupted = notes(batch[1]).get("corrupted")
             corrupted = None if corrupted is None else corrupted[rows]
-            self._metrics(stage).update(loss.detach(), logits.detach(), y, corrupted)
-            self._mixed |= isinstance(y, MixedTarget) and y.is_mixed
+            metrics: Any = self.stages[stage]
+            metrics.update(loss.detach(), logits.detach(), y, corrupted)
         # The sum, so that the gradient of a replica is that of its own mean loss.
         return loss if self.replicas is None else loss.sum()
 
@@ -304,23 +302,6 @@ class Classifier(pl.LightningModule):
             return
         clip_replica_norms([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
-    def _check_labels(self, stage: str, y: Tensor, num_classes: int) -> None:
-        # Reading them waits for the device, so it is done once a stage: a GPU would report them as a failed assertion.
-        if stage in self._checked or y.is_floating_point() or not y.numel():
-            return
-        self._checked.add(stage)
-        low, high = (int(v) for v in torch.aminmax(y))
-        if low < 0 or high >= num_classes:
-            raise ValueError(
-                f"class index {low if low < 0 else high} is outside 0 to {num_classes - 1}: the network gives "
-                f"{num_classes} logits a sample; make num_classes or the labels fit."
-            )
-
-    def _metrics(self, stage: str) -> ClassificationMetrics:
-        metrics = self.stages[stage]
-        assert isinstance(metrics, ClassificationMetrics)
-        return metrics
-
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""
         self._log_stage("fit", "train")
@@ -334,14 +315,10 @@ class Classifier(pl.LightningModule):
         self._log_stage("test", "test")
 
     def _log_stage(self, stage: str, prefix: str) -> None:
-        metrics = self._metrics(stage)
-        values = metrics.compute()
-        each = metrics.each
+        metrics: Any = self.stages[stage]
+        values: dict[str, float] = metrics.compute()
+        each: list[dict[str, float]] = metrics.each
         metrics.reset()
-        if stage == "fit" and self._mixed:
-            # Of a mixed sample only the heavier label is counted, which is no accuracy to compare with others.
-            values = {f"{name}_heavier" if name.startswith("acc") else name: v for name, v in values.items()}
-            self._mixed = False
         self.results[prefix] = values
         logged = {f"{prefix}/{name}": value for name, value in values.items()}
         if self.replicas is not None:
@@ -351,9 +328,3 @@ class Classifier(pl.LightningModule):
         # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
         for name, value in logged.items():
             self.log(name, value, prog_bar=name.endswith("/acc"), rank_zero_only=False, sync_dist=False)
-
-
-def _check_optimization(optimizer: Mapping[str, Any], schedule: Mapping[str, Any] | None) -> None:
-    probe = make_optimizer([nn.Parameter(torch.zeros(1))], optimizer)
-    if schedule is not None:
-        make_schedules(probe, schedule, epochs=2, steps=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,3 +20,19 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "squared_error": squared_error,
 }
 """Mean loss of logits ``(N, K)`` and class indices ``(N,)``, by name."""
+
+
+def check_labels(y: Tensor, num_classes: int) -> None:
+    """Refuse class indices outside 0 to ``num_classes`` - 1, which a GPU would report as a failed assertion.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    if y.is_floating_point() or not y.numel():
+        return
+    low, high = (int(v) for v in torch.aminmax(y))
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"class index {low if low < 0 else high} is outside 0 to {num_classes - 1}: the network gives "
+            f"{num_classes} logits a sample; make num_classes or the labels fit."
+        )

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_regs.regularizers.targets import MixedTarget
+
 
 class ClassificationMetrics(Metric):
     """Mean loss and accuracy, and accuracy apart for samples whose label was changed and for the others.
@@ -13,7 +15,8 @@ class ClassificationMetrics(Metric):
     One metric instead of four: an update costs a handful of kernels and never waits for the device.
 
     ``compute`` returns ``loss`` (mean over samples), ``acc`` and, where a mask was given, ``acc_clean`` and
-    ``acc_corrupted``, all accuracies in percent; a group without samples is left out. Higher accuracy is better. Of
+    ``acc_corrupted``, all accuracies in percent; a group without samples is left out. Higher accuracy is better. Where
+    targets were mixed, only the heavier label of a sample is counted, and the names say so: ``acc_heavier``. Of
     replicas it returns the means over them, and leaves in ``each`` what each would give alone.
 
     Attributes:
@@ -31,6 +34,7 @@ class ClassificationMetrics(Metric):
         super().__init__()
         size = () if replicas is None else (replicas,)
         self.each: list[dict[str, float]] = []
+        self.mixed = False
         self.add_state("loss_sum", torch.zeros(size), dist_reduce_fx="sum")
         # samples, correct; the same among corrupted labels; samples that came with a mask
         self.add_state("counts", torch.zeros(5, *size, dtype=torch.long), dist_reduce_fx="sum")
@@ -45,6 +49,7 @@ class ClassificationMetrics(Metric):
             target: Class indices ``(N,)``; of replicas ``(R, N)``, or ``(N,)`` where they have the same.
             corrupted: As ``target``, True where the label was changed; None where nothing was.
         """
+        self.mixed |= isinstance(target, MixedTarget) and target.is_mixed
         number = target.shape[-1]
         correct = logits.argmax(-1) == target
         self.loss_sum += loss.float() * number
@@ -63,7 +68,13 @@ class ClassificationMetrics(Metric):
         self.each = [_values(*both) for both in zip(sums, counts, strict=True)]
         # A name is left out where a replica has no such samples: a mean over fewer would not be comparable.
         shared = [name for name in self.each[0] if all(name in values for values in self.each)]
-        return {name: sum(values[name] for values in self.each) / len(self.each) for name in shared}
+        means = {name: sum(values[name] for values in self.each) / len(self.each) for name in shared}
+        return {f"{name}_heavier" if self.mixed and name != "loss" else name: mean for name, mean in means.items()}
+
+    def reset(self) -> None:
+        """Start anew."""
+        super().reset()
+        self.mixed = False
 
 
 def _values(loss_sum: float, counts: list[int]) -> dict[str, float]:
