@@ -127,6 +127,19 @@ def averaged_modules(trainer: pl.Trainer) -> list[Any]:
     return [module for module in found if module is not None]
 
 
-def combined_mode(loaders: Any) -> str:
+def combined_mode(loaders: Any) -> Any:
     """Return the mode of a ``CombinedLoader``: how long an epoch of several loaders is."""
-    return str(loaders._mode)
+    return loaders._mode
+
+
+def end_epoch(loop: dict[str, Any]) -> None:
+    """Let a checkpoint of an epoch's end, by its ``loops["fit_loop"]``, go on with the next epoch.
+
+    With ``max_steps`` Lightning takes a checkpoint of an epoch's end for one of its middle: it ends the epoch once
+    more, with all hooks, and counts it twice.
+    """
+    for counts in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
+        counts["completed"] = counts["processed"]
+    batches = loop["epoch_loop.batch_progress"]
+    batches["current"] = dict.fromkeys(batches["current"], 0)
+    batches["is_last_batch"] = False

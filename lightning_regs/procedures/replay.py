@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, combined_mode, epochs_trained, pl
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.procedures.randomness import seed_all, set_states, states
 
@@ -39,7 +39,7 @@ class Replay:
         """The epoch whose batches come next. Lightning's ``current_epoch`` lags behind when it resumes."""
         if self.trainer is None:
             return 0
-        return int(vars(self.trainer.fit_loop.epoch_progress.current)["processed"])
+        return epochs_trained(self.trainer)
 
     @property
     def rank(self) -> int:
@@ -77,7 +77,7 @@ class ReplayedLoader(CombinedLoader):
 
     def __init__(self, loaders: Any, replay: Replay) -> None:
         if isinstance(loaders, CombinedLoader):
-            super().__init__(loaders.iterables, loaders._mode)
+            super().__init__(loaders.iterables, combined_mode(loaders))
         else:
             super().__init__(loaders, "max_size_cycle")
         self.replay = replay

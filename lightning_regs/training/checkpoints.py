@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_regs.core.files import DamagedFileError, load, whole
-from lightning_regs.core.lightning import Checkpoint, pl
+from lightning_regs.core.lightning import Checkpoint, end_epoch, pl
 
 
 class Saver(Checkpoint):
@@ -66,7 +66,7 @@ class Saver(Checkpoint):
         for key in [key for key in checkpoint if "hyper_parameters" in key or "hparams" in key]:
             del checkpoint[key]
         if self._between_epochs and trainer.max_steps >= 0:
-            _end_epoch(checkpoint["loops"]["fit_loop"])
+            end_epoch(checkpoint["loops"]["fit_loop"])
 
 
 class EpochCheckpoint(Saver):
@@ -110,16 +110,3 @@ def _awaited(trainer: pl.Trainer, config: Any) -> float | None:
         return None
     value = trainer.callback_metrics.get(config.monitor)
     return None if value is None else float(value)
-
-
-def _end_epoch(loop: dict[str, Any]) -> None:
-    """Let a saved training go on with the next epoch.
-
-    With ``max_steps`` Lightning takes a checkpoint of an epoch's end for one of its middle: it ends the epoch once
-    more, with all hooks, and counts it twice.
-    """
-    for counts in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
-        counts["completed"] = counts["processed"]
-    batches = loop["epoch_loop.batch_progress"]
-    batches["current"] = dict.fromkeys(batches["current"], 0)
-    batches["is_last_batch"] = False

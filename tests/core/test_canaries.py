@@ -26,6 +26,7 @@ from lightning_regs.core.lightning import (
     averaged_modules,
     combined_mode,
     current_batch,
+    end_epoch,
     epochs_trained,
     has_static_graph,
     is_compiled,
@@ -465,6 +466,32 @@ def test_epochs_trained_are_known_when_a_training_resumes(tmp_path: Path) -> Non
     fit(resumed, look, max_epochs=3, ckpt_path=tmp_path / "one.ckpt")
     assert seen == [1] * 4 + [2] * 4
     assert epochs_trained(resumed.trainer) == 3
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_epochs_end_is_taken_for_its_middle_where_steps_are_limited(tmp_path: Path, ended: bool) -> None:
+    """``end_epoch`` (training/checkpoints.py) can go if the first of the two ends each epoch once."""
+    options: dict[str, Any] = {"max_epochs": -1, "max_steps": 12}
+    module = Net()
+
+    def save() -> None:
+        if module.trainer.current_epoch == 0:
+            module.trainer.save_checkpoint(tmp_path / "one.ckpt")
+
+    fit(module, Hook("on_train_epoch_end", save), **options)
+    checkpoint = torch.load(tmp_path / "one.ckpt", weights_only=True)
+    if ended:
+        end_epoch(checkpoint["loops"]["fit_loop"])
+    torch.save(checkpoint, tmp_path / "two.ckpt")
+    ends: list[int] = []
+    resumed = Net()
+    fit(
+        resumed,
+        Hook("on_train_epoch_end", lambda: ends.append(resumed.global_step)),
+        ckpt_path=tmp_path / "two.ckpt",
+        **options,
+    )
+    assert ends == ([8, 12] if ended else [4, 8, 12])
 
 
 def test_a_combined_loader_keeps_its_mode() -> None:
