@@ -12,11 +12,9 @@ from lightning_regs.regularizers.gradient_penalty import GradientPenalty as Grad
 from lightning_regs.regularizers.label_smoothing import LabelSmoothing as LabelSmoothing
 from lightning_regs.regularizers.max_norm import MaxNorm as MaxNorm
 from lightning_regs.regularizers.mixup import Mixup as Mixup
-from lightning_regs.regularizers.moment import Moment as Moment
 from lightning_regs.regularizers.norm_penalty import NormPenalty as NormPenalty
-from lightning_regs.regularizers.rows import Rows as Rows
 from lightning_regs.regularizers.weight_mask import WeightMask as WeightMask
 from lightning_regs.training.classifier import Classifier as Classifier
 
-__version__: str
 __all__: list[str]
+__version__: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lightning_regs.core import registry
 
-_PUBLIC = registry.functions("lightning_regs.pruning") | registry.functions("lightning_regs.regularizers")
+_ROOMS = ("lightning_regs.pruning", "lightning_regs.regularizers", "lightning_regs.regularizers.parts")
+_PUBLIC = {name: module for room in _ROOMS for name, module in registry.functions(room).items()}
 
 __all__ = sorted(_PUBLIC)
 __getattr__ = registry.lazy(__name__, _PUBLIC)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lightning_regs.core import registry
 from lightning_regs.core.checks import NoEffectWarning
 from lightning_regs.regularizers.base import Acts, Regularizer, example
-from lightning_regs.regularizers.targets import MixedTarget
+from lightning_regs.regularizers.parts.targets import MixedTarget
 
 _METHODS = registry.classes(__name__)
 

@@ -15,10 +15,10 @@ from lightning_regs.core.checks import Count, Positive, Share
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.attacks import Clip, check_clip, fgsm, pgd
 from lightning_regs.regularizers.base import Regularizer
-from lightning_regs.regularizers.mixing import PairMixing, TargetMixing
-from lightning_regs.regularizers.moment import Moment
-from lightning_regs.regularizers.scaling import scaler_of
-from lightning_regs.regularizers.targets import MixedTarget, as_mixed
+from lightning_regs.regularizers.parts.mixing import PairMixing, TargetMixing
+from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.regularizers.parts.scaling import scaler_of
+from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed
 
 ModuleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 

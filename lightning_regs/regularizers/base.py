@@ -26,10 +26,10 @@ from lightning_regs.core.lightning import (
     pl,
     warn_if_other_came_later,
 )
-from lightning_regs.regularizers.moment import Moment
-from lightning_regs.regularizers.rows import Rows
-from lightning_regs.regularizers.scaling import scale_left
-from lightning_regs.regularizers.selection import select
+from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.regularizers.parts.rows import Rows
+from lightning_regs.regularizers.parts.scaling import scale_left
+from lightning_regs.regularizers.parts.selection import select
 
 
 class Acts(Enum):

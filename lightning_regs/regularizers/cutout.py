@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_regs.core.checks import Finite, check_whole
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Acts, Regularizer
-from lightning_regs.regularizers.moment import Moment
+from lightning_regs.regularizers.parts.moment import Moment
 
 
 def cutout(x: Tensor, centers: Tensor, length: int, fill: float = 0.0) -> Tensor:

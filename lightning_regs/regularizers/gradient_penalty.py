@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from lightning_regs.core.checks import Count, Positive, check_number
 from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, pl
 from lightning_regs.regularizers.base import Acts, Regularizer
-from lightning_regs.regularizers.double_backward import sum_of_squares
-from lightning_regs.regularizers.rows import Rows, moved, outside_autocast
-from lightning_regs.regularizers.scaling import loss_scale
-from lightning_regs.regularizers.second_order import compiled_module, gradients_of, twice_differentiable
+from lightning_regs.regularizers.parts.double_backward import sum_of_squares
+from lightning_regs.regularizers.parts.rows import Rows, moved, outside_autocast
+from lightning_regs.regularizers.parts.scaling import loss_scale
+from lightning_regs.regularizers.parts.second_order import compiled_module, gradients_of, twice_differentiable
 
 Estimator = Literal["exact", "forward_difference", "central_difference"]
 

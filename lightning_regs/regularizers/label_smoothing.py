@@ -10,9 +10,9 @@ from torch import Tensor
 from lightning_regs.core.checks import check_number
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Regularizer
-from lightning_regs.regularizers.mixing import TargetMixing
-from lightning_regs.regularizers.moment import Moment
-from lightning_regs.regularizers.targets import MixedTarget, as_mixed
+from lightning_regs.regularizers.parts.mixing import TargetMixing
+from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed
 
 
 def _check_smoothing(name: str, smoothing: float) -> float:

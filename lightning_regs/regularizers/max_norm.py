@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lightning_regs.core.checks import Positive, check_number
 from lightning_regs.regularizers.base import Acts, Regularizer, example
-from lightning_regs.regularizers.moment import Moment
-from lightning_regs.regularizers.selection import Selection, check_selection
+from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.regularizers.parts.selection import Selection, check_selection
 
 
 def max_norm(weight: Tensor, value: float) -> Tensor:

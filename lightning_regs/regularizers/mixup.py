@@ -7,9 +7,9 @@ from torch import Tensor
 
 from lightning_regs.core.checks import check_number
 from lightning_regs.core.lightning import MisconfigurationException
-from lightning_regs.regularizers.mixing import PairMixing, draw_partners, follow_heavier
-from lightning_regs.regularizers.moment import Moment
-from lightning_regs.regularizers.targets import mix_targets
+from lightning_regs.regularizers.parts.mixing import PairMixing, draw_partners, follow_heavier
+from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.regularizers.parts.targets import mix_targets
 
 
 def mixup(x: Tensor, y: Tensor, lam: float, permutation: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from lightning_regs.core.checks import NotNegative
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer, example, regularizers_of
-from lightning_regs.regularizers.scaling import scale_left, will_step
-from lightning_regs.regularizers.selection import Selection, check_selection, select
+from lightning_regs.regularizers.parts.scaling import scale_left, will_step
+from lightning_regs.regularizers.parts.selection import Selection, check_selection, select
 
 
 def _check_p(name: str, p: int) -> int:

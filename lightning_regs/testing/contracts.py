@@ -18,7 +18,7 @@ from torch import Tensor
 from lightning_regs.core.lightning import pl
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import Acts
-from lightning_regs.regularizers.scaling import scaler_of
+from lightning_regs.regularizers.parts.scaling import scaler_of
 from lightning_regs.testing.modules import BATCH, CONV, OURS, Case
 from lightning_regs.testing.runs import SCALE, Position, Run, fit, generators, half, plain
 from lightning_regs.testing.variants import Variant

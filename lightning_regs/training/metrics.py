@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_regs.regularizers.targets import MixedTarget
+from lightning_regs.regularizers.parts.targets import MixedTarget
 
 
 class ClassificationMetrics(Metric):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_regs.core.lightning import MisconfigurationException, only_gathers_statistics, pl
 from lightning_regs.regularizers import Regularizer
-from lightning_regs.regularizers.rows import LossOf, Rows
+from lightning_regs.regularizers.parts.rows import LossOf, Rows
 
 Batch = Sequence[Tensor]
 ALL = slice(None)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from lightning_regs.models import build
-from lightning_regs.regularizers.double_backward import efficient_double_backward, sum_of_squares
+from lightning_regs.regularizers.parts.double_backward import efficient_double_backward, sum_of_squares
 
 BATCH, ROUNDS, COEFFICIENT, DISTANCE = 128, 7, 0.1, 1e-2
 NETS = {"small AlexNet": ("small_alexnet", (3, 28, 28)), "WRN 10-1": ("wide_resnet", (3, 32, 32))}

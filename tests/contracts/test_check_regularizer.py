@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_regs import Regularizer
 from lightning_regs.core.checks import NotNegative, Positive
 from lightning_regs.regularizers.base import Acts, example
-from lightning_regs.regularizers.moment import Moment
+from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.testing import check_regularizer
 from lightning_regs.testing.modules import CONV, DICT, OURS
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from lightning_regs.models import build
-from lightning_regs.regularizers.double_backward import efficient_double_backward, sum_of_squares
+from lightning_regs.regularizers.parts.double_backward import efficient_double_backward, sum_of_squares
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 

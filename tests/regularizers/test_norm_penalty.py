@@ -20,7 +20,7 @@ from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import norm_penalty
 from lightning_regs.regularizers import NoEffectWarning
 from lightning_regs.regularizers.norm_penalty import add_gradient, shrink
-from lightning_regs.regularizers.selection import select
+from lightning_regs.regularizers.parts.selection import select
 
 
 class Optimized(Plain):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.lightning import pl
-from lightning_regs.regularizers.scaling import loss_scale
+from lightning_regs.regularizers.parts.scaling import loss_scale
 
 # Mean loss of some rows of a batch [x, y]; the flag says whether they count for the epoch's metrics.
 LossOf = Callable[[Sequence[Tensor], slice, bool], Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_regs.core.lightning import MisconfigurationException, is_compiled, pl
-from lightning_regs.regularizers.double_backward import efficient_double_backward
+from lightning_regs.regularizers.parts.double_backward import efficient_double_backward
 
 
 def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph: bool = False) -> list[Tensor | None]:

@@ -13,8 +13,8 @@ from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.checks import Positive
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer
-from lightning_regs.regularizers.moment import Moment
-from lightning_regs.regularizers.targets import MixedTarget
+from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.regularizers.parts.targets import MixedTarget
 
 
 class TargetMixing(Regularizer, ABC, acts=Acts.BATCH):
