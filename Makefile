@@ -35,6 +35,7 @@ bench: $(STAMP)
 
 report: $(STAMP)
 	$(BIN)/lightning-regs report --cards
+	$(BIN)/python -m lightning_regs.testing.generated
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -3,13 +3,13 @@
 Gradient noise (Neelakantan et al. 2015, arXiv:1511.06807). Run it: ``python examples/own_method.py``.
 """
 
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from lightning_regs import Classifier, ImageDataModule, Regularizer
+from lightning_regs.core.checks import NotNegative, Positive
+from lightning_regs.regularizers import Acts, Moment, example
 from lightning_regs.testing import check_regularizer
 
 
@@ -19,7 +19,7 @@ def gradient_noise(gradients: list[Tensor], variance: float, generator: torch.Ge
         gradient.add_(torch.randn(gradient.shape, generator=generator).to(gradient), alpha=variance**0.5)
 
 
-class GradientNoise(Regularizer):
+class GradientNoise(Regularizer, acts=Acts.GRADIENTS):
     """Adds noise of variance eta / (1 + step)^gamma to the gradients before each step.
 
     Args:
@@ -28,17 +28,13 @@ class GradientNoise(Regularizer):
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
     """
 
-    def __init__(self, eta: float = 0.01, gamma: float = 0.55, seed: int | None = None) -> None:
-        super().__init__(seed)
-        if eta <= 0 or gamma < 0:
-            raise ValueError(f"eta must be above 0 and gamma at least 0, got eta={eta} and gamma={gamma}.")
-        self.eta, self.gamma = eta, gamma
+    eta: Positive = example(0.01, 0.1)  # what the contract tests run; the first is the default
+    gamma: NotNegative = 0.55
+    seed: int | None = None
 
-    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
+    def on_gradients(self, gradients: list[Tensor], at: Moment) -> None:
         """Add the noise."""
-        step = trainer.global_step
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        gradient_noise(gradients, self.eta / (1 + step) ** self.gamma, self.generator(trainer, step))
+        gradient_noise(gradients, self.eta / (1 + at.step) ** self.gamma, at.generator)
 
 
 def main() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -41,30 +41,44 @@ def check_regularizer(
     Raises:
         AssertionError: If it breaks contracts; a sentence for each.
     """
-    ran: list[str] = []
-    broken: list[str] = []
+    log = _Log()
     for variant in variants(method):
         accepted = []
         for case in modules:
             if why := refusal(case, variant):
-                ran.append(f"{variant} refuses the module {case}: {why}")
+                log.kept.append(f"{variant} refuses the module {case}: {why}")
                 continue
             accepted.append(case)
             for contract in CONTRACTS:
-                _try(f"{variant} on {case}: {contract.__doc__}", contract, (case, variant), ran, broken)
-        if processes:
-            ends = run_jobs({case.name: (case, [variant.make()]) for case in accepted})
-            for case in accepted:
-                promise = f"{variant} on {case}: {str(trains_in_two_processes.__doc__).partition('.')[0]}."
-                both = [end[case.name] for end in ends]
-                _try(promise, trains_in_two_processes, (case, variant, both), ran, broken)
+                log.run(f"{variant} on {case}", contract, case, variant)
+        ends = run_jobs({case.name: (case, [variant.make()]) for case in accepted}) if processes else []
+        for case in accepted if processes else ():
+            log.run(f"{variant} on {case}", trains_in_two_processes, case, variant, [end[case.name] for end in ends])
     first = variants(method)[0]
     for partner in partners().values() if pairs else ():
         for pair in ((first, partner), (partner, first)):
-            _try(f"{pair[0]}, then {pair[1]}: {goes_together.__doc__}", goes_together, pair, ran, broken)
-    if broken:
-        raise AssertionError("\n".join([f"{method.__name__} breaks {len(broken)} promises:", *broken]))
-    return ran
+            log.run(f"{pair[0]}, then {pair[1]}", goes_together, *pair)
+    if log.broken:
+        told = [f"{what} ({'; '.join(where)})" for what, where in log.broken.items()]
+        raise AssertionError("\n".join([f"{method.__name__} breaks {len(told)} promises:", *told]))
+    return log.kept
+
+
+class _Log:
+    """What was run, and of what was broken where it was."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self.broken: dict[str, list[str]] = {}
+
+    def run(self, where: str, contract: Callable[..., None], *arguments: object) -> None:
+        promise = str(contract.__doc__).partition("\n")[0]
+        try:
+            contract(*arguments)
+            self.kept.append(f"{where}: {promise}")
+        except Exception as error:  # a contract is broken by whatever the method raises
+            told = str(error).partition("\n")[0] or type(error).__name__
+            self.broken.setdefault(f"{promise} Not so: {told}", []).append(where)
 
 
 def goes_together(first: Variant, second: Variant) -> None:
@@ -86,13 +100,3 @@ def goes_together(first: Variant, second: Variant) -> None:
 @cache
 def _alone(case: Case, variant: Variant) -> Run:
     return fit(case, [variant.make()], limit_train_batches=2)
-
-
-def _try(promise: str, contract: object, arguments: tuple[object, ...], ran: list[str], broken: list[str]) -> None:
-    assert callable(contract)
-    try:
-        contract(*arguments)
-        ran.append(promise)
-    except Exception as error:  # a contract is broken by whatever the method raises
-        told = str(error).partition("\n")[0] or type(error).__name__
-        broken.append(f"{promise} Not so: {told}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import string
+import sys
 from pathlib import Path
 
 import lightning_regs
@@ -11,6 +13,7 @@ from lightning_regs.core import registry
 from lightning_regs.testing.variants import methods, reason, variants
 
 RENEW = "python -m lightning_regs.testing.generated"
+_BEGIN, _END = "<!-- begin:methods -->", "<!-- end:methods -->"
 
 
 def generated() -> dict[Path, str]:
@@ -23,7 +26,22 @@ def generated() -> dict[Path, str]:
     }
     package = Path(lightning_regs.__file__)
     found[package.with_suffix(".pyi")] += "__version__: str\n"
+    readme = package.parents[1] / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(_BEGIN)
+    found[readme] = f"{before}{_BEGIN}\n{methods_table()}\n{_END}{rest.partition(_END)[2]}"
     return found | {package.parents[1] / "tests" / "contracts" / "pairs.md": pairs_table()}
+
+
+def methods_table() -> str:
+    """Return each method with the first line of its file, its papers, and what it acts on, as Markdown."""
+    rows = ["| method | what it does | acts on |", "| --- | --- | --- |"]
+    for cls in methods():
+        line = str(sys.modules[cls.__module__].__doc__).partition("\n")[0]
+        papers = re.findall(r"\b\d{4}\.\d{4,5}\b", "".join(str(cls.__doc__).split("\n\n")[:2]))
+        links = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in dict.fromkeys(papers))
+        does = f"{line.partition(': ')[2].rstrip('.')}{f' ({links})' if links else ''}"
+        rows.append(f"| `{cls.__name__}` | {does} | {cls.acts.value if cls.acts else ''} |")
+    return "\n".join(rows)
 
 
 def pairs_table() -> str:
