@@ -35,6 +35,7 @@ bench: $(STAMP)
 
 report: $(STAMP)
 	$(BIN)/lightning-regs report --cards
+	$(BIN)/python tests/core/test_architecture.py
 	$(BIN)/python -m lightning_regs.testing.generated
 
 clean:
