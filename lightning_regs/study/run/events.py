@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning_regs.core.runs import Run
+
 Kind = Literal["plan", "skipped", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"]
 
 
@@ -37,7 +39,12 @@ class Job:
     @property
     def run(self) -> str:
         """The run's hash."""
-        return Path(self.folder).name
+        return self.stored.hash
+
+    @property
+    def stored(self) -> Run:
+        """The run in the store."""
+        return Run(Path(self.folder))
 
     @property
     def after(self) -> frozenset[str]:
@@ -74,7 +81,6 @@ class Event:
         jobs: Runs at once.
         full: Whether the run failed because the disk is full.
         stacked: Runs that this event stands for.
-        others: Cell, seed and hash of those beside the first; of ``started`` only.
     """
 
     kind: Kind
@@ -89,7 +95,6 @@ class Event:
     jobs: int = 0
     full: bool = False
     stacked: int = 1
-    others: tuple[tuple[str, int, str], ...] = ()
 
 
 Emit = Callable[[Event], None]

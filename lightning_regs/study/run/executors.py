@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
 
-from lightning_regs.core.runs import Run
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 from lightning_regs.study.run.provenance import cores
-from lightning_regs.study.run.worker import environment, perform, work
+from lightning_regs.study.run.worker import perform, undone, work
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -81,19 +79,17 @@ class Processes:
         workers: list[_Worker] = []
         try:
             while True:
-                workers = [worker for worker in workers if worker.stack or worker.alive()]
-                for worker in workers:
-                    if not worker.stack and (stack := queue.pop()) is not None:
+                for worker in [worker for worker in workers if not worker.stack]:
+                    if worker.alive() and (stack := queue.pop()) is not None:
                         worker.give(stack)
+                    elif not (worker.alive() and queue):  # nothing is left for it, and others may need its memory
+                        worker.kill()
+                        workers.remove(worker)
                 while len(workers) < self.jobs and (stack := queue.pop()) is not None:
                     workers.append(_Worker(self.threads))
                     workers[-1].give(stack)
                 if not any(worker.stack for worker in workers):
                     break
-                for worker in workers:
-                    if not worker.stack and not queue:
-                        worker.kill()  # nothing is left for it, and others may need its memory
-                workers = [worker for worker in workers if worker.stack or queue]
                 # A timeout, because a child of a dead worker can keep the worker's end of the pipe open.
                 wait([worker.pipe for worker in workers], timeout=0.5)
                 for worker in workers:
@@ -149,7 +145,7 @@ class _Queue:
         self._waiting = []
 
     def _fail(self, job: Job, why: str) -> None:
-        Run(Path(job.folder)).fail(why + "\n")
+        job.stored.fail(why + "\n")
         self.emit(job.event("failed", text=why))
 
 
@@ -160,10 +156,15 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.stack: list[Job] = []  # what is unfinished of the runs that it was given
-        self._process = context.Process(target=work, args=(theirs, threads, os.getpid()), name="lightning-regs run")
-        # Set here: torch reads them when it is imported, and the child may import it before any line of ours runs.
-        with environment(dict.fromkeys(_THREAD_VARIABLES, str(threads))):
-            self._process.start()
+        self._process = context.Process(target=work, args=(theirs, threads), name="lightning-regs run")
+        # Ctrl-C is held back until the process ignores it. The variables are set here: torch reads them when it is
+        # imported, and the child may import it before any line of ours runs.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with undone(dict.fromkeys(_THREAD_VARIABLES, str(threads))):
+                self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         theirs.close()
 
     def alive(self) -> bool:
@@ -189,23 +190,18 @@ class _Worker:
                 self.stack = [job for job in self.stack if job.run != event.run]
             yield event
         if self.stack and not alive:
-            died, self.stack = self.stack, []
-            yield from self._death(died)
+            yield from self._death()
 
-    def _death(self, stack: list[Job]) -> Iterator[Event]:
-        log = Path(stack[0].folder) / "log.txt"
+    def _death(self) -> Iterator[Event]:
+        died, self.stack = self.stack, []
         self._process.join(timeout=5)
         self.kill()
         code = self._process.exitcode or 0
-        if code == -signal.SIGKILL:
-            why = "its process was killed (SIGKILL): out of memory, or killed by hand"
-        elif code < 0:
-            why = f"its process died of {signal.Signals(-code).name}"
-        else:
-            why = f"its process ended with exit code {code}"
-        why += f"; what it printed last is in {log}"
-        for job in stack:
-            Run(Path(job.folder)).fail(why + "\n")
+        why = f"its process died of {signal.Signals(-code).name}" if code < 0 else f"its process ended with exit {code}"
+        why += " (out of memory, or killed by hand)" if code == -signal.SIGKILL else ""
+        why += f"; what it printed last is in {Path(died[0].folder) / 'log.txt'}"
+        for job in died:
+            job.stored.fail(why + "\n")
             yield job.event("failed", text=why)
 
     def kill(self) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
+import statistics
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 
-from rich.console import Console, OverflowMethod
+from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -23,21 +23,9 @@ _SAY_PROGRESS_EVERY = 30.0
 _FREE_LINES = 3
 # Columns that a run's name, bar and numbers need beside each other; below, they take two lines.
 _ONE_LINE = 64
+# The share of a run after which its own speed says how long it takes.
+_TELLING = 0.02
 _ELLIPSIS = "\u2026"
-
-
-@dataclass
-class _Running:
-    event: Event
-    began: float
-    said: float
-    done: float = 0
-    total: float = 0
-    text: str = ""
-
-    @property
-    def fraction(self) -> float:
-        return min(1.0, self.done / self.total) if self.total > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +36,23 @@ class _Line:
     fraction: float
     count: str
     text: str
+
+
+@dataclass
+class _Running:
+    """A run at work: when it began and was last told of, and the last that is known of it."""
+
+    began: float
+    said: float
+    last: Event
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self.last.done / self.last.total) if self.last.total > 0 else 0.0
+
+    def line(self, width: int, cut: str) -> _Line:
+        count = f"{self.last.done:g}/{self.last.total:g}" if self.last.total else ""
+        return _Line(_title(self.last, width, cut), self.fraction, count, self.last.text)
 
 
 class Reporter:
@@ -67,9 +72,8 @@ class Reporter:
         self._running: dict[str, _Running] = {}
         self._seconds: dict[str, list[float]] = {}
         self._live: Live | None = None
-        if is_plain(self.console) if live is None else not live:
-            return
-        self._live = Live(console=self.console, get_renderable=self._bars, refresh_per_second=8, transient=True)
+        if live or (live is None and not is_plain(self.console)):
+            self._live = Live(console=self.console, get_renderable=self._bars, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Reporter:
         if self._live is not None:
@@ -85,19 +89,19 @@ class Reporter:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         now = time.monotonic()
+        running = self._running.get(event.run)
         if event.kind == "plan":
             self._name, self._jobs, self._total = event.text, event.jobs, int(event.total)
             todo = self._total - int(event.done)
             at_once = f", {event.jobs} at a time" if event.jobs > 1 and todo > 1 else ""
             self._say(f"{event.text}: {_count(self._total, 'run')}, {int(event.done)} complete, {todo} to do{at_once}")
         elif event.kind == "skipped":
-            self._done += 1
             self._learn(event)
         elif event.kind == "started":
-            self._running[event.run] = _Running(event, now, now)
+            self._running[event.run] = _Running(now, now, event)
             self._say_run(event, "started", only_plain=True)
-        elif event.kind == "progress" and (running := self._running.get(event.run)):
-            running.done, running.total, running.text = event.done, event.total, event.text
+        elif event.kind == "progress" and running is not None:
+            running.last = event
             if now - running.said >= _SAY_PROGRESS_EVERY:
                 running.said = now
                 self._say_run(event, f"{event.done:g}/{event.total:g} {event.text}".rstrip(), only_plain=True)
@@ -105,11 +109,10 @@ class Reporter:
             by = f" by process {event.text}" if event.text else " by another process"
             self._say(f"run {_title(event)} is being trained{by}; waiting")
         elif event.kind == "finished":
-            self._done += 1
+            self._running.pop(event.run, None)
             self._learn(event)
-            ended = self._running.pop(event.run, None)
-            took = f" in {_clock(now - ended.began)}" if ended else ""
-            text = f": {ended.text}" if ended and ended.text else ""
+            took = f" in {_clock(now - running.began)}" if running else ""
+            text = f": {running.last.text}" if running and running.last.text else ""
             self._say_run(event, f"finished{took}{text}", only_plain=True)
         elif event.kind == "failed":
             self._failed += 1
@@ -124,37 +127,31 @@ class Reporter:
     def time_left(self) -> float | None:
         """Return seconds to the end, or None while nothing is known about how long a run takes.
 
-        A run takes as long as the finished runs of its cell took on average; a cell without any, as long as all did.
+        A run takes as long as its own speed says, else as the finished runs of its cell took on average, else as all.
         """
+        now, running = time.monotonic(), list(self._running.values())
         known = [second for seconds in list(self._seconds.values()) for second in seconds]
-        now = time.monotonic()
-        at_work = sum(running.event.stacked for running in list(self._running.values()))
-        left, waiting = 0.0, self._total - self._done - self._failed - at_work
-        for running in list(self._running.values()):
-            spent = now - running.began
-            own = self._seconds.get(running.event.cell)
-            if running.fraction > 0.02:
-                left += spent * (1 - running.fraction) / running.fraction
-                known.append(spent / running.fraction)
-            elif own or known:
-                left += max(0.0, _mean(own or known) - spent)
-            else:
-                return None
-        if waiting > 0 and not known:
+        known += [(now - run.began) / run.fraction for run in running if run.fraction > _TELLING]
+        if not known:
             return None
-        left += max(0, waiting) * _mean(known) if waiting > 0 else 0.0
-        return left / max(1, min(self._jobs, waiting + len(self._running)))
+        waiting = max(0, self._total - self._done - self._failed - sum(run.last.stacked for run in running))
+        left = waiting * statistics.fmean(known)
+        for run in running:
+            spent = now - run.began
+            usual = statistics.fmean(self._seconds.get(run.last.cell) or known)
+            left += max(0.0, (spent / run.fraction if run.fraction > _TELLING else usual) - spent)
+        return left / max(1, min(self._jobs, waiting + len(running)))
 
     def _learn(self, event: Event) -> None:
+        self._done += 1
         seconds = (event.row or {}).get("wall_s")
         if isinstance(seconds, (int, float)):
             self._seconds.setdefault(event.cell, []).append(float(seconds))
 
     def _say_run(self, event: Event, text: str, style: str = "", only_plain: bool = False) -> None:
-        if only_plain and self._live is not None:
-            return
-        ended = self._done + self._failed
-        self._say(f"[{ended:>{len(str(self._total))}}/{self._total}] {_title(event)}: {text}", style)
+        if not only_plain or self._live is None:
+            ended = self._done + self._failed
+            self._say(f"[{ended:>{len(str(self._total))}}/{self._total}] {_title(event)}: {text}", style)
 
     def _say(self, text: str, style: str = "") -> None:
         # One event stays one line where no person looks, so that a log can be searched.
@@ -162,60 +159,39 @@ class Reporter:
         style = "" if is_plain(self.console) else style
         self.console.print(Text(line, style=style), soft_wrap=self._live is None, highlight=False)
 
-    def _bars(self) -> Table:
-        width = self.console.width
-        below = width < _ONE_LINE
+    def _bars(self) -> RenderableType:
+        """Draw all runs and those at work, in columns of fixed widths, so that nothing moves while numbers grow."""
+        width, below = self.console.width, self.console.width < _ONE_LINE
+        cut = _ELLIPSIS if showable(_ELLIPSIS, self.console) == _ELLIPSIS else "~"
+        overflow: OverflowMethod = "ellipsis" if cut == _ELLIPSIS else "crop"
         running = list(self._running.values())
-        fits = max(1, (self.console.height - _FREE_LINES) // (2 if below else 1) - 1)
-        left = self.time_left()
-        about = [f"{_clock(left)} left" if left is not None else ""]
-        about += [f"{self._failed} failed"] if self._failed else []
-        ended = self._done + self._failed
-        overall = _Line(
-            self._name, ended / max(1, self._total), f"{ended}/{self._total}", ", ".join(filter(None, about))
-        )
-        longest = max([len(self._name), *(len(_title(run.event)) for run in running[:fits])])
+        shown = running[: max(1, (self.console.height - _FREE_LINES) // (2 if below else 1) - 1)]
+        longest = max(len(text) for text in (self._name, *(_title(run.last) for run in shown)))
         name = min(longest, width if below else width * 2 // 5)
-        lines = [overall, *(_line(run, name, self._cut) for run in running[:fits])]
-        picture = self._drawn(lines, name, below)
-        if hidden := len(running) - len(running[:fits]):
-            picture.add_row(Text(f"and {_count(hidden, 'other run')} at work", style="dim"))
-        return picture
-
-    def _drawn(self, lines: list[_Line], name: int, below: bool) -> Table:
-        """Lay lines out in columns of fixed widths, so that nothing moves while numbers grow."""
-        room = self.console.width
-        bar = max(6, min(30, room // 8))
-        count = max(len(line.count) for line in lines)
-        text = max(1, room - bar - count - 2 - (0 if below else name + 1))
-        overflow: OverflowMethod = "ellipsis" if self._cut == _ELLIPSIS else "crop"
-        picture = Table.grid()
-        for number, line in enumerate(lines):
-            style = "" if number else "bold"
-            title = Text(showable(line.title, self.console), style=style)
-            about = Text(showable(line.text, self.console), style="dim" if number else "bold")
+        lines = [self._overall(), *(run.line(name, cut) for run in shown)]
+        bar, counts = max(6, min(30, width // 8)), max(len(line.count) for line in lines)
+        rest = max(1, width - bar - counts - 2 - (0 if below else name + 1))
+        widths = (bar, counts, rest) if below else (name, bar, counts, rest)
+        drawn: list[RenderableType] = []
+        for line in lines:
+            bold = "" if drawn else "bold"
+            title = Text(showable(line.title, self.console), style=bold, no_wrap=True, overflow=overflow)
+            about = Text(showable(line.text, self.console), style=bold or "dim")
+            cells = [ProgressBar(1.0, line.fraction, bar), Text(line.count, justify="right"), about]
             grid = Table.grid(padding=(0, 1), pad_edge=False)
-            if below:
-                title.no_wrap, title.overflow = True, overflow
-                picture.add_row(title)
-            else:
-                grid.add_column(width=name, no_wrap=True, overflow=overflow)
-            grid.add_column(width=bar)
-            grid.add_column(width=count, no_wrap=True, justify="right")
-            grid.add_column(max_width=text, no_wrap=True, overflow=overflow)
-            drawn = ProgressBar(total=1.0, completed=line.fraction, width=bar)
-            grid.add_row(*([] if below else [title]), drawn, Text(line.count), about)
-            picture.add_row(grid)
-        return picture
+            for each in widths:
+                grid.add_column(width=each, no_wrap=True, overflow=overflow)
+            grid.add_row(*cells if below else (title, *cells))
+            drawn += [title, grid] if below else [grid]
+        if hidden := len(running) - len(shown):
+            drawn.append(Text(f"and {_count(hidden, 'other run')} at work", style="dim"))
+        return Group(*drawn)
 
-    @property
-    def _cut(self) -> str:
-        return _ELLIPSIS if showable(_ELLIPSIS, self.console) == _ELLIPSIS else "~"
-
-
-def _line(run: _Running, width: int, cut: str) -> _Line:
-    count = f"{run.done:g}/{run.total:g}" if run.total else ""
-    return _Line(_title(run.event, width, cut), run.fraction, count, run.text)
+    def _overall(self) -> _Line:
+        ended, left = self._done + self._failed, self.time_left()
+        about = [f"{_clock(left)} left"] if left is not None else []
+        about += [f"{self._failed} failed"] if self._failed else []
+        return _Line(self._name, ended / max(1, self._total), f"{ended}/{self._total}", ", ".join(about))
 
 
 def _title(event: Event, width: int | None = None, cut: str = _ELLIPSIS) -> str:
@@ -229,8 +205,7 @@ def _title(event: Event, width: int | None = None, cut: str = _ELLIPSIS) -> str:
 
 
 def _short(folder: str) -> str:
-    relative = os.path.relpath(folder)
-    return relative if len(relative) < len(folder) else folder
+    return min(os.path.relpath(folder), folder, key=len)
 
 
 def _count(number: int, noun: str) -> str:
@@ -238,14 +213,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _clock(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    return (
-        f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
-    )
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return math.fsum(known) / len(known)
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -19,7 +19,6 @@ from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.tasks import add_to_path, check_tasks
 from lightning_regs.study.run.events import Event, Job, Stack
 from lightning_regs.study.run.executors import Executor, InProcess, Processes
-from lightning_regs.study.run.preflight import prepare_data
 from lightning_regs.study.run.provenance import commit, cores, versions
 from lightning_regs.study.store.ledger import Ledger
 from lightning_regs.study.store.tables import DamagedTable, Row
@@ -34,16 +33,6 @@ class Planned:
     run: str
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A run that did not end in a row: its cell and seed, the error in one line, its folder with ``error.txt``."""
-
-    cell: str
-    seed: int
-    error: str
-    folder: Path
-
-
 @dataclass
 class Outcome:
     """What :func:`reproduce` did and found.
@@ -56,7 +45,7 @@ class Outcome:
         planned: Number of runs that this command asked for.
         skipped: How many of them were complete before.
         finished: How many this command completed.
-        failed: Those that failed.
+        failed: The events of those that failed: cell, seed, the error in one line as ``text``, the run's ``folder``.
         stopped: Why nothing more was run, in one sentence; None when everything planned was tried.
         interrupted: Whether Ctrl-C ended it.
         csv: Path of ``SCALE.csv``.
@@ -74,7 +63,7 @@ class Outcome:
     planned: int = 0
     skipped: int = 0
     finished: int = 0
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[Event] = field(default_factory=list)
     stopped: str | None = None
     interrupted: bool = False
 
@@ -153,19 +142,18 @@ def reproduce(
         FileNotFoundError: If a data set that a missing run needs is nowhere.
     """
     paper = load_paper(paper) if isinstance(paper, str) else paper
-    runs = plan(paper, scale, cells, seeds)
+    chosen, runs = paper.scale(scale), plan(paper, scale, cells, seeds)
     if jobs is not None and (isinstance(jobs, bool) or jobs < 0):
         raise ValueError(f"jobs is {jobs}; give how many runs go at once, or 0 to run in this process.")
-    together = paper.scale(scale).replicas if replicas is None else replicas
+    together = chosen.replicas if replicas is None else replicas
     if isinstance(together, bool) or together < 1:
         raise ValueError(f"replicas is {together}; give how many runs are trained together, at least 1.")
-    papers = str(paper.folder.parent) if paper.folder else None
-    if papers:
-        add_to_path(papers)
+    if paper.folder:
+        add_to_path(paper.folder.parent)
     check_tasks(planned.cell for planned in runs)
     store = Store(runs_dir)
     try:
-        results = Ledger(paper, paper.scale(scale), store, results_dir)
+        results = Ledger(paper, chosen, store, results_dir)
         results.measured(planned.seed for planned in runs)
         results.write()
         store.root.mkdir(parents=True, exist_ok=True)
@@ -173,32 +161,16 @@ def reproduce(
         raise ValueError(
             f"{error.filename} cannot be used for runs and results ({error.strerror or error}); name another folder."
         ) from error
-    outcome = Outcome(paper, scale, results.csv, results.claims_json, results.curves_csv, planned=len(runs))
-    notify = on_event or (lambda event: None)
     complete = [planned for planned in runs if planned.run in results.runs]
-    missing = {planned.run: planned for planned in reversed(runs) if planned.run not in results.runs}
-    order = dict.fromkeys(planned.run for planned in runs if planned.run in missing)
-    prepare_data(planned.cell.config for planned in missing.values())
-    folders = {(planned.cell.name, planned.seed): planned.run for planned in runs}
-    facts = {"commit": commit(), "versions": versions()} if missing else {}
-    todo = [
-        Job(
-            p.cell.name,
-            p.seed,
-            p.cell.task,
-            p.cell.config,
-            str(store.root / p.run),
-            papers,
-            facts,
-            {name: str(store.root / folders[name, p.seed]) for name in p.cell.needs},
-        )
-        for p in map(missing.__getitem__, order)
-    ]
+    todo = _jobs(paper, [planned for planned in runs if planned.run not in results.runs], runs, store)
+    prepare_data(job.config for job in todo.values())
     stacks = _stacks(runs, todo, together)
-    outcome.skipped = len(complete)
     if executor is None:
-        at_once = (paper.scale(scale).jobs or cores()) if jobs is None else jobs
+        at_once = (chosen.jobs or cores()) if jobs is None else jobs
         executor = Processes(max(1, min(at_once, len(stacks)))) if at_once else InProcess()
+    outcome = Outcome(paper, scale, results.csv, results.claims_json, results.curves_csv, planned=len(runs))
+    outcome.skipped = len(complete)
+    notify = on_event or (lambda event: None)
 
     def emit(event: Event) -> None:
         if event.kind not in ("finished", "failed"):
@@ -206,11 +178,12 @@ def reproduce(
             return
         # Cells with equal configurations share a run.
         for p in [p for p in runs if p.run == event.run]:
+            named = replace(event, cell=p.cell.name, seed=p.seed)
             if event.kind == "finished":
                 outcome.finished += 1
             else:
-                outcome.failed.append(Failure(p.cell.name, p.seed, event.text, store.root / p.run))
-            notify(replace(event, cell=p.cell.name, seed=p.seed))
+                outcome.failed.append(named)
+            notify(named)
         if event.full:
             raise _Stop(_full(store.root))
         if event.row is not None:
@@ -245,26 +218,8 @@ def _noting(outcome: Outcome, results: Path) -> Iterator[None]:
         outcome.stopped = outcome.stopped or why
 
 
-def _stacks(runs: Sequence[Planned], todo: Sequence[Job], size: int) -> list[Stack]:
-    """Group runs of the same task and stack label, ``size`` at most; a group stands where its first run was.
-
-    All planned runs are grouped and the complete ones left out then, so that a stack that was interrupted is put
-    together anew from the same runs, and goes on from its checkpoint.
-    """
-    jobs = {job.run: job for job in todo}
-    groups: dict[Any, dict[str, None]] = {}
-    for planned in runs:
-        label = planned.cell.stack
-        key = planned.run if label is None else (planned.cell.task, label)
-        groups.setdefault(key, {})[planned.run] = None
-    stacks: list[Stack] = []
-    for group in map(list, groups.values()):
-        number = -(-len(group) // size)
-        ends = [
-            len(group) * i // number for i in range(number + 1)
-        ]  # evenly: the last full stack's rest would be small
-        stacks += [tuple(jobs[run] for run in group[a:b] if run in jobs) for a, b in pairwise(ends)]
-    return [stack for stack in stacks if stack]
+def _full(folder: Path) -> str:
+    return f"the disk that holds {folder} is full: nothing finished is lost; free some space and repeat the command"
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
@@ -274,5 +229,51 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     return chosen
 
 
-def _full(folder: Path) -> str:
-    return f"the disk that holds {folder} is full: nothing finished is lost; free some space and repeat the command"
+def _jobs(paper: Paper, missing: Sequence[Planned], runs: Sequence[Planned], store: Store) -> dict[str, Job]:
+    """Return the jobs of missing runs by their hashes; of cells that share a run, the first gives its name."""
+    folders = {(planned.cell.name, planned.seed): str(store.root / planned.run) for planned in runs}
+    papers = str(paper.folder.parent) if paper.folder else None
+    facts = {"commit": commit(), "versions": versions()} if missing else {}
+    jobs: dict[str, Job] = {}
+    for planned in missing:
+        cell, seed = planned.cell, planned.seed
+        inputs = {name: folders[name, seed] for name in cell.needs}
+        job = Job(cell.name, seed, cell.task, cell.config, folders[cell.name, seed], papers, facts, inputs)
+        jobs.setdefault(planned.run, job)
+    return jobs
+
+
+def prepare_data(configs: Iterable[Mapping[str, Any]]) -> None:
+    """Find, or download once and in one process, every data set that configurations of cells name.
+
+    Raises:
+        ValueError: If one of them is unknown.
+        FileNotFoundError: If one is nowhere and cannot be downloaded; the message lists where it was looked for.
+    """
+    sections = (config.get("data", config) for config in configs)
+    named = [part for part in sections if isinstance(part, Mapping) and isinstance(part.get("source"), str)]
+    if named:
+        from lightning_regs.data.sources import prepare  # imports torch, which toy tasks and finished plans do without
+
+        for source, root in dict.fromkeys((part["source"], part.get("root")) for part in named):
+            prepare(source, root)
+
+
+def _stacks(runs: Sequence[Planned], jobs: Mapping[str, Job], size: int) -> list[Stack]:
+    """Group runs of the same task and stack label, ``size`` at most; a group stands where its first run was.
+
+    All planned runs are grouped and the complete ones left out then, so that a stack that was interrupted is put
+    together anew from the same runs, and goes on from its checkpoint.
+    """
+    groups: dict[Any, dict[str, None]] = {}
+    for planned in runs:
+        label = planned.cell.stack
+        key = planned.run if label is None else (planned.cell.task, label)
+        groups.setdefault(key, {})[planned.run] = None
+    stacks: list[Stack] = []
+    for group in map(list, groups.values()):
+        number = -(-len(group) // size)
+        # Evenly: what full stacks leave over would be small.
+        ends = [len(group) * i // number for i in range(number + 1)]
+        stacks += [tuple(jobs[run] for run in group[a:b] if run in jobs) for a, b in pairwise(ends)]
+    return [stack for stack in stacks if stack]

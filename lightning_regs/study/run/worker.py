@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import functools
 import gc
@@ -14,13 +13,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from lightning_regs.core.files import atomic_write, disk_full
-from lightning_regs.core.runs import LEADING, TRAILING, Run, RunContext
+from lightning_regs.core.runs import LEADING, TRAILING, RunContext
 from lightning_regs.study.paper.tasks import add_to_path, import_task
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 
@@ -42,21 +41,16 @@ def perform(stack: Stack, threads: int, emit: Emit) -> None:
         with contextlib.ExitStack() as locks:
             # In one order everywhere, so that two commands never wait for each other.
             for job in sorted(stack, key=lambda job: job.run):
-                waiting = functools.partial(_say_waiting, job, emit)
-                locks.enter_context(Run(Path(job.folder)).lock(waiting))
+                locks.enter_context(job.stored.lock(functools.partial(_say_waiting, job, emit)))
             for job in stack:
-                if (row := Run(Path(job.folder)).row()) is not None:
+                if (row := job.stored.row()) is not None:
                     missing.remove(job)
                     ended.append(job.event("finished", row=row))
             if missing:
-                others = tuple((job.cell, job.seed, job.run) for job in missing[1:])
-                emit(missing[0].event("started", stacked=len(missing), others=others))
-                for job, found in _measure(tuple(missing), threads, emit):
-                    missing.remove(job)
-                    if isinstance(found, Exception):
-                        ended.append(_failed(job, found))
-                    else:
-                        ended.append(job.event("finished", row=found))
+                emit(missing[0].event("started", stacked=len(missing)))
+                for event in _measure(tuple(missing), threads, emit):
+                    missing.pop(0)
+                    ended.append(event)
     except (Exception, SystemExit) as error:
         if _was_interrupted(error):
             raise KeyboardInterrupt from error
@@ -70,17 +64,14 @@ def _say_waiting(job: Job, emit: Emit, pid: int | None) -> None:
 
 
 def _failed(job: Job, error: BaseException) -> Event:
-    run = Run(Path(job.folder))
-    run.fail("".join(traceback.format_exception(error)))
-    full = disk_full(error, run.folder)
-    if full:
-        text = f"the disk that holds {run.folder.parent} is full"
-    else:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-    return job.event("failed", text=text, full=full)
+    job.stored.fail("".join(traceback.format_exception(error)))
+    full = disk_full(error, Path(job.folder))
+    text = f"the disk that holds {Path(job.folder).parent} is full" if full else f"{type(error).__name__}: {error}"
+    return job.event("failed", text=" ".join(text.split()), full=full)
 
 
-def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict[str, Any] | Exception]]:
+def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
+    """Measure the runs of a stack; give the event that each ends with, in their order."""
     first = stack[0]
 
     def progress(done: float, total: float, text: str) -> None:
@@ -88,18 +79,16 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict
 
     contexts = []
     for job in stack:
-        atomic_write(Path(job.folder) / "config.json", _config_text(job))
+        config = {"task": job.task, "config": job.config, "seed": job.seed}
+        atomic_write(Path(job.folder) / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
         report = progress if job is first else None
         contexts.append(RunContext(job.folder, job.seed, threads, report, job.inputs))
     try:
         if first.papers is not None:
             add_to_path(first.papers)
         task = import_task(first.task)
-        with environment({}), _torch_threads(threads):
-            if len(stack) == 1:
-                measured = [task(first.config, contexts[0])]
-            else:
-                measured = _stacked(first.task, task, [job.config for job in stack], contexts)
+        with undone({}), _torch_threads(threads):
+            measured = [task(first.config, contexts[0])] if len(stack) == 1 else _together(task, stack, contexts)
     finally:
         for context in contexts:
             context.close()
@@ -107,35 +96,19 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[tuple[Job, dict
         try:
             row = _row(job, context, metrics, len(stack))
         except (TypeError, ValueError) as error:  # metrics that are none: the others' are good
-            yield job, error
+            yield _failed(job, error)
             continue
-        Run(Path(job.folder)).finish(row)
-        yield job, row
+        job.stored.finish(row)
+        yield job.event("finished", row=row)
 
 
-@contextlib.contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    """Give torch so many threads, if the task uses it, and leave it as it was: the process may be the user's own."""
-    torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch else threads
-    try:
-        if torch:
-            torch.set_num_threads(threads)
-        yield
-    finally:
-        if torch:
-            torch.set_num_threads(before)
-
-
-def _stacked(
-    name: str, task: Callable[..., Any], configs: list[dict[str, Any]], contexts: list[RunContext]
-) -> list[Any]:
-    stacked = getattr(task, "stacked", None)
-    if stacked is None:
+def _together(task: Any, stack: Stack, contexts: list[RunContext]) -> list[Any]:
+    name = stack[0].task
+    if not hasattr(task, "stacked"):
         raise TypeError(f"task {name} has no `stacked` form, which cells with a stack label need; leave the label out.")
-    measured = stacked(configs, contexts)
-    if not isinstance(measured, list) or len(measured) != len(contexts):
-        raise TypeError(f"the stacked form of task {name} returned no list of {len(contexts)} metrics, one a run.")
+    measured = task.stacked([job.config for job in stack], contexts)
+    if not isinstance(measured, list) or len(measured) != len(stack):
+        raise TypeError(f"the stacked form of task {name} returned no list of {len(stack)} metrics, one a run.")
     return measured
 
 
@@ -156,10 +129,6 @@ def _row(job: Job, context: RunContext, metrics: object, stacked: int) -> dict[s
     }
 
 
-def _config_text(job: Job) -> str:
-    return json.dumps({"task": job.task, "config": job.config, "seed": job.seed}, indent=1, sort_keys=True) + "\n"
-
-
 def _checked(task: str, metrics: object) -> dict[str, float]:
     if not isinstance(metrics, Mapping) or not metrics:
         raise TypeError(f"task {task} returned {type(metrics).__name__}; return a mapping of metric names to numbers.")
@@ -176,18 +145,43 @@ def _checked(task: str, metrics: object) -> dict[str, float]:
 
 def _was_interrupted(error: BaseException | None) -> bool:
     """Lightning turns Ctrl-C into SystemExit; what it came from tells it from an exit of the task's own."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
+    while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
-    return False
+    return error is not None
 
 
-def work(pipe: Connection, threads: int, parent: int) -> None:
+@contextlib.contextmanager
+def undone(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and undo these and any change that the block makes."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Give torch so many threads, if the task uses it, and leave it as it was: the process may be the user's own."""
+    if (torch := sys.modules.get("torch")) is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def work(pipe: Connection, threads: int) -> None:
     """Body of a worker process: take jobs until there are no more."""
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(parent)
+    threading.Thread(target=_end_with_parent, daemon=True, name="watch the parent").start()
 
     def emit(event: Event) -> None:
         try:
@@ -208,26 +202,17 @@ def work(pipe: Connection, threads: int, parent: int) -> None:
             torch.cuda.empty_cache()
 
 
-def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        # PR_SET_PDEATHSIG: also reaches a process that is deep in native code.
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    process = multiprocessing.parent_process()
-    assert process is not None
-
-    def watch() -> None:
-        wait([process.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="watch the parent").start()
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def print_into(folder: Path) -> None:
     """Send what this process prints to ``log.txt``: the terminal belongs to the progress display."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a stream that was closed is None
+        stream.flush()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -235,18 +220,6 @@ def print_into(folder: Path) -> None:
         log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.close(log)
-    faulthandler.enable()
-
-
-@contextlib.contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and undo these and any change that the block makes."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ.update(before)
+    if log > 2:
+        os.close(log)
+    faulthandler.enable(2)

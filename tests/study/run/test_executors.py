@@ -67,8 +67,8 @@ def test_a_process_that_dies_fails_its_run_only(toy, name):
     toy.write(toy.cell("one", die=name), toy.cell("two"), toy.cell("three"))
     outcome = reproduce("toy", jobs=2)
     assert [(f.cell, f.seed) for f in outcome.failed] == [("one", 0)]
-    assert name in outcome.failed[0].error
-    assert name in (outcome.failed[0].folder / "error.txt").read_text()
+    assert name in outcome.failed[0].text
+    assert name in Path(outcome.failed[0].folder, "error.txt").read_text()
     assert outcome.finished == 5
     assert outcome.exit_code == 1
 

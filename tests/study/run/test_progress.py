@@ -53,7 +53,7 @@ EVERY = [
     result(verdict="not reproduced", ours=-123456.789, low=-1234567.8, high=-0.00012345, unit="steps"),
     result(paper_value="fails to converge", verdict="not decided", low=None, high=None, reason="one seed"),
     result(paper_value=None, ours=None, low=None, high=None, n=0, verdict="out of reach", reason="needs ImageNet"),
-    result(paper_value=9.78, provenance="[recalled]"),
+    result(paper_value=9.78, recalled=True),
 ]
 
 

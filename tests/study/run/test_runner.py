@@ -86,11 +86,11 @@ def test_a_failing_cell_does_not_stop_the_others(toy):
     outcome = reproduce("toy", jobs=0, on_event=events.append)
     assert outcome.exit_code == 1
     assert outcome.finished == 1
-    assert [(f.cell, f.error) for f in outcome.failed] == [
+    assert [(f.cell, f.text) for f in outcome.failed] == [
         ("one", "RuntimeError: it broke in two lines"),
         ("out", "SystemExit: 3"),
     ]
-    text = (outcome.failed[0].folder / "error.txt").read_text()
+    text = Path(outcome.failed[0].folder, "error.txt").read_text()
     assert "Traceback" in text
     assert "in count" in text
     assert [r.cell for r in outcome.rows] == ["two"]
@@ -101,7 +101,7 @@ def test_a_failing_cell_does_not_stop_the_others(toy):
 
 def test_a_repaired_run_forgets_its_error(toy):
     toy.write(toy.cell("one", fail=True), seeds=1)
-    failed = reproduce("toy", jobs=0).failed[0].folder
+    failed = Path(reproduce("toy", jobs=0).failed[0].folder)
     (toy.folder / "tasks.py").write_text((toy.folder / "tasks.py").read_text().replace('config.get("fail")', "False"))
     (toy.folder / "paper.py").touch()
     import sys
@@ -117,7 +117,7 @@ def test_a_repaired_run_forgets_its_error(toy):
 )
 def test_what_a_task_may_return(toy, returns, message):
     toy.write(toy.cell("one", task="bad", returns=returns), seeds=1)
-    assert message in reproduce("toy", jobs=0).failed[0].error
+    assert message in reproduce("toy", jobs=0).failed[0].text
 
 
 def test_cells_with_equal_configurations_share_a_run(toy):

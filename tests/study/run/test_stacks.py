@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_a_chosen_cell_brings_those_that_it_needs(toy, stacks):
 def test_what_needs_a_failed_run_fails_and_says_so(toy, stacks, jobs):
     stacks(cell("a", fail=True), cell("b", needs=("a",)), cell("c", needs=("b",)), cell("d"), seeds=1)
     outcome = reproduce("toy", jobs=jobs)
-    assert {f.cell: f.error for f in outcome.failed} == {
+    assert {f.cell: f.text for f in outcome.failed} == {
         "a": "RuntimeError: it broke",
         "b": "it needs cell 'a' with seed 0, which failed",
         "c": "it needs cell 'b' with seed 0, which failed",
@@ -180,8 +181,8 @@ def test_a_stack_that_breaks_fails_all_its_runs(toy, stacks, trouble, word):
     stacks(cell("a", stack="one"), cell("b", stack="one", **trouble), cell("c"), seeds=2)
     outcome = reproduce("toy", executor=Processes(2, threads=1), replicas=4)
     assert sorted((f.cell, f.seed) for f in outcome.failed) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
-    assert all(word in f.error for f in outcome.failed)
-    assert all(word in (f.folder / "error.txt").read_text() for f in outcome.failed)
+    assert all(word in f.text for f in outcome.failed)
+    assert all(word in Path(f.folder, "error.txt").read_text() for f in outcome.failed)
     assert set(values(outcome)) == {("c", 0), ("c", 1)}
 
 
@@ -189,20 +190,20 @@ def test_a_stack_that_breaks_fails_all_its_runs(toy, stacks, trouble, word):
 def test_a_task_without_a_stacked_form_says_so(toy, stacks, task, message):
     stacks(cell("a", stack="one", task=task))
     outcome = reproduce("toy", jobs=0, replicas=2)
-    assert [message in f.error for f in outcome.failed] == [True, True]
+    assert [message in f.text for f in outcome.failed] == [True, True]
 
 
 def test_metrics_that_are_none_fail_their_run_only(toy, stacks):
     stacks(cell("a", stack="one", task="partly"), seeds=3)
     outcome = reproduce("toy", jobs=0, replicas=3)
-    assert [(f.seed, "'none', which is not a number" in f.error) for f in outcome.failed] == [(1, True)]
+    assert [(f.seed, "'none', which is not a number" in f.text) for f in outcome.failed] == [(1, True)]
     assert values(outcome) == {("a", 0): 1.0, ("a", 2): 1.0}
 
 
 def test_a_stack_that_waits_for_itself_says_so(toy, stacks):
     stacks(cell("a", stack="one"), cell("b", needs=("a",), stack="one"), seeds=1)
     outcome = reproduce("toy", jobs=0, replicas=2)
-    assert all("waits for a run of the same stack" in f.error for f in outcome.failed)
+    assert all("waits for a run of the same stack" in f.text for f in outcome.failed)
     assert reproduce("toy", jobs=0, replicas=1).exit_code == 0
 
 
