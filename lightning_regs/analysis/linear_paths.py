@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lightning_regs.core.checks import check_whole
+
 State = Mapping[str, Tensor]
 
 
@@ -88,10 +90,7 @@ def error_barrier(
         TypeError: If ``points`` is no integer.
         ValueError: If there are fewer than 3 points, the states do not fit each other, or an error is NaN.
     """
-    if isinstance(points, bool) or not isinstance(points, int):
-        raise TypeError(f"points must be an integer, the number of positions on the line, got {points!r}.")
-    if points < 3:
-        raise ValueError(f"points must be at least 3, so that one lies between the ends, got {points}.")
+    check_whole("points", points, 3)  # one of them between the ends
     alphas = [index / (points - 1) for index in range(points)]
     errors = []
     for alpha in alphas:

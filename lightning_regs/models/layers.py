@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from lightning_regs.core.checks import check_whole
 from lightning_regs.core.names import unknown_name
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -110,14 +111,11 @@ def check_shape(input_shape: Sequence[int], num_classes: int) -> tuple[int, ...]
         TypeError: If a size or the number of classes is not an integer.
         ValueError: If a size or the number of classes is below 1, or the shape is empty.
     """
-    if isinstance(input_shape, int) or not all(_is_int(size) for size in input_shape):
+    if isinstance(input_shape, int) or not all(type(size) is int for size in input_shape):
         raise TypeError(f"input_shape must be integers, (C, H, W) or (L,), got {input_shape!r}.")
     if not input_shape or min(input_shape) < 1:
         raise ValueError(f"input_shape must be one or more sizes of at least 1, got {tuple(input_shape)}.")
-    if not _is_int(num_classes):
-        raise TypeError(f"num_classes must be an integer, the number of logits, got {num_classes!r}.")
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, one logit a class, got {num_classes}.")
+    check_whole("num_classes", num_classes)
     return tuple(input_shape)
 
 
@@ -156,7 +154,3 @@ def scaled(width: float, *sizes: int) -> tuple[int, ...]:
     if not 0 < width < float("inf"):
         raise ValueError(f"width must be finite and above 0, the factor on every layer's size, got {width}.")
     return tuple(max(1, round(size * width)) for size in sizes)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_regs.core.checks import check_number, check_whole
+
 
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     r"""Normalise each activation by the energy of its neighbouring channels.
@@ -170,13 +172,7 @@ def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def _check_constants(size: int, alpha: float, beta: float, k: float) -> None:
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f"size must be an integer, the number of channels in the sum, got {size!r}.")
-    if size < 1:
-        raise ValueError(f"size must be at least 1, the channel itself, got {size}.")
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise ValueError(f"alpha must be finite and at least 0, otherwise the denominator can vanish, got {alpha}.")
-    if not (math.isfinite(k) and k > 0):
-        raise ValueError(f"k must be finite and above 0, otherwise silent channels divide by zero, got {k}.")
-    if not math.isfinite(beta):
-        raise ValueError(f"beta must be finite, got {beta}.")
+    check_whole("size", size)
+    check_number("alpha", alpha)
+    check_number("beta", beta, low=-math.inf)
+    check_number("k", k, open_low=True)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.nn.parameter import Parameter
 from torchvision.models.resnet import BasicBlock
 
+from lightning_regs.core.checks import check_whole
 from lightning_regs.core.names import unknown_name
 from lightning_regs.init import initialize
 from lightning_regs.models.layers import ConvNet, check_dropout, check_image, check_norm, norm_layer
@@ -105,7 +106,7 @@ class ResNet18(ResNet):
         init: str | None = "kaiming_normal",
     ) -> None:
         channels, _, _ = check_image("resnet18", input_shape, num_classes, 8)
-        _check_width(width, "the filters of the first stage")
+        check_whole("width", width)
         if shortcut not in SHORTCUTS:
             raise unknown_name("shortcut", shortcut, SHORTCUTS)
         super().__init__(channels, num_classes, width, stages=4, blocks=2, shortcut=shortcut)
@@ -147,7 +148,7 @@ class ResNet20(ResNet):
         init: str | None = "kaiming_normal",
     ) -> None:
         channels, _, _ = check_image("resnet20", input_shape, num_classes, 4)
-        _check_width(width, "the filters of the first stage")
+        check_whole("width", width)
         blocks = _blocks(depth, others=2)
         super().__init__(channels, num_classes, width, stages=3, blocks=blocks, first_is_last=True)
         initialize(self, init)
@@ -242,7 +243,7 @@ class WideResNet(ConvNet):
         channels, _, _ = check_image("wide_resnet", input_shape, num_classes, 8)
         check_norm(norm, ("batch",))
         check_dropout(dropout)
-        _check_width(width, "the factor on 16, 32 and 64 filters")
+        check_whole("width", width)
         size = _blocks(depth, others=4)
         self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=norm is None)
         blocks, channels = [], 16
@@ -260,17 +261,9 @@ class WideResNet(ConvNet):
         return F.relu(self.norm(self.blocks(self.stem(x))))
 
 
-def _check_width(width: int, meaning: str) -> None:
-    if not isinstance(width, int):
-        raise TypeError(f"width must be an integer, {meaning}, got {width!r}.")
-    if width < 1:
-        raise ValueError(f"width must be at least 1, {meaning}, got {width}.")
-
-
 def _blocks(depth: int, others: int) -> int:
     """Return n, the blocks in each of three stages, of a net of ``depth`` = 6n + ``others`` layers."""
-    if not isinstance(depth, int):
-        raise TypeError(f"depth must be an integer, 6n + {others} with n blocks in each stage, got {depth!r}.")
+    check_whole("depth", depth)
     blocks, rest = divmod(depth - others, 6)
     if blocks < 1 or rest:
         examples = ", ".join(str(6 * n + others) for n in (1, 2, 3))

@@ -85,16 +85,11 @@ def left_after(kept: int, rate: float, rounds: int) -> int:
     return kept
 
 
-def check_number(name: str, value: object) -> float:
-    """Return a number as a float, or refuse what is none with a ``TypeError``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    return float(value)
-
-
 def check_rate(name: str, rate: object) -> float:
     """Return a rate as a float, or refuse it: a ``TypeError`` if it is no number, a ``ValueError`` outside (0, 1)."""
-    share = check_number(name, rate)
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {rate!r}.")
+    share = float(rate)
     if not 0 < share < 1:
         raise ValueError(
             f"{name} must be above 0 and below 1, got {rate}: it is the share of the surviving weights that a round "

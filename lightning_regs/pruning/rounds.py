@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from lightning_regs.core.checks import check_whole
 from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import check_globs, check_matches, matches, output_of, prunable
 from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
@@ -176,7 +177,7 @@ class Pruning:
         self, weights: Mapping[str, Sequence[int]] | Mask, levels: int
     ) -> tuple[Mapping[str, int], int, list[tuple[list[str], float]]]:
         """Return how many weights are kept by name, how many there are, and which are compared at which rate."""
-        _check_levels(levels)
+        check_whole("levels", levels, 0)
         if isinstance(weights, Mask):
             kept, total = weights.counts, weights.total
         else:
@@ -193,7 +194,7 @@ class Pruning:
         generator: Generators | None,
         stacked: bool,
     ) -> Mask:
-        _check_levels(levels)
+        check_whole("levels", levels, 0)
         mask.check(initial)
         mask.check(final)
         output = self._output(list(mask), initial, stacked)
@@ -276,8 +277,3 @@ class Pruning:
 def _is_weight(name: str, value: Tensor, stacked: bool) -> bool:
     """Whether an entry of a ``state_dict`` seems to be the weight of a linear or convolutional layer."""
     return value.ndim >= 2 + stacked and (f".{name}".endswith(".weight") or ".parametrizations.weight." in f".{name}")
-
-
-def _check_levels(levels: int) -> None:
-    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 0:
-        raise ValueError(f"levels must be a whole number of at least 0, got {levels!r}.")

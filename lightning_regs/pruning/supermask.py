@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lightning_regs.core.checks import check_number
 from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import prunable
 from lightning_regs.pruning.learned_masks import EVALUATIONS, BernoulliMask, EdgePopup, Supermask
 from lightning_regs.pruning.masks import Mask
-from lightning_regs.pruning.prune import check_number
 
 KINDS = ("bernoulli", "edge_popup")
 """How the mask is learned."""
@@ -233,10 +233,9 @@ def _check_options(
             "initial_logit and evaluation are of kind='bernoulli'; edge-popup's masks are not drawn, and its scores "
             "start at random: leave them out."
         )
-    logit = check_number("initial_logit", 0.0 if initial_logit is None else initial_logit)
-    share = check_number("density", 0.3 if density is None else density)
-    if not math.isfinite(logit):
-        raise ValueError(f"initial_logit must be finite, got {logit}: the keep probability is its sigmoid.")
-    if not 0 < share < 1:
-        raise ValueError(f"density must be in (0, 1), the share of each layer's weights to keep, got {share}.")
+    # The keep probability is the logit's sigmoid.
+    logit = check_number("initial_logit", 0.0 if initial_logit is None else initial_logit, low=-math.inf)
+    share = check_number("density", 0.3 if density is None else density, high=1.0, open_low=True)
+    if share == 1:
+        raise ValueError("density must be in (0, 1), the share of each layer's weights to keep, got 1.")
     return logit, share, evaluated
