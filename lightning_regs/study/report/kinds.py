@@ -134,7 +134,7 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
         raise MissingRows(f"no cell of it has {' or '.join(map(_words, figure.metrics))}")
     each = max(len(cells) for cells in found.values())
     # Titles stand above what the labels of the rows leave of the width.
-    room = max(20, 60 - max(len(label) for cells in found.values() for label in cells))
+    room = max(20, 68 - max(len(label) for cells in found.values() for label in cells))
     titles = {title: textwrap.fill(title, room) for title in found}
     height = 0.25 * each + 1.0 + 0.14 * max(title.count("\n") for title in titles.values())
     drawing, panels = plots.stack(len(found), width=4.8, height=height)

@@ -157,19 +157,22 @@ def test_a_page_that_would_be_too_large_leaves_its_longest_tables_out(tmp_path, 
     assert len(Page(smallest).rows("Training runs")) == 4
 
 
+MARKUP = [
+    "<script>alert(1)</script>",
+    "</style></svg></title></table><img src=x onerror=alert(1)>",
+    '"\' onmouseover="alert(1)" x=\'',
+    "javascript:alert(1)",
+    "<!-- <b> -->",
+    "{{ 7 * 7 }}{% include 'base.html.j2' %}",
+    "&lt;b&gt;&#x3c;",
+    "]]><![CDATA[<b>",
+    "$x^2$ \\(x\\) **a** `b`",
+]
 HOSTILE = {
-    "script": "<script>alert(1)</script>",
-    "closing tags": "</style></svg></title></table><img src=x onerror=alert(1)>",
-    "quotes": '"\' onmouseover="alert(1)" x=\'',
-    "link": "javascript:alert(1)",
-    "comment": "<!-- <b> -->",
-    "template": "{{ 7 * 7 }}{% include 'base.html.j2' %}",
-    "references": "&lt;b&gt;&#x3c;",
-    "section": "]]><![CDATA[<b>",
-    "control characters": "a\x07\x1b[31mb\x7f\x85c",
-    "directions": "a\u202egnp.exe\u2066b\u200f",
-    "long word": "W" * 6000,
-    "markup of other kinds": "$x^2$ \\(x\\) **a** `b`",
+    "markup": " ".join(MARKUP),
+    "a link": MARKUP[3],
+    "invisible characters": "a\x07\x1b[31mb\x7f\x85c a\u202egnp.exe\u2066b\u200f",
+    "a long word": "W" * 6000,
 }
 
 
