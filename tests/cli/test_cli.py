@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
     code = (
         "import sys; from lightning_regs.cli.parser import main\n"
+        "import lightning_regs.study.run.progress, lightning_regs.study.run.runner\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'pytorch_lightning', 'matplotlib', 'pandas', 'scipy.stats', 'sklearn'} & set(sys.modules)\n"

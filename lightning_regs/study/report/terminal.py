@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +16,9 @@ from lightning_regs.study.paper.claims import VERDICTS, ClaimResult, Verdict, co
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.legible import legible
 
-_STYLES: dict[Verdict, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "dim", "dim"), strict=True))
+_WAITING = "not decided, as there is no measurement"
+_STYLES: dict[str, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "dim", "dim"), strict=True))
+_STYLES[_WAITING] = _STYLES["not decided"]
 _MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", tables.DASH, tables.DASH), strict=True))
 _PLAIN_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("+", "x", "?", "-", "-"), strict=True))
 # A terminal ends at its last line: what asks for attention stands nearest to the prompt.
@@ -26,11 +28,10 @@ _ASCII = str.maketrans(
     | dict.fromkeys("\u2018\u2019", "'")
     | dict.fromkeys("\u201c\u201d", '"')
 )
-_OURS = "ours [95 % interval]"
-# Columns from which a number and its interval stand on one line.
-_WIDE = 110
-# A table needs so many columns for a sentence, else claims are a list; longer lines are hard to read.
-_SHORTEST_SENTENCE, _LONGEST_SENTENCE = 28, 90
+# Columns from which claims are a table, and those from which a number and its interval stand on one line.
+_TABLE, _WIDE = 76, 110
+# Longer lines are hard to read.
+_LONGEST_SENTENCE = 90
 _MOST_REASONS = 8
 
 
@@ -70,22 +71,19 @@ def print_claims(claims: Iterable[ClaimResult], console: Console | None = None) 
             wrap. Without a terminal, or where ``NO_COLOR`` or ``CI`` is set, it is plain text.
     """
     console = console or Console(highlight=False)
-    given = list(claims)
-    elsewhere = [claim for claim in given if claim.verdict == "not at this scale"]
-    beyond = [claim for claim in given if claim.verdict == "out of reach"]
-    waiting = [claim for claim in given if claim.verdict == "not decided" and claim.n == 0]
-    _print_reasons(console, "not at this scale", "not at this scale", elsewhere)
-    _print_reasons(console, "out of reach", "out of reach", beyond)
-    _print_reasons(console, "not decided", "not decided, as there is no measurement", waiting)
-    judged = [claim for claim in given if claim not in beyond and claim not in waiting and claim not in elsewhere]
-    widths = _widths(judged, console)
-    for verdict in _ORDER:
-        if group := [claim for claim in judged if claim.verdict == verdict]:
-            _heading(console, verdict, verdict, len(group))
-            _show(console, _list(group, console) if widths is None else _table(group, console, widths))
-    counts = [
-        Text(f"{n} {verdict}", style=_style(console, verdict)) for verdict, n in count_verdicts(given).items() if n
-    ]
+    groups: dict[str, list[ClaimResult]] = {}
+    for claim in claims:
+        words = _WAITING if claim.verdict == "not decided" and claim.n == 0 else claim.verdict
+        groups.setdefault(words, []).append(claim)
+    for words in ("not at this scale", "out of reach", _WAITING):
+        if words in groups:
+            console.print(_heading(console, words, groups[words]))
+            _show(console, _reasons(groups[words], console))
+    judged = {verdict: groups[verdict] for verdict in _ORDER if verdict in groups}
+    if judged:
+        _show(console, _table(judged, console) if console.width >= _TABLE else _list(judged, console))
+    found = count_verdicts(claim for group in groups.values() for claim in group)
+    counts = [Text(f"{n} {verdict}", style=_style(console, verdict)) for verdict, n in found.items() if n]
     console.print(Text(", ").join(counts) if counts else Text("no claims"))
 
 
@@ -101,8 +99,8 @@ def _show(console: Console, table: Table) -> None:
     console.print()
 
 
-def _style(console: Console, verdict: Verdict) -> str:
-    return "" if is_plain(console) else _STYLES[verdict]
+def _style(console: Console, words: str) -> str:
+    return "" if is_plain(console) else _STYLES[words]
 
 
 def _mark(console: Console, verdict: Verdict) -> Text:
@@ -111,96 +109,63 @@ def _mark(console: Console, verdict: Verdict) -> Text:
     return Text(shown, style=_style(console, verdict))
 
 
-def _heading(console: Console, verdict: Verdict, words: str, count: int) -> None:
-    style = "" if is_plain(console) else f"bold {_STYLES[verdict]}"
-    noun = "claim" if count == 1 else "claims"
-    console.print(Text(f"{words}: {count} {noun}", style=style))
+def _heading(console: Console, words: str, claims: Sequence[ClaimResult]) -> Text:
+    noun = "claim" if len(claims) == 1 else "claims"
+    return Text(f"{words}: {len(claims)} {noun}", style="" if is_plain(console) else f"bold {_STYLES[words]}")
 
 
-def _print_reasons(console: Console, verdict: Verdict, words: str, claims: Sequence[ClaimResult]) -> None:
-    if not claims:
-        return
-    _heading(console, verdict, words, len(claims))
+def _reasons(claims: Sequence[ClaimResult], console: Console) -> Table:
+    """Count claims by the reason why they are not decided."""
     reasons = Counter(claim.reason or "no reason was given" for claim in claims).most_common()
-    grid = Table.grid(padding=(0, 1), pad_edge=True)
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid = _grid()
     for reason, count in reasons[:_MOST_REASONS]:
-        grid.add_row(str(count), Text(showable(reason, console)))
+        grid.add_row(f"{count:>3}", Text(showable(reason, console)))
     if others := reasons[_MOST_REASONS:]:
-        grid.add_row(str(sum(count for _, count in others)), Text(f"for {len(others)} more reasons, named on the page"))
-    _show(console, grid)
-
-
-@dataclass(frozen=True)
-class _Widths:
-    """Columns of the tables of claims: the same for all, so that tables below each other align."""
-
-    sentence: int
-    paper: int
-    ours: int
-    seeds: int
-    gap: str
-
-
-def _widths(claims: Sequence[ClaimResult], console: Console) -> _Widths | None:
-    """Return what the claims need; None where nothing legible would be left for the sentences."""
-    wide = console.width >= _WIDE
-    gap = " " if wide else "\n"
-    paper = min(20 if wide else 13, _longest("paper", *(showable(_paper_value(claim), console) for claim in claims)))
-    ours = _longest(_OURS.replace(" ", gap, 1), *(gap.join(_ours(claim)) for claim in claims))
-    seeds = _longest("n", *(str(claim.n) for claim in claims))
-    room = console.width - 1 - paper - ours - seeds - 4 * 2
-    return _Widths(min(_LONGEST_SENTENCE, room), paper, ours, seeds, gap) if room >= _SHORTEST_SENTENCE else None
-
-
-def _longest(*texts: str) -> int:
-    return max(len(line) for text in texts for line in text.splitlines() or [""])
-
-
-def _table(claims: Sequence[ClaimResult], console: Console, widths: _Widths) -> Table:
-    header = "" if is_plain(console) else "bold"
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=header)
-    table.add_column("", no_wrap=True, width=1)
-    table.add_column("claim", width=widths.sentence, overflow="fold")
-    table.add_column("paper", justify="right", width=widths.paper, overflow="fold")
-    table.add_column(Text(_OURS.replace(" ", widths.gap, 1)), justify="right", no_wrap=True, width=widths.ours)
-    table.add_column("n", justify="right", no_wrap=True, width=widths.seeds)
-    for claim in claims:
-        table.add_row(
-            _mark(console, claim.verdict),
-            _sentence(claim, console),
-            Text(showable(_paper_value(claim), console)),
-            Text(widths.gap.join(_ours(claim)).rstrip()),
-            str(claim.n),
-        )
-    return table
-
-
-def _list(claims: Sequence[ClaimResult], console: Console) -> Table:
-    """Lay claims out below each other where a table would leave a few letters for the sentence."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for claim in claims:
-        ours, interval = _ours(claim)
-        seeds = f"{claim.n} seed{'' if claim.n == 1 else 's'}"
-        both = f"ours {ours} {interval}".rstrip()
-        measured = [both] if len(both) <= console.width - 3 else [f"ours {ours}", interval]
-        numbers = _pack([f"paper {_paper_value(claim)}", *measured, seeds], console.width - 3)
-        grid.add_row(_mark(console, claim.verdict), _sentence(claim, console).append(f"\n{showable(numbers, console)}"))
+        left = sum(count for _, count in others)
+        grid.add_row(f"{left:>3}", Text(f"for {len(others)} more reasons, named on the page"))
     return grid
 
 
-def _pack(parts: Iterable[str], room: int) -> str:
-    """Put parts on lines of at most so many columns, none of them broken."""
-    lines: list[str] = []
-    for part in filter(None, parts):
-        if lines and len(lines[-1]) + 2 + len(part) <= room:
-            lines[-1] += f"  {part}"
-        else:
-            lines.append(part)
-    return "\n".join(lines)
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _table(groups: Mapping[Verdict, Sequence[ClaimResult]], console: Console) -> Table:
+    gap = " " if console.width >= _WIDE else "\n"
+    header = "" if is_plain(console) else "bold"
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=header)
+    table.add_column("", no_wrap=True)
+    table.add_column("claim", max_width=_LONGEST_SENTENCE, overflow="fold")
+    table.add_column("paper", justify="right", max_width=20 if gap == " " else 13, overflow="fold")
+    table.add_column(f"ours{gap}[95 % interval]", justify="right", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    for verdict, claims in groups.items():
+        table.add_row("", _heading(console, verdict, claims))
+        for claim in claims:
+            paper = Text(showable(_paper_value(claim), console))
+            ours = Text(gap.join(_ours(claim)).rstrip())
+            table.add_row(_mark(console, verdict), _sentence(claim, console), paper, ours, str(claim.n))
+    return table
+
+
+def _list(groups: Mapping[Verdict, Sequence[ClaimResult]], console: Console) -> Table:
+    """Lay claims out below each other where a table would leave a few letters for the sentence."""
+    grid = _grid()
+    for verdict, claims in groups.items():
+        grid.add_row("", _heading(console, verdict, claims))
+        for claim in claims:
+            ours, interval = _ours(claim)
+            seeds = f"{claim.n} seed{'' if claim.n == 1 else 's'}"
+            parts = filter(None, (f"paper {_paper_value(claim)}", f"ours {ours}", interval, seeds))
+            # Lines end between parts only: textwrap breaks at no other space than the ordinary one.
+            line = "  ".join(part.replace(" ", "\u00a0") for part in parts)
+            wrapped = textwrap.wrap(line, console.width - 3, break_long_words=False, break_on_hyphens=False)
+            numbers = showable("\n".join(wrapped).replace("\u00a0", " "), console)
+            grid.add_row(_mark(console, verdict), _sentence(claim, console).append(f"\n{numbers}"))
+    return grid
 
 
 def _sentence(claim: ClaimResult, console: Console) -> Text:
@@ -213,11 +178,8 @@ def _sentence(claim: ClaimResult, console: Console) -> Text:
 def _ours(claim: ClaimResult) -> tuple[str, str]:
     if claim.ours is None:
         return "-", ""
-    ours, *ends = (
-        ascii_signs(tables.digits(value, claim.unit))
-        for value in (claim.ours, claim.low, claim.high)
-        if value is not None
-    )
+    numbers = (number for number in (claim.ours, claim.low, claim.high) if number is not None)
+    ours, *ends = (ascii_signs(tables.digits(number, claim.unit)) for number in numbers)
     return ours, f"[{', '.join(ends)}]" if len(ends) == 2 else ""
 
 
