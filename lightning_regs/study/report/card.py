@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
 _SHOWS = re.compile(r"<!-- shows (\w+) -->")
+_OTHERS = ("imports", "methods")  # parts that another command writes
 _KINDS = ("claims", "results", "figures", "figure", "deviations")
 # What is to be written where.
 _Images = dict[Path, str]
@@ -82,6 +83,8 @@ def _renewed(file: Path, old: str, papers: Iterable[Paper] | None) -> tuple[str,
 
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
+        if name in _OTHERS:
+            return match[0]
         lines, drawn = _part(name, file.parent, known)
         images.update(drawn)
         body = "\n".join(lines)

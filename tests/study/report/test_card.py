@@ -128,3 +128,10 @@ def test_a_marker_without_its_end_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(ValueError, match="begin:gallery has no partner"):
         update(path, [paper])
     assert path.read_text(encoding="utf-8") == "<!-- begin:gallery -->\n"
+
+
+def test_a_part_that_another_command_writes_is_left_alone(tmp_path):
+    card = tmp_path / "README.md"
+    card.write_text("<!-- begin:methods -->\na table\n<!-- end:methods -->\n")
+    assert not update(card, [])
+    assert "a table" in card.read_text()
