@@ -80,13 +80,20 @@ def _parser() -> argparse.ArgumentParser:
         "Data sets are looked up under LIGHTNING_REGS_DATA (default: data/).",
     )
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
+    )
+    pages = argparse.ArgumentParser(add_help=False)
+    pages.add_argument("--results", type=Path, metavar="DIR", help="where the tables are (default: beside the paper)")
+    pages.add_argument("--page", type=Path, metavar="DIR", help="where the HTML pages go (default: RUNS/report)")
+    pages.add_argument("--open", action="store_true", help="show the page in a browser")
 
     command = subparsers.add_parser("list", help="list the papers, their scales and what was found so far")
     command.set_defaults(run=commands.list_papers)
 
-    command = subparsers.add_parser(
-        "reproduce", help="run a paper's experiments, or go on with them, and print its claims with a verdict each"
-    )
+    says = "run a paper's experiments, or go on with them, and print its claims with a verdict each"
+    command = subparsers.add_parser("reproduce", parents=[runs, pages], help=says)
     command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
     command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
     command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
@@ -96,31 +103,18 @@ def _parser() -> argparse.ArgumentParser:
         "--replicas", type=_positive, metavar="N", help="runs of a stack trained together at most, 1 for each alone"
     )
     command.add_argument(
-        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
-    )
-    command.add_argument("--results", type=Path, metavar="DIR", help="where the table goes (default: beside the paper)")
-    command.add_argument("--page", type=Path, metavar="DIR", help="where the HTML page goes (default: RUNS/report)")
-    command.add_argument("--open", action="store_true", help="show the page in a browser")
-    command.add_argument(
         "--wandb",
         choices=("offline", "online", "off"),
         help="log finished runs to Weights & Biases: into their folders (default), on its server, or not at all",
     )
     command.set_defaults(run=commands.reproduce)
 
-    command = subparsers.add_parser("report", help="write the HTML pages from the results that are there")
+    says = "write the HTML pages from the results that are there"
+    command = subparsers.add_parser("report", parents=[runs, pages], help=says)
     command.add_argument("paper", nargs="*", help="default: every paper")
-    command.add_argument(
-        "--results", type=Path, metavar="DIR", help="the results of one paper (default: beside the paper)"
-    )
-    command.add_argument(
-        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
-    )
-    command.add_argument("--page", type=Path, metavar="DIR", help="where the pages go (default: RUNS/report)")
     command.add_argument(
         "--cards", action="store_true", help="also renew the claims beside the rows, and the README files"
     )
-    command.add_argument("--open", action="store_true", help="show the page in a browser")
     command.add_argument(
         "--wandb",
         metavar="ENTITY/PROJECT",
@@ -136,11 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=commands.report)
 
-    command = subparsers.add_parser("sync", help="upload to Weights & Biases what is finished and not there yet")
+    says = "upload to Weights & Biases what is finished and not there yet"
+    command = subparsers.add_parser("sync", parents=[runs], help=says)
     command.add_argument("paper", nargs="*", help="default: every paper")
-    command.add_argument(
-        "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
-    )
     command.add_argument("--wandb", metavar="ENTITY/PROJECT", help="where to (default: WANDB_ENTITY, WANDB_PROJECT)")
     command.set_defaults(run=commands.sync)
 

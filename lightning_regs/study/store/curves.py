@@ -85,12 +85,8 @@ class Curves:
         Returns:
             The CSV text; equal data give equal text.
         """
-        text = self._table(None)
-        for points in _POINTS:
-            if len(text) < max_bytes:
-                break
-            text = self._table(points)
-        return text
+        texts = map(self._table, (None, *_POINTS))
+        return next((text for text in texts if len(text) < max_bytes), self._table(_POINTS[-1]))
 
     def _table(self, limit: int | None) -> str:
         found = {name for runs in self.data.values() for points in runs.values() for point in points for name in point}

@@ -81,7 +81,6 @@ CHANGES = {
     "blank": (lambda text: b" \n\n", "it is empty"),
     "binary": (lambda text: bytes(range(1, 256)) * 20, "not text in UTF-8"),
     "cut in a character": (lambda text: text[: text.rindex("ä".encode()) + 1], "which may be cut"),
-    "zero bytes": (lambda text: text[:200] + bytes(300) + text[500:], "zero bytes"),
     "another table": (lambda text: b"a,b\n1,2\n", "no column"),
     "a page": (lambda text: b"<!doctype html>\n<title>404</title>\n", "no column"),
     "header only": (lambda text: text[: text.index(b"\n") + 1], "no line below its header"),
