@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.checks import Count, Positive, Share
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.attacks import Clip, check_clip, fgsm, pgd
+from lightning_regs.regularizers.attacks import Clip, check_clip, pgd
 from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import PairMixing, TargetMixing
 from lightning_regs.regularizers.parts.moment import Moment
@@ -160,9 +160,7 @@ class AdversarialTraining(TargetMixing):
         if self.random_start:
             generator = at.stream(device=x.device)
             noise = torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=generator)
-        with _evaluating(at.module), _random_streams_kept(x.device):
-            if self.steps == 1 and noise is None and self.step_size == self.epsilon:
-                return fgsm(loss, x, self.epsilon, self.clip)
+        with _evaluating(at.module), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             return pgd(loss, x, self.epsilon, self.step_size, self.steps, noise, self.clip)
 
     def _loss(self, module: pl.LightningModule, x: Tensor, y: Tensor) -> Tensor:
@@ -227,10 +225,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for m in training:
             m.training = True
-
-
-@contextmanager
-def _random_streams_kept(device: torch.device) -> Iterator[None]:
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield

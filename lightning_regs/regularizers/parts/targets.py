@@ -88,17 +88,27 @@ class MixedTarget(Tensor):
         assert isinstance(rows, Tensor)
         return (1 - self.smoothing) * rows + self.smoothing / num_classes
 
-    def derive(self, function: Callable[[Tensor], Tensor], *, weights: bool = True) -> MixedTarget:
-        """Return the target with ``function`` applied to each component's labels, and to the sample weights."""
-        per_sample = self.sample_weights
-        if weights and per_sample is not None:
-            per_sample = function(per_sample)
-        mixed = MixedTarget([(function(y), w) for y, w in self.components], self.smoothing, per_sample)
+    def derive(self, function: Callable[[Tensor], Any]) -> Any:
+        """Return the target with a function applied to each component's labels and to the sample weights.
+
+        Where it returns several tensors for one, so does this.
+        """
+        labels = [function(y) for y, _ in self.components]
+        weights = None if self.sample_weights is None else function(self.sample_weights)
+        if isinstance(labels[0], Tensor):
+            return self._with(labels, weights)
+        per_part = [None] * len(labels[0]) if weights is None else weights
+        return tuple(self._with(part, own) for part, own in zip(zip(*labels, strict=True), per_part, strict=True))
+
+    def _with(self, labels: Sequence[Tensor], sample_weights: Tensor | None) -> MixedTarget:
+        shares = [share for _, share in self.components]
+        mixed = MixedTarget(list(zip(labels, shares, strict=True)), self.smoothing, sample_weights)
         mixed._seen = self._seen
         return mixed
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MixedTarget:
-        return self.derive(torch.clone)
+        copied: MixedTarget = self.derive(torch.clone)
+        return copied
 
     @classmethod
     def __torch_function__(
@@ -126,12 +136,10 @@ class MixedTarget(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **options)
         if isinstance(source, MixedTarget):
-            if func in _SLICES and isinstance(result, Tensor) and result.ndim == 1:
+            if func in _SLICES and (not isinstance(result, Tensor) or result.ndim == 1):
                 return source.derive(lambda t: func(t, *args[1:], **options))
-            if func in _PARTS:
-                return tuple(source.derive(partial(_part, i, func, args[1:], options)) for i in range(len(result)))
             if func in _COPIES and not result.is_floating_point():
-                return source.derive(lambda t: t.to(result.device), weights=True)
+                return source.derive(lambda t: t.to(result.device))
         return result
 
 
@@ -175,20 +183,12 @@ def as_mixed(y: Tensor) -> MixedTarget:
     return y if isinstance(y, MixedTarget) else MixedTarget([(y, 1.0)])
 
 
-def _part(
-    index: int, split: Callable[..., Any], args: Sequence[Any], options: dict[str, Any], labels: Tensor
-) -> Tensor:
-    part: Tensor = split(labels, *args, **options)[index]
-    return part
-
-
 def _mixed_loss(func: Callable[..., Tensor], bound: inspect.BoundArguments) -> Tensor:
     bound.apply_defaults()
     arguments = dict(bound.arguments)
     target: MixedTarget = arguments.pop("target")
     logits: Tensor = arguments.pop("input")
     target._seen.append(func.__name__)
-    _check_range(target, logits, arguments["ignore_index"])
     if target.smoothing:
         if arguments.get("label_smoothing"):
             raise MisconfigurationException(
@@ -238,15 +238,10 @@ def _alike(parts: Any) -> bool:
 
 
 def _cat(func: Callable[..., Tensor], parts: list[MixedTarget], args: Sequence[Any], options: Any) -> MixedTarget:
-    first = parts[0]
-    components = [
-        (func([part.components[i][0] for part in parts], *args, **options), weight)
-        for i, (_, weight) in enumerate(first.components)
-    ]
+    labels = [[y for y, _ in part.components] for part in parts]
     weights = [part.sample_weights for part in parts if part.sample_weights is not None]
-    joined = MixedTarget(components, first.smoothing, func(weights, *args, **options) if weights else None)
-    joined._seen = first._seen
-    return joined
+    joined = [func(list(component), *args, **options) for component in zip(*labels, strict=True)]
+    return parts[0]._with(joined, func(weights, *args, **options) if weights else None)
 
 
 def _one_hot(target: MixedTarget, num_classes: int = -1, **_: Any) -> Tensor:
@@ -261,21 +256,6 @@ def _one_hot(target: MixedTarget, num_classes: int = -1, **_: Any) -> Tensor:
     return target.probabilities(num_classes)
 
 
-def _check_range(target: MixedTarget, logits: Tensor, ignore_index: int) -> None:
-    if logits.device.type != "cpu":  # reading labels back from a device would stop it at every step
-        return
-    num_classes = logits.shape[1]
-    for labels, _ in target.components if target.numel() else ():
-        low, high = (int(v) for v in torch.aminmax(labels))
-        if high >= num_classes or low < 0:
-            wrong = labels[((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)]
-            if wrong.numel():
-                raise ValueError(
-                    f"class index {int(wrong[0])} is outside 0 to {num_classes - 1}: the loss was given "
-                    f"{num_classes} logits a sample; make the last layer or the labels fit."
-                )
-
-
 def _plain(labels: Tensor) -> Tensor:
     return labels.as_subclass(Tensor) if isinstance(labels, MixedTarget) else labels
 
@@ -284,24 +264,17 @@ def _plain_one_hot(labels: Tensor, num_classes: int) -> Tensor:
     return F.one_hot(_plain(labels), num_classes).float()
 
 
+def _named(names: str) -> set[Any]:
+    """Return the functions of these names, of tensors and of torch."""
+    return {getattr(owner, name) for owner in (Tensor, torch) for name in names.split() if hasattr(owner, name)}
+
+
 _LOSSES: set[Any] = {F.cross_entropy, F.nll_loss}
-_SLICES: set[Any] = {Tensor.__getitem__, Tensor.index_select, torch.index_select, Tensor.view, Tensor.reshape}
-_SLICES |= {Tensor.flatten, torch.flatten, Tensor.squeeze, torch.squeeze, Tensor.narrow, torch.narrow}
-_SLICES |= {
-    Tensor.flip,
-    torch.flip,
-    Tensor.ravel,
-    torch.ravel,
-    torch.reshape,
-    Tensor.repeat,
-    Tensor.repeat_interleave,
-    torch.repeat_interleave,
-    Tensor.roll,
-    torch.roll,
-}
-_PARTS: set[Any] = {Tensor.split, torch.split, Tensor.chunk, torch.chunk}
-_COPIES: set[Any] = {Tensor.to, Tensor.cuda, Tensor.cpu, Tensor.clone, torch.clone, Tensor.detach, Tensor.contiguous}
-_COPIES |= {Tensor.long, Tensor.pin_memory}
-_CATS: set[Any] = {torch.cat, torch.concat, torch.concatenate}
+_SLICES = _named(
+    "__getitem__ view reshape flatten squeeze narrow flip ravel repeat repeat_interleave roll index_select"
+)
+_SLICES |= _named("split chunk")
+_COPIES = _named("to cuda cpu clone detach contiguous long pin_memory")
+_CATS = _named("cat concat concatenate")
 _IN_PLACE = {f"__{name}__" for name in ("setitem", "iadd", "isub", "imul", "iand", "ior", "ixor", "ifloordiv", "imod")}
 _HARMLESS = {"requires_grad_", "share_memory_"}
