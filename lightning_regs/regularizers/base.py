@@ -29,7 +29,7 @@ from lightning_regs.core.lightning import (
 from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.rows import Rows
 from lightning_regs.regularizers.parts.scaling import scale_left
-from lightning_regs.regularizers.parts.selection import select
+from lightning_regs.regularizers.parts.selection import check_whole_weights, select
 
 
 class Acts(Enum):
@@ -296,19 +296,6 @@ def conflicts(methods: Sequence[Regularizer]) -> Iterator[str]:
         for second in methods[i + 1 :]:
             if reason := first.refuses(second, before=True) or second.refuses(first, before=False):
                 yield f"{type(first).__name__} and {type(second).__name__} do not go together in this order: {reason}."
-
-
-def check_whole_weights(name: str, trainer: pl.Trainer) -> None:
-    """Refuse a strategy that cuts weights in pieces.
-
-    Raises:
-        MisconfigurationException: If it does.
-    """
-    sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
-    if isinstance(trainer.strategy, sharded):
-        raise MisconfigurationException(
-            f"{name} needs whole weights, and {type(trainer.strategy).__name__} cuts them in pieces; use DDP."
-        )
 
 
 def _declared(cls: Any) -> dict[str, tuple[Any, ...]]:

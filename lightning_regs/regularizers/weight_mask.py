@@ -15,7 +15,8 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import check_globs, prunable
 from lightning_regs.pruning.masks import Mask, plain_names
 from lightning_regs.pruning.prune import SCOPES, emptied, prune, warn_of_emptied
-from lightning_regs.regularizers.base import Acts, Regularizer, check_whole_weights
+from lightning_regs.regularizers.base import Acts, Regularizer
+from lightning_regs.regularizers.parts.selection import check_whole_weights
 from lightning_regs.regularizers.parts.zeroing import averages, zero_, zero_after_step
 
 

@@ -36,7 +36,7 @@ MAY_IMPORT["cli"] = EVERYTHING_BELOW | {"study"}
 # Circles of names that only type checkers follow, lines of files that are too long, and files of folders that are too
 # full: these lists only get shorter, and their numbers lower.
 CIRCLES_OF_TYPES: set[frozenset[str]] = set()
-LONG_FILES = {"regularizers/base.py": 332}
+LONG_FILES: dict[str, int] = {}
 FULL_FOLDERS = {"procedures": 18}
 MOST_LINES, MOST_FILES = 330, 14
 

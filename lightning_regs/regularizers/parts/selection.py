@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from lightning_regs.core.lightning import MisconfigurationException
+from lightning_regs.core.lightning import MisconfigurationException, pl
 
 Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
 
@@ -79,3 +79,16 @@ def _check_matches(glob: str, names: list[str]) -> None:
     raise MisconfigurationException(
         f"the glob {glob!r} matches none of the {len(names)} parameters; near ones: {', '.join(near) or 'none'}."
     )
+
+
+def check_whole_weights(name: str, trainer: pl.Trainer) -> None:
+    """Refuse a strategy that cuts weights in pieces.
+
+    Raises:
+        MisconfigurationException: If it does.
+    """
+    sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
+    if isinstance(trainer.strategy, sharded):
+        raise MisconfigurationException(
+            f"{name} needs whole weights, and {type(trainer.strategy).__name__} cuts them in pieces; use DDP."
+        )
