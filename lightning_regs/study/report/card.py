@@ -173,7 +173,7 @@ def _origin(paper: Paper, found: ScaleResults) -> str:
 
 def _claims(claims: list[ClaimResult]) -> list[str]:
     if not claims:
-        return ["The claims have not been judged on these rows yet."]
+        return ["This paper has no claims."]
     reached = [claim for claim in claims if claim.verdict not in ("not at this scale", "out of reach")]
     lines = [
         _join(f"{_SYMBOLS[verdict]} {count} {verdict}" for verdict, count in count_verdicts(claims).items()) + ".",

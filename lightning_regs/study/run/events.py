@@ -46,11 +46,6 @@ class Job:
         """The run in the store."""
         return Run(Path(self.folder))
 
-    @property
-    def after(self) -> frozenset[str]:
-        """The hashes of the runs that this one needs."""
-        return frozenset(Path(folder).name for folder in self.inputs.values())
-
     def event(self, kind: Kind, **about: Any) -> Event:
         """Return an event of this run."""
         return Event(kind, run=self.run, cell=self.cell, seed=self.seed, folder=self.folder, **about)

@@ -27,8 +27,8 @@ class Executor(Protocol):
 
         Args:
             stacks: The runs that are trained together, in the order in which they should start. A run that needs
-                others (:attr:`~lightning_regs.study.run.events.Job.after`) starts when they are finished, and fails
-                when one of them has failed; those that are in no stack count as finished.
+                others (``inputs``) starts when they are finished, and fails when one of them has failed; those that are
+                in no stack count as finished.
             emit: Called in the caller's thread. What it raises ends all work: no process is left behind.
         """
 
@@ -105,13 +105,15 @@ class _Queue:
     """The runs that have not started, handed out when those that they need are finished."""
 
     def __init__(self, stacks: Sequence[Stack], emit: Emit) -> None:
-        self._waiting = list(stacks)
-        self._unfinished = {job.run for stack in stacks for job in stack}
+        jobs = [job for stack in stacks for job in stack]
+        self._needs = {job.run: {Path(folder).name: cell for cell, folder in job.inputs.items()} for job in jobs}
+        self._waiting = [list(stack) for stack in stacks]
+        self._unfinished = set(self._needs)
         self._failed: set[str] = set()
         self._emit = emit
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return any(self._waiting)
 
     def emit(self, event: Event) -> None:
         """Pass an event on, and remember which runs ended."""
@@ -123,19 +125,16 @@ class _Queue:
 
     def pop(self) -> Stack | None:
         """Take the first runs that can start; None while all wait for others. Runs whose needs failed fail here."""
+        while hopeless := [
+            job for stack in self._waiting for job in stack if self._needs[job.run].keys() & self._failed
+        ]:
+            for job in hopeless:
+                lost = next(cell for run, cell in self._needs[job.run].items() if run in self._failed)
+                self._fail(job, f"it needs cell {lost!r} with seed {job.seed}, which failed")
+            self._waiting = [[job for job in stack if job.run not in self._failed] for stack in self._waiting]
         for at, stack in enumerate(self._waiting):
-            hopeless = [job for job in stack if job.after & self._failed]
-            if hopeless:
-                self._waiting[at] = tuple(job for job in stack if job not in hopeless)
-                for job in hopeless:
-                    needed = next(cell for cell, folder in job.inputs.items() if Path(folder).name in self._failed)
-                    self._fail(job, f"it needs cell {needed!r} with seed {job.seed}, which failed")
-                return self.pop()
-            if not stack:
-                del self._waiting[at]
-                return self.pop()
-            if not any(job.after & self._unfinished for job in stack):
-                return self._waiting.pop(at)
+            if stack and not any(self._needs[job.run].keys() & self._unfinished for job in stack):
+                return tuple(self._waiting.pop(at))
         return None
 
     def end(self) -> None:

@@ -157,7 +157,7 @@ def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
 def _claims(section: Section) -> Iterator[Block]:
     yield _heading(2, "Claims")
     if not section.claims:
-        yield _paragraph("The claims have not been judged on these runs yet.")
+        yield _paragraph("No claim is judged, as there is no row yet.")
         return
     yield _paragraph(f"{_counts(section)}.")
     if reached := [claim for claim in section.claims if claim.verdict in VERDICTS[:3]]:
