@@ -32,11 +32,9 @@ class BestWeights(Recorder):
         iterations: Length of the training; the Trainer's is to be at least as long.
 
     Attributes:
-        loss: Each net's least validation loss ``(R,)``.
-        accuracy: Its validation accuracy there, in percent.
-        step: The iteration.
-        weights: The stacked ``state_dict`` there, of a single net too.
-        at_start: Its test accuracy before training, in percent.
+        loss, accuracy, step: Of each net ``(R,)``: the least validation loss, its accuracy in percent, its iteration.
+        weights: The ``state_dict`` there, with a dimension of nets in front.
+        at_start: Each net's test accuracy before training, in percent.
     """
 
     def __init__(self, runs: Sequence[RunContext], data: ImageDataModule, every: int, iterations: int) -> None:

@@ -1,4 +1,4 @@
-"""The tasks of cells that are levels: one level of one treatment, alone or stacked with others of the same length."""
+"""The tasks of cells that prune: one level of one treatment, alone or stacked with others; and a whole search."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from lightning_regs.data.loaders import LoaderFactory
 from lightning_regs.procedures.callbacks import BestWeights, FrozenWeights
 from lightning_regs.procedures.level import LevelState, State
 from lightning_regs.procedures.starts import TWIN, Given, Start, make_start
+from lightning_regs.procedures.tickets import find_ticket
 from lightning_regs.pruning import Mask, Pruning
 from lightning_regs.regularizers import WeightMask
-from lightning_regs.training.fit import Trained, evaluate, fit, fit_stack, initial_network, shared
+from lightning_regs.training.classifier import Classifier
+from lightning_regs.training.fit import Trained, evaluate, fit, fit_stack, initial_network, quiet, shared
 from lightning_regs.training.replicas import Replicated
 
 Levels = dict[tuple[str, int], LevelState]
@@ -223,3 +225,50 @@ def hits(network: nn.Module, data: ImageDataModule, split: str) -> tuple[int, in
     assert isinstance(images.x, Tensor)
     parts = zip(torch.split(data.eval_transform(images.x).cpu(), 1000), torch.split(images.y.cpu(), 1000), strict=True)
     return sum(int((network(x).argmax(1) == y).sum()) for x, y in parts), len(images)
+
+
+def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+    """Find tickets level by level.
+
+    Args:
+        config: ``{"model": ..., "data": ..., "trainer": ..., "pruning": Pruning's arguments, "search": those of
+            :func:`~lightning_regs.find_ticket`: levels, rewind_to, method, fine_tune, controls}``. ``"warmup"`` is the
+            number of steps over which the learning rate rises, beside what the model's schedule says.
+        run: The engine's run. Complete levels are skipped when an interrupted one is repeated.
+
+    Returns:
+        For each level ``NN``: ``p_m_NN`` (percent of the net's weights, those that are never pruned among them),
+        ``test_acc_NN``, and of a control ``CONTROL_acc_NN``, such as ``reinitialise_acc_NN``, of its first draw.
+    """
+    model, options = dict(config["model"]), config["search"]
+    if config.get("warmup"):
+        schedule = model.get("schedule") or {"name": "MultiStepLR", "milestones": [], "interval": "step"}
+        model["schedule"] = schedule | {"warmup": config["warmup"]}
+
+    def data() -> ImageDataModule:
+        run.progress(len(list(run.folder.glob("level_*/level.pt"))), int(options["levels"]) + 1, "")
+        return ImageDataModule(**config["data"], seed=run.seed)
+
+    with quiet():
+        tickets = find_ticket(
+            lambda seed: Classifier(**model, seed=seed),
+            data,
+            folder=run.folder,
+            trainer={"devices": 1, "use_distributed_sampler": False} | config["trainer"],
+            pruning=Pruning(**config["pruning"]),
+            seed=run.seed,
+            **options,
+        )
+    weights = sum(value.numel() for value in tickets[0].weights().values() if value.ndim > 1)
+    row: dict[str, float] = {}
+    for one in tickets:
+        accuracy = one.metrics.get("test/acc", math.nan)
+        if not one.repeat:
+            row[f"p_m_{one.level:02d}"] = 100 * (weights - one.mask.total + one.mask.kept) / weights
+            row[f"test_acc_{one.level:02d}"] = accuracy
+        elif one.repeat == 1:
+            row[f"{one.kind}_acc_{one.level:02d}"] = accuracy
+    if torch.cuda.is_available():
+        run.device = f"1 x {torch.cuda.get_device_name()}"
+    run.precision = str(config["trainer"].get("precision", "32-true"))
+    return row

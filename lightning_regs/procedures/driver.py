@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from lightning_regs.core.files import DamagedFileError, lock
+from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.identity import sources
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
-from lightning_regs.procedures.described import describe_data, describe_module, describe_trainer, name_of
 from lightning_regs.procedures.ends import Ends, RewindPoint, Stage, ValidationRecorder
-from lightning_regs.procedures.factories import Data, Factories
 from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelState, read, warn
-from lightning_regs.procedures.randomness import isolated
+from lightning_regs.procedures.objects import Data, describe, describe_data, describe_module, make, name_of
 from lightning_regs.procedures.replay import Replay
 from lightning_regs.procedures.results import Level, read_level
 from lightning_regs.training.checkpoints import EpochCheckpoint
 
+# Options of a Trainer that change what is shown or kept, not what is trained.
+_SHOW = {
+    *("barebones", "default_root_dir", "detect_anomaly", "enable_autolog_hparams", "enable_checkpointing"),
+    *("enable_model_summary", "enable_progress_bar", "log_every_n_steps", "num_sanity_val_steps", "profiler"),
+}
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
 _LENGTH = ("max_epochs", "max_steps", "min_epochs", "min_steps")
 _MADE_ANEW = {
@@ -52,7 +56,6 @@ class Driver:
     checkpoint_every: float
 
     def __post_init__(self) -> None:
-        _ = self.factories
         for name in ("callbacks", "logger"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise TypeError(f"{name} must be a function of the level's name, as each level has its own.")
@@ -70,18 +73,22 @@ class Driver:
         if not {"max_epochs", "max_steps", "max_time"} & set(self.trainer):
             raise ValueError("trainer says nothing of the length of training; add for example {'max_epochs': 5}.")
 
-    def run(self, stages: Iterable[Stage], check: Callable[[Factories, pl.LightningModule], None]) -> list[Level]:
+    def make(self, seed: int) -> tuple[Data, pl.LightningModule]:
+        """Make data, and a module with this seed."""
+        return make(self.module, self.data, self.seed, seed)
+
+    def run(self, stages: Iterable[Stage], check: Callable[[Driver, pl.LightningModule], None]) -> list[Level]:
         """Train what is not there yet.
 
         Args:
             stages: The levels, each after those that it needs.
-            check: Called with a module before there is a folder, to refuse what cannot go well.
+            check: Called with this and a module before there is a folder, to refuse what cannot go well.
 
         Raises:
             RuntimeError: If another procedure is at work in the folder.
         """
         with isolated(), contextlib.ExitStack() as stack:
-            check(self.factories, self._first[1])
+            check(self, self._first[1])
             _ = self._made_from
             if _first_process():
                 stack.enter_context(lock(self.folder, self._refuse, ".lock"))
@@ -106,7 +113,7 @@ class Driver:
     def _train(self, stage: Stage, folder: LevelFolder, made_from: Mapping[str, Any]) -> None:
         resumed = _resumable(stage, folder)
         replay = Replay(stage.order)
-        data, module = self.factories.make(stage.seed)
+        data, module = self.make(stage.seed)
         if _first_process() and not resumed:
             folder.begin(made_from)
         recorder = ValidationRecorder(folder.path, resumed, None if stage.length else self.monitor)
@@ -136,9 +143,7 @@ class Driver:
             )
         tested = data.test(trainer, module) if self.test else {}
         if trainer.is_global_zero:
-            state = LevelState.load(folder.path)
-            mask = state.mask
-            folder.finish({"density": mask.density, "last": state.facts["last"], "test": tested, "mask": mask.report()})
+            folder.finish(tested)
         trainer.strategy.barrier("lightning_regs.procedures")
         _finish(trainer)
 
@@ -157,13 +162,8 @@ class Driver:
     # -- what it depends on ------------------------------------------------------------------------------------------
 
     @cached_property
-    def factories(self) -> Factories:
-        """What makes modules and data."""
-        return Factories(self.module, self.data, self.seed)
-
-    @cached_property
     def _first(self) -> tuple[Data, pl.LightningModule]:
-        return self.factories.make(self.seed)
+        return self.make(self.seed)
 
     @cached_property
     def _made_from(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -171,7 +171,7 @@ class Driver:
         data, module = self._first
         of_data = data.datamodule or data.loaders
         settings = {
-            "trainer": describe_trainer(self.trainer),
+            "trainer": {name: describe(value) for name, value in sorted(self.trainer.items()) if name not in _SHOW},
             "callbacks": None if self.callbacks is None else name_of(self.callbacks),
         }
         objects = {

@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.files import DamagedFileError
+from lightning_regs.core.global_rng import seed_all
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.callbacks import FrozenWeights
 from lightning_regs.procedures.level import REWIND, LevelState, State, read, weights_in
-from lightning_regs.procedures.randomness import seed_all
-from lightning_regs.procedures.replay import Replay
+from lightning_regs.procedures.replay import Replay, Time
 from lightning_regs.procedures.starts import Start
-from lightning_regs.procedures.time import Time
 from lightning_regs.pruning import Mask
 from lightning_regs.pruning.masks import plain_names
 from lightning_regs.regularizers.weight_mask import WeightMask

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,7 @@ from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.pruning import Mask
 
 State = dict[str, Tensor]
-LEVEL, CONFIG, RESULTS, CURVES, REWIND, LAST = (
-    *("level.pt", "config.json", "results.json", "curves.csv", "rewind.ckpt", "last.ckpt"),
-)
+LEVEL, CONFIG, CURVES, REWIND, LAST = "level.pt", "config.json", "curves.csv", "rewind.ckpt", "last.ckpt"
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -75,7 +72,7 @@ class LevelState:
 
 
 class LevelFolder:
-    """The folder of a level. It is complete when ``results.json`` is there, which is written last.
+    """The folder of a level, which is complete when what it was tested with is among the facts of its state.
 
     Args:
         path: The folder; need not exist.
@@ -88,40 +85,32 @@ class LevelFolder:
         """Whether the file is there."""
         return (self.path / name).exists()
 
-    def save_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write plain types, with their hash."""
-        text = json.dumps(value)
-        whole_text = json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), **value}, indent=1)
-        files.atomic_write(self.path / name, whole_text + "\n")
-
-    def load_json(self, name: str) -> dict[str, Any]:
-        """Read what :meth:`save_json` wrote.
-
-        Raises:
-            DamagedFileError: If it is missing or not as it was written.
-        """
-        try:
-            value: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-            if value.pop("sha256") != hashlib.sha256(json.dumps(value).encode()).hexdigest():
-                raise ValueError("it is not as it was written")
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise DamagedFileError(f"{self.path / name} is damaged ({error})") from error
-        return value
-
-    # -- the level as a whole ----------------------------------------------------------------------------------------
-
     def begin(self, made_from: Mapping[str, Any]) -> None:
         """Empty the folder, and write what the level is made from; what others put there stays."""
-        for name in (RESULTS, LAST, LEVEL, REWIND, CURVES, CONFIG):
+        for name in (LEVEL, LAST, REWIND, CURVES, CONFIG):
             (self.path / name).unlink(missing_ok=True)
         if made_from:
-            self.save_json(CONFIG, made_from)
+            files.atomic_write(self.path / CONFIG, json.dumps(made_from, indent=1) + "\n")
 
-    def finish(self, results: Mapping[str, Any]) -> None:
-        """Mark the level as complete, and drop what only an interrupted one needs."""
-        self.save_json(RESULTS, {**results, "curves": self._curves()})
+    def finish(self, tested: Mapping[str, float]) -> None:
+        """Write what the level was tested with, which completes it, and drop what only an interrupted one needs."""
+        state = LevelState.load(self.path)
+        facts = {"tested": dict(tested), "curves": self._curves()}
+        replace(state, facts=state.facts | facts).save(self.path)
         files.sweep(self.path)
         (self.path / LAST).unlink(missing_ok=True)
+
+    def made_from(self) -> dict[str, Any]:
+        """Read what the level was made from.
+
+        Raises:
+            DamagedFileError: If that is missing or damaged.
+        """
+        try:
+            value = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+            return {name: dict(value[name]) for name in ("settings", "objects", "sources", "inputs")}
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            raise DamagedFileError(f"{self.path / CONFIG} is damaged ({error!r})") from error
 
     def ready(self, made_from: Mapping[str, Any], needed: Sequence[str] = (), *, remove: bool = True) -> bool:
         """Whether the level is complete, whole and of this making; empty the folder where it has to be redone.
@@ -137,15 +126,20 @@ class LevelFolder:
         Raises:
             ValueError: If the folder holds a level of other settings or objects.
         """
-        if not (self.has(RESULTS) or self.has(LAST)):
+        interrupted, state, reason = self.has(LAST), None, None
+        try:
+            state = LevelState.load(self.path) if self.has(LEVEL) else None
+        except (DamagedFileError, MisconfigurationException) as error:
+            reason = None if interrupted else str(error)
+        complete = state is not None and "tested" in state.facts
+        if not (complete or interrupted or reason):
             return False  # no epoch was trained, so that nothing is lost, whatever it was made from
         try:
-            reason = self._outdated(self.load_json(CONFIG), json.loads(json.dumps(made_from)))
-            if reason is None and self.has(RESULTS):
-                LevelState.load(self.path)
+            reason = self._outdated(self.made_from(), json.loads(json.dumps(made_from))) or reason
+            if complete and state is not None:
                 for name in needed:
                     read(self.path / name)
-                if self.load_json(RESULTS)["curves"] != self._curves():
+                if state.facts["curves"] != self._curves():
                     raise DamagedFileError(f"{self.path / CURVES} is damaged (it is not as it was written)")
         except (DamagedFileError, MisconfigurationException) as error:
             reason = str(error)
@@ -153,7 +147,7 @@ class LevelFolder:
             warn(f"{reason}; the level is redone.")
             if remove:
                 self.begin({})
-        return reason is None and self.has(RESULTS)
+        return reason is None and complete
 
     def resumable(self) -> dict[str, Any] | None:
         """Return the checkpoint that the interrupted level can go on from; None where it starts over."""
@@ -170,18 +164,18 @@ class LevelFolder:
         return files.digest(self.path / CURVES) if self.has(CURVES) else None
 
     def _outdated(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
-        self._refuse_others(theirs.get("settings", {}), ours["settings"])
-        old, new = theirs.get("sources", {}), ours["sources"]
+        self._refuse_others(theirs["settings"], ours["settings"])
+        old, new = theirs["sources"], ours["sources"]
         comparable = old.keys() & new.keys() if old.get("python") == new["python"] else ()
         changed = sorted(name for name in comparable if old[name] != new[name])
         if code := [name for name in changed if new[name][:1] != "="]:
             return f"{self.path} was made when the code of {code[0]} was another"
         # A number that the code names may be one of these, and they say better what it is.
-        self._refuse_others(theirs.get("objects", {}), ours["objects"])
+        self._refuse_others(theirs["objects"], ours["objects"])
         if changed:
             return f"{self.path} was made with {changed[0]} {old[changed[0]]}"
         for name, value in ours["inputs"].items():
-            if theirs.get("inputs", {}).get(name) != value:
+            if theirs["inputs"].get(name) != value:
                 return f"{self.path} was made from another {name}"
         return None
 

@@ -15,11 +15,12 @@ from lightning_regs.core.identity import digest
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, generator
+from lightning_regs.procedures.driver import Driver
 from lightning_regs.procedures.ends import Inputs, Stage
-from lightning_regs.procedures.factories import Factories, overrides
 from lightning_regs.procedures.level import LevelState, State
+from lightning_regs.procedures.objects import overrides
+from lightning_regs.procedures.replay import Time
 from lightning_regs.procedures.starts import TREATMENTS, Given, Start, make_start
-from lightning_regs.procedures.time import Time
 from lightning_regs.pruning import Mask, Pruning
 
 Method = Literal["weight_rewinding", "lr_rewinding", "fine_tuning"]
@@ -133,7 +134,7 @@ class Plan:
                     "choose an earlier point, or train for longer."
                 )
 
-    def check(self, factories: Factories, module: pl.LightningModule) -> None:
+    def check(self, driver: Driver, module: pl.LightningModule) -> None:
         """Find out what cannot be pruned before anything is trained, where nothing is built later.
 
         Raises:
@@ -144,7 +145,7 @@ class Plan:
             return
         self._everything(module)
         if any(control.kind == "reinitialise" for control in self.controls) and not overrides(module, "setup"):
-            again = factories.make(self._redrawn(1, 1))[1]
+            again = driver.make(self._redrawn(1, 1))[1]
             _check_drawn_anew(again.state_dict(), digest(module.state_dict()))
 
     # -- the levels --------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import Run
-from lightning_regs.procedures.level import CONFIG, RESULTS, LevelFolder, LevelState
+from lightning_regs.procedures.level import LevelFolder, LevelState
 from lightning_regs.pruning import Mask
 
 Which = Literal["initial", "rewind", "final"]
@@ -103,9 +103,6 @@ class Tickets(Sequence[Level]):
     def __len__(self) -> int:
         return len(self.levels)
 
-    def __iter__(self) -> Iterator[Level]:
-        return iter(self.levels)
-
     def level(self, level: int, kind: str | None = None, repeat: int | None = None) -> Level:
         """Return a training.
 
@@ -159,10 +156,10 @@ def read_level(folder: LevelFolder, monitor: str | None) -> Level:
     Raises:
         ValueError: If ``monitor`` was given, and there were validations, none of which logged it.
     """
-    settings, results = folder.load_json(CONFIG)["settings"], folder.load_json(RESULTS)
-    metrics = results["last"] | _at_least_loss(Run(folder.path).curves(), monitor) | results["test"]
+    settings, state = folder.made_from()["settings"], LevelState.load(folder.path)
+    metrics = state.facts["last"] | _at_least_loss(Run(folder.path).curves(), monitor) | state.facts["tested"]
     named = {name: settings[name] for name in ("level", "kind", "repeat", "method")}
-    return Level(**named, density=results["density"], metrics=metrics, path=folder.path)
+    return Level(**named, density=state.mask.density, metrics=metrics, path=folder.path)
 
 
 def _at_least_loss(rows: Sequence[dict[str, float]], monitor: str | None) -> dict[str, Any]:

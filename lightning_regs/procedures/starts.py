@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,56 +52,102 @@ class Given:
     levels: Mapping[tuple[str, int], LevelState]
 
     @property
-    def dense(self) -> LevelState:
-        """The trained dense net."""
-        return self.levels["ticket", 0]
-
-    @property
     def ticket(self) -> Start:
-        """The start of the ticket of this level."""
+        """The ticket: initial weights, under the mask of the level before after one more round."""
         own = self.levels.get(("ticket", self.level))
         if own is not None:
             return Start(own.start, own.mask)
+        if self.level == 0:
+            return Start(self.fresh(0), self.everything)
         before = self.levels["ticket", self.level - 1]
         return Start(before.initial, self.pruning.next(before.mask, before.initial, before.final))
 
-    def one_shot(self) -> Mask:
-        """Prune the dense net at once to what the rounds leave."""
-        dense = self.dense
-        return self.pruning.one_shot(dense.mask, dense.initial, dense.final, self.level)
+    def random(self) -> Start:
+        """As many weights in each layer as the ticket has, at random places."""
+        ticket = self.ticket
+        return replace(ticket, mask=random_mask(ticket.mask, self.draws))
+
+    def one_shot(self, frozen: bool = False, grown: bool = False) -> Start:
+        """The dense net pruned once, to what the rounds leave; ``grown``: what training moved to zero is set to it."""
+        dense = self.levels["ticket", 0]
+        mask, weights = self.pruning.one_shot(dense.mask, dense.initial, dense.final, self.level), dict(dense.start)
+        for name, kept in mask.items() if grown else ():
+            outwards = dense.final[name].abs() > dense.initial[name].abs()
+            weights[name] = torch.where(kept | outwards, weights[name], 0.0)
+        return Start(weights, mask, frozen)
+
+    def small_init(self) -> Start:
+        """The weights that are large before any training."""
+        weights, large = self.fresh(0), replace(self.pruning, criterion="large_init")
+        return Start(weights, large.one_shot(self.everything, weights, weights, self.level))
+
+    def continued(self, reset: bool = False) -> Start:
+        """Pruned again and trained on, without going back; ``reset``: gone back once, at the end."""
+        before = self.levels["continued" if self.level > 1 else "ticket", self.level - 1]
+        mask = self.pruning.next(before.mask, before.initial, before.final)
+        return Start(before.initial if reset else before.final, mask)
+
+    def changed(self, change: Callable[[Layer], Tensor], number: float = 0.0) -> Start:
+        """The ticket with other weights, layer by layer."""
+        start = self.ticket
+        weights = {name: weight.clone() for name, weight in start.weights.items()}
+        for name, kept in start.mask.items():
+            noise = torch.randn(weights[name].shape, generator=self.draws)
+            weights[name] = change(Layer(weights[name], kept, noise, self.draws, number))
+        return replace(start, weights=weights)
 
 
-Treatment = Callable[[Given, str], Start]
-TREATMENTS: dict[str, Treatment] = {}
-# Those that are written with a number, as in "noise-0.5".
-_NUMBERED = ("reinit", "noise")
+@dataclass(frozen=True)
+class Layer:
+    """A layer's initial weights, which of them the ticket keeps, noise N(0, 1) of their shape, and a number."""
+
+    weight: Tensor
+    kept: Tensor
+    noise: Tensor
+    draws: torch.Generator
+    number: float
+
+    @property
+    def sigma(self) -> Tensor:
+        """The standard deviation of the weights."""
+        return self.weight.std()
+
+    def shuffled(self) -> Tensor:
+        """Return the survivors in another order."""
+        survivors = self.weight[self.kept]
+        return survivors[torch.randperm(len(survivors), generator=self.draws)]
 
 
-def treatment(function: Treatment) -> Treatment:
-    """Register a treatment under the function's name."""
-    TREATMENTS[function.__name__.strip("_").replace("_", "-")] = function
-    return function
-
-
-def check_treatment(kind: str, known: Mapping[str, Any] = TREATMENTS) -> Treatment:
-    """Return the treatment of a kind.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    name, _, number = kind.rpartition("-")
-    found = TREATMENTS.get(name if name in _NUMBERED and number.replace(".", "", 1).isdigit() else kind)
-    if found is None or kind in _NUMBERED:
-        raise unknown_name("treatment", kind, [f"{name}-1" if name in _NUMBERED else name for name in known])
-    return found
+# Of Frankle & Carbin (1803.03635), and, where signs, constants and what is frozen come in, Zhou et al. (1905.01067).
+TREATMENTS: dict[str, Callable[[Given, float], Start]] = {
+    "ticket": lambda given, _: given.ticket,
+    "random": lambda given, _: given.random(),
+    "reinit": lambda given, draw: replace(given.ticket, weights=given.fresh(int(draw))),
+    "small-init": lambda given, _: given.small_init(),
+    "one-shot": lambda given, _: given.one_shot(),
+    "one-shot-frozen": lambda given, _: given.one_shot(frozen=True),
+    "one-shot-frozen-grown": lambda given, _: given.one_shot(frozen=True, grown=True),
+    "continued": lambda given, _: given.continued(),
+    "continued-reset": lambda given, _: given.continued(reset=True),
+    "noise": lambda given, times: given.changed(lambda w: w.weight + w.number * w.sigma * w.noise, times),
+    "sign-reinit": lambda given, _: given.changed(lambda w: w.weight.sign() * w.sigma * w.noise.abs()),
+    "sign-constant": lambda given, _: given.changed(lambda w: w.weight.sign() * w.sigma),
+    "constant": lambda given, _: given.changed(lambda w: w.noise.sign() * w.sigma),
+    "reshuffle": lambda given, _: given.changed(lambda w: w.weight.masked_scatter(w.kept, w.shuffled())),
+    "sign-reshuffle": lambda given, _: given.changed(
+        lambda w: w.weight.masked_scatter(w.kept, w.shuffled().abs() * w.weight[w.kept].sign())
+    ),
+}
+# Those that are written with a number: which draw, and how many times sigma.
+NUMBERED = ("reinit", "noise")
 
 
 def make_start(kind: str, given: Given) -> Start:
     """Return what a level of a treatment starts from.
 
     Args:
-        kind: One of :data:`TREATMENTS`, with its number where it takes one; or that and ``"-twin"``: where that level
-            started, to be trained in another order.
+        kind: One of :data:`TREATMENTS`, with its number where it has one, as ``"noise-0.5"``; or that and ``"-twin"``:
+            where that level started, to be trained in another order.
         given: What it is made from.
 
     Raises:
@@ -110,154 +156,9 @@ def make_start(kind: str, given: Given) -> Start:
     if kind.endswith(TWIN):
         twin = given.levels[kind.removesuffix(TWIN), given.level]
         return Start(twin.start, twin.mask)
-    if kind == "ticket" and given.level == 0:
-        return Start(given.fresh(0), given.everything)
-    return check_treatment(kind)(given, kind.rpartition("-")[2])
-
-
-# -- masks -------------------------------------------------------------------------------------------------------------
-
-
-@treatment
-def ticket(given: Given, _: str) -> Start:
-    """Go back to the initial weights, under the mask of the level before after one more round."""
-    return given.ticket
-
-
-@treatment
-def random(given: Given, _: str) -> Start:
-    """Keep as many in each layer, at random places."""
-    ticket = given.ticket
-    return replace(ticket, mask=random_mask(ticket.mask, given.draws))
-
-
-@treatment
-def reinit(given: Given, number: str) -> Start:
-    """Draw the initial weights anew, under the ticket's mask."""
-    return Start(given.fresh(int(number)), given.ticket.mask)
-
-
-@treatment
-def small_init(given: Given, _: str) -> Start:
-    """Keep the weights that are large before any training."""
-    weights = given.fresh(0)
-    large = replace(given.pruning, criterion="large_init")
-    return Start(weights, large.one_shot(given.everything, weights, weights, given.level))
-
-
-@treatment
-def one_shot(given: Given, _: str) -> Start:
-    """Prune once, to what the rounds leave."""
-    return Start(given.dense.start, given.one_shot())
-
-
-@treatment
-def one_shot_frozen(given: Given, _: str) -> Start:
-    """Prune once, and leave what is pruned at its initial value (Zhou et al., 1905.01067)."""
-    return replace(one_shot(given, ""), frozen=True)
-
-
-@treatment
-def one_shot_frozen_grown(given: Given, _: str) -> Start:
-    """The same, but what training moved towards zero is set to zero."""
-    start, dense = one_shot_frozen(given, ""), given.dense
-    weights = dict(start.weights)
-    for name, kept in start.mask.items():
-        grown = dense.final[name].abs() > dense.initial[name].abs()
-        weights[name] = torch.where(kept | grown, weights[name], 0.0)
-    return replace(start, weights=weights)
-
-
-@treatment
-def continued(given: Given, _: str) -> Start:
-    """Prune and train on, without going back."""
-    before = given.dense if given.level == 1 else given.levels["continued", given.level - 1]
-    return Start(before.final, given.pruning.next(before.mask, before.initial, before.final))
-
-
-@treatment
-def continued_reset(given: Given, _: str) -> Start:
-    """Go back to the initial weights once, under the mask of a level that never did."""
-    before = given.dense if given.level == 1 else given.levels["continued", given.level - 1]
-    return replace(continued(given, ""), weights=before.initial)
-
-
-# -- other weights under the ticket's mask -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer whose weights change.
-
-    Attributes:
-        weight: Its initial weights.
-        kept: Which of them the ticket keeps.
-        sigma: Their standard deviation.
-        noise: Draws of N(0, 1), of their shape.
-        draws: What else is random comes from here.
-        number: That of the treatment's name.
-    """
-
-    weight: Tensor
-    kept: Tensor
-    sigma: Tensor
-    noise: Tensor
-    draws: torch.Generator
-    number: str
-
-    def shuffled(self) -> Tensor:
-        """Return the survivors in another order."""
-        survivors = self.weight[self.kept]
-        return survivors[torch.randperm(len(survivors), generator=self.draws)]
-
-
-def _of_each_layer(change: Callable[[Layer], Tensor]) -> Treatment:
-    """Register the treatment that changes each layer so."""
-
-    def changed(given: Given, number: str) -> Start:
-        start = given.ticket
-        weights = {name: weight.clone() for name, weight in start.weights.items()}
-        for name, kept in start.mask.items():
-            weight = weights[name]
-            normal = torch.randn(weight.shape, generator=given.draws)
-            weights[name] = change(Layer(weight, kept, weight.std(), normal, given.draws, number))
-        return replace(start, weights=weights)
-
-    changed.__name__ = change.__name__
-    return treatment(changed)
-
-
-@_of_each_layer
-def noise(layer: Layer) -> Tensor:
-    """Add noise of so many times sigma."""
-    return layer.weight + float(layer.number) * layer.sigma * layer.noise
-
-
-@_of_each_layer
-def sign_reinit(layer: Layer) -> Tensor:
-    """Draw anew, and keep the signs."""
-    return layer.weight.sign() * layer.sigma * layer.noise.abs()
-
-
-@_of_each_layer
-def sign_constant(layer: Layer) -> Tensor:
-    """Keep the signs alone: plus or minus sigma."""
-    return layer.weight.sign() * layer.sigma
-
-
-@_of_each_layer
-def constant(layer: Layer) -> Tensor:
-    """Take plus or minus sigma at random."""
-    return layer.noise.sign() * layer.sigma
-
-
-@_of_each_layer
-def reshuffle(layer: Layer) -> Tensor:
-    """Put the survivors at each other's places."""
-    return layer.weight.masked_scatter(layer.kept, layer.shuffled())
-
-
-@_of_each_layer
-def sign_reshuffle(layer: Layer) -> Tensor:
-    """Do the same with their magnitudes, and leave the signs."""
-    return layer.weight.masked_scatter(layer.kept, layer.shuffled().abs() * layer.weight[layer.kept].sign())
+    found = re.fullmatch(rf"({'|'.join(NUMBERED)})-(\d+(?:\.\d+)?)", kind)
+    if found:
+        return TREATMENTS[found[1]](given, float(found[2]))
+    if kind not in TREATMENTS or kind in NUMBERED:
+        raise unknown_name("treatment", kind, [f"{name}-1" if name in NUMBERED else name for name in TREATMENTS])
+    return TREATMENTS[kind](given, 0.0)

@@ -11,8 +11,8 @@ from lightning_regs.core import rng
 from lightning_regs.core.lightning import Callback, pl, warn_if_other_came_later
 from lightning_regs.procedures.driver import Driver
 from lightning_regs.procedures.plan import Control, Method, Plan
+from lightning_regs.procedures.replay import Time
 from lightning_regs.procedures.results import Level, Tickets
-from lightning_regs.procedures.time import Time
 from lightning_regs.pruning import Pruning
 
 __all__ = ["Control", "Level", "Tickets", "Time", "find_ticket"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.core import rng
 from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures import callbacks, cells, searches, supermasks
+from lightning_regs.procedures import callbacks, cells, supermasks
 from lightning_regs.procedures.level import LevelState
 from lightning_regs.procedures.tickets import find_ticket
 from lightning_regs.pruning import Mask
@@ -335,10 +335,10 @@ def test_a_search_reports_every_level(tmp_path):
             "controls": ["reinitialise:1"],
         },
     }
-    row = searches.search(settings, RunContext(tmp_path, 1000))
+    row = cells.search(settings, RunContext(tmp_path, 1000))
     kept = [768, 614, 491]
     assert [row[f"p_m_{level:02d}"] for level in range(3)] == pytest.approx(
         [100 * (120 + count) / 888 for count in kept], rel=1e-6
     )
     assert {"test_acc_00", "test_acc_01", "test_acc_02", "reinitialise_acc_01", "reinitialise_acc_02"} <= set(row)
-    assert searches.search(settings, RunContext(tmp_path, 1000)) == row
+    assert cells.search(settings, RunContext(tmp_path, 1000)) == row

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, WeightedRandomSampler
 
 from lightning_regs import Classifier, ImageDataModule, NormPenalty
-from lightning_regs.procedures.described import describe, describe_data
+from lightning_regs.procedures.objects import describe, describe_data
 
 SHORT: dict[str, Any] = {"levels": 1, "trainer": {"max_epochs": 1}}
 

@@ -65,12 +65,6 @@ def test_refused_before_anything_is_trained(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 1.5])
-def test_rates_outside(rate: float) -> None:
-    with pytest.raises(ValueError, match=f"rate must be above 0 and below 1, got {rate}"):
-        Pruning(rate=rate)
-
-
 @pytest.mark.parametrize(
     ("rewind_to", "trainer", "message"),
     [
@@ -87,31 +81,6 @@ def test_a_rewind_point_after_the_end_that_the_data_decide(
         search(tmp_path, made, rewind_to=rewind_to, trainer=trainer)
     assert not made.trained
     assert len(search(tmp_path, made, rewind_to="1it", trainer=trainer)) == 3  # no second refusal for the remedy
-
-
-def test_a_rewind_point_that_early_stopping_does_not_reach(tmp_path: Path) -> None:
-    stop = [pl.callbacks.EarlyStopping("val_loss", patience=0, min_delta=100.0)]
-    with pytest.raises(MisconfigurationException, match="training ended after 8 iterations, before rewind_to='9it'"):
-        search(tmp_path, rewind_to="9it", callbacks=lambda level: stop)
-
-
-def test_a_reinitialisation_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(MisconfigurationException, match=r"the same weights again with another seed.*parameter `seed`"):
-        search(tmp_path, partial(LitNet, 3), controls=["reinitialise"])
-
-
-def test_an_unknown_monitor(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"unknown logged metric 'val_los'. Did you mean 'val_loss'"):
-        search(tmp_path, monitor="val_los")
-
-
-def test_states_that_are_not_plain(tmp_path: Path) -> None:
-    class Odd(pl.Callback):
-        def state_dict(self) -> dict[str, Any]:
-            return {"odd": Path("x")}
-
-    with pytest.raises(MisconfigurationException, match=r"rewind.ckpt holds more than tensors and plain types"):
-        search(tmp_path, rewind_to="2it", callbacks=lambda level: [Odd()])
 
 
 class Loaders(pl.LightningDataModule):

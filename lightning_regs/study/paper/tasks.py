@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOVED = {
     "lightning_regs.study.train:train": "lightning_regs.training.fit:train",
     "frankle2019.training:level": "lightning_regs.procedures.cells:level",
-    "frankle2019.deep:search": "lightning_regs.procedures.searches:search",
+    "frankle2019.deep:search": "lightning_regs.procedures.cells:search",
     "frankle2019.supermasks:learned": "lightning_regs.procedures.supermasks:learned",
     "frankle2019.supermasks:untrained": "lightning_regs.procedures.supermasks:untrained",
 }

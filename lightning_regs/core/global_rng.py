@@ -1,4 +1,7 @@
-"""The global random streams: of torch on the CPU and this process's GPU, of NumPy and of Python."""
+"""The global random streams: of torch on the CPU and this process's GPU, of NumPy and of Python.
+
+Nothing of ours draws from them. What a user's modules and data sets draw, and ``shuffle=True``, can be replayed.
+"""
 
 from __future__ import annotations
 

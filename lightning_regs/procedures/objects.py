@@ -1,0 +1,279 @@
+"""The module and the data of a level: made anew for each, and described as plain data that equal ones share."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from enum import Enum
+from types import FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from lightning_regs.core.global_rng import isolated, remember, seed_all
+from lightning_regs.core.identity import canonical, digest
+from lightning_regs.core.lightning import pl
+from lightning_regs.core.rng import derive_seed
+from lightning_regs.procedures.replay import Replay, ReplayedLoader, replaying
+
+# What a sampler has of other things: the data, its process, and how far it is.
+_NOT_THE_SAMPLERS = ("data_source", "dataset", "sampler", "rank", "epoch", "generator")
+_SAMPLES = 16
+_DEPTH = 5  # of objects within objects
+_LONG = 100  # entries of a collection that are still shown
+
+
+@dataclass(frozen=True)
+class Data:
+    """What one level trains, validates and tests on.
+
+    Attributes:
+        datamodule: A DataModule, or None.
+        loaders: Training, validation and test loaders, None where there are none; None for a DataModule, or where the
+            module has the loaders.
+    """
+
+    datamodule: pl.LightningDataModule | None = None
+    loaders: tuple[Any, Any, Any] | None = None
+
+    @classmethod
+    def make(cls, source: Any) -> Data:
+        """Make the data of a level out of the argument of ``find_ticket``.
+
+        Raises:
+            TypeError: If it is no data.
+            ValueError: If it has more than three loaders.
+        """
+        made = source() if callable(source) and not isinstance(source, pl.LightningDataModule) else source
+        if made is None and source is None:
+            return cls()
+        if isinstance(made, pl.LightningDataModule):
+            return cls(made)
+        loaders = list(made) if isinstance(made, tuple) else [made]
+        if not 1 <= len(loaders) <= 3:
+            raise ValueError(f"data are (training, validation, test) loaders or fewer, got {len(loaders)}.")
+        for loader in loaders:
+            if isinstance(loader, (Dataset, type)) or not hasattr(loader, "__iter__"):
+                raise TypeError(
+                    "data must be a LightningDataModule, a function that makes one, or one that returns loaders, got "
+                    f"{type(loader).__name__}; put a data set into a DataLoader."
+                )
+        return cls(None, (*loaders, *[None] * (3 - len(loaders))))
+
+    def fit(self, trainer: pl.Trainer, module: pl.LightningModule, replay: Replay, ckpt_path: str | None) -> None:
+        """Train, with an order that is a function of the epoch."""
+        if self.loaders is not None:
+            train, val, _ = self.loaders
+            trainer.fit(module, ReplayedLoader(train, replay), val, ckpt_path=ckpt_path, weights_only=True)
+            return
+        with replaying(self.datamodule or module, replay):
+            trainer.fit(module, datamodule=self.datamodule, ckpt_path=ckpt_path, weights_only=True)
+
+    def test(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+        """Return what the module's test gives, nothing if it has none."""
+        owners = (self.datamodule, pl.LightningDataModule), (module, pl.LightningModule)
+        has_loader = any(owner is not None and overrides(owner, "test_dataloader", base) for owner, base in owners)
+        loader = None if self.loaders is None else self.loaders[2]
+        if not overrides(module, "test_step") or (loader is None and (self.loaders is not None or not has_loader)):
+            return {}
+        results = trainer.test(module, loader, datamodule=self.datamodule, verbose=False)
+        return {name: float(value) for result in results for name, value in result.items()}
+
+
+def make(factory: Callable[..., pl.LightningModule], data: Any, seed: int, own: int) -> tuple[Data, pl.LightningModule]:
+    """Make the data and the module of a level; what each draws does not depend on the other.
+
+    Args:
+        factory: Makes the module.
+        data: As in ``find_ticket``.
+        seed: Of what does not depend on the level.
+        own: Of the module.
+
+    Raises:
+        TypeError: If they are something else.
+    """
+    if isinstance(factory, pl.LightningModule) or not callable(factory):
+        raise TypeError(
+            "each level has a module of its own: give find_ticket the class or a function that makes the module, "
+            f"not {'the object' if isinstance(factory, pl.LightningModule) else repr(factory)}."
+        )
+    remember(seed)
+    seed_all(derive_seed(seed, "ticket data"))
+    made = Data.make(data)
+    remember(own)
+    seed_all(derive_seed(own, "ticket module"))
+    try:
+        takes_seed = "seed" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        takes_seed = False
+    module = factory(seed=own) if takes_seed else factory()
+    if not isinstance(module, pl.LightningModule):
+        raise TypeError(f"the module's factory must return a LightningModule, got {type(module).__name__}.")
+    remember(seed)
+    seed_all(derive_seed(seed, "ticket data"))  # for setup(), where data are split
+    return made, module
+
+
+def overrides(owner: Any, name: str, base: type = pl.LightningModule) -> bool:
+    """Whether an object, or its class, has a hook of its own."""
+    return name in vars(owner) or getattr(type(owner), name, None) is not getattr(base, name)
+
+
+# -- as plain data -----------------------------------------------------------------------------------------------------
+
+
+def describe_module(factory: Callable[..., Any], module: pl.LightningModule) -> dict[str, Any]:
+    """Describe a module as its factory made it: layers, initial weights, hyper-parameters, arguments it keeps.
+
+    Layers and weights that a module makes only when the Trainer starts are not seen; its hyper-parameters are.
+    """
+    return {
+        "factory": name_of(factory),
+        "layers": _layers(module),
+        "initial weights": digest(module.state_dict()),
+        "hyper-parameters": describe(dict(module.hparams)),
+        "attributes": describe(_arguments(module)),
+    }
+
+
+def describe_data(data: Any) -> dict[str, Any]:
+    """Describe a DataModule or loaders: class, hyper-parameters, arguments it keeps; of loaders the data as well."""
+    if isinstance(data, pl.LightningDataModule):
+        # Other attributes come and go: one that has been used has more than one that has not.
+        kept = {"hyper-parameters": describe(dict(data.hparams)), "attributes": describe(_arguments(data))}
+        return {"class": name_of(type(data)), **kept}
+    if isinstance(data, (list, tuple, Mapping)):
+        parts = data.items() if isinstance(data, Mapping) else enumerate(data)
+        return {f"loader {name}": describe_data(loader) for name, loader in parts}
+    described: dict[str, Any] = {"class": name_of(type(data))}
+    for name in ("batch_size", "drop_last", "sampler", "batch_sampler"):
+        described[name] = describe(getattr(data, name, None), _NOT_THE_SAMPLERS)
+    described["batches"] = _length(data)
+    if isinstance(dataset := getattr(data, "dataset", None), Dataset):
+        described["dataset"] = _describe_dataset(dataset)
+    return described
+
+
+def _describe_dataset(dataset: Dataset[Any], depth: int = 0) -> dict[str, Any]:
+    """Describe data by the tensors and arrays they hold, and by some samples; no loader is started."""
+    described: dict[str, Any] = {"class": name_of(type(dataset))}
+    size = _length(dataset)
+    for name, value in vars(dataset).items():
+        if isinstance(value, Dataset):
+            described[name] = _describe_dataset(value, depth + 1) if depth < _DEPTH else name_of(type(value))
+        elif _holds_samples(value, size):
+            described[name] = describe(value)
+    if size:
+        described["samples"] = _samples(dataset, size)
+    return described
+
+
+def _length(thing: Any) -> int | None:
+    try:
+        return len(thing)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _holds_samples(value: Any, size: int | None) -> bool:
+    """Whether these are data: what else a data set has, such as a cache, may change while it is used."""
+    if isinstance(value, (list, range)):
+        return len(value) == size and all(isinstance(part, (int, float)) for part in value)
+    parts = value if isinstance(value, tuple) else (value,)
+    return bool(parts) and all(isinstance(part, (Tensor, np.ndarray)) for part in parts)
+
+
+def _samples(dataset: Dataset[Any], size: int) -> Any:
+    """Return the hash of samples throughout the data; None where they are another each time, or not to be had."""
+    number = min(size, _SAMPLES)
+    found = []
+    with isolated():
+        for _ in range(2):
+            seed_all(0)
+            try:
+                found.append(describe([dataset[i * (size - 1) // max(number - 1, 1)] for i in range(number)]))
+            except Exception:  # keys of another kind, a sampler that leaves broken samples out: any data set's own
+                return None
+    return found[0] if found[0] == found[1] else None
+
+
+def name_of(thing: Any) -> str:
+    """Name a function or class, with the arguments that a ``functools.partial`` adds."""
+    if isinstance(thing, functools.partial):
+        arguments = [*map(describe, thing.args), *(f"{k}={describe(v)!r}" for k, v in thing.keywords.items())]
+        return f"{name_of(thing.func)}({', '.join(map(str, arguments))})"
+    return str(getattr(thing, "__qualname__", type(thing).__qualname__))
+
+
+def describe(value: Any, leave_out: tuple[str, ...] = (), within: tuple[Any, ...] = ()) -> Any:
+    """Return a thing as plain data.
+
+    Tensors, arrays and long collections are their hash; functions and classes their name. Another object is its class
+    with the arguments of its constructor, where it keeps them all, so that what it counts or stores while it is used
+    does not change what it is; else with its attributes that are numbers, texts, tensors or collections of them.
+
+    Args:
+        value: Anything.
+        leave_out: Attributes of objects that do not count.
+        within: The objects that it is part of.
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
+        return value
+    if isinstance(value, Tensor):
+        return digest({"": value})
+    if isinstance(value, (type, FunctionType, MethodType, functools.partial)):
+        return name_of(value)
+    if hasattr(value, "__array_interface__"):  # images too
+        array = np.asarray(value)
+        content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
+        value = f"{array.dtype}:{array.shape}:".encode() + content
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if len(within) > _DEPTH or any(value is outer for outer in within):
+        return name_of(type(value))
+    go_on: Callable[[Any], Any] = functools.partial(describe, leave_out=leave_out, within=(*within, value))
+    if isinstance(value, (Mapping, Set, list, tuple, range)):
+        found: Any = [go_on(part) for part in value]
+        if isinstance(value, Mapping):
+            found = {str(key): part for key, part in zip(value, map(go_on, value.values()), strict=True)}
+        elif isinstance(value, Set):
+            found.sort(key=str)
+        text = f"{len(found)} entries " if len(found) > _LONG else ""
+        return text + hashlib.sha256(canonical(found).encode()).hexdigest() if text else found
+    if not hasattr(value, "__dict__") or isinstance(value, Enum):
+        text = str(value)
+        return name_of(type(value)) if " at 0x" in text else text
+    kept = _arguments(value, ("", "_"))
+    if isinstance(value, nn.Module):
+        kept = {name: part for name, part in vars(value).items() if name[:1] != "_" and _shows(part)}
+        kept |= {"layers": _layers(value), "state": digest(value.state_dict())}
+    elif not kept or len(kept) < len(inspect.signature(type(value).__init__).parameters) - 1:
+        kept = {name: part for name, part in vars(value).items() if _shows(part)}
+    return {"class": name_of(type(value))} | {n: go_on(kept[n]) for n in sorted(kept) if n not in leave_out}
+
+
+def _shows(value: Any) -> bool:
+    if isinstance(value, (Mapping, list, tuple)):
+        return all(map(_shows, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, (bool, int, float, str, Enum)) or hasattr(value, "dtype")
+
+
+def _arguments(thing: Any, prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
+    """Return those of its constructor's arguments that an object keeps, under their name with one of the prefixes."""
+    try:
+        names = [*inspect.signature(type(thing).__init__).parameters][1:]
+    except (TypeError, ValueError):
+        return {}
+    return {name: vars(thing)[key] for name in names for key in (p + name for p in prefixes) if key in vars(thing)}
+
+
+def _layers(module: nn.Module) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", str(module))
