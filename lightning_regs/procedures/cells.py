@@ -242,8 +242,7 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """
     model, options = dict(config["model"]), config["search"]
     if config.get("warmup"):
-        schedule = model.get("schedule") or {"name": "MultiStepLR", "milestones": [], "interval": "step"}
-        model["schedule"] = schedule | {"warmup": config["warmup"]}
+        model["schedule"] = (model.get("schedule") or {}) | {"warmup": config["warmup"]}
 
     def data() -> ImageDataModule:
         run.progress(len(list(run.folder.glob("level_*/level.pt"))), int(options["levels"]) + 1, "")

@@ -51,9 +51,8 @@ class Saver(Checkpoint):
                 with whole(path) as part:
                     trainer.save_checkpoint(part, weights_only=False)
             else:
-                trainer.save_checkpoint(
-                    path, weights_only=False
-                )  # writes nothing, and takes part in what is collective
+                # Writes nothing, and takes part in what is collective.
+                trainer.save_checkpoint(path, weights_only=False)
         finally:
             self._saving, self._monitored = False, []
 
