@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,31 @@ def test_a_killed_run_goes_on_and_equals_the_uninterrupted_one(
     assert again.curves == whole.curves
 
 
-def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def flip(path: Path) -> None:
+    """Flip a bit of the largest tensor, so that torch reads it without complaint."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        largest = max(file.infolist(), key=lambda part: part.file_size)
+        start = bytes(content).index(file.read(largest), largest.header_offset)
+    content[start] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("damage", [cut, flip])
+def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
+) -> None:
     (tmp_path / "a").mkdir()
     with monkeypatch.context() as patch:
         kill_after(2, patch)
         with pytest.raises(Killed):
             training.train(CONFIG, RunContext(tmp_path))
-    checkpoint = tmp_path / "last.ckpt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    damage(tmp_path / "last.ckpt")
     with pytest.warns(UserWarning, match=r"last\.ckpt is damaged.*starts over"):
         metrics = training.train(CONFIG, RunContext(tmp_path))
     assert metrics == training.train(CONFIG, RunContext(tmp_path / "a"))
