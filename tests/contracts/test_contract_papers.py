@@ -68,6 +68,16 @@ def committed(paper: Paper, scale: Scale) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
 
 
+def measured(paper: Paper, scale: Scale) -> Rows:
+    def number(text: str) -> Any:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    return Rows({name: number(entry) for name, entry in row.items()} for row in committed(paper, scale))
+
+
 def tasks_are_there(paper: Paper) -> Iterator[str]:
     """Every task can be imported and called, and one whose runs are stacked can be called with several."""
     for cell in {cell.task: cell for scale in paper.scales for cell in scale.cells}.values():
@@ -100,8 +110,7 @@ def claims_can_be_judged(paper: Paper) -> Iterator[str]:
     """No measure fails, and no committed row lacks the metric that a claim is about."""
     for scale in paper.scales:
         cells = {cell.name for cell in scale.cells}
-        measured = [{k: _number(v) for k, v in row.items()} for row in committed(paper, scale)]
-        for found in (rows(scale), rows(scale, holes=True), Rows(measured)):
+        for found in (rows(scale), rows(scale, holes=True), measured(paper, scale)):
             for result in evaluate(paper.claims, found, scale.name, cells):
                 if "measure failed" in result.reason or "no metric" in result.reason:
                     yield f"claim {result.id!r} cannot be judged at {scale.name}: {result.reason}"
@@ -148,12 +157,12 @@ def figures_are_about_cells_that_are_there(paper: Paper) -> Iterator[str]:
 def figures_are_about_what_is_measured(paper: Paper) -> Iterator[str]:
     """Committed rows of the cells of a figure have its metrics."""
     for scale in paper.scales:
-        found = committed(paper, scale)
+        found = measured(paper, scale)
         for figure in paper.figures:
             for panel in figure.panels:
-                shown = panel.select({row["cell"] for row in found}) if panel.kind == "bar" else ()
+                shown = panel.select(found.cells()) if panel.kind == "bar" else ()
                 for metric in panel.metrics if shown else ():
-                    if not any(row.get(metric) for row in found if row["cell"] in shown):
+                    if not any(plots.values(found, cell, metric) for cell in shown):
                         yield f"figure {figure.id!r} draws {metric!r}, which no row of {', '.join(shown)} has"
 
 
@@ -195,17 +204,10 @@ def rows_are_of_cells_that_are_declared(paper: Paper) -> Iterator[str]:
 def pages_show_every_claim(paper: Paper) -> Iterator[str]:
     """With its id, and with what it asks for."""
     page = render(specify(paper, default_results(paper), draw=False))
-    measured = any(committed(paper, scale) for scale in paper.scales)
-    for claim in paper.claims if measured else ():
+    is_measured = any(committed(paper, scale) for scale in paper.scales)
+    for claim in paper.claims if is_measured else ():
         if f"claim {claim.id}" not in page:
             yield f"claim {claim.id!r} is not on the page"
-
-
-def _number(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 CONTRACTS: list[Callable[[Paper], Iterator[str]]] = [
