@@ -99,7 +99,7 @@ def test_a_digest_is_sha256(tmp_path: Path) -> None:
     assert digest(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.parametrize(("file", "holder"), [("lock", os.getpid()), ("", None)])
+@pytest.mark.parametrize(("file", "holder"), [("lock", os.getpid()), ("", None)], ids=["file", "folder"])
 def test_a_lock_excludes_others_and_says_who_holds_it(file: str, holder: int | None, tmp_path: Path) -> None:
     said: list[int | None] = []
     got = threading.Event()
