@@ -100,11 +100,6 @@ def test_max_pooling_is_torch_s_to_the_second_derivative(
     compare(lambda x: F.max_pool2d(x * x, kernel, stride, padding, dilation, ceil_mode).pow(2), [x])
 
 
-@pytest.mark.parametrize("relu", [F.relu, torch.relu, torch.Tensor.relu, nn.ReLU(), nn.ReLU(inplace=True)])
-def test_relu_is_torch_s_to_the_second_derivative(relu):
-    compare(lambda x: relu(x * x - 0.5).pow(3), [normal(3, 4).requires_grad_()])
-
-
 def small_net(dtype=torch.float64, inplace=False):
     torch.manual_seed(0)
     net = nn.Sequential(

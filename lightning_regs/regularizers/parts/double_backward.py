@@ -1,12 +1,12 @@
 """A second backward pass that runs on the kernels of the first.
 
 PyTorch differentiates a convolution's gradient through a transposed convolution that has the batch as channels, and a
-pooling's or a ReLU's through dense tensors of zeros: three to five plain steps for one exact gradient penalty. Here the
-same derivatives are written out with the kernels that the first backward uses. Every term is linear in each argument:
+pooling's through a dense tensor of zeros: up to a third more for an exact gradient penalty. Here the same derivatives
+are written out with the kernels that the first backward uses. Every term is linear in each argument:
 
     y = conv(x, w, b)    grads (gy, x, w) -> (gx, gw, gb), and for weights (v, u, c) on these three
                          gy: conv(v, w) + conv(x, u) + c    x: gx of conv(., u) at gy    w: gw of conv(v, .) at gy
-    y = pool(x), relu(x) their gradients are linear in gy alone: pick v where gy was put
+    y = pool(x)          its gradient is linear in gy alone: pick v where gy was put
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Sizes = int | Sequence[int]
 
 
 def efficient_double_backward() -> AbstractContextManager[Any]:
-    r"""Return a context in which convolution, max pooling and ReLU have a fast second derivative.
+    r"""Return a context in which convolution and max pooling have a fast second derivative.
 
     What runs inside has the values, the first and the second (and higher) derivatives of PyTorch's own, to rounding::
 
@@ -37,9 +37,9 @@ def efficient_double_backward() -> AbstractContextManager[Any]:
             (loss + coefficient / 4 * sum_of_squares(gradients)).backward()
 
     Only the forward pass has to be inside; with ``torch.utils.checkpoint`` the backward passes too, which run parts of
-    the forward again. Covered are ``conv1d``, ``conv2d``, ``conv3d``, ``max_pool2d`` and ``relu`` of batches of plain
-    floating-point tensors, under autocast as well. Everything else is left to PyTorch: in-place ReLU, padding given by
-    name, ``return_indices``, samples without a batch dimension, tensor subclasses, ``torch.func`` transforms, forward
+    the forward again. Covered are ``conv1d``, ``conv2d``, ``conv3d`` and ``max_pool2d`` of batches of plain
+    floating-point tensors, under autocast as well. Everything else is left to PyTorch: padding given by name,
+    ``return_indices``, samples without a batch dimension, tensor subclasses, ``torch.func`` transforms, forward
     mode, compiled code. It costs a plain step some percent, and gains nothing without a second backward.
 
     Returns:
@@ -133,19 +133,12 @@ def _max_pool2d(
     return _MaxPool2d.apply(input, (kernel, steps, _sizes(padding, 2), _sizes(dilation, 2), ceil_mode))
 
 
-def _relu(input: Tensor, inplace: bool = False) -> Any:
-    return NotImplemented if inplace or not _is_plain(input) else _ReLU.apply(input)
-
-
 _LAYERS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.conv1d: _convolution(1),
     torch.conv2d: _convolution(2),
     torch.conv3d: _convolution(3),
     torch.max_pool2d: _max_pool2d,
     F.max_pool2d: _max_pool2d,
-    torch.relu: _relu,
-    Tensor.relu: _relu,
-    F.relu: _relu,
 }
 
 
@@ -276,34 +269,6 @@ class _MaxPool2dBackward(torch.autograd.Function):
         pixels, picks = (t.permute(0, 2, 3, 1).reshape(n, -1, channels) for t in (v, indices))
         picked = pixels.gather(1, picks).view(n, height, width, channels).permute(0, 3, 1, 2)
         return picked, None, None, None
-
-
-class _ReLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y: Tensor = aten.relu(x)
-        ctx.save_for_backward(y)
-        ctx.set_materialize_grads(False)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> Tensor | None:
-        return None if grad is None else _Gate.apply(grad, *ctx.saved_tensors)
-
-
-class _Gate(torch.autograd.Function):
-    """``grad`` where ``y`` is positive, else 0; its own transpose."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, y: Tensor) -> Tensor:
-        ctx.save_for_backward(y)
-        ctx.set_materialize_grads(False)
-        gated: Tensor = aten.threshold_backward(grad, y, 0)
-        return gated
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor | None) -> tuple[Tensor | None, None]:
-        return None if v is None else _Gate.apply(v, *ctx.saved_tensors), None
 
 
 class _SumOfSquares(torch.autograd.Function):
