@@ -31,7 +31,7 @@ def check_regularizer(
 
     Args:
         method: The class.
-        modules: Kinds of LightningModules to run it on; default: three that know nothing of methods, and our own.
+        modules: Kinds of LightningModules to run it on; default: two that know nothing of methods, and our own.
         processes: Whether to train in two processes as well, which have to be forked.
         pairs: Whether to train it together with one method of each kind.
 

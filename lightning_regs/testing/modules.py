@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,28 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_regs.core.lightning import NAMESPACE, pl
+from lightning_regs.core.lightning import pl
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.training.classifier import Classifier
 
 BATCH, BATCHES = 8, 4
-BoringModel: Any = importlib.import_module(f"{NAMESPACE}.demos.boring_classes").BoringModel
-
-
-class _Demo(BoringModel):  # type: ignore[misc]
-    """The model of Lightning's own demos, with its squared error, dict, optimizer and schedule as they come.
-
-    None of the demos classifies ``[x, y]``, so the batch is unpacked.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer: nn.Module = nn.Sequential(nn.Flatten(), self.layer)
-
-    def step(self, batch: Any) -> Tensor:
-        x, y = batch
-        loss: Tensor = self.loss(self(x), F.one_hot(y, 2).float())
-        return loss
 
 
 class _ReturnsDict(pl.LightningModule):
@@ -100,30 +82,26 @@ def our_classifier(methods: Sequence[Regularizer]) -> pl.LightningModule:
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of module, the shape of its images, and how methods get to it.
+    """A kind of module, with data for it, and how methods get to it.
 
     Args:
         name: What it is called.
         build: Makes the module; takes the methods where the module hands them to the Trainer itself.
-        shape: ``(C, H, W)`` of its images.
-        classes: Number of its classes.
         ours: Whether the module takes the methods.
     """
 
     name: str
     build: Callable[[Sequence[Regularizer]], pl.LightningModule]
-    shape: tuple[int, int, int] = (3, 8, 8)
-    classes: int = 4
     ours: bool = False
 
     def loader(self, batch: int | None = None, part: tuple[int, int] = (0, 1)) -> DataLoader[Any]:
         """Return all batches in a fixed order, or one of them, or each n-th from the k-th on.
 
-        Images are in [0, 1], and their brightness depends on their class.
+        Images ``(3, 8, 8)`` are in [0, 1], and their brightness depends on their class, of 4.
         """
         g = torch.Generator().manual_seed(11)
-        y = torch.randint(self.classes, (BATCHES * BATCH,), generator=g)
-        x = 0.7 * torch.rand(len(y), *self.shape, generator=g) + 0.3 * (y / (self.classes - 1)).view(-1, 1, 1, 1)
+        y = torch.randint(4, (BATCHES * BATCH,), generator=g)
+        x = 0.7 * torch.rand(len(y), 3, 8, 8, generator=g) + 0.1 * y.view(-1, 1, 1, 1)
         first, step = part if batch is None else (batch, BATCHES)
         rows = torch.arange(len(y)).view(-1, BATCH)[first::step].flatten()
         return DataLoader(TensorDataset(x[rows], y[rows]), batch_size=BATCH)
@@ -132,8 +110,7 @@ class Case:
         return self.name
 
 
-DEMO = Case("demo", lambda _: _Demo(), shape=(2, 4, 4), classes=2)
 DICT = Case("dict", lambda _: _ReturnsDict())
 CONV = Case("conv", lambda _: _ConvNet())
 OURS = Case("ours", our_classifier, ours=True)
-CASES = (DEMO, DICT, CONV, OURS)
+CASES = (DICT, CONV, OURS)
