@@ -7,7 +7,6 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +87,21 @@ class Driver:
             RuntimeError: If another procedure is at work in the folder.
         """
         with isolated(), contextlib.ExitStack() as stack:
-            check(self, self._first[1])
-            _ = self._made_from
+            data, module = self.make(self.seed)
+            check(self, module)
+            shared = self._made_from(data, module)
+            del data, module
             if _first_process():
                 stack.enter_context(lock(self.folder, self._refuse, ".lock"))
-            return [self._level(stage) for stage in stages]
+            found: dict[str, Level] = {}
+            digests: dict[str, str] = {}
+            for stage in stages:
+                made_from = shared | {
+                    "settings": stage.settings | shared["settings"],
+                    "inputs": {name: digests[name] for name in stage.needs},
+                }
+                found[stage.name], digests[stage.name] = self._level(stage, made_from)
+            return list(found.values())
 
     def _refuse(self, _: int | None) -> None:
         raise RuntimeError(
@@ -101,14 +110,13 @@ class Driver:
 
     # -- one level ---------------------------------------------------------------------------------------------------
 
-    def _level(self, stage: Stage) -> Level:
+    def _level(self, stage: Stage, made_from: Mapping[str, Any]) -> tuple[Level, str]:
+        """Return a level, and the hash of what it hands on."""
         folder = LevelFolder(self.folder / stage.name)
-        settings, rest = self._made_from
-        inputs = {name: LevelState.load(self.folder / name).digest for name in stage.needs}
-        made_from = {"settings": stage.settings | settings, **rest, "inputs": inputs}
         if not folder.ready(made_from, [REWIND] if stage.point else [], remove=_first_process()):
             self._train(stage, folder, made_from)
-        return read_level(folder, self.monitor)
+        state = LevelState.load(folder.path)
+        return read_level(folder, state, self.monitor), state.digest
 
     def _train(self, stage: Stage, folder: LevelFolder, made_from: Mapping[str, Any]) -> None:
         resumed = _resumable(stage, folder)
@@ -161,27 +169,20 @@ class Driver:
 
     # -- what it depends on ------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _first(self) -> tuple[Data, pl.LightningModule]:
-        return self.make(self.seed)
-
-    @cached_property
-    def _made_from(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return settings of all levels, and what they are made from beside these."""
-        data, module = self._first
-        of_data = data.datamodule or data.loaders
-        settings = {
-            "trainer": {name: describe(value) for name, value in sorted(self.trainer.items()) if name not in _SHOW},
-            "callbacks": None if self.callbacks is None else name_of(self.callbacks),
+    def _made_from(self, data: Data, module: pl.LightningModule) -> dict[str, dict[str, Any]]:
+        """Return what all levels are made from, as plain data."""
+        trainer = {name: describe(value) for name, value in sorted(self.trainer.items()) if name not in _SHOW}
+        callbacks = None if self.callbacks is None else name_of(self.callbacks)
+        given = data.datamodule or data.loaders
+        described = None if given is None else describe_data(given)
+        written = [self.module, self.data if callable(self.data) else None, type(data.datamodule)]
+        written += sorted({type(part) for part in module.modules()}, key=name_of)
+        written += [type(loader.dataset) for loader in data.loaders or () if hasattr(loader, "dataset")]
+        return {
+            "settings": {"trainer": trainer, "callbacks": callbacks},
+            "objects": {"module": describe_module(self.module, module), "data": described},
+            "sources": sources(*written),
         }
-        objects = {
-            "module": describe_module(self.module, module),
-            "data": None if of_data is None else describe_data(of_data),
-        }
-        layers = sorted({type(part) for part in module.modules()}, key=name_of)
-        sets = [type(loader.dataset) for loader in data.loaders or () if hasattr(loader, "dataset")]
-        given = self.data if callable(self.data) else type(self.data)
-        return settings, {"objects": objects, "sources": sources(self.module, given, *layers, *sets)}
 
 
 def _resumable(stage: Stage, folder: LevelFolder) -> bool:

@@ -120,29 +120,22 @@ class Plan:
                     f"the control {control.kind!r} is for level {level}, which is not among {sorted(run)}."
                 )
 
-    def check_end(self, trainer: Mapping[str, Any]) -> None:
-        """Refuse a point to rewind to that is after the end.
+    def check(self, driver: Driver, module: pl.LightningModule) -> None:
+        """Refuse, before anything is trained, what the Trainer's options or a module as it is made tell.
 
         Raises:
-            ValueError: If the Trainer's options tell.
+            ValueError: If the point to rewind to is after the end, or a round would remove nothing, or all.
+            MisconfigurationException: If a reinitialisation would be none.
         """
         for name, unit in (("max_epochs", "ep"), ("max_steps", "it")):
-            end = trainer.get(name)
+            end = driver.trainer.get(name)
             if self.rewind_to.unit == unit and isinstance(end, int) and 0 <= end <= self.rewind_to.value:
                 raise ValueError(
                     f"rewind_to={str(self.rewind_to)!r} is not before the end of training, which is at {name}={end}; "
                     "choose an earlier point, or train for longer."
                 )
-
-    def check(self, driver: Driver, module: pl.LightningModule) -> None:
-        """Find out what cannot be pruned before anything is trained, where nothing is built later.
-
-        Raises:
-            ValueError: If a round would remove nothing, or all.
-            MisconfigurationException: If a reinitialisation would be none.
-        """
         if overrides(module, "configure_model"):
-            return
+            return  # what it prunes is built later
         self._everything(module)
         if any(control.kind == "reinitialise" for control in self.controls) and not overrides(module, "setup"):
             again = driver.make(self._redrawn(1, 1))[1]

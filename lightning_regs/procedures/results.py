@@ -146,17 +146,18 @@ class Tickets(Sequence[Level]):
         )
 
 
-def read_level(folder: LevelFolder, monitor: str | None) -> Level:
+def read_level(folder: LevelFolder, state: LevelState, monitor: str | None) -> Level:
     """Read a complete level.
 
     Args:
         folder: Of the level.
+        state: What is in it.
         monitor: Name of the validation loss whose least value counts; default: ``val_loss`` or ``val/loss``.
 
     Raises:
         ValueError: If ``monitor`` was given, and there were validations, none of which logged it.
     """
-    settings, state = folder.made_from()["settings"], LevelState.load(folder.path)
+    settings = folder.made_from()["settings"]
     metrics = state.facts["last"] | _at_least_loss(Run(folder.path).curves(), monitor) | state.facts["tested"]
     named = {name: settings[name] for name in ("level", "kind", "repeat", "method")}
     return Level(**named, density=state.mask.density, metrics=metrics, path=folder.path)

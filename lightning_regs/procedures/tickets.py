@@ -134,5 +134,4 @@ def find_ticket(
         test=test,
         checkpoint_every=checkpoint_every,
     )
-    plan.check_end(trainer)
     return Tickets(tuple(driver.run(plan.stages(), plan.check)), driver.folder)
