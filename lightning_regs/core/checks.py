@@ -20,9 +20,15 @@ class NoEffectWarning(UserWarning):
 
 
 def check_number(
-    name: str, value: object, low: float = 0.0, high: float = math.inf, *, open_low: bool = False
+    name: str,
+    value: object,
+    low: float = 0.0,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
 ) -> float:
-    """Return ``value`` if it is a finite number in ``[low, high]`` (``(low, high]`` with ``open_low``).
+    """Return ``value`` if it is a finite number in ``[low, high]``; without the ends that are open.
 
     Raises:
         TypeError: If it is no number.
@@ -31,9 +37,11 @@ def check_number(
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}.")
     number = float(value)
-    if not math.isfinite(number) or number > high or number < low or (open_low and number == low):
+    ends = (open_low and number == low) or (open_high and number == high)
+    if not math.isfinite(number) or number > high or number < low or ends:
         bounds = f"{'above' if open_low else 'at least'} {low:g}" if low > -math.inf else "finite"
-        raise ValueError(f"{name} must be {bounds}{f' and at most {high:g}' if high < math.inf else ''}, got {value}.")
+        upper = f" and {'below' if open_high else 'at most'} {high:g}" if high < math.inf else ""
+        raise ValueError(f"{name} must be {bounds}{upper}, got {value}.")
     return number
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -14,11 +15,7 @@ from lightning_regs.regularizers.parts.mixing import TargetMixing
 from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed
 
-
-def _check_smoothing(name: str, smoothing: float) -> float:
-    if check_number(name, smoothing, high=1.0) == 1:
-        raise ValueError(f"{name} must be below 1, where the targets say nothing any more, got 1.")
-    return float(smoothing)
+_below_one = partial(check_number, high=1.0, open_high=True)
 
 
 def label_smoothing(y: Tensor, smoothing: float) -> Tensor:
@@ -38,7 +35,7 @@ def label_smoothing(y: Tensor, smoothing: float) -> Tensor:
         ValueError: If ``smoothing`` is outside [0, 1), the labels are smoothed already, or float targets are no
             ``(N, K)`` with K of at least 2.
     """
-    _check_smoothing("smoothing", smoothing)
+    _below_one("smoothing", smoothing)
     if y.is_floating_point():
         if not _has_classes(y):
             raise ValueError(f"label_smoothing takes probabilities (N, K), K at least 2, got shape {tuple(y.shape)}.")
@@ -73,7 +70,7 @@ class LabelSmoothing(TargetMixing):
             the loss smooths them too.
     """
 
-    smoothing: Annotated[float, _check_smoothing] = 0.1
+    smoothing: Annotated[float, _below_one] = 0.1
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second LabelSmoothing."""
