@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lightning_regs.core.checks import call
 from lightning_regs.core.lightning import NAMESPACE, Callback, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
@@ -166,7 +167,7 @@ def _fit(
     regularizers = options.pop("regularizers", None) or []
     options["regularizers"] = [make(c, Regularizer, seed, "regularizer", "lightning_regs.Mixup") for c in regularizers]
     if start is not None:
-        options |= {"architecture": start, "architecture_args": None}
+        options |= {"architecture": start, "architecture_args": None, "layers": None}
     if data is None:
         data = ImageDataModule(**config["data"], seed=seed, replicas=replicas)
     module = Classifier(**options, seed=seed, replicas=replicas)
@@ -226,7 +227,7 @@ def initial_network(model: Mapping[str, Any], data: ImageDataModule, seed: int) 
         data: The data that it is for, set up.
         seed: The seed.
     """
-    options = {name: value for name, value in model.items() if name.startswith("architecture")}
+    options = {name: model[name] for name in ("architecture", "architecture_args", "layers") if name in model}
     module = Classifier(**options, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed)
     assert module.network is not None
     return module.network
@@ -267,10 +268,8 @@ def make(config: Mapping[str, Any], base: type[C], seed: int, kind: str, example
         raise ValueError(f"{path!r} is no {kind}; write for example {example}.")
     if "seed" in inspect.signature(cls).parameters:
         options.setdefault("seed", seed)
-    try:
-        return cls(**options)
-    except TypeError as error:
-        raise ValueError(f"{path} does not take {options!r}: {error}.") from error
+    made: C = call(kind, cls, **options)
+    return made
 
 
 def device_name(trainer: pl.Trainer) -> str:

@@ -197,6 +197,17 @@ def test_a_training_starts_from_the_net_that_it_is_given(tmp_path: Path) -> None
     assert trained.metrics["test_acc"] == pytest.approx(accuracy(trained.network(), trained, "test"), abs=1e-5)
 
 
+def test_layers_that_are_put_into_the_net_are_in_the_initial_one_too(tmp_path: Path) -> None:
+    model = CONFIG["model"] | {"layers": [{"after": "ReLU", "add": "Tanh"}]}
+    data = ImageDataModule(**CONFIG["data"], seed=1)
+    data.prepare_data()
+    data.setup()
+    network = initial_network(model, data, 1)
+    trained = fit(CONFIG | {"model": model}, RunContext(tmp_path, 1), start=network, data=data)
+    assert str(trained.network()) == str(network.eval())
+    assert str(network).count("Tanh") == 1
+
+
 def test_a_configuration_names_callbacks(tmp_path: Path) -> None:
     masked = CONFIG | {"callbacks": [{"class_path": "lightning_regs.WeightMask", "init_args": {"density": 0.5}}]}
     weight = fit(masked, RunContext(tmp_path)).state()["head.weight"]
