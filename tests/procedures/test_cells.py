@@ -263,7 +263,7 @@ def learning(rescale, weights="initial"):
     return {
         "model": MODEL | {"optimizer": {"name": "SGD", "lr": 100.0, "momentum": 0.9}},
         "data": DATA,
-        "trainer": {"max_epochs": 20, "accelerator": "cpu"},
+        "trainer": {"max_epochs": 12, "accelerator": "cpu"},
         "supermask": {"weights": weights, "rescale": rescale},
     }
 

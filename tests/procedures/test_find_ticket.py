@@ -19,8 +19,7 @@ from lightning_regs.procedures.tickets import Control, find_ticket
 from lightning_regs.pruning import Pruning
 
 
-@pytest.mark.parametrize("rewind_to", ["0it", "3it", "1ep"])
-@pytest.mark.parametrize("optimizer", [sgd, adam])
+@pytest.mark.parametrize(("rewind_to", "optimizer"), [("0it", adam), ("3it", sgd), ("3it", adam), ("1ep", sgd)])
 def test_rewound_weights_are_the_saved_ones_and_pruned_ones_zero_at_every_step(
     rewind_to: str, optimizer: Any, tmp_path: Path
 ) -> None:
@@ -80,7 +79,7 @@ class Asking(LitNet):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-@pytest.mark.parametrize("rewind_to", ["0it", "3it", "9it", "1ep"])
+@pytest.mark.parametrize("rewind_to", ["3it", "9it", "1ep"])
 def test_a_module_that_asks_for_the_number_of_steps(rewind_to: str, tmp_path: Path) -> None:
     modules: list[Asking] = []
 

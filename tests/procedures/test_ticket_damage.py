@@ -86,8 +86,11 @@ def test_damage_in_an_interrupted_level(
 ) -> None:
     interrupt(monkeypatch, tmp_path / "damaged", level)
     damage(tmp_path / "damaged" / level / file)
-    with pytest.warns(UserWarning, match=rf"{level}/(last.ckpt|{file}) is damaged \(.*; the level starts over"):
+    with pytest.warns(
+        UserWarning, match=rf"{level}/(last.ckpt|{file}) is damaged \(.*; the level starts over"
+    ) as caught:
         again = run(tmp_path / "damaged")
+    assert Path(next(w for w in caught if "starts over" in str(w.message)).filename).name == "ticket_cases.py"
     assert_same(all_weights(again), all_weights(whole))
     assert [one.density for one in again] == [one.density for one in whole]
 

@@ -236,21 +236,6 @@ def test_levels_made_from_another_result_are_redone(tmp_path: Path) -> None:
     assert_same(all_weights(again), kept)
 
 
-def test_a_damaged_checkpoint_of_an_interrupted_level_is_named(
-    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Kill, "at", ("level_01", 16))
-    with pytest.raises(Killed):
-        run(tmp_path / "killed", levels=1)
-    monkeypatch.setattr(Kill, "at", None)
-    last = tmp_path / "killed" / "level_01" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match=r"level_01/last.ckpt is damaged .*; the level starts over") as caught:
-        again = run(tmp_path / "killed", levels=1)
-    assert Path(next(w for w in caught if "starts over" in str(w.message)).filename).name == "ticket_cases.py"
-    assert_equal(again, whole())
-
-
 def test_a_full_disk_leaves_the_last_checkpoint(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = torch.save
     calls: list[Any] = []
