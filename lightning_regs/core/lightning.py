@@ -13,6 +13,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from torch.optim.swa_utils import AveragedModel
+
 from lightning_regs.core.names import unknown_name
 
 NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
@@ -120,11 +122,11 @@ def is_compiled(module: Any) -> bool:
 
 
 def averaged_modules(trainer: pl.Trainer) -> list[Any]:
-    """Return the averaged modules that Lightning's callbacks hold, as they are."""
+    """Return the averaged modules that Lightning's callbacks hold; they start as, or are loaded with, dense weights."""
     kinds = (pl.callbacks.StochasticWeightAveraging, getattr(pl.callbacks, "WeightAveraging", ()))
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     found = (getattr(callback, "_average_model", None) for callback in callbacks if isinstance(callback, kinds))
-    return [module for module in found if module is not None]
+    return [a.module if isinstance(a, AveragedModel) else a for a in found if a is not None]
 
 
 def combined_mode(loaders: Any) -> Any:

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_regs.core.checks import check_number
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import check_globs, prunable
 from lightning_regs.pruning.masks import Mask, plain_names
 from lightning_regs.pruning.prune import SCOPES, emptied, prune, warn_of_emptied
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.selection import check_whole_weights
-from lightning_regs.regularizers.parts.zeroing import averages, zero_, zero_after_step
+from lightning_regs.regularizers.parts.zeroing import zero_, zero_after_step
 
 
 class WeightMask(Regularizer, acts=Acts.WEIGHTS):
@@ -124,7 +124,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             # From one copy of the weights, as rounding could differ between devices.
             self._mask = Mask(trainer.strategy.broadcast(found.state_dict()))
         parameters = self._masked(pl_module, self._mask)
-        for average in averages(trainer):
+        for average in averaged_modules(trainer):
             for w, kept in self._masked(average, self._mask).items():
                 zero_(w, kept)
         masks: dict[nn.Parameter, Tensor] = {}

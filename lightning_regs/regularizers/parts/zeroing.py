@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-
-from lightning_regs.core.lightning import averaged_modules, pl
 
 __all__ = ["zero_pruned"]
 
@@ -39,12 +36,6 @@ def zero_after_step(masks: Mapping[nn.Parameter, Tensor]) -> Callable[[torch.opt
         zero_pruned(*chosen)
 
     return after_step
-
-
-def averages(trainer: pl.Trainer) -> Iterator[nn.Module]:
-    """Yield the averaged modules that Lightning's callbacks hold; they start as, or are loaded with, dense weights."""
-    for average in averaged_modules(trainer):
-        yield average.module if isinstance(average, AveragedModel) else average
 
 
 @torch.no_grad()
