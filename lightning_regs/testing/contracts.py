@@ -20,7 +20,7 @@ from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import Acts
 from lightning_regs.regularizers.parts.scaling import scaler_of
 from lightning_regs.testing.modules import BATCH, CONV, OURS, Case
-from lightning_regs.testing.runs import SCALE, Position, Run, fit, generators, half, plain
+from lightning_regs.testing.runs import SCALE, Position, Run, fit, generators, half, plain, quiet
 from lightning_regs.testing.variants import Variant
 
 CLIP = 0.01
@@ -104,7 +104,9 @@ def resumes_bit_equal(case: Case, variant: Variant) -> None:
     method = variant.make()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "half.ckpt"
-        fit(case, [method]).trainer.save_checkpoint(path)
+        half_way = fit(case, [method]).trainer
+        with quiet():
+            half_way.save_checkpoint(path)
         saved = torch.load(path, weights_only=True)["callbacks"].get(method.state_key, {})
         assert saved.keys() == method.state_dict().keys(), "the checkpoint lacks the method's state"
         torch.rand(17)  # the global generator is elsewhere after a restart
