@@ -85,6 +85,9 @@ class Regularizer(Callback):
 
     def __init_subclass__(cls, acts: Acts | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
+        given: object = acts
+        if not isinstance(given, Acts | None):
+            raise TypeError(f"{cls.__name__} has acts={given!r}; write one of {', '.join(map(str, Acts))}.")
         if acts is not None:
             cls.acts = acts
         if "__init__" not in vars(cls) and vars(cls).get("__annotations__"):
@@ -211,7 +214,10 @@ class Regularizer(Callback):
         """Let a method that acts on batches change this one; what is known about the samples stays with them."""
         if self._has("on_batch"):
             x, y = self.pair(batch)
-            batch[0], changed = self.on_batch(x, y, self.moment(trainer, pl_module, batch_idx))
+            made: object = self.on_batch(x, y, self.moment(trainer, pl_module, batch_idx))
+            if not isinstance(made, tuple) or len(made) != 2:
+                raise TypeError(f"{type(self).__name__}.on_batch returned {_describe(made)}; use `return x, y`.")
+            batch[0], changed = made
             batch[1] = changed if changed is y or notes(changed) else with_notes(changed, notes(y))
 
     def on_before_optimizer_step(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lightning_regs.core.checks import call
 from lightning_regs.core.lightning import NAMESPACE, Callback, pl
+from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.regularizers import Regularizer
@@ -100,7 +101,8 @@ def fit(
         Accuracies are in percent. With a recorder of the task's own, what curves tell is not among them.
 
     Raises:
-        ValueError: If a class path names no regularizer or callback, or its arguments are not the class's.
+        ValueError: If a section has an option that its class does not take, a class path names no regularizer or
+            callback, or its arguments are not the class's.
     """
     return _fit(config, [run], None, callbacks, start, data)[0]
 
@@ -163,6 +165,10 @@ def _fit(
     start: nn.Module | None,
     data: ImageDataModule | None,
 ) -> list[Trained]:
+    for section, cls in (("model", Classifier), ("data", ImageDataModule), ("trainer", pl.Trainer)):
+        known = inspect.signature(cls).parameters
+        if unknown := [name for name in config.get(section) or {} if name not in known]:
+            raise unknown_name(f"option of {section}", unknown[0], known)
     seed, options = runs[0].seed, dict(config["model"])
     regularizers = options.pop("regularizers", None) or []
     options["regularizers"] = [make(c, Regularizer, seed, "regularizer", "lightning_regs.Mixup") for c in regularizers]

@@ -15,6 +15,7 @@ from lightning_regs.regularizers.base import Acts, example
 from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.testing import check_regularizer
 from lightning_regs.testing.modules import CONV, DICT, OURS
+from lightning_regs.testing.runs import fit
 
 
 class Brightens(Regularizer, acts=Acts.BATCH):
@@ -157,3 +158,15 @@ def test_draws_that_know_too_little_are_found() -> None:
 def test_processes_that_drift_apart_are_found() -> None:
     with pytest.raises(AssertionError, match="Two processes take the step of the mean"):
         check_regularizer(NoiseOfEachRank, [DICT], pairs=False)
+
+
+def test_a_kind_is_named_by_its_member() -> None:
+    with pytest.raises(TypeError, match=r"^Odd has acts='gradients'; write one of Acts.BATCH, .*Acts.GRADIENTS"):
+        type("Odd", (Regularizer,), {}, acts="gradients")
+
+
+@pytest.mark.parametrize(("made", "says"), [(None, "a NoneType"), (torch.zeros(2), "a Tensor"), ((1, 2, 3), "a tuple")])
+def test_a_method_on_batches_returns_both(made: Any, says: str) -> None:
+    odd: Any = type("Odd", (Regularizer,), {"on_batch": lambda self, x, y, at: made}, acts=Acts.BATCH)
+    with pytest.raises(TypeError, match=rf"^Odd.on_batch returned {says}.*; use `return x, y`"):
+        fit(DICT, [odd()], batch=0)

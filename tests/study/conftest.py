@@ -57,16 +57,21 @@ def bad(config, run):
 PAPER = """
 from lightning_regs.study import Cell, Claim, Paper, Scale, value
 
+CELLS = (
+    {cells}
+)
 PAPER = Paper(
     id="toy",
     title="A toy",
     authors="Nobody",
     year=2017,
     arxiv="",
-    scales=(Scale("quick", "small", cells=(
-        {cells}
-    ), seeds={seeds}),),
-    claims=(Claim("value", "The value is small.", value("one", "value"), at_least=-9, at_most=9, origin="control"),),
+    scales=(Scale("quick", "small", CELLS, seeds={seeds}),),
+    claims=tuple(
+        Claim("value", "The value is small.", value("one", "value"), at_least=-9, at_most=9, origin="control")
+        for cell in CELLS
+        if cell.name == "one"
+    ),
 )
 """
 
@@ -83,9 +88,7 @@ class Toy:
     def write(self, *cells: str, seeds: int = 2) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "tasks.py").write_text(TASKS)
-        (self.folder / "paper.py").write_text(
-            PAPER.format(cells="\n        ".join(f"{c}," for c in cells), seeds=seeds)
-        )
+        (self.folder / "paper.py").write_text(PAPER.format(cells="\n    ".join(f"{c}," for c in cells), seeds=seeds))
         for name in [n for n in sys.modules if n == "toy" or n.startswith("toy.")]:
             del sys.modules[name]
 

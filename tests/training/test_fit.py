@@ -126,11 +126,6 @@ def test_augmentation_does_not_touch_the_final_measurement(tmp_path: Path) -> No
     assert first == training.train(augmented, RunContext(tmp_path / "b"))
 
 
-def test_a_typo_in_a_configuration_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="sorce"):
-        training.train(CONFIG | {"data": {"sorce": "digits"}}, RunContext(tmp_path))
-
-
 def test_methods_are_written_as_for_the_command_line() -> None:
     config = {"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 0.3}}
     mixup = make(config, Regularizer, 7, "regularizer", "lightning_regs.Mixup")
@@ -214,3 +209,15 @@ def test_a_configuration_names_callbacks(tmp_path: Path) -> None:
     assert (weight == 0).float().mean() > 0.3
     with pytest.raises(ValueError, match=r"no callback 'lightning_regs\.WeightMusk'"):
         fit(CONFIG | {"callbacks": [{"class_path": "lightning_regs.WeightMusk"}]}, RunContext(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "near"),
+    [("model", "architectur", "architecture"), ("data", "sourc", "source"), ("trainer", "max_epoch", "max_epochs")],
+)
+def test_an_option_that_a_section_lacks_is_refused_with_the_nearest(
+    tmp_path: Path, section: str, name: str, near: str
+) -> None:
+    config = CONFIG | {section: CONFIG[section] | {name: 1}}
+    with pytest.raises(ValueError, match=f"^unknown option of {section} '{name}'. Did you mean '{near}'"):
+        fit(config, RunContext(tmp_path))

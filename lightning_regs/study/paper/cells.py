@@ -14,6 +14,7 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.config import config_hash, override, resolve
 
 TRAIN = "lightning_regs.study.train:train"
+_READ = ("callbacks", "fitted")  # what training reads beside the sections
 Overrides = Mapping[str, Any]
 
 
@@ -120,7 +121,8 @@ def grid(
         The cells, the last axis varying fastest.
 
     Raises:
-        ValueError: If an axis does not stand in the name, a name in braces is no axis, or two cells get one name.
+        ValueError: If an axis does not stand in the name, a name in braces is no axis, or two cells get one name, or
+            training would ignore an override.
         TypeError: If the values of an axis are no mapping.
     """
     named = set(re.findall("{(.*?)}", name))
@@ -138,10 +140,22 @@ def grid(
         changes: dict[str, Any] = dict(overrides or {})
         for _, change in combination:
             changes |= change
+        if task == TRAIN:
+            _check_read(name, changes)
         cell = re.sub("{(.*?)}", lambda found: labels[found[1]], name)  # noqa: B023  # called at once
         made.append(Cell(cell, task, resolve(config, changes), seeds))
     check_unique(f"the grid {name!r}", "cell", [cell.name for cell in made])
     return Cells(made)
+
+
+def _check_read(name: str, overrides: Overrides) -> None:
+    """Refuse a single value beside the sections that training does not read."""
+    for path, value in overrides.items():
+        if "." not in path and not isinstance(value, Mapping) and path not in _READ:
+            raise ValueError(
+                f"the grid {name!r} overrides {path!r}, which training does not read; write its section as well, such "
+                f"as 'trainer.{path}', or name a task that reads it."
+            )
 
 
 def check_unique(owner: str, kind: str, names: Sequence[str]) -> None:

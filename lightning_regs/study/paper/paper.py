@@ -128,7 +128,8 @@ class Paper:
 
     Raises:
         ValueError: If two scales, claims, figures or sources share a name, or a claim or deviation names a scale that
-            is not there, or a figure does.
+            is not there, or a figure does, or a claim is about a cell that none of its scales has.
+        TypeError: If what it measures is not in families.
     """
 
     id: str
@@ -152,9 +153,27 @@ class Paper:
         check_unique(owner, "figure", [figure.id for figure in self.figures])
         check_unique(owner, "source", [source.key for source in self.sources])
         check_link(owner, self.link)
+        for family in self.metrics:
+            given: object = family
+            if not isinstance(given, Family):
+                raise TypeError(f"{owner} has the metrics {given!r}; write Family(title, (Metric(name, heading),)).")
         scales = [part.on or () for part in self.claims] + [part.on or () for part in self.figures]
         for name in (*chain(*scales), *(deviation.scale for deviation in self.deviations if deviation.scale)):
             self.scale(name)
+        for claim in self.claims:
+            self._check_cells(claim)
+
+    def _check_cells(self, claim: Claim) -> None:
+        """Refuse a claim about a cell that is at none of its scales; a scale without the cell just skips the claim."""
+        known: dict[str, None] = {}
+        lacking = []
+        for scale in self.scales:
+            form, cells = claim.at(scale.name), dict.fromkeys(cell.name for cell in scale.cells)
+            if form is not None and isinstance(form.measure, Measure):
+                known |= cells
+                lacking.append(form.measure.lacks(cells))
+        if known and None not in lacking:
+            raise unknown_name(f"cell of claim {claim.id!r}", lacking[0], known)
 
     @property
     def sources(self) -> tuple[Source, ...]:

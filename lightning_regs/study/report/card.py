@@ -109,7 +109,7 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
     if kind == "deviations":
         where = {scale.name: f"`{scale.name}`: " for scale in paper.scales}
-        return [f"- {where.get(d.scale, '')}{_escape(d.what)}" for d in paper.deviations], {}
+        return [f"- {where.get(d.scale, '')}{_escape(d.what)}" for d in paper.deviations] or ["None."], {}
     known_figures = [figure.id for figure in paper.figures]
     wanted = known_figures
     if kind == "figure":

@@ -111,3 +111,11 @@ def test_a_task_without_a_module_is_refused():
     for task, module in (("json.nothing:f", "json.nothing"), ("nothing.at.all:f", "nothing.at.all")):
         with pytest.raises(ValueError, match=f"^cell 'a' has the task '{task}', but there is no module '{module}'"):
             check_tasks([Cell("a", task)])
+
+
+def test_a_setting_that_training_does_not_read_is_refused():
+    config = "configs/zhang2017/digits-mlp-1x512.yaml"
+    with pytest.raises(ValueError, match=r"^the grid 'g' overrides 'max_epochs', .* such as 'trainer.max_epochs', or"):
+        grid("g", config, {"max_epochs": 10})
+    assert grid("g", config, {"fitted": 0.9})[0].config["fitted"] == 0.9
+    assert grid("g", config, {"levels": 3}, task="m:f")[0].config["levels"] == 3

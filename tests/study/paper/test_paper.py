@@ -11,6 +11,7 @@ from lightning_regs.study import (
     Claim,
     Deviation,
     Figure,
+    Metric,
     Paper,
     Scale,
     Source,
@@ -148,7 +149,7 @@ def test_a_paper_lists_the_sources_of_all_forms_of_its_claims_once():
 
 def test_a_published_number_is_drawn_only_at_its_own_data():
     """A cell of one name may be of other data at another scale: there the claim's number says nothing."""
-    scales = [Scale(name, "", tuple(Cell(cell, "m:f") for cell in "ab")) for name in ("quick", "full")]
+    scales = [Scale(n, "", tuple(Cell(c, "m:f") for c in cells)) for n, cells in (("quick", "ab"), ("full", "abcd"))]
     scales.append(Scale("other", "", (Cell("z", "m:f"),)))
     about = {"above": 0, "source": READ}
     claims = (
@@ -164,3 +165,20 @@ def test_a_published_number_is_drawn_only_at_its_own_data():
     assert found["quick"] == {("a", "test_acc"): 1, ("c", "test_acc"): 3, ("a", "m"): 6}
     assert found["full"] == {("a", "test_acc"): 1, ("b", "test_acc"): 2, ("c", "test_acc"): 3, ("a", "m"): 7}
     assert set(found["other"]) == {("a", "test_acc"), ("b", "test_acc"), ("c", "test_acc"), ("a", "m")}
+
+
+def claim(cell):
+    return Claim("c", "S.", value(cell, "test_acc"), above=0, source=READ)
+
+
+def test_a_claim_about_a_cell_that_no_scale_has_is_refused():
+    scales = (Scale("quick", "", (Cell("digits/8", "m:f"),)), Scale("full", "", (Cell("mnist/8", "m:f"),)))
+    assert paper(scales=scales, claims=(claim("mnist/8"),)).claims, "a scale without the cell does not measure it"
+    with pytest.raises(ValueError, match=r"^unknown cell of claim 'c' 'digits/9'. Did you mean 'digits/8'"):
+        paper(scales=scales, claims=(claim("digits/9"),))
+
+
+def test_what_tasks_measure_comes_in_families():
+    for given in (Metric("norm", "Norm"), "norm"):
+        with pytest.raises(TypeError, match=r"^paper 'p' has the metrics .*norm.*; write Family\("):
+            paper(metrics=(given,))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from made_up import NASTY, make_paper, make_rows, write_results
 
@@ -49,6 +51,12 @@ def test_deviations_are_a_list_that_says_at_which_scale(tmp_path, paper):
     update(path, [paper])
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
     assert lines == ["- `quick`: Digits in place of CIFAR-10.", "- Seeds are 0, 1 and 2."]
+
+
+def test_a_paper_without_deviations_says_so(tmp_path, paper):
+    path = card(tmp_path / "smith2020" / "README.md", "smith2020/deviations")
+    update(path, [replace(paper, deviations=())])
+    assert "deviations -->\nNone.\n<!-- end" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("change", ["rows", "curves", "gone"])
