@@ -11,7 +11,7 @@ import pytest
 
 from lightning_regs.study import load_paper
 from lightning_regs.testing import check_regularizer
-from lightning_regs.testing.modules import DEMO, OURS
+from lightning_regs.testing.modules import DICT, OURS
 
 PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 METHOD, PAPER = map(textwrap.dedent, re.findall(r"^ +```python\n(.*?)^ +```", PAGE, flags=re.S | re.M))
@@ -21,7 +21,7 @@ def test_the_method_keeps_the_contracts(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "sign_noise_of_the_page.py").write_text(METHOD, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     method = importlib.import_module("sign_noise_of_the_page").SignNoise
-    assert check_regularizer(method, [DEMO, OURS], processes=False, pairs=False)
+    assert check_regularizer(method, [DICT, OURS], processes=False, pairs=False)
 
 
 def test_the_paper_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
