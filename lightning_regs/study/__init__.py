@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from lightning_regs.core.runs import RunContext, Store
     from lightning_regs.study.paper.cells import TRAIN, Cell, Cells, grid
     from lightning_regs.study.paper.claims import Claim, ClaimResult, Source, across
+    from lightning_regs.study.paper.conditions import trained
     from lightning_regs.study.paper.config import config_hash, override, resolve
+    from lightning_regs.study.paper.estimates import Estimate
     from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep, table
     from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.paper.measures import (
-        Estimate,
         Measure,
         difference,
         either,
@@ -43,10 +44,12 @@ _PUBLIC = {
     "core.runs": "RunContext Store",
     "study.paper.cells": "TRAIN Cell Cells grid",
     "study.paper.claims": "Claim ClaimResult Source across",
+    "study.paper.conditions": "trained",
     "study.paper.config": "config_hash override resolve",
     "study.paper.figure": "Figure Panel bars curves points sweep table",
     "study.paper.loading": "find_papers load_paper",
-    "study.paper.measures": "Estimate Measure difference either largest mean_difference peak_distance per_seed "
+    "study.paper.estimates": "Estimate",
+    "study.paper.measures": "Measure difference either largest mean_difference peak_distance per_seed "
     "percent_lower quotient rank_correlation ratio share smallest smallest_step value",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",

@@ -61,7 +61,7 @@ PAPER = Paper(
     "far as the whole; with new random weights the same subnetworks learn slower and end worse.",
     scales=(
         Scale("quick", "LeNet-300-100 on MNIST-1D, 8 levels: the claims' direction",
-              cells.quick(), seeds=5, replicas=100, budget="6 minutes on two cores"),
+              cells.quick(), seeds=5, replicas=100, budget="6 minutes on two cores", test_items=1000),
         Scale("standard", "LeNet-300-100 on MNIST by the paper's protocol but for its length, supermasks, and Conv-2 "
         "on "
               "CIFAR-10 with fewer trials and iterations",

@@ -50,7 +50,7 @@ Fields = dict[str, Any]
 _RECALLED: Fields = {"source": SMITH, "origin": "recalled"}
 _HIGHER: Fields = {"published": "> 0", "unit": "points"}  # the paper says which is better, and not by how much
 _SAME: Fields = {"published": 0.0, "within": 2, "unit": "points"} | _RECALLED
-_FITS: Fields = {"at_least": 99.9, "published": "the comparison's condition", "unit": "%", "origin": "control"}
+_FITS: Fields = {"at_least": 99.9, "published": "the comparison's condition", "unit": "%", "kind": "control"}
 _CLOSED: Fields = {"at_least": 0.5, "source": NOVACK, "origin": "derived", "where": "its ResNet-18"}
 
 
@@ -62,7 +62,7 @@ def named(net: Net, claims: Iterable[Claim]) -> tuple[Claim, ...]:
 def flows(number: str, whose: str, cell: str, *sources: Source) -> Iterable[Claim]:
     """Make the claims on the order of an end point's distance from three flows."""
     derived: Fields = {"source": LECTURE, "origin": "derived"}
-    read: Fields = {"source": sources, "headline": number == "1"}
+    read: Fields = {"source": sources, "headline": cell == "sgd-flow"}
     for flow, term, text, found, fields in (
         ("quarter", "of C + eps/4 mean ||grad C_k||^2", "third", 3.0, read),
         ("none", "of C alone", "only second", 2.0, derived),
@@ -90,7 +90,7 @@ def sweeps(net: Net) -> tuple[Claim, ...]:
         Claim("4-fall", f"too large a coefficient is worse ({best_is} over {top_lam}).",
               difference(penalised, strongest), above=0, **_HIGHER, **_RECALLED, where="Figure 1b"),
         Claim("5", f"test accuracy rises with the learning rate ({best_is} over {small_lr}).",
-              difference(best, slow), at_least=1, **_HIGHER, source=LECTURE),
+              difference(best, slow), at_least=1, **_HIGHER, source=LECTURE, headline=True),
         Claim("5-fall", f"up to a point: too large a learning rate is worse ({best_is} over {top_lr}).",
               difference(best, top), above=0, **_HIGHER, **_RECALLED, where="Figure 1b"),
         Claim("5-train", f"training accuracy falls as the learning rate grows ({small_lr} over {top_lr}, which is past "
@@ -100,7 +100,7 @@ def sweeps(net: Net) -> tuple[Claim, ...]:
         Claim("6", "the best coefficient at the small learning rate is the best learning rate without a penalty, "
               "within a factor 2 (log2 of their quotient, of the curves averaged over seeds, bootstrap interval).",
               peak_distance({lr: net.sgd(lr) for lr in net.lrs}, {lam: net.penalised(lam) for lam in net.lams}),
-              published=0.0, within=1, **_RECALLED, where="Figure 1b", headline=True),
+              published=0.0, within=1, **_RECALLED, where="Figure 1b"),
         Claim("F1c-lr", f"{at_end} learning rate {over}.",
               ratio(best, slow, "regulariser"), below=1, published="< 1", unit="x", **_RECALLED, where="Figure 1c"),
         Claim("F1c-lam", f"{at_end} coefficient {over}.",
@@ -166,7 +166,7 @@ def large_batches(net: Net) -> tuple[Claim, ...]:
               difference(penalised, coarse), above=0, **_HIGHER, source=NOVACK),
         Claim("N-closed-clip", "the share that the penalty recovers with its gradient clipped to norm 1 (a control, "
               "added after runs without clipping had collapsed in training).",
-              share(net.clipped, large, small), published=0.68, **_CLOSED | {"origin": "control"}),
+              share(net.clipped, large, small), published=0.68, **_CLOSED | {"kind": "control"}),
         Claim("N-fit", "every large-batch run fits the training set (the least training accuracy).",
               smallest("train_acc", large, penalised, coarse, net.clipped), **_FITS),
     ))  # fmt: skip
@@ -184,7 +184,7 @@ def printed(who: str, rows: Iterable[tuple[str, str, str, float]], **fields: Any
 _MNIST = Claim(
     "MNIST", "LeNet on MNIST trains with the penalty (coefficient = learning rate): a penalty from stale gradients had "
     "stayed at 10 % test accuracy.",
-    value("mnist/lenet-penalty"), at_least=98.5, published="our own bar", unit="%", origin="control",
+    value("mnist/lenet-penalty"), at_least=98.5, published="our own bar", unit="%", kind="control",
 )  # fmt: skip
 _PENALTY = "batch 5120 with the penalty on micro-batches of"
 _NOVACK = (

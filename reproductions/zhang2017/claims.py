@@ -284,7 +284,7 @@ THEORY = (
 def _control(id: str, sentence: str, variant: str, metric: str) -> Claim:
     cell = f"mlp-1x512/{variant}"
     return Claim(id, f"bf16-mixed instead of float32 hardly changes MLP 1x512's {sentence}.",
-                 difference(cell, f"{cell}/fp32", metric), at_least=-0.5, at_most=0.5, unit="points", origin="control",
+                 difference(cell, f"{cell}/fp32", metric), at_least=-0.5, at_most=0.5, unit="points", kind="control",
                  on=("standard",))  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def hostile(folder):
     more = (*more, Claim(f"{LONG}3", f"{NASTY} {WORDS}", out_of_reach=f"{NASTY} {LONG}", **about))
     figures = (Figure("loss", f"{NASTY} {LONG}", WORDS, draw_loss), Figure("no", LONG, WORDS, "made_up:broken"))
     paper = make_paper(cells=(long, NASTY, "net/true-labels"), title=f"{NASTY} {LONG}", authors=LONG, figures=figures)
-    deviations = (Deviation("quick", f"{NASTY} {WORDS}"), Deviation("", LONG))
+    deviations = (Deviation("quick", "not stated", f"{NASTY} {WORDS}"), Deviation("", WORDS, LONG, NASTY))
     paper = replace(paper, claims=(*paper.claims, *more), deviations=deviations)
     rows = make_rows(paper)
     for row in rows[:4]:

@@ -118,7 +118,7 @@ def claims_name_their_sources(paper: Paper) -> Iterator[str]:
     """Every claim leads to a source of its own anchor, or is a control."""
     for claim in paper.claims:
         for form in (claim, *claim.variants.values()):
-            if not form.sources and form.origin != "control":
+            if not form.sources and form.kind != "control":
                 yield f"claim {claim.id!r} names no source"
             if form.headline != claim.headline:
                 yield f"claim {claim.id!r} is a headline at some of its scales only"
@@ -283,7 +283,7 @@ def test_a_paper_is_enrolled_by_its_folder(toy: Path) -> None:
             "lambda rows: [1 / 0]",
             "claim '1' cannot be judged at quick: its measure failed",
         ),
-        (", source=SHEET", "", "claim '1' has no source; name what was read, or say origin='control'"),
+        (", source=SHEET", "", "claim '1' has no source; name what was read, or say kind='control'"),
         (
             '"toy.tasks:measure"',
             '"toy.tasks:mesure"',

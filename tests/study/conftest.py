@@ -68,7 +68,7 @@ PAPER = Paper(
     arxiv="",
     scales=(Scale("quick", "small", CELLS, seeds={seeds}),),
     claims=tuple(
-        Claim("value", "The value is small.", value("one", "value"), at_least=-9, at_most=9, origin="control")
+        Claim("value", "The value is small.", value("one", "value"), at_least=-9, at_most=9, kind="control")
         for cell in CELLS
         if cell.name == "one"
     ),

@@ -70,7 +70,10 @@ def make_paper(folder=None, paper_id="smith2020", cells=("net/true-labels", "net
         scales=(Scale("quick", "two small nets", made), Scale("full", "two big nets", made)),
         claims=claims,
         figures=figures,
-        deviations=(Deviation("quick", "Digits in place of CIFAR-10."), Deviation("", "Seeds are 0, 1 and 2.")),
+        deviations=(
+            Deviation("quick", "CIFAR-10", "Digits in place of CIFAR-10."),
+            Deviation("", "Not stated", "Seeds are 0, 1 and 2.", "None."),
+        ),
         folder=folder,
     )
     return replace(paper, **changes)

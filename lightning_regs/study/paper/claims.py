@@ -7,20 +7,20 @@ from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lightning_regs.core.names import unknown_name
+from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.measures import Estimate, Measure
+from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
+from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import Rows
 
-Verdict = Literal["reproduced", "not reproduced", "not decided", "not at this scale", "out of reach"]
+Verdict = Literal["reproduced", "not reproduced", "not decided", "invalid", "not at this scale", "out of reach"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+# What a claim is about: what the paper found; what follows from definitions or a proof; our own check of the setting.
+Kind = Literal["paper", "theory", "control"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # How a claim's number or sentence came to us.
-Origin = Literal["read", "derived", "recalled", "control"]
-_ORIGINS: dict[str, str] = {
-    "read": "",
-    "derived": "derived from ",
-    "recalled": "recalled, not read again: ",
-    "control": "our control",
-}
+Origin = Literal["read", "derived", "recalled"]
+_ORIGINS: dict[str, str] = {"read": "", "derived": "derived from ", "recalled": "recalled, not read again: "}
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,18 @@ class Claim:
         unit: Unit of the numbers: ``"%"``, ``"points"``, ``"x"``, ``"epochs"``, ``""``.
         source: Where sentence and number are from: one source, or several that agree.
         where: Where in it: ``"Table 1"``, ``"section 3"``.
-        origin: ``"read"`` there; ``"derived"`` from it; ``"recalled"`` from memory and not read again; ``"control"``
-            for a check of our own, which needs no source.
+        origin: ``"read"`` there; ``"derived"`` from it; ``"recalled"`` from memory and not read again.
+        kind: ``"paper"`` for what the paper found; ``"theory"`` for what follows from definitions or a proof;
+            ``"control"`` for a check of our own setting, which needs no source. They are counted apart.
+        valid_if: What has to hold before it may be judged: conditions on runs
+            (:func:`~lightning_regs.study.paper.conditions.trained`), or ids of claims that have to be reproduced at
+            the same scale. Where it does not hold, the verdict is ``"invalid"``.
+        settings: What the paper does not state, set otherwise: words -> the measure there. The criterion is checked in
+            each, and the range of verdicts stands beside the verdict.
         on: Names of the scales that measure it; None for all.
         out_of_reach: Why it cannot be checked here at all, instead of a measure.
-        exact: True for a number without spread (a count, a proof's construction): one measurement decides.
+        exact: True for a number without spread over seeds (a count, a proof's construction, a solved system): every
+            measurement has to satisfy the criterion, and equal ones count once.
         headline: Whether it is one of those that the paper is known for.
         variants: By scale, the form that the claim has there: another net, another threshold. See :func:`across`.
 
@@ -109,6 +116,9 @@ class Claim:
     source: Source | tuple[Source, ...] = ()
     where: str = ""
     origin: Origin = "read"
+    kind: Kind = "paper"
+    valid_if: Condition | str | tuple[Condition | str, ...] = ()
+    settings: Mapping[str, Measure] = field(default_factory=dict, hash=False)
     on: tuple[str, ...] | None = None
     out_of_reach: str | None = None
     exact: bool = False
@@ -121,8 +131,10 @@ class Claim:
             raise TypeError(f"{name} has on={self.on!r}; write scales in a tuple: ({self.on!r},).")
         if self.origin not in get_args(Origin):
             raise unknown_name("origin of a claim", self.origin, get_args(Origin))
-        if not self.sources and self.origin != "control":
-            raise ValueError(f"{name} has no source; name what was read, or say origin='control' for a check of ours.")
+        if self.kind not in KINDS:
+            raise unknown_name("kind of a claim", self.kind, KINDS)
+        if not self.sources and self.kind != "control":
+            raise ValueError(f"{name} has no source; name what was read, or say kind='control' for a check of ours.")
         if (self.measure is None) == (not self.out_of_reach):
             raise ValueError(f"{name} needs either a measure, or out_of_reach= with the reason why it has none.")
         if self.measure is not None and self.criterion is None:
@@ -141,9 +153,24 @@ class Claim:
         return (self.source,) if isinstance(self.source, Source) else self.source
 
     @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions on runs."""
+        return tuple(part for part in self._valid_if if not isinstance(part, str))
+
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """The ids of the claims that have to be reproduced."""
+        return tuple(part for part in self._valid_if if isinstance(part, str))
+
+    @property
+    def _valid_if(self) -> tuple[Condition | str, ...]:
+        return self.valid_if if isinstance(self.valid_if, tuple) else (self.valid_if,)
+
+    @property
     def cited(self) -> tuple[tuple[str, str], ...]:
         """Where sentence and number are from, in pieces: words, and the key of the source that they name, if any."""
-        pieces, lead = [(_ORIGINS[self.origin], "")], ", " if self.origin == "control" else ""
+        control = self.kind == "control"
+        pieces, lead = [("our control" if control else _ORIGINS[self.origin], "")], ", " if control else ""
         for source in self.sources:
             pieces += [(lead, ""), (source.short, source.key)]
             lead = " and "
@@ -188,8 +215,56 @@ def across(**by_scale: Iterable[Claim]) -> tuple[Claim, ...]:
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """What was fixed about a claim at a scale before its rows, and what was not.
+
+    Attributes:
+        seeds: Planned seeds a cell, one number for each look at the rows.
+        date: When its rule was fixed, as ``YYYY-MM-DD``.
+        commit: In which commit.
+        exploratory: Why the verdict is one after a look, in a clause; empty where it is not.
+    """
+
+    seeds: tuple[int, ...] = ()
+    date: str = ""
+    commit: str = ""
+    exploratory: str = ""
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals: looks at growing data share the error of 5 % equally (Bonferroni)."""
+        return 1 - (1 - CONFIDENCE) / max(len(self.seeds), 1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was found where something that the paper does not state is set otherwise."""
+
+    name: str
+    ours: float | None
+    low: float | None
+    high: float | None
+    n: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class ClaimResult:
-    """What was found for one claim: the paper's figure, ours, the 95 % interval over ``n`` seeds, and the verdict."""
+    """What was found for one claim.
+
+    Attributes:
+        id: Its short name; ``sentence``, ``provenance``, ``unit``, ``kind``, ``headline`` and ``criterion`` too.
+        paper_value: The paper's figure; ``recalled`` where it was not read again.
+        ours: Our figure; ``low`` and ``high`` are the ends of its interval over ``n`` seeds, at ``confidence``.
+        verdict: One of :data:`VERDICTS`, with a ``reason`` where it needs one.
+        conditions: What had to hold, in words.
+        p: The smallest error rate at which the interval decides; ``q`` is adjusted for the number of claims.
+        smallest: The distance from the criterion's edge that so many seeds see 4 times in 5; where nothing is decided.
+        won: Share of pairs of seeds in which the first of two compared cells has more.
+        exploratory: Why the verdict is one after a look; empty where it is not.
+        frozen: When and where the claim was fixed, in words; empty where it never was.
+        settings: What was found in other settings.
+    """
 
     id: str
     sentence: str
@@ -205,6 +280,16 @@ class ClaimResult:
     criterion: str = ""
     recalled: bool = False
     headline: bool = False
+    kind: Kind = "paper"
+    conditions: tuple[str, ...] = ()
+    confidence: float = CONFIDENCE
+    p: float | None = None
+    q: float | None = None
+    smallest: float | None = None
+    won: float | None = None
+    exploratory: str = ""
+    frozen: str = ""
+    settings: tuple[Setting, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry for ``SCALE.claims.json``."""

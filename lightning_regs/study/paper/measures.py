@@ -14,36 +14,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from lightning_regs.study.paper.estimates import Estimate
 from lightning_regs.study.paper.rows import Cells, MissingRows, Rows
 
 Part = tuple[Cells, str]
 Paired = Sequence[tuple[float, ...]]
 
 RESAMPLES = 2000  # of a bootstrap
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a measure gives where the mean over seeds and its t-interval are not what is claimed.
-
-    Args:
-        ours: The number.
-        low: Lower end of its own 95 % interval.
-        high: Upper end.
-        values: One number a seed, for their count and as a check that all are finite.
-
-    Raises:
-        ValueError: If the number is NaN, or the ends are or do not have their order.
-    """
-
-    ours: float
-    low: float
-    high: float
-    values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if math.isnan(self.ours) or not self.low <= self.high:
-            raise ValueError(f"an estimate of {self.ours} has the interval {self.low} to {self.high}; give it numbers.")
 
 
 @dataclass(frozen=True)
@@ -225,8 +202,12 @@ def peak_distance(cells: Mapping[int, str], others: Mapping[int, str], metric: s
 
         generator = random.Random(0)  # noqa: S311  # a fixed stream, so that a claim is the same on every machine
         drawn = sorted(of(generator.choices(paired, k=len(paired))) for _ in range(RESAMPLES))
-        edge = RESAMPLES // 40
-        return Estimate(of(paired), drawn[edge], drawn[-edge - 1], tuple(of([numbers]) for numbers in paired))
+
+        def ends(confidence: float) -> tuple[float, float]:
+            edge = int(RESAMPLES * (1 - confidence) / 2)
+            return drawn[edge], drawn[-edge - 1]
+
+        return Estimate(of(paired), ends, tuple(of([numbers]) for numbers in paired))
 
     return Measure(tuple((cell, metric) for cell in (*cells.values(), *others.values())), estimate)
 

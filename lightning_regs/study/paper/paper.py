@@ -16,6 +16,8 @@ from lightning_regs.study.paper.claims import Claim, Source, check_link
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.measures import Measure
 
+HEADLINES = 5  # claims that a paper may be known for, at most
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -30,6 +32,8 @@ class Scale:
         jobs: How many cells at once; None for one per core.
         replicas: How many runs of a stack are trained together, at most.
         budget: What it may take, in words, fixed before it is run: ``"3 minutes on two cores"``.
+        test_items: Number of test samples where the data stand in for the paper's: they are a sample too, whose error
+            is part of the intervals. 0 for the paper's own test set, which its figures are about.
 
     Raises:
         ValueError: If two cells have the same name, a number is below 1, a cell needs one that is not there, or cells
@@ -44,6 +48,7 @@ class Scale:
     jobs: int | None = None
     replicas: int = 1
     budget: str = ""
+    test_items: int = 0
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or (self.jobs is not None and self.jobs < 1) or self.replicas < 1:
@@ -100,11 +105,22 @@ class Deviation:
 
     Args:
         scale: The scale that it is about; empty for all.
-        what: What is done instead, in a sentence, with the reason.
+        theirs: What the paper does; ``"not stated"`` where it does not say.
+        ours: What is done instead, with the reason.
+        effect: What this may do to the numbers; empty where nothing is known.
+
+    Raises:
+        ValueError: If it does not say both.
     """
 
     scale: str
-    what: str
+    theirs: str
+    ours: str
+    effect: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.theirs.strip() or not self.ours.strip():
+            raise ValueError(f"a deviation says theirs and ours, got {self.theirs!r} and {self.ours!r}; give it both.")
 
 
 @dataclass(frozen=True)
@@ -162,6 +178,42 @@ class Paper:
             self.scale(name)
         for claim in self.claims:
             self._check_cells(claim)
+            self._check_conditions(claim)
+        self._check_headlines()
+
+    @property
+    def headlines(self) -> tuple[Claim, ...]:
+        """The claims that the paper is known for: those that are marked, or all where there are only a few."""
+        marked = tuple(claim for claim in self.claims if claim.headline)
+        return marked or self.claims
+
+    def _check_headlines(self) -> None:
+        if len(self.headlines) > HEADLINES:
+            marked = sum(claim.headline for claim in self.claims)
+            raise ValueError(
+                f"paper {self.id!r} has {len(self.claims)} claims, of which {marked or 'none'} are headlines; mark one "
+                f"to {HEADLINES} with headline=True, those that the paper is known for."
+            )
+
+    def _check_conditions(self, claim: Claim) -> None:
+        """Refuse a claim whose conditions cannot be measured where the claim is."""
+        claims = {other.id: other for other in self.claims}
+        for scale in self.scales:
+            form, cells = claim.at(scale.name), [cell.name for cell in scale.cells]
+            if form is None or (isinstance(form.measure, Measure) and form.measure.lacks(cells) is not None):
+                continue
+            for condition in form.conditions:
+                if (lacking := condition.lacks(cells)) is not None:
+                    raise unknown_name(f"cell of a condition of claim {claim.id!r}", lacking, cells)
+            for other in form.rests_on:
+                if other not in claims:
+                    raise unknown_name(f"claim that claim {claim.id!r} rests on:", other, claims)
+                theirs = claims[other].at(scale.name)
+                if theirs is None or theirs.rests_on:
+                    why = "is not measured there" if theirs is None else "rests on others itself; name those"
+                    raise ValueError(
+                        f"claim {claim.id!r} rests on claim {other!r} at scale {scale.name!r}, which {why}."
+                    )
 
     def _check_cells(self, claim: Claim) -> None:
         """Refuse a claim about a cell that is at none of its scales; a scale without the cell just skips the claim."""

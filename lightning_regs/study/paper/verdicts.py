@@ -7,36 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from lightning_regs.study.paper.claims import Claim, ClaimResult, Verdict
+from lightning_regs.study.paper.claims import Claim, ClaimResult, Frozen, Setting, Verdict
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.measures import Estimate, Measure
+from lightning_regs.study.paper.estimates import Estimate, adjusted, every, mean, p_value
+from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
-
-CONFIDENCE = 0.95
-
-
-def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Compute the two-sided Student t-interval for the mean.
-
-    Args:
-        values: One number per seed, at least two.
-        confidence: Between 0 and 1.
-
-    Returns:
-        Lower and upper end; both the same when all values are equal.
-    """
-    n = len(values)
-    if n < 2:
-        raise ValueError(f"an interval needs at least 2 values, got {n}; run more seeds.")
-    if max(values) == min(values):
-        return float(values[0]), float(values[0])
-    from scipy.special import stdtrit
-
-    mean = math.fsum(values) / n
-    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * error
-    return mean - half, mean + half
 
 
 def judge(criterion: Criterion, low: float, high: float) -> Verdict:
@@ -57,7 +34,11 @@ def judge(criterion: Criterion, low: float, high: float) -> Verdict:
 
 
 def evaluate(
-    claims: Iterable[Claim], rows: Rows, scale: str, cells: Collection[str] | None = None
+    claims: Iterable[Claim],
+    rows: Rows,
+    scale: str,
+    cells: Collection[str] | None = None,
+    frozen: Mapping[str, Frozen] | None = None,
 ) -> list[ClaimResult]:
     """Check every claim against the measured rows.
 
@@ -67,38 +48,48 @@ def evaluate(
         scale: Name of the scale that the rows belong to.
         cells: Names of all cells of the scale: a claim about another cell is not at this scale, one about a cell that
             only has no rows yet is not decided.
+        frozen: By id, what was fixed about the claims before their rows.
 
     Returns:
         One result a claim, in the same order. A claim that cannot be measured says why in ``reason``.
     """
-    results = []
+    found = {}
+    forms = {claim.id: claim.at(scale) for claim in claims}
     for claim in claims:
-        form = claim.at(scale)
+        form = forms[claim.id]
         if form is None:
             where = " and ".join(claim.on or ())
-            results.append(_result(claim, "not at this scale", f"measured at scale {where} only"))
+            found[claim.id] = _result(claim, "not at this scale", f"measured at scale {where} only")
         else:
-            results.append(_evaluate(form, rows, scale, cells))
-    return results
+            found[claim.id] = _evaluate(form, rows, scale, cells, (frozen or {}).get(claim.id, Frozen()))
+    for id, form in forms.items():
+        if form is not None and found[id].p is not None:
+            found[id] = _resting(found[id], [found[other] for other in form.rests_on])
+    tested = [result for result in found.values() if result.kind == "paper" and result.p is not None]
+    rates = adjusted([result.p for result in tested if result.p is not None])
+    found |= {result.id: replace(result, q=rate) for result, rate in zip(tested, rates, strict=True)}
+    return list(found.values())
+
+
+def _resting(result: ClaimResult, others: Sequence[ClaimResult]) -> ClaimResult:
+    """Make a result invalid where a claim that it rests on is not reproduced."""
+    failed = [f"claim {other.id}, on which it rests, is {other.verdict}" for other in others
+              if other.verdict != "reproduced"]  # fmt: skip
+    return replace(result, verdict="invalid", reason="; ".join(failed), p=None) if failed else result
 
 
 def _result(
-    claim: Claim,
-    verdict: Verdict,
-    reason: str = "",
-    n: int = 0,
-    ours: float | None = None,
-    low: float | None = None,
-    high: float | None = None,
+    claim: Claim, verdict: Verdict, reason: str = "", n: int = 0, frozen: Frozen | None = None, **found: float
 ) -> ClaimResult:
+    fixed = frozen or Frozen()
     return ClaimResult(
         id=claim.id,
         sentence=claim.sentence,
         paper_value=claim.published,
         provenance=claim.provenance,
-        ours=ours,
-        low=low,
-        high=high,
+        ours=found.get("ours"),
+        low=found.get("low"),
+        high=found.get("high"),
         n=n,
         verdict=verdict,
         unit=claim.unit,
@@ -106,42 +97,75 @@ def _result(
         criterion=claim.criterion.text(claim.unit) if claim.criterion else "",
         recalled=claim.origin == "recalled",
         headline=claim.headline,
+        kind=claim.kind,
+        conditions=(
+            *(condition.text() for condition in claim.conditions),
+            *(f"claim {id} is reproduced" for id in claim.rests_on),
+        ),
+        confidence=fixed.confidence,
+        p=found.get("p"),
+        exploratory=fixed.exploratory,
+        frozen=" ".join(filter(None, (fixed.date, fixed.commit))),
     )
 
 
-def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | None) -> ClaimResult:
+class _UnfitError(Exception):
+    """A measure gave values that no verdict can be made of."""
+
+    def __init__(self, reason: str, n: int) -> None:
+        super().__init__(reason)
+        self.n = n
+
+
+def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | None, frozen: Frozen) -> ClaimResult:
     if claim.measure is None:
         return _result(claim, "out of reach", claim.out_of_reach or "")
     assert claim.criterion is not None
     if isinstance(claim.measure, Measure) and cells is not None and (name := claim.measure.lacks(cells)) is not None:
         return _result(claim, "not at this scale", f"scale {scale} has no cell {name!r}")
     try:
-        measured = claim.measure(rows)
-        if isinstance(measured, Mapping):  # of seeds, as Rows.metric gives it
-            measured = list(measured.values())
-        values = [float(v) for v in (measured.values if isinstance(measured, Estimate) else measured)]
+        estimate = _estimate(claim, rows)
+        low, high = estimate.ends(frozen.confidence)
+        broken = [failing for condition in claim.conditions if (failing := condition.failing(rows))]
     except MissingRows as missing:
         if cells is not None and missing.cell is not None and missing.cell not in cells:
             return _result(claim, "not at this scale", f"scale {scale} has no cell {missing.cell!r}")
-        return _result(claim, "not decided", str(missing))
-    except Exception as error:  # a faulty measure must not cost the results of finished runs
-        return _result(claim, "not decided", f"its measure failed: {type(error).__name__}: {error}")
-    n = len(values)
-    if not values:
-        return _result(claim, "not decided", "its measure gave no value")
-    if not all(map(math.isfinite, values)):
-        broken = sum(not math.isfinite(v) for v in values)
-        return _result(claim, "not decided", f"{broken} of {n} values are not finite", n)
-    try:
-        ours = math.fsum(values) / n
-        low, high = interval(values) if n > 1 else (ours, ours)
-        ours = min(max(ours, low), high)
+        return _result(claim, "not decided", str(missing), frozen=frozen)
+    except _UnfitError as unfit:
+        return _result(claim, "not decided", str(unfit), unfit.n, frozen)
     except OverflowError:
-        return _result(claim, "not decided", "its values are too large for an interval", n)
-    if isinstance(measured, Estimate):
-        ours, low, high = measured.ours, measured.low, measured.high
-    elif n == 1 and not claim.exact:
-        return _result(claim, "not decided", "one seed gives no interval; run it with at least 2 seeds", n, ours)
+        return _result(claim, "not decided", "its values are too large for an interval", frozen=frozen)
+    except Exception as error:  # a faulty measure must not cost the results of finished runs
+        return _result(claim, "not decided", f"its measure failed: {type(error).__name__}: {error}", frozen=frozen)
+    n = len(estimate.values)
+    if n == 1 and not claim.exact:
+        reason = "one seed gives no interval; run it with at least 2 seeds"
+        return _result(claim, "not decided", reason, n, frozen, ours=estimate.ours)
+    found = {"ours": estimate.ours, "low": low, "high": high}
+    if broken := [*broken, *filter(None, [estimate.invalid])]:
+        return _result(claim, "invalid", "; ".join(broken), n, frozen, **found)
     verdict = judge(claim.criterion, low, high)
     reason = f"the interval crosses an edge of '{claim.criterion.text()}'" if verdict == "not decided" else ""
-    return _result(claim, verdict, reason, n, ours, low, high)
+    result = _result(claim, verdict, reason, n, frozen, p=p_value(estimate, claim.criterion), **found)
+    settings = [_setting(claim, name, measure, rows, frozen) for name, measure in claim.settings.items()]
+    return replace(result, settings=tuple(settings))
+
+
+def _estimate(claim: Claim, rows: Rows) -> Estimate:
+    assert claim.measure is not None
+    measured = claim.measure(rows)
+    if isinstance(measured, Mapping):  # of seeds, as Rows.metric gives it
+        measured = list(measured.values())
+    values = [float(value) for value in (measured.values if isinstance(measured, Estimate) else measured)]
+    if not values:
+        raise _UnfitError("its measure gave no value", 0)
+    if broken := sum(not math.isfinite(value) for value in values):
+        raise _UnfitError(f"{broken} of {len(values)} values are not finite", len(values))
+    if isinstance(measured, Estimate):
+        return measured
+    return every(values) if claim.exact else mean(values)
+
+
+def _setting(claim: Claim, name: str, measure: Measure, rows: Rows, frozen: Frozen) -> Setting:
+    result = _evaluate(replace(claim, measure=measure, settings={}), rows, "", None, frozen)
+    return Setting(name, result.ours, result.low, result.high, result.n, result.verdict)

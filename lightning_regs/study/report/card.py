@@ -42,7 +42,7 @@ _OTHERS = ("imports", "methods")  # parts that another command writes
 _KINDS = ("claims", "results", "figures", "figure", "deviations")
 # What is to be written where.
 _Images = dict[Path, str]
-_SYMBOLS = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "\u00b7", tables.DASH), strict=True))
+_SYMBOLS = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", "\u00b7", tables.DASH), strict=True))
 
 
 def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
@@ -109,7 +109,7 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
     if kind == "deviations":
         where = {scale.name: f"`{scale.name}`: " for scale in paper.scales}
-        return [f"- {where.get(d.scale, '')}{_escape(d.what)}" for d in paper.deviations] or ["None."], {}
+        return [f"- {where.get(d.scale, '')}{_escape(d.ours)}" for d in paper.deviations] or ["None."], {}
     known_figures = [figure.id for figure in paper.figures]
     wanted = known_figures
     if kind == "figure":

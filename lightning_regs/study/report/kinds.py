@@ -13,10 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core.metrics import Metric
+from lightning_regs.study.paper.estimates import Estimate, interval
 from lightning_regs.study.paper.figure import CurvesFigure, DotsFigure, Kind, SweepFigure, TableFigure
-from lightning_regs.study.paper.measures import Estimate, Measure
+from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
-from lightning_regs.study.paper.verdicts import interval
 from lightning_regs.study.report import plots, tables
 from lightning_regs.study.report.plots import MUTED, SERIES
 

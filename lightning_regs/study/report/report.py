@@ -32,6 +32,7 @@ MEANINGS = {
     "reproduced": "the whole 95 % interval lies where the claim holds",
     "not reproduced": "the whole 95 % interval lies outside",
     "not decided": "the interval crosses an edge, or there are too few seeds",
+    "invalid": "what has to hold before the number says anything does not hold",
     "not at this scale": "measured at another scale of the same paper",
     "out of reach": "cannot be checked here at all, for the reason given",
 }

@@ -208,7 +208,7 @@ def specify(
             summary=paper.summary,
             link=paper.link,
             sources=paper.sources,
-            deviations=tuple((deviation.scale, deviation.what) for deviation in paper.deviations),
+            deviations=tuple((deviation.scale, deviation.ours) for deviation in paper.deviations),
         )
     )
     return made

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_regs.core.metrics import Family, Metric
-from lightning_regs.study.paper.verdicts import interval
+from lightning_regs.study.paper.estimates import interval
 from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:

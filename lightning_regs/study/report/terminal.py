@@ -17,10 +17,10 @@ from lightning_regs.study.report import tables
 from lightning_regs.study.report.legible import legible
 
 _WAITING = "not decided, as there is no measurement"
-_STYLES: dict[str, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "dim", "dim"), strict=True))
+_STYLES: dict[str, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "magenta", "dim", "dim"), strict=True))
 _STYLES[_WAITING] = _STYLES["not decided"]
-_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", tables.DASH, tables.DASH), strict=True))
-_PLAIN_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("+", "x", "?", "-", "-"), strict=True))
+_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", tables.DASH, tables.DASH), strict=True))
+_PLAIN_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("+", "x", "?", "!", "-", "-"), strict=True))
 # A terminal ends at its last line: what asks for attention stands nearest to the prompt.
 _ORDER: tuple[Verdict, ...] = ("reproduced", "not decided", "not reproduced")
 _ASCII = str.maketrans(

@@ -27,7 +27,7 @@ MAX_TITLE = 128
 # Weights & Biases draws ten runs where it is not told otherwise, and this many at most.
 _MOST_RUNS = 100
 _COLUMNS = 24
-_SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "\u00b7", tables.DASH), strict=True))
+_SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", "\u00b7", tables.DASH), strict=True))
 _ORIGIN = {"commit": "Commit", "versions": "Package versions", "device": "Machine", "precision": "Arithmetic"}
 
 
@@ -160,7 +160,7 @@ def _claims(section: Section) -> Iterator[Block]:
         yield _paragraph("No claim is judged, as there is no row yet.")
         return
     yield _paragraph(f"{_counts(section)}.")
-    if reached := [claim for claim in section.claims if claim.verdict in VERDICTS[:3]]:
+    if reached := [claim for claim in section.claims if claim.verdict in VERDICTS[:4]]:
         headings = ["Verdict", "Claim", "Paper", "Ours", "95 % interval", "Reproduced if", "Seeds", "Source", "Why"]
         lines = (
             [
@@ -174,7 +174,7 @@ def _claims(section: Section) -> Iterator[Block]:
             for claim in reached
         )
         yield _table(headings, lines, numbers=(2, 3, 4, 6))
-    for verdict in VERDICTS[3:]:
+    for verdict in VERDICTS[4:]:
         if beyond := [claim for claim in section.claims if claim.verdict == verdict]:
             lines = ([escape(claim.sentence), _paper(claim), escape(claim.reason)] for claim in beyond)
             table = _table(["Claim", "Paper", "Why"], lines, numbers=(1,))

@@ -21,7 +21,7 @@ def claim(name="c", **about):
         (
             {"source": ()},
             ValueError,
-            "claim 'c' has no source; name what was read, or say origin='control' for a check",
+            "claim 'c' has no source; name what was read, or say kind='control' for a check",
         ),
         ({"measure": None}, ValueError, "claim 'c' needs either a measure, or out_of_reach= with the reason"),
         ({"out_of_reach": "ImageNet"}, ValueError, "claim 'c' needs either a measure, or out_of_reach="),
@@ -45,9 +45,9 @@ def test_a_claim_that_cannot_be_judged_or_followed_is_refused(about, error, mess
         ({"source": (SLIDES, TABLE)}, "Roe 2021 and A transcription of Table 1"),
         ({"origin": "derived", "where": "page 3"}, "derived from Roe 2021, page 3"),
         ({"origin": "recalled"}, "recalled, not read again: Roe 2021"),
-        ({"origin": "control", "source": ()}, "our control"),
-        ({"origin": "control", "where": "page 3"}, "our control, Roe 2021, page 3"),
-        ({"origin": "control", "source": (), "where": "by hand"}, "our control, by hand"),
+        ({"kind": "control", "source": ()}, "our control"),
+        ({"kind": "control", "where": "page 3"}, "our control, Roe 2021, page 3"),
+        ({"kind": "control", "source": (), "where": "by hand"}, "our control, by hand"),
     ],
 )
 def test_provenance_is_words(about, words):

@@ -108,8 +108,8 @@ def test_peaks_are_of_means_and_their_bootstrap_is_the_same_each_time():
     estimate = measure(found)
     assert (estimate.ours, estimate.values) == (1.0, (3.0, -1.0))
     possible = {3.0, -1.0, 1.0}
-    assert {estimate.low, estimate.high} <= possible
-    assert (estimate.low, estimate.high) == (-1.0, 3.0)  # a quarter of the samples each
+    assert set(estimate.ends(0.95)) <= possible
+    assert estimate.ends(0.95) == (-1.0, 3.0)  # a quarter of the samples each
     assert measure(found) == estimate == peak_distance(first, {0: "d", 2: "e"}, "m")(found)
     equal = peak_distance(first, {0: "d"}, "m")(rows(a=[3] * 4, b=[1] * 4, c=[2] * 4, d=[1] * 4))
     assert equal == Estimate(1.0, 1.0, 1.0, (1.0,) * 4)

@@ -134,7 +134,7 @@ def test_names_are_unique_and_known():
         (lambda: paper(figures=figures), "paper 'p' has more than one figure named 'f'"),
         (lambda: paper(claims=(replace(claims[0], on=("quik",)),)), "unknown scale 'quik'. Did you mean 'quick'"),
         (lambda: paper(figures=(replace(figures[0], on=("quik",)),)), "unknown scale 'quik'"),
-        (lambda: paper(deviations=(Deviation("quik", "D."),)), "unknown scale 'quik'"),
+        (lambda: paper(deviations=(Deviation("quik", "T.", "D."),)), "unknown scale 'quik'"),
         (lambda: paper(link="https://a.org"), "paper 'p' has the link 'https://a.org'; write it as"),
     ]:
         with pytest.raises(ValueError, match=re.escape(says)):
@@ -153,7 +153,7 @@ def test_a_published_number_is_drawn_only_at_its_own_data():
     scales.append(Scale("other", "", (Cell("z", "m:f"),)))
     about = {"above": 0, "source": READ}
     claims = (
-        Claim("1", "S.", value("a"), published=1, **about),
+        Claim("1", "S.", value("a"), published=1, headline=True, **about),
         Claim("2", "S.", value("b"), published=2.0, on=("full",), **about),
         Claim("3", "S.", value("c"), published=3.0, on=("full",), **about),
         Claim("4", "S.", value("d"), published="three", **about),

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from lightning_regs.study.paper.claims import VERDICTS, Claim, across, count_verdicts
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.measures import Estimate, either, value
+from lightning_regs.study.paper.estimates import Estimate, interval
+from lightning_regs.study.paper.measures import either, value
 from lightning_regs.study.paper.rows import Rows
-from lightning_regs.study.paper.verdicts import evaluate, interval, judge
+from lightning_regs.study.paper.verdicts import evaluate, judge
 
 quick = settings(max_examples=60, deadline=None)
 numbers = st.floats(-1e6, 1e6).map(lambda value: round(value, 6))
@@ -22,7 +23,7 @@ A = Rows([{"cell": "a", "seed": seed, "acc": 0.5 + seed / 1000} for seed in rang
 
 
 def claim(measure, **about):
-    return Claim("c", "It holds.", measure, **({"at_least": 0, "at_most": 1, "origin": "control"} | about))
+    return Claim("c", "It holds.", measure, **({"at_least": 0, "at_most": 1, "kind": "control"} | about))
 
 
 def check(measure, rows=A, cells=None, scale="quick", **about):
@@ -97,16 +98,16 @@ def test_one_measurement_decides_only_an_exact_claim():
 
 
 def test_an_estimate_brings_its_own_interval():
-    result = check(Estimate(0.5, 0.25, 0.75, (0.0, 1.0, 0.5)))
+    result = check(Estimate(0.5, lambda _: (0.25, 0.75), (0.0, 1.0, 0.5)))
     assert (result.ours, result.low, result.high, result.n, result.verdict) == (0.5, 0.25, 0.75, 3, "reproduced")
-    assert check(Estimate(0.5, -math.inf, 0.75, (0.5, 0.5))).verdict == "not decided"
-    for numbers in [(math.nan, 0, 1), (0.5, math.nan, 1), (0.5, 1, 0)]:
-        result = check(lambda _, numbers=numbers: Estimate(*numbers, (0.5, 0.5)))
+    assert check(Estimate(0.5, lambda _: (-math.inf, 0.75), (0.5, 0.5))).verdict == "not decided"
+    for ours, *ends in [(math.nan, 0, 1), (0.5, math.nan, 1), (0.5, 1, 0)]:
+        result = check(lambda _, ours=ours, ends=ends: Estimate(ours, lambda _: tuple(ends), (0.5, 0.5)))
         assert "its measure failed: ValueError: an estimate of" in result.reason
 
 
 def test_what_a_scale_does_not_measure_is_told_from_what_has_not_run_and_from_what_nobody_can():
-    never = Claim("n", "S.", published="words", out_of_reach="needs ImageNet", origin="control")
+    never = Claim("n", "S.", published="words", out_of_reach="needs ImageNet", kind="control")
     assert [(r.verdict, r.reason) for r in evaluate([never], A, "quick")] == [("out of reach", "needs ImageNet")]
 
     other = {"on": ("standard", "paper")}
@@ -138,4 +139,4 @@ def test_a_claim_is_judged_in_the_form_that_it_has_at_the_scale():
     results = [evaluate(forms, A, scale)[0] for scale in ("quick", "standard", "paper")]
     assert [r.verdict for r in results] == ["reproduced", "not reproduced", "not at this scale"]
     assert [r.criterion for r in results] == ["0 to 1", "0 to 0.2 %", "0 to 1"]
-    assert list(count_verdicts(results).items()) == list(zip(VERDICTS, (1, 1, 0, 1, 0), strict=True))
+    assert list(count_verdicts(results).items()) == list(zip(VERDICTS, (1, 1, 0, 0, 1, 0), strict=True))

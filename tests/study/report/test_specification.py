@@ -205,9 +205,9 @@ def hostile_site(folder, text):
         authors=text,
         arxiv=text,
         figures=tuple(Figure(str(number), f"{number} {text}", text, draw) for number, draw in enumerate(draws)),
-        claims=(*claims, Claim("six", text, published=text, out_of_reach=text, origin="control")),
+        claims=(*claims, Claim("six", text, published=text, out_of_reach=text, kind="control")),
         scales=tuple(replace(scale, description=f"d {text}") for scale in made.scales),
-        deviations=(Deviation("", f"v {text}"),),
+        deviations=(Deviation("", f"u {text}", f"v {text}", f"w {text}"),),
     )
     rows = make_rows(paper)
     for row in rows:

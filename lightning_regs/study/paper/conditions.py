@@ -1,0 +1,78 @@
+"""Conditions: what has to hold in the runs that a claim is about before its number says anything about the paper."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from lightning_regs.study.paper.criteria import Criterion
+from lightning_regs.study.paper.rows import Cells, Rows
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A limit that every run of some cells has to keep; see :func:`trained`.
+
+    Args:
+        cells: Names of cells, or patterns (``"3x1024/*"``).
+        metric: What is looked at.
+        criterion: What it has to satisfy.
+    """
+
+    cells: tuple[str, ...]
+    metric: str
+    criterion: Criterion
+
+    def lacks(self, cells: Collection[str]) -> str | None:
+        """Return the first name or pattern that none of these cells has; None where all are there."""
+        return next((pattern for pattern in self.cells if not fnmatch.filter(cells, pattern)), None)
+
+    def failing(self, rows: Rows) -> str:
+        """Say which runs do not keep it; empty where all do.
+
+        Raises:
+            MissingRows: If a cell has no rows, or none of its rows has the metric.
+        """
+        names = [name for pattern in self.cells for name in fnmatch.filter(rows.cells(), pattern) or [pattern]]
+        broken = []
+        for name in dict.fromkeys(names):
+            values = rows.metric(name, self.metric)
+            # NaN satisfies nothing.
+            worse = [value for value in values.values() if not self.criterion.contains(value, value)]
+            if worse:
+                broken.append(f"{self.metric} is {worse[0]:.4g} in {len(worse)} of {len(values)} runs of {name}")
+        return f"{', '.join(broken)}; asked of every run is {self.criterion.text()}" if broken else ""
+
+    def text(self) -> str:
+        """Say it in words."""
+        return f"every run of {', '.join(self.cells)} has {self.metric} {self.criterion.text()}"
+
+
+def trained(
+    cells: Cells,
+    metric: str = "train_acc",
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Condition:
+    """Ask of every run of some cells that it was trained as the comparison needs it.
+
+    Args:
+        cells: A cell's name or pattern, or several.
+        metric: What is looked at.
+        above: The metric has to be above this; the other limits are those of a claim.
+        below: Or below this.
+        at_least: Or at least this.
+        at_most: Or at most this.
+
+    Raises:
+        ValueError: If there is no limit, or the limits leave no number.
+    """
+    names = (cells,) if isinstance(cells, str) else tuple(cells)
+    criterion = Criterion.of(f"the condition on {names}", None, above, below, at_least, at_most, None)
+    if criterion is None or not names:
+        raise ValueError(f"the condition on {names} has no limit or no cell; add at_least= or the like, and cells.")
+    return Condition(names, metric, criterion)
