@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
+from collections.abc import Mapping
 from functools import partial
 from numbers import Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -57,6 +58,28 @@ def check_whole(name: str, value: object, low: int = 1) -> int:
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}.")
     return value
+
+
+# What a run draws for: initial weights; the order of the data, with augmentation, dropout and the draws of methods; the
+# split, with subsets and corruption.
+PURPOSES = ("weights", "order", "split")
+
+
+def check_seeds(seeds: object) -> dict[str, int]:
+    """Return the seeds that purposes have apart from the run's: ``{"weights": 0}``; of None, that none has one.
+
+    Raises:
+        TypeError: If it is no mapping, or a seed no integer.
+        ValueError: If a purpose is none of :data:`PURPOSES`, or a seed below 0.
+    """
+    if seeds is None:
+        return {}
+    if not isinstance(seeds, Mapping):
+        raise TypeError(f"seeds is {seeds!r}; give those apart from the run's by purpose, such as {{'weights': 0}}.")
+    for purpose in seeds:
+        if purpose not in PURPOSES:
+            raise unknown_name("purpose of a seed", purpose, PURPOSES)
+    return {purpose: check_whole(f"the seed of {purpose}", seed, 0) for purpose, seed in seeds.items()}
 
 
 # What follows the type in an annotation takes (name, value) and returns the value to use.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import with_notes
+from lightning_regs.core.checks import check_seeds
 from lightning_regs.core.lightning import check_trainer, current_batch, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import replica_seeds
@@ -68,6 +69,8 @@ class ImageDataModule(pl.LightningDataModule):
         num_workers: Worker processes of the loaders. 0 is fastest, as a batch is one gather; ``lazy`` wants one a core.
         resident: Keep the data on the Trainer's device: True, False, or ``auto``, where half of a GPU's free memory
             holds them. Needs ``num_workers=0``.
+        seed: Default: what ``seed_everything`` was given, else 0.
+        corruption_seed: Seed of the corruption; default: that of the split.
         lazy: Decode the files of an image folder anew for each batch, in the workers, instead of once into memory: the
             same batches, for folders that memory does not hold. Never without being asked, and not for other sources
             or corrupted pixels.
@@ -79,9 +82,13 @@ class ImageDataModule(pl.LightningDataModule):
             ``Classifier(replicas=...)``. Training and validation batches are (R, N, ...) and (R, N): each replica has
             the subset, corruption, split, order and augmentation of a run with its seed. The test set stays (N, ...)
             where it is the same for all. Not with ``lazy``, nor with ``batch_repeats``.
+        seeds: What has a seed apart from ``seed``, and all replicas the same: ``{"order": 0}`` for order and
+            augmentation, ``{"split": 0}`` for subsets, validation split and corruption. The Classifier takes the same
+            mapping, with ``"weights"`` too.
 
     Raises:
         ValueError: A value is out of range, unknown, or contradicts another.
+        TypeError: ``seeds`` are no mapping of whole numbers.
     """
 
     def __init__(
@@ -110,11 +117,12 @@ class ImageDataModule(pl.LightningDataModule):
         lazy: bool = False,
         batch_repeats: int = 1,
         replicas: int | Sequence[int] | None = None,
+        seeds: dict[str, int] | None = None,
     ) -> None:
         arguments = locals()
         super().__init__()
         # Says what the data are, for `find_ticket`; a logger has the module's hyperparameters to show.
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(logger=False, ignore=[] if seeds else ["seeds"])
         check_arguments(arguments)
         self.source = source
         self.root = root
@@ -127,7 +135,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.resident = resident
         self.lazy = lazy
         self.replicas = replica_seeds(replicas, rng.run_seed(seed))
-        self._seeds = (seed, corruption_seed)
+        self._given_seed, self._corruption_seed, self._apart = seed, corruption_seed, check_seeds(seeds)
         self._plan = SplitPlan(
             corruption=corruption,
             corruption_p=corruption_p,
@@ -180,7 +188,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def seed(self) -> int:
-        """The seed of order, augmentation and splits, where there are no replicas; known after ``setup``."""
+        """The run's seed, where there are no replicas; known after ``setup``."""
         self._need_setup()
         return self._seed
 
@@ -261,7 +269,7 @@ class ImageDataModule(pl.LightningDataModule):
         if trainer is not None and trainer.training:
             minibatch = (current_batch(trainer) + 1) // self.batch_repeats  # the one that comes next
             position = (trainer.current_epoch, minibatch, trainer.global_rank)
-            draws = [rng.generator(seed, "augmentation", *position) for seed in self.replicas or [self._seed]]
+            draws = [rng.generator(seed, "augmentation", *position) for seed in self._seeds("order")]
             x = self.train_transform(x, draws[0] if self.replicas is None else draws)
         else:
             x = self.eval_transform(x)
@@ -285,15 +293,18 @@ class ImageDataModule(pl.LightningDataModule):
                 f"{self.source} holds signals of length {source.x_train.shape[1]}, not images; leave image_size, "
                 "random_crop, random_flip, random_rotation and color_jitter out."
             )
-        seed, corruption_seed = self._seeds
-        self._seed = rng.run_seed(seed)
-        seeds = self.replicas or (self._seed,)
-        corruption_seeds = seeds if corruption_seed is None else [corruption_seed] * len(seeds)
+        self._seed = rng.run_seed(self._given_seed)
+        seeds = self._seeds("split")
+        own = self._corruption_seed
+        corruption_seeds = seeds if own is None else [own] * len(seeds)
         if self.replicas is None:
             self._splits = make_splits(source, self._plan, seeds[0], corruption_seeds[0])
         else:
             self._splits = make_replica_splits(source, self._plan, seeds, corruption_seeds)
         self._num_classes, self._classes = source.num_classes, source.classes
+
+    def _seeds(self, purpose: str) -> tuple[int, ...]:
+        return tuple(self._apart.get(purpose, seed) for seed in self.replicas or (self._seed,))
 
     def _place(self) -> None:
         splits = self._need_setup()
@@ -310,6 +321,5 @@ class ImageDataModule(pl.LightningDataModule):
         trainer = self.trainer
         rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         on_host = self._need_setup().train.y.device.type == "cpu"
-        seeds = self.replicas or (self._seed,)
         pin_memory = on_host and self._device().type == "cuda"
-        return LoaderFactory(rank, world_size, seeds, self.num_workers, pin_memory)
+        return LoaderFactory(rank, world_size, self._seeds("order"), self.num_workers, pin_memory)

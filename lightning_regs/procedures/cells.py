@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lightning_regs.analysis import distance_travelled, error_barrier
 from lightning_regs.core import rng
+from lightning_regs.core.checks import check_seeds
 from lightning_regs.core.files import DamagedFileError
 from lightning_regs.core.lightning import Callback
 from lightning_regs.core.runs import RunContext
@@ -90,17 +91,19 @@ class OrderedData(ImageDataModule):
 
 def _levels(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     config, seeds, alone = shared(configs, "treatment"), [run.seed for run in runs], len(runs) == 1
+    apart = check_seeds(config.get("seeds"))
     treatments = [(str(c["treatment"]["kind"]), int(c["treatment"]["level"])) for c in configs]
     orders = [
         rng.derive_seed(seed, f"{_STREAM} twin") if kind.endswith(TWIN) else seed
-        for seed, (kind, _) in zip(seeds, treatments, strict=True)
+        for seed, (kind, _) in zip((apart.get("order", seed) for seed in seeds), treatments, strict=True)
     ]
-    data = OrderedData(orders, **config["data"], seed=seeds[0], replicas=None if alone else seeds)
+    data = OrderedData(orders, **config["data"], seed=seeds[0], replicas=None if alone else seeds, seeds=apart)
     data.prepare_data()
     data.setup()
     inputs = [load_inputs(run) for run in runs]
     networks, starts = [], []
     for seed, (kind, number), needed in zip(seeds, treatments, inputs, strict=True):
+        seed = apart.get("weights", seed)
         network, pruning = initial_network(config["model"], data, seed), Pruning(**config["pruning"])
         fresh, draws = partial(_fresh, config["model"], data, seed), rng.generator(seed, f"{_STREAM} {kind}", number)
         start = make_start(kind, Given(number, pruning, pruning.start(network), fresh, draws, needed))
@@ -241,6 +244,11 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``test_acc_NN``, and of a control ``CONTROL_acc_NN``, such as ``reinitialise_acc_NN``, of its first draw.
     """
     model, options = dict(config["model"]), config["search"]
+    if config.get("seeds"):
+        raise ValueError(
+            f"seeds={config['seeds']} is not possible in a search for tickets, which draws all that it needs from the "
+            "run's seed; leave seeds out."
+        )
     if config.get("warmup"):
         model["schedule"] = (model.get("schedule") or {}) | {"warmup": config["warmup"]}
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lightning_regs.core import rng
+from lightning_regs.core.checks import check_seeds
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.cells import hits, load_inputs
@@ -33,10 +34,11 @@ def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``val_acc`` of every level.
     """
     (dense,) = load_inputs(run).values()
-    data = ImageDataModule(**config["data"], seed=run.seed)
+    apart = check_seeds(config.get("seeds"))
+    data = ImageDataModule(**config["data"], seed=run.seed, seeds=apart)
     data.prepare_data()
     data.setup()
-    network = initial_network(config["model"], data, run.seed).eval()
+    network = initial_network(config["model"], data, apart.get("weights", run.seed)).eval()
     pruning = Pruning(**config["pruning"])
 
     def accuracy(split: str, level: int) -> tuple[float, float]:
@@ -90,11 +92,12 @@ learned.stacked = learned_stack  # type: ignore[attr-defined]
 
 def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     config, seeds, alone = configs[0], [run.seed for run in runs], len(runs) == 1
-    data = ImageDataModule(**config["data"], seed=seeds[0], replicas=None if alone else seeds)
+    apart = check_seeds(config.get("seeds"))
+    data = ImageDataModule(**config["data"], seed=seeds[0], replicas=None if alone else seeds, seeds=apart)
     data.prepare_data()
     data.setup()
     networks = [
-        add_supermask(initial_network(own["model"], data, run.seed), **own["supermask"])
+        add_supermask(initial_network(own["model"], data, apart.get("weights", run.seed)), **own["supermask"])
         for own, run in zip(configs, runs, strict=True)
     ]
     config = config | {"trainer": config["trainer"] | {"limit_val_batches": 0}}
@@ -104,7 +107,8 @@ def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         found = fit_stack(config, runs, start=Replicated(networks), data=data)
     # The masks of an evaluation are drawn from torch's global generator.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.derive_seed(seeds[0], "frankle2019 sampled masks"))  # its name is part of the rows
+        seed = apart.get("order", seeds[0])
+        torch.manual_seed(rng.derive_seed(seed, "frankle2019 sampled masks"))  # its name is part of the rows
         sampled = {split: _sampled(found[0], split) for split in ("train", "val", "test")}
     assert found[0].module.network is not None
     learned = learned_mask(found[0].module.network).values()

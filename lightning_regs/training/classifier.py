@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.batch import notes
+from lightning_regs.core.checks import check_seeds
 from lightning_regs.core.lightning import MisconfigurationException, pl, warn_if_other_came_later
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
@@ -61,6 +62,7 @@ class Classifier(pl.LightningModule):
         seed: Default: what ``seed_everything`` was given, else 0.
         replicas: Number of nets, for seeds from ``seed`` on, or a list of their seeds; None for a single net. An
             architecture that is an object has to be a :class:`~lightning_regs.training.replicas.Replicated`.
+        seeds: Seeds of ``weights`` and ``order`` (here dropout) apart from ``seed``, as the DataModule takes them.
         layers: Other layers for the network, once it is built: ``{"replace": "ReLU", "by": "LeakyReLU"}`` or
             ``{"after": "ReLU", "add": "Dropout", "p": 0.5}``, in this order; see :mod:`lightning_regs.layers`.
 
@@ -87,6 +89,7 @@ class Classifier(pl.LightningModule):
         seed: int | None = None,
         replicas: int | Sequence[int] | None = None,
         layers: list[dict[str, Any]] | None = None,
+        seeds: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
         warn_if_other_came_later()
@@ -105,9 +108,10 @@ class Classifier(pl.LightningModule):
         self.replicas = replica_seeds(replicas, seed)
         if self.replicas is not None:
             check_replicas(self.replicas, architecture, optimizer, regularizers or [])
-        self._layers = layer_replacements(layers or [])
+        self._layers, self._apart = layer_replacements(layers or []), check_seeds(seeds)
         # What a checkpoint holds of arguments that were not given stays as it was.
-        self.save_hyperparameters(ignore=["architecture", "regularizers", *([] if layers else ["layers"])])
+        absent = [name for name, given in (("layers", layers), ("seeds", seeds)) if not given]
+        self.save_hyperparameters(ignore=["architecture", "regularizers", *absent])
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
         self.hparams["architecture"] = self.architecture_name or type(architecture).__name__
         self.architecture_args = dict(architecture_args or {})
@@ -127,8 +131,6 @@ class Classifier(pl.LightningModule):
         self.stages = nn.ModuleDict({stage: ClassificationMetrics(number) for stage in ("fit", "val", "test")})
         if self.network is None and self.input_shape and num_classes:
             self._build()
-
-    # -- construction ------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Read the shape of the data from the DataModule, where it was not given."""
@@ -155,8 +157,7 @@ class Classifier(pl.LightningModule):
             self._build()
         assert self.network is not None
         if self.channels_last is None:
-            convolves = any(isinstance(m, nn.Conv2d) for m in self.network.modules())
-            self.channels_last = convolves and self.replicas is None
+            self.channels_last = self.replicas is None and any(isinstance(m, nn.Conv2d) for m in self.network.modules())
 
     @property
     def driver(self) -> Regularizer | None:
@@ -178,7 +179,7 @@ class Classifier(pl.LightningModule):
         networks = []
         for seed in self.replicas or [self.seed]:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(derive_seed(seed, "initialisation"))
+                torch.manual_seed(derive_seed(self._apart.get("weights", seed), "initialisation"))
                 net = build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
                 networks.append(self._with_layers(net))
         self.network = networks[0] if self.replicas is None else Replicated(networks)
@@ -222,14 +223,12 @@ class Classifier(pl.LightningModule):
             return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
         return int(steps), epochs if epochs is not None and epochs > 0 else 1
 
-    # -- steps -------------------------------------------------------------------------------------------------------
-
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``; of replicas ``(R, N, ...)`` or ``(N, ...)`` too."""
         assert self.network is not None
         if isinstance(self.network, Replicated):
             assert self.input_shape is not None
-            stacked: Tensor = self.network(x, shared=x.ndim == len(self.input_shape) + 1)
+            stacked: Tensor = self.network(x, x.ndim == len(self.input_shape) + 1, "order" not in self._apart)
             return stacked
         if self.channels_last and x.ndim == 4:
             # Not .contiguous(): it leaves a single-channel batch's strides as they are, and pooling 13 times slower.
@@ -241,7 +240,8 @@ class Classifier(pl.LightningModule):
         """Make the epoch's global randomness a function of (seed, epoch, rank)."""
         # Not at the epoch's start: a loader may draw its seed after that, and after a resume draws it before.
         if batch_idx == 0:
-            torch.manual_seed(derive_seed(self.seed, "step", self.current_epoch, self.global_rank))
+            seed = self._apart.get("order", self.seed)
+            torch.manual_seed(derive_seed(seed, "step", self.current_epoch, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
         """Return the mean loss of a batch ``[x, y]``, which manual optimization has optimized already."""

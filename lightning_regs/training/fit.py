@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import call
+from lightning_regs.core.checks import call, check_seeds
 from lightning_regs.core.lightning import NAMESPACE, Callback, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import RunContext
@@ -87,7 +87,9 @@ def fit(
     Args:
         config: ``{"model": Classifier's arguments, "data": ImageDataModule's, "trainer": Trainer's}``; the seed comes
             from ``run``. ``config["model"]["regularizers"]`` and ``config["callbacks"]`` are lists as LightningCLI has
-            them, see :func:`make`. ``config["fitted"]`` overrides the share of the training set that counts as fitted.
+            them, see :func:`make`. ``config["fitted"]`` overrides the share of the training set that counts as fitted;
+            ``config["seeds"]``, such as ``{"weights": 0}``, sets seeds apart from the run's, see
+            :data:`~lightning_regs.core.checks.PURPOSES`.
         run: Seed, folder, and where curves and progress go. An interrupted run goes on from its last saved epoch.
         callbacks: Further callbacks, before those of the configuration. A :class:`Recorder` among them writes the curve
             in place of the one that records epochs.
@@ -169,14 +171,15 @@ def _fit(
         known = inspect.signature(cls).parameters
         if unknown := [name for name in config.get(section) or {} if name not in known]:
             raise unknown_name(f"option of {section}", unknown[0], known)
-    seed, options = runs[0].seed, dict(config["model"])
+    seed, options, apart = runs[0].seed, dict(config["model"]), check_seeds(config.get("seeds"))
+    order = apart.get("order", seed)
     regularizers = options.pop("regularizers", None) or []
-    options["regularizers"] = [make(c, Regularizer, seed, "regularizer", "lightning_regs.Mixup") for c in regularizers]
+    options["regularizers"] = [make(c, Regularizer, order, "regularizer", "lightning_regs.Mixup") for c in regularizers]
     if start is not None:
         options |= {"architecture": start, "architecture_args": None, "layers": None}
     if data is None:
-        data = ImageDataModule(**config["data"], seed=seed, replicas=replicas)
-    module = Classifier(**options, seed=seed, replicas=replicas)
+        data = ImageDataModule(**config["data"], seed=seed, replicas=replicas, seeds=apart)
+    module = Classifier(**options, seed=seed, replicas=replicas, seeds=apart)
     recorder = EpochRecorder(runs, config.get("fitted", FITTED))
     own = any(isinstance(callback, Recorder) for callback in callbacks)
     # Other runs, other checkpoint: a stack that is cut short is put together anew, perhaps of fewer.
@@ -188,7 +191,7 @@ def _fit(
     silent = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     used = [
         *callbacks,
-        *(make(c, Callback, seed, "callback", "lightning_regs.WeightMask") for c in config.get("callbacks") or []),
+        *(make(c, Callback, order, "callback", "lightning_regs.WeightMask") for c in config.get("callbacks") or []),
         *([] if own else [recorder]),
         EpochCheckpoint(last),
     ]
@@ -231,7 +234,7 @@ def initial_network(model: Mapping[str, Any], data: ImageDataModule, seed: int) 
     Args:
         model: Arguments of the Classifier.
         data: The data that it is for, set up.
-        seed: The seed.
+        seed: The seed, of a run whose weights have one apart that one.
     """
     options = {name: model[name] for name in ("architecture", "architecture_args", "layers") if name in model}
     module = Classifier(**options, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed)

@@ -32,8 +32,9 @@ class Replicated(nn.Module):
 
     Parameters and buffers have the names of a single net's and one dimension more, in front: ``(R, ...)``. The forward
     pass is ``torch.vmap`` over replicas, with batched matrix products for linear layers. Dropout and whatever else is
-    random within the network draws anew for each replica, and otherwise than in a single net. What a network computes
-    must be a function of its parameters, buffers and input, without data-dependent control flow.
+    random within the network draws anew for each replica, and otherwise than in a single net; where
+    ``draws_apart=False`` as in a single net, once for all. What a network computes must be a function of its parameters, buffers and input,
+    without data-dependent control flow.
 
     Shapes: ``x`` ``(R, N, ...)``, one batch a replica, to ``(R, N, K)``; with ``shared=True`` ``(N, ...)``, one batch
     for all of them.
@@ -61,7 +62,7 @@ class Replicated(nn.Module):
         self._non_persistent_buffers_set = body._non_persistent_buffers_set
         self.replicas = len(networks)
 
-    def forward(self, x: Tensor, shared: bool = False) -> Tensor:
+    def forward(self, x: Tensor, shared: bool = False, draws_apart: bool = True) -> Tensor:
         """Map a batch a replica, or one for all, to logits; see the class for the shapes."""
         parameters: dict[str, Tensor] = dict(self.named_parameters())
         buffers = dict(self.named_buffers())
@@ -73,7 +74,8 @@ class Replicated(nn.Module):
             return out
 
         with _BatchedLinear():
-            stacked = torch.vmap(single, in_dims=(0, 0, None if shared else 0), randomness="different")
+            randomness = "different" if draws_apart else "same"
+            stacked = torch.vmap(single, in_dims=(0, 0, None if shared else 0), randomness=randomness)
             out: Tensor = stacked(parameters, buffers, x)
             return out
 

@@ -29,7 +29,8 @@ def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     trained = fit(config, run)
     split = trained.data.dataset("train")
     size = int(config.get("regulariser_batch") or trained.data.batch_size)
-    order = torch.randperm(len(split), generator=rng.generator(run.seed, "smith2021-regulariser"))
+    seed = (config.get("seeds") or {}).get("order", run.seed)
+    order = torch.randperm(len(split), generator=rng.generator(seed, "smith2021-regulariser"))
     x, y, *_ = (part.cpu() for part in split.__getitems__(order[: size * MAX_BATCHES].tolist()))
     value = implicit_regularizer(trained.network(), trained.data.eval_transform(x), y, size)
     return trained.metrics | {"regulariser": value}

@@ -179,6 +179,18 @@ def test_a_twin_differs_in_order_only(chain):
     assert chain.rows["ticket-twin", 1]["barrier"] >= 0
 
 
+@pytest.mark.parametrize("kind", ["ticket", "reinit-1", "ticket-twin"])
+def test_a_level_of_fixed_seeds_is_that_of_a_run_with_these(chain, tmp_path, kind):
+    """Masks and new weights that are drawn go with the weights."""
+    needs = {"ticket": (("ticket", 0),), "reinit-1": (("ticket", 0),), "ticket-twin": (("ticket", 1),)}[kind]
+    rows = []
+    for number, seeds in ((chain.seed, {}), (3, dict.fromkeys(("weights", "order", "split"), chain.seed))):
+        run = RunContext(tmp_path / str(number), number, inputs=chain.context(kind, 1, *needs).inputs)
+        run.folder.mkdir()
+        rows.append(cells.level(config(kind, 1) | {"seeds": seeds}, run))
+    assert rows[0] == rows[1]
+
+
 @pytest.mark.parametrize("seeds", [[1000], [1000, 1001]], ids=["alone", "stacked"])
 def test_an_interrupted_level_goes_on_where_it_was(tmp_path, monkeypatch, seeds):
     checkpoint = engine.EpochCheckpoint
@@ -272,6 +284,8 @@ def test_masks_are_learned_alone_and_in_a_stack(tmp_path):
     alone = supermasks.learned(learning(True), Ladder(tmp_path).context("mask", 0, seed=1000))
     assert alone["train_acc"] > 15
     assert 10 < alone["density"] < 60
+    fixed = learning(True) | {"seeds": dict.fromkeys(("weights", "order", "split"), 1000)}
+    assert supermasks.learned(fixed, Ladder(tmp_path).context("mask", 1, seed=3)) == alone
     configs = [learning(rescale, weights) for rescale in (True, False) for weights in ("initial", "signed_constant")]
     runs = [Ladder(tmp_path).context("masks", number, seed=1000) for number in range(4)]
     rows = supermasks.learned.stacked(configs, runs)
@@ -289,6 +303,8 @@ def test_an_untrained_mask_is_chosen_on_validation_data(chain):
     }
     run = chain.context("untrained", 0, ("ticket", 0))
     row = supermasks.untrained(settings, run)
+    fixed = settings | {"seeds": dict.fromkeys(("weights", "order", "split"), chain.seed)}
+    assert supermasks.untrained(fixed, RunContext(chain.folder / "fixed", 3, inputs=run.inputs)) == row
     values = [point["val_acc"] for point in run.curves]
     assert len(values) == 7
     assert row["val_acc"] == max(values)
@@ -342,3 +358,5 @@ def test_a_search_reports_every_level(tmp_path):
     )
     assert {"test_acc_00", "test_acc_01", "test_acc_02", "reinitialise_acc_01", "reinitialise_acc_02"} <= set(row)
     assert cells.search(settings, RunContext(tmp_path, 1000)) == row
+    with pytest.raises(ValueError, match=r"seeds=\{'order': 0\} is not possible in a search"):
+        cells.search(settings | {"seeds": {"order": 0}}, RunContext(tmp_path, 1000))

@@ -9,6 +9,8 @@ import torch
 
 from lightning_regs import Classifier, ImageDataModule
 
+SEEDS = {"weights": 1, "order": 2, "split": 3}
+
 
 class Keep(pl.Callback):
     """Writes what rank 0 ends with."""
@@ -33,6 +35,7 @@ def fit(path: Path, replicas: list[int] | None, devices: int = 1, strategy: str 
         corruption_p=0.5,
         seed=5,
         replicas=replicas,
+        seeds=SEEDS,
     )
     trainer = pl.Trainer(
         max_epochs=2,
@@ -46,7 +49,7 @@ def fit(path: Path, replicas: list[int] | None, devices: int = 1, strategy: str 
         callbacks=[Keep(path)],
     )
     optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9}
-    trainer.fit(Classifier("mlp", {"hidden": [16]}, optimizer, seed=5, replicas=replicas), data)
+    trainer.fit(Classifier("mlp", {"hidden": [16]}, optimizer, seed=5, replicas=replicas, seeds=SEEDS), data)
     state: dict[str, Any] = torch.load(path, weights_only=True)
     return state
 

@@ -58,21 +58,22 @@ def test_metrics_and_curves(tmp_path: Path) -> None:
     assert run.device.startswith("cpu")
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize(("epoch", "seeds"), [(1, {}), (3, {"order": 4, "weights": 5})])
 def test_a_killed_run_goes_on_and_equals_the_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, seeds: dict[str, int]
 ) -> None:
+    config = CONFIG | {"seeds": seeds}
     whole = RunContext(tmp_path / "whole")
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    expected = training.train(CONFIG, whole)
+    expected = training.train(config, whole)
     with monkeypatch.context() as patch:
         kill_after(epoch, patch)
         with pytest.raises(Killed):
-            training.train(CONFIG, RunContext(tmp_path / "killed"))
+            training.train(config, RunContext(tmp_path / "killed"))
     torch.rand(3)
     again = RunContext(tmp_path / "killed")
-    assert training.train(CONFIG, again) == expected
+    assert training.train(config, again) == expected
     assert again.curves == whole.curves
 
 

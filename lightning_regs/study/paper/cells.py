@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from lightning_regs.core.checks import check_seeds
 from lightning_regs.core.identity import plain
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.config import config_hash, override, resolve
 
 TRAIN = "lightning_regs.study.train:train"
-_READ = ("callbacks", "fitted")  # what training reads beside the sections
+_READ = ("callbacks", "fitted", "seeds")  # what training reads beside the sections
 Overrides = Mapping[str, Any]
 
 
@@ -25,7 +26,8 @@ class Cell:
     Args:
         name: Unique in its scale; what ``--cells`` matches.
         task: Import path of the function that measures it, ``"module:function"``.
-        config: Plain data, resolved.
+        config: Plain data, resolved. Where it trains, ``config["seeds"]`` sets seeds apart from the run's by purpose: with
+            ``{"weights": 0, "split": 0}`` its runs differ in the order of the data alone.
         seeds: Its own number of seeds; None takes the scale's. A cell never runs more seeds than its own number, nor
             do those that need it.
         needs: Names of cells of the same scale that are complete, with the same seed, before a run of this one starts;
@@ -59,6 +61,11 @@ class Cell:
             raise ValueError(f"cell {self.name!r} has the task {self.task!r}; write it as 'module:function'.")
         if self.seeds is not None and self.seeds < 1:
             raise ValueError(f"cell {self.name!r} has {self.seeds} seeds; give at least 1, or None for the scale's.")
+        if "trainer" in self.config:
+            try:
+                check_seeds(self.config.get("seeds"))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"cell {self.name!r}: {error}") from None
         object.__setattr__(self, "config", plain(self.config, f"config of cell {self.name!r}"))
 
     def hash(self, seed: int) -> str:

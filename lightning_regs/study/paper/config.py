@@ -15,7 +15,7 @@ from lightning_regs.core.names import unknown_name
 
 PAPERS_ENV = "LIGHTNING_REGS_PAPERS"
 _PACKAGE = Path(__file__).resolve().parents[2]
-_SECTIONS = ("ckpt_path", "data", "lr_scheduler", "model", "optimizer", "seed_everything", "trainer")
+_SECTIONS = ("ckpt_path", "data", "lr_scheduler", "model", "optimizer", "seed_everything", "seeds", "trainer")
 
 
 def checkout() -> Path | None:
