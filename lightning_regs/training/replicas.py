@@ -32,9 +32,9 @@ class Replicated(nn.Module):
 
     Parameters and buffers have the names of a single net's and one dimension more, in front: ``(R, ...)``. The forward
     pass is ``torch.vmap`` over replicas, with batched matrix products for linear layers. Dropout and whatever else is
-    random within the network draws anew for each replica, and otherwise than in a single net; where
-    ``draws_apart=False`` as in a single net, once for all. What a network computes must be a function of its parameters, buffers and input,
-    without data-dependent control flow.
+    random within the network draws anew for each replica, and otherwise than in a single net; with
+    ``draws_apart=False`` as in a single net, once for all. What a network computes must be a function of its
+    parameters, buffers and input, without data-dependent control flow.
 
     Shapes: ``x`` ``(R, N, ...)``, one batch a replica, to ``(R, N, K)``; with ``shared=True`` ``(N, ...)``, one batch
     for all of them.

@@ -26,7 +26,7 @@ class Cell:
     Args:
         name: Unique in its scale; what ``--cells`` matches.
         task: Import path of the function that measures it, ``"module:function"``.
-        config: Plain data, resolved. Where it trains, ``config["seeds"]`` sets seeds apart from the run's by purpose: with
+        config: Plain data, resolved. Where it trains, ``config["seeds"]`` sets seeds apart from the run's: with
             ``{"weights": 0, "split": 0}`` its runs differ in the order of the data alone.
         seeds: Its own number of seeds; None takes the scale's. A cell never runs more seeds than its own number, nor
             do those that need it.
