@@ -65,6 +65,11 @@ _THEORY = Cells((
     Cell("theory/composition", "smith2021.theory:batch_composition"),
 ))  # fmt: skip
 
+# What the paper does not state, set otherwise.
+_SETTINGS: Runs = {
+    "glorot": {"model.architecture_args.init": "xavier_uniform"}, "wd": {"model.optimizer.weight_decay": 5e-4},
+    "raw": {"data.whiten": False},
+}  # fmt: skip
 _GAP = {MNIST1D.sgd(MNIST1D.small), MNIST1D.sgd(MNIST1D.best), MNIST1D.penalised(MNIST1D.best)}
 # n updates a minibatch have as many updates as one, rounded up to whole epochs.
 _MNIST1D = cells(MNIST1D, 50, {
@@ -74,6 +79,9 @@ _MNIST1D = cells(MNIST1D, 50, {
     MNIST1D.repeated(2, -2): {LR: 2.0**-2, REPEATS: 2, EPOCHS: 25},
     MNIST1D.repeated(4, -3): {LR: 2.0**-3, REPEATS: 4, EPOCHS: 13},
     **large_batches(MNIST1D, 80),
+    **{f"{cell}/{key}": run | _SETTINGS[key]
+       for key in MNIST1D.settings.values()
+       for cell, run in (sgd(MNIST1D, [MNIST1D.small, MNIST1D.best]) | penalised(MNIST1D, [MNIST1D.best], 50)).items()},
 }, size=1000)  # fmt: skip
 QUICK = _THEORY + (replace(cell, seeds=SEEDS_OF_THE_GAP) if cell.name in _GAP else cell for cell in _MNIST1D)
 
@@ -87,7 +95,7 @@ STANDARD += cells(CIFAR10, 60, {**sgd(CIFAR10, CIFAR10.lrs), **penalised(CIFAR10
 
 PAPER = _THEORY + cells(WRN, 6400, {
     **sgd(WRN, WRN.lrs), **penalised(WRN, WRN.lams, 6400), **equal_quotients(WRN),
-    **penalised(WRN, [-7], 6400, batch=16), **penalised(WRN, [-5], 6400, batch=64),
+    **penalised(WRN, [-7], 6400, batch=16), **penalised(WRN, [-5], 6400, batch=64), **sgd(WRN, [-7], 64),
 })  # fmt: skip
 # n updates of 2^lr on each minibatch, at effective rates of 2^-7 to 2^-3.
 PAPER += grid("cifar10-wrn-16-4/{run}", "configs/smith2021/cifar10-wrn-16-4.yaml", task=TRAIN, seeds=3, run={

@@ -7,7 +7,8 @@ card.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Net:
         large: A large batch size; 0 for none.
         large_lr: Its learning rate and its coefficient.
         micros: Micro-batch sizes of its penalty; the first is the small batch that it is compared with.
+        settings: What the paper does not state and is set otherwise, in words, and its key in the names of cells.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Net:
     large: int = 0
     large_lr: int = 0
     micros: tuple[int, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def sgd(self, lr: int, batch: int = 0) -> str:
         """Name the cell of plain SGD."""
@@ -66,6 +69,7 @@ class Net:
 MNIST1D = Net(
     "mnist1d", "MNIST-1D, MLP 2x256", batch=20, small=-3, best=-1, lrs=range(-4, 1), lams=range(-3, 2), equal=(-1, -2),
     large=100, large_lr=-1, micros=(20, 100),
+    settings={"Glorot's initial weights": "glorot", "weight decay 5e-4": "wd", "no whitening": "raw"},
 )  # fmt: skip
 FASHION = Net(
     "fashion-mnist", "Fashion-MNIST, MLP 2x128", batch=32, small=-5, best=-3, lrs=range(-5, 0), lams=range(-5, -1),

@@ -15,6 +15,7 @@ from lightning_regs.study.paper.rows import Rows
 
 Verdict = Literal["reproduced", "not reproduced", "not decided", "invalid", "not at this scale", "out of reach"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+JUDGED = VERDICTS[:3]  # those that an interval leads to
 # What a claim is about: what the paper found; what follows from definitions or a proof; our own check of the setting.
 Kind = Literal["paper", "theory", "control"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

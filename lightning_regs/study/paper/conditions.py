@@ -41,7 +41,9 @@ class Condition:
             # NaN satisfies nothing.
             worse = [value for value in values.values() if not self.criterion.contains(value, value)]
             if worse:
-                broken.append(f"{self.metric} is {worse[0]:.4g} in {len(worse)} of {len(values)} runs of {name}")
+                least, most = f"{min(worse):.4g}", f"{max(worse):.4g}"
+                found = least if least == most else f"{least} to {most}"
+                broken.append(f"{self.metric} is {found} in {len(worse)} of {len(values)} runs of {name}")
         return f"{', '.join(broken)}; asked of every run is {self.criterion.text()}" if broken else ""
 
     def text(self) -> str:

@@ -79,7 +79,11 @@ def mean(values: Sequence[float]) -> Estimate:
 def every(values: Sequence[float]) -> Estimate:
     """Take measurements without spread over seeds as they are: from the least to the most; equal ones count once."""
     low, high = min(values), max(values)
-    return Estimate(values[0], lambda confidence: (low, high), tuple(values) if low < high else (low,))
+    return Estimate(
+        math.fsum(values) / len(values) if low < high else low,
+        lambda confidence: (low, high),
+        tuple(values) if low < high else (low,),
+    )
 
 
 def p_value(estimate: Estimate, criterion: Criterion) -> float:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from lightning_regs.study.paper.claims import Claim, ClaimResult, Frozen, Setting, Verdict
+from lightning_regs.study.paper.claims import JUDGED, Claim, ClaimResult, Frozen, Setting, Verdict
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import Estimate, adjusted, every, mean, p_value
 from lightning_regs.study.paper.measures import Measure
@@ -63,7 +63,7 @@ def evaluate(
         else:
             found[claim.id] = _evaluate(form, rows, scale, cells, (frozen or {}).get(claim.id, Frozen()))
     for id, form in forms.items():
-        if form is not None and found[id].p is not None:
+        if form is not None and found[id].verdict in JUDGED:
             found[id] = _resting(found[id], [found[other] for other in form.rests_on])
     tested = [result for result in found.values() if result.kind == "paper" and result.p is not None]
     rates = adjusted([result.p for result in tested if result.p is not None])
@@ -146,7 +146,9 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
         return _result(claim, "invalid", "; ".join(broken), n, frozen, **found)
     verdict = judge(claim.criterion, low, high)
     reason = f"the interval crosses an edge of '{claim.criterion.text()}'" if verdict == "not decided" else ""
-    result = _result(claim, verdict, reason, n, frozen, p=p_value(estimate, claim.criterion), **found)
+    if low < high and not claim.exact:  # else nothing was tested: the measurements are all that there is
+        found["p"] = p_value(estimate, claim.criterion)
+    result = _result(claim, verdict, reason, n, frozen, **found)
     settings = [_setting(claim, name, measure, rows, frozen) for name, measure in claim.settings.items()]
     return replace(result, settings=tuple(settings))
 
