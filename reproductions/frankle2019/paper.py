@@ -9,7 +9,7 @@ from frankle2019.claims import CLAIMS
 from frankle2019.ladders import LADDERS, Ladder
 
 from lightning_regs.procedures.measured import PRUNED
-from lightning_regs.study import Figure, Paper, Scale, curves, points, sweep
+from lightning_regs.study import Deviation, Figure, Paper, Scale, curves, points, sweep
 
 _AXIS = "Percent of weights remaining falls to the right, as in the paper."
 _LINES = {"winning ticket": "ticket", "random reinit": "reinit", "random mask": "random", "one-shot ticket": "one-shot"}
@@ -73,6 +73,37 @@ PAPER = Paper(
     ),
     claims=CLAIMS,
     metrics=(PRUNED,),
+    deviations=(
+        Deviation("", "Nets trained one by one", "The runs of a level trained as replicas of one net", "Rounding only"),
+        Deviation("", "Zhou et al. prune round by round for frozen weights and untrained masks",
+                  "One pruning of the dense net", "Masks of claims 16 and 17 may be worse"),
+        Deviation("", "How a learned mask is evaluated is not stated", "The mean over ten sampled masks", "Small"),
+        Deviation("quick", "LeNet-300-100 on MNIST, Adam 1.2e-3, 50,000 iterations, 24 levels",
+                  "The same net on 3,000 signals of MNIST-1D, Adam 2.4e-3, 2,000 iterations, 8 levels",
+                  "Only directions can be compared; some reinitialised nets are still improving at the end"),
+        Deviation("standard", "LeNet: 50,000 iterations, 24 levels, 5 trials",
+                  "15,000 iterations, 16 levels, 10 trials; 3 for what is compared in detail, 5 below 21.1 %",
+                  "Masks come from shorter trainings; at low P_m reinitialised nets may be cut short"),
+        Deviation("standard", "Conv-2 on 45,000 images, 20,000 iterations, Adam 2e-4, float32, 5 trials",
+                  "A quarter of its width, 15,000 images, 4,000 iterations, 6e-4, bf16-mixed, 3 trials",
+                  "A miss says little about the paper's Conv-2"),
+        Deviation("standard", "Masks learned for 2,000 passes over the data (recalled)", "50 passes; 40 at quick scale",
+                  "Accuracy still rises at the end: ours is lower"),
+        Deviation("paper", "ResNet-20 and VGG-19 start from Gaussian Glorot weights",
+        "From Kaiming's, as torchvision's do",
+                  "Unknown"),
+        Deviation("paper", "How images are scaled for the deep nets was not read",
+        "Every image has mean 0 and variance 1",
+                  "Unknown"),
+        Deviation("paper", "Crops of 32 after padding by 4", "Crops of 28 from 32 pixels", "Accuracy a little lower"),
+        Deviation("paper", "Renda et al. choose the length of retraining on validation data", "130 epochs for all",
+                  "May favour one kind of retraining"),
+        Deviation("paper", "Zhou et al.'s optimizer for masks of conv nets was not read", "That of LeNet", "Unknown"),
+        Deviation("paper", "float32", "float32, where torch may use TF32 for convolutions on a GPU", "Small"),
+        Deviation("", "Conv-6 has 1.7M weights in the paper's table",
+        "2.26M, as its layers give them, which also fit the "
+                  "paper's percentages", "None"),
+    ),
     figures=(
         _against_weights(
             "stop", "Early-stopping iteration against the weights remaining", "stop_iteration", "early-stopping "

@@ -72,7 +72,6 @@ PAPER = Paper(
         Deviation("", "Learning rate and batch size not stated", "0.1, falling linearly to 0, and batch 128, chosen on "
                   "held-out training images", "Unknown"),
         Deviation("", "Momentum 0.95", "Momentum 0.9", "Small"),
-        Deviation("", "A max-norm bound chosen from a range on validation data", "2.0", "Unknown"),
         Deviation("standard", "A million updates", "20 epochs, 9,380 updates", "Dropout needs the longer "
         "training: it is "
                   "behind here"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -38,8 +39,7 @@ class Condition:
         broken = []
         for name in dict.fromkeys(names):
             values = rows.metric(name, self.metric)
-            # NaN satisfies nothing.
-            worse = [value for value in values.values() if not self.criterion.contains(value, value)]
+            worse = [v for v in values.values() if math.isnan(v) or not self.criterion.contains(v, v)]
             if worse:
                 least, most = f"{min(worse):.4g}", f"{max(worse):.4g}"
                 found = least if least == most else f"{least} to {most}"
