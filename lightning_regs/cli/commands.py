@@ -51,6 +51,7 @@ def reproduce(options: argparse.Namespace) -> int:
     from lightning_regs.study.wandb.process import Exporter, default_mode
 
     paper = load_paper(options.paper)
+    _tell_of_locks([paper])
     store = Store(options.runs)
     page_folder = options.page or store.root / "report"
     _make(page_folder)
@@ -99,6 +100,7 @@ def report(options: argparse.Namespace) -> int:
 
     papers = [load_paper(name) for name in dict.fromkeys(options.paper) or find_papers()]
     _check_report(options, len(papers))
+    _tell_of_locks(papers)
     store = Store(options.runs)
     folder = options.page or store.root / "report"
     if options.wandb is not None or options.dry_run is not None:
@@ -175,6 +177,38 @@ def sync(options: argparse.Namespace) -> int:
 
     target = Target.parse(options.wandb) if options.wandb is not None else None
     return sync(map(load_paper, options.paper or find_papers()), Store(options.runs), target)
+
+
+def freeze(options: argparse.Namespace) -> int:
+    """Write down what the claims of a paper are, before their rows are measured, and print what is new."""
+    import datetime
+
+    from lightning_regs.study.lock.lock import FILE, freeze
+    from lightning_regs.study.lock.power import sees
+    from lightning_regs.study.paper.loading import load_paper
+    from lightning_regs.study.run import provenance
+    from lightning_regs.study.store.results import measured
+
+    paper = load_paper(options.paper)
+    rows = measured(paper)
+    commit, date = provenance.commit().partition("+")[0], datetime.datetime.now(datetime.timezone.utc).date()
+    done = freeze(paper, rows, date=date.isoformat(), commit=commit, scale=options.scale, reason=options.reason or "")
+    forms = {claim.id: claim for claim in paper.claims}
+    for change in done:
+        claim = forms[change.claim].at(change.scale) if change.claim in forms else None
+        seen = sees(claim, change.seeds, rows.get(change.scale)) if claim and change.seeds else ""
+        print(f"{change.scale:9} {change.claim:22} {change.what}{seen and '; '}{seen}")
+    assert paper.folder is not None
+    print(f"{len(done) or 'Nothing'} new or changed: {_short(paper.folder / FILE)}")
+    return 0
+
+
+def _tell_of_locks(papers: list[Paper]) -> None:
+    """Say which claims are not what was frozen; the command goes on, and counts them as exploratory."""
+    from lightning_regs.study.lock.lock import mismatches
+
+    for told in filter(None, map(mismatches, papers)):
+        print(told, file=sys.stderr)
 
 
 def _make(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command ``lightning-regs``: list, reproduce and report papers; fit, validate and test with Lightning's CLI."""
+"""The command ``lightning-regs``: list, freeze, reproduce and report papers; Lightning's fit, validate, test."""
 
 from __future__ import annotations
 
@@ -108,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
         help="log finished runs to Weights & Biases: into their folders (default), on its server, or not at all",
     )
     command.set_defaults(run=commands.reproduce)
+
+    says = "write down what a paper's claims are and how many seeds are planned, before anything is run"
+    command = subparsers.add_parser("freeze", help=says)
+    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command.add_argument("--scale", help="only this scale (default: all)")
+    command.add_argument("--reason", metavar="TEXT", help="why claims were added or changed after their rows")
+    command.set_defaults(run=commands.freeze)
 
     says = "write the HTML pages from the results that are there"
     command = subparsers.add_parser("report", parents=[runs, pages], help=says)

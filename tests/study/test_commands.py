@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,34 @@ def test_reports_that_make_no_sense_are_refused_in_one_sentence(measured, argume
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_claims_are_frozen_before_they_are_measured(measured, capsys):
+    def claim():
+        assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
+        [found] = json.loads((measured.results / "quick.claims.json").read_text())
+        return found, capsys.readouterr().err
+
+    assert main(["freeze", "toy", "--scale", "quick"]) == 0
+    said = capsys.readouterr().out
+    assert "new; 2 seeds see 12 standard deviations over seeds" in said
+    found, told = claim()
+    assert (found["exploratory"], told) == ("", "")
+    assert found["frozen"]
+    paper = measured.folder / "paper.py"
+    paper.write_text(paper.read_text().replace("at_most=9,", "at_most=8,"))
+    for name in [n for n in sys.modules if n == "toy" or n.startswith("toy.")]:
+        del sys.modules[name]
+    found, told = claim()
+    assert found["exploratory"] == "changed since it was frozen"
+    assert told.count("run `lightning-regs freeze toy`") == 1
+    assert main(["report", "toy"]) == 0
+    assert capsys.readouterr().err == told
+    assert "has changed" in (measured.runs / "report" / "toy.html").read_text()
+    assert main(["freeze", "toy", "--reason", "a typo"]) == 0
+    assert "changed after its rows" in capsys.readouterr().out
+    found, told = claim()
+    assert (found["exploratory"], told) == ("changed after its rows (a typo)", "")
 
 
 def test_one_file_is_no_report_of_two_papers(capsys):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lightning_regs.study.lock.lock import mismatches
 from lightning_regs.study.paper.claims import Claim, Source, Verdict
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
@@ -204,7 +205,7 @@ def specify(
             arxiv=paper.arxiv,
             version=__version__,
             sections=tuple(_section(paper, found, store, draw) for found in load(paper, folder, scales)),
-            problems=tuple(strangers(paper, folder)),
+            problems=tuple(filter(None, [*strangers(paper, folder), mismatches(paper)])),
             summary=paper.summary,
             link=paper.link,
             sources=paper.sources,

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lightning_regs.core.files import renew
 from lightning_regs.core.names import unknown_name
+from lightning_regs.study.lock.lock import marks
 from lightning_regs.study.paper.claims import ClaimResult, Verdict, count_verdicts
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.store.curves import Curves, parse_curves
-from lightning_regs.study.store.tables import Row, Tell, parse, read, some
+from lightning_regs.study.store.tables import Row, Tell, parse, read, read_table, some
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.paper import Paper, Scale
@@ -65,9 +66,21 @@ def default_results(paper: Paper) -> Path:
 
 
 def check_claims(paper: Paper, scale: Scale, rows: Iterable[Row]) -> list[ClaimResult]:
-    """Check the claims of a paper on the rows of a scale."""
-    cells = {cell.name for cell in scale.cells}
-    return evaluate(paper.claims, Rows(row.as_dict() for row in rows), scale.name, cells)
+    """Check the claims of a paper on the rows of a scale, as they were frozen."""
+    rows, cells = list(rows), {cell.name for cell in scale.cells}
+    frozen = marks(paper, scale, (row.cell for row in rows))
+    return evaluate(paper.claims, Rows(row.as_dict() for row in rows), scale.name, cells, frozen)
+
+
+def measured(paper: Paper) -> dict[str, Rows]:
+    """Return the committed rows of every scale that has some, of scales too that the paper has no more.
+
+    Raises:
+        DamagedTable: If a table is not whole, so that nobody knows what was measured.
+    """
+    names = [path.stem for path in sorted(default_results(paper).glob("*.csv")) if "." not in path.stem]
+    tables = {name: read_table(default_results(paper) / f"{name}.csv", paper.id, name) for name in names}
+    return {name: Rows(row.as_dict() for row in rows) for name, rows in tables.items() if rows}
 
 
 def claims_text(claims: Iterable[ClaimResult]) -> str:

@@ -1,0 +1,158 @@
+"""What a claim is at a scale, in one short hash: what its measure does, and what the number has to satisfy.
+
+The measure is run on made-up rows. So code may be rewritten and cells renamed without a change of the hash, and another
+rule, another criterion or another configuration of the runs is another hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_regs.study.paper.claims import Claim
+from lightning_regs.study.paper.criteria import Criterion
+from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
+from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.rows import ACCURACY, ERROR, Cells, MissingRows, Rows
+
+_SEEDS = 5
+# From a uniform number to one as a metric may have it: a percentage, a number near 1, one of either sign, and a count
+# that may be 0 or never come.
+_DRAWS: tuple[Callable[[float], float], ...] = (
+    lambda u: 100 * u,
+    lambda u: 1 + u,
+    lambda u: 4 * u - 2,
+    lambda u: math.nan if u < 0.1 else float(int(50 * u) - 5),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a paper says of a claim at a scale, before anything is measured.
+
+    Attributes:
+        hash: Its measure and criterion, in twelve hexadecimal digits.
+        seeds: Seeds of the cell that has the fewest.
+        cells: Names of the cells that it looks at.
+    """
+
+    hash: str
+    seeds: int
+    cells: frozenset[str]
+
+
+def plans(paper: Paper, scale: Scale) -> dict[str, Plan]:
+    """Return the plan of every claim that a scale measures, by id, in the order of the paper."""
+    runs = {cell.name: cell.hash(0) for cell in scale.cells}
+    seeds = {cell.name: cell.seeds or scale.seeds for cell in scale.cells}
+    found = {}
+    for claim in paper.claims:
+        form = claim.at(scale.name)
+        if form is None or form.measure is None:
+            continue
+        if isinstance(form.measure, Measure) and form.measure.lacks(runs) is not None:
+            continue
+        made_up = [_MadeUp(runs, number) for number in range(len(_DRAWS))]
+        try:
+            outcomes = [_outcome(form, rows) for rows in made_up]
+        except MissingRows:
+            continue
+        cells = frozenset().union(*(rows.asked for rows in made_up))
+        # A measure that asks for no cell has no seeds of its own.
+        least = min((seeds[name] for name in cells), default=scale.seeds)
+        found[claim.id] = Plan(_hash(form, outcomes), least, cells)
+    return found
+
+
+def _hash(form: Claim, outcomes: list[list[str]]) -> str:
+    conditions = [[*one.cells, one.metric, *_ends(one.criterion)] for one in form.conditions]
+    asked = [*_ends(form.criterion), form.published, form.unit, form.kind, form.exact, conditions, form.rests_on]
+    return hashlib.sha256(json.dumps([outcomes, asked]).encode()).hexdigest()[:12]
+
+
+def _ends(criterion: Criterion | None) -> list[str | bool]:
+    assert criterion is not None
+    return [_short(criterion.low), _short(criterion.high), criterion.open_low, criterion.open_high]
+
+
+def _outcome(form: Claim, rows: Rows) -> list[str]:
+    """Return what a measure makes of made-up rows; an error by its type.
+
+    Raises:
+        MissingRows: If the scale has not all of its cells.
+    """
+    assert form.measure is not None
+    try:
+        measured = form.measure(rows)
+        if isinstance(measured, Estimate):
+            numbers = [measured.ours, *measured.ends(CONFIDENCE), *measured.values]
+            return ["invalid" if measured.invalid else "", *map(_short, numbers)]
+        return [_short(number) for number in (measured.values() if isinstance(measured, Mapping) else measured)]
+    except Exception as error:
+        if isinstance(error, MissingRows) and error.cell not in (None, *rows.cells()):
+            raise
+        return [type(error).__name__]
+
+
+def _short(number: float) -> str:
+    return f"{float(number) + 0.0:.6g}"
+
+
+class _MadeUp(Rows):
+    """Rows with a number for whatever is asked of a cell of the scale.
+
+    Args:
+        runs: Name of a cell -> what its numbers are made from.
+        draw: Which of the draws.
+    """
+
+    def __init__(self, runs: Mapping[str, str], draw: int) -> None:
+        super().__init__(())
+        self._runs, self._draw = runs, draw
+        self.asked: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._runs) * _SEEDS
+
+    def cells(self) -> list[str]:
+        return list(self._runs)
+
+    def row(self, cell: str, seed: int) -> Mapping[str, Any]:
+        return _Everything(lambda name: self.metric(cell, name)[seed])
+
+    def metric(self, cells: Cells, name: str) -> dict[int, float]:
+        if not isinstance(cells, str):
+            return super().metric(cells, name)
+        if name.endswith(ERROR):
+            return {seed: 100 - acc for seed, acc in self.metric(cells, name.removesuffix(ERROR) + ACCURACY).items()}
+        if cells not in self._runs:
+            raise MissingRows(f"the scale has no cell {cells!r}", cells)
+        self.asked.add(cells)
+        return {seed: self._number(cells, name, seed) for seed in range(_SEEDS)}
+
+    def _number(self, cell: str, name: str, seed: int) -> float:
+        text = json.dumps([self._draw, self._runs[cell], name, seed])
+        uniform = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+        return _DRAWS[self._draw](uniform)
+
+
+class _Everything(dict[str, float]):
+    """A row that has every column."""
+
+    def __init__(self, number: Callable[[str], float]) -> None:
+        super().__init__()
+        self._number = number
+
+    def __missing__(self, name: str) -> float:
+        return self._number(name)
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name]
