@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.store.results import check_claims
 from lightning_regs.study.store.tables import Row
 
+HERE = Path(__file__).parent
 NOTE = Source("note", "A note")
 CELLS = tuple(Cell(name, "made.up:train", {"name": name}) for name in ("a", "b", "c"))
 GAIN = Claim("gain", "b is better than a.", difference("b", "a"), above=0, unit="points", source=NOTE)
@@ -223,8 +225,8 @@ def test_what_does_not_match_the_lock_is_told_once_and_counts_as_exploratory(fol
     frozen(folder, GAIN, FIT, Claim("old", "c tests.", value("c"), above=0, source=NOTE))
     made = paper(folder, replace(GAIN, above=1), FIT, Claim("new", "c is new.", value("c"), above=1, source=NOTE))
     assert mismatches(made) == (
-        "claims.lock of toy2020 does not match its claims (gain at quick has changed, new at quick is not frozen, old at "
-        "quick is gone): those count as exploratory; take them back, or run `lightning-regs freeze toy2020`."
+        "claims.lock of toy2020 does not match its claims (gain at quick has changed, new at quick is not frozen, old "
+        "at quick is gone): those count as exploratory; take them back, or run `lightning-regs freeze toy2020`."
     )
     found = marks(made, made.scale("quick"))
     assert found["gain"].exploratory == "changed since it was frozen"
@@ -295,7 +297,7 @@ def test_a_lock_is_the_same_text_whoever_writes_it(folder):
     assert frozen(folder, GAIN, FIT, day=2)[1] == {}
     assert (folder / FILE).read_bytes() == before
     script = "import sys; from test_lock import *; print(hash_of(GAIN), hash_of(FIT))"
-    said = subprocess.run([sys.executable, "-c", script], cwd=__file__.rpartition("/")[0], capture_output=True, text=True)
+    said = subprocess.run([sys.executable, "-c", script], cwd=HERE, capture_output=True, text=True)
     assert said.stdout.split() == [hash_of(GAIN), hash_of(FIT)]
 
 
@@ -307,7 +309,7 @@ def test_two_commands_at_once_lose_nothing(folder):
         "made = Paper('toy2020', 'Toys', 'Doe', 2020, '', scales, (GAIN, FIT), folder=Path(sys.argv[1]))\n"
         "freeze(made, {}, date='2030-01-01', commit='x', scale=sys.argv[2])\n"
     )
-    runs = [subprocess.Popen([sys.executable, "-c", script, str(folder), scale], cwd=__file__.rpartition("/")[0])
+    runs = [subprocess.Popen([sys.executable, "-c", script, str(folder), scale], cwd=HERE)
             for scale in ("one", "two")]  # fmt: skip
     assert [run.wait() for run in runs] == [0, 0]
     assert [scale for scale, _ in read(folder)] == ["one", "one", "two", "two"]
