@@ -82,6 +82,8 @@ class ImageDataModule(pl.LightningDataModule):
             ``Classifier(replicas=...)``. Training and validation batches are (R, N, ...) and (R, N): each replica has
             the subset, corruption, split, order and augmentation of a run with its seed. The test set stays (N, ...)
             where it is the same for all. Not with ``lazy``, nor with ``batch_repeats``.
+        resplit: Draw anew which samples are for training and which for test, among all, as many of each as before: what
+            the choice of a test set does to a result. Not with ``lazy``.
         seeds: What has a seed apart from ``seed``, and all replicas the same: ``{"order": 0}`` for order and
             augmentation, ``{"split": 0}`` for subsets, validation split and corruption. The Classifier takes the same
             mapping, with ``"weights"`` too.
@@ -118,11 +120,12 @@ class ImageDataModule(pl.LightningDataModule):
         batch_repeats: int = 1,
         replicas: int | Sequence[int] | None = None,
         seeds: dict[str, int] | None = None,
+        resplit: bool = False,
     ) -> None:
         arguments = locals()
         super().__init__()
         # Says what the data are, for `find_ticket`; a logger has the module's hyperparameters to show.
-        self.save_hyperparameters(logger=False, ignore=[] if seeds else ["seeds"])
+        self.save_hyperparameters(logger=False, ignore=[name for name in ("seeds", "resplit") if not arguments[name]])
         check_arguments(arguments)
         self.source = source
         self.root = root
@@ -144,6 +147,7 @@ class ImageDataModule(pl.LightningDataModule):
             train_size=train_size,
             test_size=test_size,
             val_split=val_split,
+            resplit=resplit,
         )
         self._transform = BatchTransform(image_size, whiten, random_crop, random_flip, random_rotation, color_jitter)
         self._served: Literal["train", "val", "test"] = "test"

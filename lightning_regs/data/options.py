@@ -36,6 +36,7 @@ def _problems(
     num_workers: int,
     resident: bool | str,
     lazy: bool,
+    resplit: bool,
     batch_repeats: int,
     replicas: object,
     **others: Any,
@@ -74,6 +75,8 @@ def _problems(
         )
     if lazy and resident is True:
         yield "resident=True and lazy=True contradict each other; choose one of them."
+    if lazy and resplit:
+        yield "resplit=True draws among all images, so memory must hold them; set lazy=False."
     if replicas is not None and (lazy or batch_repeats > 1):
         other = "lazy=True" if lazy else f"batch_repeats={batch_repeats}"
         yield f"replicas={replicas!r} and {other} do not go together; leave one of them out."

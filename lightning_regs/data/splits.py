@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class SplitPlan:
     train_size: int | None
     test_size: int | None
     val_split: int | float
+    resplit: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
     Args:
         source: The data set.
         plan: What to do with it.
-        seed: Seed of the subsets and the validation split.
+        seed: Seed of the subsets and the validation split, and of what is for training and what for test.
         corruption_seed: Seed of the corruption.
 
     Returns:
@@ -73,6 +74,7 @@ def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
     Raises:
         ValueError: A size is larger than the source, or the crop larger than the images.
     """
+    source = _resplit(source, plan, seed)
     chosen = choose_rows(source, plan, seed, corruption_seed)
     x_train, x_test = chosen_images(source, plan, chosen, corruption_seed)
     data = ImageArrays(x_train, chosen.y_train, chosen.changed)
@@ -144,6 +146,18 @@ def _corrupt_pixels(x_train: Tensor, x_test: Tensor, corruption: str, seed: int)
     return train, test
 
 
+def _resplit(source: ArraySource, plan: SplitPlan, seed: int) -> ArraySource:
+    """Draw anew which samples are for training and which for test, where the plan says so; as many as before."""
+    if not plan.resplit:
+        return source
+    assert isinstance(source.x_train, Tensor)
+    assert isinstance(source.x_test, Tensor)
+    x, y = torch.cat([source.x_train, source.x_test]), torch.cat([source.y_train, source.y_test])
+    order = torch.randperm(len(y), generator=rng.generator(seed, "resplit"))
+    train, test = (rows.sort().values for rows in order.tensor_split([len(source.y_train)]))
+    return replace(source, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
+
+
 def _subset(total: int, size: int | None, argument: str, seed: int) -> Index:
     if size is None:
         return ALL
@@ -180,9 +194,10 @@ def make_replica_splits(
     same for all is plain.
     """
     pairs = list(zip(seeds, corruption_seeds, strict=True))
-    chosen = [choose_rows(source, plan, *pair) for pair in pairs]
-    if plan.corruption in corruptions.PIXEL_CORRUPTIONS:
-        images = [chosen_images(source, plan, c, pair[1]) for c, pair in zip(chosen, pairs, strict=True)]
+    sources = [_resplit(source, plan, seed) for seed in seeds]
+    chosen = [choose_rows(own, plan, *pair) for own, pair in zip(sources, pairs, strict=True)]
+    if plan.resplit or plan.corruption in corruptions.PIXEL_CORRUPTIONS:
+        images = [chosen_images(s, plan, c, pair[1]) for s, c, pair in zip(sources, chosen, pairs, strict=True)]
         x_train, x_test = (torch.cat(parts) for parts in zip(*images, strict=True))
         kept, kept_test = (torch.arange(len(x)).view(len(pairs), -1) for x in (x_train, x_test))
     else:
@@ -200,5 +215,6 @@ def make_replica_splits(
         return StackedArrays(x_train, rows, y, torch.stack(changed) if changed else None)
 
     held_out = [c.val for c in chosen if c.val is not None]
-    test = StackedArrays(x_test, kept_test, torch.stack([source.y_test[c.kept_test] for c in chosen]))
+    y_test = torch.stack([own.y_test[c.kept_test] for own, c in zip(sources, chosen, strict=True)])
+    test = StackedArrays(x_test, kept_test, y_test)
     return Splits(part([c.train for c in chosen]), part(held_out) if held_out else None, test.alone() or test)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lightning_regs.study.paper.paper import Deviation, Paper, Scale
     from lightning_regs.study.paper.rows import MissingRows, Rows
     from lightning_regs.study.run.runner import Outcome, reproduce
+    from lightning_regs.study.studies.variance import share_of_variance, variance_cells, variance_figure
 
 # Module -> its public names, resolved on first use, so that a paper's plain data load without the runner.
 _PUBLIC = {
@@ -54,6 +55,7 @@ _PUBLIC = {
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
     "study.run.runner": "Outcome reproduce",
+    "study.studies.variance": "share_of_variance variance_cells variance_figure",
 }
 _HOMES = {name: f"lightning_regs.{module}" for module, names in _PUBLIC.items() for name in names.split()}
 

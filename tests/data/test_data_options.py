@@ -28,6 +28,7 @@ from lightning_regs.data import ImageDataModule
         ({"val_split": 0.1, "monitor_test": True}, "both claim the validation loader"),
         ({"resident": "gpu"}, "resident='gpu' is not possible"),
         ({"resident": True, "num_workers": 2}, "workers cannot read from the device"),
+        ({"lazy": True, "resplit": True}, "resplit=True draws among all images, so memory must hold them; set lazy=F"),
         ({"lazy": True, "resident": True}, "resident=True and lazy=True contradict each other; choose one"),
         ({"lazy": True, "corruption": "gaussian"}, "corruption='gaussian' rewrites all images .* set lazy=False"),
     ],

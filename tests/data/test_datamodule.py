@@ -250,3 +250,29 @@ def test_validation_split_is_disjoint_and_complete(tmp_path, val_split, held):
     train, val = dm.dataset("train"), dm.dataset("val")
     assert len(val) == held
     assert sorted(train.x[:, 0, 0, 0].tolist() + val.x[:, 0, 0, 0].tolist()) == list(range(200))
+
+
+def samples(data, *splits):
+    parts = [data.dataset(split) for split in splits]
+    return sorted((*x.flatten().tolist(), y) for part in parts for x, y in zip(part.x, part.y.tolist(), strict=True))
+
+
+def test_samples_change_between_training_and_test_and_none_is_lost():
+    plain, one, again, other = (
+        ImageDataModule(seed=9, resplit=resplit, seeds={"split": seed} if seed else None)
+        for resplit, seed in ((False, 0), (True, 0), (True, 9), (True, 4))
+    )
+    for data in (plain, one, again, other):
+        data.setup()
+    assert samples(one, "train", "test") == samples(plain, "train", "test")
+    assert samples(one, "test") == samples(again, "test") != samples(other, "test") != samples(plain, "test")
+    assert len(one.dataset("test")) == len(plain.dataset("test"))
+    stacked = ImageDataModule(replicas=[9, 4], resplit=True)
+    stacked.setup()
+    for split in ("train", "test"):
+        rows = stacked.dataset(split)
+        for i, single in enumerate((one, other)):
+            alone = single.dataset(split)
+            assert torch.equal(rows.x[rows.rows[i]], alone.x)
+            assert torch.equal(rows.y[i], alone.y)
+    assert "resplit" not in plain.hparams

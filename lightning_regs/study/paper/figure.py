@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 PanelKind = Literal["curve", "bar"]
 Point = str | tuple[str, ...] | Measure
-# Label of a line, or of a row of dots -> its cell.
+# Label of a line -> its cell; of a row of dots -> its cell, or a measure.
 Lines = Mapping[str, str]
+Dots = Mapping[str, str | Measure]
 # Label of a line -> position -> the cell there, several whose mean is taken, or a measure.
 Sweeps = Mapping[str, Mapping[float, Point]]
 _KINDS = "lightning_regs.study.report.kinds"
@@ -233,7 +234,7 @@ def sweep(
 
 
 def points(
-    id: str, title: str, metrics: str | Mapping[str, str], plots: Lines | Mapping[str, Lines], caption: str = "", *,
+    id: str, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
     y: str = "", limits: tuple[float, float] | None = None, bars: bool = False,
     published: Mapping[tuple[str, str], float] | None = None, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
@@ -243,8 +244,8 @@ def points(
         id: Short name, unique in the paper.
         title: Heading.
         metrics: The metric, or several with the name that each has in the legend: ``{"train": "train_acc"}``.
-        plots: Label -> cell; or the title of each pair of axes -> its labels and cells. A row whose cell was not
-            measured shows the published value alone.
+        plots: Label -> cell, or a measure in its place; or the title of each pair of axes -> the same. A row whose cell
+            was not measured shows the published value alone.
         caption: What is shown, and what the paper's figure shows.
         y: Label of the axis of the metric; default: its name.
         limits: Ends of that axis.
@@ -260,7 +261,7 @@ def points(
 
 
 def bars(
-    id: str, title: str, metrics: str | Mapping[str, str], plots: Lines | Mapping[str, Lines], caption: str = "", *,
+    id: str, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
     y: str = "", limits: tuple[float, float] | None = None, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
     """Make a figure as :func:`points` does, with bars from zero for the means."""
@@ -303,7 +304,7 @@ def _measured(line: Mapping[float, Point], metric: str) -> dict[float, Measure]:
 
 def _entries(lines: Mapping[str, Any]) -> list[str | Measure]:
     """List what one pair of axes shows: cells, or measures."""
-    return [entry for line in lines.values() for entry in ([line] if isinstance(line, str) else line.values())]
+    return [e for line in lines.values() for e in ([line] if isinstance(line, (str, Measure)) else line.values())]
 
 
 def _of(lines: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core.metrics import Metric
-from lightning_regs.study.paper.estimates import Estimate, interval
+from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate, interval
 from lightning_regs.study.paper.figure import CurvesFigure, DotsFigure, Kind, SweepFigure, TableFigure
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Published = Mapping[tuple[str, str], float]
 Numbers = dict[float, list[float]]
+Ends = tuple[float, float] | None
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1.2, 1, 1.2)), (0, (1.2, 1.2)), "-", (0, (5, 1.5)))
 _MARKS = ("o", "s", "^", "D", "v", "P")
@@ -144,7 +145,8 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
         for line, cell in enumerate(cells.values()):
             for index, metric in enumerate(figure.metrics):
                 color = SERIES[index % len(SERIES)]
-                _dots(axes, line, _finite(rows, cell, metric), color, _MARKS[index], figure.bars)
+                finite = _finite(rows, cell, metric)
+                _dots(axes, line, finite, _ends(rows, cell, finite), color, _MARKS[index], figure.bars)
                 if (number := published.get((cell, metric))) is not None:
                     rings = True
                     _ring(axes, number, line, SERIES[1] if len(figure.metrics) == 1 else color)
@@ -160,8 +162,8 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
             told_as = f"{label}, {name}" if name else label
             if finite := _finite(rows, cell, metric):
                 numbers.append(f"{told_as} {statistics.fmean(finite):.4g}")
-            if len(finite) < len(every := plots.values(rows, cell, metric)):
-                partly.append(f"{_named(told_as, title)} ({_count(every.values())})")
+            if len(finite) < len(every := _numbers(rows, cell, metric)):
+                partly.append(f"{_named(told_as, title)} ({_count(every)})")
         told.append(f"{_named(figure.y or _words(figure.metrics[0]), title)}: {'; '.join(numbers)}.")
     if rings or len(figure.metrics) > 1:
         _dots_legend(drawing, panels[0], figure, rings)
@@ -213,8 +215,19 @@ def _measure(measure: Measure, rows: Rows) -> list[float]:
     return list(numbers.values if isinstance(numbers, Estimate) else numbers)
 
 
-def _finite(rows: Rows, cell: str, metric: str) -> list[float]:
-    return [number for number in plots.values(rows, cell, metric).values() if math.isfinite(number)]
+def _numbers(rows: Rows, entry: str | Measure, metric: str) -> list[float]:
+    return _measure(entry, rows) if isinstance(entry, Measure) else [*plots.values(rows, entry, metric).values()]
+
+
+def _finite(rows: Rows, entry: str | Measure, metric: str) -> list[float]:
+    return [number for number in _numbers(rows, entry, metric) if math.isfinite(number)]
+
+
+def _ends(rows: Rows, entry: str | Measure, finite: Sequence[float]) -> tuple[float, float] | None:
+    if len(finite) < 2:
+        return None
+    measured = entry(rows) if isinstance(entry, Measure) else None
+    return measured.ends(CONFIDENCE) if isinstance(measured, Estimate) else interval(finite)
 
 
 def _line(axes: Axes, numbers: Numbers, index: int, label: str, joined: bool) -> None:
@@ -229,7 +242,7 @@ def _line(axes: Axes, numbers: Numbers, index: int, label: str, joined: bool) ->
     axes.plot(x, mean, color=color, linestyle=dash, marker=mark, markersize=4, label=label, clip_on=False)
 
 
-def _dots(axes: Axes, line: int, numbers: Sequence[float], color: str, mark: str, bar: bool) -> None:
+def _dots(axes: Axes, line: int, numbers: Sequence[float], ends: Ends, color: str, mark: str, bar: bool) -> None:
     if not numbers:
         return
     mean = statistics.fmean(numbers)
@@ -237,8 +250,8 @@ def _dots(axes: Axes, line: int, numbers: Sequence[float], color: str, mark: str
         axes.barh(line, mean, height=0.6, color=color, alpha=0.35)
     for number in numbers:
         axes.plot(number, line, "|", color=MUTED, markersize=7)
-    if len(numbers) > 1:
-        axes.hlines(line, *interval(numbers), color=color, linewidth=2)
+    if ends is not None:
+        axes.hlines(line, *ends, color=color, linewidth=2)
     axes.plot(mean, line, mark, color=color, markersize=4.5, clip_on=False)
 
 

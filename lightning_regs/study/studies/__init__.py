@@ -1,0 +1,1 @@
+"""Studies that can stand beside any paper: where variance comes from, and how far two nets agree."""

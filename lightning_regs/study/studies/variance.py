@@ -1,0 +1,99 @@
+"""Where the variance over seeds comes from: cells in which one thing at a time follows the seed, and their shares.
+
+The method is that of Bouthillier et al. 2021, "Accounting for Variance in Machine Learning Benchmarks" (2103.03098).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_regs.study.paper.cells import TRAIN, Cell, Cells
+from lightning_regs.study.paper.config import override
+from lightning_regs.study.paper.estimates import Estimate
+from lightning_regs.study.paper.figure import Figure, points
+from lightning_regs.study.paper.measures import Measure, Paired
+from lightning_regs.study.paper.rows import MissingRows
+
+SEEDS = 10
+WHOLE = "variance/seed"
+# What follows the run's seed -> what of the configuration keeps everything else at seed 0.
+_VARIED: dict[str, dict[str, Any]] = {
+    "seed": {},
+    "weights": {"seeds": {"order": 0, "split": 0}},
+    "order": {"seeds": {"weights": 0, "split": 0}},
+    "split": {"seeds": {"weights": 0, "order": 0}},
+    "items": {"seeds": {"weights": 0, "order": 0}, "data.resplit": True},
+}
+
+
+def variance_cells(config: Mapping[str, Any], split: bool = True, stack: bool = True) -> Cells:
+    """Make the cells of a study of variance.
+
+    In ``variance/seed`` all follows the seed, as in any other cell; in ``variance/weights``, ``/order`` and ``/split``
+    one of these does. In ``variance/items`` it is what other cells never draw: which samples of the data set are for
+    training and which for test.
+
+    Args:
+        config: The configuration of a cell that trains.
+        split: Whether the split depends on the seed: a subset, a validation split or corrupted labels are drawn.
+        stack: Whether the runs of a cell are trained together, as replicas.
+    """
+    return Cells(
+        Cell(name, TRAIN, override(config, changes), SEEDS, stack=name if stack else None)
+        for varied, changes in _VARIED.items()
+        if (split or varied != "split") and (name := f"variance/{varied}")
+    )  # fmt: skip
+
+
+def share_of_variance(cell: str, whole: str = WHOLE, metric: str = "test_acc") -> Measure:
+    """The variance over seeds in one cell over that in another.
+
+    The interval is Pitman's and Morgan's (1939), exact for normal values in pairs: runs of one seed share what both of
+    them draw from it. Two seeds, or a whole that does not vary, give no share.
+    """
+    return Measure(((cell, metric), (whole, metric)), _share)
+
+
+def _share(paired: Paired) -> Estimate:
+    part, whole = zip(*paired, strict=True)
+    n = len(paired)
+    if n < 3 or max(whole) == min(whole):
+        raise MissingRows(f"a share of variance needs 3 seeds or more, and a whole that varies; there are {n} seeds")
+    total = statistics.variance(whole)
+    share = statistics.variance(part) / total
+    unshared = max(0.0, 1 - statistics.correlation(part, whole) ** 2) if share else 1.0
+    center = statistics.fmean(part)
+
+    def ends(confidence: float) -> tuple[float, float]:
+        from scipy.special import stdtrit
+
+        k = 1 + 2 * unshared * float(stdtrit(n - 2, 0.5 + confidence / 2)) ** 2 / (n - 2)
+        factor = k + math.sqrt(k * k - 1)
+        return share / factor, share * factor
+
+    return Estimate(share, ends, tuple(n / (n - 1) * (value - center) ** 2 / total for value in part))
+
+
+def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)) -> Figure:
+    """Draw the shares of a study.
+
+    Args:
+        what: What is trained, in words.
+        split: What the split draws, in words; empty where it draws nothing.
+        on: Names of the scales that have the cells.
+    """
+    names = {"initial weights": "weights", "order of the data, and draws in training": "order", split: "split",
+             "training and test samples": "items"}  # fmt: skip
+    drawn = {name: share_of_variance(f"variance/{varied}") for name, varied in names.items() if name}
+    unsplit = "" if split else " Nothing of the split is drawn here."
+    return points(
+        "variance", "Where the variance over seeds comes from", "test_acc", drawn,
+        f"{what}: variance of the test accuracy over {SEEDS} seeds where one thing follows the seed and all else is "
+        f"fixed, over the variance where all that a row draws follows it.{unsplit} The last line is not drawn in our "
+        "rows: which samples are for training and which for test. What it has is missing in intervals over seeds "
+        "alone.",
+        y="share of the variance over seeds", on=on,
+    )  # fmt: skip
