@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from lightning_regs.study import Figure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
+from lightning_regs.study.lock.lock import freeze, mismatches
 from lightning_regs.study.paper.figure import SweepFigure
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.tasks import import_task
@@ -112,6 +113,12 @@ def claims_can_be_judged(paper: Paper) -> Iterator[str]:
             for result in evaluate(paper.claims, found, scale.name, cells):
                 if "measure failed" in result.reason or "no metric" in result.reason:
                     yield f"claim {result.id!r} cannot be judged at {scale.name}: {result.reason}"
+
+
+def claims_are_frozen(paper: Paper) -> Iterator[str]:
+    """What is claimed is what the committed lock says."""
+    if told := mismatches(paper):
+        yield told
 
 
 def claims_name_their_sources(paper: Paper) -> Iterator[str]:
@@ -212,6 +219,7 @@ CONTRACTS: list[Callable[[Paper], Iterator[str]]] = [
     tasks_are_there,
     claims_are_about_cells_that_are_there,
     claims_can_be_judged,
+    claims_are_frozen,
     claims_name_their_sources,
     figures_are_about_cells_that_are_there,
     figures_are_about_what_is_measured,
@@ -271,6 +279,17 @@ def test_a_paper_is_enrolled_by_its_folder(toy: Path) -> None:
     toy.write_text(TOY)
     assert find_papers()["toy"] == toy.parent
     assert not [sentence for contract in CONTRACTS for sentence in contract(load_paper("toy"))]
+
+
+def test_a_paper_that_was_frozen_otherwise_is_told_the_remedy(toy: Path) -> None:
+    toy.write_text(TOY)
+    freeze(load_paper("toy"), {}, date="2030-01-01", commit="x")
+    assert not list(claims_are_frozen(load_paper("toy")))
+    toy.write_text(TOY + "PAPER = type(PAPER)(**{**vars(PAPER), 'claims': ()})")
+    del sys.modules["toy.paper"]
+    [told] = claims_are_frozen(load_paper("toy"))
+    assert told.endswith("(1 at quick is gone): those count as exploratory; take them back, or run "
+                         "`lightning-regs freeze toy`.")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,9 @@ def _frozen(
             what.append(f"{plan.seeds} seeds, look {len(line.seeds)}" if seen else f"{plan.seeds} seeds")
         yield id, line, ", ".join(what)
     for id, line in gone.items():
-        if not have:
-            yield id, None, "dropped, without rows"
+        if line.withdrawn:
+            yield id, line, ""
+        elif have:
+            yield id, line.marked(WITHDRAWN, reason), "withdrawn after rows of its scale"
         else:
-            yield id, line.marked(WITHDRAWN, reason), "" if line.withdrawn else "withdrawn after rows of its scale"
+            yield id, None, "dropped, without rows"
