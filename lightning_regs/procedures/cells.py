@@ -214,9 +214,15 @@ def _error(network: nn.Module, data: ImageDataModule, state: State) -> float:
     return 100 * (number - right) / number
 
 
-@torch.no_grad()
 def hits(network: nn.Module, data: ImageDataModule, split: str) -> tuple[int, int]:
-    """Return how many samples of a split that all replicas share a single net on the CPU gets right, and of how many.
+    """Return on how many samples of a split a net is right, and of how many; see :func:`correct`."""
+    right = correct(network, data, split)
+    return int(right.sum()), len(right)
+
+
+@torch.no_grad()
+def correct(network: nn.Module, data: ImageDataModule, split: str) -> Tensor:
+    """Return whether a single net on the CPU is right on each sample of a split that all replicas share, bool (N,).
 
     Args:
         network: Maps ``(N, *input_shape)`` to logits ``(N, K)``, in evaluation mode.
@@ -227,7 +233,7 @@ def hits(network: nn.Module, data: ImageDataModule, split: str) -> tuple[int, in
     assert isinstance(images, ImageArrays)
     assert isinstance(images.x, Tensor)
     parts = zip(torch.split(data.eval_transform(images.x).cpu(), 1000), torch.split(images.y.cpu(), 1000), strict=True)
-    return sum(int((network(x).argmax(1) == y).sum()) for x, y in parts), len(images)
+    return torch.cat([network(x).argmax(1) == y for x, y in parts])
 
 
 def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:

@@ -1,0 +1,57 @@
+"""How far two nets are right on the same samples: the correlation of their correctness, and their disagreement."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def agreement(right: Tensor, other: Tensor) -> float:
+    r"""Return the correlation of two nets' correctness over the same samples, the phi coefficient.
+
+    Kuncheva and Whitaker, "Measures of Diversity in Classifier Ensembles" (2003): 1 for nets that are right on the same
+    samples, 0 for nets that are right independently of each other. With accuracies :math:`p` and :math:`r`, the
+    difference of two accuracies on :math:`N` samples has the variance
+    :math:`\bigl(p(1-p) + r(1-r) - 2 \phi \sqrt{p(1-p)\,r(1-r)}\bigr) / N` as a draw of these samples.
+
+    Args:
+        right: Whether one net is right, bool ``(N,)``.
+        other: Whether the other net is right on the same samples, bool ``(N,)``.
+
+    Returns:
+        A number in [-1, 1]; NaN where one of the nets is right everywhere or nowhere.
+
+    Raises:
+        TypeError: If they are not bool.
+        ValueError: If they have not one shape ``(N,)``, or hold nothing.
+
+    Example:
+        >>> agreement(torch.tensor([True, True, False, False]), torch.tensor([True, False, False, False]))
+        0.5773502691896258
+    """
+    both, first, second, n = _counts(right, other)
+    spread = first * (n - first) * second * (n - second)
+    return (n * both - first * second) / math.sqrt(spread) if spread else math.nan
+
+
+def disagreement(right: Tensor, other: Tensor) -> float:
+    """Return the share of samples, in [0, 1], on which exactly one of two nets is right.
+
+    Arguments and errors are those of :func:`agreement`.
+    """
+    both, first, second, n = _counts(right, other)
+    return (first + second - 2 * both) / n
+
+
+def _counts(right: Tensor, other: Tensor) -> tuple[int, int, int, int]:
+    """Return on how many samples both are right, the one is, the other is, and of how many."""
+    if right.dtype != torch.bool or other.dtype != torch.bool:
+        raise TypeError(f"whether a net is right is bool a sample, got {right.dtype} and {other.dtype}.")
+    if right.ndim != 1 or right.shape != other.shape or not len(right):
+        raise ValueError(
+            f"whether two nets are right on the same samples has one shape (N,), got {tuple(right.shape)} and "
+            f"{tuple(other.shape)}."
+        )
+    return int((right & other).sum()), int(right.sum()), int(other.sum()), len(right)

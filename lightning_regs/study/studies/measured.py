@@ -1,0 +1,15 @@
+"""What studies measure, for tables; imports nothing, so that a report does not load torch."""
+
+from __future__ import annotations
+
+from lightning_regs.core.metrics import Family, Metric
+
+AGREEMENT = Family(
+    "Agreement of two nets",
+    (
+        Metric("agreement", "Correlation of being right"),
+        Metric("disagreement", "One of the two right", "%"),
+        Metric("test_acc", "Test accuracy", "%"),
+        Metric("other_test_acc", "Test accuracy of the other", "%"),
+    ),
+)

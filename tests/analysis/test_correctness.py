@@ -1,0 +1,47 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import matthews_corrcoef, zero_one_loss
+
+from lightning_regs.analysis import agreement, disagreement
+
+pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pairs)
+def test_it_is_the_correlation_of_two_columns_of_hits(pairs: list[tuple[bool, bool]]) -> None:
+    one, other = torch.tensor(pairs).unbind(1)
+    found = agreement(one, other)
+    if one.unique().numel() == other.unique().numel() == 2:
+        assert found == pytest.approx(matthews_corrcoef(one.numpy(), other.numpy()))
+        assert found == pytest.approx(np.corrcoef(one.numpy(), other.numpy())[0, 1])
+    else:
+        assert math.isnan(found)
+    assert disagreement(one, other) == pytest.approx(zero_one_loss(one.numpy(), other.numpy()))
+
+
+def test_the_variance_of_a_difference_of_accuracies_is_that_of_a_bootstrap_of_the_samples() -> None:
+    generator = np.random.default_rng(0)
+    one = generator.random(400) < 0.8
+    other = np.where(generator.random(400) < 0.6, one, generator.random(400) < 0.6)
+    phi = agreement(torch.from_numpy(one), torch.from_numpy(other))
+    p, q = one.mean() * (1 - one.mean()), other.mean() * (1 - other.mean())
+    drawn = generator.integers(400, size=(20_000, 400))
+    formula = (p + q - 2 * phi * math.sqrt(p * q)) / 400
+    assert formula == pytest.approx(np.var((one - 1.0 * other)[drawn].mean(1)), rel=0.05)
+
+
+def test_what_is_no_pair_of_hits_is_refused() -> None:
+    hits = torch.tensor([True, False])
+    with pytest.raises(TypeError, match=r"is bool a sample, got torch\.float32 and torch\.bool"):
+        agreement(torch.rand(2), hits)
+    for other in (torch.tensor([True]), torch.tensor([[True, False]])):
+        with pytest.raises(ValueError, match=r"has one shape \(N,\), got \(2,\) and"):
+            disagreement(hits, other)
+    with pytest.raises(ValueError, match=r"got \(0,\) and \(0,\)"):
+        agreement(hits[:0], hits[:0])

@@ -1,0 +1,57 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import matthews_corrcoef
+
+from lightning_regs.core.runs import RunContext
+from lightning_regs.study import override
+from lightning_regs.study.paper.tasks import import_task
+from lightning_regs.study.studies.agreement import OFFSET, agree
+from lightning_regs.training.fit import fit
+
+CONFIG: dict[str, Any] = {
+    "model": {"architecture_args": {"hidden": [16]}, "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}},
+    "data": {"source": "digits", "train_size": 200, "batch_size": 20},
+    "trainer": {"max_epochs": 3, "accelerator": "cpu"},
+}
+OTHER: dict[str, Any] = {"other": {"model.optimizer.lr": 0.02, "trainer.max_epochs": 2}}
+
+
+def run(folder: Path, seed: int) -> RunContext:
+    folder.mkdir()
+    return RunContext(folder, seed)
+
+
+def hits(config: dict[str, Any], context: RunContext) -> torch.Tensor:
+    trained = fit(config, context)
+    test: Any = trained.data.dataset("test")
+    return trained.network()(trained.data.eval_transform(test.x)).argmax(1) == test.y
+
+
+def test_two_nets_are_trained_and_compared(tmp_path: Path) -> None:
+    row = agree(CONFIG | OTHER, run(tmp_path / "pair", 2))
+    one = hits(CONFIG, run(tmp_path / "one", 2))
+    other = hits(override(CONFIG, OTHER["other"]), run(tmp_path / "other", 2 + OFFSET))
+    assert row["agreement"] == pytest.approx(matthews_corrcoef(one, other))
+    shares = [100 * float(part.double().mean()) for part in (one != other, one, other)]
+    assert [row[name] for name in ("disagreement", "test_acc", "other_test_acc")] == pytest.approx(shares, abs=1e-4)
+
+
+def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
+    runs = [run(tmp_path / str(seed), seed) for seed in (0, 1)]
+    rows = import_task("lightning_regs.study.studies.agreement:agree").stacked([CONFIG | {"other": {}}] * 2, runs)
+    for seed, row in enumerate(rows):
+        alone = agree(CONFIG | {"other": {}}, run(tmp_path / f"alone {seed}", seed))
+        assert row.pop("agreement") == pytest.approx(alone.pop("agreement"), abs=0.03)
+        assert row == pytest.approx(alone, abs=0.5)  # rounding, and so a sample or two
+    with pytest.raises(ValueError, match="must have equal configurations"):
+        agree.stacked([CONFIG | OTHER, CONFIG | {"other": {}}], runs)
+
+
+def test_nets_that_are_tested_on_other_samples_are_not_compared(tmp_path: Path) -> None:
+    for name, config in (("drawn", {"data.test_size": 100}), ("stack", {"data.test_size": 100})):
+        runs = [run(tmp_path / f"{name} {seed}", seed) for seed in range(1 if name == "drawn" else 2)]
+        with pytest.raises(ValueError, match="the test samples of the two nets differ"):
+            agree.stacked([override(CONFIG, config | {"trainer.max_epochs": 1}) | {"other": {}}] * len(runs), runs)
