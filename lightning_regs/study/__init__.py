@@ -22,17 +22,18 @@ if TYPE_CHECKING:
         difference,
         either,
         largest,
+        margin,
         mean_difference,
         peak_distance,
         per_seed,
         percent_lower,
-        quotient,
         rank_correlation,
         ratio,
         share,
         smallest,
         smallest_step,
         value,
+        weighted_sum,
     )
     from lightning_regs.study.paper.paper import Deviation, Paper, Scale
     from lightning_regs.study.paper.rows import MissingRows, Rows
@@ -50,8 +51,8 @@ _PUBLIC = {
     "study.paper.figure": "Figure Panel bars curves points sweep table",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",
-    "study.paper.measures": "Measure difference either largest mean_difference peak_distance per_seed "
-    "percent_lower quotient rank_correlation ratio share smallest smallest_step value",
+    "study.paper.measures": "Measure difference either largest margin mean_difference peak_distance "
+    "per_seed percent_lower rank_correlation ratio share smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
     "study.run.runner": "Outcome reproduce",

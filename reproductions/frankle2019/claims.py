@@ -37,9 +37,8 @@ from lightning_regs.study import (
     Measure,
     across,
     difference,
-    per_seed,
     percent_lower,
-    quotient,
+    ratio,
     share,
     value,
 )
@@ -94,7 +93,7 @@ def lenet(ladder: Ladder) -> Iterator[Claim]:
               value(ticket(best), "train_acc"), best, at_least=99.5, published=100.0, unit="%")  # fmt: skip
     if (small := ladder.small) is not None:
         yield say("1-back", "tickets are back at the dense net's speed (its stopping iteration over theirs).",
-                  quotient(dense, ticket(small), SPEED), small, at_least=0.75, at_most=4 / 3, published=1.0,
+                  ratio(dense, ticket(small), SPEED), small, at_least=0.75, at_most=4 / 3, published=1.0,
                   unit="x")  # fmt: skip
         yield say("2-back", "tickets are back at the dense net's test accuracy at early stopping.",
                   gain(ticket(small), dense), small, within=0.15, published=0.0)  # fmt: skip
@@ -113,7 +112,7 @@ def lenet(ladder: Ladder) -> Iterator[Claim]:
                   published="< 0")  # fmt: skip
     yield say("3-speed", "the ticket reaches the minimum validation loss sooner than the reinitialised net (times "
               "faster).",
-              quotient(reinit, ticket(fast), SPEED), fast, unit="x",
+              ratio(reinit, ticket(fast), SPEED), fast, unit="x",
               headline=True, **effect(ladder, 2.51, 1, "> 1"))  # fmt: skip
     yield say("3-accuracy", "the ticket is more accurate at early stopping than the reinitialised net.",
               gain(ticket(fast), reinit), fast, **effect(ladder, 0.5))  # fmt: skip
@@ -150,7 +149,7 @@ def details(ladder: Ladder) -> Iterator[Claim]:
               "resetting once at the end (Strategy 2).", gain(ticket, cell("continued-reset")))  # fmt: skip
     yield say("10-speed", "resetting every round finds tickets that reach the minimum validation loss sooner than "
               "those of "
-              "Strategy 2 (times faster).", quotient(cell("continued-reset"), ticket, SPEED), above=1,
+              "Strategy 2 (times faster).", ratio(cell("continued-reset"), ticket, SPEED), above=1,
               published="> 1", unit="x")  # fmt: skip
     yield say("11", "pruning small initial weights at iteration 0 is worse than random reinitialisation under the "
               "ticket's mask.",
@@ -158,7 +157,7 @@ def details(ladder: Ladder) -> Iterator[Claim]:
     yield say("11-moved", "in the training of the dense net the weights of the ticket move more than the rest (mean "
               "distance, "
               "quotient).",
-              per_seed(lambda kept, pruned: kept / pruned, (ticket, "moved_kept"), (ticket, "moved_pruned")),
+              ratio(ticket, ticket, "moved_kept", "moved_pruned"),
               above=1, published="> 1", unit="x")  # fmt: skip
     yield say("11-noise", "noise of 0.5 sigma on the initial weights hardly hurts (share of what a reinitialisation "
               "loses).",
@@ -250,7 +249,7 @@ def conv(ladder: Ladder, net: str) -> Iterator[Claim]:
     faster, points = {"conv2": (3.5, 3.4), "conv4": (3.5, 3.5), "conv6": (2.5, 3.3)}[net]
     assert ladder.accuracy is not None
     yield say(f"5-speed-{net}", "tickets reach the minimum validation loss sooner than the dense net (times faster).",
-              quotient(dense, ticket(fast), SPEED), fast, unit="x", **effect(ladder, faster, 1))  # fmt: skip
+              ratio(dense, ticket(fast), SPEED), fast, unit="x", **effect(ladder, faster, 1))  # fmt: skip
     yield say(f"5-{net}", "tickets have a higher test accuracy at early stopping than the dense net.",
               gain(ticket(ladder.accuracy), dense), ladder.accuracy, **effect(ladder, points))  # fmt: skip
     yield say(f"5-all-{net}", "all tickets with P_m above 2 % are above the dense net (the last level).",

@@ -21,7 +21,7 @@ from frankle2019.searches import (
 )
 from frankle2019.sources import MIKLER, PAPER, RENDA_DATA, REWINDING
 
-from lightning_regs.study import Claim, Measure, per_seed, value
+from lightning_regs.study import Claim, Measure, difference, per_seed, value, weighted_sum
 
 
 def of_search(id: str, search: Search, level: int | None, sentence: str, measure: Measure, **about: Any) -> Claim:
@@ -35,14 +35,16 @@ def of_search(id: str, search: Search, level: int | None, sentence: str, measure
 
 def between(search: Search, level: int, other: Search, other_level: int) -> Measure:
     """Points of test accuracy of a level of a search above a level of another."""
-    parts = ((search.key, search.metric(level)), (other.key, other.metric(other_level)))
-    return per_seed(lambda a, b: a - b, *parts)
+    return difference(search.key, other.key, search.metric(level), other.metric(other_level))
 
 
 def narrower(search: Search, other: Search, level: int) -> Measure:
     """How many points less a level loses against the dense net in one search than in another."""
-    columns = [(each.key, each.metric(at)) for each in (search, other) for at in (level, 0)]
-    return per_seed(lambda a, b, c, d: (a - b) - (c - d), *columns)
+    return weighted_sum(*(
+        (sign * way, each.key, each.metric(at))
+        for sign, each in ((1, search), (-1, other))
+        for way, at in ((1, level), (-1, 0))
+    ))  # fmt: skip
 
 
 def deep() -> Iterator[Claim]:

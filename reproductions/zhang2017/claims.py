@@ -8,7 +8,6 @@ ranges that ended at 100 % or at 0 were opened on that side, because a t-interva
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from zhang2017.cells import MODES, SWEEP
@@ -21,7 +20,7 @@ from lightning_regs.study import (
     difference,
     either,
     largest,
-    per_seed,
+    margin,
     rank_correlation,
     ratio,
     smallest,
@@ -98,42 +97,15 @@ def _fits(id: str, cell: str, sentence: str, **more: Any) -> Claim:
     return Claim(id, f"{sentence} (training accuracy).", value(cell, "train_acc"), at_least=99, **more)
 
 
-def _slowdown(cell: str, reference: str, at_most: float) -> Measure:
-    """Epochs to fit, relative to the reference.
-
-    A cell that never fitted within its epochs gives a lower bound only: that decides the claim where the bound is above
-    ``at_most``, and is no number (so nothing is decided) where it is not.
-    """
-
-    def times(fitted: float, epochs: float, reference_fitted: float) -> float:
-        if not math.isnan(fitted):
-            return fitted / reference_fitted
-        bound = (epochs + 1) / reference_fitted
-        return bound if bound > at_most else math.nan
-
-    return per_seed(times, (cell, "fit_epoch"), (cell, "epochs"), (reference, "fit_epoch"))
-
-
-def _head_start(cell: str, *images: str) -> Measure:
-    """Epochs by which the slowest of the images' cells is fitted before a cell; one that never is takes one more."""
-
-    def epochs(labels: float, last: float, *fitted: float) -> float:
-        if not all(map(math.isfinite, fitted)):
-            return math.nan
-        return (last + 1 if math.isnan(labels) else labels) - max(fitted)
-
-    return per_seed(epochs, (cell, "fit_epoch"), (cell, "epochs"), *((image, "fit_epoch") for image in images))
-
-
 def _gain_of_stopping(cell: str) -> Measure:
-    return per_seed(lambda best, last: best - last, (cell, "best_test_acc"), (cell, "test_acc"))
+    return difference(cell, cell, "best_test_acc", "test_acc")
 
 
 def _of_two_nets(net: str, name: str, ending: str, on: tuple[str, ...] | None) -> tuple[Claim, ...]:
     images = ("shuffled pixels", "pixels permuted image by image", "Gaussian pixels")
     return (
         Claim(f"3-factor{ending}", f"Random labels take up to about 4 times the epochs of true labels to fit ({name}).",
-              _slowdown(f"{net}/random-labels", f"{net}/true-labels", at_most=4), at_least=1, at_most=4,
+              ratio(f"{net}/random-labels", f"{net}/true-labels", "fit_epoch", until="epochs"), at_least=1, at_most=4,
               published="1 to 4", unit="x", source=NOTES, where="Figure 1b", on=on),
         *(Claim(f"4-{mode}{ending}", f"Images with {what} are fitted to zero training error ({name}).",
                 value(f"{net}/{mode}", "train_acc"), at_least=99.9, published=100.0, unit="%",
@@ -190,7 +162,8 @@ MEMORISATION = (
     *_of_two_nets("mlp-1x512", "MLP 1x512", "", None),
     *_of_two_nets("small-inception", "small Inception", "-inception", GPU),
     Claim("3-smooth", "The slowdown grows with the corruption level (rank correlation, MLP 1x512).",
-          rank_correlation("fit_epoch", *_MLP_SWEEP), at_least=0.8, published="grows", source=TEXT, where="Figure 1b"),
+          rank_correlation("fit_epoch", *_MLP_SWEEP, until="epochs"), at_least=0.8, published="grows", source=TEXT,
+          where="Figure 1b"),
     Claim("4-modes", "Every mode of randomisation is fitted (the least training accuracy over all modes, MLP 1x512).",
           smallest("train_acc", *_ALL_MODES), at_least=99.9, published=100.0, unit="%", source=TEXT, where="Figure 1"),
     Claim("4-chance", "Trained on random pixels or Gaussian images, the net is near chance on such test images (the "
@@ -198,7 +171,8 @@ MEMORISATION = (
           largest("test_acc", "mlp-1x512/random-pixels", "mlp-1x512/gaussian"), at_least=6, at_most=14, unit="%",
           **_DERIVED | {"where": "Figure 1a"}),
     Claim("4-order", "Random pixels and Gaussian images are fitted in fewer epochs than random labels (MLP 1x512).",
-          _head_start("mlp-1x512/random-labels", "mlp-1x512/random-pixels", "mlp-1x512/gaussian"), at_least=1,
+          margin("mlp-1x512/random-labels", ("mlp-1x512/random-pixels", "mlp-1x512/gaussian"), "fit_epoch",
+                 until="epochs"), at_least=1,
           published="> 0", unit="epochs", source=TEXT, where="Figure 1a"),
 )  # fmt: skip
 

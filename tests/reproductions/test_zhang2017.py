@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_regs.study import Paper, Rows, RunContext, load_paper
+from lightning_regs.study import Measure, Paper, Rows, RunContext, load_paper
 from lightning_regs.training.fit import train
 
 ROOT = Path(__file__).parents[2]
@@ -49,26 +49,23 @@ def test_a_number_of_cifar_is_not_drawn_at_digits(paper: Paper) -> None:
     assert paper.published("paper")["small-inception/true-labels", "test_acc"] == 85.75
 
 
-@pytest.mark.parametrize(("reference", "bound"), [(13.0, 5.0), (29.0, math.nan)])
-def test_a_cell_that_never_fits_gives_a_lower_bound(paper: Paper, reference: float, bound: float) -> None:
-    (claim,) = [claim for claim in paper.claims if claim.id == "3-factor"]
-    fitted = {"random-labels": math.nan, "true-labels": reference}
-    rows = Rows({"cell": f"{MLP}/{name}", "seed": 0, "fit_epoch": at, "epochs": 64} for name, at in fitted.items())
-    assert claim.measure is not None
-    assert list(claim.measure(rows)) == pytest.approx([bound], nan_ok=True)
-
-
 @pytest.mark.parametrize(
-    ("labels", "gaussian", "start"), [(30.0, 12.0, 18.0), (math.nan, 12.0, 53.0), (30.0, math.nan, math.nan)]
+    ("id", "fitted", "ours", "high"),
+    [
+        ("3-factor", {"random-labels": 26.0, "true-labels": 13.0}, 2.0, 2.0),
+        ("3-factor", {"random-labels": math.nan, "true-labels": 13.0}, 5.0, math.inf),
+        ("4-order", {"random-labels": 30.0, "random-pixels": 10.0, "gaussian": 12.0}, 18.0, 18.0),
+        ("4-order", {"random-labels": math.nan, "random-pixels": 10.0, "gaussian": 12.0}, 53.0, math.inf),
+    ],
 )
-def test_images_are_fitted_before_labels_by_so_many_epochs(
-    paper: Paper, labels: float, gaussian: float, start: float
+def test_a_net_that_never_fits_gives_a_lower_bound(
+    paper: Paper, id: str, fitted: dict[str, float], ours: float, high: float
 ) -> None:
-    (claim,) = [claim for claim in paper.claims if claim.id == "4-order"]
-    fitted = {"random-labels": labels, "random-pixels": 10.0, "gaussian": gaussian}
+    (claim,) = [claim for claim in paper.claims if claim.id == id]
     rows = Rows({"cell": f"{MLP}/{name}", "seed": 0, "fit_epoch": at, "epochs": 64} for name, at in fitted.items())
-    assert claim.measure is not None
-    assert list(claim.measure(rows)) == pytest.approx([start], nan_ok=True)
+    assert isinstance(claim.measure, Measure)
+    estimate = claim.measure(rows)
+    assert (estimate.ours, *estimate.ends(0.95)) == pytest.approx((ours, ours, high))
 
 
 @pytest.fixture(scope="module")

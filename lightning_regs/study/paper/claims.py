@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -261,7 +262,9 @@ class ClaimResult:
         conditions: What had to hold, in words.
         p: The smallest error rate at which the interval decides; ``q`` is adjusted for the number of claims.
         smallest: The distance from the criterion's edge that so many seeds see 4 times in 5; where nothing is decided.
-        won: Share of pairs of seeds in which the first of two compared cells has more.
+        won: Share of pairs of seeds in which the first of two compared cells has the better of it: has more, or has
+            less where the measure is how much lower it is.
+        bound: ``"above"`` where the number is only known to be above ``ours`` (something never came), or ``"below"``.
         exploratory: Why the verdict is one after a look; empty where it is not.
         frozen: When and where the claim was fixed, in words; empty where it never was.
         settings: What was found in other settings.
@@ -288,13 +291,22 @@ class ClaimResult:
     q: float | None = None
     smallest: float | None = None
     won: float | None = None
+    bound: str = ""
     exploratory: str = ""
     frozen: str = ""
     settings: tuple[Setting, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry for ``SCALE.claims.json``."""
-        return asdict(self)
+        """Return the entry for ``SCALE.claims.json``, where an open end is none: JSON has no infinity."""
+        return {key: _finite(value) for key, value in asdict(self).items()}
+
+
+def _finite(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return {key: _finite(value) for key, value in entry.items()}
+    if isinstance(entry, (list, tuple)):
+        return [_finite(value) for value in entry]
+    return None if isinstance(entry, float) and math.isinf(entry) else entry
 
 
 def count_verdicts(claims: Iterable[ClaimResult]) -> dict[Verdict, int]:

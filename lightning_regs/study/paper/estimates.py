@@ -7,14 +7,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightning_regs.study.paper.criteria import Criterion
 
 CONFIDENCE = 0.95
+POWER = 0.8
 Ends = Callable[[float], tuple[float, float]]
+# Variance of a numerator, covariance of both, variance of a denominator.
+Covariance = tuple[float, float, float]
+ANYTHING = (-math.inf, math.inf)
 
 _LEAST_P = 1e-6
+
+
+class UnfitError(ValueError):
+    """Raised where numbers are none that an interval can be made of.
+
+    Args:
+        reason: Why, in a clause.
+        n: How many numbers there are.
+    """
+
+    def __init__(self, reason: str, n: int) -> None:
+        super().__init__(reason)
+        self.n = n
 
 
 @dataclass(frozen=True)
@@ -24,8 +41,14 @@ class Estimate:
     Args:
         ours: The number.
         ends: Confidence, between 0 and 1 -> lower and upper end of the interval.
-        values: One number a seed, for their count and as a check that all are finite.
+        values: One number a seed, for their count.
         invalid: Why the number is none to be judged, in a clause; empty where it is one.
+        bound: ``"above"`` where the number is only known to be above ``ours``, ``"below"`` where below, else empty.
+        won: Share of pairs of seeds in which the first of two compared cells has the better of it.
+        seeds: The interval that the seeds alone give, where the error of the test items has its part in ``ends``.
+        half: Confidence -> half of the interval, before it was kept within bounds, on the scale on which it is
+            symmetric; None where there is none.
+        scale: To that scale and back; the logarithm and the exponential for a ratio.
 
     Raises:
         ValueError: If the number is NaN, or the ends are or do not have their order.
@@ -35,11 +58,45 @@ class Estimate:
     ends: Ends
     values: tuple[float, ...]
     invalid: str = ""
+    bound: str = ""
+    won: float | None = None
+    seeds: Ends | None = None
+    half: Callable[[float], float] | None = None
+    scale: tuple[Callable[[float], float], Callable[[float], float]] = (float, float)
 
     def __post_init__(self) -> None:
         low, high = self.ends(CONFIDENCE)
         if math.isnan(self.ours) or not low <= high:
             raise ValueError(f"an estimate of {self.ours} has the interval {low} to {high}; give it numbers.")
+
+    def through(self, unit: Callable[[float], float], scale: Callable[[float], float]) -> Estimate:
+        """Return it in another unit.
+
+        Args:
+            unit: To the new unit; rises or falls throughout.
+            scale: Back.
+        """
+        falls = unit(1.0) < unit(0.0)
+
+        def through(ends: Ends) -> Ends:
+            def moved(confidence: float) -> tuple[float, float]:
+                low, high = map(unit, ends(confidence))
+                return (high, low) if falls else (low, high)
+
+            return moved
+
+        to, back = self.scale
+        turned = {"above": "below", "below": "above"} if falls else {}
+        return replace(
+            self,
+            ours=unit(self.ours),
+            ends=through(self.ends),
+            values=tuple(map(unit, self.values)),
+            bound=turned.get(self.bound, self.bound),
+            won=1 - self.won if falls and self.won is not None else self.won,
+            seeds=through(self.seeds) if self.seeds else None,
+            scale=(lambda number: to(scale(number)), lambda number: unit(back(number))),
+        )
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -55,25 +112,64 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     n = len(values)
     if n < 2:
         raise ValueError(f"an interval needs at least 2 values, got {n}; run more seeds.")
-    if max(values) == min(values):
-        return float(values[0]), float(values[0])
-    from scipy.special import stdtrit
-
-    mean = math.fsum(values) / n
-    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * error
-    return mean - half, mean + half
+    centre, half = _mean(values), _t(n, confidence) * math.sqrt(_covariance(values, values) / n)
+    return centre - half, centre + half
 
 
-def mean(values: Sequence[float]) -> Estimate:
-    """Estimate a mean with its t-interval; one value alone has an interval without width."""
-    ours = math.fsum(values) / len(values)
+def mean(
+    lows: Sequence[float],
+    highs: Sequence[float] | None = None,
+    *,
+    items: float = 0.0,
+    bounds: tuple[float, float] = ANYTHING,
+) -> Estimate:
+    """Estimate a mean with its t-interval; one value alone has an interval without width.
 
-    def ends(confidence: float) -> tuple[float, float]:
-        return interval(values, confidence) if len(values) > 1 else (ours, ours)
+    A number that is only known to be above another (a time that has not come) is a range without an upper end. The
+    interval then reaches from the lower end of the lower bounds' to the upper end of the upper bounds', which is open
+    as soon as one of them is: nothing is known of how far above it is.
 
-    low, high = ends(CONFIDENCE)
-    return Estimate(min(max(ours, low), high), ends, tuple(values))
+    Args:
+        lows: One number a seed, or the least that it can be.
+        highs: The most that it can be, where that is something else.
+        items: Variance that the mean has because its test items are a sample, beside that which shows between seeds.
+        bounds: Between which every such mean lies.
+
+    Raises:
+        UnfitError: If there is no number, or one is NaN, or infinite where it is no open end.
+    """
+    highs = lows if highs is None else highs
+    n = len(lows)
+    if not n:
+        raise UnfitError("its measure gave no value", 0)
+    if broken := sum(
+        math.isnan(low + high) or low == math.inf or high == -math.inf for low, high in zip(lows, highs, strict=True)
+    ):
+        raise UnfitError(f"{broken} of {n} values are not finite", n)
+    known = [side for side in (lows, highs) if all(map(math.isfinite, side))]
+    if not known:
+        raise UnfitError("nothing is known: of both things compared there are runs in which they never came", n)
+    ours = math.fsum(map(_mean, known)) / len(known)
+
+    def half(side: Sequence[float], confidence: float, items: float = items) -> float:
+        if n < 2:
+            return 0.0
+        of_seeds = _t(n, confidence) * math.sqrt(_covariance(side, side) / n)
+        return math.hypot(of_seeds, _z(confidence) * math.sqrt(items)) if items else of_seeds
+
+    def ends(confidence: float, items: float = items) -> tuple[float, float]:
+        low = _mean(lows) - half(lows, confidence, items) if lows in known else -math.inf
+        high = _mean(highs) + half(highs, confidence, items) if highs in known else math.inf
+        return _clip(low, bounds), _clip(high, bounds)
+
+    return Estimate(
+        _clip(ours, bounds),
+        ends,
+        tuple(known[0]),
+        bound="" if len(known) != 1 else "above" if lows in known else "below",
+        seeds=(lambda confidence: ends(confidence, 0.0)) if items else None,
+        half=(lambda confidence: half(lows, confidence)) if lows is highs and n > 1 else None,
+    )
 
 
 def every(values: Sequence[float]) -> Estimate:
@@ -83,6 +179,60 @@ def every(values: Sequence[float]) -> Estimate:
         math.fsum(values) / len(values) if low < high else low,
         lambda confidence: (low, high),
         tuple(values) if low < high else (low,),
+    )
+
+
+def fieller(
+    above: Sequence[float],
+    below: Sequence[float],
+    *,
+    items: Covariance = (0.0, 0.0, 0.0),
+    denominator: str = "its denominator",
+) -> Estimate:
+    """Estimate the quotient of two means with Fieller's interval (1954).
+
+    The interval holds every number r for which the mean of ``above - r * below`` is not significantly other than 0. It
+    is one only where the denominator's own interval excludes 0, and else everything, or everything but an interval:
+    there is no quotient then, and the estimate is invalid. That is decided at 95 %, whatever confidence is asked for
+    later; where a higher one is and the denominator does not carry it, the interval is everything.
+
+    Args:
+        above: One number a seed, of the numerator.
+        below: The same of the denominator.
+        items: What the sample of test items adds to the variances and the covariance of both means.
+        denominator: What it is, for the reason.
+
+    Raises:
+        UnfitError: If a number is not finite.
+    """
+    under = mean(below, items=items[2])
+    n, a, b = len(above), mean(above).ours, under.ours
+    low, high = under.ends(CONFIDENCE)
+    ours = a / b if b else math.inf
+    seeds = [_covariance(*pair) / n if n > 1 else 0.0 for pair in ((above, above), (above, below), (below, below))]
+
+    def ends(confidence: float, items: Covariance = items) -> tuple[float, float]:
+        if n < 2:
+            return ours, ours
+        t, z = _t(n, confidence) ** 2, _z(confidence) ** 2
+        of_above, of_both, of_below = (t * own + z * also for own, also in zip(seeds, items, strict=True))
+        squared, mixed, free = b * b - of_below, a * b - of_both, a * a - of_above
+        if squared <= 0:
+            return ANYTHING
+        root = math.sqrt(max(mixed * mixed - squared * free, 0.0))
+        return min((mixed - root) / squared, ours), max((mixed + root) / squared, ours)
+
+    def half(confidence: float) -> float:
+        low, high = ends(confidence)
+        return (high - low) / 2
+
+    return Estimate(
+        ours,
+        ends,
+        tuple(over / by if by else math.inf for over, by in zip(above, below, strict=True)),
+        f"{denominator} may be 0: its interval is {low:.3g} to {high:.3g}" if low <= 0 <= high and n > 1 else "",
+        seeds=(lambda confidence: ends(confidence, (0.0, 0.0, 0.0))) if any(items) else None,
+        half=half if n > 1 else None,
     )
 
 
@@ -109,3 +259,32 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
     for rank, at in sorted(enumerate(sorted(range(n), key=p_values.__getitem__), 1), reverse=True):
         found[at] = least = min(least, p_values[at] * n / rank)
     return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean, exactly their value where all are equal."""
+    return float(values[0]) if min(values) == max(values) else math.fsum(values) / len(values)
+
+
+def _covariance(first: Sequence[float], second: Sequence[float]) -> float:
+    a, b = _mean(first), _mean(second)
+    whole = math.fsum((x - a) * (y - b) for x, y in zip(first, second, strict=True))
+    if math.isinf(whole):
+        raise OverflowError
+    return whole / (len(first) - 1)
+
+
+def _t(n: int, confidence: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 0.5 + confidence / 2))
+
+
+def _z(confidence: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + confidence / 2))
+
+
+def _clip(number: float, bounds: tuple[float, float]) -> float:
+    return min(max(number, bounds[0]), bounds[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 Cells = str | Sequence[str]
 # Ends of the names of metrics, in percent, of which one is 100 minus the other.
 ACCURACY, ERROR = "_acc", "_error"
+# The cell that measures how far trained nets are right on the same test samples.
+AGREEMENT = "study/agreement"
 
 
 class MissingRows(LookupError):
@@ -29,9 +32,11 @@ class Rows:
 
     Args:
         rows: One mapping a run, with at least ``cell`` and ``seed``; the other entries are metrics and provenance.
+        test_items: Number of test samples, where they are a sample themselves; 0 where they are what is asked about.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]], test_items: int = 0) -> None:
+        self.test_items = test_items
         self._rows: dict[str, dict[int, Mapping[str, Any]]] = {}
         for row in rows:
             self._rows.setdefault(str(row["cell"]), {})[int(row["seed"])] = row
@@ -42,6 +47,14 @@ class Rows:
     def cells(self) -> list[str]:
         """Return the names of the cells that have at least one row, in the order of the rows."""
         return list(self._rows)
+
+    @property
+    def agreement(self) -> float:
+        """How far two trained nets are right on the same test samples: a correlation, 0 where it was not measured."""
+        if AGREEMENT not in self._rows:
+            return 0.0
+        known = [number for number in self.metric(AGREEMENT, "agreement").values() if not math.isnan(number)]
+        return min(max(statistics.fmean(known), 0.0), 1.0) if known else 0.0
 
     def row(self, cell: str, seed: int) -> Mapping[str, Any]:
         """Return one whole row.

@@ -5,13 +5,13 @@ Everything that decides is in :func:`judge`; what is shown around it is not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lightning_regs.study.paper.claims import JUDGED, Claim, ClaimResult, Frozen, Setting, Verdict
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.estimates import Estimate, adjusted, every, mean, p_value
+from lightning_regs.study.paper.estimates import Estimate, UnfitError, adjusted, every, mean, p_value
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
 
@@ -79,7 +79,7 @@ def _resting(result: ClaimResult, others: Sequence[ClaimResult]) -> ClaimResult:
 
 
 def _result(
-    claim: Claim, verdict: Verdict, reason: str = "", n: int = 0, frozen: Frozen | None = None, **found: float
+    claim: Claim, verdict: Verdict, reason: str = "", n: int = 0, frozen: Frozen | None = None, **found: Any
 ) -> ClaimResult:
     fixed = frozen or Frozen()
     return ClaimResult(
@@ -104,17 +104,12 @@ def _result(
         ),
         confidence=fixed.confidence,
         p=found.get("p"),
+        smallest=found.get("smallest"),
+        won=found.get("won"),
+        bound=found.get("bound", ""),
         exploratory=fixed.exploratory,
         frozen=" ".join(filter(None, (fixed.date, fixed.commit))),
     )
-
-
-class _UnfitError(Exception):
-    """A measure gave values that no verdict can be made of."""
-
-    def __init__(self, reason: str, n: int) -> None:
-        super().__init__(reason)
-        self.n = n
 
 
 def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | None, frozen: Frozen) -> ClaimResult:
@@ -131,7 +126,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
         if cells is not None and missing.cell is not None and missing.cell not in cells:
             return _result(claim, "not at this scale", f"scale {scale} has no cell {missing.cell!r}")
         return _result(claim, "not decided", str(missing), frozen=frozen)
-    except _UnfitError as unfit:
+    except UnfitError as unfit:
         return _result(claim, "not decided", str(unfit), unfit.n, frozen)
     except OverflowError:
         return _result(claim, "not decided", "its values are too large for an interval", frozen=frozen)
@@ -141,7 +136,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if n == 1 and not claim.exact:
         reason = "one seed gives no interval; run it with at least 2 seeds"
         return _result(claim, "not decided", reason, n, frozen, ours=estimate.ours)
-    found = {"ours": estimate.ours, "low": low, "high": high}
+    found = {"ours": estimate.ours, "low": low, "high": high, "won": estimate.won, "bound": estimate.bound}
     if broken := [*broken, *filter(None, [estimate.invalid])]:
         return _result(claim, "invalid", "; ".join(broken), n, frozen, **found)
     verdict = judge(claim.criterion, low, high)
@@ -155,16 +150,13 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
 
 def _estimate(claim: Claim, rows: Rows) -> Estimate:
     assert claim.measure is not None
+    if isinstance(claim.measure, Measure):
+        return every(claim.measure.values(rows)) if claim.exact else claim.measure(rows)
     measured = claim.measure(rows)
-    if isinstance(measured, Mapping):  # of seeds, as Rows.metric gives it
-        measured = list(measured.values())
-    values = [float(value) for value in (measured.values if isinstance(measured, Estimate) else measured)]
-    if not values:
-        raise _UnfitError("its measure gave no value", 0)
-    if broken := sum(not math.isfinite(value) for value in values):
-        raise _UnfitError(f"{broken} of {len(values)} values are not finite", len(values))
     if isinstance(measured, Estimate):
         return measured
+    # By seed, as Rows.metric gives it, or without.
+    values = [float(value) for value in (measured.values() if isinstance(measured, Mapping) else measured)]
     return every(values) if claim.exact else mean(values)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core.metrics import Metric
-from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate, interval
+from lightning_regs.study.paper.estimates import CONFIDENCE, UnfitError, interval
 from lightning_regs.study.paper.figure import CurvesFigure, DotsFigure, Kind, SweepFigure, TableFigure
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
@@ -209,10 +209,9 @@ def _panels(found: Mapping[str, object], missing: str) -> tuple[Figure, list[Axe
 
 def _measure(measure: Measure, rows: Rows) -> list[float]:
     try:
-        numbers = measure(rows)
+        return measure.values(rows)
     except MissingRows:
         return []
-    return list(numbers.values if isinstance(numbers, Estimate) else numbers)
 
 
 def _numbers(rows: Rows, entry: str | Measure, metric: str) -> list[float]:
@@ -226,8 +225,13 @@ def _finite(rows: Rows, entry: str | Measure, metric: str) -> list[float]:
 def _ends(rows: Rows, entry: str | Measure, finite: Sequence[float]) -> tuple[float, float] | None:
     if len(finite) < 2:
         return None
-    measured = entry(rows) if isinstance(entry, Measure) else None
-    return measured.ends(CONFIDENCE) if isinstance(measured, Estimate) else interval(finite)
+    if not isinstance(entry, Measure):
+        return interval(finite)
+    try:
+        low, high = entry(rows).ends(CONFIDENCE)
+    except UnfitError:
+        return None
+    return (low, high) if math.isfinite(high - low) else None
 
 
 def _line(axes: Axes, numbers: Numbers, index: int, label: str, joined: bool) -> None:

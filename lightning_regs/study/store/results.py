@@ -69,7 +69,8 @@ def check_claims(paper: Paper, scale: Scale, rows: Iterable[Row]) -> list[ClaimR
     """Check the claims of a paper on the rows of a scale, as they were frozen."""
     rows, cells = list(rows), {cell.name for cell in scale.cells}
     frozen = marks(paper, scale, (row.cell for row in rows))
-    return evaluate(paper.claims, Rows(row.as_dict() for row in rows), scale.name, cells, frozen)
+    found = Rows((row.as_dict() for row in rows), scale.test_items)
+    return evaluate(paper.claims, found, scale.name, cells, frozen)
 
 
 def measured(paper: Paper) -> dict[str, Rows]:

@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from lightning_regs.study.paper.estimates import UnfitError
 from lightning_regs.study.paper.measures import (
     difference,
     either,
-    jackknife,
     largest,
+    margin,
     mean_difference,
     peak_distance,
     per_seed,
     percent_lower,
-    quotient,
     rank_correlation,
     ratio,
     share,
     smallest,
     smallest_step,
     value,
+    weighted_sum,
 )
 from lightning_regs.study.paper.rows import MissingRows, Rows
 
@@ -39,12 +40,7 @@ def rows(**cells):
 ROWS = rows(a=A, b=B, c=C, d=D, zero=np.zeros(SEEDS))
 
 
-def jackknifed(above, below):
-    """Pseudo-values of a quotient of means, by the textbook: n times the whole less n - 1 times without each."""
-    without = [np.delete(above, i).mean() / np.delete(below, i).mean() for i in range(SEEDS)]
-    return SEEDS * above.mean() / below.mean() - (SEEDS - 1) * np.array(without)
-
-
+SHARES = ("share", "share of another way")
 MEASURES = {
     "value": (value("a", "m"), A),
     "the mean over cells": (value(("a", "b"), "m"), (A + B) / 2),
@@ -61,11 +57,11 @@ MEASURES = {
         rank_correlation("m", "a", "b", "c", "d"),
         [scipy.stats.spearmanr([1, 2, 3, 4], column).statistic for column in zip(A, B, C, D, strict=True)],
     ),
-    "quotient": (quotient("a", "b", "m"), jackknifed(A, B)),
-    "quotient by nothing": (quotient("a", "zero", "m"), np.full(SEEDS, np.nan)),
-    "percent lower": (percent_lower("a", "b", "m"), 100 * (1 - jackknifed(A, B))),
-    "share": (share("c", "a", "b", "m"), jackknifed(C - A, B - A)),
-    "share of another way": (share("c", "a", "b", "m", end_from="d"), jackknifed(C - A, B - D)),
+    "margin": (margin("a", ("b", "c"), "m"), A - np.maximum(B, C)),
+    "weighted sum": (weighted_sum((2, "a", "m"), (-1, "b", "m"), (1, "a", "m")), 3 * A - B),
+    "percent lower": (percent_lower("a", "b", "m"), 100 * (1 - A / B)),
+    "share": (share("c", "a", "b", "m"), (C - A) / (B - A)),
+    "share of another way": (share("c", "a", "b", "m", end_from="d"), (C - A) / (B - D)),
     "the first of two": (either(value("a", "m"), value("b", "m")), A),
     "the second of two": (either(value("none", "m"), value("b", "m")), B),
     "the third of three": (either(either(value("none", "m"), value("a", "n")), value("b", "m")), B),
@@ -73,46 +69,161 @@ MEASURES = {
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_a_measure_is_what_it_says(name):
+def test_a_measure_is_what_it_says_seed_by_seed(name):
     measure, expected = MEASURES[name]
-    assert measure(ROWS) == pytest.approx(list(expected), rel=1e-9, nan_ok=True)
+    assert measure.values(ROWS) == pytest.approx(list(expected), rel=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", MEASURES.keys() - {"ratio", "ratio to nothing", "percent lower", *SHARES})
+def test_a_mean_over_seeds_has_the_interval_of_student(name):
+    measure, values = MEASURES[name]
+    estimate = measure(ROWS)
+    assert estimate.ours == pytest.approx(np.mean(values))
+    expected = scipy.stats.t.interval(0.9, SEEDS - 1, np.mean(values), scipy.stats.sem(values))
+    assert estimate.ends(0.9) == pytest.approx(expected)
+    assert (estimate.bound, estimate.invalid, estimate.seeds) == ("", "", None)
+
+
+def test_a_ratio_of_positive_things_is_that_of_logarithms():
+    logs = np.log(A / B)
+    ends = np.exp(scipy.stats.t.interval(0.95, SEEDS - 1, logs.mean(), scipy.stats.sem(logs)))
+    estimate, lower = ratio("a", "b", "m")(ROWS), percent_lower("a", "b", "m")(ROWS)
+    assert (estimate.ours, *estimate.ends(0.95)) == pytest.approx([scipy.stats.gmean(A / B), *ends])
+    assert (lower.ours, *lower.ends(0.95)) == pytest.approx([100 - 100 * estimate.ours, *(100 - 100 * ends[::-1])])
+    won = np.mean([a > b for a in A for b in B])
+    assert (estimate.won, lower.won) == pytest.approx((won, 1 - won))
+
+
+def test_a_quotient_of_what_may_be_negative_is_fieller_s():
+    mixed = rows(a=A - 50, b=B)
+    above, below = A - 50, B
+    for measure, n, d in [(ratio("a", "b", "m"), above, below), (share("c", "a", "b", "m"), C - A, B - A)]:
+        estimate = measure(mixed if n is above else ROWS)
+        assert estimate.ours == pytest.approx(n.mean() / d.mean())
+        for end in estimate.ends(0.95):  # where the numerator less so much of the denominator is just significant
+            if math.isfinite(end):
+                assert scipy.stats.ttest_1samp(n - end * d, 0).pvalue == pytest.approx(0.05)
+        assert (
+            bool(estimate.invalid)
+            == (scipy.stats.ttest_1samp(d, 0).pvalue >= 0.05)
+            == math.isinf(estimate.ends(0.95)[0])
+        )
+
+
+def test_a_quotient_by_what_may_be_nothing_is_invalid_and_says_which_cells():
+    found = rows(a=[1.0, 2.0, 3.0], b=[1.0, -1.0, 0.5], c=[0.0, 0.0, 0.0])
+    for measure, says in [
+        (ratio("a", "b", "m"), "its denominator, b, may be 0: its interval is -2.42 to 2.75"),
+        (ratio("a", "c", "m"), "its denominator, c, may be 0: its interval is 0 to 0"),
+        (share("a", "c", ("b", "c"), "m"), "the whole way, the mean of b, c less c, may be 0: its interval is"),
+    ]:
+        estimate = measure(found)
+        assert estimate.invalid.startswith(says)
+        assert estimate.ends(0.95) == (-math.inf, math.inf)
+
+
+def test_percentages_stay_percentages():
+    near = Rows({"cell": name, "seed": seed, "test_acc": v, "gap": v} for name, of in
+                {"a": (99.9, 99.0, 99.5), "b": (0.1, 0.9, 0.2)}.items() for seed, v in enumerate(of))  # fmt: skip
+    for measure, bound in [
+        (value("a"), 100), (value(("a", "a")), 100), (largest("test_acc", "a", "b"), 100), (difference("a", "b"), 100),
+        (smallest_step("test_acc", -1, "a", "b"), 100), (value("a", "test_error"), 0), (difference("b", "a"), -100),
+    ]:  # fmt: skip
+        assert bound in measure(near).ends(0.9999)
+    assert value("a", "gap")(near).ends(0.9999)[1] > 100
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
 def test_nan_is_never_passed_over(order):
     found = rows(a=[1.0, math.nan], b=[2.0, 3.0])
-    for measure in (smallest("m", *order), largest("m", *order), smallest_step("m", 1, *order, "b")):
-        assert [math.isnan(number) for number in measure(found)] == [False, True]
-    never_last = rows(a=[1.0], b=[2.0], c=[math.nan])
-    assert rank_correlation("m", "a", "b", "c")(never_last) == pytest.approx([1.0])
+    for measure in (smallest("m", *order), largest("m", *order), smallest_step("m", 1, *order, "b"),
+                    difference(*order, "m"), rank_correlation("m", *order), ratio(*order, "m")):  # fmt: skip
+        assert [math.isnan(number) for number in measure.values(found)] == [False, True]
+        with pytest.raises(UnfitError, match="1 of 2 values are not finite"):
+            measure(found)
 
 
 @pytest.mark.parametrize("numbers", [(3.0, 1.0, 2.0, 5.0), (1.0, 1.0, 2.0, 0.0), (7.0, 7.0, 7.0, 8.0)])
 def test_the_rank_correlation_is_that_of_scipy(numbers):
     rows = Rows({"cell": cell, "seed": 0, "m": number} for cell, number in zip("abcd", numbers, strict=True))
-    assert rank_correlation("m", *"abcd")(rows) == pytest.approx([scipy.stats.spearmanr(range(4), numbers).statistic])
+    assert rank_correlation("m", *"abcd").values(rows) == pytest.approx(
+        [scipy.stats.spearmanr(range(4), numbers).statistic]
+    )
 
 
-def test_a_jackknife_of_a_mean_is_its_values_and_one_seed_is_the_quotient():
-    assert jackknife(list(A), [1.0] * SEEDS) == pytest.approx(list(A))
-    assert jackknife([3.0], [4.0]) == [0.75]
-    assert jackknife([], []) == []
+def times(**cells):
+    """Times in runs of 10, some of which never came."""
+    return Rows(
+        {"cell": name, "seed": seed, "m": v, "last": 10} for name, of in cells.items() for seed, v in enumerate(of)
+    )
 
 
-def test_peaks_are_of_means_and_their_bootstrap_is_the_same_each_time():
-    first = {-1: "a", 0: "b", 1: "c"}
-    measure = peak_distance(first, {0: "d", 2: "e"}, "m")
+NEVER = math.nan
+
+
+@pytest.mark.parametrize(
+    ("measure", "a", "b", "ours", "low", "high", "bound"),
+    [
+        (ratio("a", "b", "m", until="last"), [NEVER] * 2, [5, 5], 2.2, 2.2, math.inf, "above"),
+        (ratio("a", "b", "m", until="last"), [5, 5], [NEVER, NEVER], 5 / 11, 0, 5 / 11, "below"),
+        (difference("a", "b", "m", until="last"), [NEVER] * 2, [5, 5], 6, 6, math.inf, "above"),
+        (difference("a", "b", "m", until="last"), [5, 5], [NEVER] * 2, -6, -math.inf, -6, "below"),
+        (margin("a", ("b", "b"), "m", until="last"), [NEVER] * 2, [5, 5], 6, 6, math.inf, "above"),
+        (ratio("a", "b", "m", until="last"), [8, 8], [4, 4], 2, 2, 2, ""),
+    ],
+)
+def test_a_time_that_never_came_is_a_bound(measure, a, b, ours, low, high, bound):
+    estimate = measure(times(a=a, b=b))
+    assert (estimate.ours, *estimate.ends(0.95)) == pytest.approx((ours, low, high))
+    assert estimate.bound == bound
+    assert all(map(math.isnan, measure.values(times(a=a, b=b)))) == bool(bound)  # figures draw no bound as a number
+
+
+def test_one_run_that_never_came_opens_the_interval_of_all():
+    estimate = ratio("a", "b", "m", until="last")(times(a=[9, 8, NEVER], b=[4, 4, 4]))
+    logs = np.log([9 / 4, 8 / 4, 11 / 4])
+    low, _ = scipy.stats.t.interval(0.95, 2, logs.mean(), scipy.stats.sem(logs))
+    assert (estimate.ours, *estimate.ends(0.95)) == pytest.approx((np.exp(logs.mean()), np.exp(low), math.inf))
+    with pytest.raises(UnfitError, match="nothing is known: of both things compared"):
+        ratio("a", "b", "m", until="last")(times(a=[NEVER, 3], b=[4, NEVER]))
+    with pytest.raises(ValueError, match="times until 'last' have no mean over cells; name the cells one by one"):
+        ratio(("a", "b"), "c", "m", until="last")
+
+
+def test_ranks_of_what_never_came_are_last_and_their_order_is_not_known():
+    correlation = rank_correlation("m", *"abcd", until="last")
+    assert correlation(times(a=[1, 1], b=[2, 2], c=[3, 3], d=[NEVER] * 2)).ours == 1
+    estimate = correlation(times(a=[1, 1], b=[2, 2], c=[NEVER] * 2, d=[NEVER] * 2))
+    assert estimate.ends(0.95) == pytest.approx((0.8, 1))  # the last two may be swapped
+    shorter = [{"cell": "a", "seed": 0, "m": NEVER, "last": 3}, {"cell": "b", "seed": 0, "m": 9, "last": 10}]
+    assert rank_correlation("m", "a", "b", until="last")(Rows(shorter)).ours == 0  # from -1 to 1
+
+
+def test_peaks_that_are_clear_have_a_clear_distance_and_others_a_wide_one():
+    first, second = {-1: "a", 0: "b", 1: "c"}, {0: "d", 2: "e"}
+    measure = peak_distance(first, second, "m")
+    clear = measure(rows(a=[3] * 4, b=[1] * 4, c=[2] * 4, d=[1] * 4, e=[0] * 4))
+    assert (clear.ours, clear.values, clear.ends(0.95)) == (1.0, (1.0,) * 4, (1.0, 1.0))
     # Seed 0 alone has its peaks at -1 and 2, seed 1 at 1 and 0; together they are at 1 and 2.
-    found = rows(a=[3, 0], b=[1, 1], c=[2, 4], d=[1, 2], e=[3, 1])
-    estimate = measure(found)
+    estimate = measure(rows(a=[3, 0], b=[1, 1], c=[2, 4], d=[1, 2], e=[3, 1]))
     assert (estimate.ours, estimate.values) == (1.0, (3.0, -1.0))
-    possible = {3.0, -1.0, 1.0}
-    assert set(estimate.ends(0.95)) <= possible
-    assert estimate.ends(0.95) == (-1.0, 3.0)  # a quarter of the samples each
-    again = peak_distance(first, {0: "d", 2: "e"}, "m")(found)
-    assert [again.ends(c) for c in (0.5, 0.95, 0.999)] == [estimate.ends(c) for c in (0.5, 0.95, 0.999)]
-    equal = peak_distance(first, {0: "d"}, "m")(rows(a=[3] * 4, b=[1] * 4, c=[2] * 4, d=[1] * 4))
-    assert (equal.ours, equal.ends(0.95), equal.values) == (1.0, (1.0, 1.0), (1.0,) * 4)
+    assert estimate.ends(0.95) == (-1.0, 3.0)
+
+
+def test_a_position_is_left_out_by_student_s_test_with_bonferroni_s_correction():
+    rng = np.random.default_rng(3)
+    curve = {at: rng.normal(-3 * abs(at), 1.0, 5) for at in (-2, -1, 0, 1)}
+    measure = peak_distance({at: f"at{at}" for at in curve}, {0: "flat"}, "m")
+    found = rows(flat=[0] * 5, **{f"at{at}": numbers for at, numbers in curve.items()})
+    for confidence in (0.5, 0.95):
+        error = (1 - confidence) / 2 / 3  # of one of two curves, by one of three tests
+        left = [
+            at for at, own in curve.items()
+            if all(scipy.stats.ttest_rel(numbers, own, alternative="greater").pvalue > error
+                   for other, numbers in curve.items() if other != at)
+        ]  # fmt: skip
+        assert measure(found).ends(confidence) == (-max(left), -min(left))
+        assert len(left) < 4
 
 
 def test_a_measure_knows_its_cells_and_what_a_scale_lacks():
@@ -153,4 +264,4 @@ def test_rows_pair_by_seed():
 
 def test_every_seed_counts_once_whatever_the_order_of_cells():
     for cells in product("abc", repeat=2):
-        assert value(cells, "m")(ROWS) == pytest.approx(value(cells[::-1], "m")(ROWS))
+        assert value(cells, "m").values(ROWS) == pytest.approx(value(cells[::-1], "m").values(ROWS))

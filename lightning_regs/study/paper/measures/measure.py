@@ -1,0 +1,108 @@
+"""Measures: what a claim looks at, from rows to a number with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from lightning_regs.study.paper.estimates import Estimate, mean
+from lightning_regs.study.paper.measures.samples import Part, Sample
+from lightning_regs.study.paper.rows import MissingRows, Rows
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a claim looks at.
+
+    Args:
+        parts: Cell (or cells, whose mean is taken) and metric of each number that it is made of.
+        each: Makes the number of one seed from the parts' numbers there.
+        estimate: Makes the estimate from the parts' numbers at all seeds; None for the mean of one number a seed.
+        until: The column that says for how long a run went on, where the parts are times; see
+            :class:`~lightning_regs.study.paper.measures.samples.Sample`.
+        others: What is measured instead where the parts have no rows, the first that has some; see :func:`either`.
+    """
+
+    parts: tuple[Part, ...]
+    each: Callable[..., float]
+    estimate: Callable[[Sample], Estimate] | None = None
+    until: str = ""
+    others: tuple[Measure, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.until and not all(isinstance(cells, str) for cells, _ in self.parts):
+            raise ValueError(f"times until {self.until!r} have no mean over cells; name the cells one by one.")
+
+    def __call__(self, rows: Rows) -> Estimate:
+        """Measure.
+
+        Raises:
+            MissingRows: If a cell or metric has no rows, or the parts have no seed in common.
+            UnfitError: If there is no number to be had of the rows.
+        """
+        return self._first(lambda measure: measure._estimate(rows))
+
+    def _estimate(self, rows: Rows) -> Estimate:
+        if self.estimate is None:
+            return mean([self.each(*numbers) for numbers in rows.paired(*self.parts)])
+        return self.estimate(Sample(rows, self.parts, self.until))
+
+    def values(self, rows: Rows) -> list[float]:
+        """Return one number a seed, NaN where there is none.
+
+        Raises:
+            MissingRows: As the measure itself.
+        """
+        return self._first(lambda measure: [measure.each(*numbers) for numbers in rows.paired(*measure.parts)])
+
+    def _first(self, of: Callable[[Measure], T]) -> T:
+        reasons: list[MissingRows] = []
+        for measure in (self, *self.others):
+            try:
+                return of(measure) if measure is self else measure._first(of)
+            except MissingRows as missing:
+                reasons.append(missing)
+        raise MissingRows(", and ".join(map(str, reasons)), None if self.others else reasons[0].cell)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The names of the cells, each once; those of the others too."""
+        names = [name for cells, _ in self.parts for name in ([cells] if isinstance(cells, str) else cells)]
+        return tuple(dict.fromkeys([*names, *(name for other in self.others for name in other.cells)]))
+
+    def lacks(self, cells: Collection[str]) -> str | None:
+        """Return the first cell that is not among these; None where it, or one of the others, has all that it needs."""
+        lacking = [
+            next((name for name in measure.cells if name not in cells), None)
+            for measure in (replace(self, others=()), *self.others)
+        ]
+        return None if None in lacking else lacking[0]
+
+    @property
+    def single(self) -> tuple[str, str] | None:
+        """Cell and metric of a :func:`value`, where a published value can be drawn; else None."""
+        if len(self.parts) == 1 and self.each is same and isinstance(self.parts[0][0], str) and not self.others:
+            return self.parts[0][0], self.parts[0][1]
+        return None
+
+
+def same(number: float) -> float:
+    """Return the number itself."""
+    return number
+
+
+def per_seed(function: Callable[..., float], *parts: Part) -> Measure:
+    """A function of several (cell, metric) pairs, applied seed by seed to the seeds that all of them have.
+
+    The interval of its mean knows of no bounds that the function may have, nor what a sample of test items does to it.
+    For sums and quotients there are measures that know.
+    """
+    return Measure(parts, function)
+
+
+def either(first: Measure, *others: Measure) -> Measure:
+    """The first of several measures whose cells have rows: what differs between scales."""
+    return replace(first, others=(*first.others, *others))

@@ -1,0 +1,112 @@
+"""Weighted sums of metrics, and the least or largest of several, seed by seed: Student's t, within their bounds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from lightning_regs.study.paper.estimates import Estimate, mean
+from lightning_regs.study.paper.measures.measure import Measure, same
+from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
+from lightning_regs.study.paper.rows import Cells
+
+Choose = Callable[[Sequence[float]], float]
+
+
+def value(cell: Cells, metric: str = "test_acc") -> Measure:
+    """One metric of one cell, or its mean over several."""
+    return Measure(((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]))
+
+
+def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:
+    """A weighted sum, seed by seed: weight, cell (or cells) and metric of each term."""
+    weights: dict[Part, float] = {}
+    for weight, cells, metric in terms:
+        part = (cells if isinstance(cells, str) else tuple(cells), metric)
+        weights[part] = weights.get(part, 0.0) + weight
+    return _sums(tuple(weights), [tuple(weights.values())])
+
+
+def difference(
+    cells: Cells, others: Cells, metric: str = "test_acc", other_metric: str = "", until: str = ""
+) -> Measure:
+    """How much larger the metric is in ``cells`` than in ``others``, seed by seed.
+
+    Args:
+        cells: The cell, or cells whose mean is taken.
+        others: What it is compared with.
+        metric: What is compared.
+        other_metric: The metric of the others, where that is another.
+        until: The column that says for how long a run went on, where the metric is a time that may never have come.
+    """
+    parts = ((cells, metric), (others, other_metric or metric))
+    return _sums(parts, [(1, -1)], until=until, compares=True)
+
+
+def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") -> Measure:
+    """The mean over pairs of cells of how much larger the metric is in the first."""
+    one = 1 / len(pairs)
+    return weighted_sum(*(term for a, b in pairs for term in ((one, a, metric), (-one, b, metric))))
+
+
+def margin(cell: str, others: Sequence[str], metric: str = "test_acc", until: str = "") -> Measure:
+    """How far the metric in ``cell`` is above the largest of ``others``, seed by seed; arguments as in `difference`."""
+    over = [[1, *(-float(at == other) for at in range(len(others)))] for other in range(len(others))]
+    return _sums(((cell, metric), *((other, metric) for other in others)), over, until=until)
+
+
+def smallest(metric: str, *cells: str) -> Measure:
+    """The smallest of the cells, seed by seed."""
+    return _sums(tuple((cell, metric) for cell in cells), _one_each(len(cells)))
+
+
+def largest(metric: str, *cells: str) -> Measure:
+    """The largest of the cells, seed by seed."""
+    return _sums(tuple((cell, metric) for cell in cells), _one_each(len(cells)), max)
+
+
+def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
+    """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next, seed by seed."""
+    steps = [
+        [sign * (after - before) for before, after in zip(*two, strict=True)] for two in pairwise(_one_each(len(cells)))
+    ]
+    return _sums(tuple((cell, metric) for cell in cells), steps)
+
+
+def _one_each(size: int) -> list[list[float]]:
+    return [[float(at == part) for at in range(size)] for part in range(size)]
+
+
+def _sums(
+    parts: tuple[Part, ...], sums: Sequence[Weights], choose: Choose = min, until: str = "", compares: bool = False
+) -> Measure:
+    """Make the measure of the least (or largest) of some weighted sums of the parts, seed by seed."""
+
+    def each(*numbers: float) -> float:
+        found = [math.fsum(w * x for w, x in zip(weights, numbers, strict=True) if w) for weights in sums]
+        return math.nan if any(map(math.isnan, found)) else choose(found)
+
+    def estimate(sample: Sample) -> Estimate:
+        found = of_sums(sample, sums, choose)
+        return replace(found, won=share_won(sample)) if compares else found
+
+    return Measure(parts, each, estimate, until)
+
+
+def of_sums(sample: Sample, sums: Sequence[Weights], choose: Choose = min) -> Estimate:
+    """Estimate the least (or largest) of some weighted sums of a measure's parts, seed by seed."""
+    ranges = [list(zip(*sample.sums(weights), strict=True)) for weights in sums]
+    lows, highs = ([choose(numbers) for numbers in zip(*sides, strict=True)] for sides in zip(*ranges, strict=True))
+    low, high = (choose(ends) for ends in zip(*map(sample.bounds, sums), strict=True))
+    # Which of the sums is the least may differ from seed to seed: the one with the largest error counts.
+    return mean(lows, None if lows == highs else highs, items=max(map(sample.items, sums)), bounds=(low, high))
+
+
+def share_won(sample: Sample) -> float:
+    """Return the share of pairs of seeds in which the first part's number is the larger; ties are half."""
+    first, second = sample.numbers(0), sample.numbers(1)
+    pairs = [(a > b) + (a == b) / 2 for a in first for b in second]
+    return statistics.fmean(pairs)
