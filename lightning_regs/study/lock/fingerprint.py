@@ -15,10 +15,11 @@ from typing import Any
 
 from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
+from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.rows import ACCURACY, ERROR, Cells, MissingRows, Rows
+from lightning_regs.study.paper.verdicts import estimated
 
 _SEEDS = 5
 # From a uniform number to one as a metric may have it: a percentage, a number near 1, one of either sign, and a count
@@ -86,13 +87,10 @@ def _outcome(form: Claim, rows: Rows) -> list[str]:
     Raises:
         MissingRows: If the scale has not all of its cells.
     """
-    assert form.measure is not None
     try:
-        measured = form.measure(rows)
-        if isinstance(measured, Estimate):
-            numbers = [measured.ours, *measured.ends(CONFIDENCE), *measured.values]
-            return ["invalid" if measured.invalid else "", *map(_short, numbers)]
-        return [_short(number) for number in (measured.values() if isinstance(measured, Mapping) else measured)]
+        measured = estimated(form, rows)
+        numbers = [measured.ours, *measured.ends(CONFIDENCE), *measured.values]
+        return ["invalid" if measured.invalid else "", *map(_short, numbers)]
     except Exception as error:
         if isinstance(error, MissingRows) and error.cell not in (None, *rows.cells()):
             raise

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
 
 from lightning_regs.study.paper.claims import Claim, Frozen
-from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
+from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.verdicts import estimated
 
 POWER = 0.8
 
@@ -55,12 +55,8 @@ def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
 
 def _spread(form: Claim, rows: Rows | None) -> float:
     """Return the standard deviation over seeds; 0 where it is not known."""
-    assert form.measure is not None
     try:
-        measured = form.measure(rows) if rows is not None else ()
-        if isinstance(measured, Mapping):
-            measured = tuple(measured.values())
-        values = measured.values if isinstance(measured, Estimate) else measured
+        values = estimated(form, rows).values if rows is not None else ()
         return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
     except Exception:  # a measure that fails says so when it is judged
         return 0.0

@@ -173,13 +173,14 @@ def mean(
 
 
 def every(values: Sequence[float]) -> Estimate:
-    """Take measurements without spread over seeds as they are: from the least to the most; equal ones count once."""
+    """Take measurements without spread over seeds as they are: from the least to the most; equal ones count once.
+
+    Raises:
+        UnfitError: If there is none, or one is not finite.
+    """
+    ours = mean(values).ours
     low, high = min(values), max(values)
-    return Estimate(
-        math.fsum(values) / len(values) if low < high else low,
-        lambda confidence: (low, high),
-        tuple(values) if low < high else (low,),
-    )
+    return Estimate(ours, lambda confidence: (low, high), tuple(values) if low < high else (low,))
 
 
 def fieller(

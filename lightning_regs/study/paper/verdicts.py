@@ -119,7 +119,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if isinstance(claim.measure, Measure) and cells is not None and (name := claim.measure.lacks(cells)) is not None:
         return _result(claim, "not at this scale", f"scale {scale} has no cell {name!r}")
     try:
-        estimate = _estimate(claim, rows)
+        estimate = estimated(claim, rows)
         low, high = estimate.ends(frozen.confidence)
         broken = [failing for condition in claim.conditions if (failing := condition.failing(rows))]
     except MissingRows as missing:
@@ -148,7 +148,13 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     return replace(result, settings=tuple(settings))
 
 
-def _estimate(claim: Claim, rows: Rows) -> Estimate:
+def estimated(claim: Claim, rows: Rows) -> Estimate:
+    """Measure what a claim is about, whether by a measure or by a function of the rows.
+
+    Raises:
+        MissingRows: If a cell or metric has no rows.
+        UnfitError: If there is no number to be had of the rows.
+    """
     assert claim.measure is not None
     if isinstance(claim.measure, Measure):
         return every(claim.measure.values(rows)) if claim.exact else claim.measure(rows)

@@ -14,7 +14,8 @@ from lightning_regs.study.paper.cells import TRAIN, Cell, Cells
 from lightning_regs.study.paper.config import override
 from lightning_regs.study.paper.estimates import Estimate
 from lightning_regs.study.paper.figure import Figure, points
-from lightning_regs.study.paper.measures import Measure, Paired
+from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.measures.samples import Sample
 from lightning_regs.study.paper.rows import MissingRows
 
 SEEDS = 10
@@ -54,12 +55,12 @@ def share_of_variance(cell: str, whole: str = WHOLE, metric: str = "test_acc") -
     The interval is Pitman's and Morgan's (1939), exact for normal values in pairs: runs of one seed share what both of
     them draw from it. Two seeds, or a whole that does not vary, give no share.
     """
-    return Measure(((cell, metric), (whole, metric)), _share)
+    return Measure(((cell, metric), (whole, metric)), None, _share)
 
 
-def _share(paired: Paired) -> Estimate:
-    part, whole = zip(*paired, strict=True)
-    n = len(paired)
+def _share(sample: Sample) -> Estimate:
+    part, whole = sample.numbers(0), sample.numbers(1)
+    n = len(part)
     if n < 3 or max(whole) == min(whole):
         raise MissingRows(f"a share of variance needs 3 seeds or more, and a whole that varies; there are {n} seeds")
     total = statistics.variance(whole)

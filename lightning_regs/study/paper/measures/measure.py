@@ -19,7 +19,7 @@ class Measure:
 
     Args:
         parts: Cell (or cells, whose mean is taken) and metric of each number that it is made of.
-        each: Makes the number of one seed from the parts' numbers there.
+        each: Makes the number of one seed from the parts' numbers there; None where it takes all seeds.
         estimate: Makes the estimate from the parts' numbers at all seeds; None for the mean of one number a seed.
         until: The column that says for how long a run went on, where the parts are times; see
             :class:`~lightning_regs.study.paper.measures.samples.Sample`.
@@ -27,7 +27,7 @@ class Measure:
     """
 
     parts: tuple[Part, ...]
-    each: Callable[..., float]
+    each: Callable[..., float] | None
     estimate: Callable[[Sample], Estimate] | None = None
     until: str = ""
     others: tuple[Measure, ...] = ()
@@ -47,8 +47,13 @@ class Measure:
 
     def _estimate(self, rows: Rows) -> Estimate:
         if self.estimate is None:
-            return mean([self.each(*numbers) for numbers in rows.paired(*self.parts)])
+            return mean(self._values(rows))
         return self.estimate(Sample(rows, self.parts, self.until))
+
+    def _values(self, rows: Rows) -> list[float]:
+        if self.each is None:
+            return list(self._estimate(rows).values)
+        return [self.each(*numbers) for numbers in rows.paired(*self.parts)]
 
     def values(self, rows: Rows) -> list[float]:
         """Return one number a seed, NaN where there is none.
@@ -56,7 +61,7 @@ class Measure:
         Raises:
             MissingRows: As the measure itself.
         """
-        return self._first(lambda measure: [measure.each(*numbers) for numbers in rows.paired(*measure.parts)])
+        return self._first(lambda measure: measure._values(rows))
 
     def _first(self, of: Callable[[Measure], T]) -> T:
         reasons: list[MissingRows] = []

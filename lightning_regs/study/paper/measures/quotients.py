@@ -26,7 +26,7 @@ def ratio(cells: Cells, others: Cells, metric: str = "test_acc", other_metric: s
         until: The column that says for how long a run went on, where the metric is a time that may never have come.
     """
     parts = ((cells, metric), (others, other_metric or metric))
-    return Measure(parts, lambda a, b: a / b if b else math.nan, lambda sample: _ratio(sample, others), until)
+    return Measure(parts, _over, lambda sample: _ratio(sample, others), until)
 
 
 def _ratio(sample: Sample, others: Cells) -> Estimate:
@@ -44,17 +44,24 @@ def _ratio(sample: Sample, others: Cells) -> Estimate:
     return replace(fieller(a, b, items=items, denominator=f"its denominator, {_named(others)},"), won=won)
 
 
+def _over(above: float, below: float) -> float:
+    return above / below if below else math.nan
+
+
 def _exp(number: float) -> float:
     return math.exp(number) if number < 700 else math.inf
 
 
 def percent_lower(cells: Cells, others: Cells, metric: str = "test_acc") -> Measure:
     """By how many percent of ``others`` the metric is lower in ``cells``, from their :func:`ratio`."""
-    whole = ratio(cells, others, metric)
-    return replace(
-        whole,
-        each=lambda a, b: 100 * (1 - whole.each(a, b)),
-        estimate=lambda sample: _ratio(sample, others).through(lambda r: 100 * (1 - r), lambda p: 1 - p / 100),
+
+    def lower(quotient: float) -> float:
+        return 100 * (1 - quotient)
+
+    return Measure(
+        ((cells, metric), (others, metric)),
+        lambda a, b: lower(_over(a, b)),
+        lambda sample: _ratio(sample, others).through(lower, lambda percent: 1 - percent / 100),
     )
 
 
@@ -78,7 +85,7 @@ def share(cells: Cells, start: Cells, end: Cells, metric: str = "test_acc", end_
 
     def each(*numbers: float) -> float:
         above, below = (math.fsum(w * x for w, x in zip(weights, numbers, strict=True)) for weights in (way, whole))
-        return above / below if below else math.nan
+        return _over(above, below)
 
     def estimate(sample: Sample) -> Estimate:
         above, below = ([low for low, _ in sample.sums(weights)] for weights in (way, whole))
