@@ -8,8 +8,7 @@ from typing import Any
 from frankle2019.ladders import CONV4_PAPER, CONV6_PAPER, LADDERS, LENET, LENET_PAPER, QUICK, Ladder
 from frankle2019.searches import SEARCHES, Search
 
-from lightning_regs.study.paper.cells import Cell
-from lightning_regs.study.paper.config import resolve
+from lightning_regs.study import AGREE, Cell, resolve, variance_cells
 
 LEVEL = "frankle2019.training:level"
 SEARCH = "frankle2019.deep:search"
@@ -113,7 +112,10 @@ def search_cell(search: Search) -> Cell:
 
 def quick() -> tuple[Cell, ...]:
     """LeNet-300-100 on MNIST-1D: minutes on two cores."""
-    return _of_scale("quick")
+    dense = {part: config_of(QUICK)[part] for part in ("model", "data", "trainer")}
+    name = "study/agreement"
+    agreement = Cell(name, AGREE, dense | {"other": {}}, seeds=5, stack=name)
+    return (*_of_scale("quick"), *variance_cells(dense), agreement)
 
 
 def standard() -> tuple[Cell, ...]:

@@ -9,7 +9,7 @@ from frankle2019.claims import CLAIMS
 from frankle2019.ladders import LADDERS, Ladder
 
 from lightning_regs.procedures.measured import PRUNED
-from lightning_regs.study import Deviation, Figure, Paper, Scale, curves, points, sweep
+from lightning_regs.study import Deviation, Figure, Paper, Scale, curves, points, sweep, variance_figure
 
 _AXIS = "Percent of weights remaining falls to the right, as in the paper."
 _LINES = {"winning ticket": "ticket", "random reinit": "reinit", "random mask": "random", "one-shot ticket": "one-shot"}
@@ -154,5 +154,7 @@ PAPER = Paper(
             "Masks on weights that are never trained: from the trained dense net, and learned. Chance is 10 %; rings "
             "are Zhou "
             "et al.'s on MNIST (recalled, but for 86 % and 95.3 %).", y="test accuracy (%)", limits=(0, 100)),
+        variance_figure("The dense LeNet-300-100 on MNIST-1D, after the last epoch",
+                        "which 1,000 of the 4,000 signals are held out"),
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from smith2021.nets import CIFAR10, FASHION, MNIST1D, WRN, Net
 
-from lightning_regs.study.paper.cells import Cell, Cells, grid
+from lightning_regs.study import AGREE, Cell, Cells, grid, variance_cells
 
 TRAIN = "smith2021.training:train"
 Runs = dict[str, dict[str, Any]]
@@ -84,6 +84,10 @@ _MNIST1D = cells(MNIST1D, 50, {
        for cell, run in (sgd(MNIST1D, [MNIST1D.small, MNIST1D.best]) | penalised(MNIST1D, [MNIST1D.best], 50)).items()},
 }, size=1000)  # fmt: skip
 QUICK = _THEORY + (replace(cell, seeds=SEEDS_OF_THE_GAP) if cell.name in _GAP else cell for cell in _MNIST1D)
+# The small learning rate, without what the paper's task measures beside; and it against the penalty.
+_SMALL = {part: _MNIST1D.only(MNIST1D.sgd(MNIST1D.small))[0].config[part] for part in ("model", "data", "trainer")}
+_PENALTY = penalty(2.0**MNIST1D.best)
+QUICK += (*variance_cells(_SMALL), Cell("study/agreement", AGREE, _SMALL | {"other": _PENALTY}, seeds=5))
 
 STANDARD = _THEORY + grid("mnist/lenet-penalty", "configs/smith2021/mnist-lenet.yaml", task=TRAIN)
 STANDARD += cells(FASHION, 80, {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from smith2021.nets import FASHION, MNIST1D, NETS, WRN, Net
 
-from lightning_regs.study.paper.figure import curves, points, sweep
-from lightning_regs.study.paper.measures import Measure, value
+from lightning_regs.study import Measure, curves, points, sweep, value, variance_figure
 from lightning_regs.study.report.plots import power
 
 Line = dict[float, str]
@@ -137,4 +136,5 @@ FIGURES = (
         "Test accuracy on CIFAR-10 of a small batch, a large one, and a large one whose micro-batches carry the "
         "penalty.", y=_ACCURACY, on=("paper",),
     ),
+    variance_figure("SGD at the small learning rate on 1,000 MNIST-1D signals", "which 1,000 of the 4,000 signals"),
 )  # fmt: skip

@@ -32,7 +32,7 @@ PAPER = Paper(
     "the norm of its minibatch gradients. Added explicitly at a small learning rate, it gives what a large one does.",
     scales=(
         Scale("quick", "the theory, and an MLP on 1,000 MNIST-1D signals: minutes on two cores, every claim's "
-              "direction", cells.QUICK, seeds=5, test_items=1000),
+              "direction", cells.QUICK, seeds=5, replicas=10, test_items=1000),
         Scale("standard", "Fashion-MNIST subsets and small nets, batch 5120 of micro-batches 128, LeNet on MNIST: "
               "about an hour on two cores", cells.STANDARD, seeds=5, test_items=10_000),
         Scale("paper", "Wide-ResNets on CIFAR-10 as in the paper, ResNet-18 and VGG-11 of Novack et al., full-batch "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lightning_regs.study import Cell, Cells, grid
+from lightning_regs.study import AGREE, Cell, Cells, grid, variance_cells
 
 LEVELS = (0.2, 0.4, 0.6, 0.8)
 PARTIAL = tuple(f"partial-{p}" for p in LEVELS)
@@ -70,6 +70,7 @@ _ON_DIGITS: dict[str, Overrides] = {
     "batch25": {"data.batch_size": 25}, "batch100": {"data.batch_size": 100},
     "glorot": {"model.architecture_args.init": "xavier_uniform"},
 }  # fmt: skip
+_DIGITS = {cell.name: cell.config for cell in _net("mlp-1x512", VARIANTS, config="digits-mlp-1x512")}
 # Embedded data, minutes on two cores: the direction of every claim that a small net can show.
 QUICK = Cells((
     *_net("mlp-1x512", (*SWEEP, *MODES, "true-labels+wd", "random-labels+wd"), config="digits-mlp-1x512"),
@@ -81,6 +82,8 @@ QUICK = Cells((
     _theory("kernel-digits", "kernel", source="digits", **_EQUAL),
     _theory("gabor-digits", "kernel", source="digits", features="gabor", feature_options=_GABOR_8X8, **_EQUAL),
     _theory("conv-digits", "kernel", source="digits", features="random_conv", feature_options=_CONV_8X8, **_CHOICE),
+    *variance_cells(_DIGITS["mlp-1x512/partial-0.4"]),
+    Cell("study/agreement", AGREE, _DIGITS["mlp-1x512/true-labels"] | {"other": _WD}, seeds=5),
 ))  # fmt: skip
 
 _FIT: Overrides = {"fitted": 99.0}

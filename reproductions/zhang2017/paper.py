@@ -5,7 +5,7 @@ from __future__ import annotations
 from zhang2017 import cells
 from zhang2017.claims import CLAIMS, REAL, TABLE_1
 
-from lightning_regs.study import Deviation, Family, Metric, Paper, Scale, curves, points, ratio, sweep
+from lightning_regs.study import Deviation, Family, Metric, Paper, Scale, curves, points, ratio, sweep, variance_figure
 
 _NETS = {
     "Inception": "small-inception", "AlexNet": "small-alexnet", "MLP 1x512": "mlp-1x512", "MLP 3x512": "mlp-3x512",
@@ -54,6 +54,7 @@ FIGURES = (
         y="accuracy (%)", limits=(0, 102), on=REAL,
         published={(row.cell, f"{part}_acc"): getattr(row, part) for row in TABLE_1 for part in ("train", "test")},
     ),
+    variance_figure("MLP 1x512 on digits with 40 % of the labels redrawn", "which labels are redrawn"),
 )  # fmt: skip
 
 METRICS = (
@@ -134,6 +135,7 @@ PAPER = Paper(
             "quick",
             "scikit-learn's digits and small nets: minutes on two cores, the direction of the claims",
             cells.QUICK,
+            replicas=10,
             test_items=597,
         ),
         Scale(

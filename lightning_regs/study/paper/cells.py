@@ -15,6 +15,7 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.config import config_hash, override, resolve
 
 TRAIN = "lightning_regs.study.train:train"
+AGREE = "lightning_regs.study.studies.agreement:agree"
 _READ = ("callbacks", "fitted", "seeds")  # what training reads beside the sections
 Overrides = Mapping[str, Any]
 
