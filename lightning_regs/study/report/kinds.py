@@ -210,7 +210,7 @@ def _panels(found: Mapping[str, object], missing: str) -> tuple[Figure, list[Axe
 def _measure(measure: Measure, rows: Rows) -> list[float]:
     try:
         return measure.values(rows)
-    except MissingRows:
+    except (MissingRows, UnfitError):
         return []
 
 

@@ -62,7 +62,7 @@ def _share(sample: Sample) -> Estimate:
     part, whole = sample.numbers(0), sample.numbers(1)
     n = len(part)
     if n < 3 or max(whole) == min(whole):
-        raise MissingRows(f"a share of variance needs 3 seeds or more, and a whole that varies; there are {n} seeds")
+        raise MissingRows(f"a share of variance needs 3 seeds, and a whole that varies; there are {n} seeds")
     total = statistics.variance(whole)
     share = statistics.variance(part) / total
     unshared = max(0.0, 1 - statistics.correlation(part, whole) ** 2) if share else 1.0
