@@ -22,7 +22,8 @@ SEEDS = 10
 WHOLE = "variance/seed"
 # What follows the run's seed -> what of the configuration keeps everything else at seed 0.
 _VARIED: dict[str, dict[str, Any]] = {
-    "seed": {},
+    # Said all the same, so that the rows of an equal cell, which were perhaps trained otherwise, are not written anew.
+    "seed": {"seeds": {}},
     "weights": {"seeds": {"order": 0, "split": 0}},
     "order": {"seeds": {"weights": 0, "split": 0}},
     "split": {"seeds": {"weights": 0, "order": 0}},
