@@ -155,6 +155,6 @@ PAPER = Paper(
             "are Zhou "
             "et al.'s on MNIST (recalled, but for 86 % and 95.3 %).", y="test accuracy (%)", limits=(0, 100)),
         variance_figure("The dense LeNet-300-100 on MNIST-1D, after the last epoch",
-                        "which 1,000 of the 4,000 signals are held out"),
+                        "validation split"),
     ),
 )  # fmt: skip

@@ -136,5 +136,5 @@ FIGURES = (
         "Test accuracy on CIFAR-10 of a small batch, a large one, and a large one whose micro-batches carry the "
         "penalty.", y=_ACCURACY, on=("paper",),
     ),
-    variance_figure("SGD at the small learning rate on 1,000 MNIST-1D signals", "which 1,000 of the 4,000 signals"),
+    variance_figure("SGD at the small learning rate on 1,000 MNIST-1D signals", "which 1,000 signals"),
 )  # fmt: skip

@@ -54,7 +54,7 @@ FIGURES = (
         y="accuracy (%)", limits=(0, 102), on=REAL,
         published={(row.cell, f"{part}_acc"): getattr(row, part) for row in TABLE_1 for part in ("train", "test")},
     ),
-    variance_figure("MLP 1x512 on digits with 40 % of the labels redrawn", "which labels are redrawn"),
+    variance_figure("MLP 1x512 on digits with 40 % of the labels redrawn", "redrawn labels"),
 )  # fmt: skip
 
 METRICS = (

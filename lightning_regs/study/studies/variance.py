@@ -87,15 +87,14 @@ def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)
         split: What the split draws, in words; empty where it draws nothing.
         on: Names of the scales that have the cells.
     """
-    names = {"initial weights": "weights", "order of the data, and draws in training": "order", split: "split",
-             "training and test samples": "items"}  # fmt: skip
+    names = {"initial weights": "weights", "order": "order", split: "split", "train and test samples": "items"}
     drawn = {name: share_of_variance(f"variance/{varied}") for name, varied in names.items() if name}
     unsplit = "" if split else " Nothing of the split is drawn here."
     return points(
         "variance", "Where the variance over seeds comes from", "test_acc", drawn,
-        f"{what}: variance of the test accuracy over {SEEDS} seeds where one thing follows the seed and all else is "
-        f"fixed, over the variance where all that a row draws follows it.{unsplit} The last line is not drawn in our "
-        "rows: which samples are for training and which for test. What it has is missing in intervals over seeds "
-        "alone.",
-        y="share of the variance over seeds", on=on,
+        f"{what}: variance of the test accuracy over {SEEDS} seeds where one thing follows the seed, over the variance "
+        f"where all that our other rows draw follows it. The order has all draws of training with it.{unsplit} Which "
+        "samples are for training and which for test our other rows never draw: intervals over their seeds do not "
+        "know of the last line.",
+        y="share of the variance", on=on,
     )  # fmt: skip

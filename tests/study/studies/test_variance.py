@@ -83,7 +83,7 @@ def test_the_figure_shows_each_share_with_its_interval() -> None:
     measured = rows(seed=whole, weights=part, items=[4.0, 2.0, 9.0, 0.0])
     drawing = drawn("Net", "validation split").render(measured, Curves({}))
     (axes,) = drawing.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["initial weights", "training and test samples"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["initial weights", "train and test samples"]
     (ends,) = axes.collections[0].get_segments()
     assert tuple(ends[:, 0]) == pytest.approx(share(part, whole).ends(0.95))
     for other in ({}, {"weights": [1.0, math.nan, 2.0, 3.0]}):
