@@ -32,10 +32,13 @@ def list_papers(options: argparse.Namespace) -> int:
 
 
 def _found(paper: Paper, scale: str) -> str:
+    from lightning_regs.study.report.telling import tallies
     from lightning_regs.study.store.results import default_results, load
 
     [found] = load(paper, default_results(paper), [scale], curves=False)
-    counts = [f"{number} {name}" for name, number in found.counts().items() if number]
+    own, *apart = tallies(found.claims)
+    counts = [f"{number} {name}" for name, number in own.counts.items() if number]
+    counts += [f"{tally.kind} {tally.brief}" for tally in apart]
     return ", ".join(counts + ["damaged"] * bool(found.problems)) or "not run yet"
 
 

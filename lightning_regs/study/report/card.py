@@ -3,13 +3,15 @@
 NAME is one of::
 
     gallery                      verdicts of every paper, at every scale that has results
-    PAPER/claims[/SCALE]         the claims: paper, ours, interval, seeds, verdict
+    PAPER/headline[/SCALE]       what the paper is known for: counts, ours beside the paper's in one picture, a table
+    PAPER/claims[/SCALE]         the claims, each kind apart: criterion, paper, ours, interval, seeds, verdict
     PAPER/results[/SCALE]        the cells: means and intervals over seeds
     PAPER/figures[/SCALE]        every figure that can be drawn
     PAPER/figure/ID[/SCALE]      one figure
-    PAPER/deviations             what is done otherwise than in the paper
+    PAPER/deviations             what is done otherwise than in the paper, as a table
 
-Without SCALE it is the one nearest to the paper's own protocol that has results. Figures are SVG files on a white card,
+Without SCALE it is the one nearest to the paper's own protocol that has results; a headline claim without SCALE stands
+at the scale that says most about it. Figures are SVG files on a white card,
 in ``figures/`` of the paper's folder.
 """
 
@@ -24,25 +26,38 @@ from typing import TYPE_CHECKING
 from lightning_regs.core.files import atomic_write
 from lightning_regs.core.metrics import Family
 from lightning_regs.core.names import unknown_name
-from lightning_regs.study.paper.claims import VERDICTS, count_verdicts
+from lightning_regs.study.paper.claims import KINDS, VERDICTS
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import draw
+from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.specification import command
+from lightning_regs.study.report.telling import (
+    DAGGER,
+    EXPLORATORY,
+    JUDGED,
+    SYMBOLS,
+    TITLES,
+    ClaimEntry,
+    fixed,
+    marked,
+    say,
+    tallies,
+    tell,
+)  # fmt: skip
 from lightning_regs.study.store.results import ScaleResults, default_results, load
 
 if TYPE_CHECKING:
-    from lightning_regs.study.paper.claims import ClaimResult
-    from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.study.paper.figure import Figure
+    from lightning_regs.study.paper.paper import Deviation, Paper
 
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
 _SHOWS = re.compile(r"<!-- shows (\w+) -->")
 _OTHERS = ("imports", "methods")  # parts that another command writes
-_KINDS = ("claims", "results", "figures", "figure", "deviations")
+_KINDS = ("headline", "claims", "results", "figures", "figure", "deviations")
 # What is to be written where.
 _Images = dict[Path, str]
-_SYMBOLS = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", "\u00b7", tables.DASH), strict=True))
 
 
 def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
@@ -108,40 +123,50 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     if kind not in _KINDS:
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
     if kind == "deviations":
-        where = {scale.name: f"`{scale.name}`: " for scale in paper.scales}
-        return [f"- {where.get(d.scale, '')}{_escape(d.ours)}" for d in paper.deviations] or ["None."], {}
+        return _deviations(paper.deviations), {}
     known_figures = [figure.id for figure in paper.figures]
     wanted = known_figures
     if kind == "figure":
         wanted = [words.pop(0) if words else ""]
         if wanted[0] not in known_figures:
             raise unknown_name(f"figure of {paper_id}", wanted[0], known_figures)
-    found = _scale(paper, words[0] if words else None)
-    if found is None or not found.rows:
-        scale = found.name if found else paper.scales[0].name
+    measured = load(paper, default_results(paper), words[:1] or None)
+    found = next((part for part in measured if part.rows), None)
+    if found is None:
+        scale = words[0] if words else paper.scales[0].name
         return [f"No results yet: `{command(paper, scale)}` measures them."], {}
+    folder = (paper.folder or base) / "figures"
+    if kind == "headline":
+        known_for = headlines(paper, measured)
+        file = folder / f"{'-'.join([*words[:1], 'headline'])}.svg"
+        drawn, images = _figure(paper, picture(known_for), found, file, base)
+        return [*_counted([part for part in measured if part.rows]), "", *drawn, "", *_claims(known_for, True)], images
     if kind == "claims":
-        return [_origin(paper, found), "", *_claims(found.claims)], {}
+        told = [tell(claim, found.name) for claim in found.claims]
+        return [_origin(paper, found), *_kinds(told)], {}
     if kind == "results":
         return [_origin(paper, found), *_results(found, paper.metrics)], {}
-    figures = [figure for figure in paper.figures_at(found.name) if figure.id in wanted]
     lines: list[str] = []
-    images: _Images = {}
-    folder = (paper.folder or base) / "figures"
-    for figure in figures:
-        path = folder / f"{found.name}-{figure.id}.svg"
-        name = f"{paper.id}-{found.name}-{figure.id}"
-        drawing = draw(figure, found, name, paper.published(found.name), inline=False, unless=_shown(path))
-        lines += [""] if lines else []
-        if drawing.missing:
-            lines.append(f"**{_escape(figure.title)}** is not drawn: {_escape(drawing.missing)}.")
-            continue
-        if drawing.svg:
-            images[path] = drawing.svg.replace(">\n", f">\n<!-- shows {drawing.fingerprint} -->\n", 1)
-        alt = _escape(f"{figure.title}. {drawing.alt}".strip())
-        notes = " ".join([figure.caption, *drawing.notes])
-        lines += [f"![{alt}]({_link(path, base)})", "", f"**{_escape(figure.title)}.** {_escape(notes)}"]
+    images = {}
+    for figure in paper.figures_at(found.name):
+        if figure.id in wanted:
+            drawn, more = _figure(paper, figure, found, folder / f"{found.name}-{figure.id}.svg", base)
+            lines += ["", *drawn] if lines else drawn
+            images |= more
     return lines or ["This paper has no figures."], images
+
+
+def _figure(paper: Paper, figure: Figure, found: ScaleResults, path: Path, base: Path) -> tuple[list[str], _Images]:
+    name = f"{paper.id}-{path.stem}"
+    drawing = draw(figure, found, name, paper.published(found.name), inline=False, unless=_shown(path))
+    if drawing.missing:
+        return [f"**{_escape(figure.title)}** is not drawn: {_escape(drawing.missing)}."], {}
+    images = {}
+    if drawing.svg:
+        images[path] = drawing.svg.replace(">\n", f">\n<!-- shows {drawing.fingerprint} -->\n", 1)
+    alt = _escape(f"{figure.title}. {drawing.alt}".strip())
+    notes = " ".join([figure.caption, *drawing.notes])
+    return [f"![{alt}]({_link(path, base)})", "", f"**{_escape(figure.title)}.** {_escape(notes)}"], images
 
 
 def _shown(path: Path) -> str:
@@ -151,11 +176,6 @@ def _shown(path: Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return found[1] if found else ""
-
-
-def _scale(paper: Paper, name: str | None) -> ScaleResults | None:
-    found = load(paper, default_results(paper), None if name is None else [name])
-    return found[0] if name is not None else next((part for part in found if part.rows), None)
 
 
 def _origin(paper: Paper, found: ScaleResults) -> str:
@@ -171,27 +191,66 @@ def _origin(paper: Paper, found: ScaleResults) -> str:
     return _join(_escape(fact) if not fact.startswith("`") else fact for fact in facts if fact) + "."
 
 
-def _claims(claims: list[ClaimResult]) -> list[str]:
-    if not claims:
-        return ["This paper has no claims."]
-    reached = [claim for claim in claims if claim.verdict not in ("not at this scale", "out of reach")]
-    lines = [
-        _join(f"{_SYMBOLS[verdict]} {count} {verdict}" for verdict, count in count_verdicts(claims).items()) + ".",
-        "",
-        "| | Claim | Holds for | Paper | Ours | 95 % interval | Seeds |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
-    ]
-    for claim in reached:
+def _counted(measured: Sequence[ScaleResults]) -> Iterator[str]:
+    for part in measured:
+        yield f"- `{part.name}`: {say(tallies(part.claims))}"
+
+
+def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
+    """Write the claims that were measured, each kind apart; what is not measured as ids below its reason."""
+    for tally in tallies(claims):
+        own = [claim for claim in claims if claim.kind == tally.kind]
+        yield from ("", f"**{TITLES[tally.kind]}.** {tally.sentence}")
+        if judged := [claim for claim in own if claim.verdict in JUDGED]:
+            yield from ("", *_claims(judged))
+            fixes = (f"{text} ({_ids(ids)})" for text, ids in fixed(judged))
+            yield from ("", f"When the rules were fixed: {'; '.join(fixes)}.")
+        reasons: dict[str, list[str]] = {}
+        for claim in own:
+            if claim.verdict not in JUDGED:
+                reasons.setdefault(f"{claim.verdict}: {claim.reason}".rstrip(": "), []).append(claim.id)
+        if reasons:
+            yield ""
+            yield from (
+                f"- {_escape(reason[:1].upper() + reason[1:])} ({_ids(ids)})." for reason, ids in reasons.items()
+            )
+
+
+def _ids(ids: Iterable[str]) -> str:
+    return ", ".join(f"`{_code(each)}`" for each in ids)
+
+
+def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> Iterator[str]:
+    """Write a table of claims, with the scale of each where they are of several."""
+    headings = ["", "Claim", "Holds for", "Paper", "Ours", "95 % interval", "Seeds", *["Scale"] * scales, "Notes"]
+    noted = any(claim.notes for claim in claims)
+    yield f"| {' | '.join(headings[: None if noted else -1])} |"
+    yield f"| --- | --- | --- | ---: | ---: | ---: | ---: |{' --- |' * (scales + noted)}"
+    for claim in claims:
+        mark = f"\u00a0{DAGGER}" if claim.exploratory and claim.verdict in JUDGED else ""
         cells = [
-            f"{_SYMBOLS[claim.verdict]} {claim.verdict}".replace(" ", "\u00a0"),
+            f"{SYMBOLS[claim.verdict]} {claim.verdict}".replace(" ", "\u00a0") + mark,
             f"`{_code(claim.id)}` {_escape(claim.sentence)}",
-            _escape(claim.criterion),
-            _escape(tables.paper_value(claim)) + (" (recalled)" if claim.recalled else ""),
-            _escape(tables.number(claim.ours, claim.unit)),
-            _escape(tables.claim_interval(claim)),
-            str(claim.n),
+            _escape("; only if ".join(filter(None, (claim.criterion, " and ".join(claim.conditions))))),
+            _escape(claim.paper) + (" (recalled)" if claim.recalled else ""),
+            _escape(claim.ours),
+            _escape(claim.interval),
+            str(claim.n) if claim.n else "",
+            *[claim.scale if claim.n else ""] * scales,
+            *[_escape("; ".join(claim.notes))] * noted,
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        yield f"| {' | '.join(cells)} |"
+    if marked(claims):
+        yield from ("", f"{DAGGER} {EXPLORATORY}.")
+
+
+def _deviations(deviations: Sequence[Deviation]) -> list[str]:
+    if not deviations:
+        return ["None."]
+    lines = ["| | Scale | In the paper | Here | What it may change |", "| --- | --- | --- | --- | --- |"]
+    for number, each in enumerate(deviations, 1):
+        cells = (f"`{each.scale}`" if each.scale else "all", *map(_escape, (each.theirs, each.ours, each.effect)))
+        lines.append(f"| D{number} | {' | '.join(cells)} |")
     return lines
 
 
@@ -209,20 +268,28 @@ def _results(found: ScaleResults, families: Sequence[Family]) -> Iterator[str]:
 
 
 def _gallery(papers: list[Paper], base: Path) -> list[str]:
+    """Count the papers' own claims by verdict, theory and controls apart, with the verdicts of the headlines."""
     lines = [
-        f"| Paper | Scale | {' | '.join(f'{_SYMBOLS[verdict]} {verdict}' for verdict in VERDICTS)} |",
-        "| --- | --- |" + " ---: |" * len(VERDICTS),
+        f"| Paper | Headlines | Scale | {' | '.join(SYMBOLS[verdict] for verdict in VERDICTS)} | Theory | Controls |",
+        "| --- | :---: | --- |" + " ---: |" * (len(VERDICTS) + 2),
     ]
     for paper in papers:
         link = _link((paper.folder or base) / "README.md", base)
         name = f"[{_escape(paper.title)}]({link}) ({_escape(paper.authors)}, {paper.year})"
         measured = [part for part in load(paper, default_results(paper)) if part.rows]
+        known_for = "\u00a0".join(SYMBOLS[claim.verdict] for claim in headlines(paper, measured))
         for part in measured:
-            lines.append(f"| {name} | {part.name} | {' | '.join(map(str, part.counts().values()))} |")
-            name = ""
+            counted = {tally.kind: tally for tally in tallies(part.claims)}
+            own = counted["paper"]
+            counts = [f"{number}{f' ({own.exploratory[verdict]}{DAGGER})' if own.exploratory[verdict] else ''}"
+                      for verdict, number in own.counts.items()]  # fmt: skip
+            apart = [counted[kind].brief if kind in counted else "" for kind in KINDS[1:]]
+            lines.append(f"| {name} | {known_for} | {part.name} | {' | '.join([*counts, *apart])} |")
+            name = known_for = ""
         if not measured:
-            lines.append(f"| {name} | no results yet |{' |' * len(VERDICTS)}")
-    return lines
+            lines.append(f"| {name} | | no results yet |{' |' * (len(VERDICTS) + 2)}")
+    legend = ", ".join(f"{SYMBOLS[verdict]} {verdict}" for verdict in VERDICTS)
+    return [*lines, "", f"{legend}; in brackets {DAGGER} {EXPLORATORY}. Theory and our own controls are counted apart."]
 
 
 def _link(path: Path, base: Path) -> str:

@@ -190,8 +190,8 @@ def draw_table(figure: TableFigure, rows: Rows, curves: Curves, published: Publi
     for line, (label, cell) in enumerate(cells.items(), 1):
         axes.text(0, line, label, ha="left", va="center")
         for x, name, metric in zip(columns, figure.names, figure.metrics, strict=True):
-            numbers = plots.values(rows, cell, metric).values()
-            text = tables.shown(tables.estimate(numbers), Metric(metric, name, never="no seed"), len(numbers))
+            numbers = list(plots.values(rows, cell, metric).values())
+            text = tables.shown(numbers, Metric(metric, name, never="no seed"))
             number = published.get((cell, metric))
             both = text if number is None else f"{text} (paper {number:g})"
             axes.text(x, line, both, ha="right", va="center")

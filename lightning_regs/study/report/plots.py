@@ -28,10 +28,16 @@ FAINT = "#d5d9dd"
 SERIES = ("#0b62a4", "#bd4400", "#00755a", "#9b3d86", "#7d6000", "#56606b")
 _DARK = ("#6db5f2", "#ff9159", "#41c9a0", "#e79ad4", "#dcb446", "#a9b4bf")
 
+# Of verdicts, and of the ground on which a claim holds: the page's own colours.
+HOLDS = "#c3dfcb"
+VERDICTS = {"reproduced": "#19683a", "not reproduced": "#ad2a1c", "not decided": "#775900", "invalid": "#7b2d8b",
+            "not at this scale": MUTED, "out of reach": MUTED}  # fmt: skip
+
 # Concrete colour in the drawing -> the page's custom property, for the theme to set.
 _THEME = {INK: "--fig-ink", MUTED: "--fig-muted", FAINT: "--fig-faint"} | {
     color: f"--fig-{index}" for index, color in enumerate(SERIES, 1)
 }
+_THEME |= {HOLDS: "--holds"} | dict(zip(VERDICTS.values(), ("--good", "--bad", "--open", "--void"), strict=False))
 DARK = {"--fig-ink": "#e8eaec", "--fig-muted": "#a7afb7", "--fig-faint": "#3a4149"} | {
     f"--fig-{index}": color for index, color in enumerate(_DARK, 1)
 }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core.files import atomic_write, whole
 from lightning_regs.study.paper.claims import VERDICTS
-from lightning_regs.study.report import plots, tables
+from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.specification import Section, Specification, download, slug, specify
 from lightning_regs.study.report.strip import strip
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 _SUMMARY = ".summary.json"
 _MOST_BYTES = 1_900_000
-MEANINGS = {
-    "reproduced": "the whole 95 % interval lies where the claim holds",
-    "not reproduced": "the whole 95 % interval lies outside",
-    "not decided": "the interval crosses an edge, or there are too few seeds",
-    "invalid": "what has to hold before the number says anything does not hold",
-    "not at this scale": "measured at another scale of the same paper",
-    "out of reach": "cannot be checked here at all, for the reason given",
-}
 
 
 def write_report(
@@ -150,8 +142,13 @@ def environment() -> Environment:
         "sentence": _sentence,
         "slug": slug,
         "breakable": _breakable,
+        "fixed": telling.fixed,
+        "marked": telling.marked,
+        "say": telling.say,
     }
-    env.globals |= {"verdicts": VERDICTS, "meanings": MEANINGS, "version": __version__, "dark": plots.DARK}
+    env.globals |= {"verdicts": VERDICTS, "meanings": telling.MEANINGS, "titles": telling.TITLES}
+    env.globals |= {"dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}
+    env.globals |= {"version": __version__, "dark": plots.DARK}
     return env
 
 
@@ -188,7 +185,14 @@ def _scale_summary(section: Section) -> dict[str, Any]:
     notes = [section.progress] if section.state == "half finished" else []
     notes += ["damaged"] if section.problems else []
     notes += [f"{len(section.failures)} failed"] if section.failures else []
-    return {"name": section.scale, "notes": [*notes, *section.mixed], "counts": section.counts}
+    own, *apart = section.tallies
+    return {
+        "name": section.scale,
+        "notes": [*notes, *section.mixed],
+        "counts": own.counts,
+        "exploratory": own.exploratory,
+        "apart": [f"{telling.TITLES[tally.kind]}: {tally.brief}" for tally in apart],
+    }
 
 
 def _index_entry(file: Path) -> dict[str, Any] | None:
@@ -208,7 +212,9 @@ def _index_scale(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": str(entry["name"]),
         "notes": [str(note) for note in entry.get("notes", ())],
+        "apart": [str(text) for text in entry["apart"]],
         "counts": {verdict: int(entry["counts"][verdict]) for verdict in VERDICTS},
+        "exploratory": {verdict: int(entry["exploratory"][verdict]) for verdict in VERDICTS},
     }
 
 

@@ -5,66 +5,30 @@ The pages and the Weights & Biases report are both made from it, and from nothin
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_regs.study.lock.lock import mismatches
-from lightning_regs.study.paper.claims import Claim, Source, Verdict
+from lightning_regs.study.paper.claims import Source, Verdict
+from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
+from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.legible import legible, plain
+from lightning_regs.study.report.telling import ClaimEntry, Tally, tallies, tell
 from lightning_regs.study.store.results import ScaleResults, claims_text, load, strangers
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.claims import ClaimResult
+    from lightning_regs.study.paper.figure import Figure
     from lightning_regs.study.paper.paper import Paper, Scale
 
 _REASON, _TRACEBACK = 500, 4000
 State = Literal["empty", "half finished", "complete"]
-
-
-@dataclass(frozen=True)
-class ClaimEntry:
-    """A claim with what was found for it.
-
-    Attributes:
-        id: Its name in the paper's module.
-        sentence: What the paper says.
-        paper: The paper's figure, in words or with its unit; a dash where it gives none.
-        provenance: Where that figure was seen.
-        cited: The same in pieces, each with the key of the source that it names, if any.
-        recalled: Whether it comes from memory and was not read again.
-        ours: Our number with its unit; a dash where there is none.
-        interval: Our 95 % interval, empty where there is none.
-        criterion: Where the interval must lie for the claim to count as reproduced, empty where nothing is measured.
-        unit: Unit of the numbers.
-        n: Number of seeds.
-        verdict: One of :data:`~lightning_regs.study.paper.claims.VERDICTS`.
-        reason: Why it was not decided, or is out of reach.
-        numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is no
-            number, or no limit.
-    """
-
-    id: str
-    sentence: str
-    paper: str
-    provenance: str
-    cited: tuple[tuple[str, str], ...]
-    recalled: bool
-    ours: str
-    interval: str
-    criterion: str
-    unit: str
-    n: int
-    verdict: Verdict
-    reason: str
-    numbers: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +53,7 @@ class Section:
         expected: Runs that it has when it is complete.
         problems: One sentence for each file, or part of one, that is damaged or does not fit.
         mixed: How its rows differ in origin, such as ``"2 commits"``; rows of different code are not one experiment.
-        counts: Number of claims with each verdict.
+        tallies: Its claims counted, each kind apart.
         claims: The claims, in the order of the paper.
         claims_json: The claims as the download has them; not among the data.
         figures: The paper's figures; empty without rows.
@@ -109,7 +73,7 @@ class Section:
     expected: int
     problems: tuple[str, ...]
     mixed: tuple[str, ...]
-    counts: dict[Verdict, int]
+    tallies: tuple[Tally, ...]
     claims: tuple[ClaimEntry, ...]
     claims_json: str
     figures: tuple[FigureEntry, ...]
@@ -125,6 +89,11 @@ class Section:
     def blank(self) -> bool:
         """Whether there is nothing to say but the command."""
         return not (self.groups or self.claims or self.problems or self.failures)
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """Number of the paper's own claims with each verdict."""
+        return self.tallies[0].counts
 
     @property
     def progress(self) -> str:
@@ -148,7 +117,9 @@ class Specification:
         summary: What the paper says, in a sentence or two; may be empty.
         link: Where it can be read, where that is not arXiv; may be empty.
         sources: What its claims name as sources.
-        deviations: Scale (empty for all) and what is done there otherwise than in the paper.
+        deviations: What is done otherwise than in the paper.
+        headlines: What the paper is known for, each claim at the scale that says most about it; empty without rows.
+        picture: The same as a figure; None without rows.
     """
 
     paper: str
@@ -162,7 +133,9 @@ class Specification:
     summary: str = ""
     link: str = ""
     sources: tuple[Source, ...] = ()
-    deviations: tuple[tuple[str, str], ...] = ()
+    deviations: tuple[Deviation, ...] = ()
+    headlines: tuple[ClaimEntry, ...] = ()
+    picture: FigureEntry | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as data for ``json.dumps(..., allow_nan=False)``, without the drawings themselves.
@@ -196,6 +169,9 @@ def specify(
     from lightning_regs import __version__
 
     folder = Path(results_dir)
+    results = load(paper, folder, scales)
+    known_for = headlines(paper, results)
+    shows = picture(known_for) if known_for else None
     made: Specification = legible(
         Specification(
             paper=paper.id,
@@ -204,12 +180,14 @@ def specify(
             year=paper.year,
             arxiv=paper.arxiv,
             version=__version__,
-            sections=tuple(_section(paper, found, store, draw) for found in load(paper, folder, scales)),
+            sections=tuple(_section(paper, found, store, draw) for found in results),
             problems=tuple(filter(None, [*strangers(paper, folder), mismatches(paper)])),
             summary=paper.summary,
             link=paper.link,
             sources=paper.sources,
-            deviations=tuple((deviation.scale, deviation.ours) for deviation in paper.deviations),
+            deviations=paper.deviations,
+            headlines=known_for,
+            picture=_drawn(shows, results[0], f"{slug(paper.id)}-headline", {}, draw) if shows else None,
         )
     )
     return made
@@ -245,13 +223,10 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
         expected=found.expected,
         problems=tuple(found.problems),
         mixed=tuple(_mixed(found)),
-        counts=found.counts(),
-        claims=tuple(_claim(claim, forms.get(claim.id)) for claim in found.claims),
+        tallies=tallies(found.claims),
+        claims=tuple(tell(claim, found.name, forms.get(claim.id)) for claim in found.claims),
         claims_json=claims_text(found.claims) if found.claims else "",
-        figures=tuple(
-            draw(figure, found, f"{name}-{figure.id}", published) if draws else name_figure(figure)
-            for figure in figures
-        ),
+        figures=tuple(_drawn(figure, found, f"{name}-{figure.id}", published, draws) for figure in figures),
         groups=tuple(_with_commands(group, paper, found.name) for group in tables.groups(found.rows, paper.metrics)),
         origin={column: tuple(tables.distinct(found.rows, column)) for column in tables.ORIGIN},
         seconds=tables.total_seconds(found.rows),
@@ -262,31 +237,10 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
     )
 
 
-def _claim(claim: ClaimResult, form: Claim | None) -> ClaimEntry:
-    value = claim.paper_value
-    numbers = {"ours": claim.ours, "low": claim.low, "high": claim.high}
-    criterion = form.criterion if form else None
-    numbers |= {"holds_low": criterion.low if criterion else None, "holds_high": criterion.high if criterion else None}
-    numbers["paper"] = None if isinstance(value, str) else value
-    return ClaimEntry(
-        id=claim.id,
-        sentence=claim.sentence,
-        paper=tables.paper_value(claim),
-        provenance=claim.provenance,
-        cited=form.cited if form else (),
-        recalled=claim.recalled,
-        ours=tables.number(claim.ours, claim.unit),
-        interval=tables.claim_interval(claim),
-        criterion=claim.criterion,
-        unit=claim.unit,
-        n=claim.n,
-        verdict=claim.verdict,
-        reason=claim.reason,
-        numbers={
-            name: None if number is None or not math.isfinite(number) else float(number)
-            for name, number in numbers.items()
-        },
-    )
+def _drawn(
+    figure: Figure, found: ScaleResults, name: str, published: Mapping[tuple[str, str], float], draws: bool
+) -> FigureEntry:
+    return draw(figure, found, name, published) if draws else name_figure(figure)
 
 
 def _with_commands(group: tables.Group, paper: Paper, scale: str) -> tables.Group:

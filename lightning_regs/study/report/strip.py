@@ -19,29 +19,43 @@ class Strip:
     paper: float | None
 
 
-def strip(numbers: Mapping[str, float | None]) -> Strip | None:
-    """Lay out a claim's interval, the paper's figure and where the claim holds; None without a measurement.
+def span(numbers: Mapping[str, float | None]) -> tuple[float, float] | None:
+    """Return the ends of an axis for a claim's numbers; None without a measurement, or where they fit on none.
 
     Args:
-        numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is none. A
-            claim without a limit holds to that side without end.
+        numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is none.
     """
-    ours, paper = numbers["ours"], numbers["paper"]
-    if ours is None:
+    if numbers["ours"] is None:
         return None
-    low = ours if numbers["low"] is None else numbers["low"]
-    high = ours if numbers["high"] is None else numbers["high"]
-    below, above = numbers["holds_low"], numbers["holds_high"]
-    holds = (-math.inf if below is None else below, math.inf if above is None else above)
-    points = [low, high, *(end for end in (below, above, paper) if end is not None)]
-    left, right = min(points), max(points)
-    margin = (right - left or abs(right) or 1.0) * 0.12
-    left, right = left - margin, right + margin
-    if not 0 < right - left < math.inf:
+    points = [number for number in numbers.values() if number is not None and math.isfinite(number)]
+    if not points:
         return None
+    margin = (max(points) - min(points) or abs(points[0]) or 1.0) * 0.12
+    left, right = min(points) - margin, max(points) + margin
+    return (left, right) if 0 < right - left < math.inf else None
+
+
+def strip(numbers: Mapping[str, float | None]) -> Strip | None:
+    """Lay out a claim's interval, the paper's figure and where the claim holds; None where :func:`span` has no ends.
+
+    Args:
+        numbers: As for :func:`span`. A claim without a limit holds to that side without end.
+    """
+    ends, ours = span(numbers), numbers["ours"]
+    if ends is None or ours is None:
+        return None
+    left, right = ends
 
     def place(value: float) -> float:
         return round(100 * min(max((value - left) / (right - left), 0.0), 1.0), 2)
 
-    ends = place(holds[0]), place(holds[1])
-    return Strip(place(low), place(high), place(ours), *ends, paper=None if paper is None else place(paper))
+    low, high, below, above = (numbers[name] for name in ("low", "high", "holds_low", "holds_high"))
+    paper = numbers["paper"]
+    return Strip(
+        place(ours if low is None else low),
+        place(ours if high is None else high),
+        place(ours),
+        place(-math.inf if below is None else below),
+        place(math.inf if above is None else above),
+        None if paper is None else place(paper),
+    )

@@ -94,12 +94,29 @@ def digits(value: float, unit: str = "") -> str:
     return text.replace("-", MINUS)
 
 
-def shown(summary: Estimate | None, metric: Metric, total: int) -> str:
-    """Write an estimate for a table: mean, half-width, and how many runs have the number when not all do."""
+def shown(values: Sequence[float], metric: Metric) -> str:
+    """Write a metric over seeds for a table: the mean and half of its interval.
+
+    Where some runs have no number, the mean of the others would be that of the runs that did well: for what comes late
+    or never, the median of all runs is written instead, as far as it is known; else the range of what there is.
+    """
+    summary = estimate(values)
     if summary is None:
-        return metric.never if total else DASH
-    text = mean(summary, metric.unit)
-    return text if summary.n == summary.total else f"{text} ({summary.n} of {summary.total})"
+        return metric.never if values else DASH
+    if summary.n == summary.total:
+        return mean(summary, metric.unit)
+    finite = sorted(value for value in values if math.isfinite(value))
+    missing = summary.total - summary.n
+    if metric.never != "never":
+        ends = dict.fromkeys((entry(finite[0], metric), entry(finite[-1], metric)))
+        return f"{' to '.join(ends)} ({summary.n} of {summary.total})"
+    middle = (*finite, *[math.inf] * missing)[(summary.total - 1) // 2 : summary.total // 2 + 1]
+    if math.isinf(middle[-1]):
+        return (
+            f"median above {entry(finite[-1] if math.isinf(middle[0]) else middle[0], metric)}"
+            f" ({missing} of {summary.total} {metric.never})"
+        )
+    return f"median {entry(statistics.fmean(middle), metric)} ({missing} of {summary.total} {metric.never})"
 
 
 def mean(summary: Estimate, unit: str = "") -> str:
@@ -128,11 +145,16 @@ def tidy(text: str) -> str:
 
 def claim_interval(claim: ClaimResult) -> str:
     """Write a claim's interval, empty when it has none."""
-    if claim.low is None or claim.high is None or claim.n < 2:
+    if claim.low is None or claim.high is None:
         return ""
     if claim.low == claim.high:
-        return f"all {claim.n} equal"
-    return f"{digits(claim.low, claim.unit)} to {digits(claim.high, claim.unit)}"
+        return f"all {claim.n} equal" if claim.n > 1 else "exact"
+    low, high = digits(claim.low, claim.unit), digits(claim.high, claim.unit)
+    if math.isinf(claim.low) and math.isinf(claim.high):
+        return "no bound"
+    if math.isinf(claim.high):
+        return f"above {low}"
+    return f"below {high}" if math.isinf(claim.low) else f"{low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -210,7 +232,7 @@ def _group(family: Family, cells: dict[str, list[Row]]) -> Group:
     lines = []
     for cell, runs in cells.items():
         given = {m: [run.metrics[m.name] for run in runs if m.name in run.metrics] for m in metrics}
-        texts = [shown(estimate(values), metric, len(values)) for metric, values in given.items()]
+        texts = [shown(values, metric) for metric, values in given.items()]
         times = estimate(_float(run.origin["wall_s"]) for run in runs)
         origin = {column: distinct(runs, column) for column in ORIGIN}
         lines.append(CellSummary(cell, runs, texts, times.mean if times else None, origin))

@@ -6,23 +6,24 @@ import os
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lightning_regs.study.paper.claims import VERDICTS, ClaimResult, Verdict, count_verdicts
+from lightning_regs.study.paper.claims import VERDICTS, ClaimResult, Kind, Verdict
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.legible import legible
+from lightning_regs.study.report.telling import BEYOND, SYMBOLS, Tally, tallies, tell
 
 _WAITING = "not decided, as there is no measurement"
 _STYLES: dict[str, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "magenta", "dim", "dim"), strict=True))
 _STYLES[_WAITING] = _STYLES["not decided"]
-_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", tables.DASH, tables.DASH), strict=True))
 _PLAIN_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("+", "x", "?", "!", "-", "-"), strict=True))
 # A terminal ends at its last line: what asks for attention stands nearest to the prompt.
-_ORDER: tuple[Verdict, ...] = ("reproduced", "not decided", "not reproduced")
+_ORDER: tuple[Verdict, ...] = ("reproduced", "not decided", "invalid", "not reproduced")
+_KINDS: dict[Kind, str] = {"control": "controls, ", "theory": "theory, ", "paper": ""}
 _ASCII = str.maketrans(
     {tables.MINUS: "-", tables.DASH: "-", tables.TIMES: "x", "\u2014": "-", "\u2026": "...", "\u202f": " ", "∞": "inf"}
     | dict.fromkeys("\u2018\u2019", "'")
@@ -58,12 +59,12 @@ def showable(text: str, console: Console) -> str:
 
 
 def print_claims(claims: Iterable[ClaimResult], console: Console | None = None) -> None:
-    """Print claims with the paper's figure, ours with its 95 % interval, the number of seeds and the verdict.
+    """Print claims with criterion, the paper's figure, ours with its interval, the number of seeds and the verdict.
 
-    Claims of one verdict stand together. Those out of reach, and those without a measurement, are counted by the reason
-    why: there may be a hundred, with a few reasons. Then come those that were reproduced, that were not decided and
-    that were not reproduced, in the paper's order, and last the number of each: a terminal stops at its last line, so
-    what a reader has to look at is on the screen.
+    A terminal stops at its last line, so what a reader looks at first is printed last: the number of claims with each
+    verdict, above it what the paper is known for, above that its claims, those that were not reproduced lowest. Theory
+    and our own controls stand apart, further up. Those out of reach, and those without a measurement, come before, and
+    are counted by the reason why: there may be a hundred, with a few reasons.
 
     Args:
         claims: What was found.
@@ -71,20 +72,35 @@ def print_claims(claims: Iterable[ClaimResult], console: Console | None = None) 
             wrap. Without a terminal, or where ``NO_COLOR`` or ``CI`` is set, it is plain text.
     """
     console = console or Console(highlight=False)
-    groups: dict[str, list[ClaimResult]] = {}
-    for claim in claims:
+    given = list(claims)
+    groups: dict[tuple[Kind, str], list[ClaimResult]] = {}
+    for claim in given:
         words = _WAITING if claim.verdict == "not decided" and claim.n == 0 else claim.verdict
-        groups.setdefault(words, []).append(claim)
-    for words in ("not at this scale", "out of reach", _WAITING):
-        if words in groups:
-            console.print(_heading(console, words, groups[words]))
-            _show(console, _reasons(groups[words], console))
-    judged = {verdict: groups[verdict] for verdict in _ORDER if verdict in groups}
-    if judged:
-        _show(console, _table(judged, console) if console.width >= _TABLE else _list(judged, console))
-    found = count_verdicts(claim for group in groups.values() for claim in group)
-    counts = [Text(f"{n} {verdict}", style=_style(console, verdict)) for verdict, n in found.items() if n]
-    console.print(Text(", ").join(counts) if counts else Text("no claims"))
+        groups.setdefault((claim.kind, words), []).append(claim)
+    for words in (*BEYOND, _WAITING):
+        for kind, lead in _KINDS.items():
+            if found := groups.get((kind, words)):
+                console.print(_heading(console, words, found, lead))
+                _show(console, _reasons(found, console))
+    parts = [(_heading(console, words, found, lead), found) for kind, lead in _KINDS.items() for words in _ORDER
+             if (found := groups.get((kind, words)))]  # fmt: skip
+    if parts:
+        _show(console, _table(parts, console) if console.width >= _TABLE else _list(parts, console))
+    if known_for := [claim for claim in given if claim.headline]:
+        style = "" if is_plain(console) else "bold"
+        _show(console, _list([(Text("what the paper is known for", style=style), known_for)], console))
+    for tally in reversed(tallies(given)):
+        lead = _KINDS[tally.kind].replace(",", ":")
+        console.print(Text(lead).append_text(_counts(tally, console)) if given else Text("no claims"))
+
+
+def _counts(tally: Tally, console: Console) -> Text:
+    counts = []
+    for verdict, number in tally.counts.items():
+        marked = f" ({tally.exploratory[verdict]} exploratory)" if tally.exploratory[verdict] else ""
+        if number:
+            counts.append(Text(f"{number} {verdict}{marked}", style=_style(console, verdict)))
+    return Text(", ").join(counts) if counts else Text("nothing of the paper")
 
 
 def _show(console: Console, table: Table) -> None:
@@ -104,14 +120,14 @@ def _style(console: Console, words: str) -> str:
 
 
 def _mark(console: Console, verdict: Verdict) -> Text:
-    sign = _MARKS[verdict]
+    sign = SYMBOLS[verdict]
     shown = sign if showable(sign, console) == sign else _PLAIN_MARKS[verdict]
     return Text(shown, style=_style(console, verdict))
 
 
-def _heading(console: Console, words: str, claims: Sequence[ClaimResult]) -> Text:
+def _heading(console: Console, words: str, claims: Sequence[ClaimResult], lead: str) -> Text:
     noun = "claim" if len(claims) == 1 else "claims"
-    return Text(f"{words}: {len(claims)} {noun}", style="" if is_plain(console) else f"bold {_STYLES[words]}")
+    return Text(f"{lead}{words}: {len(claims)} {noun}", style="" if is_plain(console) else f"bold {_STYLES[words]}")
 
 
 def _reasons(claims: Sequence[ClaimResult], console: Console) -> Table:
@@ -133,7 +149,7 @@ def _grid() -> Table:
     return grid
 
 
-def _table(groups: Mapping[Verdict, Sequence[ClaimResult]], console: Console) -> Table:
+def _table(parts: Sequence[tuple[Text, Sequence[ClaimResult]]], console: Console) -> Table:
     gap = " " if console.width >= _WIDE else "\n"
     header = "" if is_plain(console) else "bold"
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=header)
@@ -142,36 +158,42 @@ def _table(groups: Mapping[Verdict, Sequence[ClaimResult]], console: Console) ->
     table.add_column("paper", justify="right", max_width=20 if gap == " " else 13, overflow="fold")
     table.add_column(f"ours{gap}[95 % interval]", justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    for verdict, claims in groups.items():
-        table.add_row("", _heading(console, verdict, claims))
+    for heading, claims in parts:
+        table.add_row("", heading)
         for claim in claims:
             paper = Text(showable(_paper_value(claim), console))
             ours = Text(gap.join(_ours(claim)).rstrip())
-            table.add_row(_mark(console, verdict), _sentence(claim, console), paper, ours, str(claim.n))
+            table.add_row(_mark(console, claim.verdict), _sentence(claim, console), paper, ours, str(claim.n))
     return table
 
 
-def _list(groups: Mapping[Verdict, Sequence[ClaimResult]], console: Console) -> Table:
-    """Lay claims out below each other where a table would leave a few letters for the sentence."""
+def _list(parts: Sequence[tuple[Text, Sequence[ClaimResult]]], console: Console) -> Table:
+    """Lay claims out below each other: where a table would leave a few letters for the sentence, and for a few."""
     grid = _grid()
-    for verdict, claims in groups.items():
-        grid.add_row("", _heading(console, verdict, claims))
+    for heading, claims in parts:
+        grid.add_row("", heading)
         for claim in claims:
             ours, interval = _ours(claim)
             seeds = f"{claim.n} seed{'' if claim.n == 1 else 's'}"
-            parts = filter(None, (f"paper {_paper_value(claim)}", f"ours {ours}", interval, seeds))
+            measured = (f"ours {ours}", interval, seeds) if claim.n else ()
+            numbers = filter(None, (f"paper {_paper_value(claim)}", *measured))
             # Lines end between parts only: textwrap breaks at no other space than the ordinary one.
-            line = "  ".join(part.replace(" ", "\u00a0") for part in parts)
+            line = "  ".join(part.replace(" ", "\u00a0") for part in numbers)
             wrapped = textwrap.wrap(line, console.width - 3, break_long_words=False, break_on_hyphens=False)
-            numbers = showable("\n".join(wrapped).replace("\u00a0", " "), console)
-            grid.add_row(_mark(console, verdict), _sentence(claim, console).append(f"\n{numbers}"))
+            shown = showable("\n".join(wrapped).replace("\u00a0", " "), console)
+            grid.add_row(_mark(console, claim.verdict), _sentence(claim, console).append(f"\n{shown}"))
     return grid
 
 
 def _sentence(claim: ClaimResult, console: Console) -> Text:
-    sentence = Text(showable(claim.sentence, console))
-    if claim.reason:
-        sentence.append(f"\n{showable(claim.reason, console)}", style="" if is_plain(console) else "dim")
+    """Write what the paper says; below it id and criterion, and what there is to say about the verdict."""
+    sentence, dim = Text(showable(claim.sentence, console)), "" if is_plain(console) else "dim"
+    asks = f"claim {claim.id}{f', holds if {ascii_signs(claim.criterion)}' if claim.criterion else ''}"
+    sentence.append(f"\n{showable(asks, console)}", style=dim)
+    told = tell(claim, "")
+    look = f"exploratory: {told.exploratory}" if told.exploratory else ""
+    if notes := "; ".join(filter(None, (told.reason, look, *told.facts))):
+        sentence.append(f"\n{showable(ascii_signs(notes), console)}", style=dim)
     return sentence
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lightning_regs.core.files import renew
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.lock.lock import marks
-from lightning_regs.study.paper.claims import ClaimResult, Verdict, count_verdicts
+from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.store.curves import Curves, parse_curves
@@ -52,10 +52,6 @@ class ScaleResults:
     def lookup(self) -> Rows:
         """Return the rows as claims and figures look them up."""
         return Rows(row.as_dict() for row in self.rows)
-
-    def counts(self) -> dict[Verdict, int]:
-        """Return the number of claims with each verdict, in the order of the verdicts."""
-        return count_verdicts(self.claims)
 
 
 def default_results(paper: Paper) -> Path:

@@ -1,24 +1,36 @@
 """A paper's report for Weights & Biases as plain data, which :mod:`lightning_regs.study.wandb.report` builds.
 
 Every object names its class in ``wandb_workspaces.reports.v2`` as ``type``; the rest are that class's arguments. Texts
-are shown as they are there, but for tables, which exist in Markdown only: what goes into one is escaped.
+are shown as they are there, but for tables, which are Markdown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_regs.study.paper.claims import VERDICTS, Verdict
+from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import tables
-from lightning_regs.study.report.report import MEANINGS
+from lightning_regs.study.report.telling import (
+    BEYOND,
+    DAGGER,
+    EXPLORATORY,
+    JUDGED,
+    MEANINGS,
+    SYMBOLS,
+    TITLES,
+    fixed,
+    say,
+)
+from lightning_regs.study.wandb.markdown import claims_table, code, escape, paper_figure, table
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.claims import Source
     from lightning_regs.study.paper.figure import Panel
+    from lightning_regs.study.paper.paper import Deviation
     from lightning_regs.study.report.drawing import FigureEntry
-    from lightning_regs.study.report.specification import ClaimEntry, Section, Specification
+    from lightning_regs.study.report.specification import Section, Specification
     from lightning_regs.study.wandb.target import Target
 
 Block = dict[str, Any]
@@ -27,7 +39,6 @@ MAX_TITLE = 128
 # Weights & Biases draws ten runs where it is not told otherwise, and this many at most.
 _MOST_RUNS = 100
 _COLUMNS = 24
-_SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", "\u00b7", tables.DASH), strict=True))
 _ORIGIN = {"commit": "Commit", "versions": "Package versions", "device": "Machine", "precision": "Arithmetic"}
 
 
@@ -45,18 +56,21 @@ def blocks(specification: Specification, target: Target | None) -> Block:
     measured = [section for section in specification.sections if not section.blank]
     made: list[Block] = [
         _paragraph(*_about(specification)),
-        _list([[f"{_SYMBOLS[verdict]} {verdict}: {MEANINGS[verdict]}"] for verdict in VERDICTS]),
-        _paragraph("A figure of the paper that comes from memory, and was not read again, is marked as recalled."),
+        *_headlines(specification, place),
         {"type": "TableOfContents"},
+        _heading(1, "How to read it"),
+        _list([[f"{SYMBOLS[verdict]} {verdict}: {MEANINGS[verdict]}"] for verdict in VERDICTS]),
+        _paragraph(
+            f"{DAGGER} {EXPLORATORY}. A figure of the paper that comes from memory, and was not read again, is marked "
+            "as recalled. q is the p-value of a verdict, adjusted for the number of claims."
+        ),
+        *_deviations(specification.deviations),
     ]
     for section in measured:
         made += _section(specification.paper, section, place)
     if blank := [section for section in specification.sections if section.blank]:
         made.append(_heading(1, "Not measured yet"))
         made.append(_list([[f"{each.scale}: {each.description}. ", _code(each.command)] for each in blank]))
-    if specification.deviations:
-        made.append(_heading(1, "Deviations"))
-        made.append(_list([[f"{scale or 'all scales'}: {what}"] for scale, what in specification.deviations]))
     if specification.sources:
         made.append(_heading(1, "Sources"))
         made.append(_list([_source(source) for source in specification.sources]))
@@ -70,20 +84,6 @@ def blocks(specification: Specification, target: Target | None) -> Block:
         "width": "fixed",
         "blocks": made,
     } | place
-
-
-def escape(text: str) -> str:
-    """Write a text so that a Markdown table shows it as it is: no mark-up, HTML, formula, link or new column."""
-    text = _line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*_~$|\[\]])", r"\\\1", text)
-    # Renderers look for addresses after escapes are resolved: an invisible joint keeps them from being one.
-    return re.sub(r"(?i)(https?|ftp|mailto|xmpp|www)(?=[:.])|(?<=\S)(?=@)", "\\g<0>\u2060", text)
-
-
-def code(text: str) -> str:
-    """Write a name so that it is shown as code inside a Markdown table; one that cannot be becomes plain text."""
-    line = _line(text)
-    return escape(line) if re.search(r"[`|\\]", line) or not line else f"`{line}`"
 
 
 def where(conditions: dict[str, str | Sequence[str]]) -> str:
@@ -121,7 +121,31 @@ def _source(source: Source) -> list[Span]:
 
 
 def _counts(section: Section) -> str:
-    return ", ".join(f"{_SYMBOLS[verdict]} {section.counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+    return ", ".join(f"{SYMBOLS[verdict]} {section.counts[verdict]} {verdict}" for verdict in VERDICTS)
+
+
+def _headlines(specification: Specification, place: Block) -> Iterator[Block]:
+    if not specification.headlines:
+        return
+    yield _heading(1, "What held")
+    for section in specification.sections:
+        if section.claims:
+            yield _paragraph(f"Scale {section.scale}: {say(section.tallies)}")
+    yield claims_table(specification.headlines, scales=True)
+    if (shown := specification.picture) is not None:
+        measured = next(section for section in specification.sections if section.claims)
+        yield _paragraph(shown.caption)
+        yield _picture(specification.paper, measured.scale, shown, place)
+
+
+def _deviations(deviations: Sequence[Deviation]) -> Iterator[Block]:
+    if deviations:
+        yield _heading(1, "Deviations")
+        lines = (
+            [f"D{number}", each.scale or "all", *map(escape, (each.theirs, each.ours, each.effect))]
+            for number, each in enumerate(deviations, 1)
+        )
+        yield table(["No.", "Scale", "In the paper", "Here", "What it may change"], lines, numbers=())
 
 
 def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
@@ -159,30 +183,21 @@ def _claims(section: Section) -> Iterator[Block]:
     if not section.claims:
         yield _paragraph("No claim is judged, as there is no row yet.")
         return
-    yield _paragraph(f"{_counts(section)}.")
-    if reached := [claim for claim in section.claims if claim.verdict in VERDICTS[:4]]:
-        headings = ["Verdict", "Claim", "Paper", "Ours", "95 % interval", "Reproduced if", "Seeds", "Source", "Why"]
-        lines = (
-            [
-                f"{_SYMBOLS[claim.verdict]} {claim.verdict}",
-                escape(claim.sentence),
-                _paper(claim),
-                *map(escape, (claim.ours, claim.interval, claim.criterion)),
-                str(claim.n),
-                *map(escape, (claim.provenance, claim.reason)),
-            ]
-            for claim in reached
-        )
-        yield _table(headings, lines, numbers=(2, 3, 4, 6))
-    for verdict in VERDICTS[4:]:
-        if beyond := [claim for claim in section.claims if claim.verdict == verdict]:
-            lines = ([escape(claim.sentence), _paper(claim), escape(claim.reason)] for claim in beyond)
-            table = _table(["Claim", "Paper", "Why"], lines, numbers=(1,))
-            yield _heading(3, f"{verdict.capitalize()}: {len(beyond)} claims", [table])
-
-
-def _paper(claim: ClaimEntry) -> str:
-    return escape(claim.paper) + (" (recalled)" if claim.recalled else "")
+    for tally in section.tallies:
+        own = [claim for claim in section.claims if claim.kind == tally.kind]
+        yield _heading(3, TITLES[tally.kind])
+        yield _paragraph(tally.sentence)
+        if judged := [claim for claim in own if claim.verdict in JUDGED]:
+            yield claims_table(judged)
+            fixes = "; ".join(f"{text}: {', '.join(ids)}" for text, ids in fixed(judged))
+            yield _paragraph(f"When the rules were fixed. {fixes}.")
+        for verdict in BEYOND:
+            if beyond := [claim for claim in own if claim.verdict == verdict]:
+                lines = (
+                    [code(each.id), *map(escape, (each.sentence, each.reason)), paper_figure(each)] for each in beyond
+                )
+                hidden = table(["Id", "Claim", "Why", "Paper"], lines, numbers=(3,))
+                yield _heading(3, f"{verdict.capitalize()}: {len(beyond)}", [hidden])
 
 
 def _figure(paper: str, section: Section, figure: FigureEntry, place: Block) -> Iterator[Block]:
@@ -194,8 +209,7 @@ def _figure(paper: str, section: Section, figure: FigureEntry, place: Block) -> 
     if figure.alt:
         yield _paragraph(figure.alt)
     here: dict[str, str | Sequence[str]] = {"paper": paper, "scale": section.scale}
-    picture = {"type": "MediaBrowser", "title": figure.title, "media_keys": [f"figure/{figure.id}"], "num_columns": 1}
-    yield _grid(place | {"name": "Results", "filters": where({"JobType": "results"} | here)}, [picture], height=16)
+    yield _picture(paper, section.scale, figure, place)
     seeds = {cell.name: len(cell.runs) for group in section.groups for cell in group.cells}
     together: dict[tuple[str, ...], list[Panel]] = {}
     for panel in figure.panels:
@@ -208,6 +222,13 @@ def _figure(paper: str, section: Section, figure: FigureEntry, place: Block) -> 
         bars = max(made.get("max_bars_to_show", 0) for made in drawn)
         shown = place | {"name": "Runs", "filters": where(here | {"cell": list(cells)})}
         yield _grid(shown, drawn, height=max(8, min(24, bars // 2)))
+
+
+def _picture(paper: str, scale: str, figure: FigureEntry, place: Block) -> Block:
+    """Show a figure as it was drawn, from the run that holds the results of a scale."""
+    results = where({"JobType": "results", "paper": paper, "scale": scale})
+    picture = {"type": "MediaBrowser", "title": figure.title, "media_keys": [f"figure/{figure.id}"], "num_columns": 1}
+    return _grid(place | {"name": "Results", "filters": results}, [picture], height=16)
 
 
 def _panels(panel: Panel, cells: Sequence[str], runs: int) -> Iterator[Block]:
@@ -250,7 +271,7 @@ def _cells(section: Section) -> Iterator[Block]:
             [code(cell.name), str(len(cell.runs)), *map(escape, cell.texts), tables.seconds(cell.seconds)]
             for cell in group.cells
         )
-        yield _table([escape(heading) for heading in headings], lines, range(1, len(headings)))
+        yield table([escape(heading) for heading in headings], lines, range(1, len(headings)))
 
 
 def _origin(section: Section) -> Iterator[list[Span]]:
@@ -261,11 +282,6 @@ def _origin(section: Section) -> Iterator[list[Span]]:
         if spans:
             yield [f"{name}: ", *spans[1:]]
     yield [f"Computing time: {tables.seconds(section.seconds)}"]
-
-
-def _table(headings: Sequence[str], lines: Iterable[Sequence[str]], numbers: Container[int]) -> Block:
-    rule = ["---:" if index in numbers else "---" for index in range(len(headings))]
-    return {"type": "MarkdownBlock", "text": "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *lines))}
 
 
 def _heading(level: int, text: str, collapsed: Sequence[Block] | None = None) -> Block:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 AXIS = "trainer/global_step"
 # To be raised when the same run is to be told differently: what was told before is then told anew.
-_FORMAT = 2
+_FORMAT = 3
 # W&B refuses longer names of runs and groups, and longer tags.
 _NAME, _TAG = 128, 64
 # Seconds until what wandb's service has finished must be on the disk, or on the server.
@@ -141,28 +141,33 @@ class Results:
         import wandb
 
         from lightning_regs.study.report import plots
+        from lightning_regs.study.report.headline import headlines, picture
         from lightning_regs.study.report.specification import specify
         from lightning_regs.study.store.results import load
 
         paper = self._paper()
         [section] = specify(paper, self.folder, scales=[self.scale], draw=False).sections
-        claims = wandb.Table(["id", "sentence", "paper", "ours", "low", "high", "seeds", "verdict", "reason"])
+        columns: list[str | int] = ["id", "sentence", "kind", "paper", "ours", "low", "high", "seeds", "verdict"]
+        claims = wandb.Table([*columns, "exploratory", "reason"])
         for claim in section.claims:
             said = f"{claim.paper} (recalled)" if claim.recalled else claim.paper
             numbers = (claim.numbers[name] for name in ("ours", "low", "high"))
-            claims.add_data(claim.id, claim.sentence, said, *numbers, claim.n, claim.verdict, claim.reason)
+            told = (*numbers, claim.n, claim.verdict, claim.exploratory, claim.reason)
+            claims.add_data(claim.id, claim.sentence, claim.kind, said, *told)
         logged: dict[str, Any] = {"claims": claims}
         [found] = load(paper, self.folder, [self.scale])
+        everything = load(paper, self.folder, curves=False)
+        first = picture(headlines(paper, everything))
         with plots.style(), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            for figure in paper.figures:
+            for figure in (first, *paper.figures):
                 drawn = None
                 with contextlib.suppress(Exception):  # the page says why it is not drawn
                     drawn = figure.render(found.lookup(), found.curves, paper.published(self.scale))
-                if drawn is not None and figure.id in {entry.id for entry in section.figures}:
-                    picture = io.BytesIO()
-                    drawn.savefig(picture, dpi=120, facecolor="white", transparent=False)
-                    logged[f"figure/{figure.id}"] = wandb.Image(PIL.Image.open(picture), caption=figure.title)
+                if drawn is not None and figure.id in {first.id, *(entry.id for entry in section.figures)}:
+                    image = io.BytesIO()
+                    drawn.savefig(image, dpi=120, facecolor="white", transparent=False)
+                    logged[f"figure/{figure.id}"] = wandb.Image(PIL.Image.open(image), caption=figure.title)
         run.log(logged, step=0)
         verdicts = {verdict.replace(" ", "_"): count for verdict, count in section.counts.items()}
         run.summary.update({"runs": len(found.rows)} | verdicts)

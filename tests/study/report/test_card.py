@@ -42,15 +42,18 @@ def test_the_claims_table_has_one_line_for_each_claim_within_reach(tmp_path, pap
     assert [line[1] for line in lines] == [f"`{claim.id}` {claim.sentence}" for claim in paper.claims[:4]]
     assert [line[2] for line in lines] == [claim.criterion.text(claim.unit) for claim in paper.claims[:4]]
     assert lines[0][0] == "| \u2713\u00a0reproduced"
-    assert lines[0][3:] == ["100.00\u202f%", "99.91\u202f%", "99.89 to 99.93", "3 |"]
+    assert lines[0][3:7] == ["100.00\u202f%", "99.91\u202f%", "99.89 to 99.93", "3"]
     assert lines[1][3] == "80.00\u202f% (recalled)"
 
 
-def test_deviations_are_a_list_that_says_at_which_scale(tmp_path, paper):
+def test_deviations_are_a_table_with_numbers(tmp_path, paper):
     path = card(tmp_path / "smith2020" / "README.md", "smith2020/deviations")
     update(path, [paper])
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
-    assert lines == ["- `quick`: Digits in place of CIFAR-10.", "- Seeds are 0, 1 and 2."]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert lines[2:] == [
+        "| D1 | `quick` | CIFAR-10 | Digits in place of CIFAR-10. |  |",
+        "| D2 | all | Not stated | Seeds are 0, 1 and 2. | None. |",
+    ]
 
 
 def test_a_paper_without_deviations_says_so(tmp_path, paper):
@@ -103,7 +106,7 @@ def test_names_from_runs_cannot_break_table_or_page(tmp_path):
     text = path.read_text(encoding="utf-8")
     assert "<script" not in text.replace("`net/<script>alert('x')</script> $1 & \\|'*`", "")
     rows = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in rows} == {7, 8}
+    assert {line.count("|") for line in rows} == {7, 9}
 
 
 def test_without_results_the_card_gives_the_command(tmp_path):

@@ -23,6 +23,7 @@ from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.plots import describe, note
 from lightning_regs.study.report.report import render, write_report
 from lightning_regs.study.report.specification import specify
+from lightning_regs.study.report.telling import TITLES
 from lightning_regs.study.store.results import default_results
 
 
@@ -65,7 +66,9 @@ def test_claims_have_numbers_and_words(tmp_path, paper):
     assert [claim["recalled"] for claim in (fits, true, noisy)] == [False, True, False]
     assert slow["numbers"] == dict.fromkeys(names) | {"holds_low": 1}
     assert (slow["paper"], slow["criterion"], imagenet["reason"]) == ("1 to 4", "above 1\u00d7", "ImageNet is not here")
-    assert section["counts"] == dict(zip(VERDICTS, (2, 1, 1, 0, 1), strict=True))
+    [tally] = section["tallies"]
+    assert (tally["kind"], tally["waiting"]) == ("paper", 1)
+    assert tally["counts"] == dict(zip(VERDICTS, (2, 1, 1, 0, 0, 1), strict=True))
 
 
 def test_what_does_not_exist_is_no_number(tmp_path, paper):
@@ -93,7 +96,7 @@ def check_page(specification):
     """Look up everything that the data say in what a browser would show."""
     page = Page(render(specification))
     data = strict(specification.as_dict())
-    claims = [row for start in ("Claims", "claims") for row in page.rows(start)]
+    claims = [row for title in TITLES.values() for row in page.rows(f"{title} that")]
     entries = [(row[0], row[1], row[2].replace("95 % interval ", " ") if row[2:] else "") for row in claims if row[1:]]
     cells = {(row[0], *row[2 : 2 + length]) for row in page.rows("") if len(row) > 5 for length in range(5)}
     runs = [tuple(row[:2]) for row in page.rows("Every run")]
@@ -116,12 +119,13 @@ def check_page(specification):
                     assert (cell["name"], str(run["seed"])) == runs.pop(0)
         said = [*section["problems"], *section["mixed"], section["command"], section["description"]]
         said += [figure["title"] for figure in section["figures"]]
-        said += [f"{count} {verdict}" for verdict, count in section["counts"].items() if section["claims"]]
+        said += [f"{n} {verdict}" for tally in section["tallies"] for verdict, n in tally["counts"].items() if n]
         for text in said:
             assert spaced(text).rstrip(".").lower() in page.text.lower()
         for name in section["downloads"]:
             assert {"href": name, "download": None} in page.all("a")
-    for text in (*(what for _, what in data["deviations"]), *(source["title"] for source in data["sources"])):
+    deviations = [each[what] for each in data["deviations"] for what in ("theirs", "ours", "effect")]
+    for text in (*deviations, *(source["title"] for source in data["sources"])):
         assert spaced(text).rstrip(".") in page.text
     assert not runs
     assert sum(len(row) > 1 for row in claims) == sum(len(section["claims"]) for section in data["sections"])
@@ -135,6 +139,7 @@ def test_the_page_says_what_the_data_say(tmp_path, paper):
     specification = specify(paper, tmp_path / "results")
     labels = [attrs["aria-label"] for attrs in check_page(specification).all("svg") if attrs.get("role") == "img"]
     drawn = [figure for section in specification.sections for figure in section.figures if figure.svg]
+    drawn.insert(0, specification.picture)
     assert labels == [f"{figure.title}. {figure.alt}".strip() for figure in drawn]
 
 

@@ -21,8 +21,9 @@ from lightning_regs.study.paper.figure import Panel
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.report.specification import FailureEntry, specify
 from lightning_regs.study.store.results import default_results
-from lightning_regs.study.wandb.blocks import MAX_TITLE, blocks, code, escape, where
+from lightning_regs.study.wandb.blocks import MAX_TITLE, blocks, where
 from lightning_regs.study.wandb.export import AXIS
+from lightning_regs.study.wandb.markdown import code, escape
 from lightning_regs.study.wandb.report import build, publish, write_json
 from lightning_regs.study.wandb.target import Target
 
@@ -117,8 +118,9 @@ def test_counts_origin_and_commands_are_said(tmp_path):
     made = blocks(spec, TARGET)
     said = json.dumps(made["blocks"], ensure_ascii=False)
     verdicts = [claim.verdict for section in spec.sections for claim in section.claims]
-    for symbol, verdict in zip("✓✗?·\u2013", VERDICTS, strict=True):
-        assert f"{symbol} {verdicts.count(verdict)} {verdict}" in said
+    for symbol, verdict in zip("✓✗?!·\u2013", VERDICTS, strict=True):
+        assert f"{symbol} {verdicts.count(verdict)} {verdict}" in made["description"]
+    assert "Of 3 claims of the paper measured here 2 held and 1 did not." in said
     assert "6 of 6 runs, complete" in said
     spans = [span for block in of(made, "UnorderedList") for item in block["items"] for span in item]
     for word in ("aafda98", "torch 2.15.0", "cpu (1 thread)", "32-true"):
@@ -154,8 +156,8 @@ def test_what_is_wrong_is_said(tmp_path):
 def test_a_panel_without_anything_to_compare_is_left_out(tmp_path):
     cells = [("net/true-labels",), ("net/true-*", "other/*"), ("other/*",)]
     made = blocks(specification(tmp_path, panels=tuple(Panel("bar", ("test_acc",), each) for each in cells)), TARGET)
-    [_, grid, *_] = of(made, "PanelGrid")
-    assert len(of(made, "PanelGrid")) == 4
+    [_, _, grid, *_] = of(made, "PanelGrid")
+    assert len(of(made, "PanelGrid")) == 5
     assert len(grid["panels"]) == 1
     assert grid["runsets"][0]["filters"].endswith("in ['net/true-labels']")
 
@@ -242,14 +244,14 @@ def test_the_report_is_built_block_by_block(tmp_path, no_server):
     nested = [child for block in sent["blocks"] for child in block.get("collapsedChildren") or ()]
     shown = [block["content"] for block in [*sent["blocks"], *nested] if block["type"] == "markdown-block"]
     assert shown == [block["text"] for block in of(made, "MarkdownBlock")]
-    image, both = [block["metadata"] for block in sent["blocks"] if block["type"] == "panel-grid"][:2]
+    image, both = [block["metadata"] for block in sent["blocks"] if block["type"] == "panel-grid"][1:3]
     panel = image["panelBankSectionConfig"]["panels"][0]
     assert (panel["viewType"], panel["config"]["mediaKeys"]) == ("Media Browser", ["figure/loss"])
     curve, bar = both["panelBankSectionConfig"]["panels"]
     assert curve["viewType"] == "Run History Line Plot"
     assert (curve["config"]["xAxis"], curve["config"]["metrics"]) == (AXIS, ["train_loss"])
     assert bar["viewType"] == "Bar Chart"
-    assert "Train accuracy, Test accuracy (net)" in [panel["title"] for panel in of(made, "PanelGrid")[1]["panels"]]
+    assert "Train accuracy, Test accuracy (net)" in [panel["title"] for panel in of(made, "PanelGrid")[2]["panels"]]
     assert bar["config"]["metrics"] == ["train_acc", "test_acc"]
     for config in (curve["config"], bar["config"]):
         assert (config["groupBy"], config["groupAgg"], config["groupArea"]) == ("cell.value", "mean", "minmax")

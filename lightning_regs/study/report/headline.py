@@ -1,0 +1,141 @@
+"""What a paper is known for, and what was found for it: the first thing on a card and a page, with a picture."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lightning_regs.study.paper.figure import Figure
+from lightning_regs.study.report import plots, tables
+from lightning_regs.study.report.plots import FAINT, HOLDS, INK, MUTED, VERDICTS
+from lightning_regs.study.report.strip import span
+from lightning_regs.study.report.telling import BEYOND, DAGGER, JUDGED, SYMBOLS, ClaimEntry, tell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+    from lightning_regs.study.paper.claims import ClaimResult
+    from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.study.store.results import ScaleResults
+
+TITLE = "Ours beside the paper's"
+# Points: the whole width, the column of verdicts, the room of an axis' outer labels, a line of text, an axis, the gap
+# between claims.
+_WIDTH, _ASIDE, _EDGE, _LINE, _AXIS, _GAP = 346, 112, 14, 11.5, 16, 13
+_LETTERS = 68
+_TICKS = 3
+
+
+def headlines(paper: Paper, found: Sequence[ScaleResults]) -> tuple[ClaimEntry, ...]:
+    """Tell the headline claims, each at the scale that says most about it.
+
+    Args:
+        paper: The paper.
+        found: Its results, the scale nearest to the paper's own protocol first; scales without rows are passed over.
+
+    Returns:
+        One entry a headline claim, in the paper's order: where it was judged, else where it was measured, else where
+        its reason stands; of several scales the first. Empty without rows.
+    """
+    entries = []
+    for claim in paper.headlines:
+        results = [(part.name, result) for part in found for result in part.claims if result.id == claim.id]
+        if results:
+            scale, result = min(results, key=lambda each: _rank(each[1]))
+            entries.append(tell(result, scale, claim.at(scale) or claim))
+    return tuple(entries)
+
+
+def _rank(claim: ClaimResult) -> int:
+    if claim.low is not None and claim.verdict != "invalid":
+        return 0
+    if claim.verdict in BEYOND:
+        return 3
+    return 2 if claim.n == 0 else 1
+
+
+def picture(entries: Sequence[ClaimEntry]) -> Figure:
+    """Return the figure of headline claims: below each sentence our interval and the paper's figure on an axis."""
+    caption = (
+        "The claims that the paper is known for. Dots and lines are ours with their intervals, rings the paper's "
+        "figures; a claim holds where the ground is shaded."
+    )
+    return Figure("headline", TITLE, caption, lambda rows, curves: _draw(entries))
+
+
+def _draw(entries: Sequence[ClaimEntry]) -> Drawing:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    sentences = [textwrap.wrap(entry.sentence, _LETTERS) for entry in entries]
+    reasons = [
+        [] if span(entry.numbers) else textwrap.wrap(_untested(entry), 44, max_lines=3, placeholder=" \u2026")
+        for entry in entries
+    ]
+    below = [_LINE * (1 + len(why) if why else 4) for why in reasons]
+    height = sum(len(lines) * _LINE + room + _GAP for lines, room in zip(sentences, below, strict=True))
+    drawing = MatplotlibFigure(figsize=(_WIDTH / 72, height / 72))
+    ground = drawing.add_axes((0, 0, 1, 1), xlim=(0, _WIDTH), ylim=(height, 0))
+    ground.set_axis_off()
+    top = 0.0
+    for entry, lines, why, room in zip(entries, sentences, reasons, below, strict=True):
+        _lines(ground, 0, top, lines)
+        top += len(lines) * _LINE + 3
+        aside = [f"paper {entry.paper}{' (recalled)' if entry.recalled else ''}"]
+        if entry.numbers["ours"] is not None:
+            aside += [f"ours {entry.ours}", f"{entry.n} seed{'s' * (entry.n != 1)}, {entry.scale}"]
+        mark = f" {DAGGER}" if entry.exploratory and entry.verdict in JUDGED else ""
+        verdict = f"{SYMBOLS[entry.verdict]} {entry.verdict}{mark}"
+        _lines(ground, _WIDTH - _ASIDE, top, [verdict], color=VERDICTS[entry.verdict], weight="bold")
+        _lines(ground, _WIDTH - _ASIDE, top + _LINE, aside, color=MUTED)
+        ends = span(entry.numbers)
+        if ends is None:
+            ground.plot([0, _WIDTH - _ASIDE - _EDGE], [top + _LINE / 2] * 2, color=FAINT, linewidth=1)
+            _lines(ground, 0, top + _LINE, why, color=MUTED)
+        else:
+            wide = _WIDTH - _ASIDE - 2 * _EDGE
+            place = (_EDGE / _WIDTH, 1 - (top + _AXIS) / height, wide / _WIDTH, _AXIS / height)
+            _axis(drawing.add_axes(place, xlim=ends, ylim=(-1, 1)), entry)
+        top += room + _GAP - 3
+    plots.describe(drawing, " ".join(map(_said, entries)))
+    return drawing
+
+
+def _lines(ground: Axes, x: float, top: float, lines: Sequence[str], **style: str) -> None:
+    for number, line in enumerate(lines):
+        ground.text(x, top + _LINE * (number + 0.5), line, va="center", **style)  # type: ignore[arg-type]  # any of a text's
+
+
+def _axis(axes: Axes, entry: ClaimEntry) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(_TICKS, steps=[1, 2, 5, 10]))
+    unit = {"%": " %", "x": tables.TIMES}.get(entry.unit, "")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}{unit}".replace("-", tables.MINUS)))
+    left, right = axes.get_xlim()
+    numbers = {name: value for name, value in entry.numbers.items() if value is not None}
+    ours, color = numbers["ours"], VERDICTS[entry.verdict]
+    if entry.criterion:
+        low, high = max(numbers.get("holds_low", left), left), min(numbers.get("holds_high", right), right)
+        axes.axvspan(low, max(high, low + (right - left) / 150), color=HOLDS, linewidth=0, zorder=0)
+    axes.plot([max(numbers.get("low", ours), left), min(numbers.get("high", ours), right)], [0, 0], color=color, lw=2)
+    axes.plot([ours], [0], "o", color=color, markersize=5, clip_on=False)
+    if "paper" in numbers:
+        axes.plot([numbers["paper"]], [0], "o", markersize=9.5, markerfacecolor="none", markeredgecolor=INK,
+                  markeredgewidth=1.1, clip_on=False)  # fmt: skip
+
+
+def _said(entry: ClaimEntry) -> str:
+    said = f"{entry.sentence.rstrip('.')}: {entry.verdict}"
+    if entry.numbers["ours"] is None:
+        return f"{said} ({_untested(entry)})."
+    interval = f", {entry.interval}" if entry.interval else ""
+    return f"{said}; ours {entry.ours}{interval}, the paper's {entry.paper}, holds if {entry.criterion}."
+
+
+def _untested(entry: ClaimEntry) -> str:
+    return entry.reason or "not measured yet"

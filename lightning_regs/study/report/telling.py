@@ -1,0 +1,237 @@
+"""What is told of claims, in words and signs that page, card, terminal and Weights & Biases share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_regs.study.paper.claims import KINDS, VERDICTS, Claim, ClaimResult, Kind, Verdict, count_verdicts
+from lightning_regs.study.paper.estimates import CONFIDENCE
+from lightning_regs.study.report import tables
+
+JUDGED, BEYOND = VERDICTS[:4], VERDICTS[4:]
+SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", "\u00b7", tables.DASH), strict=True))
+DAGGER = "\u2020"
+EXPLORATORY = "exploratory: the claim, or its number of seeds, was changed after a look at rows"
+TITLES: dict[Kind, str] = {"paper": "Claims of the paper", "theory": "Theory", "control": "Our own controls"}
+_NOUNS: dict[Kind, str] = {
+    "paper": "claim{} of the paper",
+    "theory": "claim{} of theory",
+    "control": "control{} of ours",
+}
+_SAYS: dict[Verdict, str] = dict(
+    zip(JUDGED, ("{} held", "{} did not", "{} {} undecided", "{} {} invalid"), strict=True)
+)
+MEANINGS: dict[Verdict, str] = {
+    "reproduced": "the whole interval lies where the claim holds",
+    "not reproduced": "the whole interval lies outside",
+    "not decided": "the interval crosses an edge, or there are too few seeds",
+    "invalid": "what has to hold before the number says anything does not hold",
+    "not at this scale": "measured at another scale of the same paper",
+    "out of reach": "cannot be checked here at all, for the reason given",
+}
+
+
+@dataclass(frozen=True)
+class ClaimEntry:
+    """A claim with what was found for it at a scale, in words.
+
+    Attributes:
+        id: Its name in the paper's module.
+        scale: The scale.
+        sentence: What the paper says.
+        kind: Whether the paper found it, it is theory, or a control of ours.
+        headline: Whether the paper is known for it.
+        paper: The paper's figure, in words or with its unit; a dash where it gives none.
+        provenance: Where that figure was seen.
+        cited: The same in pieces, each with the key of the source that it names, if any.
+        recalled: Whether it comes from memory and was not read again.
+        ours: Our number with its unit; a dash where there is none.
+        interval: Our interval, empty where there is none; with its confidence where that is not 95 %.
+        criterion: Where the interval must lie for the claim to count as reproduced, empty where nothing is measured.
+        conditions: What must hold before it is judged.
+        unit: Unit of the numbers.
+        n: Number of seeds.
+        verdict: One of :data:`~lightning_regs.study.paper.claims.VERDICTS`.
+        reason: Why it was not decided, is invalid or is out of reach, and what so many seeds could have seen.
+        exploratory: Why the verdict is one after a look at rows; empty where it is not.
+        frozen: When and where its rule was fixed.
+        facts: What else there is to the number: adjusted p-value, share of pairs won, verdicts in other settings.
+        numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is no
+            number, or no limit.
+    """
+
+    id: str
+    scale: str
+    sentence: str
+    kind: Kind
+    headline: bool
+    paper: str
+    provenance: str
+    cited: tuple[tuple[str, str], ...]
+    recalled: bool
+    ours: str
+    interval: str
+    criterion: str
+    conditions: tuple[str, ...]
+    unit: str
+    n: int
+    verdict: Verdict
+    reason: str
+    exploratory: str
+    frozen: str
+    facts: tuple[str, ...]
+    numbers: dict[str, float | None]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Everything that a table says beside the numbers, a clause each."""
+        look = f"{DAGGER} {self.exploratory}" if self.exploratory else ""
+        return tuple(filter(None, (self.reason, look, *self.facts)))
+
+
+def tell(claim: ClaimResult, scale: str, form: Claim | None = None) -> ClaimEntry:
+    """Put a result into words.
+
+    Args:
+        claim: What was found.
+        scale: Where.
+        form: The claim as it is there, for its sources one by one and its limits as numbers.
+    """
+    value, criterion = claim.paper_value, form.criterion if form else None
+    numbers = {
+        "ours": claim.ours,
+        "low": claim.low,
+        "high": claim.high,
+        "holds_low": criterion.low if criterion and math.isfinite(criterion.low) else None,
+        "holds_high": criterion.high if criterion and math.isfinite(criterion.high) else None,
+        "paper": None if isinstance(value, str) else value,
+    }
+    return ClaimEntry(
+        id=claim.id,
+        scale=scale,
+        sentence=claim.sentence,
+        kind=claim.kind,
+        headline=claim.headline,
+        paper=tables.paper_value(claim),
+        provenance=claim.provenance,
+        cited=form.cited if form else (),
+        recalled=claim.recalled,
+        ours=tables.number(claim.ours, claim.unit),
+        interval=_interval(claim),
+        criterion=claim.criterion,
+        conditions=claim.conditions,
+        unit=claim.unit,
+        n=claim.n,
+        verdict=claim.verdict,
+        reason=why(claim),
+        exploratory=claim.exploratory,
+        frozen=claim.frozen,
+        facts=tuple(_facts(claim)),
+        numbers={name: None if n is None or math.isnan(n) else float(n) for name, n in numbers.items()},
+    )
+
+
+def why(claim: ClaimResult) -> str:
+    """Say why a claim has its verdict, and what effect so many seeds would have seen."""
+    if claim.smallest is None:
+        return claim.reason
+    seen = f"{claim.n} seeds tell an effect from {tables.number(claim.smallest, claim.unit)} beyond it on, 4 times in 5"
+    return "; ".join(filter(None, (claim.reason, seen)))
+
+
+def _interval(claim: ClaimResult) -> str:
+    text = tables.claim_interval(claim)
+    level = f" (at {100 * claim.confidence:.4g} % confidence)" if claim.confidence != CONFIDENCE else ""
+    return f"{text}{level}" if text and claim.low != claim.high else text
+
+
+def _facts(claim: ClaimResult) -> Iterable[str]:
+    if claim.q is not None:
+        yield f"q = {claim.q:.2g}"
+    if claim.won is not None:
+        yield f"more in {100 * claim.won:.0f} % of the pairs of seeds"
+    if claim.settings:
+        held = [setting for setting in claim.settings if setting.verdict == "reproduced"]
+        others = [f"{each.verdict} with {each.name} ({tables.number(each.ours, claim.unit)})" for each in claim.settings
+                  if each.verdict != "reproduced"]  # fmt: skip
+        said = f"holds in {len(held)} of {len(claim.settings)} other settings ({', '.join(s.name for s in held)})"
+        yield ": ".join(filter(None, (said.replace(" ()", ""), ", ".join(others))))
+
+
+def fixed(claims: Iterable[ClaimEntry]) -> list[tuple[str, list[str]]]:
+    """Group measured claims by when and where their rules were fixed: words, and ids."""
+    groups: dict[str, list[str]] = {}
+    for claim in claims:
+        if claim.verdict in JUDGED:
+            groups.setdefault(f"fixed {claim.frozen}" if claim.frozen else "not frozen", []).append(claim.id)
+    return sorted(groups.items())
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The claims of one kind at one scale, counted.
+
+    Attributes:
+        kind: Their kind.
+        counts: Number of claims with each verdict.
+        exploratory: How many of them are exploratory.
+        waiting: How many of the undecided have no measurement yet.
+    """
+
+    kind: Kind
+    counts: dict[Verdict, int]
+    exploratory: dict[Verdict, int]
+    waiting: int
+
+    @property
+    def measured(self) -> int:
+        """How many have a number."""
+        return sum(self.counts[verdict] for verdict in JUDGED) - self.waiting
+
+    @property
+    def sentence(self) -> str:
+        """The counts as a plain sentence."""
+        found = dict(self.counts) | {"not decided": self.counts["not decided"] - self.waiting}
+        says = f"No {_NOUNS[self.kind].format('')} is measured here."
+        if self.measured:
+            parts = [_SAYS[verdict].format(number, "is" if number == 1 else "are")
+                     for verdict in JUDGED if (number := found[verdict])]  # fmt: skip
+            told = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+            says = f"Of {self.measured} {_NOUNS[self.kind].format('s' * (self.measured != 1))} measured here {told}."
+        marked = sum(self.exploratory.values())
+        rest = [f"{marked} of these verdicts {'is' if marked == 1 else 'are'} exploratory"] if marked else []
+        rest += [f"{self.waiting} more wait{'s' if self.waiting == 1 else ''} for runs"] if self.waiting else []
+        rest += [f"{self.counts[verdict]} {'is' if self.counts[verdict] == 1 else 'are'} {verdict}"
+                 for verdict in BEYOND if self.counts[verdict]]  # fmt: skip
+        return f"{says} {'; '.join(rest)[:1].upper()}{'; '.join(rest)[1:]}." if rest else says
+
+    @property
+    def brief(self) -> str:
+        """The same for a narrow place: ``"3 of 4 held"``."""
+        return f"{self.counts['reproduced']} of {self.measured} held" if self.measured else "not measured"
+
+
+def tallies(claims: Iterable[ClaimResult | ClaimEntry]) -> tuple[Tally, ...]:
+    """Count claims, each kind apart; a kind without claims is left out, but for the paper's own."""
+    given = list(claims)
+    counted = []
+    for kind in KINDS:
+        own = [claim for claim in given if claim.kind == kind]
+        marked = [claim for claim in own if claim.exploratory and claim.verdict in JUDGED]
+        waiting = sum(claim.verdict == "not decided" and claim.n == 0 for claim in own)
+        if own or kind == "paper":
+            counted.append(Tally(kind, count_verdicts(own), count_verdicts(marked), waiting))
+    return tuple(counted)
+
+
+def say(counted: Sequence[Tally]) -> str:
+    """Say counts in plain sentences: those of the paper's claims, and of other kinds where any is measured."""
+    return " ".join(tally.sentence for tally in counted if tally.kind == "paper" or tally.measured)
+
+
+def marked(claims: Sequence[Any]) -> bool:
+    """Tell whether a legend has to explain the mark of exploratory verdicts."""
+    return any(claim.exploratory and claim.verdict in JUDGED for claim in claims)
