@@ -35,7 +35,7 @@ from lightning_regs.study.report.specification import command
 from lightning_regs.study.report.telling import (
     DAGGER,
     EXPLORATORY,
-    JUDGED,
+    MEASURED,
     SYMBOLS,
     TITLES,
     ClaimEntry,
@@ -201,13 +201,13 @@ def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
     for tally in tallies(claims):
         own = [claim for claim in claims if claim.kind == tally.kind]
         yield from ("", f"**{TITLES[tally.kind]}.** {tally.sentence}")
-        if judged := [claim for claim in own if claim.verdict in JUDGED]:
+        if judged := [claim for claim in own if claim.verdict in MEASURED]:
             yield from ("", *_claims(judged))
             fixes = (f"{text} ({_ids(ids)})" for text, ids in fixed(judged))
             yield from ("", f"When the rules were fixed: {'; '.join(fixes)}.")
         reasons: dict[str, list[str]] = {}
         for claim in own:
-            if claim.verdict not in JUDGED:
+            if claim.verdict not in MEASURED:
                 reasons.setdefault(f"{claim.verdict}: {claim.reason}".rstrip(": "), []).append(claim.id)
         if reasons:
             yield ""
@@ -227,7 +227,7 @@ def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> Iterator[str]
     yield f"| {' | '.join(headings[: None if noted else -1])} |"
     yield f"| --- | --- | --- | ---: | ---: | ---: | ---: |{' --- |' * (scales + noted)}"
     for claim in claims:
-        mark = f"\u00a0{DAGGER}" if claim.exploratory and claim.verdict in JUDGED else ""
+        mark = f"\u00a0{DAGGER}" if claim.exploratory and claim.verdict in MEASURED else ""
         cells = [
             f"{SYMBOLS[claim.verdict]} {claim.verdict}".replace(" ", "\u00a0") + mark,
             f"`{_code(claim.id)}` {_escape(claim.sentence)}",

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lightning_regs.study.paper.figure import Figure
+from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report import plots, tables
 from lightning_regs.study.report.plots import FAINT, HOLDS, INK, MUTED, VERDICTS
 from lightning_regs.study.report.strip import span
-from lightning_regs.study.report.telling import BEYOND, DAGGER, JUDGED, SYMBOLS, ClaimEntry, tell
+from lightning_regs.study.report.telling import BEYOND, DAGGER, MEASURED, SYMBOLS, ClaimEntry, tell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +69,8 @@ def picture(entries: Sequence[ClaimEntry]) -> Figure:
 def _draw(entries: Sequence[ClaimEntry]) -> Drawing:
     from matplotlib.figure import Figure as MatplotlibFigure
 
+    if not entries:
+        raise MissingRows("the paper has no claims")
     sentences = [textwrap.wrap(entry.sentence, _LETTERS) for entry in entries]
     reasons = [
         [] if span(entry.numbers) else textwrap.wrap(_untested(entry), 44, max_lines=3, placeholder=" \u2026")
@@ -85,7 +88,7 @@ def _draw(entries: Sequence[ClaimEntry]) -> Drawing:
         aside = [f"paper {entry.paper}{' (recalled)' if entry.recalled else ''}"]
         if entry.numbers["ours"] is not None:
             aside += [f"ours {entry.ours}", f"{entry.n} seed{'s' * (entry.n != 1)}, {entry.scale}"]
-        mark = f" {DAGGER}" if entry.exploratory and entry.verdict in JUDGED else ""
+        mark = f" {DAGGER}" if entry.exploratory and entry.verdict in MEASURED else ""
         verdict = f"{SYMBOLS[entry.verdict]} {entry.verdict}{mark}"
         _lines(ground, _WIDTH - _ASIDE, top, [verdict], color=VERDICTS[entry.verdict], weight="bold")
         _lines(ground, _WIDTH - _ASIDE, top + _LINE, aside, color=MUTED)

@@ -78,6 +78,11 @@ def paper_value(claim: ClaimResult) -> str:
     return value if isinstance(value, str) else number(value, claim.unit)
 
 
+def our_value(claim: ClaimResult) -> str:
+    """Write our figure, or that it lies above or below one; a dash where there is none."""
+    return " ".join(filter(None, (claim.bound, number(claim.ours, claim.unit))))
+
+
 def digits(value: float, unit: str = "") -> str:
     """Write a number that is not NaN as :func:`number` does, without its unit."""
     if math.isinf(value):

@@ -11,7 +11,7 @@ from lightning_regs.study.paper.claims import KINDS, VERDICTS, Claim, ClaimResul
 from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.report import tables
 
-JUDGED, BEYOND = VERDICTS[:4], VERDICTS[4:]
+MEASURED, BEYOND = VERDICTS[:4], VERDICTS[4:]
 SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", "\u00b7", tables.DASH), strict=True))
 DAGGER = "\u2020"
 EXPLORATORY = "exploratory: the claim, or its number of seeds, was changed after a look at rows"
@@ -22,7 +22,7 @@ _NOUNS: dict[Kind, str] = {
     "control": "control{} of ours",
 }
 _SAYS: dict[Verdict, str] = dict(
-    zip(JUDGED, ("{} held", "{} did not", "{} {} undecided", "{} {} invalid"), strict=True)
+    zip(MEASURED, ("{} held", "{} did not", "{} {} undecided", "{} {} invalid"), strict=True)
 )
 MEANINGS: dict[Verdict, str] = {
     "reproduced": "the whole interval lies where the claim holds",
@@ -119,7 +119,7 @@ def tell(claim: ClaimResult, scale: str, form: Claim | None = None) -> ClaimEntr
         provenance=claim.provenance,
         cited=form.cited if form else (),
         recalled=claim.recalled,
-        ours=tables.number(claim.ours, claim.unit),
+        ours=tables.our_value(claim),
         interval=_interval(claim),
         criterion=claim.criterion,
         conditions=claim.conditions,
@@ -152,7 +152,7 @@ def _facts(claim: ClaimResult) -> Iterable[str]:
     if claim.q is not None:
         yield f"q = {claim.q:.2g}"
     if claim.won is not None:
-        yield f"more in {100 * claim.won:.0f} % of the pairs of seeds"
+        yield f"the first is ahead in {100 * claim.won:.0f} % of the pairs of seeds"
     if claim.settings:
         held = [setting for setting in claim.settings if setting.verdict == "reproduced"]
         others = [f"{each.verdict} with {each.name} ({tables.number(each.ours, claim.unit)})" for each in claim.settings
@@ -165,7 +165,7 @@ def fixed(claims: Iterable[ClaimEntry]) -> list[tuple[str, list[str]]]:
     """Group measured claims by when and where their rules were fixed: words, and ids."""
     groups: dict[str, list[str]] = {}
     for claim in claims:
-        if claim.verdict in JUDGED:
+        if claim.verdict in MEASURED:
             groups.setdefault(f"fixed {claim.frozen}" if claim.frozen else "not frozen", []).append(claim.id)
     return sorted(groups.items())
 
@@ -189,7 +189,7 @@ class Tally:
     @property
     def measured(self) -> int:
         """How many have a number."""
-        return sum(self.counts[verdict] for verdict in JUDGED) - self.waiting
+        return sum(self.counts[verdict] for verdict in MEASURED) - self.waiting
 
     @property
     def sentence(self) -> str:
@@ -198,7 +198,7 @@ class Tally:
         says = f"No {_NOUNS[self.kind].format('')} is measured here."
         if self.measured:
             parts = [_SAYS[verdict].format(number, "is" if number == 1 else "are")
-                     for verdict in JUDGED if (number := found[verdict])]  # fmt: skip
+                     for verdict in MEASURED if (number := found[verdict])]  # fmt: skip
             told = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
             says = f"Of {self.measured} {_NOUNS[self.kind].format('s' * (self.measured != 1))} measured here {told}."
         marked = sum(self.exploratory.values())
@@ -220,7 +220,7 @@ def tallies(claims: Iterable[ClaimResult | ClaimEntry]) -> tuple[Tally, ...]:
     counted = []
     for kind in KINDS:
         own = [claim for claim in given if claim.kind == kind]
-        marked = [claim for claim in own if claim.exploratory and claim.verdict in JUDGED]
+        marked = [claim for claim in own if claim.exploratory and claim.verdict in MEASURED]
         waiting = sum(claim.verdict == "not decided" and claim.n == 0 for claim in own)
         if own or kind == "paper":
             counted.append(Tally(kind, count_verdicts(own), count_verdicts(marked), waiting))
@@ -234,4 +234,4 @@ def say(counted: Sequence[Tally]) -> str:
 
 def marked(claims: Sequence[Any]) -> bool:
     """Tell whether a legend has to explain the mark of exploratory verdicts."""
-    return any(claim.exploratory and claim.verdict in JUDGED for claim in claims)
+    return any(claim.exploratory and claim.verdict in MEASURED for claim in claims)

@@ -202,6 +202,7 @@ def _ours(claim: ClaimResult) -> tuple[str, str]:
         return "-", ""
     numbers = (number for number in (claim.ours, claim.low, claim.high) if number is not None)
     ours, *ends = (ascii_signs(tables.digits(number, claim.unit)) for number in numbers)
+    ours = f"{claim.bound} {ours}".strip()
     return ours, f"[{', '.join(ends)}]" if len(ends) == 2 else ""
 
 

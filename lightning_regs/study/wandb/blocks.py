@@ -16,8 +16,8 @@ from lightning_regs.study.report.telling import (
     BEYOND,
     DAGGER,
     EXPLORATORY,
-    JUDGED,
     MEANINGS,
+    MEASURED,
     SYMBOLS,
     TITLES,
     fixed,
@@ -187,7 +187,7 @@ def _claims(section: Section) -> Iterator[Block]:
         own = [claim for claim in section.claims if claim.kind == tally.kind]
         yield _heading(3, TITLES[tally.kind])
         yield _paragraph(tally.sentence)
-        if judged := [claim for claim in own if claim.verdict in JUDGED]:
+        if judged := [claim for claim in own if claim.verdict in MEASURED]:
             yield claims_table(judged)
             fixes = "; ".join(f"{text}: {', '.join(ids)}" for text, ids in fixed(judged))
             yield _paragraph(f"When the rules were fixed. {fixes}.")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_regs.study.report.telling import DAGGER, JUDGED, SYMBOLS
+from lightning_regs.study.report.telling import DAGGER, MEASURED, SYMBOLS
 
 if TYPE_CHECKING:
     from lightning_regs.study.report.telling import ClaimEntry
@@ -41,7 +41,7 @@ def claims_table(claims: Sequence[ClaimEntry], scales: bool = False) -> dict[str
     headings = ["Verdict", "Id", "Claim", "Reproduced if", "Paper", "Ours", "95 % interval", "Seeds", "Source", "Notes"]
     lines = []
     for claim in claims:
-        marks = f" {DAGGER}" if claim.exploratory and claim.verdict in JUDGED else ""
+        marks = f" {DAGGER}" if claim.exploratory and claim.verdict in MEASURED else ""
         behind = f" (scale {escape(claim.scale)})" if scales and claim.n else ""
         lines.append(
             [

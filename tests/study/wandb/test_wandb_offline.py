@@ -116,15 +116,18 @@ def test_results_are_a_run_of_their_own(logged):
     assert records["run"][0]["job_type"] == "results"
     [table] = folder.glob("files/media/table/claims*.table.json")
     claims = json.loads(table.read_text())
-    assert claims["columns"] == ["id", "sentence", "paper", "ours", "low", "high", "seeds", "verdict", "reason"]
+    columns = ["id", "sentence", "kind", "paper", "ours", "low", "high", "seeds", "verdict", "exploratory", "reason"]
+    assert claims["columns"] == columns
     ours = logged.outcome.claims[0]
     [section] = specify(logged.outcome.paper, logged.lab.results / "made", draw=False).sections
-    assert claims["data"][0][2] == f"{section.claims[0].paper} (recalled)"
-    assert claims["data"][0][:2] + claims["data"][0][3:7] == ["1", "It is 33 %.", ours.ours, ours.low, ours.high, 2]
-    assert claims["data"][1] == ["2", "It is something.", "some", None, None, None, 0, "out of reach", "Far away."]
+    assert claims["data"][0][3] == f"{section.claims[0].paper} (recalled)"
+    assert claims["data"][0][:2] + claims["data"][0][4:8] == ["1", "It is 33 %.", ours.ours, ours.low, ours.high, 2]
+    assert claims["data"][1][:2] == ["2", "It is something."]
+    assert claims["data"][1][3:] == ["some", None, None, None, 0, "out of reach", "", "Far away."]
     verdicts = {"reproduced": 0, "not_reproduced": 0, "not_decided": 1, "out_of_reach": 1, "runs": 8}
     assert verdicts.items() <= read["summary"].items()
-    [image] = folder.glob("files/media/images/figure/*.png")
+    headline, image = sorted(folder.glob("files/media/images/figure/*.png"))
+    assert headline.name.startswith("headline_")
     width, height = struct.unpack(">II", image.read_bytes()[16:24])
     assert image.name.startswith("loss_")
     assert width > height > 300
