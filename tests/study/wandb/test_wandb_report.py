@@ -97,8 +97,10 @@ def test_the_file_holds_every_claim_and_figure(name, tmp_path):
         assert f"Scale {section.scale}" in headings
         for claim in section.claims:
             found = [line for line in lines if plain(claim.sentence) in line]
-            shown = [claim.ours, claim.interval, str(claim.n)] if claim.verdict in VERDICTS[:3] else [claim.reason]
+            shown = [claim.ours, claim.interval, str(claim.n)] if claim.verdict in VERDICTS[:4] else []
             assert any({plain(text) for text in shown} <= line for line in found), claim.id
+            for text in (claim.reason, claim.exploratory, *claim.facts):
+                assert any(plain(text) in cell for line in found for cell in line), claim.id
             if claim.recalled:
                 assert any(cell.endswith("(recalled)") for line in found for cell in line), claim.id
         for figure in section.figures:
