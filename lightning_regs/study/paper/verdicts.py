@@ -139,6 +139,9 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     found = {"ours": estimate.ours, "low": low, "high": high, "won": estimate.won, "bound": estimate.bound}
     if broken := [*broken, *filter(None, [estimate.invalid])]:
         return _result(claim, "invalid", "; ".join(broken), n, frozen, **found)
+    planned = frozen.seeds[-1] if frozen.seeds and not claim.exact else 0
+    if n < planned:  # a verdict before the plan is carried out would be one more look
+        return _result(claim, "not decided", f"{n} of {planned} planned seeds so far", n, frozen, **found)
     verdict = judge(claim.criterion, low, high)
     reason = f"the interval crosses an edge of '{claim.criterion.text()}'" if verdict == "not decided" else ""
     if low < high and not claim.exact:  # else nothing was tested: the measurements are all that there is

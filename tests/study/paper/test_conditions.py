@@ -135,13 +135,20 @@ def test_adjusted_p_values_are_of_the_papers_tested_claims_alone():
 
 
 def test_looks_at_growing_data_share_the_error():
-    frozen = {"1": Frozen((3, 5), "2026-01-02", "abc1234", "seeds were added after a look")}
+    frozen = {"1": Frozen((2, 3), "2026-01-02", "abc1234", "seeds were added after a look")}
     result = judged(claim(), frozen=frozen)["1"]
     values = (3, 3, 4)
     expected = scipy.stats.t.interval(0.975, 2, loc=10 / 3, scale=scipy.stats.sem(values))
     assert (result.low, result.high) == pytest.approx(expected)
     assert (result.confidence, result.exploratory) == (pytest.approx(0.975), "seeds were added after a look")
     assert result.frozen == "2026-01-02 abc1234"
+
+
+def test_no_verdict_before_the_planned_seeds_are_there():
+    result = judged(claim(), frozen={"1": Frozen((5,))})["1"]
+    assert (result.verdict, result.reason, result.p) == ("not decided", "3 of 5 planned seeds so far", None)
+    assert (result.low, result.n) == (pytest.approx(judged(claim())["1"].low), 3)
+    assert judged(claim(), frozen={"1": Frozen((3,))})["1"].verdict == "reproduced"
 
 
 def test_other_settings_are_judged_by_the_same_criterion():
