@@ -114,7 +114,9 @@ def quick() -> tuple[Cell, ...]:
     """LeNet-300-100 on MNIST-1D: minutes on two cores."""
     dense = {part: config_of(QUICK)[part] for part in ("model", "data", "trainer")}
     name = "study/agreement"
-    agreement = Cell(name, AGREE, dense | {"other": {}}, seeds=5, stack=name)
+    # Of another net of the kind: a level of pruning is no plain training, and a fifth of the width stands for one.
+    smaller = {"model.architecture_args.hidden": [60, 20]}
+    agreement = Cell(name, AGREE, dense | {"other": smaller}, seeds=5, stack=name)
     return (*_of_scale("quick"), *variance_cells(dense), agreement)
 
 

@@ -49,12 +49,20 @@ class Rows:
         return list(self._rows)
 
     @property
-    def agreement(self) -> float:
-        """How far two trained nets are right on the same test samples: a correlation, 0 where it was not measured."""
-        if AGREEMENT not in self._rows:
-            return 0.0
-        known = [number for number in self.metric(AGREEMENT, "agreement").values() if not math.isnan(number)]
-        return min(max(statistics.fmean(known), 0.0), 1.0) if known else 0.0
+    def agreement(self) -> tuple[float, float]:
+        """How far nets are right on the same test samples: two seeds of one net, and two nets.
+
+        Both are correlations; where they were not measured, the worst that can be: 1 and 0.
+        """
+        try:
+            pairs = self.paired((AGREEMENT, "agreement_within"), (AGREEMENT, "agreement"))
+        except MissingRows:
+            return 1.0, 0.0
+        known = [pair for pair in pairs if not any(map(math.isnan, pair))]
+        if not known:
+            return 1.0, 0.0
+        within, between = (min(max(statistics.fmean(column), 0.0), 1.0) for column in zip(*known, strict=True))
+        return within, min(between, within)
 
     def row(self, cell: str, seed: int) -> Mapping[str, Any]:
         """Return one whole row.

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_regs.analysis import agreement, disagreement
+from lightning_regs.analysis import agreement
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.procedures.cells import correct
 from lightning_regs.study.paper.config import override
 from lightning_regs.training.fit import Trained, fit, fit_stack, shared
 
-# Added to the seed of the second net: far from the seeds of other runs.
+# Added to the seed of each further net: far from the seeds of other runs.
 OFFSET = 1000
 
 
 def agree(config: dict[str, Any], run: RunContext) -> dict[str, float]:
-    """Train two nets, independent of each other, and compare them on the test set.
+    """Train two nets twice each, all independent of each other, and compare them on the test set.
 
     Args:
-        config: That of :func:`~lightning_regs.training.fit.fit` for the first net; ``config["other"]`` is what the
-            second changes in it, by dotted path, beside its seed; empty where only that differs.
+        config: That of :func:`~lightning_regs.training.fit.fit` for the one net; ``config["other"]`` is what the other
+            changes in it, by dotted path.
         run: The engine's run. An interrupted one goes on from its last saved epoch.
 
     Returns:
-        ``agreement`` and ``disagreement`` (percent), see :func:`~lightning_regs.analysis.correctness.agreement`;
-        ``test_acc`` of the first net and ``other_test_acc`` of the second.
+        Correlations of being right, see :func:`~lightning_regs.analysis.correctness.agreement`: ``agreement`` between
+        the one net and the other (the mean of four pairs), ``agreement_within`` between two seeds of the same net (the
+        mean of both nets); ``test_acc`` of the one net and ``other_test_acc`` of the other.
 
     Raises:
-        ValueError: If the two nets have different test samples.
+        ValueError: If the nets have different test samples.
     """
     return _agree([config], [run])[0]
 
@@ -51,16 +53,21 @@ agree.stacked = agree_stack  # type: ignore[attr-defined]
 
 def _agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     config = shared(configs)
-    changes = config.pop("other")
-    others = [RunContext(run.folder / "other", run.seed + OFFSET, run.threads) for run in runs]
-    for context in others:
-        context.folder.mkdir(exist_ok=True)
+    other = override(config, config.pop("other"))
+    nets = [_trained(config, runs)]
+    for number, made in enumerate((config, other, other), 1):
+        contexts = [RunContext(run.folder / f"net{number}", run.seed + number * OFFSET, run.threads) for run in runs]
+        for context in contexts:
+            context.folder.mkdir(exist_ok=True)
+        nets.append(_trained(made, contexts))
     rows = []
-    for one, other in zip(_trained(config, runs), _trained(override(config, changes), others), strict=True):
-        _check_samples(one, other)
-        pair = [correct(trained.network(), trained.data, "test") for trained in (one, other)]
-        row = {"agreement": agreement(*pair), "disagreement": 100 * disagreement(*pair)}
-        rows.append(row | {"test_acc": one.metrics["test_acc"], "other_test_acc": other.metrics["test_acc"]})
+    for four in zip(*nets, strict=True):
+        _check_samples(*four)
+        one, twin, second, other_twin = [correct(trained.network(), trained.data, "test") for trained in four]
+        between = [agreement(a, b) for a in (one, twin) for b in (second, other_twin)]
+        within = [agreement(one, twin), agreement(second, other_twin)]
+        row = {"agreement": statistics.fmean(between), "agreement_within": statistics.fmean(within)}
+        rows.append(row | {"test_acc": four[0].metrics["test_acc"], "other_test_acc": four[2].metrics["test_acc"]})
     return rows
 
 
@@ -69,6 +76,7 @@ def _trained(config: dict[str, Any], runs: Sequence[RunContext]) -> list[Trained
 
 
 def _check_samples(*nets: Trained) -> None:
-    one, other = (part.x if isinstance(part, ImageArrays) else None for part in (n.data.dataset("test") for n in nets))
-    if not (isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)):
-        raise ValueError("the test samples of the two nets differ; give both the same data, and draw no test set.")
+    parts = [net.data.dataset("test") for net in nets]
+    samples = [part.x for part in parts if isinstance(part, ImageArrays) and isinstance(part.x, Tensor)]
+    if len(samples) < len(nets) or not all(torch.equal(samples[0], other) for other in samples):
+        raise ValueError("the test samples of the nets differ; give all the same data, and draw no test set.")

@@ -8,7 +8,7 @@ AGREEMENT = Family(
     "Agreement of two nets",
     (
         Metric("agreement", "Correlation of being right"),
-        Metric("disagreement", "One of the two right", "%"),
+        Metric("agreement_within", "The same, between two seeds of one net"),
         Metric("test_acc", "Test accuracy", "%"),
         Metric("other_test_acc", "Test accuracy of the other", "%"),
     ),

@@ -1,3 +1,4 @@
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,16 @@ def hits(config: dict[str, Any], context: RunContext) -> torch.Tensor:
 
 def test_two_nets_are_trained_and_compared(tmp_path: Path) -> None:
     row = agree(CONFIG | OTHER, run(tmp_path / "pair", 2))
-    one = hits(CONFIG, run(tmp_path / "one", 2))
-    other = hits(override(CONFIG, OTHER["other"]), run(tmp_path / "other", 2 + OFFSET))
-    assert row["agreement"] == pytest.approx(matthews_corrcoef(one, other))
-    shares = [100 * float(part.double().mean()) for part in (one != other, one, other)]
-    assert [row[name] for name in ("disagreement", "test_acc", "other_test_acc")] == pytest.approx(shares, abs=1e-4)
+    changed = override(CONFIG, OTHER["other"])
+    one, twin, other, its_twin = [
+        hits(config, run(tmp_path / f"{at}", 2 + at * OFFSET)) for at, config in enumerate([CONFIG] * 2 + [changed] * 2)
+    ]
+    pairs = [(one, other), (one, its_twin), (twin, other), (twin, its_twin)]
+    assert row["agreement"] == pytest.approx(statistics.fmean(matthews_corrcoef(*pair) for pair in pairs))
+    within = matthews_corrcoef(one, twin) + matthews_corrcoef(other, its_twin)
+    assert row["agreement_within"] == pytest.approx(within / 2)
+    shares = [100 * float(part.double().mean()) for part in (one, other)]
+    assert [row[name] for name in ("test_acc", "other_test_acc")] == pytest.approx(shares, abs=1e-4)
 
 
 def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
@@ -44,7 +50,8 @@ def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
     rows = import_task("lightning_regs.study.studies.agreement:agree").stacked([CONFIG | {"other": {}}] * 2, runs)
     for seed, row in enumerate(rows):
         alone = agree(CONFIG | {"other": {}}, run(tmp_path / f"alone {seed}", seed))
-        assert row.pop("agreement") == pytest.approx(alone.pop("agreement"), abs=0.03)
+        for name in ("agreement", "agreement_within"):
+            assert row.pop(name) == pytest.approx(alone.pop(name), abs=0.03)
         assert row == pytest.approx(alone, abs=0.5)  # rounding, and so a sample or two
     with pytest.raises(ValueError, match="must have equal configurations"):
         agree.stacked([CONFIG | OTHER, CONFIG | {"other": {}}], runs)
@@ -53,5 +60,5 @@ def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
 def test_nets_that_are_tested_on_other_samples_are_not_compared(tmp_path: Path) -> None:
     for name, config in (("drawn", {"data.test_size": 100}), ("stack", {"data.test_size": 100})):
         runs = [run(tmp_path / f"{name} {seed}", seed) for seed in range(1 if name == "drawn" else 2)]
-        with pytest.raises(ValueError, match="the test samples of the two nets differ"):
+        with pytest.raises(ValueError, match="the test samples of the nets differ"):
             agree.stacked([override(CONFIG, config | {"trainer.max_epochs": 1}) | {"other": {}}] * len(runs), runs)

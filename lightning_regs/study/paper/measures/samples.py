@@ -43,7 +43,7 @@ class Sample:
         if broken := sum(any(math.isnan(low + high) for low, high in line) for line in self.ranges):
             raise UnfitError(f"{broken} of {len(self.ranges)} values are not finite", len(self.ranges))
         self._metrics = [metric for _, metric in parts]
-        self._agreement = rows.agreement if rows.test_items else 0.0
+        self._agreement = rows.agreement if rows.test_items else (1.0, 0.0)
         self._spreads = [self._spread(at, rows.test_items) for at in range(size)]
 
     def numbers(self, at: int) -> list[float]:
@@ -66,9 +66,9 @@ class Sample:
     def items(self, first: Weights, second: Weights | None = None) -> float:
         """Return what the sample of test items adds to the covariance of the means of two weighted sums.
 
-        A net is right on a test sample or not: an accuracy p of N samples has the variance p (1 - p) / N, and two of
-        them covary as far as their nets are right on the same samples (``agreement``). That a mean is one over seeds,
-        whose nets are not right on quite the same samples, is left out, so that this is rather too much.
+        A net is right on a test sample or not: an accuracy p of N samples has the variance p (1 - p) / N. What of it is
+        not the net's own, which seeds average out, is the share that two seeds of one net have in common; and two
+        accuracies covary as far as their nets are right on the same samples.
 
         Args:
             first: Weights of the parts.
@@ -77,7 +77,8 @@ class Sample:
         a = [weight * spread for weight, spread in zip(first, self._spreads, strict=True)]
         b = [weight * spread for weight, spread in zip(second or first, self._spreads, strict=True)]
         own = math.fsum(x * y for x, y in zip(a, b, strict=True))
-        return (1 - self._agreement) * own + self._agreement * math.fsum(a) * math.fsum(b)
+        within, between = self._agreement
+        return (within - between) * own + between * math.fsum(a) * math.fsum(b)
 
     def _spread(self, at: int, items: int) -> float:
         """Return the standard error of a part as a percentage of test items; negative for errors, 0 for others."""
