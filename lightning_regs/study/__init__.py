@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         largest,
         margin,
         mean_difference,
+        median,
         peak_distance,
         per_seed,
         percent_lower,
@@ -51,8 +52,8 @@ _PUBLIC = {
     "study.paper.figure": "Figure Panel bars curves points sweep table",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",
-    "study.paper.measures": "Measure difference either largest margin mean_difference peak_distance "
-    "per_seed percent_lower rank_correlation ratio share smallest smallest_step value weighted_sum",
+    "study.paper.measures": "Measure difference either largest margin mean_difference median "
+    "peak_distance per_seed percent_lower rank_correlation ratio share smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
     "study.run.runner": "Outcome reproduce",

@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-
 from lightning_regs.study.paper.claims import Claim, Frozen
-from lightning_regs.study.paper.estimates import CONFIDENCE
+from lightning_regs.study.paper.power import smallest_beyond, smallest_effect
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.paper.verdicts import estimated
-
-POWER = 0.8
-
-
-def smallest_effect(seeds: int, confidence: float = CONFIDENCE, power: float = POWER) -> float:
-    """Return the smallest effect that a t-interval over seeds sees, in standard deviations over seeds.
-
-    An effect is the distance of the true mean from the edge of a criterion; it is seen when the whole interval lies on
-    that side of the edge. The quotient of the two is noncentral t distributed.
-
-    Args:
-        seeds: How many, at least 2.
-        confidence: That of the interval.
-        power: How often it is seen, as a share of repetitions.
-
-    Raises:
-        ValueError: If there are fewer than 2 seeds.
-    """
-    if seeds < 2:
-        raise ValueError(f"{seeds} seed has no interval that could see an effect; plan at least 2.")
-    from scipy.special import nctdtrinc, stdtrit
-
-    edge = float(stdtrit(seeds - 1, 0.5 + confidence / 2))
-    return float(nctdtrinc(seeds - 1, 1 - power, edge)) / math.sqrt(seeds)
 
 
 def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
@@ -47,16 +20,17 @@ def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
         return ""
     if seeds[-1] < 2:
         return "one seed sees nothing"
-    effect, unit = smallest_effect(seeds[-1], Frozen(seeds).confidence), "standard deviations over seeds"
-    if spread := _spread(form, rows):
-        effect, unit = effect * spread, form.unit
+    confidence = Frozen(seeds).confidence
+    effect, unit = _beyond(form, rows, seeds[-1], confidence), form.unit
+    if not effect:
+        effect, unit = smallest_effect(seeds[-1], confidence), "standard deviations over seeds"
     return f"{seeds[-1]} seeds see {effect:.2g} {unit}".rstrip()
 
 
-def _spread(form: Claim, rows: Rows | None) -> float:
-    """Return the standard deviation over seeds; 0 where it is not known."""
+def _beyond(form: Claim, rows: Rows | None, seeds: int, confidence: float) -> float | None:
+    """Return the effect in the claim's unit; None where nothing tells how much seeds differ."""
+    assert form.criterion is not None
     try:
-        values = estimated(form, rows).values if rows is not None else ()
-        return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
+        return None if rows is None else smallest_beyond(estimated(form, rows), form.criterion, confidence, seeds)
     except Exception:  # a measure that fails says so when it is judged
-        return 0.0
+        return None

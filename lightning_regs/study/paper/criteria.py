@@ -83,7 +83,7 @@ class Criterion:
     def text(self, unit: str = "") -> str:
         """Say it: ``"above 0 points"``, ``"at least 99 %"``, ``"49.01 to 52.01 %"``."""
         behind = f" {unit}".rstrip() if unit != "x" else "\u00d7"
-        low, high = _short(self.low), _short(self.high)
+        low, high = short(self.low), short(self.high)
         if not (self.open_low or self.open_high) and math.isfinite(self.low) and math.isfinite(self.high):
             return f"{low}{behind}" if self.low == self.high else f"{low} to {high}{behind}"
         words = [f"{'above' if self.open_low else 'at least'} {low}"] if math.isfinite(self.low) else []
@@ -95,5 +95,6 @@ class Criterion:
         return number < end or (is_open and number == end)
 
 
-def _short(number: float) -> str:
-    return f"{number:.6g}".replace("-", "\u2212")
+def short(number: float, digits: int = 6) -> str:
+    """Write a number with so many digits."""
+    return f"{number:.{digits}g}".replace("-", "\u2212")

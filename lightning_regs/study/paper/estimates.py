@@ -9,10 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lightning_regs.study.paper.criteria import Criterion
+from lightning_regs.study.paper.criteria import Criterion, short
 
 CONFIDENCE = 0.95
-POWER = 0.8
 Ends = Callable[[float], tuple[float, float]]
 # Variance of a numerator, covariance of both, variance of a denominator.
 Covariance = tuple[float, float, float]
@@ -112,7 +111,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     n = len(values)
     if n < 2:
         raise ValueError(f"an interval needs at least 2 values, got {n}; run more seeds.")
-    centre, half = _mean(values), _t(n, confidence) * math.sqrt(_covariance(values, values) / n)
+    centre, half = _mean(values), quantile(n, confidence) * math.sqrt(_covariance(values, values) / n)
     return centre - half, centre + half
 
 
@@ -154,7 +153,7 @@ def mean(
     def half(side: Sequence[float], confidence: float, items: float = items) -> float:
         if n < 2:
             return 0.0
-        of_seeds = _t(n, confidence) * math.sqrt(_covariance(side, side) / n)
+        of_seeds = quantile(n, confidence) * math.sqrt(_covariance(side, side) / n)
         return math.hypot(of_seeds, _z(confidence) * math.sqrt(items)) if items else of_seeds
 
     def ends(confidence: float, items: float = items) -> tuple[float, float]:
@@ -215,7 +214,7 @@ def fieller(
     def ends(confidence: float, items: Covariance = items) -> tuple[float, float]:
         if n < 2:
             return ours, ours
-        t, z = _t(n, confidence) ** 2, _z(confidence) ** 2
+        t, z = quantile(n, confidence) ** 2, _z(confidence) ** 2
         of_above, of_both, of_below = (t * own + z * also for own, also in zip(seeds, items, strict=True))
         squared, mixed, free = b * b - of_below, a * b - of_both, a * a - of_above
         if squared <= 0:
@@ -231,7 +230,9 @@ def fieller(
         ours,
         ends,
         tuple(over / by if by else math.inf for over, by in zip(above, below, strict=True)),
-        f"{denominator} may be 0: its interval is {low:.3g} to {high:.3g}" if low <= 0 <= high and n > 1 else "",
+        f"{denominator} may be 0: its interval is {short(low, 3)} to {short(high, 3)}"
+        if low <= 0 <= high and n > 1
+        else "",
         seeds=(lambda confidence: ends(confidence, (0.0, 0.0, 0.0))) if any(items) else None,
         half=half if n > 1 else None,
     )
@@ -275,7 +276,8 @@ def _covariance(first: Sequence[float], second: Sequence[float]) -> float:
     return whole / (len(first) - 1)
 
 
-def _t(n: int, confidence: float) -> float:
+def quantile(n: int, confidence: float) -> float:
+    """Return Student's t quantile of a two-sided interval for the mean of so many values."""
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, 0.5 + confidence / 2))

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from lightning_regs.study.paper.claims import JUDGED, Claim, ClaimResult, Frozen, Setting, Verdict
-from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.estimates import Estimate, UnfitError, adjusted, every, mean, p_value
+from lightning_regs.study.paper.criteria import Criterion, short
+from lightning_regs.study.paper.estimates import ANYTHING, Estimate, UnfitError, adjusted, every, mean, p_value
 from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.power import smallest_beyond
 from lightning_regs.study.paper.rows import MissingRows, Rows
 
 
@@ -143,7 +144,10 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if n < planned:  # a verdict before the plan is carried out would be one more look
         return _result(claim, "not decided", f"{n} of {planned} planned seeds so far", n, frozen, **found)
     verdict = judge(claim.criterion, low, high)
-    reason = f"the interval crosses an edge of '{claim.criterion.text()}'" if verdict == "not decided" else ""
+    reason = ""
+    if verdict == "not decided":
+        reason = _open(claim.criterion, estimate, frozen.confidence, rows.test_items, claim.unit)
+        found["smallest"] = smallest_beyond(estimate, claim.criterion, frozen.confidence)
     if low < high and not claim.exact:  # else nothing was tested: the measurements are all that there is
         found["p"] = p_value(estimate, claim.criterion)
     result = _result(claim, verdict, reason, n, frozen, **found)
@@ -167,6 +171,16 @@ def estimated(claim: Claim, rows: Rows) -> Estimate:
     # By seed, as Rows.metric gives it, or without.
     values = [float(value) for value in (measured.values() if isinstance(measured, Mapping) else measured)]
     return every(values) if claim.exact else mean(values)
+
+
+def _open(criterion: Criterion, estimate: Estimate, confidence: float, items: int, unit: str) -> str:
+    """Say why a claim is not decided."""
+    if estimate.ends(confidence) == ANYTHING:
+        return f"at {100 * confidence:.3g} % its interval is everything"
+    if estimate.seeds is not None and judge(criterion, *(ends := estimate.seeds(confidence))) != "not decided":
+        low, high = (short(end, 4) for end in ends)
+        return f"the seeds agree ({low} to {high}{f' {unit}'.rstrip()}); {items:,} test samples do not carry it further"
+    return f"the interval crosses an edge of '{criterion.text()}'"
 
 
 def _setting(claim: Claim, name: str, measure: Measure, rows: Rows, frozen: Frozen) -> Setting:

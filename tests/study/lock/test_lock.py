@@ -13,7 +13,7 @@ import pytest
 
 from lightning_regs.study.lock.fingerprint import plans
 from lightning_regs.study.lock.lock import FILE, DamagedLockError, freeze, marks, mismatches, read
-from lightning_regs.study.lock.power import sees, smallest_effect
+from lightning_regs.study.lock.power import sees
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.conditions import trained
@@ -315,17 +315,6 @@ def test_two_commands_at_once_lose_nothing(folder):
     assert [path.name for path in folder.iterdir()] == [FILE]
 
 
-@pytest.mark.parametrize(("seeds", "known"), [(3, 3.264), (5, 1.682), (10, 0.996)])
-def test_the_smallest_effect_is_seen_four_times_in_five(seeds, known):
-    """Against noncentral t of scipy.stats, solved there by bisection."""
-    from scipy import optimize, stats
-
-    edge = stats.t.ppf(0.975, seeds - 1)
-    solved = optimize.brentq(lambda d: stats.nct.sf(edge, seeds - 1, d * math.sqrt(seeds)) - 0.8, 0.1, 20)
-    assert smallest_effect(seeds) == pytest.approx(solved, rel=1e-4) == pytest.approx(known, rel=1e-3)
-    assert smallest_effect(seeds, 0.975) > smallest_effect(seeds)
-
-
 def test_what_is_planned_sees_is_said_in_the_unit_of_a_pilot(folder):
     assert sees(GAIN, (5,)) == "5 seeds see 1.7 standard deviations over seeds"
     assert sees(FIT, (1,)) == "one seed sees nothing"
@@ -333,5 +322,3 @@ def test_what_is_planned_sees_is_said_in_the_unit_of_a_pilot(folder):
     pilot = Rows([{"cell": c, "seed": s, "test_acc": float(s * (c == "b"))} for c in "ab" for s in range(3)])
     assert sees(GAIN, (5,), pilot) == f"5 seeds see {1.682 * statistics.stdev([0, 1, 2]):.2g} points"
     assert sees(GAIN, (5,), Rows([])) == sees(GAIN, (5,))
-    with pytest.raises(ValueError, match="plan at least 2"):
-        smallest_effect(1)

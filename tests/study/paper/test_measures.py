@@ -113,7 +113,7 @@ def test_a_quotient_of_what_may_be_negative_is_fieller_s():
 def test_a_quotient_by_what_may_be_nothing_is_invalid_and_says_which_cells():
     found = rows(a=[1.0, 2.0, 3.0], b=[1.0, -1.0, 0.5], c=[0.0, 0.0, 0.0])
     for measure, says in [
-        (ratio("a", "b", "m"), "its denominator, b, may be 0: its interval is -2.42 to 2.75"),
+        (ratio("a", "b", "m"), "its denominator, b, may be 0: its interval is \u22122.42 to 2.75"),
         (ratio("a", "c", "m"), "its denominator, c, may be 0: its interval is 0 to 0"),
         (share("a", "c", ("b", "c"), "m"), "the whole way, the mean of b, c less c, may be 0: its interval is"),
     ]:

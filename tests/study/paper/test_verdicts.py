@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lightning_regs.study.paper.claims import VERDICTS, Claim, across, count_verdicts
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import Estimate, interval
-from lightning_regs.study.paper.measures import either, value
+from lightning_regs.study.paper.measures import difference, either, median, ratio, value
+from lightning_regs.study.paper.power import smallest_effect
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.paper.verdicts import evaluate, judge
 
@@ -104,6 +105,53 @@ def test_an_estimate_brings_its_own_interval():
     for ours, *ends in [(math.nan, 0, 1), (0.5, math.nan, 1), (0.5, 1, 0)]:
         result = check(lambda _, ours=ours, ends=ends: Estimate(ours, lambda _: tuple(ends), (0.5, 0.5)))
         assert "its measure failed: ValueError: an estimate of" in result.reason
+
+
+def test_what_is_not_decided_says_what_so_many_seeds_see():
+    result = check([0.9, 1.0, 1.1], at_least=None, at_most=1)
+    assert result.smallest == pytest.approx(0.1 * smallest_effect(3))
+    assert (check([0.4, 0.5, 0.6]).smallest, check([9.0, 9.1]).smallest) == (None, None)
+
+
+def test_two_compared_cells_say_which_won():
+    rows = Rows(
+        {"cell": c, "seed": s, "m": v} for c, of in (("a", (3, 4, 5)), ("b", (1, 3, 4))) for s, v in enumerate(of)
+    )
+    assert check(difference("a", "b", "m"), rows, at_most=9).won == pytest.approx((1 + 0.5 + 1 + 1 + 0.5 + 3) / 9)
+    assert check(value("a", "m"), rows).won is None
+
+
+def test_a_time_that_never_came_is_a_lower_bound_that_may_decide():
+    never = Rows(
+        {"cell": c, "seed": s, "m": v, "epochs": 64} for c, v in (("a", math.nan), ("b", 13)) for s in range(3)
+    )
+    result = check(ratio("a", "b", "m", until="epochs"), never, at_least=None, at_most=4)
+    assert (result.verdict, result.bound) == ("not reproduced", "above")
+    assert (result.ours, result.low, result.high) == pytest.approx((5, 5, math.inf))
+    assert result.as_dict()["high"] is None
+    json.dumps(result.as_dict(), allow_nan=False)
+    open_still = check(ratio("a", "b", "m", until="epochs"), never, at_least=None, at_most=6)
+    assert (open_still.verdict, open_still.smallest) == ("not decided", None)
+    assert check(median("a", "m", until="epochs"), never, at_most=6).reason == "at 95 % its interval is everything"
+
+
+def test_a_quotient_by_what_may_be_nothing_is_invalid():
+    rows = Rows({"cell": c, "seed": s, "m": v} for c, of in (("a", (1, 2)), ("b", (1, -1))) for s, v in enumerate(of))
+    result = check(ratio("a", "b", "m"), rows)
+    assert (result.verdict, result.p) == ("invalid", None)
+    assert result.reason == "its denominator, b, may be 0: its interval is \u221212.7 to 12.7"
+    json.dumps(result.as_dict(), allow_nan=False)
+
+
+def test_seeds_that_agree_on_few_test_items_are_told_from_seeds_that_do_not():
+    made = [{"cell": "a", "seed": s, "test_acc": 50.0 + s} for s in range(3)]
+    asked = {"at_least": 46, "at_most": 54}
+    assert check(value("a"), Rows(made), **asked).verdict == "reproduced"
+    few = check(value("a"), Rows(made, test_items=100), **asked)
+    assert (few.verdict, few.reason) == (
+        "not decided", "the seeds agree (48.52 to 53.48); 100 test samples do not carry it further")  # fmt: skip
+    neither = check(value("a"), Rows(made, test_items=100), at_least=50, at_most=99)
+    assert neither.reason == "the interval crosses an edge of '50 to 99'"
 
 
 def test_what_a_scale_does_not_measure_is_told_from_what_has_not_run_and_from_what_nobody_can():

@@ -16,9 +16,15 @@ from lightning_regs.study.paper.rows import Cells
 Choose = Callable[[Sequence[float]], float]
 
 
-def value(cell: Cells, metric: str = "test_acc") -> Measure:
-    """One metric of one cell, or its mean over several."""
-    return Measure(((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]))
+def value(cell: Cells, metric: str = "test_acc", until: str = "") -> Measure:
+    """One metric of one cell, or its mean over several.
+
+    Args:
+        cell: The cell, or several.
+        metric: What is measured.
+        until: The column that says for how long a run went on, where the metric is a time that may never have come.
+    """
+    return Measure(((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]), until)
 
 
 def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:

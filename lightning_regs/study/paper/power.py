@@ -1,0 +1,63 @@
+"""What so many seeds can see: the effect that they find most of the time."""
+
+from __future__ import annotations
+
+import math
+
+from lightning_regs.study.paper.criteria import Criterion
+from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate, quantile
+
+POWER = 0.8
+
+
+def smallest_effect(seeds: int, confidence: float = CONFIDENCE, power: float = POWER) -> float:
+    """Return the smallest effect that a t-interval over seeds sees, in standard deviations over seeds.
+
+    An effect is the distance of the true mean from the edge of a criterion; it is seen when the whole interval lies on
+    that side of the edge. The quotient of the two is noncentral t distributed.
+
+    Args:
+        seeds: How many, at least 2.
+        confidence: That of the interval.
+        power: How often it is seen, as a share of repetitions.
+
+    Raises:
+        ValueError: If there are fewer than 2 seeds.
+    """
+    if seeds < 2:
+        raise ValueError(f"{seeds} seed has no interval that could see an effect; plan at least 2.")
+    from scipy.special import nctdtrinc
+
+    return float(nctdtrinc(seeds - 1, 1 - power, quantile(seeds, confidence))) / math.sqrt(seeds)
+
+
+def smallest_beyond(
+    estimate: Estimate, criterion: Criterion, confidence: float = CONFIDENCE, seeds: int | None = None
+) -> float | None:
+    """Return how far beyond the nearest edge of a criterion a number has to be for so many seeds to see it.
+
+    What is as far inside, and spreads as the measured numbers do, is found to satisfy the criterion 4 times in 5. A
+    ratio's distance is that of a factor, in the unit of the criterion.
+
+    Args:
+        estimate: What was measured.
+        criterion: What is asked for.
+        confidence: That of the interval.
+        seeds: How many; default: as many as were measured.
+
+    Returns:
+        The distance; None where the interval has no width of its own, or the edge is none on its scale.
+    """
+    n = len(estimate.values)
+    edges = [(criterion.low, 1), (criterion.high, -1)]
+    edge, inside = min(edges, key=lambda each: abs(each[0] - estimate.ours))
+    if n < 2 or estimate.half is None or not math.isfinite(width := estimate.half(confidence)):
+        return None
+    spread = width / quantile(n, confidence) * math.sqrt(n)
+    shift = smallest_effect(seeds or n, confidence) * spread
+    to, back = estimate.scale
+    try:
+        moved = [back(to(edge) + sign * shift) for sign in (1, -1)]
+    except ValueError:  # the edge of a ratio is 0 or below
+        return None
+    return max(inside * (number - edge) for number in moved)
