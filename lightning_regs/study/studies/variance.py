@@ -56,7 +56,7 @@ def share_of_variance(cell: str, whole: str = WHOLE, metric: str = "test_acc") -
     The interval is Pitman's and Morgan's (1939), exact for normal values in pairs: runs of one seed share what both of
     them draw from it. Two seeds, or a whole that does not vary, give no share.
     """
-    return Measure(((cell, metric), (whole, metric)), None, _share)
+    return Measure(share_of_variance.__name__, ((cell, metric), (whole, metric)), None, _share)
 
 
 def _share(sample: Sample) -> Estimate:

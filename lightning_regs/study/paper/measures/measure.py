@@ -18,6 +18,7 @@ class Measure:
     """What a claim looks at.
 
     Args:
+        name: What kind of measure it is: the name of the function that made it.
         parts: Cell (or cells, whose mean is taken) and metric of each number that it is made of.
         each: Makes the number of one seed from the parts' numbers there; None where it takes all seeds.
         estimate: Makes the estimate from the parts' numbers at all seeds; None for the mean of one number a seed.
@@ -26,6 +27,7 @@ class Measure:
         others: What is measured instead where the parts have no rows, the first that has some; see :func:`either`.
     """
 
+    name: str
     parts: tuple[Part, ...]
     each: Callable[..., float] | None
     estimate: Callable[[Sample], Estimate] | None = None
@@ -105,7 +107,7 @@ def per_seed(function: Callable[..., float], *parts: Part) -> Measure:
     The interval of its mean knows of no bounds that the function may have, nor what a sample of test items does to it.
     For sums and quotients there are measures that know.
     """
-    return Measure(parts, function)
+    return Measure(per_seed.__name__, parts, function)
 
 
 def either(first: Measure, *others: Measure) -> Measure:

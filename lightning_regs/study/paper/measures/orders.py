@@ -39,7 +39,7 @@ def median(cell: str, metric: str, until: str = "") -> Measure:
 
         return Estimate(statistics.median(lows), ends, tuple(lows), bound="" if known else "above")
 
-    return Measure(((cell, metric),), same, estimate, until)
+    return Measure(median.__name__, ((cell, metric),), same, estimate, until)
 
 
 def rank_correlation(metric: str, *cells: str, until: str = "") -> Measure:
@@ -59,7 +59,8 @@ def rank_correlation(metric: str, *cells: str, until: str = "") -> Measure:
         lows, highs = [low for low, _ in found], [high for _, high in found]
         return mean(lows, None if lows == highs else highs, bounds=(-1, 1))
 
-    return Measure(tuple((cell, metric) for cell in cells), lambda *numbers: _spearman(numbers), estimate, until)
+    parts = tuple((cell, metric) for cell in cells)
+    return Measure(rank_correlation.__name__, parts, lambda *numbers: _spearman(numbers), estimate, until)
 
 
 def _correlations(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -132,4 +133,5 @@ def peak_distance(cells: Mapping[int, str], others: Mapping[int, str], metric: s
         ours = distance(*(statistics.fmean(column) for column in zip(*lines, strict=True)))
         return Estimate(ours, ends, tuple(distance(*line) for line in lines))
 
-    return Measure(tuple((cell, metric) for cell in (*cells.values(), *others.values())), distance, estimate)
+    parts = tuple((cell, metric) for cell in (*cells.values(), *others.values()))
+    return Measure(peak_distance.__name__, parts, distance, estimate)

@@ -26,7 +26,7 @@ def ratio(cells: Cells, others: Cells, metric: str = "test_acc", other_metric: s
         until: The column that says for how long a run went on, where the metric is a time that may never have come.
     """
     parts = ((cells, metric), (others, other_metric or metric))
-    return Measure(parts, _over, lambda sample: _ratio(sample, others), until)
+    return Measure(ratio.__name__, parts, _over, lambda sample: _ratio(sample, others), until)
 
 
 def _ratio(sample: Sample, others: Cells) -> Estimate:
@@ -59,6 +59,7 @@ def percent_lower(cells: Cells, others: Cells, metric: str = "test_acc") -> Meas
         return 100 * (1 - quotient)
 
     return Measure(
+        percent_lower.__name__,
         ((cells, metric), (others, metric)),
         lambda a, b: lower(_over(a, b)),
         lambda sample: _ratio(sample, others).through(lower, lambda percent: 1 - percent / 100),
@@ -92,7 +93,7 @@ def share(cells: Cells, start: Cells, end: Cells, metric: str = "test_acc", end_
         items = (sample.items(way), sample.items(way, whole), sample.items(whole))
         return fieller(above, below, items=items, denominator=named)
 
-    return Measure(tuple(parts), each, estimate)
+    return Measure(share.__name__, tuple(parts), each, estimate)
 
 
 def _named(cells: Cells) -> str:

@@ -24,7 +24,7 @@ def value(cell: Cells, metric: str = "test_acc", until: str = "") -> Measure:
         metric: What is measured.
         until: The column that says for how long a run went on, where the metric is a time that may never have come.
     """
-    return Measure(((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]), until)
+    return Measure(value.__name__, ((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]), until)
 
 
 def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:
@@ -33,7 +33,7 @@ def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:
     for weight, cells, metric in terms:
         part = (cells if isinstance(cells, str) else tuple(cells), metric)
         weights[part] = weights.get(part, 0.0) + weight
-    return _sums(tuple(weights), [tuple(weights.values())])
+    return _sums(weighted_sum.__name__, tuple(weights), [tuple(weights.values())])
 
 
 def difference(
@@ -49,29 +49,34 @@ def difference(
         until: The column that says for how long a run went on, where the metric is a time that may never have come.
     """
     parts = ((cells, metric), (others, other_metric or metric))
-    return _sums(parts, [(1, -1)], until=until, compares=True)
+
+    def estimate(sample: Sample) -> Estimate:
+        return replace(of_sums(sample, [(1, -1)]), won=share_won(sample))
+
+    return replace(_sums(difference.__name__, parts, [(1, -1)], until=until), estimate=estimate)
 
 
 def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") -> Measure:
     """The mean over pairs of cells of how much larger the metric is in the first."""
     one = 1 / len(pairs)
-    return weighted_sum(*(term for a, b in pairs for term in ((one, a, metric), (-one, b, metric))))
+    terms = (term for a, b in pairs for term in ((one, a, metric), (-one, b, metric)))
+    return replace(weighted_sum(*terms), name=mean_difference.__name__)
 
 
 def margin(cell: str, others: Sequence[str], metric: str = "test_acc", until: str = "") -> Measure:
     """How far the metric in ``cell`` is above the largest of ``others``, seed by seed; arguments as in `difference`."""
     over = [[1, *(-float(at == other) for at in range(len(others)))] for other in range(len(others))]
-    return _sums(((cell, metric), *((other, metric) for other in others)), over, until=until)
+    return _sums(margin.__name__, ((cell, metric), *((other, metric) for other in others)), over, until=until)
 
 
 def smallest(metric: str, *cells: str) -> Measure:
     """The smallest of the cells, seed by seed."""
-    return _sums(tuple((cell, metric) for cell in cells), _one_each(len(cells)))
+    return _sums(smallest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)))
 
 
 def largest(metric: str, *cells: str) -> Measure:
     """The largest of the cells, seed by seed."""
-    return _sums(tuple((cell, metric) for cell in cells), _one_each(len(cells)), max)
+    return _sums(largest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)), max)
 
 
 def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
@@ -79,7 +84,7 @@ def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
     steps = [
         [sign * (after - before) for before, after in zip(*two, strict=True)] for two in pairwise(_one_each(len(cells)))
     ]
-    return _sums(tuple((cell, metric) for cell in cells), steps)
+    return _sums(smallest_step.__name__, tuple((cell, metric) for cell in cells), steps)
 
 
 def _one_each(size: int) -> list[list[float]]:
@@ -87,7 +92,7 @@ def _one_each(size: int) -> list[list[float]]:
 
 
 def _sums(
-    parts: tuple[Part, ...], sums: Sequence[Weights], choose: Choose = min, until: str = "", compares: bool = False
+    name: str, parts: tuple[Part, ...], sums: Sequence[Weights], choose: Choose = min, until: str = ""
 ) -> Measure:
     """Make the measure of the least (or largest) of some weighted sums of the parts, seed by seed."""
 
@@ -95,11 +100,7 @@ def _sums(
         found = [math.fsum(w * x for w, x in zip(weights, numbers, strict=True) if w) for weights in sums]
         return math.nan if any(map(math.isnan, found)) else choose(found)
 
-    def estimate(sample: Sample) -> Estimate:
-        found = of_sums(sample, sums, choose)
-        return replace(found, won=share_won(sample)) if compares else found
-
-    return Measure(parts, each, estimate, until)
+    return Measure(name, parts, each, lambda sample: of_sums(sample, sums, choose), until)
 
 
 def of_sums(sample: Sample, sums: Sequence[Weights], choose: Choose = min) -> Estimate:
