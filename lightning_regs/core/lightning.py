@@ -8,9 +8,11 @@ The package takes the one that the program has imported, and ``pytorch_lightning
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from torch.optim.swa_utils import AveragedModel
@@ -119,6 +121,37 @@ def is_compiled(module: Any) -> bool:
     # By name: importing torch._dynamo for its class takes longer than many a test run.
     traces = ("_compiler_ctx", "_compiled_call_impl")
     return type(module).__name__ == "OptimizedModule" or any(getattr(module, t, None) is not None for t in traces)
+
+
+def replace_loss(trainer: pl.Trainer, make: Callable[[Any], Any]) -> Callable[[], None]:
+    """Have every backward pass that Lightning makes start at what a function makes of the loss.
+
+    The loss in ``on_before_backward`` can be changed in place alone, and in manual optimization it is the user's own.
+
+    Args:
+        trainer: Whose.
+        make: Takes the loss as it is differentiated: scaled, and divided by the number of accumulated batches.
+
+    Returns:
+        A function that undoes it.
+    """
+    plugin: Any = trainer.precision_plugin
+    theirs = plugin.backward
+
+    def backward(loss: Any, *args: Any, **options: Any) -> None:
+        theirs(make(loss), *args, **options)
+
+    def undo() -> None:
+        if vars(plugin).get("backward") is backward:
+            del plugin.backward
+
+    plugin.backward = backward
+    return undo
+
+
+def takes_its_batches(pl_module: Any) -> bool:
+    """Whether ``training_step(self, dataloader_iter)`` fetches its batches, which no hook then sees."""
+    return "dataloader_iter" in inspect.signature(pl_module.training_step).parameters
 
 
 def averaged_modules(trainer: pl.Trainer) -> list[Any]:

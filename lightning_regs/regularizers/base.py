@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -12,24 +12,27 @@ from typing import Any, ClassVar, get_type_hints
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
+from torch.optim import Optimizer
 from typing_extensions import dataclass_transform
 
 from lightning_regs.core import rng
-from lightning_regs.core.batch import notes, with_notes
+from lightning_regs.core.batch import describe, notes, with_notes
 from lightning_regs.core.checks import NoEffectWarning, check
 from lightning_regs.core.lightning import (
     Callback,
     MisconfigurationException,
     check_trainer,
     current_batch,
+    only_gathers_statistics,
     pl,
+    takes_its_batches,
     warn_if_other_came_later,
 )
 from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.rows import Rows
-from lightning_regs.regularizers.parts.scaling import scale_left
+from lightning_regs.regularizers.parts.scaling import scaler_of, unscaled
 from lightning_regs.regularizers.parts.selection import check_whole_weights, select
+from lightning_regs.regularizers.parts.stepping import Steps, parameters_of
 
 
 class Acts(Enum):
@@ -106,7 +109,7 @@ class Regularizer(Callback):
             setattr(self, name, check(name, getattr(self, name), _hints(cls)[name]))
         self.seed = rng.run_seed(getattr(self, "seed", None))
         self._warned: set[str] = set()
-        self._handles: list[RemovableHandle] = []
+        self.at_steps = Steps()
 
     # -- for the contract tests and for composition ------------------------------------------------------------------
 
@@ -146,7 +149,7 @@ class Regularizer(Callback):
         return x, y
 
     def on_gradients(self, gradients: list[Tensor], at: Moment) -> None:
-        """Change gradients in place, before they are clipped and an optimizer steps.
+        """Change gradients in place, before they are clipped and an optimizer steps; each time they are computed.
 
         Args:
             gradients: Those of an optimizer's parameters: accumulated, averaged over processes and not scaled.
@@ -181,32 +184,39 @@ class Regularizer(Callback):
     # -- Lightning's hooks -------------------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a Trainer of the other Lightning, and methods that do not go together."""
+        """Refuse a Trainer of the other Lightning, methods that do not go together, and batches that no hook sees."""
         check_trainer(type(self).__name__, trainer)
+        if stage == "fit" and self._has("on_batch") and takes_its_batches(pl_module):
+            raise MisconfigurationException(
+                f"{type(self).__name__} changes each batch before the training step, and {type(pl_module).__name__}."
+                "training_step(self, dataloader_iter) fetches it within; use training_step(self, batch, batch_idx)."
+            )
         methods = regularizers_of(trainer)
         if self is methods[0]:
             for reason in conflicts(methods):
                 raise MisconfigurationException(reason)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the weights of a method that acts on them after each step."""
+        """See to it that gradients, or weights, are changed at each step, whoever steps."""
+        self.release()
+        if self._has("on_gradients"):
+            self.at_steps.change_gradients(lambda optimizer: self._on_gradients(trainer, pl_module, optimizer))
         if not self._has("on_weights"):
             return
         check_whole_weights(type(self).__name__, trainer)
         units = 2 if getattr(pl_module, "replicas", None) else 1  # how many leading dimensions count them
         chosen = select(pl_module, getattr(self, "parameters", None), units + 1)
         selected: set[Any] = {w for _, w in chosen if w.ndim > units}
-        held = {w for o in trainer.optimizers for group in o.param_groups for w in group["params"]}
-        if not any(w in held and w.requires_grad for w in selected):
-            self.warn_once(f"found no weight to act on in {type(pl_module).__name__}: none that an optimizer trains.")
 
-        @torch.no_grad()
-        def act(optimizer: torch.optim.Optimizer) -> None:
-            every = (w for group in optimizer.param_groups for w in group["params"])
-            trained = [w.data.view(-1, *w.shape[units:]) for w in every if w in selected and w.grad is not None]
-            self.on_weights(trained, self.moment(trainer, pl_module))
+        def act(trained: Sequence[Tensor]) -> None:
+            self.on_weights([w.data.view(-1, *w.shape[units:]) for w in trained], self.moment(trainer, pl_module))
 
-        self.after_each_step(trainer, act)
+        self.at_steps.act(lambda o: [w for w in parameters_of(o) if w in selected and w.grad is not None], act)
+        self.check_found(trainer, selected, f"weight to act on in {type(pl_module).__name__}")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Expect the method to act in this epoch."""
+        self.at_steps.acted = only_gathers_statistics(trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -216,24 +226,22 @@ class Regularizer(Callback):
             x, y = self.pair(batch)
             made: object = self.on_batch(x, y, self.moment(trainer, pl_module, batch_idx))
             if not isinstance(made, tuple) or len(made) != 2:
-                raise TypeError(f"{type(self).__name__}.on_batch returned {_describe(made)}; use `return x, y`.")
+                raise TypeError(f"{type(self).__name__}.on_batch returned {describe(made)}; use `return x, y`.")
             batch[0], changed = made
             batch[1] = changed if changed is y or notes(changed) else with_notes(changed, notes(y))
 
     def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Let a method that acts on gradients change those of this optimizer."""
-        if not self._has("on_gradients"):
-            return
-        found = [w.grad for group in optimizer.param_groups for w in group["params"] if w.grad is not None]
-        scale = scale_left(trainer, optimizer, found[0].device) if found else None
-        if scale is not None:
-            torch._foreach_div_(found, scale)
-        with torch.no_grad():
-            self.on_gradients(found, self.moment(trainer, pl_module))
-        if scale is not None:
-            torch._foreach_mul_(found, scale)
+        """Let a method that acts on gradients change those of this optimizer, before they are clipped."""
+        self.at_steps.lightning(optimizer)
+        if scaler_of(trainer) is not None:  # which may skip the step, and that is no fault
+            self.at_steps.acted = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn, once, if the method had an epoch to act in, and did not."""
+        if self.at_steps.idle and not self.at_steps.acted and not only_gathers_statistics(trainer):
+            self.warn_once(self.at_steps.idle)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let go of this training."""
@@ -266,19 +274,21 @@ class Regularizer(Callback):
             return batch[0], batch[1]
         raise MisconfigurationException(
             f"{type(self).__name__} replaces the images and labels of a batch in place, so batches have to be the list "
-            f"[x, y] of two tensors, and this one is {_describe(batch)}: let the data set return pairs (the default "
+            f"[x, y] of two tensors, and this one is {describe(batch)}: let the data set return pairs (the default "
             "collate_fn makes the list), or end your collate_fn or on_after_batch_transfer with `return [x, y]`."
         )
 
-    def after_each_step(self, trainer: pl.Trainer, act: Callable[[torch.optim.Optimizer], None]) -> None:
-        """Call a function after each step of each optimizer, until the training ends."""
-        self._handles += [o.register_step_post_hook(lambda o, *_: act(o)) for o in trainer.optimizers]
+    def check_found(self, trainer: pl.Trainer, selected: Container[Any], what: str, why: str = "") -> None:
+        """Warn where no optimizer trains what the method acts on; silent where the module keeps them to itself."""
+        held = [w for optimizer in trainer.optimizers for w in parameters_of(optimizer)]
+        if held and not any(w in selected and w.requires_grad for w in held):
+            self.warn_once(f"found no {what}: none that an optimizer trains{why}.")
+            self.at_steps.idle = ""
 
     def release(self) -> None:
         """Let go of what belongs to one training."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self.at_steps.remove()
+        self.at_steps = Steps()
 
     def warn_once(self, text: str) -> None:
         """Warn, once a method, that it had no effect."""
@@ -288,6 +298,12 @@ class Regularizer(Callback):
 
     def _has(self, hook: str) -> bool:
         return getattr(type(self), hook) is not getattr(Regularizer, hook)
+
+    def _on_gradients(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> bool:
+        found = [w.grad for w in parameters_of(optimizer) if w.grad is not None]
+        with torch.no_grad(), unscaled(trainer, optimizer, found):
+            self.on_gradients(found, self.moment(trainer, pl_module))
+        return bool(found)
 
 
 def regularizers_of(trainer: pl.Trainer) -> list[Regularizer]:
@@ -312,14 +328,3 @@ def _declared(cls: Any) -> dict[str, tuple[Any, ...]]:
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
-
-
-def _describe(batch: Any) -> str:
-    name = type(batch).__name__
-    article = "an" if name[0] in "aeiouAEIOU" else "a"
-    if isinstance(batch, dict):
-        return f"{article} {name} with the keys {sorted(map(str, batch))}"
-    if isinstance(batch, (list, tuple)):
-        parts = ", ".join(type(part).__name__ for part in batch)
-        return f"{article} {name} of {len(batch)} ({parts})"
-    return f"{article} {name}"

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Positive, check_number
-from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, pl
+from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, pl, replace_loss
 from lightning_regs.regularizers.base import Acts, Regularizer
+from lightning_regs.regularizers.parts.differences import by_difference
 from lightning_regs.regularizers.parts.double_backward import sum_of_squares
-from lightning_regs.regularizers.parts.rows import Rows, moved, outside_autocast
+from lightning_regs.regularizers.parts.rows import Rows, outside_autocast
 from lightning_regs.regularizers.parts.scaling import loss_scale
 from lightning_regs.regularizers.parts.second_order import compiled_module, gradients_of, twice_differentiable
+from lightning_regs.regularizers.parts.selection import trained
 
 Estimator = Literal["exact", "forward_difference", "central_difference"]
 
@@ -67,8 +69,9 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
 
     In ``lightning_regs.Classifier`` it drives manual optimization, with everything that automatic optimization gives;
     Lightning refuses two flags of the Trainer there, which are arguments here: ``gradient_clip_val`` (with
-    ``gradient_clip_algorithm``) and ``accumulate_grad_batches``. In any other LightningModule it is exact and acts in
-    ``on_before_backward``, under the Trainer's own flags.
+    ``gradient_clip_algorithm``) and ``accumulate_grad_batches``. In any other LightningModule it is exact and acts
+    wherever Lightning differentiates a loss, in ``manual_backward`` too, under the Trainer's own flags; the user's loss
+    stays as it is.
 
     Logged, as means over an epoch's micro-batches: ``train/gradient_penalty`` (the term itself),
     ``train/gradient_norm``, ``train/penalty_share`` (the penalty's part of loss + penalty, 0 to 1).
@@ -114,8 +117,8 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         """Check the parameters."""
         super().__post_init__()
         self._sums: Tensor | None = None
-        self._driven = False
-        self._forward = ExitStack()
+        self._driven = self._started = self._inside = self._past = False
+        self._forward, self._training = ExitStack(), ExitStack()
 
     @classmethod
     def variants(cls) -> list[Regularizer]:
@@ -147,6 +150,9 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
                 f"takes differences over a step of {self.step_size:g} under precision {precision}, where rounding is "
                 "as large as the difference; use step_size=0.1 or more."
             )
+        self._check_eager(pl_module)
+
+    def _check_eager(self, pl_module: pl.LightningModule) -> None:
         if self.estimator == "exact" and (compiled := compiled_module(pl_module)) is not None:
             raise MisconfigurationException(
                 f"GradientPenalty(estimator='exact') differentiates twice, which torch.compile cannot, and {compiled} "
@@ -178,12 +184,33 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
                 )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warn where there is nothing to penalise."""
-        if not any(parameter.requires_grad for parameter in pl_module.parameters()):
+        """Add the penalty to what is differentiated; warn where there is nothing to penalise."""
+        super().on_train_start(trainer, pl_module)
+        if any(parameter.requires_grad for parameter in pl_module.parameters()):
+            self.at_steps.idle = "did nothing in a whole epoch: Lightning made no backward pass, and it adds to those."
+        else:
             self.warn_once(f"found no parameter to act on: all of {type(pl_module).__name__} are frozen.")
+        if not self._driven:
+            self._training.callback(replace_loss(trainer, lambda loss: self.penalised(pl_module, loss)))
+        for parameter in pl_module.parameters() if not (self._driven or pl_module.automatic_optimization) else ():
+            if parameter.requires_grad:
+                untyped: Any = parameter
+                self._training.callback(untyped.register_post_accumulate_grad_hook(self._accumulated).remove)
+
+    def _accumulated(self, parameter: Tensor) -> None:
+        self._past |= not self._inside
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Tell the backward passes that it adds to from those that it does not see."""
+        self._inside = True
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the backward passes that it adds to from those that it does not see."""
+        self._inside = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's means."""
+        super().on_train_epoch_start(trainer, pl_module)
         self._sums = None
 
     def on_train_batch_start(
@@ -191,6 +218,9 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
     ) -> None:
         """Let the forward pass record layers with a fast second derivative."""
         self._forward.close()
+        if not self._started:
+            self._started = True
+            self._check_eager(pl_module)  # again, as a module may compile itself in each of its hooks
         if not self._driven:
             self._forward = twice_differentiable()
 
@@ -204,24 +234,24 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         """Leave torch's layers as they were, where a batch was skipped or broken off too."""
         super().release()
         self._forward.close()
+        self._training.close()
+        self._started = self._inside = self._past = False
 
-    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Add the penalty to the loss of a module that optimizes by itself."""
-        if self._driven:
-            return
-        if hasattr(loss.grad_fn, "_saved_result"):
+    def penalised(self, pl_module: pl.LightningModule, loss: Tensor) -> Tensor:
+        """Return the loss of a module that optimizes by itself, with the penalty; as Lightning differentiates it."""
+        trainer = pl_module.trainer
+        if loss.numel() != 1:
             raise MisconfigurationException(
-                f"GradientPenalty adds to the loss in place, and {type(pl_module).__name__} gave manual_backward the "
-                f"result of an operation that needs it unchanged ({type(loss.grad_fn).__name__}); pass `loss * 1`."
+                f"GradientPenalty is of a mean loss, one number, and {type(pl_module).__name__} differentiates "
+                f"{loss.numel()}, of shape {tuple(loss.shape)}; pass their mean to manual_backward."
             )
         # The loss comes scaled for float16 and divided by the number of accumulated batches.
         scale = loss_scale(trainer, loss)
         if pl_module.automatic_optimization:
             scale = scale / trainer.accumulate_grad_batches
-        plain = loss.detach() / scale
-        penalty, norm = gradient_penalty(loss, pl_module.parameters(), self.strength(trainer), scale)
-        loss.add_((penalty * scale).to(loss.dtype))
-        self.record(plain, penalty.detach(), norm)
+        penalty, norm = gradient_penalty(loss, trained(trainer, pl_module), self.strength(trainer), scale)
+        self.record(loss.detach().reshape(()) / scale, penalty.detach(), norm)
+        return loss + (penalty * scale).to(loss.dtype)
 
     # -- our Classifier ----------------------------------------------------------------------------------------------
 
@@ -236,7 +266,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
                 penalty, norm = gradient_penalty(loss * scale, rows.trained, strength, scale)
                 rows.accumulate((loss + penalty) * rows.share)
         else:
-            loss, norm = _by_difference(rows, strength, self.step_size, self.estimator == "central_difference")
+            loss, norm = by_difference(rows, strength, self.step_size, self.estimator == "central_difference")
             penalty = strength / 4 * norm.square()
         self.record(loss.detach(), penalty.detach(), norm)
         return loss.detach()
@@ -262,10 +292,18 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         values = torch.stack([loss.float(), penalty.float(), norm.float(), torch.ones_like(norm, dtype=torch.float)])
         # A step that overflowed is skipped by the scaler, and does not count here either.
         values = torch.where(values.isfinite().all(), values, 0)
+        self.at_steps.acted = True
         self._sums = values if self._sums is None else self._sums.add_(values)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's means."""
+        if self._past:
+            self.at_steps.idle = ""
+            self.warn_once(
+                f"is not in the gradients of {type(pl_module).__name__}.training_step that come from loss.backward(); "
+                "use self.manual_backward(loss) there."
+            )
+        super().on_train_epoch_end(trainer, pl_module)
         if self._sums is None:
             return
         loss, penalty, norm, count = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
@@ -274,36 +312,5 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         share = penalty / (loss + penalty) if loss + penalty else 0.0 * count
         values = {"gradient_penalty": penalty / count, "gradient_norm": norm / count, "penalty_share": share}
         for name, value in values.items():
-            pl_module.log(f"train/{name}", value, rank_zero_only=False, sync_dist=False)
-
-
-def _by_difference(rows: Rows, strength: float, step_size: float, central: bool) -> tuple[Tensor, Tensor]:
-    """Accumulate the penalised gradient by a difference of gradients; return the loss and its gradient's norm.
-
-    With g the gradient and d |g| = step_size it is g + strength / 2 * (g(w + d g) - g) / d, or, central,
-    g + strength / 2 * (g(w + d/2 g) - g(w - d/2 g)) / d.
-    """
-    random = rows.random_state()
-    loss = rows.loss()
-    scale, wanted = loss_scale(rows.trainer, loss), rows.trained
-    with outside_autocast(loss):
-        found = gradients_of(loss * scale, wanted)
-    pairs = [(p, g) for p, g in zip(wanted, found, strict=True) if g is not None]
-    trained, gradients = [p for p, _ in pairs], [g for _, g in pairs]
-    if isinstance(scale, Tensor):
-        torch._foreach_div_(gradients, scale)
-    norm = torch.nn.utils.get_total_norm(gradients)
-    distance = step_size / norm.clamp_min(1e-12)
-    if central:
-        weight = rows.share * strength / (2 * distance)
-        with moved(trained, gradients, distance / 2):
-            rows.again(random, weight, sync=False)
-        with moved(trained, gradients, -distance / 2):
-            rows.add(trained, gradients, distance.new_full((), rows.share))
-            rows.again(random, -weight)
-    else:
-        weight = strength / (2 * distance)
-        with moved(trained, gradients, distance):
-            rows.add(trained, gradients, rows.share * (1 - weight))
-            rows.again(random, rows.share * weight)
-    return loss, norm
+            # Lightning asks for a batch size where training_step fetches its batches; means over an epoch need none.
+            pl_module.log(f"train/{name}", value, rank_zero_only=False, sync_dist=False, batch_size=1)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightning_regs.core.checks import NotNegative
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer, example, regularizers_of
-from lightning_regs.regularizers.parts.scaling import scale_left, will_step
+from lightning_regs.regularizers.parts.scaling import scale_left
 from lightning_regs.regularizers.parts.selection import Selection, check_selection, select
+from lightning_regs.regularizers.parts.stepping import calls_its_closure_once
+
+# Parameters of one learning rate; how far they decay; whether they do, where a scaler may skip the step; what is taken
+# off after it, where that is not what is there then.
+Decay = tuple[list[Tensor], Any, Tensor | None, list[Tensor] | None]
 
 
 def _check_p(name: str, p: int) -> int:
@@ -144,71 +150,78 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
                 "NormPenalty changes gradients once a step, and LBFGS takes many of them with a loss that would not "
                 "contain the penalty; add lightning_regs.functional.norm_penalty to the loss in your training_step."
             )
-        self.release()
-        self._selected = {id(w): name for name, w in select(pl_module, self.parameters)}
+        super().on_train_start(trainer, pl_module)
+        named = select(pl_module, self.parameters)
+        self._selected = {id(w): name for name, w in named}
         for other in regularizers_of(trainer):
             if isinstance(other, NormPenalty) and other is not self and other.p == self.p:
                 for name in (other._selected[i] for i in self._selected if i in other._selected):
                     raise MisconfigurationException(
                         f"two NormPenalty(p={self.p}) act on {name!r}; let their `parameters` not overlap."
                     )
-        held = (w for o in trainer.optimizers for group in o.param_groups for w in group["params"])
-        if not any(id(w) in self._selected and w.requires_grad for w in held):
-            self.warn_once(
-                f"found no parameter to act on in {type(pl_module).__name__}: none that an optimizer trains is "
-                f"{'a weight of at least two dimensions' if self.parameters is None else 'selected'}."
-            )
-
-        if self.decoupled and self.p == 1:
-            self.after_each_step(trainer, self._threshold)
-
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
-        """Add to the gradients of this optimizer, or decay its weights."""
-        if not self.decoupled:
-            for parameters, _ in self._chosen(optimizer):
-                self._check_dense(parameters)
-                scale = scale_left(trainer, optimizer, parameters[0].device)
-                add_gradient(parameters, self.coefficient, self.p, scale)
-        elif self.p == 2:
-            for parameters, lr in self._chosen(optimizer):
-                shrink(parameters, self._decay(lr), 2, will_step(trainer, optimizer, parameters[0].device))
-
-    def _threshold(self, optimizer: torch.optim.Optimizer) -> None:
-        # The scaler calls no step that it skips, but for fused optimizers, which it tells by this attribute.
-        found_inf: Tensor | None = getattr(optimizer, "found_inf", None)
-        for parameters, lr in self._chosen(optimizer):
-            device = parameters[0].device
-            active = None if found_inf is None else (found_inf.to(device, non_blocking=True) == 0).float()
-            shrink(parameters, float(lr) * self.coefficient, 1, active)
-
-    def _chosen(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[list[Tensor], Any]]:
-        """Yield the parameters to act on, by learning rate and device."""
         if not self.coefficient:
             return
+        if self.decoupled:
+            self.at_steps.act(self._begin_decay, self._decay)
+        else:
+            self.at_steps.change_gradients(lambda optimizer: self._add(trainer, optimizer))
+        which = "a weight of at least two dimensions" if self.parameters is None else "selected"
+        where = f"parameter to act on in {type(pl_module).__name__}"
+        self.check_found(trainer, {w for _, w in named}, where, f" is {which}")
+
+    def _add(self, trainer: pl.Trainer, optimizer: Optimizer) -> bool:
+        """Add to the gradients of an optimizer."""
+        chosen = self._chosen(optimizer)
+        for parameters, _ in chosen:
+            self._check_dense(parameters)
+            add_gradient(parameters, self.coefficient, self.p, scale_left(trainer, optimizer, parameters[0].device))
+        return bool(chosen)
+
+    def _begin_decay(self, optimizer: Optimizer) -> list[Decay]:
+        """Decay as AdamW does, before the step, or remember what and by how much to decay after it."""
+        # The scaler calls no step that it skips, but for fused optimizers, which it tells by this attribute.
+        found_inf: Tensor | None = getattr(optimizer, "found_inf", None)
+        found: list[Decay] = []
+        for parameters, lr in self._chosen(optimizer):
+            device, strength = parameters[0].device, lr * self.coefficient
+            # A learning rate in a tensor is not looked at: reading it would wait for its device.
+            if self.p == 2 and not isinstance(strength, Tensor) and strength > 1:
+                raise MisconfigurationException(
+                    f"NormPenalty(coefficient={self.coefficient:g}, decoupled=True) at the learning rate {lr:g} would "
+                    "turn the sign of the weights, as their product is above 1; lower one of the two."
+                )
+            active = None if found_inf is None else (found_inf.to(device, non_blocking=True) == 0).float()
+            before = None
+            if self.p == 2 and calls_its_closure_once(optimizer):
+                shrink(parameters, strength, 2, active)
+            elif self.p == 2:
+                # The next gradient is of a move from these weights, and would be of a move from smaller ones.
+                before = list(torch._foreach_mul(parameters, strength))
+            found.append((parameters, strength, active, before))
+        return found
+
+    def _decay(self, found: Sequence[Decay]) -> None:
+        for parameters, strength, active, before in found:
+            if self.p == 1:
+                shrink(parameters, float(strength), 1, active)
+            elif before is not None:
+                torch._foreach_sub_(parameters, before)
+
+    def _chosen(self, optimizer: Optimizer) -> list[tuple[list[Tensor], Any]]:
+        """Return the parameters to act on, by learning rate and device."""
+        chosen = []
         for group in optimizer.param_groups:
             by_device: dict[torch.device, list[Tensor]] = {}
             for w in group["params"]:
                 if id(w) in self._selected and w.grad is not None and w.requires_grad:
                     by_device.setdefault(w.device, []).append(w)
-            for parameters in by_device.values():
-                yield parameters, group["lr"]
+            chosen += [(parameters, group["lr"]) for parameters in by_device.values()]
+        return chosen
 
     def release(self) -> None:
         """Forget the parameters and optimizers of this training."""
         super().release()
         self._selected = {}
-
-    def _decay(self, lr: Any) -> Any:
-        strength = lr * self.coefficient
-        # A learning rate in a tensor is not looked at: reading it would wait for its device.
-        if not isinstance(strength, Tensor) and strength > 1:
-            raise MisconfigurationException(
-                f"NormPenalty(coefficient={self.coefficient:g}, decoupled=True) at the learning rate {lr:g} would turn "
-                "the sign of the weights, as their product is above 1; lower one of the two."
-            )
-        return strength
 
     def _check_dense(self, parameters: list[Tensor]) -> None:
         for w in parameters:

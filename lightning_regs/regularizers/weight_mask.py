@@ -77,6 +77,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             if mask is not None and value is not None:
                 raise ValueError(f"{name}={value!r} says what to prune, and so does the mask; give one of the two.")
         self._held: dict[nn.Parameter, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
         self._accumulating = False
         self.mask = mask
         self.density = None if density is None else check_number("density", density, high=1.0, open_low=True)
@@ -117,7 +118,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Determine the mask, set pruned weights and their optimizer state to zero, and see to it that they stay."""
         self._check(trainer)
-        self.release()
+        super().on_train_start(trainer, pl_module)
         self._held = {}
         if self._mask is None:
             found = self._determine(pl_module)
@@ -141,7 +142,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         for w, m in masks.items():
             self._handles += self._hooks(w, m)
         if masks:
-            self.after_each_step(trainer, zero_after_step(masks))
+            self.at_steps.after(zero_after_step(masks))
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -275,4 +276,6 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
     def release(self) -> None:
         """Let go of optimizers and gradients."""
         super().release()
-        self._accumulating = False
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._accumulating = [], False

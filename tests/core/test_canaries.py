@@ -32,6 +32,7 @@ from lightning_regs.core.lightning import (
     is_compiled,
     only_gathers_statistics,
     pl,
+    replace_loss,
 )
 
 SCALE = 1024.0
@@ -165,7 +166,7 @@ def test_the_loss_arrives_divided_and_scaled(options: dict[str, Any], factor: fl
     ("options", "weight"), [({}, 1.0), ({"accumulate_grad_batches": 2}, 2.0), ({"plugins": "half"}, 1 / SCALE)], ids=str
 )
 def test_what_is_added_to_the_loss_is_neither_divided_nor_scaled(options: dict[str, Any], weight: float) -> None:
-    """If additions are treated like the loss, the factors in ``GradientPenalty.on_before_backward`` can go."""
+    """If additions are treated like the loss, the factors in ``GradientPenalty.penalised`` can go."""
 
     def first_step(add: float) -> Tensor:
         torch.manual_seed(0)
@@ -526,3 +527,31 @@ def test_a_trainer_takes_the_callbacks_of_the_other_lightning_without_a_word_but
     done = subprocess.run([sys.executable, "-c", STRANGER], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["called", "refused"]
+
+
+@pytest.mark.parametrize("manual", [False, True])
+def test_a_backward_pass_starts_at_what_is_made_of_the_loss_which_stays(manual: bool) -> None:
+    """If ``on_before_backward`` may return a loss, ``replace_loss`` (core/lightning.py) can go."""
+    seen: list[Tensor] = []
+
+    class Twice(Net):
+        def loss(self, batch: Any) -> Tensor:
+            seen.append(super().loss(batch))
+            return seen[-1]
+
+    ends = []
+    for factor in (1.0, 2.0):
+        torch.manual_seed(0)
+        module = Twice(manual)
+        undo: list[Callable[[], None]] = []
+        replace = Hook("on_train_start", lambda: None)
+        replace.on_train_start = lambda trainer, _, f=factor, u=undo: u.append(  # type: ignore[method-assign, misc]
+            replace_loss(trainer, lambda loss: f * loss)
+        )
+        trainer = fit(module, replace, limit_train_batches=1)
+        undo[0]()
+        assert "backward" not in vars(trainer.precision_plugin)
+        torch.manual_seed(0)
+        ends.append(vector(module) - vector(Net()))
+    torch.testing.assert_close(ends[1], 2 * ends[0])
+    assert seen[0].item() == seen[1].item()

@@ -348,19 +348,6 @@ def test_a_copy_penalises_alike() -> None:
     assert torch.equal(vector(model), vector(twin))
 
 
-def test_a_loss_that_is_needed_unchanged_is_refused() -> None:
-    class RootMeanSquare(Foreign):
-        def __init__(self) -> None:
-            super().__init__()
-            self.automatic_optimization = False
-
-        def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
-            self.manual_backward(self.layers(batch[0]).square().mean().sqrt())
-
-    with pytest.raises(MisconfigurationException, match=r"pass `loss \* 1`"):
-        fit(RootMeanSquare(), GradientPenalty(0.1))
-
-
 def test_a_static_graph_is_refused() -> None:
     strategy = pl.strategies.DDPStrategy(static_graph=True)
     trainer = pl.Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False)

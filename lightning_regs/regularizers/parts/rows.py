@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_regs.core.lightning import pl
 from lightning_regs.regularizers.parts.scaling import loss_scale
+from lightning_regs.regularizers.parts.selection import trained
 
 # Mean loss of some rows of a batch [x, y]; the flag says whether they count for the epoch's metrics.
 LossOf = Callable[[Sequence[Tensor], slice, bool], Tensor]
@@ -45,7 +46,7 @@ class Rows:
     @property
     def trained(self) -> list[nn.Parameter]:
         """The parameters that a gradient is wanted for."""
-        return [p for p in self.module.parameters() if p.requires_grad]
+        return trained(self.trainer, self.module)
 
     def loss(self) -> Tensor:
         """Return the mean loss of the rows, which counts for the epoch's metrics; to be called once."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,11 +39,12 @@ def scale_left(trainer: pl.Trainer, optimizer: torch.optim.Optimizer, device: to
     return on_device
 
 
-def will_step(trainer: pl.Trainer, optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor | None:
-    """Return 0 or 1 on the device: whether the scaler will let the optimizer step; None if it always does."""
-    scaler = scaler_of(trainer)
-    if scaler is None:
-        return None
-    check = scaler._check_inf_per_device if unscales_itself(optimizer) else scaler._found_inf_per_device
-    found = [value.to(device, non_blocking=True) for value in check(optimizer).values()]
-    return (torch.stack(found).sum() == 0).float()
+@contextmanager
+def unscaled(trainer: pl.Trainer, optimizer: torch.optim.Optimizer, gradients: list[Tensor]) -> Iterator[None]:
+    """Take the scale off an optimizer's gradients for the while, where they have it."""
+    scale = scale_left(trainer, optimizer, gradients[0].device) if gradients else None
+    if scale is not None:
+        torch._foreach_div_(gradients, scale)
+    yield
+    if scale is not None:
+        torch._foreach_mul_(gradients, scale)

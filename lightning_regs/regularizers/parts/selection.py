@@ -72,6 +72,16 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
     return list({id(w): (n, w) for n, w in reversed(chosen)}.values())[::-1]
 
 
+def trained(trainer: pl.Trainer, module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that an optimizer trains; all that want a gradient where the module keeps its optimizers.
+
+    Teachers, averages and other parameters of no optimizer are none, frozen or not.
+    """
+    wanted = [w for w in module.parameters() if w.requires_grad]
+    held = {w for optimizer in trainer.optimizers for group in optimizer.param_groups for w in group["params"]}
+    return [w for w in wanted if w in held] or wanted
+
+
 def _check_matches(glob: str, names: list[str]) -> None:
     if fnmatch.filter(names, glob):
         return

@@ -24,16 +24,15 @@ def zero_pruned(weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
 
 def zero_after_step(masks: Mapping[nn.Parameter, Tensor]) -> Callable[[torch.optim.Optimizer], None]:
     """Return the hook that keeps pruned weights at zero after a step of an optimizer."""
-    chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
-    seen = -1
+    known: dict[torch.optim.Optimizer, tuple[int, list[nn.Parameter]]] = {}
 
     def after_step(optimizer: torch.optim.Optimizer) -> None:
-        nonlocal chosen, seen
+        held = sum(len(group["params"]) for group in optimizer.param_groups)
         # Groups come in later, where parts of a network are unfrozen.
-        if (held := sum(len(group["params"]) for group in optimizer.param_groups)) != seen:
-            ours = [w for group in optimizer.param_groups for w in group["params"] if w in masks]
-            chosen, seen = (ours, [masks[w] for w in ours]), held
-        zero_pruned(*chosen)
+        if optimizer not in known or known[optimizer][0] != held:
+            known[optimizer] = held, [w for group in optimizer.param_groups for w in group["params"] if w in masks]
+        ours = known[optimizer][1]
+        zero_pruned(ours, [masks[w] for w in ours])
 
     return after_step
 
