@@ -36,10 +36,10 @@ from lightning_regs.study.report.telling import (
     DAGGER,
     EXPLORATORY,
     MEASURED,
+    RULES,
     SYMBOLS,
     TITLES,
     ClaimEntry,
-    fixed,
     marked,
     say,
     tallies,
@@ -180,7 +180,9 @@ def _shown(path: Path) -> str:
 
 def _origin(paper: Paper, found: ScaleResults) -> str:
     commits = tables.distinct(found.rows, "commit")
-    machines = tables.distinct(found.rows, "device")
+    # How many were trained together is in the table of rows.
+    names = (re.sub(r", \d+ replicas", "", name) for name in tables.distinct(found.rows, "device"))
+    machines = dict.fromkeys(name.replace("(1 threads)", "(1 thread)") for name in names)
     facts = [
         f"`{command(paper, found.name)}`",
         f"{len(found.rows)} of {found.expected} runs",
@@ -203,8 +205,12 @@ def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
         yield from ("", f"**{TITLES[tally.kind]}.** {tally.sentence}")
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
             yield from ("", *_claims(judged))
-            fixes = (f"{text} ({_ids(ids)})" for text, ids in fixed(judged))
-            yield from ("", f"When the rules were fixed: {'; '.join(fixes)}.")
+            yield from ("", "<details><summary>What had to hold, and when and where it was fixed</summary>", "")
+            yield from (f"| {' | '.join(RULES)} |", "| --- | --- | --- |")
+            for claim in judged:
+                name, *rule = claim.rule
+                yield f"| `{_code(name)}` | {' | '.join(map(_escape, rule))} |"
+            yield from ("", "</details>")
         reasons: dict[str, list[str]] = {}
         for claim in own:
             if claim.verdict not in MEASURED:
@@ -231,7 +237,7 @@ def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> Iterator[str]
         cells = [
             f"{SYMBOLS[claim.verdict]} {claim.verdict}".replace(" ", "\u00a0") + mark,
             f"`{_code(claim.id)}` {_escape(claim.sentence)}",
-            _escape("; only if ".join(filter(None, (claim.criterion, " and ".join(claim.conditions))))),
+            _escape(claim.criterion),
             _escape(claim.paper) + (" (recalled)" if claim.recalled else ""),
             _escape(claim.ours),
             _escape(claim.interval),

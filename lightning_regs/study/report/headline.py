@@ -72,22 +72,20 @@ def _draw(entries: Sequence[ClaimEntry]) -> Drawing:
     if not entries:
         raise MissingRows("the paper has no claims")
     sentences = [textwrap.wrap(entry.sentence, _LETTERS) for entry in entries]
+    asides = [_aside(entry) for entry in entries]
     reasons = [
         [] if span(entry.numbers) else textwrap.wrap(_untested(entry), 44, max_lines=3, placeholder=" \u2026")
         for entry in entries
     ]
-    below = [_LINE * (1 + len(why) if why else 4) for why in reasons]
+    below = [_LINE * (1 + max(map(len, each))) for each in zip(asides, reasons, strict=True)]
     height = sum(len(lines) * _LINE + room + _GAP for lines, room in zip(sentences, below, strict=True))
     drawing = MatplotlibFigure(figsize=(_WIDTH / 72, height / 72))
     ground = drawing.add_axes((0, 0, 1, 1), xlim=(0, _WIDTH), ylim=(height, 0))
     ground.set_axis_off()
     top = 0.0
-    for entry, lines, why, room in zip(entries, sentences, reasons, below, strict=True):
+    for entry, lines, aside, why, room in zip(entries, sentences, asides, reasons, below, strict=True):
         _lines(ground, 0, top, lines)
         top += len(lines) * _LINE + 3
-        aside = [f"paper {entry.paper}{' (recalled)' if entry.recalled else ''}"]
-        if entry.numbers["ours"] is not None:
-            aside += [f"ours {entry.ours}", f"{entry.n} seed{'s' * (entry.n != 1)}, {entry.scale}"]
         mark = f" {DAGGER}" if entry.exploratory and entry.verdict in MEASURED else ""
         verdict = f"{SYMBOLS[entry.verdict]} {entry.verdict}{mark}"
         _lines(ground, _WIDTH - _ASIDE, top, [verdict], color=VERDICTS[entry.verdict], weight="bold")
@@ -103,6 +101,14 @@ def _draw(entries: Sequence[ClaimEntry]) -> Drawing:
         top += room + _GAP - 3
     plots.describe(drawing, " ".join(map(_said, entries)))
     return drawing
+
+
+def _aside(entry: ClaimEntry) -> list[str]:
+    """Return what stands beside an axis, below the verdict."""
+    said = [f"paper {entry.paper}", "(recalled)" if entry.recalled else ""]
+    if entry.numbers["ours"] is not None:
+        said += [f"ours {entry.ours}", f"{entry.n} seed{'s' * (entry.n != 1)}, {entry.scale}"]
+    return [line for text in said for line in textwrap.wrap(text, 22, max_lines=3, placeholder=" \u2026")]
 
 
 def _lines(ground: Axes, x: float, top: float, lines: Sequence[str], **style: str) -> None:

@@ -142,11 +142,15 @@ def environment() -> Environment:
         "sentence": _sentence,
         "slug": slug,
         "breakable": _breakable,
-        "fixed": telling.fixed,
         "marked": telling.marked,
         "say": telling.say,
     }
-    env.globals |= {"verdicts": VERDICTS, "meanings": telling.MEANINGS, "titles": telling.TITLES}
+    env.globals |= {
+        "verdicts": VERDICTS,
+        "meanings": telling.MEANINGS,
+        "titles": telling.TITLES,
+        "rules": telling.RULES,
+    }
     env.globals |= {"dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}
     env.globals |= {"version": __version__, "dark": plots.DARK}
     return env

@@ -24,6 +24,7 @@ _NOUNS: dict[Kind, str] = {
 _SAYS: dict[Verdict, str] = dict(
     zip(MEASURED, ("{} held", "{} did not", "{} {} undecided", "{} {} invalid"), strict=True)
 )
+RULES = ("Claim", "Judged only if", "When and where it was fixed")
 MEANINGS: dict[Verdict, str] = {
     "reproduced": "the whole interval lies where the claim holds",
     "not reproduced": "the whole interval lies outside",
@@ -86,6 +87,11 @@ class ClaimEntry:
     numbers: dict[str, float | None]
 
     @property
+    def rule(self) -> tuple[str, str, str]:
+        """Its id, what had to hold for it to be judged, and when and where that was fixed."""
+        return self.id, "; ".join(self.conditions), f"fixed {self.frozen}" if self.frozen else "not frozen"
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Everything that a table says beside the numbers, a clause each."""
         look = f"{DAGGER} {self.exploratory}" if self.exploratory else ""
@@ -138,8 +144,10 @@ def why(claim: ClaimResult) -> str:
     """Say why a claim has its verdict, and what effect so many seeds would have seen."""
     if claim.smallest is None:
         return claim.reason
-    seen = f"{claim.n} seeds tell an effect from {tables.number(claim.smallest, claim.unit)} beyond it on, 4 times in 5"
-    return "; ".join(filter(None, (claim.reason, seen)))
+    # The edge stands beside it, as the criterion.
+    reason = claim.reason.partition(" of '")[0]
+    least = tables.number(claim.smallest, claim.unit)
+    return f"{reason}; {claim.n} seeds see what lies {least} beyond it 4 times in 5".lstrip("; ")
 
 
 def _interval(claim: ClaimResult) -> str:
@@ -152,22 +160,13 @@ def _facts(claim: ClaimResult) -> Iterable[str]:
     if claim.q is not None:
         yield f"q = {claim.q:.2g}"
     if claim.won is not None:
-        yield f"the first is ahead in {100 * claim.won:.0f} % of the pairs of seeds"
+        yield f"ahead in {100 * claim.won:.0f} % of the pairs of seeds"
     if claim.settings:
         held = [setting for setting in claim.settings if setting.verdict == "reproduced"]
         others = [f"{each.verdict} with {each.name} ({tables.number(each.ours, claim.unit)})" for each in claim.settings
                   if each.verdict != "reproduced"]  # fmt: skip
         said = f"holds in {len(held)} of {len(claim.settings)} other settings ({', '.join(s.name for s in held)})"
         yield ": ".join(filter(None, (said.replace(" ()", ""), ", ".join(others))))
-
-
-def fixed(claims: Iterable[ClaimEntry]) -> list[tuple[str, list[str]]]:
-    """Group measured claims by when and where their rules were fixed: words, and ids."""
-    groups: dict[str, list[str]] = {}
-    for claim in claims:
-        if claim.verdict in MEASURED:
-            groups.setdefault(f"fixed {claim.frozen}" if claim.frozen else "not frozen", []).append(claim.id)
-    return sorted(groups.items())
 
 
 @dataclass(frozen=True)

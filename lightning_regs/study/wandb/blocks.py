@@ -18,9 +18,9 @@ from lightning_regs.study.report.telling import (
     EXPLORATORY,
     MEANINGS,
     MEASURED,
+    RULES,
     SYMBOLS,
     TITLES,
-    fixed,
     say,
 )
 from lightning_regs.study.wandb.markdown import claims_table, code, escape, paper_figure, table
@@ -189,8 +189,8 @@ def _claims(section: Section) -> Iterator[Block]:
         yield _paragraph(tally.sentence)
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
             yield claims_table(judged)
-            fixes = "; ".join(f"{text}: {', '.join(ids)}" for text, ids in fixed(judged))
-            yield _paragraph(f"When the rules were fixed. {fixes}.")
+            rules = table(RULES, ([code(claim.id), *map(escape, claim.rule[1:])] for claim in judged))
+            yield _heading(3, "What had to hold, and when and where it was fixed", [rules])
         for verdict in BEYOND:
             if beyond := [claim for claim in own if claim.verdict == verdict]:
                 lines = (

@@ -48,7 +48,7 @@ def claims_table(claims: Sequence[ClaimEntry], scales: bool = False) -> dict[str
                 f"{SYMBOLS[claim.verdict]} {claim.verdict}{marks}",
                 code(claim.id),
                 escape(claim.sentence),
-                escape("; only if ".join(filter(None, (claim.criterion, " and ".join(claim.conditions))))),
+                escape(claim.criterion),
                 paper_figure(claim),
                 *map(escape, (claim.ours, claim.interval)),
                 f"{claim.n}{behind}",
