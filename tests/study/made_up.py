@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from lightning_regs.core.runs import FIXED, LEADING, TRAILING
 from lightning_regs.study.paper.cells import Cell
-from lightning_regs.study.paper.claims import Claim, Source
+from lightning_regs.study.paper.claims import Claim, Frozen, Source
+from lightning_regs.study.paper.conditions import trained
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.measures import value
 from lightning_regs.study.paper.paper import Deviation, Paper, Scale
@@ -77,6 +78,36 @@ def make_paper(folder=None, paper_id="smith2020", cells=("net/true-labels", "net
         folder=folder,
     )
     return replace(paper, **changes)
+
+
+def make_every(folder=None):
+    """A paper whose claims have every verdict at the quick scale, and every kind; see :func:`marked`."""
+    true, noisy = "net/true-labels", "net/random-labels"
+    about = {"unit": "%", "source": SLIDES, "where": "Table 1"}
+    acc = value(true, "train_acc")
+    claims = (
+        Claim("held", "Nets fit true labels.", acc, at_least=99, published=100.0, headline=True, **about,
+              settings={"noise": value(noisy, "train_acc"), "tests": value(noisy)}),
+        Claim("missed", "Random labels test at 50 %.", value(noisy), within=1, published=50.0, **about),
+        Claim("open", "True labels test at 80.3 %.", value(true), above=80.1, published=80.3, headline=True, **about),
+        Claim("broken", "Random labels test at 10 %.", value(noisy), below=20, published=10.0, headline=True, **about,
+              valid_if=trained(noisy, "test_acc", at_least=50)),
+        Claim("waits", "It is slow.", value(true, "slow"), above=1, published="1 to 4", origin="recalled", **about),
+        Claim("far", "It holds in full.", acc, at_least=99, published=99.0, on=("full",), headline=True, **about),
+        Claim("never", "It holds on ImageNet.", published=95.2, out_of_reach="ImageNet is not here", headline=True,
+              **about),
+        Claim("proof", "It fits by a proof.", acc, at_least=1, kind="theory", exact=True, **about),
+        Claim("check", "Ours fits.", acc, at_least=1, kind="control"),
+    )  # fmt: skip
+    return make_paper(folder, claims=claims)
+
+
+MARK = "its seeds were added after a look"
+
+
+def marks(paper, scale, cells):
+    """What a lock would say: one claim was changed, by a rule with two looks; the others were fixed, or never."""
+    return {"held": Frozen((2, 3), "2026-01-02", "abc1234", MARK), "missed": Frozen((3,), "2026-01-01", "0000000")}
 
 
 def make_rows(paper, scale="quick", seeds=3):

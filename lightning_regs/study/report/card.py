@@ -17,6 +17,7 @@ in ``figures/`` of the paper's folder.
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -139,7 +140,7 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     if kind == "headline":
         known_for = headlines(paper, measured)
         file = folder / f"{'-'.join([*words[:1], 'headline'])}.svg"
-        drawn, images = _figure(paper, picture(known_for), found, file, base)
+        drawn, images = _figure(paper, picture(known_for), found, file, base, width=640)
         return [*_counted([part for part in measured if part.rows]), "", *drawn, "", *_claims(known_for, True)], images
     if kind == "claims":
         told = [tell(claim, found.name) for claim in found.claims]
@@ -156,7 +157,10 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     return lines or ["This paper has no figures."], images
 
 
-def _figure(paper: Paper, figure: Figure, found: ScaleResults, path: Path, base: Path) -> tuple[list[str], _Images]:
+def _figure(
+    paper: Paper, figure: Figure, found: ScaleResults, path: Path, base: Path, width: int = 0
+) -> tuple[list[str], _Images]:
+    """Draw a figure; with a width in pixels where it should be larger than its file says."""
     name = f"{paper.id}-{path.stem}"
     drawing = draw(figure, found, name, paper.published(found.name), inline=False, unless=_shown(path))
     if drawing.missing:
@@ -166,7 +170,10 @@ def _figure(paper: Paper, figure: Figure, found: ScaleResults, path: Path, base:
         images[path] = drawing.svg.replace(">\n", f">\n<!-- shows {drawing.fingerprint} -->\n", 1)
     alt = _escape(f"{figure.title}. {drawing.alt}".strip())
     notes = " ".join([figure.caption, *drawing.notes])
-    return [f"![{alt}]({_link(path, base)})", "", f"**{_escape(figure.title)}.** {_escape(notes)}"], images
+    shown = f"![{alt}]({_link(path, base)})"
+    if width:
+        shown = f'<img src="{_link(path, base)}" width="{width}" alt="{html.escape(f"{figure.title}. {drawing.alt}")}">'
+    return [shown, "", f"**{_escape(figure.title)}.** {_escape(notes)}"], images
 
 
 def _shown(path: Path) -> str:
@@ -228,22 +235,18 @@ def _ids(ids: Iterable[str]) -> str:
 
 def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> Iterator[str]:
     """Write a table of claims, with the scale of each where they are of several."""
-    headings = ["", "Claim", "Holds for", "Paper", "Ours", "95 % interval", "Seeds", *["Scale"] * scales, "Notes"]
-    noted = any(claim.notes for claim in claims)
-    yield f"| {' | '.join(headings[: None if noted else -1])} |"
-    yield f"| --- | --- | --- | ---: | ---: | ---: | ---: |{' --- |' * (scales + noted)}"
+    yield "|  | Claim | Paper | Holds for | Ours, 95 % interval | Seeds |"
+    yield "| --- | --- | ---: | --- | ---: | ---: |"
     for claim in claims:
         mark = f"\u00a0{DAGGER}" if claim.exploratory and claim.verdict in MEASURED else ""
+        notes = _escape("; ".join(claim.notes))
         cells = [
             f"{SYMBOLS[claim.verdict]} {claim.verdict}".replace(" ", "\u00a0") + mark,
-            f"`{_code(claim.id)}` {_escape(claim.sentence)}",
-            _escape(claim.criterion),
+            f"`{_code(claim.id)}` {_escape(claim.sentence)}{f'<br><sub>{notes}</sub>' if notes else ''}",
             _escape(claim.paper) + (" (recalled)" if claim.recalled else ""),
-            _escape(claim.ours),
-            _escape(claim.interval),
-            str(claim.n) if claim.n else "",
-            *[claim.scale if claim.n else ""] * scales,
-            *[_escape("; ".join(claim.notes))] * noted,
+            _escape(claim.criterion),
+            "<br>".join(map(_escape, filter(None, (claim.ours, claim.interval)))),
+            f"{claim.n}{f'<br>{claim.scale}' if scales else ''}" if claim.n else "",
         ]
         yield f"| {' | '.join(cells)} |"
     if marked(claims):

@@ -50,7 +50,7 @@ def headlines(paper: Paper, found: Sequence[ScaleResults]) -> tuple[ClaimEntry, 
 
 
 def _rank(claim: ClaimResult) -> int:
-    if claim.low is not None and claim.verdict != "invalid":
+    if claim.p is not None or claim.verdict in ("reproduced", "not reproduced"):
         return 0
     if claim.verdict in BEYOND:
         return 3

@@ -22,7 +22,7 @@ _NOUNS: dict[Kind, str] = {
     "control": "control{} of ours",
 }
 _SAYS: dict[Verdict, str] = dict(
-    zip(MEASURED, ("{} held", "{} did not", "{} {} undecided", "{} {} invalid"), strict=True)
+    zip(MEASURED, ("{} held", "{} did not hold", "{} {} undecided", "{} {} invalid"), strict=True)
 )
 RULES = ("Claim", "Judged only if", "When and where it was fixed")
 MEANINGS: dict[Verdict, str] = {
@@ -142,7 +142,7 @@ def tell(claim: ClaimResult, scale: str, form: Claim | None = None) -> ClaimEntr
 
 def why(claim: ClaimResult) -> str:
     """Say why a claim has its verdict, and what effect so many seeds would have seen."""
-    if claim.smallest is None:
+    if claim.smallest is None or claim.verdict != "not decided":
         return claim.reason
     # The edge stands beside it, as the criterion.
     reason = claim.reason.partition(" of '")[0]
@@ -161,12 +161,12 @@ def _facts(claim: ClaimResult) -> Iterable[str]:
         yield f"q = {claim.q:.2g}"
     if claim.won is not None:
         yield f"ahead in {100 * claim.won:.0f} % of the pairs of seeds"
-    if claim.settings:
-        held = [setting for setting in claim.settings if setting.verdict == "reproduced"]
-        others = [f"{each.verdict} with {each.name} ({tables.number(each.ours, claim.unit)})" for each in claim.settings
+    if measured := [setting for setting in claim.settings if setting.n]:
+        held = [setting.name for setting in measured if setting.verdict == "reproduced"]
+        others = [f"{each.verdict} with {each.name} ({tables.number(each.ours, claim.unit)})" for each in measured
                   if each.verdict != "reproduced"]  # fmt: skip
-        said = f"holds in {len(held)} of {len(claim.settings)} other settings ({', '.join(s.name for s in held)})"
-        yield ": ".join(filter(None, (said.replace(" ()", ""), ", ".join(others))))
+        said = f"holds in {len(held)} of {len(measured)} other settings"
+        yield "; ".join([": ".join(filter(None, (said, ", ".join(held)))), *others])
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def paper(tmp_path):
 def test_a_claim_is_a_row_with_paper_criterion_ours_interval_seeds_and_the_verdict_as_a_word(tmp_path, paper):
     page = build(tmp_path)
     start = "Claims of the paper that were checked"
-    assert page.table(start)[0][:3] == ["Claim", "Paper", "Ours"]
+    assert page.table(start)[0][:3] == ["Claim", "Paper, and where the claim holds", "Ours"]
     true, noisy, fits = sorted(page.rows(start), key=lambda row: row[0], reverse=True)
     assert fits[0].startswith("Nets fit random labels.claim 1 · Roe 2021, Table 1")
     assert fits[1] == "100.00 %holds if at least 99 %"

@@ -122,7 +122,7 @@ def test_counts_origin_and_commands_are_said(tmp_path):
     verdicts = [claim.verdict for section in spec.sections for claim in section.claims]
     for symbol, verdict in zip("✓✗?!·\u2013", VERDICTS, strict=True):
         assert f"{symbol} {verdicts.count(verdict)} {verdict}" in made["description"]
-    assert "Of 3 claims of the paper measured here 2 held and 1 did not." in said
+    assert "Of 3 claims of the paper measured here 2 held and 1 did not hold." in said
     assert "6 of 6 runs, complete" in said
     spans = [span for block in of(made, "UnorderedList") for item in block["items"] for span in item]
     for word in ("aafda98", "torch 2.15.0", "cpu (1 thread)", "32-true"):
