@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_regs.study.paper.claims import VERDICTS, ClaimResult, Kind, Verdict
+from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.telling import BEYOND, SYMBOLS, Tally, tallies, tell
@@ -203,7 +204,8 @@ def _ours(claim: ClaimResult) -> tuple[str, str]:
     numbers = (number for number in (claim.ours, claim.low, claim.high) if number is not None)
     ours, *ends = (ascii_signs(tables.digits(number, claim.unit)) for number in numbers)
     ours = f"{claim.bound} {ours}".strip()
-    return ours, f"[{', '.join(ends)}]" if len(ends) == 2 else ""
+    level = f" at {100 * claim.confidence:.4g} %" if claim.confidence != CONFIDENCE else ""
+    return ours, f"[{', '.join(ends)}]{level}" if len(ends) == 2 else ""
 
 
 def _paper_value(claim: ClaimResult) -> str:
