@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from lightning_regs.study import Figure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
-from lightning_regs.study.lock.lock import freeze, mismatches
+from lightning_regs.study.lock.lock import FILE, freeze, mismatches
 from lightning_regs.study.paper.figure import SweepFigure
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.tasks import import_task
@@ -116,7 +116,10 @@ def claims_can_be_judged(paper: Paper) -> Iterator[str]:
 
 
 def claims_are_frozen(paper: Paper) -> Iterator[str]:
-    """What is claimed is what the committed lock says."""
+    """What is claimed is what the committed lock says, and a paper with rows has one."""
+    assert paper.folder is not None
+    if not (paper.folder / FILE).exists() and any(committed(paper, scale) for scale in paper.scales):
+        yield f"there are rows and no {FILE}; run `lightning-regs freeze {paper.id}`"
     if told := mismatches(paper):
         yield told
 
