@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +94,6 @@ class AdversarialTraining(TargetMixing):
         """Return FGSM as augmentation, and PGD as mixed loss of equal and of unequal weights."""
         return [cls(), cls(steps=2, mode="mixed"), cls(steps=2, mode="mixed", clean_weight=0.3)]
 
-    in_vain = "weighed clean and adversarial samples in vain"
-
     @property
     def weighs_samples(self) -> bool:
         """Whether clean and adversarial samples weigh differently in the loss."""
@@ -135,12 +133,10 @@ class AdversarialTraining(TargetMixing):
         known = {name: value.repeat_interleave(2) for name, value in notes(y).items()}
         return torch.stack([x, adversarial], 1).flatten(0, 1), with_notes(self._doubled(y), known)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Warn, once, if the weights of the samples reached no loss."""
-        if self.weighs_samples:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+    def reproach(self, target: MixedTarget, name: str) -> str | None:
+        """Say if a loss lacks the weights of the samples."""
+        why = super().reproach(target, name) if self.weighs_samples else None
+        return why and f"weighed clean and adversarial samples in vain: it {why}"
 
     def attack(self, x: Tensor, y: Tensor, at: Moment) -> Tensor:
         """Return the adversarial examples of a batch, of the shape of ``x``."""
@@ -187,10 +183,9 @@ class AdversarialTraining(TargetMixing):
                 f"AdversarialTraining(clean_weight={self.clean_weight:g}) weighs samples in torch's cross-entropy of "
                 f"class indices, and this batch has {y.dtype} labels; give class indices, or use clean_weight=0.5."
             )
-        target = as_mixed(twice)
         pair = torch.tensor([2 * self.clean_weight, 2 * (1 - self.clean_weight)], pin_memory=y.is_cuda)
         weights = pair.to(y.device, non_blocking=True).repeat(len(y))
-        return MixedTarget(target.components, target.smoothing, weights)
+        return as_mixed(twice).with_extras(sample_weights=weights.view(-1, *[1] * (y.ndim - 1)).expand_as(twice))
 
     def _check_samples(self, x: Tensor) -> None:
         if not x.is_floating_point():

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import check_number
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.parts.mixing import PairMixing, draw_partners, follow_heavier
 from lightning_regs.regularizers.parts.moment import Moment
-from lightning_regs.regularizers.parts.targets import mix_targets
+from lightning_regs.regularizers.parts.targets import MixedTarget, mix_targets
 
 __all__ = ["CutMix", "cutmix", "cutmix_box"]
 
@@ -21,20 +22,23 @@ def cutmix(x: Tensor, y: Tensor, box: Box, permutation: Tensor) -> tuple[Tensor,
     r"""Paste a box of each image's partner into it, and mix the targets by area.
 
     Yun et al. 2019, arXiv:1905.04899: the targets are mixed with :math:`\lambda = 1 - area(box) / (H W)`, the share of
-    the image that is its own.
+    the image that is its own. Targets of the images' height and width, as for segmentation or denoising, have the same
+    box pasted instead.
 
     Args:
         x: Images ``(N, C, H, W)``.
-        y: Class indices ``(N,)``, a :class:`MixedTarget`, or float targets ``(N, ...)``.
+        y: Class indices ``(N, ...)``, a :class:`MixedTarget`, or float targets ``(N, ...)``; maps of classes or values
+            have the size of the images, ``(N, ..., H, W)``.
         box: ``(y0, y1, x0, x1)``: rows y0 to y1 - 1 and columns x0 to x1 - 1.
         permutation: Index of each image's partner, ``(N,)``.
 
     Returns:
-        The images, and the mixed targets: a :class:`MixedTarget` for class indices, for float targets their mixture.
+        The images, and the mixed targets: a :class:`MixedTarget` for class indices, for float targets their mixture,
+        for maps the pasted ones.
 
     Raises:
-        ValueError: If ``x`` has not four dimensions, the box is not inside the image, or the labels have more than one
-            dimension.
+        ValueError: If ``x`` has not four dimensions, the box is not inside the image, or the targets are maps of
+            another size.
     """
     if x.ndim != 4:
         raise ValueError(f"cutmix takes images (N, C, H, W), got shape {tuple(x.shape)}.")
@@ -42,9 +46,32 @@ def cutmix(x: Tensor, y: Tensor, box: Box, permutation: Tensor) -> tuple[Tensor,
     top, bottom, left, right = box
     if not (0 <= top <= bottom <= height and 0 <= left <= right <= width):
         raise ValueError(f"the box (y0, y1, x0, x1) = {box} is not inside the {height}x{width} image.")
-    pasted = x.clone()
-    pasted[:, :, top:bottom, left:right] = x[:, :, top:bottom, left:right][permutation]
-    return pasted, mix_targets(y, own_share(box, height, width), permutation)
+    if reason := _odd_map(x, y):
+        raise ValueError(f"cutmix {reason}")
+
+    def paste(values: Tensor) -> Tensor:
+        pasted = values.clone()
+        pasted[..., top:bottom, left:right] = values[..., top:bottom, left:right][permutation.to(values.device)]
+        return pasted
+
+    if y.ndim < 3 or y.shape[-2:] != x.shape[-2:]:
+        return paste(x), mix_targets(y, own_share(box, height, width), permutation)
+    if not isinstance(y, MixedTarget):
+        return paste(x), paste(y)
+    return paste(x), MixedTarget([(paste(labels), share) for labels, share in y.components], y.smoothing)
+
+
+def _odd_map(x: Tensor, y: Tensor) -> str | None:
+    """Say what is wrong with targets that seem to be maps, but have not the images' size; None where nothing is."""
+    if y.ndim < 3 or y.shape[-2:] == x.shape[-2:]:
+        return None
+    (height, width), (rows, columns) = x.shape[-2:], y.shape[-2:]
+    if y.ndim == 3 and y.is_floating_point() and height * columns != width * rows:
+        return None  # such as the probabilities of several labels
+    return (
+        f"pastes a box of {height}x{width} images, and these targets are {y.dtype} of shape {tuple(y.shape)}: give "
+        f"maps of the images' size, (N, ..., {height}, {width}), or labels that are no maps as (N,) or (N, K)."
+    )
 
 
 def cutmix_box(lam: float, center: tuple[int, int], height: int, width: int) -> Box:
@@ -86,7 +113,8 @@ class CutMix(PairMixing):
     :math:`H \sqrt{1 - \lambda}` and :math:`W \sqrt{1 - \lambda}` for one :math:`\lambda \sim Beta(\alpha, \alpha)` a
     batch, its centre is uniform over the pixels, and it is clipped at the border. The labels are mixed by the areas
     that were in fact pasted, not by :math:`\lambda`: the paper's definition, and its code's. Labels that are class
-    indices become a :class:`MixedTarget`, of which accuracies see the heavier label.
+    indices become a :class:`MixedTarget`, of which accuracies see the heavier label; maps of the images' size
+    ``(N, ..., H, W)``, of classes or of values, have the box pasted like the images.
 
     Does not help: where one small part decides the class, as fine-grained birds or digits (the corrected weight lowered
     accuracy on CUB in one report), and in short trainings. The authors' CIFAR runs apply it to every second batch at
@@ -102,7 +130,7 @@ class CutMix(PairMixing):
 
     Raises:
         ValueError: At construction, if ``alpha`` is not above 0.
-        MisconfigurationException: In training, if the batch is no list ``[x, y]``.
+        MisconfigurationException: In training, if the batch is not understood, or the targets are maps of another size.
     """
 
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
@@ -111,6 +139,8 @@ class CutMix(PairMixing):
         if x.ndim != 4:
             self.warn_once(f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone.")
             return x, y
+        if reason := _odd_map(x, y):
+            raise MisconfigurationException(f"CutMix {reason}")
         if not self.has_partners(x):
             return x, y
         height, width = x.shape[2:]

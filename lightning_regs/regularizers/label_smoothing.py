@@ -13,7 +13,7 @@ from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import TargetMixing
 from lightning_regs.regularizers.parts.moment import Moment
-from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed
+from lightning_regs.regularizers.parts.targets import as_mixed
 
 _below_one = partial(check_number, high=1.0, open_high=True)
 
@@ -24,26 +24,27 @@ def label_smoothing(y: Tensor, smoothing: float) -> Tensor:
     Szegedy et al. 2016, arXiv:1512.00567: :math:`(1 - s) y + s / K`.
 
     Args:
-        y: Class indices ``(N,)``, a :class:`MixedTarget` that is not smoothed, or float probabilities ``(N, K)``.
+        y: Class indices ``(N, ...)``, a :class:`MixedTarget` that is not smoothed, or float probabilities ``(N, K)``.
         smoothing: s, in [0, 1).
 
     Returns:
         A :class:`MixedTarget` for labels; float ``(N, K)`` for probabilities.
 
     Raises:
-        TypeError: If integer labels have not one dimension.
-        ValueError: If ``smoothing`` is outside [0, 1), the labels are smoothed already, or float targets are no
-            ``(N, K)`` with K of at least 2.
+        ValueError: If ``smoothing`` is outside [0, 1), the labels are smoothed already, float targets are no
+            ``(N, K)`` with K of at least 2, or integers are.
     """
     _below_one("smoothing", smoothing)
     if y.is_floating_point():
         if not _has_classes(y):
             raise ValueError(f"label_smoothing takes probabilities (N, K), K at least 2, got shape {tuple(y.shape)}.")
         return (1 - smoothing) * y + smoothing / y.shape[1]
+    if _has_classes(y):
+        raise ValueError(f"label_smoothing {_SEVERAL.format(y.dtype, tuple(y.shape))}")
     target = as_mixed(y)
     if target.smoothing:
         raise ValueError(f"these labels are smoothed by {target.smoothing:g} already; smooth them once.")
-    return MixedTarget(target.components, smoothing, target.sample_weights)
+    return target.with_extras(smoothing=smoothing)
 
 
 class LabelSmoothing(TargetMixing):
@@ -82,6 +83,8 @@ class LabelSmoothing(TargetMixing):
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Smooth the labels."""
         self.check_labels(x, y)
+        if not y.is_floating_point() and _has_classes(y):
+            raise MisconfigurationException(f"LabelSmoothing {_SEVERAL.format(y.dtype, tuple(y.shape))}")
         if y.is_floating_point() and not _has_classes(y):
             raise MisconfigurationException(
                 f"LabelSmoothing takes class indices (N,) or probabilities (N, K) with K of at least 2, and this batch "
@@ -93,6 +96,13 @@ class LabelSmoothing(TargetMixing):
                 "not sum to 1; a regression has nothing to smooth."
             )
         return x, label_smoothing(y, self.smoothing) if self.smoothing else y
+
+
+_SEVERAL = (
+    "takes class indices, one a sample (N,), (N, 1) or a pixel (N, H, W), and these are {} of shape {}, which may mark "
+    "several classes of a sample: smooth those in the data set, as floats; of tokens (N, T) use the loss's own "
+    "label_smoothing."
+)
 
 
 def _has_classes(y: Tensor) -> bool:

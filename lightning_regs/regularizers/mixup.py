@@ -19,7 +19,7 @@ def mixup(x: Tensor, y: Tensor, lam: float, permutation: Tensor) -> tuple[Tensor
 
     Args:
         x: Floating-point samples ``(N, ...)``.
-        y: Class indices ``(N,)``, a :class:`MixedTarget`, or float targets ``(N, ...)``.
+        y: Class indices ``(N, ...)``, a :class:`MixedTarget`, or float targets ``(N, ...)``.
         lam: Weight of the own sample, in [0, 1].
         permutation: Index of each sample's partner, ``(N,)``.
 
@@ -29,7 +29,7 @@ def mixup(x: Tensor, y: Tensor, lam: float, permutation: Tensor) -> tuple[Tensor
 
     Raises:
         TypeError: If the samples are integers.
-        ValueError: If ``lam`` is outside [0, 1], or the labels have more than one dimension.
+        ValueError: If ``lam`` is outside [0, 1].
     """
     check_number("lam", lam, high=1.0)
     if not x.is_floating_point():
@@ -42,13 +42,13 @@ class Mixup(PairMixing):
 
     Each training batch ``x`` ``(N, ...)`` becomes :math:`\lambda x + (1 - \lambda) x_\pi`, and its labels the same
     mixture, with one :math:`\lambda \sim Beta(\alpha, \alpha)` and one random permutation :math:`\pi` a batch. Labels
-    that are class indices become a :class:`MixedTarget`: torch's cross-entropy then gives
-    :math:`\lambda CE(f(x), y) + (1 - \lambda) CE(f(x), y_\pi)`, and accuracies see the heavier label, so that the
-    training accuracy is far below that of a run without mixup and not to be compared with it.
+    that are class indices, of whatever shape, become a :class:`MixedTarget`: a loss L that is made of torch's functions
+    then is :math:`\lambda L(f(x), y) + (1 - \lambda) L(f(x), y_\pi)`, and accuracies see the heavier label, so that
+    the training accuracy is far below that of a run without mixup and not to be compared with it.
 
     Does not help: small nets and short trainings, which underfit already (ResNet-50 for 200 epochs got worse in an
     independent reproduction); with a weight decay of 5e-4 instead of 1e-4 the paper's gain more than halves. A loss
-    that is none of torch's cross-entropies sees the heavier label alone, and a warning says so.
+    that reads the labels elsewhere (NumPy, Python numbers) sees the heavier one alone, and a warning says so.
 
     Composes with every method here; with :class:`CutMix` both act on each batch, and a sample then has four parents.
     Not after an :class:`AdversarialTraining` that weighs its samples, nor with a second Mixup of the same seed. With

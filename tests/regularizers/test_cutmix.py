@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torchvision.transforms import v2
 from lightning_regs import CutMix, Mixup
 from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.lightning import MisconfigurationException
-from lightning_regs.functional import MixedTarget, cutmix, cutmix_box
+from lightning_regs.functional import MixedTarget, cutmix, cutmix_box, label_smoothing, mix_targets
 from lightning_regs.regularizers import NoEffectWarning
 
 
@@ -69,6 +70,41 @@ def test_the_hook_pastes_from_one_partner_and_weighs_by_area() -> None:
         shares.add(lam)
     assert len(shares) > 3
     assert torch.equal(x, original)  # a resident data set's images are never written to
+
+
+@pytest.mark.parametrize("shape", [(6, 9, 7), (6, 2, 9, 7)])
+@pytest.mark.parametrize("dtype", [torch.long, torch.float32])
+def test_maps_have_the_box_of_the_images_pasted(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Each image and each map are filled with the number of their sample, so that they stay equal."""
+    numbers = torch.arange(6.0)
+    x, maps = (numbers.view(-1, *[1] * (len(s) - 1)).expand(s).contiguous() for s in ((6, 1, 9, 7), shape))
+    for seed in range(4):
+        batch = [x, maps.to(dtype)]
+        CutMix(seed=seed).on_train_batch_start(batch=batch, **at())
+        assert type(batch[1]) is torch.Tensor
+        assert batch[1].dtype == dtype
+        assert torch.equal(batch[1].float(), batch[0].expand(6, 1 if len(shape) == 3 else 2, 9, 7).reshape(shape))
+    assert torch.equal(x[:, 0, 0, 0], numbers)  # the data stay whole
+
+
+def test_of_mixed_maps_each_component_is_pasted() -> None:
+    x, y, permutation = torch.rand(4, 1, 6, 6), torch.randint(3, (4, 6, 6)), torch.tensor([1, 2, 3, 0])
+    mixed, box = mix_targets(y, 0.3, permutation), (1, 4, 2, 6)
+    pasted: Any = label_smoothing(cutmix(x, mixed, box, permutation)[1], 0.1)
+    for (ours, weight), (labels, share) in zip(pasted.components, mixed.components, strict=True):  # type: ignore[attr-defined]
+        assert torch.equal(ours, cutmix(x, labels, box, permutation)[1])
+        assert weight == share
+    logits = torch.randn(4, 3, 6, 6)
+    expected = sum(w * F.cross_entropy(logits, labels, label_smoothing=0.1) for labels, w in pasted.components)
+    torch.testing.assert_close(F.cross_entropy(logits, pasted), expected)
+
+
+@pytest.mark.parametrize("y", [torch.rand(4, 2, 3, 3), torch.rand(4, 3, 3), torch.zeros(4, 2, 5, dtype=torch.long)])
+def test_maps_of_another_size_are_refused(y: torch.Tensor) -> None:
+    with pytest.raises(MisconfigurationException, match=r"CutMix pastes a box of 6x6 images, .* \(N, ..., 6, 6\)"):
+        CutMix().on_train_batch_start(batch=[torch.rand(4, 1, 6, 6), y], **at())
+    with pytest.raises(ValueError, match="cutmix pastes a box of 6x6 images"):
+        cutmix(torch.rand(4, 1, 6, 6), y, (0, 1, 0, 1), torch.arange(4))
 
 
 def test_the_mask_of_corrupted_labels_is_that_of_the_heavier_labels() -> None:

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
-from foreign import CLASSES, OwnLoss, Plain, at, fit, images
+from foreign import CLASSES, NumbersLoss, OwnLoss, Plain, at, fit, images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
@@ -113,10 +113,36 @@ def test_a_foreign_module_trains_on_the_mixture() -> None:
     torch.testing.assert_close(loss, F.cross_entropy(start, y.probabilities(CLASSES)))
 
 
-def test_a_loss_that_sees_no_mixture_is_named_once() -> None:
-    with pytest.warns(NoEffectWarning, match=r"Mixup had no effect on the loss: OwnLoss did not ask") as caught:
-        fit(OwnLoss(), [Mixup()])
+def test_a_loss_of_ones_own_is_the_mixture_s() -> None:
+    own, plain = OwnLoss(), Plain()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NoEffectWarning)
+        fit(own, [Mixup(seed=0)])
+    fit(plain, [Mixup(seed=0)])
+    torch.testing.assert_close(torch.stack(own.losses), torch.stack(plain.losses))
+    for ours, expected in zip(own.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_a_loss_that_reads_labels_as_numbers_is_named_once() -> None:
+    with pytest.warns(NoEffectWarning, match=r"the loss of NumbersLoss depends on no label.* Python numbers") as caught:
+        fit(NumbersLoss(), [Mixup()])
     assert sum(w.category is NoEffectWarning for w in caught) == 1
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (8, 6, 6), (8, 3)])
+def test_labels_of_other_shapes_are_mixed_as_labels(shape: tuple[int, ...]) -> None:
+    x, permutation = images()[0], torch.arange(8).roll(1)
+    y, logits = torch.randint(CLASSES, shape), torch.randn(8, CLASSES, *shape[1:], requires_grad=True)
+    mixed = mixup(x, y, 0.3, permutation)[1]
+    assert torch.equal(mixed, y[permutation])
+    ours = F.cross_entropy(logits, mixed) + F.binary_cross_entropy_with_logits(logits[:, 0], mixed.bool().float())
+    expected = sum(
+        share
+        * (F.cross_entropy(logits, labels) + F.binary_cross_entropy_with_logits(logits[:, 0], (labels > 0).float()))
+        for share, labels in ((0.3, y), (0.7, y[permutation]))
+    )
+    torch.testing.assert_close(ours.detach(), expected.detach())  # type: ignore[attr-defined]
 
 
 def test_a_batch_of_one_is_left_alone_and_named_once() -> None:
@@ -139,7 +165,6 @@ def test_a_batch_of_one_is_left_alone_and_named_once() -> None:
         ({"image": torch.rand(4, 2), "label": torch.arange(4)}, r"a dict with the keys \['image', 'label'\]"),
         ([torch.rand(4, 2)], r"a list of 1"),
         ([torch.zeros(4, 2, dtype=torch.uint8), torch.arange(4)], r"floating point, and these are torch.uint8"),
-        ([torch.rand(4, 2), torch.zeros(4, 3, dtype=torch.long)], r"torch.int64 of shape \(4, 3\)"),
         ([torch.rand(4, 2), torch.arange(3)], r"4 samples with 3 as labels"),
     ],
 )

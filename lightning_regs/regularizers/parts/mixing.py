@@ -20,36 +20,35 @@ from lightning_regs.regularizers.parts.targets import MixedTarget
 class TargetMixing(Regularizer, ABC, acts=Acts.BATCH):
     """A method that changes the labels of a batch, and warns where the module's loss took no notice."""
 
-    in_vain = "had no effect on the loss"
-
     @abstractmethod
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Return the samples and the mixed labels."""
 
+    def reproach(self, target: MixedTarget, name: str) -> str | None:
+        """Say what the losses that were differentiated took no notice of, if anything."""
+        if target.was_seen_whole:
+            return None
+        return (
+            f"had no effect on the loss: {name} computes it, or a part of it, from the labels otherwise than by "
+            "F.cross_entropy, F.nll_loss, their layers or F.one_hot(...).float(), which know of it. Use one of them, "
+            "or give the labels as float probabilities (N, K)."
+        )
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Warn, once, if the training step asked no loss for the mixture."""
-        target = batch[1] if isinstance(batch, list) and len(batch) == 2 else None
+        """Warn, once, if no loss that depends on the labels was differentiated, or one without what the method did."""
         skipped = pl_module.automatic_optimization and not outputs
-        if isinstance(target, MixedTarget) and not target.was_seen and not skipped:
-            self.warn_once(
-                f"{self.in_vain}: {type(pl_module).__name__} did not ask a loss of torch for the mixture. "
-                "F.cross_entropy, F.nll_loss, their layers and F.one_hot know it; anything else saw the heavier label "
-                "of each sample alone. Use one of them, or give the labels as float probabilities (N, K)."
-            )
+        target = self.pair(batch)[1]
+        if isinstance(target, MixedTarget) and not skipped and (why := self.reproach(target, type(pl_module).__name__)):
+            self.warn_once(why)
 
     def check_labels(self, x: Tensor, y: Tensor) -> None:
-        """Refuse labels that cannot be mixed.
+        """Refuse labels of another number than the samples.
 
         Raises:
-            MisconfigurationException: If they are neither class indices ``(N,)`` nor floating point, one a sample.
+            MisconfigurationException: If there is not one a sample.
         """
-        if not y.is_floating_point() and y.ndim != 1:
-            raise MisconfigurationException(
-                f"{type(self).__name__} takes labels as class indices (N,) or as floating-point targets, and this "
-                f"batch has {y.dtype} of shape {tuple(y.shape)}; convert labels of other shapes with .float()."
-            )
         if x.shape[:1] != y.shape[:1]:
             raise MisconfigurationException(
                 f"{type(self).__name__} got {len(x)} samples with {y.shape[0] if y.ndim else 'a scalar'} as labels; "
@@ -73,6 +72,17 @@ class PairMixing(TargetMixing, ABC):
         if type(other) is type(self) and other.seed == self.seed:
             return "both would draw the same weights and partners; give one of them another seed, or use one"
         return None
+
+    def reproach(self, target: MixedTarget, name: str) -> str | None:
+        """Say if no loss depends on the labels."""
+        if not target.is_mixed or (target.was_seen and not target.mixture.lost):
+            return None
+        found = "sees the heavier labels alone in an autograd.Function" if target.was_seen else "depends on no label"
+        return (
+            f"mixed samples and labels, and as far as autograd shows the loss of {name} {found}. If it uses no label, "
+            "all is well; what reads labels by Python numbers, NumPy, torch.jit or an autograd.Function sees the "
+            "heavier one of each sample alone: compute it by functions of torch."
+        )
 
     def has_partners(self, x: Tensor) -> bool:
         """Return whether there is anything to mix, and warn where not."""
