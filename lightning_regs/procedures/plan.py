@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightning_regs.core.identity import digest
 from lightning_regs.core.lightning import MisconfigurationException, pl
@@ -17,11 +18,12 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, generator
 from lightning_regs.procedures.driver import Driver
 from lightning_regs.procedures.ends import Inputs, Stage
-from lightning_regs.procedures.level import LevelState, State
+from lightning_regs.procedures.level import LevelState, State, warn
 from lightning_regs.procedures.objects import overrides
 from lightning_regs.procedures.replay import Time
 from lightning_regs.procedures.starts import TREATMENTS, Given, Start, make_start
 from lightning_regs.pruning import Mask, Pruning
+from lightning_regs.pruning.layers import left_alone
 
 Method = Literal["weight_rewinding", "lr_rewinding", "fine_tuning"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -192,14 +194,18 @@ class Plan:
 
     # -- what they start from ----------------------------------------------------------------------------------------
 
-    def _everything(self, module: pl.LightningModule) -> Mask:
-        mask = self.pruning.start(module)
+    def _everything(self, module: pl.LightningModule, optimizers: Sequence[Optimizer] = ()) -> Mask:
+        mask = self.pruning.start(module, optimizers)
         for one in mask.unstack() if _replicas(module) else [mask]:
             self.pruning.check(one, self.levels)
         return mask
 
     def _dense(self, module: pl.LightningModule, own: State, inputs: Inputs) -> Start:
-        return Start(own, self._everything(module).to("cpu"))
+        optimizers = module.trainer.optimizers
+        mask = self._everything(module, optimizers).to("cpu")
+        if self.pruning.layers is None and (left := left_alone(module, mask, optimizers)):
+            warn(f"find_ticket prunes among {left}; say with Pruning(layers=...) what to prune, and this is not said.")
+        return Start(own, mask)
 
     def _ticket(self, level: int, before: str, module: pl.LightningModule, own: State, inputs: Inputs) -> Start:
         dense, last = inputs[DENSE], inputs[before]

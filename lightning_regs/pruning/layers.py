@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+
+NORMALISATION = (
+    nn.modules.batchnorm._NormBase,  # batch and instance norms, the synchronised and lazy ones among them
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
 
 
 def prunable(module: nn.Module, layers: str | Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -53,13 +61,59 @@ def prunable(module: nn.Module, layers: str | Sequence[str] | None = None) -> di
     return dict(found.values())
 
 
+def trained(weights: Mapping[str, Tensor], optimizers: Iterable[Optimizer] = ()) -> dict[str, Tensor]:
+    """Return the weights that are trained, which those of teachers and averages are not; all of them where none is.
+
+    Args:
+        weights: By name.
+        optimizers: Where they have any parameters, a weight has to be among these; it always has to want a gradient.
+    """
+    held = {id(w) for optimizer in optimizers for group in optimizer.param_groups for w in group["params"]}
+    found = {name: w for name, w in weights.items() if w.requires_grad and (not held or id(w) in held)}
+    return found or dict(weights)
+
+
+def left_alone(module: nn.Module, pruned: Mapping[str, object], optimizers: Iterable[Optimizer] = ()) -> str:
+    """Say which weights are not pruned, beside those of embeddings and norms; empty where there are none.
+
+    Args:
+        module: The network.
+        pruned: The names of those that are.
+        optimizers: As in :func:`trained`.
+    """
+    named = ((n.replace("_orig_mod.", ""), w) for n, w in module.named_parameters() if not is_lazy(w))
+    # Biases of stacked networks have two dimensions.
+    weights = {name: w for name, w in named if w.ndim > 1 and not name.endswith("bias")}
+    silent_layers = (nn.Embedding, nn.EmbeddingBag, *NORMALISATION)
+    silent = {id(w) for m in module.modules() if isinstance(m, silent_layers) for w in m.parameters(recurse=False)}
+    others = {name: w for name, w in weights.items() if name not in pruned and id(w) not in silent}
+    dense = {name: w for name, w in trained(weights, optimizers).items() if name in others}
+    reasons: dict[str, dict[str, Tensor]] = {
+        "no optimizer trains": {name: w for name, w in others.items() if name not in dense},
+        "no linear or convolutional layer has": dense,
+    }
+    said = []
+    for reason, left in reasons.items():
+        names, size = list(left), sum(w.numel() for w in left.values())
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        said += [f"{reason} {names[0]!r}{more} ({size:,})"] if names else []
+    number, total = (sum(w.numel() for n, w in weights.items() if n in some) for some in (pruned, weights))
+    return f"{number:,} of the module's {total:,} weights: {', and '.join(said)}" if said else ""
+
+
 def output_of(module: nn.Module) -> str:
-    """Return the name of the output layer's weight, the last that is :func:`prunable`, or raise a ``ValueError``."""
+    """Return the name of the output layer's weight, the last that is :func:`prunable`, or raise a ``ValueError``.
+
+    Where some are frozen, as a teacher's are, it is the last of the others.
+    """
     names: dict[int, str] = {}
+    frozen: dict[int, str] = {}
     for name, owner in _owners(module).items():
         weight = owner._parameters.get("weight")
         # One that is computed is no parameter, so that no other layer has it.
-        names.setdefault(id(owner if weight is None else weight), name)
+        some = names if weight is None or weight.requires_grad else frozen
+        some.setdefault(id(owner if weight is None else weight), name)
+    names = names or frozen
     if not names:
         raise ValueError(f"{type(module).__name__} has no linear or convolutional layer, so no output layer.")
     return list(names.values())[-1]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from lightning_regs.core.checks import check_whole
 from lightning_regs.core.names import unknown_name
-from lightning_regs.pruning.layers import check_globs, check_matches, matches, output_of, prunable
+from lightning_regs.pruning.layers import check_globs, check_matches, matches, output_of, prunable, trained
 from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
 from lightning_regs.pruning.prune import (
     check_rate,
@@ -79,14 +80,18 @@ class Pruning:
                 "scope='layer', or leave layers unpruned with `layers`."
             )
 
-    def start(self, module: nn.Module) -> Mask:
-        """Return the dense mask of the weights to prune.
+    def start(self, module: nn.Module, optimizers: Iterable[Optimizer] = ()) -> Mask:
+        """Return the dense mask of the weights to prune: of those that are trained, or of all where none is.
+
+        Args:
+            module: The network.
+            optimizers: What trains it, where that is known: a weight that none of them has is not pruned.
 
         Raises:
             ValueError: As :func:`prunable`; if a glob of ``rates`` matches nothing, or ``output_rate`` is given and
                 ``layers`` leaves out the output; and as :meth:`check` of one round.
         """
-        weights = prunable(module, self.layers)
+        weights = trained(prunable(module, self.layers), optimizers)
         mask = Mask.dense(weights)
         if self.layers is not None:
             output = output_of(module)

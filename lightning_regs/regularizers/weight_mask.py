@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lightning_regs.core.checks import check_number
 from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, pl
 from lightning_regs.core.names import unknown_name
-from lightning_regs.pruning.layers import check_globs, prunable
+from lightning_regs.pruning.layers import check_globs, left_alone, prunable, trained
 from lightning_regs.pruning.masks import Mask, plain_names
 from lightning_regs.pruning.prune import SCOPES, emptied, prune, warn_of_emptied
 from lightning_regs.regularizers.base import Acts, Regularizer
@@ -48,7 +50,8 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
     Args:
         mask: Parameter name -> which weights are kept, a :class:`~lightning_regs.pruning.Mask` or what makes one.
         density: Share of weights to keep, in (0, 1]: those of the greatest magnitude when training starts, to within
-            the rounding of :func:`~lightning_regs.pruning.prune`. Default: neither this nor a mask, where what is
+            the rounding of :func:`~lightning_regs.pruning.prune`, among those that an optimizer trains: a teacher or an
+            average stays as it is, and a warning says so. Default: neither this nor a mask, where what is
             exactly zero among the prunable weights when training starts is what stays so.
         scope: Whether magnitudes are compared over all weights, ``"global"``, or within each ``"layer"``.
         layers: What can be pruned, see :func:`~lightning_regs.pruning.prunable`. Default: all weights of linear and
@@ -121,7 +124,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         super().on_train_start(trainer, pl_module)
         self._held = {}
         if self._mask is None:
-            found = self._determine(pl_module)
+            found = self._determine(pl_module, trainer.optimizers)
             # From one copy of the weights, as rounding could differ between devices.
             self._mask = Mask(trainer.strategy.broadcast(found.state_dict()))
         parameters = self._masked(pl_module, self._mask)
@@ -197,11 +200,14 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
                 "without ckpt_path."
             )
 
-    def _determine(self, module: nn.Module) -> Mask:
+    def _determine(self, module: nn.Module, optimizers: Sequence[Optimizer] = ()) -> Mask:
         try:
-            weights = {name: w.detach().cpu() for name, w in prunable(module, self.layers).items()}
+            found = prunable(module, self.layers)
         except ValueError as error:
             raise MisconfigurationException(f"WeightMask finds no mask: {error}") from error
+        # What is zero stays so whoever trains it; what nobody trains cannot make up for what it lost.
+        found = found if self.density is None else trained(found, optimizers)
+        weights = {name: w.detach().cpu() for name, w in found.items()}
         if self.density is None:
             mask = Mask({name: w != 0 for name, w in weights.items()})
             if mask.kept == mask.total:
@@ -222,6 +228,9 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
                 "other `layers`."
             )
         warn_of_emptied(gone, stacklevel=2)
+        if self.layers is None and (left := left_alone(module, mask, optimizers)):
+            told = f"WeightMask(density={self.density:g}) prunes among {left}; give a Mask to prune those too."
+            warnings.warn(told, UserWarning, stacklevel=3)
         if mask.kept == mask.total:
             self.warn_once(f"has density={self.density:g} of {mask.total} weights, which is all: nothing is pruned.")
         return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ticket_cases import WEIGHTS, LitNet, Made, adam, all_weights, assert_same, search, sgd, shuffled
+from ticket_cases import WEIGHTS, LitNet, Made, adam, all_weights, assert_same, by_epoch, search, sgd, shuffled
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_regs.core.lightning import pl
@@ -340,3 +341,27 @@ def test_loaders_of_the_module_itself(tmp_path: Path) -> None:
 
     find_ticket(make, folder=tmp_path, levels=1, rewind_to="3it", trainer={"max_epochs": 2})
     assert made[2].seen == made[1].seen[6:]
+
+
+class Distils(LitNet):
+    """Has a teacher that is frozen, and an average that no optimizer has."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.teacher, self.average = copy.deepcopy(self.net).requires_grad_(False), copy.deepcopy(self.net)
+
+    def configure_optimizers(self) -> Any:
+        return sgd(self.net.parameters())
+
+
+def test_teachers_and_averages_are_not_pruned(tmp_path: Path) -> None:
+    told = r"find_ticket prunes among 368 of .*: no optimizer trains 'teacher.0.weight' and 5"
+    with pytest.warns(UserWarning, match=told):
+        tickets = find_ticket(Distils, by_epoch, folder=tmp_path, trainer={"max_epochs": 1}, levels=2)
+    assert {tuple(level.mask) for level in tickets} == {WEIGHTS}
+    # The output of what is trained is pruned at half the rate, not the teacher's.
+    assert tickets[1].mask.counts == {"net.0.weight": 102, "net.3.weight": 154, "net.6.weight": 43}
+    dense, last = tickets[0].weights(), tickets[-1].weights()
+    for name in dense:
+        if name.startswith(("teacher", "average")):
+            assert torch.equal(last[name], dense[name])

@@ -267,6 +267,56 @@ def test_layers_limits_what_is_pruned() -> None:
     assert (model.get_parameter("network.4.weight") == 0).double().mean() == 0.75
 
 
+class Distils(Net):
+    """Learns from a teacher, and keeps an average of itself; the optimizer has neither."""
+
+    def __init__(self, frozen: bool = True) -> None:
+        super().__init__(network=conv())
+        self.teacher, self.average = conv().double().requires_grad_(not frozen), copy.deepcopy(self.network)
+        self.recurrent, self.words = nn.LSTM(4, 5).double(), nn.Embedding(7, 3)
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        x = self.batches[-1][0]
+        return F.mse_loss(logits, self.teacher(x)) + self.average(x).mean() + self.recurrent(logits)[0].sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make([*self.network.parameters(), *self.recurrent.parameters(), *self.words.parameters()])
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_what_no_optimizer_trains_is_not_pruned_and_what_is_left_dense_is_said(frozen: bool, scope: str) -> None:
+    model = Distils(frozen)
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    method = WeightMask(density=0.25, scope=scope)
+    told = (
+        r"prunes among 652 of the module's 2,157 weights: no optimizer trains 'teacher.0.weight' and 5 more \(1,304\), "
+        r"and no linear or convolutional layer has 'recurrent.weight_ih_l0' and 1 more \(180\); give a Mask"
+    )
+    with pytest.warns(UserWarning, match=told):
+        fit(model, [method, Watch()], data())
+    assert list(method.mask or {}) == ["network.0.weight", "network.4.weight", "network.6.weight"]
+    assert method.mask is not None
+    assert method.mask.density == pytest.approx(0.25, abs=0.01)
+    for name in before:
+        if name.startswith(("teacher", "average")):
+            assert torch.equal(model.get_parameter(name), before[name])
+
+
+def test_weights_that_are_named_and_not_trained_are_pruned() -> None:
+    """A backbone that a callback unfreezes later is named by who wants it pruned."""
+    model = Distils()
+    method = WeightMask(density=0.5, layers="teacher.*")
+    fit(model, [method, Watch()], data())
+    assert method.mask is not None
+    assert method.mask.density == 0.5
+    for name, kept in method.mask.items():
+        assert torch.equal(model.get_parameter(name) != 0, kept)
+    chosen = WeightMask(density=0.5, layers=["teacher.*", "network.*"])
+    fit(model, [chosen, Watch()], data())
+    assert all(name.startswith("network") for name in chosen.mask or {"none": 0})
+
+
 def test_without_arguments_what_is_zero_stays_zero() -> None:
     model = Net()
     mask = mask_of(model)

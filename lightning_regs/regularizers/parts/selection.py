@@ -9,15 +9,9 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.pruning.layers import NORMALISATION
 
 Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
-
-NORMALISATION = (
-    nn.modules.batchnorm._NormBase,  # batch and instance norms, the synchronised and lazy ones among them
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
 
 
 def check_selection(name: str, parameters: Selection) -> Selection:
