@@ -9,10 +9,11 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 
-from made_up import NASTY, SLIDES, draw_loss, make_paper, make_rows, write_results
+from made_up import NASTY, SLIDES, draw_loss, make_every, make_paper, make_rows, marks, write_results
 
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.claims import Claim, Source
@@ -73,7 +74,8 @@ def hostile(folder):
         Claim(f"{LONG}{n}", f"{NASTY} {WORDS} {LONG}", value(long, "test_acc"), at_least=low, at_most=high, **about)
         for n, (low, high) in enumerate([(0, 90), (90, 100), (75, 80)])
     )
-    more = (*more, Claim(f"{LONG}3", f"{NASTY} {WORDS}", out_of_reach=f"{NASTY} {LONG}", **about))
+    unreached = Claim(f"{LONG}3", f"{NASTY} {WORDS}", out_of_reach=f"{NASTY} {LONG}", **about)
+    more = tuple(replace(claim, headline=True) for claim in (*more, unreached))
     figures = (Figure("loss", f"{NASTY} {LONG}", WORDS, draw_loss), Figure("no", LONG, WORDS, "made_up:broken"))
     paper = make_paper(cells=(long, NASTY, "net/true-labels"), title=f"{NASTY} {LONG}", authors=LONG, figures=figures)
     deviations = (Deviation("quick", "not stated", f"{NASTY} {WORDS}"), Deviation("", WORDS, LONG, NASTY))
@@ -105,6 +107,7 @@ def many_claims(folder):
             source=SLIDES,
             where=f"Table {n}",
             on=("full",) if n % 7 == 6 else None,
+            headline=n < 5,
         )
         for n, cell in enumerate(cells)
     )
@@ -113,7 +116,14 @@ def many_claims(folder):
     write_report(paper, folder / "results", folder)
 
 
-STATES = (committed, empty, no_pages, half_finished, damaged, hostile, many_claims)
+def every_verdict(folder):
+    paper = make_every()
+    write_results(paper, folder / "results")
+    with mock.patch("lightning_regs.study.store.results.marks", marks):
+        write_report(paper, folder / "results", folder)
+
+
+STATES = (committed, every_verdict, empty, no_pages, half_finished, damaged, hostile, many_claims)
 
 
 def main(target):

@@ -11,7 +11,7 @@ from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report import plots, tables
 from lightning_regs.study.report.plots import FAINT, HOLDS, INK, MUTED, VERDICTS
 from lightning_regs.study.report.strip import span
-from lightning_regs.study.report.telling import BEYOND, DAGGER, MEASURED, SYMBOLS, ClaimEntry, tell
+from lightning_regs.study.report.telling import BEYOND, DAGGER, EXPLORATORY, MEASURED, SYMBOLS, ClaimEntry, marked, tell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TITLE = "Ours beside the paper's"
 # Points: the whole width, the column of verdicts, the room of an axis' outer labels, a line of text, an axis, the gap
 # between claims.
-_WIDTH, _ASIDE, _EDGE, _LINE, _AXIS, _GAP = 346, 112, 14, 11.5, 16, 13
+_WIDTH, _ASIDE, _EDGE, _LINE, _AXIS, _GAP = 346, 112, 18, 11.5, 16, 13
 _LETTERS = 68
 _TICKS = 3
 
@@ -63,6 +63,8 @@ def picture(entries: Sequence[ClaimEntry]) -> Figure:
         "The claims that the paper is known for. Dots and lines are ours with their intervals, rings the paper's "
         "figures; a claim holds where the ground is shaded."
     )
+    if marked(entries):
+        caption += f" {DAGGER} {EXPLORATORY}."
     return Figure("headline", TITLE, caption, lambda rows, curves: _draw(entries))
 
 

@@ -145,8 +145,8 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
         for line, cell in enumerate(cells.values()):
             for index, metric in enumerate(figure.metrics):
                 color = SERIES[index % len(SERIES)]
-                finite = _finite(rows, cell, metric)
-                _dots(axes, line, finite, _ends(rows, cell, finite), color, _MARKS[index], figure.bars)
+                numbers = _numbers(rows, cell, metric)
+                _dots(axes, line, numbers, _ends(rows, cell, numbers), color, _MARKS[index], figure.bars)
                 if (number := published.get((cell, metric))) is not None:
                     rings = True
                     _ring(axes, number, line, SERIES[1] if len(figure.metrics) == 1 else color)
@@ -155,22 +155,25 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         axes.set_title(titles[title], loc="left", color=MUTED)
-        numbers = []
+        read = []
         for (label, cell), (name, metric) in itertools.product(
             cells.items(), zip(figure.names, figure.metrics, strict=True)
         ):
             told_as = f"{label}, {name}" if name else label
-            if finite := _finite(rows, cell, metric):
-                numbers.append(f"{told_as} {statistics.fmean(finite):.4g}")
-            if len(finite) < len(every := _numbers(rows, cell, metric)):
-                partly.append(f"{_named(told_as, title)} ({_count(every)})")
-        told.append(f"{_named(figure.y or _words(figure.metrics[0]), title)}: {'; '.join(numbers)}.")
+            numbers = _numbers(rows, cell, metric)
+            whole = all(map(math.isfinite, numbers))
+            if not whole:
+                partly.append(f"{_named(told_as, title)} ({_count(numbers)})")
+            if numbers:
+                text = f"{statistics.fmean(numbers):.4g}" if whole else tables.shown(numbers, Metric(metric, name))
+                read.append(f"{told_as} {text}")
+        told.append(f"{_named(figure.y or _words(figure.metrics[0]), title)}: {'; '.join(read)}.")
     if rings or len(figure.metrics) > 1:
         _dots_legend(drawing, panels[0], figure, rings)
     plots.describe(drawing, " ".join(told))
     plots.note(drawing, "Ticks are our seeds, dots their means, lines the 95 % intervals of these.")
     if partly:
-        plots.note(drawing, f"Not every seed has a number: {', '.join(partly)}.")
+        plots.note(drawing, f"Not every seed has a number, so no mean is drawn: {', '.join(partly)}.")
     _note_missing(drawing, figure, found, rows)
     return drawing
 
@@ -222,11 +225,11 @@ def _finite(rows: Rows, entry: str | Measure, metric: str) -> list[float]:
     return [number for number in _numbers(rows, entry, metric) if math.isfinite(number)]
 
 
-def _ends(rows: Rows, entry: str | Measure, finite: Sequence[float]) -> tuple[float, float] | None:
-    if len(finite) < 2:
+def _ends(rows: Rows, entry: str | Measure, numbers: Sequence[float]) -> Ends:
+    if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
         return None
     if not isinstance(entry, Measure):
-        return interval(finite)
+        return interval(numbers)
     try:
         low, high = entry(rows).ends(CONFIDENCE)
     except UnfitError:
@@ -247,13 +250,13 @@ def _line(axes: Axes, numbers: Numbers, index: int, label: str, joined: bool) ->
 
 
 def _dots(axes: Axes, line: int, numbers: Sequence[float], ends: Ends, color: str, mark: str, bar: bool) -> None:
-    if not numbers:
-        return
+    for number in filter(math.isfinite, numbers):
+        axes.plot(number, line, "|", color=MUTED, markersize=7)
+    if not numbers or not all(map(math.isfinite, numbers)):
+        return  # a mean of those that have a number would be that of the runs that did well
     mean = statistics.fmean(numbers)
     if bar:
         axes.barh(line, mean, height=0.6, color=color, alpha=0.35)
-    for number in numbers:
-        axes.plot(number, line, "|", color=MUTED, markersize=7)
     if ends is not None:
         axes.hlines(line, *ends, color=color, linewidth=2)
     axes.plot(mean, line, mark, color=color, markersize=4.5, clip_on=False)
@@ -291,7 +294,7 @@ def _reference(axes: Axes, drawing: Figure, figure: SweepFigure, title: str, row
         axes.axhline(level, color=MUTED, linewidth=1, linestyle=_DOTTED, label=label)
         return
     cell = (figure.reference or {}).get(title, "")
-    if numbers := _finite(rows, cell, figure.metrics[0]):
+    if (numbers := _numbers(rows, cell, figure.metrics[0])) and all(map(math.isfinite, numbers)):
         level = statistics.fmean(numbers)
         axes.axhline(100 - level if figure.error else level, color=MUTED, linewidth=1, linestyle=_DOTTED)
         plots.note(drawing, f"The dotted line in {title} is {cell}." if title else f"The dotted line is {cell}.")

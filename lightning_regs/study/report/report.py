@@ -181,6 +181,7 @@ def _summary(specification: Specification) -> dict[str, Any]:
         "year": str(specification.year),
         "summary": specification.summary,
         "command": sections[-1].command if sections else "",
+        "headlines": [claim.verdict for claim in specification.headlines],
         "scales": [_scale_summary(section) for section in sections if not section.blank],
     }
 
@@ -195,7 +196,7 @@ def _scale_summary(section: Section) -> dict[str, Any]:
         "notes": [*notes, *section.mixed],
         "counts": own.counts,
         "exploratory": own.exploratory,
-        "apart": [f"{telling.TITLES[tally.kind]}: {tally.brief}" for tally in apart],
+        "apart": [f"{telling.TITLES[tally.kind]}: {tally.brief}" for tally in apart if tally.measured],
     }
 
 
@@ -206,6 +207,7 @@ def _index_entry(file: Path) -> dict[str, Any] | None:
         summary = json.loads(file.read_text(encoding="utf-8"))
         entry: dict[str, Any] = {key: str(summary[key]) for key in ("title", "authors", "year")}
         entry |= {key: str(summary.get(key, "")) for key in ("summary", "command")}
+        entry["headlines"] = [verdict for verdict in summary["headlines"] if verdict in VERDICTS]
         entry |= {"page": page.name, "scales": [_index_scale(scale) for scale in summary["scales"]]}
         return legible(entry) if page.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):

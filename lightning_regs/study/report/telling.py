@@ -15,7 +15,7 @@ MEASURED, BEYOND = VERDICTS[:4], VERDICTS[4:]
 SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", "\u00b7", tables.DASH), strict=True))
 DAGGER = "\u2020"
 EXPLORATORY = "exploratory: the claim, or its number of seeds, was changed after a look at rows"
-TITLES: dict[Kind, str] = {"paper": "Claims of the paper", "theory": "Theory", "control": "Our own controls"}
+TITLES: dict[Kind, str] = {"paper": "Claims of the paper", "theory": "Theory", "control": "Our controls"}
 _NOUNS: dict[Kind, str] = {
     "paper": "claim{} of the paper",
     "theory": "claim{} of theory",

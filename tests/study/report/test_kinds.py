@@ -168,8 +168,8 @@ def test_dots_leave_out_seeds_without_a_number_and_name_them():
     found.row("net/1", 2)["epoch"] = math.nan
     lines_ = LINES | {"third": "net/x"}
     drawing = drawn(points("p", "P", {"test": "test_acc", "time": "epoch"}, {"all": lines_}), found)
-    assert "second, time 11.5" in plots.description(drawing)
-    assert "Not every seed has a number: second, time of all (2 of 3 seeds)." in notes(drawing)
+    assert "second, time 11 to 12 (2 of 3)" in plots.description(drawing)
+    assert "Not every seed has a number, so no mean is drawn: second, time of all (2 of 3 seeds)." in notes(drawing)
     assert notes(drawing).endswith("Too little was measured at this scale to draw: third.")
 
 

@@ -76,7 +76,7 @@ def test_the_page_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     assert held[2].endswith("(at 97.5 % confidence)")
     [broken] = page.rows("Claims of the paper that were checked and invalid")
     assert "test_acc is 10" in broken[0]
-    assert [len(page.rows(f"{title} that were checked")) for title in ("Theory", "Our own controls")] == [1, 1]
+    assert [len(page.rows(f"{title} that were checked")) for title in ("Theory", "Our controls")] == [1, 1]
     assert ["held", "", "fixed 2026-01-02 abc1234"] in page.rows("Claims of the paper: conditions")
     [rule] = [row for row in page.rows("Claims of the paper: conditions") if row[0] == "broken"]
     assert rule[1:] == ["every run of net/random-labels has test_acc at least 50", "not frozen"]
@@ -85,7 +85,7 @@ def test_the_page_opens_with_what_held_and_has_every_mark(tmp_path, paper):
 def test_the_index_keeps_kinds_apart(tmp_path, paper):
     write_report(paper, tmp_path / "smith2020" / "results", tmp_path / "site")
     [line] = Page((tmp_path / "site" / "index.html").read_text(encoding="utf-8")).rows("Verdicts")
-    assert line[1] == "quickTheory: 1 of 1 heldOur own controls: 1 of 1 held"
+    assert line[1] == "quickTheory: 1 of 1 heldOur controls: 1 of 1 held"
     assert line[2:] == ["11 †", "1", "2", "1", "1", "1"]
 
 
@@ -108,7 +108,7 @@ def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
         "3 seeds, quick",
     ):
         assert words in svg
-    for title in ("Claims of the paper", "Theory", "Our own controls"):
+    for title in ("Claims of the paper", "Theory", "Our controls"):
         assert f"**{title}.** Of" in claims
     assert "| ✓\u00a0reproduced\u00a0† | `held`" in claims
     assert f"† {MARK}" in claims
@@ -145,7 +145,7 @@ def test_the_report_for_weights_and_biases_has_every_mark(paper, tmp_path):
     assert "✓ reproduced †" in texts[0]
     assert "| ! invalid | `broken` |" in texts[0]
     assert "| D1 | quick | CIFAR-10 | Digits in place of CIFAR-10. |  |" in texts[1]
-    assert {"Claims of the paper", "Theory", "Our own controls"} <= {
+    assert {"Claims of the paper", "Theory", "Our controls"} <= {
         block["text"] for block in made if block["type"] == "H3"
     }
 
