@@ -199,13 +199,14 @@ class Tally:
             parts = [_SAYS[verdict].format(number, "is" if number == 1 else "are")
                      for verdict in MEASURED if (number := found[verdict])]  # fmt: skip
             told = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-            says = f"Of {self.measured} {_NOUNS[self.kind].format('s' * (self.measured != 1))} measured here {told}."
-        marked = sum(self.exploratory.values())
-        rest = [f"{marked} of these verdicts {'is' if marked == 1 else 'are'} exploratory"] if marked else []
-        rest += [f"{self.waiting} more wait{'s' if self.waiting == 1 else ''} for runs"] if self.waiting else []
+            says = f"Of {self.measured} {_NOUNS[self.kind].format('s' * (self.measured != 1))} measured here {told}"
+            if look := sum(self.exploratory.values()):
+                says += f"; {look} of these verdicts {'is' if look == 1 else 'are'} exploratory"
+            says += "."
+        rest = [f"{self.waiting} more wait{'s' if self.waiting == 1 else ''} for runs"] if self.waiting else []
         rest += [f"{self.counts[verdict]} {'is' if self.counts[verdict] == 1 else 'are'} {verdict}"
                  for verdict in BEYOND if self.counts[verdict]]  # fmt: skip
-        return f"{says} {'; '.join(rest)[:1].upper()}{'; '.join(rest)[1:]}." if rest else says
+        return f"{says} {'; '.join(rest)}." if rest else says
 
     @property
     def brief(self) -> str:

@@ -97,7 +97,9 @@ def check_page(specification):
     page = Page(render(specification))
     data = strict(specification.as_dict())
     claims = [row for title in TITLES.values() for row in page.rows(f"{title} that")]
-    entries = [(row[0], row[1], row[2].replace("95 % interval ", " ") if row[2:] else "") for row in claims if row[1:]]
+    entries = [
+        (row[0], row[1], re.sub("(95 % )?interval ", " ", row[2]) if row[2:] else "") for row in claims if row[1:]
+    ]
     cells = {(row[0], *row[2 : 2 + length]) for row in page.rows("") if len(row) > 5 for length in range(5)}
     runs = [tuple(row[:2]) for row in page.rows("Every run")]
     for section in data["sections"]:

@@ -25,8 +25,8 @@ from lightning_regs.study.store.results import load
 from lightning_regs.study.wandb.blocks import blocks
 
 COUNTS = (
-    "Of 4 claims of the paper measured here 1 held, 1 did not hold, 1 is undecided and 1 is invalid. 1 of these "
-    "verdicts is exploratory; 1 more waits for runs; 1 is not at this scale; 1 is out of reach."
+    "Of 4 claims of the paper measured here 1 held, 1 did not hold, 1 is undecided and 1 is invalid; 1 of these "
+    "verdicts is exploratory. 1 more waits for runs; 1 is not at this scale; 1 is out of reach."
 )
 APART = "Of 1 claim of theory measured here 1 held. Of 1 control of ours measured here 1 held."
 
