@@ -1,14 +1,99 @@
-"""What is known about the samples of a batch beside their labels; it travels on the labels.
+"""Where samples and labels are in a batch, and what is known about the samples beside; it travels on the labels.
 
-A batch stays the list ``[x, y]`` that any module unpacks, and every hook, step and metric that is given ``y`` can ask.
+A batch stays the list or the dict that its module unpacks, and every hook, step and metric that is given ``y`` can ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, MutableMapping
+from typing import Annotated, Any
 
 from torch import Tensor
+
+from lightning_regs.core.lightning import MisconfigurationException
+
+Key = str | int
+# What data sets for images call them; where a batch has two of the same kind, its owner has to say which is meant.
+SAMPLES = ("image", "images", "img", "imgs", "pixel_values", "x", "input", "inputs")
+LABELS = ("label", "labels", "y", "target", "targets", "mask", "masks")
+
+
+def check_keys(name: str, value: Any) -> tuple[Key, Key] | None:
+    """Return the keys of samples and labels as a tuple, or None.
+
+    Raises:
+        TypeError: If they are no two names or positions.
+        ValueError: If they are the same.
+    """
+    if value is None:
+        return None
+    keys = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(keys) != 2 or not all(isinstance(key, str | int) and not isinstance(key, bool) for key in keys):
+        raise TypeError(f'{name} must be the keys of samples and labels, ("image", "label") or (0, 1), got {value!r}.')
+    if keys[0] == keys[1]:
+        raise ValueError(f"{name} must be two keys, of samples and of labels, got {value!r}.")
+    return keys[0], keys[1]
+
+
+Keys = Annotated[tuple[Key, Key] | None, check_keys]
+
+
+def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str) -> tuple[Key, Key]:
+    """Return the keys of samples and labels in a batch that can be changed in place.
+
+    Args:
+        batch: A list, a mapping, or an object with attributes.
+        keys: Where they are; None: in ``[x, y]`` and under the usual names of a mapping.
+        method: What changes them, for the message.
+
+    Raises:
+        MisconfigurationException: If they are not there.
+    """
+    if keys is None and isinstance(batch, list) and len(batch) == 2:
+        keys = 0, 1
+    elif keys is None and isinstance(batch, MutableMapping):
+        samples, labels = ([name for name in usual if name in batch] for usual in (SAMPLES, LABELS))
+        keys = (samples[0], labels[0]) if len(samples) == len(labels) == 1 else None
+    if isinstance(batch, tuple):
+        reason = "in which nothing can be replaced"
+    elif keys is None:
+        reason = "in which they are not known, as one key alone would be"
+    else:
+        missing = [key for key in keys if not isinstance(take(batch, key), Tensor)]
+        if not missing:
+            return keys
+        part = take(batch, missing[0])
+        kind = "missing" if part is None else f"{describe(part)} and no tensor"
+        reason = f"in which {missing[0]!r} is {kind}"
+    raise MisconfigurationException(
+        f"{method} replaces the samples and labels of a batch in place, and this one is {describe(batch)}, {reason}: "
+        f'say where they are by {method}(batch=("image", "label")) or (0, 1), or end your collate_fn or '
+        "on_after_batch_transfer with `return [x, y]`."
+    )
+
+
+def take(batch: Any, key: Key) -> Any:
+    """Return a part of a batch, None where it has none."""
+    try:
+        items: Any = batch if isinstance(batch, (list, Mapping)) else vars(batch)
+        return items[key]
+    except (LookupError, TypeError):
+        return None
+
+
+def replace(batch: Any, keys: tuple[Key, Key], x: Tensor, y: Tensor, method: str) -> None:
+    """Replace samples and labels in a batch.
+
+    Raises:
+        MisconfigurationException: If their number is another one, and the batch has other parts, of the old number.
+    """
+    items: Any = batch if isinstance(batch, (list, MutableMapping)) else vars(batch)
+    if len(items) > 2 and len(x) != len(items[keys[0]]):
+        raise MisconfigurationException(
+            f"{method} makes {len(x)} samples of {len(items[keys[0]])}, and this batch is {describe(batch)}, whose "
+            "other parts would no longer go with them; leave those out, or use an option that keeps their number."
+        )
+    items[keys[0]], items[keys[1]] = x, y
 
 
 def notes(labels: Tensor) -> dict[str, Tensor]:
@@ -30,7 +115,7 @@ def describe(batch: Any) -> str:
     """Say what a batch is, as a noun with its article."""
     name = type(batch).__name__
     article = "an" if name[0] in "aeiouAEIOU" else "a"
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         return f"{article} {name} with the keys {sorted(map(str, batch))}"
     if isinstance(batch, (list, tuple)):
         parts = ", ".join(type(part).__name__ for part in batch)

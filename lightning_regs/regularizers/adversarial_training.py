@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs.core.batch import notes, with_notes
+from lightning_regs.core.batch import Keys, notes, with_notes
 from lightning_regs.core.checks import Count, Positive, Share
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.attacks import Clip, check_clip, pgd
@@ -18,7 +18,8 @@ from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import PairMixing, TargetMixing
 from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.scaling import scaler_of
-from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed
+from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed, count_odd_rows
+from lightning_regs.regularizers.parts.watch import Watch
 
 ModuleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -55,8 +56,9 @@ class AdversarialTraining(TargetMixing):
             other weights need class indices as labels and a cross-entropy of torch.
         clip: ``(low, high)`` of valid entries; None where there is none, as after whitening.
         loss: ``(module, x, y) -> scalar`` that the attack raises; None: ``F.cross_entropy(module(x), y)``, for class
-            indices and probabilities ``(N, K)``.
+            indices and probabilities ``(N, K)``; a regression or several labels a sample need theirs.
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
+        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
 
     Raises:
         TypeError: At construction, if ``steps`` is no integer.
@@ -75,6 +77,7 @@ class AdversarialTraining(TargetMixing):
     clip: Annotated[Clip | None, check_clip] = None
     loss: ModuleLoss | None = None
     seed: int | None = None
+    batch: Keys = None
 
     def __post_init__(self) -> None:
         """Check what the parameters say together, and fill in those that follow from others."""
@@ -87,7 +90,7 @@ class AdversarialTraining(TargetMixing):
             self.step_size = self.epsilon if self.steps == 1 else 2.5 * self.epsilon / self.steps
         if self.random_start is None:
             self.random_start = self.steps > 1
-        self._checked_clip = False
+        self._range, self._odd_rows = Watch(), Watch()
 
     @classmethod
     def variants(cls) -> list[Regularizer]:
@@ -119,7 +122,7 @@ class AdversarialTraining(TargetMixing):
                 "forward; give it one that returns the logits, or pass AdversarialTraining(loss=...), a function "
                 "(module, x, y) -> scalar."
             )
-        self._checked_clip = False
+        self._range, self._odd_rows = Watch(), Watch()
 
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Attack, and replace or double the batch."""
@@ -127,6 +130,8 @@ class AdversarialTraining(TargetMixing):
             self.check_labels(x, y)
         self._check_samples(x)
         adversarial = self.attack(x, y, at)
+        if self.loss is None and y.is_floating_point():
+            self._check_probabilities(y)
         if self.mode == "augment":
             return adversarial, y
         # Interleaved, so that each even slice of the batch holds as many clean as adversarial samples.
@@ -162,17 +167,19 @@ class AdversarialTraining(TargetMixing):
     def _loss(self, module: pl.LightningModule, x: Tensor, y: Tensor) -> Tensor:
         if self.loss is not None:
             return self.loss(module, x, y)
-        logits = module(x)
-        probabilities = y.is_floating_point()
-        fits = isinstance(logits, Tensor) and logits.ndim > 1 and (not probabilities or y.shape == logits.shape)
-        if not fits or logits.shape[1] < 2:
+        logits, fits = module(x), False
+        if isinstance(logits, Tensor) and logits.ndim > 1 and logits.shape[1] > 1:
+            wanted = logits.shape if y.is_floating_point() else logits.shape[:1] + logits.shape[2:]
+            fits = y.shape == wanted or (not y.is_floating_point() and y.shape == (*wanted[:1], 1, *wanted[1:]))
+        if not fits:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise MisconfigurationException(
-                "AdversarialTraining attacks F.cross_entropy(module(x), y), which takes logits (N, K) and class indices"
-                f" or probabilities (N, K), and {type(module).__name__} returned {found} for {y.dtype} labels of shape "
-                f"{tuple(y.shape)}; pass AdversarialTraining(loss=...), a function (module, x, y) -> scalar."
+                "AdversarialTraining attacks F.cross_entropy(module(x), y), which takes logits (N, K, ...) and class "
+                f"indices (N, ...) or probabilities (N, K, ...), and {type(module).__name__} returned {found} for "
+                f"{y.dtype} labels of shape {tuple(y.shape)}; pass AdversarialTraining(loss=...), a function (module, x, "
+                "y) -> scalar."
             )
-        return F.cross_entropy(logits, y)
+        return F.cross_entropy(logits, y.reshape(wanted))
 
     def _doubled(self, y: Tensor) -> Tensor:
         twice = y.repeat_interleave(2, 0)
@@ -193,20 +200,27 @@ class AdversarialTraining(TargetMixing):
                 f"AdversarialTraining needs gradients of the samples, so they have to be floating point, and these are "
                 f"{x.dtype}; convert and scale them in the data set's transform or in on_after_batch_transfer."
             )
-        if self._checked_clip:
-            return
-        self._checked_clip = True
-        low, high = (float(v) for v in torch.aminmax(x.detach()))
-        if max(-low, high) > 1000 * self.epsilon:
-            self.warn_once(
-                f"changes samples that reach from {low:.4g} to {high:.4g} by at most {self.epsilon:.4g}, which is next "
-                "to nothing; give epsilon in the unit that the samples have in the training step."
-            )
-        if self.clip is not None and (low < self.clip[0] or high > self.clip[1]):
-            raise MisconfigurationException(
-                f"AdversarialTraining(clip={self.clip}) names the valid range of the samples, and these reach from "
-                f"{low:.4g} to {high:.4g}; give the range that they have after whitening, or leave clip out."
-            )
+        for low, high in self._range.read(torch.stack(torch.aminmax(x.detach()))):
+            if max(-low, high) > 1000 * self.epsilon and not self._warned:
+                self.warn_once(
+                    f"changes samples that reach from {low:.4g} to {high:.4g} by at most {self.epsilon:.4g}, which is "
+                    "next to nothing; give epsilon in the unit that the samples have in the training step."
+                )
+            if self.clip is not None and (low < self.clip[0] or high > self.clip[1]):
+                raise MisconfigurationException(
+                    f"AdversarialTraining(clip={self.clip}) names the valid range of the samples, and these reach from "
+                    f"{low:.4g} to {high:.4g}; give the range that they have after whitening, or leave clip out."
+                )
+
+    def _check_probabilities(self, y: Tensor) -> None:
+        for (odd,) in self._odd_rows.read(count_odd_rows(y)):
+            if odd:
+                raise MisconfigurationException(
+                    "AdversarialTraining attacks F.cross_entropy(module(x), y) of float labels as probabilities, and "
+                    f"{odd:.0f} rows of these {tuple(y.shape)} are negative or do not sum to 1, as in a regression or "
+                    "with several labels a sample; pass AdversarialTraining(loss=...), a function (module, x, y) -> "
+                    "scalar, such as the module's own loss."
+                )
 
 
 @contextmanager

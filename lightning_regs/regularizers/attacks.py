@@ -59,7 +59,7 @@ def pgd(
         step_size: Length :math:`\eta` of a step, above 0.
         steps: Number of steps, at least 1.
         noise: Where to start from, relative to ``x`` and of its shape, projected like each step; None for 0.
-        clip: ``(low, high)`` of valid entries; None for no bounds.
+        clip: ``(low, high)`` of valid entries; None for no bounds. Entries that are outside stay within epsilon.
 
     Returns:
         The changed samples, detached, of the shape of ``x``.
@@ -77,7 +77,8 @@ def pgd(
     x = x.detach()
     low, high = x - epsilon, x + epsilon
     if clip is not None:
-        low, high = low.clamp(min=clip[0]), high.clamp(max=clip[1])
+        # What is outside already is brought nearer, but by no more than epsilon.
+        low, high = torch.minimum(low.clamp(min=clip[0]), high), torch.maximum(high.clamp(max=clip[1]), low)
     changed = x if noise is None else torch.clamp(x + noise, low, high)
     for _ in range(steps):
         # Of an overflow under fp16 remain NaNs, and the samples must not become NaN: they would reach batch norms.

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from typing_extensions import dataclass_transform
 
 from lightning_regs.core import rng
-from lightning_regs.core.batch import describe, notes, with_notes
+from lightning_regs.core.batch import Keys, check_keys, describe, find_keys, notes, replace, take, with_notes
 from lightning_regs.core.checks import NoEffectWarning, check
 from lightning_regs.core.lightning import (
     Callback,
@@ -58,9 +58,8 @@ def example(*values: Any, default: Any = MISSING) -> Any:
 class Regularizer(Callback):
     """A regularization method as a Lightning callback.
 
-    Passed to ``Trainer(callbacks=[...])`` it acts on any LightningModule whose batches are the list ``[x, y]``. Passed
-    to ``Classifier(regularizers=[...])`` it is the same object: the module hands it to the trainer. Methods act in the
-    order of the list.
+    Passed to ``Trainer(callbacks=[...])`` it acts on any LightningModule. Passed to ``Classifier(regularizers=[...])``
+    it is the same object: the module hands it to the trainer. Methods act in the order of the list.
 
     A subclass declares its parameters as annotated attributes, as in a dataclass, whose annotations are checked (see
     ``lightning_regs.core.checks``), and acts at exactly one hook: one of Lightning's, or the shorter :meth:`on_batch`,
@@ -78,13 +77,16 @@ class Regularizer(Callback):
     Attributes:
         acts: What the method changes, named by the subclass: ``class Mixup(Regularizer, acts=Acts.BATCH)``.
         seed: Seed of its draws. A method that draws declares it: ``seed: int | None = None``.
+        batch: Keys of samples and labels in a batch. Every method that acts on batches has it.
 
     Args:
         seed: What ``seed_everything`` was given, else 0, where it is None.
+        batch: ``("image", "label")`` or ``(0, 1)``; None finds them in ``[x, y]`` and in dicts with the usual keys.
     """
 
     acts: ClassVar[Acts | None] = None
     seed: int | None
+    batch: Keys = None
 
     def __init_subclass__(cls, acts: Acts | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -94,11 +96,13 @@ class Regularizer(Callback):
         if acts is not None:
             cls.acts = acts
         if "__init__" not in vars(cls) and vars(cls).get("__annotations__"):
+            if cls.acts is Acts.BATCH and not any("batch" in _declared(base) for base in cls.__mro__[1:]):
+                cls.__annotations__["batch"], cls.batch = Keys, field(default=None, kw_only=True)
             dataclass(eq=False, repr=False)(cls)
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, batch: Keys = None) -> None:
         super().__init__()
-        self.seed = seed
+        self.seed, self.batch = seed, check_keys("batch", batch)
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -227,8 +231,9 @@ class Regularizer(Callback):
             made: object = self.on_batch(x, y, self.moment(trainer, pl_module, batch_idx))
             if not isinstance(made, tuple) or len(made) != 2:
                 raise TypeError(f"{type(self).__name__}.on_batch returned {describe(made)}; use `return x, y`.")
-            batch[0], changed = made
-            batch[1] = changed if changed is y or notes(changed) else with_notes(changed, notes(y))
+            samples, labels = made
+            labels, name = labels if labels is y or notes(labels) else with_notes(labels, notes(y)), type(self).__name__
+            replace(batch, find_keys(batch, self.batch, name), samples, labels, name)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -268,15 +273,10 @@ class Regularizer(Callback):
         """Return ``x`` and ``y`` of a batch that can be changed in place.
 
         Raises:
-            MisconfigurationException: If the batch is not the list ``[x, y]`` of two tensors.
+            MisconfigurationException: If they are not found.
         """
-        if isinstance(batch, list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch):
-            return batch[0], batch[1]
-        raise MisconfigurationException(
-            f"{type(self).__name__} replaces the images and labels of a batch in place, so batches have to be the list "
-            f"[x, y] of two tensors, and this one is {describe(batch)}: let the data set return pairs (the default "
-            "collate_fn makes the list), or end your collate_fn or on_after_batch_transfer with `return [x, y]`."
-        )
+        samples, labels = find_keys(batch, self.batch, type(self).__name__)
+        return take(batch, samples), take(batch, labels)
 
     def check_found(self, trainer: pl.Trainer, selected: Container[Any], what: str, why: str = "") -> None:
         """Warn where no optimizer trains what the method acts on; silent where the module keeps them to itself."""

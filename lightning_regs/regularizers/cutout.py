@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from lightning_regs.core.batch import Keys
 from lightning_regs.core.checks import Finite, check_whole
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Acts, Regularizer
@@ -68,17 +69,19 @@ class Cutout(Regularizer, acts=Acts.BATCH):
             smaller side, which is the paper's 16 for CIFAR-10. The paper has 8 for CIFAR-100 and 20 for SVHN.
         fill: What the square is filled with.
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
+        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
 
     Raises:
         TypeError: At construction, if ``length`` is no integer.
         ValueError: At construction, if ``length`` is below 2 or ``fill`` is not finite.
-        MisconfigurationException: In training, if ``length`` is above the smaller side of the images or the batch is no
-            list ``[x, y]``.
+        MisconfigurationException: In training, if ``length`` is above the smaller side of the images or the batch is
+            not understood.
     """
 
     length: Annotated[int, partial(check_whole, low=2)] | None = None
     fill: Finite = 0.0
     seed: int | None = None
+    batch: Keys = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second Cutout that would draw the same centres."""

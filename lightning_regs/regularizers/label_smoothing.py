@@ -5,15 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
+from lightning_regs.core.batch import Keys
 from lightning_regs.core.checks import check_number
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import TargetMixing
 from lightning_regs.regularizers.parts.moment import Moment
-from lightning_regs.regularizers.parts.targets import as_mixed
+from lightning_regs.regularizers.parts.targets import as_mixed, count_odd_rows
+from lightning_regs.regularizers.parts.watch import Watch
 
 _below_one = partial(check_number, high=1.0, open_high=True)
 
@@ -64,6 +65,7 @@ class LabelSmoothing(TargetMixing):
 
     Args:
         smoothing: s, in [0, 1); 0.1 in the paper.
+        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
 
     Raises:
         ValueError: At construction, if ``smoothing`` is outside [0, 1).
@@ -72,6 +74,12 @@ class LabelSmoothing(TargetMixing):
     """
 
     smoothing: Annotated[float, _below_one] = 0.1
+    batch: Keys = None
+
+    def __post_init__(self) -> None:
+        """Check the parameters, and expect the first batch."""
+        super().__post_init__()
+        self._odd_rows = Watch()
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second LabelSmoothing."""
@@ -90,11 +98,13 @@ class LabelSmoothing(TargetMixing):
                 f"LabelSmoothing takes class indices (N,) or probabilities (N, K) with K of at least 2, and this batch "
                 f"has {y.dtype} labels of shape {tuple(y.shape)}; a regression has nothing to smooth."
             )
-        if y.is_floating_point() and at.batch == 0 and not _are_probabilities(y):
-            raise MisconfigurationException(
-                "LabelSmoothing takes float labels (N, K) as probabilities, and those of this batch are negative or do "
-                "not sum to 1; a regression has nothing to smooth."
-            )
+        for (odd,) in self._odd_rows.read(count_odd_rows(y)) if y.is_floating_point() else ():
+            if odd:
+                raise MisconfigurationException(
+                    f"LabelSmoothing takes float labels (N, K) as probabilities, and {odd:.0f} rows of these "
+                    f"{tuple(y.shape)} are negative or do not sum to 1, as in a regression or with several labels a "
+                    "sample; leave it out, or smooth such labels in the data set."
+                )
         return x, label_smoothing(y, self.smoothing) if self.smoothing else y
 
 
@@ -107,7 +117,3 @@ _SEVERAL = (
 
 def _has_classes(y: Tensor) -> bool:
     return y.ndim == 2 and y.shape[1] > 1
-
-
-def _are_probabilities(y: Tensor) -> bool:
-    return bool((y >= 0).all()) and torch.allclose(y.sum(1, dtype=torch.float32), y.new_ones(len(y)).float(), atol=1e-2)

@@ -58,10 +58,11 @@ class Mixup(PairMixing):
         alpha: Both parameters of the Beta distribution, above 0: 1.0 on CIFAR, 0.1 to 0.4 on ImageNet, up to 32
             against label noise in the paper. Small values hardly mix.
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
+        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
 
     Raises:
         ValueError: At construction, if ``alpha`` is not above 0.
-        MisconfigurationException: In training, if the samples are integers or the batch is no list ``[x, y]``.
+        MisconfigurationException: In training, if the samples are integers or the batch is not understood.
     """
 
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:

@@ -273,7 +273,8 @@ class Classifier(pl.LightningModule):
     def _loss(self, stage: str, batch: Batch, rows: slice = ALL, record: bool = True) -> Tensor:
         x, y = batch[0][rows], batch[1][rows]
         logits = self(x)
-        if record and stage not in self._checked:  # once a stage, as reading labels waits for the device
+        # On a GPU once a stage: reading labels waits for it, and it finds the others, if in words of its own.
+        if record and (stage not in self._checked or not y.is_cuda):
             self._checked.add(stage)
             check_labels(y, logits.shape[-1])
         loss = self._losses(logits, y)

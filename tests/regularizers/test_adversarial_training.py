@@ -293,6 +293,52 @@ def test_a_loss_of_ones_own_is_attacked() -> None:
     torch.testing.assert_close(model.batches[0][0], fgsm(lambda c: start.squares(c, y), x, 0.1))
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 6, 6), (4, 1, 6, 6)])
+def test_class_indices_of_samples_and_pixels_are_attacked(shape: tuple[int, ...]) -> None:
+    network = nn.Conv2d(3, CLASSES, 1) if len(shape) > 2 else None
+    model, x, y = Plain(network), images(4)[0], torch.randint(CLASSES, shape)
+    flat = y.view(4, *shape[-2:]) if len(shape) > 2 else y.view(4)
+    expected = fgsm(lambda c: F.cross_entropy(model(c), flat), x, 0.1)
+    assert torch.equal(attacked(AdversarialTraining(0.1), model, x, y)[0], expected)
+    both, labels = attacked(AdversarialTraining(0.1, mode="mixed", clean_weight=0.3), model, x, y)
+    ours = F.cross_entropy(model(both), labels.reshape(8, *flat.shape[1:]))
+    parts = [F.cross_entropy(model(samples), flat) for samples in (x, expected)]
+    torch.testing.assert_close(ours.detach(), (0.3 * parts[0] + 0.7 * parts[1]).detach())
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        -torch.ones(8, CLASSES),
+        torch.zeros(8, CLASSES),
+        torch.tensor([[1.0, 1.0, 0.0, 0.0]]).repeat(8, 1),
+        torch.eye(CLASSES).repeat(2, 1) * torch.tensor([1.0] * 7 + [3.0])[:, None],  # the last row alone
+    ],
+    ids=["regression", "no label", "several labels", "in the second batch"],
+)
+def test_float_targets_that_are_no_probabilities_are_refused_in_each_batch(y: Tensor) -> None:
+    data = DataLoader(TensorDataset(images()[0], y), batch_size=4)
+    model = Plain()
+    with pytest.raises(MisconfigurationException, match=r"rows of these \(4, 4\) are negative or do not sum to 1"):
+        fit(model, [AdversarialTraining()], data)
+    model.loss = F.mse_loss  # type: ignore[method-assign, assignment]
+    fit(model, [AdversarialTraining(loss=lambda module, x, y: F.mse_loss(module(x), y))], data)
+
+
+def test_samples_outside_the_range_are_refused_in_each_batch_and_never_moved_further_than_epsilon() -> None:
+    x, y = images()
+    x[4:] = torch.tensor([1.5, -0.7]).repeat_interleave(2).view(4, 1, 1, 1)
+    model = Plain()
+    with pytest.raises(MisconfigurationException, match=r"clip=\(0.0, 1.0\)\) names .* reach from -0.7 to 1.5"):
+        fit(model, [AdversarialTraining(clip=(0, 1))], DataLoader(TensorDataset(x, y), batch_size=4))
+    assert len(model.batches) == 1
+    changed = pgd(lambda c: F.cross_entropy(model(c), y), x, 0.1, 0.05, 4, torch.full_like(x, 0.1), (0, 1))
+    assert ((changed - x).abs() <= 0.1 + 1e-6).all()
+    assert torch.equal(changed[4], torch.full_like(x[4], 1.5) - 0.1)
+    assert torch.equal(changed[6], torch.full_like(x[6], -0.7) + 0.1)
+    assert ((changed[:4] >= 0) & (changed[:4] <= 1)).all()
+
+
 def test_probabilities_are_attacked_too() -> None:
     model, (x, y) = Plain(), images(4)
     rows = F.one_hot(y, CLASSES).float()

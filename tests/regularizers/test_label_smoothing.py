@@ -118,3 +118,19 @@ def test_a_regression_of_several_values_is_refused() -> None:
     targets = 40 * torch.randn(len(x), 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(MisconfigurationException, match="negative or do not sum to 1"):
         LabelSmoothing().on_train_batch_start(batch=[x, targets], **at())
+
+
+def test_labels_are_read_in_each_batch() -> None:
+    method, (x, y) = LabelSmoothing(), images()
+    rows = F.one_hot(y, CLASSES).float()
+    method.on_train_batch_start(batch=[x, rows], **at())
+    odd = rows * torch.tensor([1.0, 1, 1, 2, 1, 1, 1, 1])[:, None]
+    with pytest.raises(MisconfigurationException, match=r"1 rows of these \(8, 4\) are negative or do not sum to 1"):
+        method.on_train_batch_start(batch=[x, odd], **at(1))
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (8, 6, 6)])
+def test_classes_of_other_shapes_are_smoothed(shape: tuple[int, ...]) -> None:
+    y, logits = torch.randint(CLASSES, shape), torch.randn(8, CLASSES, *shape[1:])
+    expected = F.cross_entropy(logits, y, label_smoothing=0.2)
+    torch.testing.assert_close(F.cross_entropy(logits, label_smoothing(y, 0.2)), expected)

@@ -234,11 +234,10 @@ def test_what_an_autograd_function_reads_is_known_to_be_the_heavier_labels() -> 
     assert not target.was_seen
 
 
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointed_and_passed_on_losses_are_those_of_the_mixture(reentrant: bool) -> None:
+def test_checkpointed_losses_are_those_of_the_mixture() -> None:
     x, w, y, permutation = drawn()
     target: Any = mix_targets(y, 0.3, permutation)
-    loss: Any = torch.utils.checkpoint.checkpoint(focal, x @ w, target, use_reentrant=reentrant)
+    loss: Any = torch.utils.checkpoint.checkpoint(focal, x @ w, target, use_reentrant=False)
     (loss / 2).backward()
     expected = 0.3 * focal(x @ w, y) + 0.7 * focal(x @ w, y[permutation])
     torch.testing.assert_close(w.grad, torch.autograd.grad(expected / 2, w)[0])

@@ -162,7 +162,10 @@ def test_a_batch_of_one_is_left_alone_and_named_once() -> None:
     ("batch", "message"),
     [
         ((torch.rand(4, 2), torch.arange(4)), r"a tuple of 2 \(Tensor, Tensor\).*return \[x, y\]"),
-        ({"image": torch.rand(4, 2), "label": torch.arange(4)}, r"a dict with the keys \['image', 'label'\]"),
+        ({"a": torch.rand(4, 2), "label": torch.arange(4)}, r"a dict with the keys \['a', 'label'\], .* not known"),
+        ({"x": torch.rand(4, 2), "y": torch.arange(4), "mask": torch.arange(4)}, r"the keys \['mask', 'x', 'y'\]"),
+        ({"x": torch.rand(4, 2), "y": ["a", "b"]}, r"'y' is a list of 2 \(str, str\) and no tensor"),
+        ([torch.rand(4, 2), torch.arange(4), torch.arange(4)], r"a list of 3 .*Mixup\(batch=.* or \(0, 1\)"),
         ([torch.rand(4, 2)], r"a list of 1"),
         ([torch.zeros(4, 2, dtype=torch.uint8), torch.arange(4)], r"floating point, and these are torch.uint8"),
         ([torch.rand(4, 2), torch.arange(3)], r"4 samples with 3 as labels"),

@@ -192,3 +192,14 @@ def test_accuracy_of_mixed_targets_is_called_what_it_is() -> None:
         trainer.fit(model, data)
         logged = {key for key in trainer.callback_metrics if "acc" in key}
         assert logged == {name, "val/acc"}
+
+
+def test_labels_of_every_batch_are_checked() -> None:
+    y = torch.tensor([0, 1, 2, 3, 4])
+    data = DataLoader(TensorDataset(torch.rand(5, 3), y), batch_size=2)
+    options = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(enable_progress_bar=False, enable_model_summary=False, **options)  # type: ignore[arg-type]
+    model = Classifier("mlp", {"hidden": [4]}, input_shape=(3,), num_classes=4, loss="squared_error")
+    with pytest.raises(ValueError, match="class index 4 is outside 0 to 3"):
+        trainer.fit(model, data)
+    assert trainer.global_step == 2

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs.core.batch import notes, with_notes
+from lightning_regs.core.batch import Keys, notes, with_notes
 from lightning_regs.core.checks import Positive
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer
@@ -62,10 +62,12 @@ class PairMixing(TargetMixing, ABC):
     Args:
         alpha: Both parameters of the Beta distribution, above 0.
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
+        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
     """
 
     alpha: Positive = 1.0
     seed: int | None = None
+    batch: Keys = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse another of its kind that would draw the same."""

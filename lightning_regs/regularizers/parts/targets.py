@@ -133,3 +133,9 @@ def mix_targets(y: Tensor, lam: float, permutation: Tensor) -> Tensor:
 def as_mixed(y: Tensor) -> MixedTarget:
     """Return class indices as a mixed target of one component, and a mixed target as it is."""
     return y if isinstance(y, MixedTarget) else MixedTarget([(y, 1.0)])
+
+
+def count_odd_rows(y: Tensor) -> Tensor:
+    """Return how many of ``(N, K, ...)`` float labels are no probabilities over K, ``(1,)``."""
+    odd = (y < 0).any(1) | ((y.sum(1, dtype=torch.float32) - 1).abs() > 1e-2)
+    return odd.sum().view(1)
