@@ -176,8 +176,8 @@ class AdversarialTraining(TargetMixing):
             raise MisconfigurationException(
                 "AdversarialTraining attacks F.cross_entropy(module(x), y), which takes logits (N, K, ...) and class "
                 f"indices (N, ...) or probabilities (N, K, ...), and {type(module).__name__} returned {found} for "
-                f"{y.dtype} labels of shape {tuple(y.shape)}; pass AdversarialTraining(loss=...), a function (module, x, "
-                "y) -> scalar."
+                f"{y.dtype} labels of shape {tuple(y.shape)}; pass AdversarialTraining(loss=...), a function (module, "
+                "x, y) -> scalar."
             )
         return F.cross_entropy(logits, y.reshape(wanted))
 
