@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from torch.optim.swa_utils import AveragedModel
@@ -123,7 +124,9 @@ def is_compiled(module: Any) -> bool:
     return type(module).__name__ == "OptimizedModule" or any(getattr(module, t, None) is not None for t in traces)
 
 
-def replace_loss(trainer: pl.Trainer, make: Callable[[Any], Any]) -> Callable[[], None]:
+def replace_loss(
+    trainer: pl.Trainer, make: Callable[[Any], Any], around: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Callable[[], None]:
     """Have every backward pass that Lightning makes start at what a function makes of the loss.
 
     The loss in ``on_before_backward`` can be changed in place alone, and in manual optimization it is the user's own.
@@ -131,6 +134,7 @@ def replace_loss(trainer: pl.Trainer, make: Callable[[Any], Any]) -> Callable[[]
     Args:
         trainer: Whose.
         make: Takes the loss as it is differentiated: scaled, and divided by the number of accumulated batches.
+        around: Returns a context for it and the backward pass.
 
     Returns:
         A function that undoes it.
@@ -139,7 +143,8 @@ def replace_loss(trainer: pl.Trainer, make: Callable[[Any], Any]) -> Callable[[]
     theirs = plugin.backward
 
     def backward(loss: Any, *args: Any, **options: Any) -> None:
-        theirs(make(loss), *args, **options)
+        with around():
+            theirs(make(loss), *args, **options)
 
     def undo() -> None:
         if vars(plugin).get("backward") is backward:

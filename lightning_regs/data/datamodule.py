@@ -326,4 +326,5 @@ class ImageDataModule(pl.LightningDataModule):
         rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         on_host = self._need_setup().train.y.device.type == "cpu"
         pin_memory = on_host and self._device().type == "cuda"
-        return LoaderFactory(rank, world_size, self._seeds("order"), self.num_workers, pin_memory)
+        in_order = getattr(trainer, "overfit_batches", 0) > 0
+        return LoaderFactory(rank, world_size, self._seeds("order"), self.num_workers, pin_memory, in_order)

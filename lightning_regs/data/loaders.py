@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_regs.core import rng
 from lightning_regs.data.dataset import ImageArrays, StackedArrays, identity_collate
-from lightning_regs.data.samplers import EvaluationSampler, StackedSampler, even_batch_size
+from lightning_regs.data.samplers import EvaluationSampler, StackedInOrder, StackedSampler, even_batch_size
 
 Loader = DataLoader[list[Tensor]]
 
@@ -48,6 +48,7 @@ class LoaderFactory:
         seeds: Run seed: the order of training; of stacked data one a replica.
         num_workers: Worker processes a loader.
         pin_memory: Copy batches into pinned memory on the way to a GPU.
+        in_order: Whether training does not shuffle, as ``Trainer(overfit_batches=...)`` asks.
     """
 
     rank: int
@@ -55,6 +56,7 @@ class LoaderFactory:
     seeds: tuple[int, ...]
     num_workers: int
     pin_memory: bool
+    in_order: bool = False
 
     def training(self, data: ImageArrays | StackedArrays, batch_size: int, drop_last: bool, repeats: int = 1) -> Loader:
         """Return a loader whose order is a function of the seed and the epoch, with each batch ``repeats`` times.
@@ -66,7 +68,9 @@ class LoaderFactory:
             ValueError: With ``drop_last`` no full batch is left.
         """
         orders: list[DistributedSampler[Any]] = [
-            DistributedSampler(data, self.world_size, self.rank, shuffle=True, seed=rng.derive_seed(seed, "order"))
+            DistributedSampler(
+                data, self.world_size, self.rank, shuffle=not self.in_order, seed=rng.derive_seed(seed, "order")
+            )
             for seed in self.seeds
         ]
         if drop_last and len(orders[0]) < batch_size:
@@ -98,7 +102,9 @@ class LoaderFactory:
             warnings.filterwarnings("ignore", message=".*_dataloader' does not have many workers")
         options: dict[str, Any]
         if isinstance(data, StackedArrays):
-            options = {"batch_size": None, "sampler": StackedSampler(orders, batch_size, drop_last)}
+            in_order = self.in_order or isinstance(orders[0], EvaluationSampler)
+            sampler = (StackedInOrder if in_order else StackedSampler)(orders, batch_size, drop_last)
+            options = {"batch_size": None, "sampler": sampler}
         else:
             options = {"batch_size": batch_size, "sampler": orders[0], "drop_last": drop_last}
         loader = DataLoader if repeats == 1 else partial(EchoingLoader, repeats=repeats)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 
 class EvaluationSampler(DistributedSampler[Any]):
@@ -70,6 +70,10 @@ class StackedSampler(DistributedSampler[Any]):
     def __len__(self) -> int:
         full, rest = divmod(len(self.orders[0]), self.batch_size)
         return full + (rest > 0 and self.partial)
+
+
+class StackedInOrder(StackedSampler, SequentialSampler):  # type: ignore[misc]
+    """A :class:`StackedSampler` of orders that do not shuffle, which ``Trainer(overfit_batches=...)`` leaves alone."""
 
 
 def even_batch_size(total: int, batch_size: int, world_size: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -17,7 +18,12 @@ from lightning_regs.regularizers.parts.differences import by_difference
 from lightning_regs.regularizers.parts.double_backward import sum_of_squares
 from lightning_regs.regularizers.parts.rows import Rows, outside_autocast
 from lightning_regs.regularizers.parts.scaling import loss_scale
-from lightning_regs.regularizers.parts.second_order import compiled_module, gradients_of, twice_differentiable
+from lightning_regs.regularizers.parts.second_order import (
+    compiled_module,
+    explained,
+    gradients_of,
+    twice_differentiable,
+)
 from lightning_regs.regularizers.parts.selection import trained
 
 Estimator = Literal["exact", "forward_difference", "central_difference"]
@@ -191,7 +197,8 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         else:
             self.warn_once(f"found no parameter to act on: all of {type(pl_module).__name__} are frozen.")
         if not self._driven:
-            self._training.callback(replace_loss(trainer, lambda loss: self.penalised(pl_module, loss)))
+            undo = replace_loss(trainer, partial(self.penalised, pl_module), partial(explained, pl_module))
+            self._training.callback(undo)
         for parameter in pl_module.parameters() if not (self._driven or pl_module.automatic_optimization) else ():
             if parameter.requires_grad:
                 untyped: Any = parameter
@@ -258,16 +265,17 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
     def backward(self, rows: Rows) -> Tensor:
         """Accumulate the gradient of loss and penalty of some rows; return their loss."""
         strength = self.strength(rows.trainer)
-        if self.estimator == "exact":
-            with twice_differentiable():
-                loss = rows.loss()
-            scale = loss_scale(rows.trainer, loss)
-            with outside_autocast(loss):
-                penalty, norm = gradient_penalty(loss * scale, rows.trained, strength, scale)
-                rows.accumulate((loss + penalty) * rows.share)
-        else:
-            loss, norm = by_difference(rows, strength, self.step_size, self.estimator == "central_difference")
-            penalty = strength / 4 * norm.square()
+        with explained(rows.module):
+            if self.estimator == "exact":
+                with twice_differentiable():
+                    loss = rows.loss()
+                scale = loss_scale(rows.trainer, loss)
+                with outside_autocast(loss):
+                    penalty, norm = gradient_penalty(loss * scale, rows.trained, strength, scale)
+                    rows.accumulate((loss + penalty) * rows.share)
+            else:
+                loss, norm = by_difference(rows, strength, self.step_size, self.estimator == "central_difference")
+                penalty = strength / 4 * norm.square()
         self.record(loss.detach(), penalty.detach(), norm)
         return loss.detach()
 

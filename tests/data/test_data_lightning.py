@@ -38,6 +38,27 @@ def test_overfitting_batches_repeats_them_in_order():
     assert torch.equal(y, dm.dataset("train").y[:100].repeat(2))
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_overfitting_batches_of_replicas_repeats_those_of_each_in_order(noise):
+    dm = digits(batch_size=50, replicas=2, val_split=0.2, corruption="partial_labels", corruption_p=noise)
+    seen, validated = [], []
+
+    class Stacked(pl.LightningModule):
+        def training_step(self, batch, batch_idx):
+            seen.append(batch[1])
+
+        def validation_step(self, batch, batch_idx):
+            validated.append(batch[1])
+
+        def configure_optimizers(self):
+            return None
+
+    trainer(overfit_batches=2, max_epochs=2, num_sanity_val_steps=0).fit(Stacked(), dm)
+    assert [y.shape for y in seen] == [(2, 50)] * 4
+    assert torch.equal(torch.cat(seen, 1), dm.dataset("train").y[:, :100].repeat(1, 2))
+    assert [y.tolist() for y in validated] == [dm.dataset("val").y.tolist()] * 2
+
+
 def test_no_hint_about_workers_or_a_missing_validation_set():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

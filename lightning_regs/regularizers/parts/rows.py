@@ -69,6 +69,8 @@ class Rows:
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if parameter.grad is None:
                 parameter.grad = gradient
+            elif parameter.grad.is_sparse:
+                parameter.grad = gradient + parameter.grad
             else:
                 parameter.grad.add_(gradient)
 
