@@ -234,7 +234,7 @@ def _ids(ids: Iterable[str]) -> str:
 
 
 def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> Iterator[str]:
-    """Write a table of claims, with the scale of each where they are of several."""
+    """Write a table of claims, with the scale of each where they stand below a picture of several."""
     yield "|  | Claim | Paper | Holds for | Ours, 95 % interval | Seeds |"
     yield "| --- | --- | ---: | --- | ---: | ---: |"
     for claim in claims:
@@ -249,7 +249,7 @@ def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> Iterator[str]
             f"{claim.n}{f'<br>{claim.scale}' if scales else ''}" if claim.n else "",
         ]
         yield f"| {' | '.join(cells)} |"
-    if marked(claims):
+    if marked(claims) and not scales:
         yield from ("", f"{DAGGER} {EXPLORATORY}.")
 
 
