@@ -96,7 +96,8 @@ class LabelSmoothing(TargetMixing):
         if y.is_floating_point() and not _has_classes(y):
             raise MisconfigurationException(
                 f"LabelSmoothing takes class indices (N,) or probabilities (N, K) with K of at least 2, and this batch "
-                f"has {y.dtype} labels of shape {tuple(y.shape)}; a regression has nothing to smooth."
+                f"has {y.dtype} labels of shape {tuple(y.shape)}; a regression has nothing to "
+                "smooth, so leave it out there."
             )
         for (odd,) in self._odd_rows.read(count_odd_rows(y)) if y.is_floating_point() else ():
             if odd:

@@ -7,6 +7,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from types import FrameType
 from typing import Any
 
@@ -40,16 +41,17 @@ class Mixture:
 
     def mean(self, parts: Sequence[Tensor]) -> Tensor:
         """Return the weighted mean of what each component gives."""
-        mean: Any = sum(share * part for share, part in zip(self.shares, parts, strict=True))
-        return parts[0] if len(parts) == 1 else mean
+        if len(parts) == 1:
+            return parts[0]
+        weighted = zip(self.shares[1:], parts[1:], strict=True)
+        return reduce(lambda mean, one: torch.add(mean, one[1], alpha=one[0]), weighted, self.shares[0] * parts[0])
 
 
 class Mixed(Tensor):
     """A tensor that has a part for each component of a mixture, and shows the heaviest's or, of losses, their mean.
 
     Attributes:
-        parts: What the tensor is by the labels of each component.
-        mixture: What it is a part of.
+        parts: What the tensor is by the labels of each component of the ``mixture``.
         smoothing: Label smoothing s in [0, 1) that is still to come.
         sample_weights: Factors of the per-sample losses that are still to come, of the labels' shape; None for ones.
         classes: K of one-hot rows that are still to be smoothed; else 0.
@@ -115,15 +117,17 @@ class Mixed(Tensor):
     def __torch_function__(
         cls, func: Function, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Apply a function of torch to each component, except in metrics, which see plain tensors."""
+        """Apply a function of torch to each component; metrics and loggers see plain tensors."""
         options = kwargs or {}
         if torch.compiler.is_dynamo_compiling():
             return _compiled(cls, func, args, options)
         with torch._C.DisableTorchFunctionSubclass():
+            if func is Tensor.detach and args[0].averaged and not args[0].ndim:
+                return func(*args)  # what is logged belongs to no step any more
             if func in _ON_ITSELF or (getattr(func, "__name__", "") in _PROPERTIES and func not in _VIEWS):
                 return func(*args, **options)
             mixed = [one for one in _tensors((args, options)) if isinstance(one, Mixed) and not one._is_foreign()]
-            if mixed and func not in _DIFFERENTIATE and not _in_a_metric():
+            if mixed and func not in _DIFFERENTIATE and not _is_read():
                 return _write(func, args, options, mixed) if _writes(func) else _apply(func, args, options, mixed)
             for loss in mixed if func in _DIFFERENTIATE else ():
                 loss.mixture.differentiated.append(loss.whole)
@@ -136,8 +140,8 @@ class Mixed(Tensor):
 def _apply(func: Function, args: Sequence[Any], options: dict[str, Any], mixed: list[Mixed]) -> Any:
     """Return a function's result as a mixed tensor; what is no tensor as it follows from what shows."""
     kind, mixture, heaviest = type(mixed[0]), mixed[0].mixture, mixed[0].mixture.heaviest
-    of_losses, apart = any(one.averaged for one in mixed), any(one.apart for one in mixed)
     keeper = next((one for one in mixed if one.has_extras), None)
+    of_losses, apart = any(one.averaged for one in mixed), any(one.apart for one in mixed)
     target = _bound(func, args, options)["target"] if keeper is not None and func in _LOSSES else None
 
     def part(i: int, smooth: bool = False) -> Any:
@@ -155,8 +159,6 @@ def _apply(func: Function, args: Sequence[Any], options: dict[str, Any], mixed: 
         averaged = averaged and shown.is_floating_point()
         if averaged and all(one.shape == shown.shape for one in parts):
             shown = mixture.mean(parts)
-        if averaged and shown.ndim == 0 and func is Tensor.detach:
-            return shown  # what is logged belongs to no step any more
         served = smooth or target is not None
         extras = {} if served or keeper is None else _kept(func, args, options, keeper, shown, column)
         whole = extras is not None and all(one.whole for one in mixed)
@@ -165,8 +167,7 @@ def _apply(func: Function, args: Sequence[Any], options: dict[str, Any], mixed: 
 
     first = part(heaviest)
     floats = isinstance(first, Tensor) and first.is_floating_point()
-    # One-hot rows that become floating point are probabilities from there on.
-    smooth = floats and any(one.classes for one in mixed)
+    smooth = floats and any(one.classes for one in mixed)  # one-hot rows that become probabilities
     shown = func(*args, **options) if apart and not (floats and of_losses) else first
     if not any(True for _ in _tensors(shown)):
         return shown
@@ -195,8 +196,7 @@ def _eagerly(kind: type[Mixed], func: Function, args: Sequence[Any], options: di
 
 def _write(func: Function, args: Sequence[Any], options: dict[str, Any], mixed: list[Mixed]) -> Any:
     """Let a function write into a tensor, which becomes a mixed one if its rows are those of the batch."""
-    target, rest = args[0], args[1:]
-    sources, plain = [one for one in mixed if one is not target], not isinstance(target, Mixed)
+    target, rest, plain = args[0], args[1:], not isinstance(args[0], Mixed)
     rows = {one.shape[0] for one in mixed if one.ndim}
     mixture = (mixed[0] if plain else target).mixture
     if plain:
@@ -206,7 +206,7 @@ def _write(func: Function, args: Sequence[Any], options: dict[str, Any], mixed: 
         target.attach([target.as_subclass(Tensor).clone() for _ in mixture.shares], mixture)
     elif not target.averaged and any(one.requires_grad for one in _tensors((rest, options))):
         target.parts = tuple(one.clone() for one in target.parts)  # of which none is what shows any longer
-    target.whole &= all(one.whole and not one.has_extras for one in sources)
+    target.whole &= all(one.whole and not one.has_extras for one in mixed if one is not target)
     for i, own in enumerate(target.parts):
         func(own, *_part(rest, mixture, i), **_part(options, mixture, i))
     if target.averaged or (target.is_floating_point() and any(one.requires_grad for one in target.parts)):
@@ -281,11 +281,11 @@ def _bound(func: Function, args: Sequence[Any], options: dict[str, Any]) -> dict
     return _LOSSES[func] | dict(zip(_LOSSES[func], args, strict=False)) | options
 
 
-def _in_a_metric() -> bool:
-    """Whether one of torchmetrics is being updated, whose states outlive the batch."""
+def _is_read() -> bool:
+    """Whether a metric of torchmetrics is updated, or a value logged, which outlive the batch."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code.co_name != "training_step":
-        if frame.f_globals.get("__name__") == "torchmetrics.metric":
+        if frame.f_globals.get("__name__") in _READERS.get(frame.f_code.co_name, ()):
             return True
         frame = frame.f_back
     return False
@@ -299,11 +299,9 @@ def _writes(func: Function) -> bool:
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (list, tuple)):
-        for one in value:
+    elif isinstance(value, (list, tuple, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
             yield from _tensors(one)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
 
 
 def _named(names: str) -> set[Any]:
@@ -311,13 +309,15 @@ def _named(names: str) -> set[Any]:
     return {getattr(owner, name) for owner in (Tensor, torch) for name in names.split() if hasattr(owner, name)}
 
 
-def _defaults(func: Function) -> dict[str, Any]:
-    return {name: parameter.default for name, parameter in inspect.signature(func).parameters.items()}
-
-
-_LOSSES: dict[Any, dict[str, Any]] = {func: _defaults(func) for func in (F.cross_entropy, F.nll_loss)}
+_LOSSES: dict[Any, dict[str, Any]] = {
+    func: {name: parameter.default for name, parameter in inspect.signature(func).parameters.items()}
+    for func in (F.cross_entropy, F.nll_loss)
+}
 _DIFFERENTIATE: set[Any] = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
 _ON_ITSELF = {Tensor.as_subclass, Tensor.register_hook, Tensor.retain_grad}
+# Where values are read: names of functions, and their modules.
+_METRICS, _LIGHTNING = ("torchmetrics.metric",), ("pytorch_lightning.core.module", "lightning.pytorch.core.module")
+_READERS = {"wrapped_func": _METRICS, "forward": _METRICS, "log": _LIGHTNING}
 _PROPERTIES = {"__get__", "__set__", "__delete__"}
 _VIEWS = {getattr(Tensor, name).__get__ for name in ("data", "T", "mT", "real")}
 _CATS = _named("cat concat concatenate stack")
