@@ -23,7 +23,7 @@ from lightning_regs.training.checkpoints import EpochCheckpoint
 
 # Options of a Trainer that change what is shown or kept, not what is trained.
 _SHOW = {
-    *("barebones", "default_root_dir", "detect_anomaly", "enable_autolog_hparams", "enable_checkpointing"),
+    *("default_root_dir", "detect_anomaly", "enable_autolog_hparams", "enable_checkpointing"),
     *("enable_model_summary", "enable_progress_bar", "log_every_n_steps", "num_sanity_val_steps", "profiler"),
 }
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
@@ -69,6 +69,11 @@ class Driver:
                     f"trainer={{{name!r}: ...}} would be one object for all levels, and each level has its own "
                     f"Trainer; give find_ticket(..., {instead}), which is called for each."
                 )
+        if self.trainer.get("barebones"):
+            raise ValueError(
+                "trainer={'barebones': True} keeps no checkpoints and logs no metrics, and a search for tickets needs "
+                "both; leave it out: progress bar, model summary and logger are off as it is."
+            )
         if not {"max_epochs", "max_steps", "max_time"} & set(self.trainer):
             raise ValueError("trainer says nothing of the length of training; add for example {'max_epochs': 5}.")
 

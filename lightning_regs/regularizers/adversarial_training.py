@@ -179,7 +179,8 @@ class AdversarialTraining(TargetMixing):
                 f"{y.dtype} labels of shape {tuple(y.shape)}; pass AdversarialTraining(loss=...), a function (module, "
                 "x, y) -> scalar."
             )
-        return F.cross_entropy(logits, y.reshape(wanted))
+        y = y.reshape(wanted)
+        return F.cross_entropy(logits, y if y.is_floating_point() else y.long())
 
     def _doubled(self, y: Tensor) -> Tensor:
         twice = y.repeat_interleave(2, 0)

@@ -15,25 +15,28 @@ from lightning_regs.core.lightning import MisconfigurationException, pl, warn_if
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
 from lightning_regs.layers import layer_replacements, replace_layers
-from lightning_regs.models import build, check_options
+from lightning_regs.models import build
 from lightning_regs.optim import check_optimization, make_optimizer, make_schedules
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
-from lightning_regs.training.losses import LOSSES, check_labels
+from lightning_regs.training.losses import LOSSES, check_labels, labels_for, losses_of_replicas
 from lightning_regs.training.metrics import ClassificationMetrics
 from lightning_regs.training.replicas import Replicated, check_replicas, clip_replica_norms, mixes
+from lightning_regs.training.saved import KeepsMethods, check_architecture
 from lightning_regs.training.steps import ALL, Batch, Step, step_of
 
 
-class Classifier(pl.LightningModule):
+class Classifier(KeepsMethods):
     """Trains any classification network, by name or as an object.
 
     The network is built when the Trainer starts, from the DataModule's ``input_shape`` and ``num_classes``, with
     initial weights that depend on ``seed`` alone. Each epoch reseeds torch's global generator from (seed, epoch, rank),
-    so dropout after a resume at an epoch's end equals that of the uninterrupted run. Logs ``train/``, ``val/`` and
-    ``test/`` ``loss`` and ``acc`` (percent) once an epoch, and ``acc_clean`` and ``acc_corrupted`` where the DataModule
-    has corrupted labels; of mixed targets ``train/acc_heavier``, against the heavier label. ``predict`` returns logits
-    ``(N, K)``. A :class:`~lightning_regs.GradientPenalty` among the methods turns on manual optimization.
+    so dropout after a resume at an epoch's end equals that of the uninterrupted run. Logs ``train/``,
+    ``val/`` and ``test/`` ``loss`` and ``acc`` (percent) once an epoch, and ``acc_clean`` and ``acc_corrupted`` where
+    the DataModule has corrupted labels; of mixed targets ``train/acc_heavier``, against the heavier label, and of
+    probabilities as labels ``acc`` against the likeliest. ``predict`` returns logits ``(N, K)``.
+    A :class:`~lightning_regs.GradientPenalty` among the methods turns on manual optimization.
+    ``load_from_checkpoint`` makes the methods again, and wants a network that was given as an object once more.
 
     With ``replicas`` it trains R small nets at once, see :class:`~lightning_regs.training.replicas.Replicated`:
     parameters are ``(R, ...)`` under the names of a single net's, batches ``[x, y]`` of shapes ``(R, N, ...)`` and
@@ -97,13 +100,7 @@ class Classifier(pl.LightningModule):
         check_optimization(optimizer, schedule)
         if loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
-        if isinstance(architecture, str):
-            check_options(architecture, architecture_args or {})
-        elif architecture_args:
-            raise ValueError(
-                f"architecture_args {architecture_args!r} belong to an architecture given by name; "
-                f"{type(architecture).__name__} is an object already, so build it with its options."
-            )
+        check_architecture(architecture, architecture_args)
         seed = run_seed(seed)
         self.replicas = replica_seeds(replicas, seed)
         if self.replicas is not None:
@@ -118,7 +115,7 @@ class Classifier(pl.LightningModule):
         self.network = None if isinstance(architecture, str) else self._with_layers(architecture)
         self.optimizer_config, self.schedule_config = optimizer, schedule
         self.loss = LOSSES[loss]
-        self.regularizers = list(regularizers or [])
+        self.regularizers, self._methods_given = list(regularizers or []), regularizers is not None
         for reason in conflicts(self.regularizers):
             raise ValueError(reason)
         self.input_shape = None if input_shape is None else tuple(input_shape)
@@ -271,13 +268,13 @@ class Classifier(pl.LightningModule):
         return logits
 
     def _loss(self, stage: str, batch: Batch, rows: slice = ALL, record: bool = True) -> Tensor:
-        x, y = batch[0][rows], batch[1][rows]
-        logits = self(x)
+        logits = self(batch[0][rows])
+        y = labels_for(logits, batch[1][rows])
         # On a GPU once a stage: reading labels waits for it, and it finds the others, if in words of its own.
         if record and (stage not in self._checked or not y.is_cuda):
             self._checked.add(stage)
             check_labels(y, logits.shape[-1])
-        loss = self._losses(logits, y)
+        loss = self.loss(logits, y) if self.replicas is None else losses_of_replicas(self.loss, logits, y)
         if record:
             corrupted = notes(batch[1]).get("corrupted")
             corrupted = None if corrupted is None else corrupted[rows]
@@ -285,11 +282,6 @@ class Classifier(pl.LightningModule):
             metrics.update(loss.detach(), logits.detach(), y, corrupted)
         # The sum, so that the gradient of a replica is that of its own mean loss.
         return loss if self.replicas is None else loss.sum()
-
-    def _losses(self, logits: Tensor, y: Tensor) -> Tensor:
-        if self.replicas is None:
-            return self.loss(logits, y)
-        return torch.vmap(self.loss, in_dims=(0, 0 if y.ndim > 1 else None))(logits, y)
 
     def configure_gradient_clipping(
         self,

@@ -46,10 +46,13 @@ class ClassificationMetrics(Metric):
         Args:
             loss: Mean loss of the batch, a scalar; of replicas ``(R,)``.
             logits: ``(N, K)``; of replicas ``(R, N, K)``.
-            target: Class indices ``(N,)``; of replicas ``(R, N)``, or ``(N,)`` where they have the same.
+            target: Class indices ``(N,)``; of replicas ``(R, N)``, or ``(N,)`` where they have the same. Or floats of
+                one dimension more, K, of which the likeliest class counts.
             corrupted: As ``target``, True where the label was changed; None where nothing was.
         """
         self.mixed |= isinstance(target, MixedTarget) and target.is_mixed
+        if target.is_floating_point():
+            target = target.argmax(-1)
         number = target.shape[-1]
         correct = logits.argmax(-1) == target
         self.loss_sum += loss.float() * number

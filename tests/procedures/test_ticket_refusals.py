@@ -154,3 +154,8 @@ def test_what_only_shows_may_differ(tmp_path: Path) -> None:
     options = {"max_epochs": 3, "log_every_n_steps": 1, "enable_progress_bar": False, "num_sanity_val_steps": 0}
     search(tmp_path, again, levels=1, trainer=options, monitor="val_loss")
     assert not again.trained
+
+
+def test_a_trainer_without_checkpoints_and_metrics_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^trainer={'barebones': True} keeps no checkpoints .*; leave it out"):
+        search(tmp_path, Made(), shuffled, trainer={"max_epochs": 1, "barebones": True})

@@ -1,0 +1,112 @@
+"""What a Classifier's checkpoint holds of its arguments: methods as plain types, and of a network its class's name."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_regs.core import registry
+from lightning_regs.core.lightning import pl
+from lightning_regs.models import MODELS, check_options
+from lightning_regs.regularizers import Regularizer, WeightMask
+
+
+class KeepsMethods(pl.LightningModule):
+    """A module whose checkpoint says which methods it was trained with.
+
+    Attributes:
+        regularizers: The methods.
+    """
+
+    regularizers: list[Regularizer]
+    _methods_given: bool
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down the methods, as plain types."""
+        checkpoint["regularizers"] = described(self.regularizers)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the methods again in ``load_from_checkpoint``, where none were given; warn of those that it cannot."""
+        if self._trainer is None and not self._methods_given:
+            self.regularizers = made_again(checkpoint.get("regularizers", []))
+
+
+def check_architecture(architecture: str | nn.Module, options: Mapping[str, Any] | None) -> None:
+    """Refuse the name of an architecture or an option that there is not, and options for a network that is an object.
+
+    Raises:
+        ValueError: If it is one of these.
+    """
+    if not isinstance(architecture, str):
+        if options:
+            raise ValueError(
+                f"architecture_args {options!r} belong to an architecture given by name; "
+                f"{type(architecture).__name__} is an object already, so build it with its options."
+            )
+        return
+    try:
+        check_options(architecture, options or {})
+    except ValueError as error:
+        if architecture in MODELS or not architecture[:1].isupper():
+            raise
+        raise ValueError(
+            f"{error} If it is the class of a network that was given as an object: a checkpoint has its weights alone; "
+            "build it again, and pass it to Classifier.load_from_checkpoint(path, architecture=network)."
+        ) from None
+
+
+def described(methods: Sequence[Regularizer]) -> list[dict[str, Any]]:
+    """Return the class and the arguments of each method; None for arguments that are more than plain types."""
+    return [{"method": _path(type(method)), "arguments": _arguments(method)} for method in methods]
+
+
+def made_again(descriptions: Sequence[Mapping[str, Any]]) -> list[Regularizer]:
+    """Make the methods that were described, without importing more than this package; warn of those that it cannot."""
+    found: list[Regularizer] = []
+    ours = registry.subclasses("lightning_regs.regularizers", Regularizer)
+    known = {_path(cls): cls for cls in [*ours.values(), *_defined(Regularizer)]} if descriptions else {}
+    for description in descriptions:
+        cls, arguments = known.get(description["method"]), description["arguments"]
+        if cls is None or arguments is None:
+            warnings.warn(
+                f"the checkpoint's Classifier was trained with {description['method'].rpartition('.')[2]}, which "
+                f"{'is not defined here' if cls is None else 'was given what a checkpoint does not hold'}; give "
+                "load_from_checkpoint(..., regularizers=[...]) all methods to train on with.",
+                UserWarning,
+                stacklevel=2,
+            )
+            continue
+        found.append(cls(**arguments))
+    return found
+
+
+def _arguments(method: Regularizer) -> dict[str, Any] | None:
+    names = (name for name in inspect.signature(type(method)).parameters if hasattr(method, name))
+    values = {name: getattr(method, name) for name in names}
+    if isinstance(method, WeightMask):
+        # A mask that was found by density is found again, or comes with the training that is resumed.
+        given = method.mask is not None and method.density is None
+        values = {"mask": method.mask.state_dict()} if given and method.mask else values | {"mask": None}
+    return values if _is_plain(values) else None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return value is None or type(value) in (bool, int, float, str, Tensor)
+
+
+def _path(cls: type[Any]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _defined(base: type[Regularizer]) -> Iterator[type[Regularizer]]:
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _defined(cls)
