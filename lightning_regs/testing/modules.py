@@ -19,7 +19,7 @@ from lightning_regs.training.classifier import Classifier
 BATCH, BATCHES = 8, 4
 
 
-class _ReturnsDict(pl.LightningModule):
+class ReturnsDict(pl.LightningModule):
     """Has a training step that returns a dict with extras, and an accuracy that takes class indices only."""
 
     def __init__(self) -> None:
@@ -28,9 +28,11 @@ class _ReturnsDict(pl.LightningModule):
         self.accuracy = MulticlassAccuracy(4)
 
     def forward(self, x: Tensor) -> Any:
+        """Return logits."""
         return self.net(x)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Return the loss and the predictions."""
         x, y = batch
         logits = self(x)
         loss = F.cross_entropy(logits, y)
@@ -40,6 +42,7 @@ class _ReturnsDict(pl.LightningModule):
         return {"loss": loss, "extra": logits.detach().argmax(1)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return SGD with all that it has."""
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
 
 
@@ -110,7 +113,7 @@ class Case:
         return self.name
 
 
-DICT = Case("dict", lambda _: _ReturnsDict())
+DICT = Case("dict", lambda _: ReturnsDict())
 CONV = Case("conv", lambda _: _ConvNet())
 OURS = Case("ours", our_classifier, ours=True)
 CASES = (DICT, CONV, OURS)

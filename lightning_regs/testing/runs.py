@@ -126,13 +126,13 @@ class Run(pl.Callback):
     ) -> None:
         """Keep what the batch did."""
         self.trajectory.append(parameters(pl_module))
-        self.samples.append(len(batch[0]))
+        self.samples += [len(batch[0])] if batch else []  # none where the step fetches it
         if isinstance(outputs, dict) and "loss" in outputs:
             self.losses.append(float(outputs["loss"]))
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         groups = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self.gradient_norms.append(torch.cat(groups).norm().item())
+        self.gradient_norms.append(torch.cat(groups).norm().item() if groups else 0.0)  # an optimizer may clear them
 
 
 def fit(
