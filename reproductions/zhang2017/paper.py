@@ -83,12 +83,12 @@ DEVIATIONS = (
     Deviation("", "Batch size and number of epochs not stated",
               "Batch 128, 64 epochs (the length of Figure 1a's axis), from what other reproductions use; set "
               "before any run",
-              "May decide whether an MLP fits random labels exactly: see C-batch64"),
+              "May decide whether an MLP fits random labels exactly: see the settings of claim 2-mlp1"),
     Deviation("", "The \"default coefficient\" of weight decay, not stated", "5e-4 alone, on biases too",
     "Where weight decay stops AlexNet "
               "from fitting depends on it"),
     Deviation("", "Initial weights not stated", "torch's defaults; Glorot's, TensorFlow's default, beside them",
-              "Random labels take longer to fit: see C-glorot"),
+              "Random labels take longer to fit: see the settings of claim 2-mlp1"),
     Deviation("", "Local response normalisation and batch norm without constants",
               "TensorFlow's CIFAR-10 tutorial's constants; a learnt shift and no scale; pooling pads by one",
               "As the parameter counts ask for"),
