@@ -133,10 +133,11 @@ class Ledger:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _curves(self) -> Curves:
-        """Gather the curves of runs; of rows that only the table has, those that were committed beside them."""
+        """Gather the curves that are drawn; of rows that only the table has, those that were committed beside them."""
         committed = (read(self.curves_csv, lambda what: None, parse_curves) or Curves()).data
+        drawn = self._drawn()
         data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
-        for row in self.rows():
+        for row in (row for row in self.rows() if row.cell in drawn):
             if row.run in self.runs:
                 points = [point for logged in self.store.run(row.run).curves() if (point := finite(logged))]
             else:
@@ -144,3 +145,11 @@ class Ledger:
             if points:
                 data.setdefault(row.cell, {})[row.seed] = points
         return Curves(data)
+
+    def _drawn(self) -> set[str]:
+        """Return the cells whose curves are drawn: all, without figures or where one does not say what it shows."""
+        figures, cells = self.paper.figures_at(self.scale.name), [cell.name for cell in self.scale.cells]
+        if not figures or not all(figure.panels for figure in figures):
+            return set(cells)
+        curves = [panel for figure in figures for panel in figure.panels if panel.kind == "curve"]
+        return {name for panel in curves for name in panel.select(cells)}
