@@ -145,6 +145,9 @@ class Ends(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Remember the learning rates of the last step; a schedule may have moved on at the end of training."""
+        self._remember(trainer)
+
+    def _remember(self, trainer: pl.Trainer) -> None:
         if self.stage.keeps:
             rates = ([group["lr"] for group in o.param_groups] for o in trainer.optimizers)
             self.lr = [[lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs] for lrs in rates]
@@ -159,6 +162,8 @@ class Ends(Callback):
             for name, actual in plain_names(weights).items():
                 if name in state.mask:
                     weights[actual].masked_fill_(~state.mask[name].to(weights[actual].device), 0)
+        if not self.lr:  # its optimizers step past Lightning
+            self._remember(trainer)
         if trainer.is_global_zero:
             facts = state.facts | {"last": self.last}
             if self.stage.keeps:

@@ -365,3 +365,29 @@ def test_teachers_and_averages_are_not_pruned(tmp_path: Path) -> None:
     for name in dense:
         if name.startswith(("teacher", "average")):
             assert torch.equal(last[name], dense[name])
+
+
+class StepsByItself(LitNet):
+    """Takes its steps by the optimizer's own step, of which Lightning knows nothing."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.optimizer.step()
+
+
+@pytest.mark.parametrize("method", ["weight_rewinding", "lr_rewinding", "fine_tuning"])
+def test_steps_past_lightning_leave_pruned_weights_at_zero(method: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {} if method != "fine_tuning" else {"fine_tune": "1ep"}
+    tickets = find_ticket(
+        StepsByItself, by_epoch, folder=tmp_path, trainer={"max_epochs": 1}, levels=2, method=method, **options
+    )
+    for level in tickets:
+        for name, kept in level.mask.items():
+            assert torch.equal(level.weights()[name] != 0, kept)
+    assert not torch.equal(tickets[0].weights()[WEIGHTS[0]], tickets[0].weights("rewind")[WEIGHTS[0]])
