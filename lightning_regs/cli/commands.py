@@ -22,6 +22,7 @@ def list_papers(options: argparse.Namespace) -> int:
     papers = [load_paper(name) for name in find_papers()]
     if not papers:
         raise ValueError("there is no reproductions/ folder here; run this in a checkout or set LIGHTNING_REGS_PAPERS.")
+    _tell_of_locks(papers)
     for paper in papers:
         print(f"{paper.id}  {paper.title} ({paper.authors}, {paper.year})")
         for scale in paper.scales:

@@ -115,6 +115,8 @@ def test_claims_are_frozen_before_they_are_measured(measured, capsys):
     assert main(["report", "toy"]) == 0
     assert capsys.readouterr().err == told
     assert "has changed" in (measured.runs / "report" / "toy.html").read_text()
+    assert main(["list"]) == 0
+    assert capsys.readouterr().err == told
     assert main(["freeze", "toy", "--reason", "a typo"]) == 0
     assert "changed after its rows" in capsys.readouterr().out
     found, told = claim()

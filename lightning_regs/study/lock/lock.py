@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lightning_regs.core.files import lock, renew
+from lightning_regs.core.files import lock, renew, sweep
 from lightning_regs.study.lock.fingerprint import Plan, plans
 from lightning_regs.study.paper.claims import Frozen
 from lightning_regs.study.paper.paper import Paper, Scale
@@ -87,6 +87,8 @@ def parse(text: str) -> Lines:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     if tuple(next(reader, ())) != COLUMNS:
         raise ValueError(f"its first line is not {','.join(COLUMNS)!r}")
+    if not text.endswith("\n"):  # a mark may have stood there
+        raise ValueError("its last line has no end")
     found: Lines = {}
     for row in reader:
         where = f"line {reader.line_num}"
@@ -225,6 +227,7 @@ def freeze(
                 done += [Change(name, id, what, line.seeds if line and id in now else ())] if what else []
         places = {name: at for at, name in enumerate(order)}
         ranked = sorted(new, key=lambda key: places.get(key[0], len(places)))
+        sweep(paper.folder, f"{FILE}.*")
         renew(paper.folder / FILE, text({key: new[key] for key in ranked}))
     return done
 

@@ -139,6 +139,8 @@ class Claim:
             raise ValueError(f"{name} has no source; name what was read, or say kind='control' for a check of ours.")
         if (self.measure is None) == (not self.out_of_reach):
             raise ValueError(f"{name} needs either a measure, or out_of_reach= with the reason why it has none.")
+        if isinstance(self.published, float) and not math.isfinite(self.published):
+            raise ValueError(f"{name} has the published number {self.published}; give a finite one, or words.")
         if self.measure is not None and self.criterion is None:
             raise ValueError(f"{name} is measured by no criterion; add above=, below=, at_least=, at_most= or within=.")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
+from typing import TypeGuard
 
 from lightning_regs.core.metrics import Family
 from lightning_regs.core.names import unknown_name
@@ -200,7 +201,7 @@ class Paper:
         claims = {other.id: other for other in self.claims}
         for scale in self.scales:
             form, cells = claim.at(scale.name), [cell.name for cell in scale.cells]
-            if form is None or (isinstance(form.measure, Measure) and form.measure.lacks(cells) is not None):
+            if not _measured(form, cells):
                 continue
             for condition in form.conditions:
                 if (lacking := condition.lacks(cells)) is not None:
@@ -209,23 +210,30 @@ class Paper:
                 if other not in claims:
                     raise unknown_name(f"claim that claim {claim.id!r} rests on:", other, claims)
                 theirs = claims[other].at(scale.name)
-                if theirs is None or theirs.rests_on:
-                    why = "is not measured there" if theirs is None else "rests on others itself; name those"
+                if not _measured(theirs, cells) or theirs.rests_on:
+                    why = "rests on others itself; name those" if _measured(theirs, cells) else "is not measured there"
                     raise ValueError(
                         f"claim {claim.id!r} rests on claim {other!r} at scale {scale.name!r}, which {why}."
                     )
 
     def _check_cells(self, claim: Claim) -> None:
-        """Refuse a claim about a cell that is at none of its scales; a scale without the cell just skips the claim."""
+        """Refuse a claim, or its setting, about a cell that none of its scales has; a scale without it skips it."""
         known: dict[str, None] = {}
-        lacking = []
+        lacking: dict[str, list[str | None]] = {}
         for scale in self.scales:
             form, cells = claim.at(scale.name), dict.fromkeys(cell.name for cell in scale.cells)
-            if form is not None and isinstance(form.measure, Measure):
-                known |= cells
-                lacking.append(form.measure.lacks(cells))
-        if known and None not in lacking:
-            raise unknown_name(f"cell of claim {claim.id!r}", lacking[0], known)
+            if form is None:
+                continue
+            known |= cells
+            for what, measure in (
+                ("", form.measure),
+                *((f"setting {k!r} of ", one) for k, one in form.settings.items()),
+            ):
+                if isinstance(measure, Measure):
+                    lacking.setdefault(what, []).append(measure.lacks(cells))
+        for what, names in lacking.items():
+            if known and None not in names:
+                raise unknown_name(f"cell of {what}claim {claim.id!r}", names[0], known)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -265,3 +273,10 @@ class Paper:
             and (single := form.measure.single) is not None
             and (form in here or single[0] not in cells)
         }
+
+
+def _measured(form: Claim | None, cells: Collection[str]) -> TypeGuard[Claim]:
+    """Tell whether a claim can be measured where there are these cells; of a function of the rows nobody knows."""
+    if form is None or form.measure is None:
+        return False
+    return not isinstance(form.measure, Measure) or form.measure.lacks(cells) is None

@@ -58,7 +58,7 @@ class Rows:
             pairs = self.paired((AGREEMENT, "agreement_within"), (AGREEMENT, "agreement"))
         except MissingRows:
             return 1.0, 0.0
-        known = [pair for pair in pairs if not any(map(math.isnan, pair))]
+        known = [pair for pair in pairs if all(map(math.isfinite, pair))]
         if not known:
             return 1.0, 0.0
         within, between = (min(max(statistics.fmean(column), 0.0), 1.0) for column in zip(*known, strict=True))

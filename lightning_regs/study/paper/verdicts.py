@@ -73,10 +73,14 @@ def evaluate(
 
 
 def _resting(result: ClaimResult, others: Sequence[ClaimResult]) -> ClaimResult:
-    """Make a result invalid where a claim that it rests on is not reproduced."""
-    failed = [f"claim {other.id}, on which it rests, is {other.verdict}" for other in others
-              if other.verdict != "reproduced"]  # fmt: skip
-    return replace(result, verdict="invalid", reason="; ".join(failed), p=None) if failed else result
+    """Make a result invalid where a claim that it rests on is not reproduced; open where that was not tested yet."""
+    failed = [other for other in others if other.verdict != "reproduced"]
+    if not failed or result.low is None:
+        return result
+    reason = "; ".join(f"claim {other.id}, on which it rests, is {other.verdict}" for other in failed)
+    if any(other.p is not None or other.verdict != "not decided" for other in failed):
+        return replace(result, verdict="invalid", reason=reason, p=None)
+    return replace(result, verdict="not decided", reason=result.reason or reason, p=None)
 
 
 def _result(

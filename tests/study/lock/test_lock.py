@@ -253,7 +253,8 @@ def test_seeds_that_nobody_planned_widen_the_interval(folder):
         (lambda text: text.replace("scale,claim", "scale;claim"), "its first line is not 'scale,claim,hash,seeds"),
         (lambda text: "", "its first line is not"),
         (lambda text: text + "quick,gain,abc\n", "line 3 has 3 entries instead of 7"),
-        (lambda text: text + text.splitlines()[1], "line 3 is about claim 'gain' at scale 'quick' again"),
+        (lambda text: text + text.splitlines(True)[1], "line 3 is about claim 'gain' at scale 'quick' again"),
+        (lambda text: text.removesuffix("\n"), "its last line has no end"),
         (lambda text: text.replace(",5,", ",five,"), "line 2 has the seeds 'five'"),
         (lambda text: text.replace(",5,", ",0,"), "line 2 has the seeds '0'"),
         (lambda text: text.replace("2030-01-01", "yesterday"), "line 2 has the date 'yesterday'"),
@@ -301,7 +302,8 @@ def test_a_lock_is_the_same_text_whoever_writes_it(folder):
 
 
 def test_two_commands_at_once_lose_nothing(folder):
-    """Both freeze another scale; the one that comes second reads what the first has written."""
+    """Both freeze another scale; the one that comes second reads what the first has written, a killed one nothing."""
+    (folder / f".{FILE}.12345.part").write_text("scale,cl")
     script = (
         "import sys; from pathlib import Path; from test_lock import *\n"
         "scales = tuple(Scale(name, 'x', CELLS) for name in ('one', 'two'))\n"

@@ -28,6 +28,11 @@ def claim(name="c", **about):
         ({"above": None}, ValueError, "claim 'c' is measured by no criterion; add above=, below=, at_least=, at_most="),
         ({"below": 0}, ValueError, "claim 'c' asks for a number above 0 and below 0, and there is none"),
         ({"origin": "red"}, ValueError, "unknown origin of a claim 'red'. Did you mean 'read'?"),
+        (
+            {"published": float("nan")},
+            ValueError,
+            "claim 'c' has the published number nan; give a finite one, or words.",
+        ),
         ({"on": "quick"}, TypeError, "claim 'c' has on='quick'; write scales in a tuple: ('quick',)"),
     ],
 )

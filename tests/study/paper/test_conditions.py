@@ -75,12 +75,35 @@ def test_a_claim_rests_on_another_that_is_reproduced():
     assert judged(resting, replace(control, above=91))["1"].reason.endswith("is not decided")
 
 
+def test_a_claim_that_rests_on_what_was_not_tested_yet_stays_open():
+    control = claim("control", value("other"), above=80, kind="control")
+    resting = claim(valid_if="control")
+    found = judged(resting, control)["1"]
+    assert (found.verdict, found.p, found.ours) == ("not decided", None, pytest.approx(10 / 3))
+    assert found.reason == "claim control, on which it rests, is not decided"
+    found = judged(replace(resting, measure=value("other")), control)["1"]
+    assert (found.verdict, found.reason) == ("not decided", "cell 'other' has no rows")
+    waits = judged(
+        resting, replace(control, measure=value("net/plain")), frozen=dict.fromkeys(("1", "control"), Frozen((5,)))
+    )
+    assert (waits["1"].verdict, waits["1"].reason) == ("not decided", "3 of 5 planned seeds so far")
+
+
 @pytest.mark.parametrize(
     ("claims", "message"),
     [
         ([claim(valid_if=trained("nett/*", at_least=1))], "unknown cell of a condition of claim '1' 'nett/*'"),
         ([claim(valid_if="contol"), claim("control")], "unknown claim that claim '1' rests on: 'contol'. Did you mean"),
         ([claim(valid_if="2"), claim("2", valid_if="3"), claim("3")], "which rests on others itself; name those"),
+        ([claim(valid_if="1")], "claim '1' rests on claim '1' at scale 'quick', which rests on others itself"),
+        (
+            [claim(valid_if="2"), Claim("2", "S.", out_of_reach="too large", source=READ)],
+            "claim '1' rests on claim '2' at scale 'quick', which is not measured there",
+        ),
+        (
+            [claim(settings={"batch 64": value("othr")})],
+            "unknown cell of setting 'batch 64' of claim '1' 'othr'. Did you mean 'other'?",
+        ),
         ([claim(str(i)) for i in range(6)], "paper 'p' has 6 claims, of which none are headlines; mark one to 5"),
         ([claim(str(i), headline=True) for i in range(6)], "of which 6 are headlines; mark one to 5"),
     ],

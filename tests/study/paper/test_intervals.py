@@ -187,6 +187,8 @@ def test_items_add_what_the_formula_says():
           for s in range(3)),
         {"cell": AGREEMENT, "seed": 0, "agreement": 0.5, "agreement_within": 1.0},
         {"cell": AGREEMENT, "seed": 1, "agreement": math.nan, "agreement_within": 1.0},
+        {"cell": AGREEMENT, "seed": 2, "agreement": math.inf, "agreement_within": 1.0},
+        {"cell": AGREEMENT, "seed": 3, "agreement": 0.9},
     ], 1000)  # fmt: skip
     a, b = (100 * math.sqrt(p * (1 - p) / 1000) for p in (902 / 1004, 802 / 1004))  # Agresti and Coull
     z = scipy.stats.norm.ppf(0.975)

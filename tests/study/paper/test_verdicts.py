@@ -91,6 +91,15 @@ def test_a_verdict_and_why_there_is_none(values, verdict, reason):
     json.dumps(result.as_dict(), allow_nan=False)
 
 
+def test_numbers_that_no_run_should_have_are_told_in_words():
+    made = Rows(
+        [{"cell": c, "seed": s, "m": v, "test_acc": 130.0} for c in "ab" for s, v in enumerate((math.inf, -math.inf))],
+        100,
+    )
+    assert check(difference("a", "b", "m"), made).reason == "2 of 2 values are not finite"
+    assert check(value("a"), made).reason == "a mean test_acc of 130 is no percentage of test samples"
+
+
 def test_one_measurement_decides_only_an_exact_claim():
     single, exact = check([0.5]), check([0.5], exact=True)
     assert (single.ours, single.low, single.n) == (0.5, None, 1)

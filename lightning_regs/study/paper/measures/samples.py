@@ -40,7 +40,7 @@ class Sample:
         size = len(parts)
         whole = [(*line[:size], *(line[size:] or [math.nan] * size)) for line in found]
         self.ranges = [[_range(*at) for at in zip(line[:size], line[size:], strict=True)] for line in whole]
-        if broken := sum(any(math.isnan(low + high) for low, high in line) for line in self.ranges):
+        if broken := sum(not all(math.isfinite(low) for low, _ in line) for line in self.ranges):
             raise UnfitError(f"{broken} of {len(self.ranges)} values are not finite", len(self.ranges))
         self._metrics = [metric for _, metric in parts]
         self._agreement = rows.agreement if rows.test_items else (1.0, 0.0)
@@ -85,8 +85,10 @@ class Sample:
         metric = self._metrics[at]
         if not items or not metric.startswith(_OF_TEST) or not _PERCENTAGE.search(metric):
             return 0.0
-        right = items * statistics.fmean(self.numbers(at)) / 100
-        share = (right + _EDGES / 2) / (items + _EDGES)
+        percent = statistics.fmean(self.numbers(at))
+        if not 0 <= percent <= 100:
+            raise UnfitError(f"a mean {metric} of {percent:.4g} is no percentage of test samples", len(self.ranges))
+        share = (items * percent / 100 + _EDGES / 2) / (items + _EDGES)
         spread = 100 * math.sqrt(share * (1 - share) / items)
         return -spread if ERROR in metric else spread
 
