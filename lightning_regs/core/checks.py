@@ -82,6 +82,22 @@ def check_seeds(seeds: object) -> dict[str, int]:
     return {purpose: check_whole(f"the seed of {purpose}", seed, 0) for purpose, seed in seeds.items()}
 
 
+def seeds_apart(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the seeds that a configuration sets apart from the run's, as :func:`check_seeds` does.
+
+    Raises:
+        TypeError: As there.
+        ValueError: As there, or if one of its sections says what the run does.
+    """
+    for section in ("data", "model"):
+        if given := {"seed", "seeds", "replicas"}.intersection(config.get(section) or ()):
+            raise ValueError(
+                f"{section}.{min(given)} is set by the run; leave it out, and give what has another seed as seeds "
+                "beside the sections, such as {'weights': 0}."
+            )
+    return check_seeds(config.get("seeds"))
+
+
 # What follows the type in an annotation takes (name, value) and returns the value to use.
 Finite = Annotated[float, partial(check_number, low=-math.inf)]
 NotNegative = Annotated[float, check_number]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_regs.analysis import distance_travelled, error_barrier
 from lightning_regs.core import rng
-from lightning_regs.core.checks import check_seeds
+from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.files import DamagedFileError
 from lightning_regs.core.lightning import Callback
 from lightning_regs.core.runs import RunContext
@@ -91,7 +91,7 @@ class OrderedData(ImageDataModule):
 
 def _levels(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     config, seeds, alone = shared(configs, "treatment"), [run.seed for run in runs], len(runs) == 1
-    apart = check_seeds(config.get("seeds"))
+    apart = seeds_apart(config)
     treatments = [(str(c["treatment"]["kind"]), int(c["treatment"]["level"])) for c in configs]
     orders = [
         rng.derive_seed(seed, f"{_STREAM} twin") if kind.endswith(TWIN) else seed
@@ -250,7 +250,7 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``test_acc_NN``, and of a control ``CONTROL_acc_NN``, such as ``reinitialise_acc_NN``, of its first draw.
     """
     model, options = dict(config["model"]), config["search"]
-    if config.get("seeds"):
+    if seeds_apart(config):
         raise ValueError(
             f"seeds={config['seeds']} is not possible in a search for tickets, which draws all that it needs from the "
             "run's seed; leave seeds out."

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lightning_regs.core import rng
-from lightning_regs.core.checks import check_seeds
+from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.cells import hits, load_inputs
@@ -34,7 +34,7 @@ def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``val_acc`` of every level.
     """
     (dense,) = load_inputs(run).values()
-    apart = check_seeds(config.get("seeds"))
+    apart = seeds_apart(config)
     data = ImageDataModule(**config["data"], seed=run.seed, seeds=apart)
     data.prepare_data()
     data.setup()
@@ -92,7 +92,7 @@ learned.stacked = learned_stack  # type: ignore[attr-defined]
 
 def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     config, seeds, alone = configs[0], [run.seed for run in runs], len(runs) == 1
-    apart = check_seeds(config.get("seeds"))
+    apart = seeds_apart(config)
     data = ImageDataModule(**config["data"], seed=seeds[0], replicas=None if alone else seeds, seeds=apart)
     data.prepare_data()
     data.setup()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import call, check_seeds
+from lightning_regs.core.checks import call, seeds_apart
 from lightning_regs.core.lightning import NAMESPACE, Callback, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import RunContext
@@ -171,7 +171,7 @@ def _fit(
         known = inspect.signature(cls).parameters
         if unknown := [name for name in config.get(section) or {} if name not in known]:
             raise unknown_name(f"option of {section}", unknown[0], known)
-    seed, options, apart = runs[0].seed, dict(config["model"]), check_seeds(config.get("seeds"))
+    seed, options, apart = runs[0].seed, dict(config["model"]), seeds_apart(config)
     order = apart.get("order", seed)
     regularizers = options.pop("regularizers", None) or []
     options["regularizers"] = [make(c, Regularizer, order, "regularizer", "lightning_regs.Mixup") for c in regularizers]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from lightning_regs.core.checks import check_seeds
+from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.identity import plain
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.config import config_hash, override, resolve
@@ -64,7 +64,7 @@ class Cell:
             raise ValueError(f"cell {self.name!r} has {self.seeds} seeds; give at least 1, or None for the scale's.")
         if "trainer" in self.config:
             try:
-                check_seeds(self.config.get("seeds"))
+                seeds_apart(self.config)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"cell {self.name!r}: {error}") from None
         object.__setattr__(self, "config", plain(self.config, f"config of cell {self.name!r}"))

@@ -92,6 +92,17 @@ def test_a_scale_changes_the_cells_that_train_and_no_other():
         ({"seeds": 0}, ValueError, "cell 'a' has 0 seeds; give at least 1, or None for the scale's"),
         ({"name": " "}, ValueError, "a cell needs a name; give it one that says what it varies"),
         ({"config": {"x": Path("/")}}, TypeError, "config of cell 'a'.x is a PosixPath"),
+        (
+            {"config": {"trainer": {}, "data": {"source": "digits", "seeds": {"order": 0}}, "seeds": {"weights": 0}}},
+            ValueError,
+            "cell 'a': data.seeds is set by the run; leave it out, and give what has another seed as seeds beside the",
+        ),
+        ({"config": {"trainer": {}, "model": {"seed": 3}}}, ValueError, "cell 'a': model.seed is set by the run;"),
+        (
+            {"config": {"trainer": {}, "seeds": {"weights": True}}},
+            TypeError,
+            "cell 'a': the seed of weights must be an",
+        ),
         ({"needs": "b"}, TypeError, "cell 'a' has needs='b'; write names in a tuple: ('b',)."),
     ],
 )
