@@ -140,14 +140,17 @@ def _load(paper: Paper, scale: Scale, folder: Path, curves: bool) -> ScaleResult
 
     found = read_as(table, lambda text, tell: _fitting(parse(text, tell, paper.id, scale.name), scale, tell))
     rows = found or []
+    claims = check_claims(paper, scale, rows) if rows else []
     runs = {(cell.name, seed) for cell in scale.cells for seed in range(cell.seeds or scale.seeds)}
     return ScaleResults(
         name=scale.name,
         rows=rows,
-        claims=check_claims(paper, scale, rows) if rows else [],
+        claims=claims,
         curves=(read_as(learning, parse_curves) if curves else None) or Curves(),
         problems=problems,
-        downloads=[path.name for path in (table, exported, learning) if (rows if path == exported else path.exists())],
+        downloads=[
+            path.name for path in (table, exported, learning) if (claims if path == exported else path.exists())
+        ],
         expected=len(runs),
         finished=len(runs & {(row.cell, row.seed) for row in rows}),
     )

@@ -98,11 +98,6 @@ def test_a_scale_changes_the_cells_that_train_and_no_other():
             "cell 'a': data.seeds is set by the run; leave it out, and give what has another seed as seeds beside the",
         ),
         ({"config": {"trainer": {}, "model": {"seed": 3}}}, ValueError, "cell 'a': model.seed is set by the run;"),
-        (
-            {"config": {"trainer": {}, "seeds": {"weights": True}}},
-            TypeError,
-            "cell 'a': the seed of weights must be an",
-        ),
         ({"needs": "b"}, TypeError, "cell 'a' has needs='b'; write names in a tuple: ('b',)."),
     ],
 )

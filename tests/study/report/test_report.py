@@ -131,6 +131,15 @@ def test_nothing_is_loaded_from_outside_and_downloads_are_the_committed_files(tm
     assert copy == (tmp_path / "results" / "quick.csv").read_bytes()
 
 
+def test_a_paper_without_claims_has_a_page_of_its_runs(tmp_path):
+    paper = make_paper(claims=())
+    write_results(paper, tmp_path / "results")
+    page = Page(write_report(paper, tmp_path / "results", tmp_path / "site").read_text(encoding="utf-8"))
+    assert "net/true-labels" in page.text
+    assert not list((tmp_path / "site").glob("*.claims.json"))
+    assert not [attrs for attrs in page.all("a") if attrs["href"].endswith(".claims.json")]
+
+
 def test_a_failed_run_is_shown_until_it_has_succeeded(tmp_path, paper):
     store = Store(tmp_path / "runs")
     run = store.run(paper.scales[0].cells[0].hash(0))
