@@ -129,6 +129,8 @@ class Claim:
 
     def __post_init__(self) -> None:
         name = f"claim {self.id!r}"
+        if not self.id.strip() or not self.id.isprintable():
+            raise ValueError(f"{name} has no id that fits into a line; give it a short name.")
         if isinstance(self.on, str):
             raise TypeError(f"{name} has on={self.on!r}; write scales in a tuple: ({self.on!r},).")
         if self.origin not in get_args(Origin):

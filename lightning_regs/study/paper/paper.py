@@ -52,6 +52,8 @@ class Scale:
     test_items: int = 0
 
     def __post_init__(self) -> None:
+        if not self.name.strip() or not self.name.isprintable():
+            raise ValueError(f"scale {self.name!r} has no name that fits into a line; give it one, such as 'quick'.")
         if self.seeds < 1 or (self.jobs is not None and self.jobs < 1) or self.replicas < 1:
             raise ValueError(
                 f"scale {self.name!r} has seeds={self.seeds}, jobs={self.jobs}, replicas={self.replicas}; "

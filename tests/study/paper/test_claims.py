@@ -23,6 +23,8 @@ def claim(name="c", **about):
             ValueError,
             "claim 'c' has no source; name what was read, or say kind='control' for a check",
         ),
+        ({"name": " "}, ValueError, "claim ' ' has no id that fits into a line; give it a short name."),
+        ({"name": "a\nb"}, ValueError, "claim 'a\\nb' has no id that fits into a line; give it a short name."),
         ({"measure": None}, ValueError, "claim 'c' needs either a measure, or out_of_reach= with the reason"),
         ({"out_of_reach": "ImageNet"}, ValueError, "claim 'c' needs either a measure, or out_of_reach="),
         ({"above": None}, ValueError, "claim 'c' is measured by no criterion; add above=, below=, at_least=, at_most="),

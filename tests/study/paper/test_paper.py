@@ -126,6 +126,7 @@ def test_names_are_unique_and_known():
     claims = [Claim("c", "S.", value("a"), above=0, source=source, on=("quick",)) for source in (READ, OTHER)]
     figures = [Figure(name, "F") for name in "ff"]
     for make, says in [
+        (lambda: Scale("a\nb", "", ()), "scale 'a\\nb' has no name that fits into a line; give it one"),
         (lambda: Scale("quick", "", (cell, cell)), "scale 'quick' has more than one cell named 'a'; rename one"),
         (lambda: Scale("quick", "", (), jobs=0), "scale 'quick' has seeds=3, jobs=0, replicas=1; each is at least 1"),
         (lambda: paper(scales=(scale, scale)), "paper 'p' has more than one scale named 'quick'"),
