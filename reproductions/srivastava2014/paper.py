@@ -29,13 +29,11 @@ CELLS = grid(
 SIGNALS = {"data.source": "mnist1d", "data.whiten": True, "data.batch_size": 100, "trainer.max_epochs": 60,
            "trainer.precision": "32-true", "model.architecture_args.input_dropout": 0.0}  # fmt: skip
 # What the paper does not state, set otherwise: in words, and its key in the names of cells.
-SETTINGS = {"learning rate 0.05": "lr0.05", "learning rate 0.2": "lr0.2", "batches of 50": "batch50",
-            "batches of 200": "batch200"}  # fmt: skip
+SETTINGS = {"learning rate 0.05": "lr0.05", "batches of 200": "batch200"}
 QUICK = CELLS.only("2x800/*").at(SIGNALS) + grid(
-    "2x800/{method}/{setting}", "configs/srivastava2014/mlp.yaml", SIGNALS,
+    "2x800/{method}/{setting}", "configs/srivastava2014/mlp.yaml", SIGNALS, seeds=3,
     method={"none": {}, "dropout": {"model.architecture_args.dropout": 0.5}},
-    setting={"lr0.05": {"model.optimizer.lr": 0.05}, "lr0.2": {"model.optimizer.lr": 0.2},
-             "batch50": {"data.batch_size": 50}, "batch200": {"data.batch_size": 200}},
+    setting={"lr0.05": {"model.optimizer.lr": 0.05}, "batch200": {"data.batch_size": 200}},
 )  # fmt: skip
 NONE, DROPOUT = (cell.config for cell in QUICK.only("2x800/none", "2x800/dropout"))
 # A run takes half a minute, so that the 40 of the study of variance are shorter, 10 epochs instead of 60.

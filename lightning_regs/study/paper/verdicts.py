@@ -188,5 +188,6 @@ def _open(criterion: Criterion, estimate: Estimate, confidence: float, items: in
 
 
 def _setting(claim: Claim, name: str, measure: Measure, rows: Rows, frozen: Frozen) -> Setting:
-    result = _evaluate(replace(claim, measure=measure, settings={}), rows, "", None, frozen)
+    unplanned = replace(frozen, seeds=(1,) * len(frozen.seeds))  # its cells may have fewer seeds than the claim's
+    result = _evaluate(replace(claim, measure=measure, settings={}), rows, "", None, unplanned)
     return Setting(name, result.ours, result.low, result.high, result.n, result.verdict)

@@ -182,6 +182,8 @@ def test_other_settings_are_judged_by_the_same_criterion():
         ("elsewhere", "not decided"),
     ]
     assert result.settings[0].ours == pytest.approx(-10 / 3)
+    planned = judged(claim(settings={"fewer": claim().measure}), frozen={"1": Frozen((3, 3))})["1"]
+    assert (planned.settings[0].verdict, planned.settings[0].low) == (planned.verdict, planned.low)
     assert result.as_dict()["settings"][1]["n"] == 0
 
 
