@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_regs.cli import commands
+from lightning_regs.core.streams import forgive, lost
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -25,9 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a title may have letters that the terminal's encoding has not
+    forgive()
+    status = _run(arguments)
+    if (why := lost()) is not None:
+        _say(f"lightning-regs: {why}; the rest was done.")
+        return status or 1
+    return status
+
+
+def _run(arguments: list[str]) -> int:
     try:
         if arguments and arguments[0] in LIGHTNING_COMMANDS:
             return lightning(arguments)
@@ -38,9 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("lightning-regs: stopped; repeat the command to go on.")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as `head`, has seen enough
-        return 0
     except OSError as error:
         _say(f"lightning-regs: {error}; what was finished is kept, repeat the command to go on.")
         return 1

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import zipfile
 import zlib
@@ -20,8 +21,8 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give the path to write to; what was written takes the place of ``path`` when the block ends well.
 
     A reader finds the old content or the new, whenever the process or the machine stops. Where the block or the disk
-    fails, the old content is still there, and nothing else is left behind. Of two processes that write the same file at
-    once, the last one wins.
+    fails, the old content is still there, and nothing else is left behind. Of several that write the same file at
+    once, in whatever processes and on whatever machines, the last one wins.
 
     Args:
         path: The file; its folder is made where it is missing.
@@ -31,7 +32,7 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
         OSError: If it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield part
         if durable:

@@ -84,6 +84,15 @@ def test_two_processes_that_write_one_file_do_not_disturb_each_other(tmp_path: P
     assert names(tmp_path) == ["page.html"]
 
 
+def test_writers_that_meet_have_parts_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    with whole(path) as first, whole(path) as second:  # as of two machines on which processes have one number
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["page.html"]
+
+
 def test_what_killed_writers_left_is_swept_away(tmp_path: Path) -> None:
     for name in (".row.json.17.part", ".curves.csv.18.part", "row.json", "mine.part"):
         (tmp_path / name).write_text("")

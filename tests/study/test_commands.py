@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import lightning_regs
 from lightning_regs.cli.parser import main
 
 README = "# Papers\n\n<!-- begin:gallery -->\n<!-- end:gallery -->\n"
@@ -43,6 +45,29 @@ def test_a_reproduction_is_logged_offline_and_reported(measured, capsys):
 def test_without_wandb_nothing_of_it_is_written(measured):
     assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
     assert not list(measured.runs.rglob("*wandb*"))
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "shown"),
+    [
+        (">&- 2>err", 0, ""),
+        ("2>&- >out", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("2>&1 | head -1 >out; exit ${PIPESTATUS[0]}", 0, ""),
+        (">/dev/full 2>err", 1, "stdout could not be written (No space left on device); the rest was done"),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_streams_that_take_nothing_cost_no_row(measured, streams, status, shown, unbuffered):
+    command = f"{sys.executable} -m lightning_regs reproduce toy --jobs 1 --wandb off {streams}"
+    environment = os.environ | {
+        "PYTHONUNBUFFERED": unbuffered,
+        "PYTHONPATH": str(Path(lightning_regs.__file__).parents[1]),
+    }
+    assert subprocess.run(["bash", "-c", command], env=environment, check=False).returncode == status
+    assert len((measured.results / "quick.csv").read_text().splitlines()) == 3
+    said = (measured.root / "err").read_text() if (measured.root / "err").exists() else ""
+    assert said == (f"lightning-regs: {shown}.\n" if shown else "")
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(measured, capsys):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_regs.core.files import atomic_write, whole
+from lightning_regs.core.files import atomic_write, lock, whole
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.legible import legible
@@ -55,9 +55,9 @@ def write_report(
         ValueError: The paper has no such scale, the results are a file, or the folder cannot be written.
     """
     out = Path(out_dir)
-    specification = specify(paper, results_dir, store, scales)
     page = out / f"{slug(paper.id)}.html"
     with _writing(out):
+        specification = specify(paper, results_dir, store, scales)
         for section in specification.sections:
             for ending in ENDINGS:
                 name = f"{section.scale}{ending}"
@@ -160,8 +160,9 @@ def environment() -> Environment:
 def _writing(out: Path) -> Iterator[None]:
     """Make a folder and say in one sentence when something in it cannot be written."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield
+        # One command after another, so that the files of a page belong together and the index has every page.
+        with lock(out, file=""):
+            yield
     except OSError as error:
         why = error.strerror or str(error)
         raise ValueError(f"the page cannot be written to {out} ({why}); choose another folder.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
@@ -12,7 +11,7 @@ from typing import Protocol
 
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 from lightning_regs.study.run.provenance import cores
-from lightning_regs.study.run.worker import perform, undone, work
+from lightning_regs.study.run.worker import perform, start, undone, work
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -152,19 +151,10 @@ class _Worker:
     """The parent's side of one process."""
 
     def __init__(self, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
         self.stack: list[Job] = []  # what is unfinished of the runs that it was given
-        self._process = context.Process(target=work, args=(theirs, threads), name="lightning-regs run")
-        # Ctrl-C is held back until the process ignores it. The variables are set here: torch reads them when it is
-        # imported, and the child may import it before any line of ours runs.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with undone(dict.fromkeys(_THREAD_VARIABLES, str(threads))):
-                self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        theirs.close()
+        # Set here: torch reads them when it is imported, and the child may import it before any line of ours runs.
+        with undone(dict.fromkeys(_THREAD_VARIABLES, str(threads))):
+            self.pipe, self._process = start(work, "lightning-regs run", threads)
 
     def alive(self) -> bool:
         return self._process.is_alive()

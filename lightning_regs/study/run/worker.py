@@ -13,13 +13,16 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from lightning_regs.core.files import atomic_write, disk_full
 from lightning_regs.core.runs import LEADING, TRAILING, RunContext
+from lightning_regs.core.streams import fill_closed
 from lightning_regs.study.paper.tasks import add_to_path, import_task
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 
@@ -175,6 +178,28 @@ def _torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def start(body: Callable[..., object], name: str, *arguments: object) -> tuple[Connection, BaseProcess]:
+    """Start a process that ignores Ctrl-C from its first line on; return the parent's end of a pipe to it, and it.
+
+    Args:
+        body: What it does; receives the other end of the pipe, then the arguments. It has to ignore SIGINT itself.
+        name: Name of the process.
+        *arguments: What else it receives.
+    """
+    fill_closed()
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=body, args=(theirs, *arguments), name=name)
+    resource_tracker.ensure_running()  # where it starts it lets Ctrl-C through, whatever was held back
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        theirs.close()
+    return ours, process
 
 
 def work(pipe: Connection, threads: int) -> None:

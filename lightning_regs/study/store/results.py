@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lightning_regs.core.files import renew
+from lightning_regs.core.files import lock, renew
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.lock.lock import marks
 from lightning_regs.study.paper.claims import ClaimResult
@@ -115,7 +115,10 @@ def export_claims(paper: Paper, results: Path) -> list[Path]:
     """Bring ``SCALE.claims.json`` of every scale that has rows up to date, and return those that changed."""
     judged = [part for part in load(paper, results, curves=False) if part.claims]
     files = {Path(results) / f"{part.name}{ENDINGS[1]}": claims_text(part.claims) for part in judged}
-    return [file for file, text in files.items() if renew(file, text)]
+    if not files:
+        return []
+    with lock(results, file=""):  # a command that ends there sweeps the parts of files away
+        return [file for file, text in files.items() if renew(file, text)]
 
 
 def strangers(paper: Paper, results: Path) -> list[str]:

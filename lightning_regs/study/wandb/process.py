@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_regs.core.runs import Store
-from lightning_regs.study.run.worker import print_into
+from lightning_regs.study.run.worker import print_into, start
 from lightning_regs.study.wandb.export import CellRun, Results, export
 from lightning_regs.study.wandb.target import Target, log_in, one_line
 
@@ -116,12 +115,8 @@ class Exporter:
             self._say(f"W&B logging: its process ended early ({name}, see {log}); repeat the command to complete it.")
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        arguments = (theirs, self._store.root, self.mode == "online", self._target)
-        self._process = context.Process(target=_serve, args=arguments, name="lightning-regs wandb")
-        self._process.start()
-        theirs.close()
+        arguments = (self._store.root, self.mode == "online", self._target)
+        self._pipe, self._process = start(_serve, "lightning-regs wandb", *arguments)
 
 
 def sync(

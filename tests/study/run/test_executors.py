@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.resource_tracker
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from lightning_regs.core.runs import Store
 from lightning_regs.study import load_paper, reproduce
 from lightning_regs.study.run.executors import Processes
 from lightning_regs.study.run.provenance import cores
-from lightning_regs.study.run.worker import perform
+from lightning_regs.study.run.worker import perform, start
 
 
 def alive(pid: int) -> bool:
@@ -151,6 +152,19 @@ def test_ctrl_c_stops_cleanly(toy, eventually, jobs):
     assert "Traceback" not in out
     assert not any(alive(pid) for _, _, pid in toy.journal())
     assert not list(toy.runs.glob("*/error.txt"))
+
+
+def test_ctrl_c_does_not_reach_a_process_that_starts():
+    multiprocessing.resource_tracker._resource_tracker._stop()  # the next process starts it, as a command's first does
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    pipe, process = start(_blocked, "test")
+    assert pipe.recv() == {signal.SIGINT} | before
+    process.join()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def _blocked(pipe):
+    pipe.send(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def test_an_exit_made_of_ctrl_c_is_ctrl_c(toy, tmp_path):
