@@ -94,7 +94,6 @@ def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)
         "variance", "Where the variance over seeds comes from", "test_acc", drawn,
         f"{what}: variance of the test accuracy over {SEEDS} seeds where one thing follows the seed, over the variance "
         f"where all that our other rows draw follows it. The order has all draws of training with it.{unsplit} Which "
-        "samples are for training and which for test our other rows never draw: intervals over their seeds do not "
-        "know of the last line.",
+        "samples are for training and which for test our other rows never draw: seeds alone do not show the last line.",
         y="share of the variance", on=on,
     )  # fmt: skip
