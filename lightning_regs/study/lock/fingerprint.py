@@ -1,7 +1,8 @@
 """What a claim is at a scale, in one short hash: what its measure does, and what the number has to satisfy.
 
-The measure is run on made-up rows. So code may be rewritten and cells renamed without a change of the hash, and another
-rule, another criterion or another configuration of the runs is another hash.
+The measure is run on made-up rows. So code may be rewritten, and cells renamed that no condition names, without another
+hash; another rule, another criterion or another configuration of the runs has another one. Settings (what the
+paper does not state, varied) are not part of it: they stand beside the verdict and do not make it.
 """
 
 from __future__ import annotations
@@ -66,13 +67,14 @@ def plans(paper: Paper, scale: Scale) -> dict[str, Plan]:
         cells = frozenset().union(*(rows.asked for rows in made_up))
         # A measure that asks for no cell has no seeds of its own.
         least = min((seeds[name] for name in cells), default=scale.seeds)
-        found[claim.id] = Plan(_hash(form, outcomes), least, cells)
+        found[claim.id] = Plan(_hash(form, outcomes, scale.test_items), least, cells)
     return found
 
 
-def _hash(form: Claim, outcomes: list[list[str]]) -> str:
+def _hash(form: Claim, outcomes: list[list[str]], test_items: int) -> str:
     conditions = [[*one.cells, one.metric, *_ends(one.criterion)] for one in form.conditions]
     asked = [*_ends(form.criterion), form.published, form.unit, form.kind, form.exact, conditions, form.rests_on]
+    asked += [test_items] if test_items else []
     return hashlib.sha256(json.dumps([outcomes, asked]).encode()).hexdigest()[:12]
 
 

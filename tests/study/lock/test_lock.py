@@ -55,8 +55,9 @@ def frozen(folder, *claims, rows=(), day=1, **changes):
     return {id: line for (_, id), line in read(folder).items()}, {change.claim: change.what for change in done}
 
 
-def hash_of(claim, cells=CELLS):
-    return plans(paper(None, replace(claim, id="x"), cells=cells), Scale("quick", "small", cells))["x"].hash
+def hash_of(claim, cells=CELLS, test_items=0):
+    scale = Scale("quick", "small", cells, test_items=test_items)
+    return plans(paper(None, replace(claim, id="x"), cells=cells), scale)["x"].hash
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,10 @@ def test_cells_may_be_renamed_and_their_configuration_may_not_change():
     assert hash_of(replace(GAIN, measure=difference("B", "A")), renamed) == hash_of(GAIN)
     longer = (replace(CELLS[0], config={"name": "a", "epochs": 2}), *CELLS[1:])
     assert hash_of(GAIN, longer) != hash_of(GAIN)
+
+
+def test_whether_test_samples_are_a_sample_is_part_of_the_rule():
+    assert len({hash_of(GAIN), hash_of(GAIN, test_items=597), hash_of(GAIN, test_items=1000)}) == 3
 
 
 def test_a_claim_is_frozen_where_it_is_measured(folder):
