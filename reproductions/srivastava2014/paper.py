@@ -79,7 +79,7 @@ PAPER = Paper(
     "stands for the average of all the thinned ones, and makes fewer errors on new data.",
     scales=(
         Scale("quick", "MNIST-1D, nets of two layers of 800: the claims' direction", QUICK,
-              seeds=5, budget="3 minutes on two cores", test_items=1000),
+              seeds=5, budget="20 minutes on two cores", test_items=1000),
         Scale("standard", "MNIST, 20 epochs instead of a million updates", CELLS.only("2x800/none", "3x1024/*"),
               seeds=5, budget="60 minutes on two cores"),
         Scale("paper", "MNIST, a million updates", CELLS, overrides=UPDATES, seeds=5, jobs=1, budget="a day on a GPU"),
