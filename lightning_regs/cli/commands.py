@@ -6,30 +6,74 @@ import argparse
 import os
 import sys
 import textwrap
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
     from lightning_regs.study.paper.paper import Paper
     from lightning_regs.study.run.events import Event
 
+P = TypeVar("P")
+T = TypeVar("T")
+
 
 def list_papers(options: argparse.Namespace) -> int:
     """List the papers, their scales and what was found so far."""
     from lightning_regs.study.paper.loading import find_papers, load_paper
 
-    papers = [load_paper(name) for name in find_papers()]
-    if not papers:
+    found, troubles = find_papers(), _Troubles()
+    if not found:
         raise ValueError("there is no reproductions/ folder here; run this in a checkout or set LIGHTNING_REGS_PAPERS.")
-    _tell_of_locks(papers)
-    for paper in papers:
-        print(f"{paper.id}  {paper.title} ({paper.authors}, {paper.year})")
-        for scale in paper.scales:
-            runs = sum(cell.seeds or scale.seeds for cell in scale.cells)
-            print(f"  {scale.name:9}{len(scale.cells):3} cells {runs:4} runs  {_found(paper, scale.name)}")
-            print(textwrap.fill(scale.description, 78, initial_indent=" " * 11, subsequent_indent=" " * 11))
-    return 0
+    papers = troubles.each(found, load_paper)
+    _tell_of_locks(papers, troubles)
+    for text in troubles.each(papers, _listed):
+        print(text)
+    return troubles.tell()
+
+
+class _Troubles:
+    """What goes wrong with single papers of a command that is about several: the others have their turn."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+
+    def each(self, papers: Iterable[P], do: Callable[[P], T]) -> list[T]:
+        """Do something with each paper and return what came of those that went well.
+
+        Raises:
+            Exception: What the first one raised, where none went well.
+        """
+        done, raised = [], []
+        for paper in papers:
+            try:
+                done.append(do(paper))
+            except (Exception, SystemExit) as error:
+                raised.append(error)
+                name = getattr(paper, "id", paper)
+                known = isinstance(error, ValueError)
+                self._found[str(error) if known else f"paper {name!r}: {type(error).__name__}: {error}."] = None
+        if raised and not done:
+            raise raised[0]
+        return done
+
+    def tell(self) -> int:
+        """Tell of all and return the exit status."""
+        for text in self._found:
+            print(f"lightning-regs: {text}", file=sys.stderr)
+        return int(bool(self._found))
+
+
+def _listed(paper: Paper) -> str:
+    from lightning_regs.study.report.legible import legible
+
+    lines = [f"{paper.id}  {paper.title} ({paper.authors}, {paper.year})"]
+    for scale in paper.scales:
+        runs = sum(cell.seeds or scale.seeds for cell in scale.cells)
+        lines.append(f"  {scale.name:9}{len(scale.cells):3} cells {runs:4} runs  {_found(paper, scale.name)}")
+        lines.append(textwrap.fill(scale.description, 78, initial_indent=" " * 11, subsequent_indent=" " * 11))
+    return str(legible("\n".join(lines), None))
 
 
 def _found(paper: Paper, scale: str) -> str:
@@ -55,7 +99,7 @@ def reproduce(options: argparse.Namespace) -> int:
     from lightning_regs.study.wandb.process import Exporter, default_mode
 
     paper = load_paper(options.paper)
-    _tell_of_locks([paper])
+    _tell_of_locks([paper], _Troubles())
     store = Store(options.runs)
     page_folder = options.page or store.root / "report"
     _make(page_folder)
@@ -98,19 +142,22 @@ def reproduce(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Write pages, cards or a Weights & Biases report from the results that are there."""
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.report.report import write_index, write_report
     from lightning_regs.study.store.results import default_results
 
-    papers = [load_paper(name) for name in dict.fromkeys(options.paper) or find_papers()]
+    papers, troubles = _loaded(options)
     _check_report(options, len(papers))
-    _tell_of_locks(papers)
+    _tell_of_locks(papers, troubles)
     store = Store(options.runs)
     folder = options.page or store.root / "report"
     if options.wandb is not None or options.dry_run is not None:
         _report_to_wandb(options, papers, store, folder)
-        return 0
-    pages = [write_report(paper, options.results or default_results(paper), folder, store) for paper in papers]
+        return troubles.tell()
+
+    def write(paper: Paper) -> Path:
+        return write_report(paper, options.results or default_results(paper), folder, store)
+
+    pages = troubles.each(papers, write)
     index = write_index(folder)
     for page in [index, *pages]:
         print(_short(page))
@@ -119,7 +166,18 @@ def report(options: argparse.Namespace) -> int:
             print(_short(file))
     if options.open:
         _open(pages[0] if len(pages) == 1 else index)
-    return 0
+    return troubles.tell()
+
+
+def _loaded(options: argparse.Namespace) -> tuple[list[Paper], _Troubles]:
+    """Load the papers that a command names, else all; a name that is none is refused."""
+    from lightning_regs.study.paper.loading import find_papers, load_paper
+
+    found, troubles = find_papers(), _Troubles()
+    for name in options.paper:
+        if name not in found:
+            load_paper(name)
+    return troubles.each(dict.fromkeys(options.paper) or found, load_paper), troubles
 
 
 def _check_report(options: argparse.Namespace, papers: int) -> None:
@@ -175,12 +233,12 @@ def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: St
 def sync(options: argparse.Namespace) -> int:
     """Upload to Weights & Biases what the store holds and it does not have yet."""
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.wandb.process import sync
     from lightning_regs.study.wandb.target import Target
 
     target = Target.parse(options.wandb) if options.wandb is not None else None
-    return sync(map(load_paper, options.paper or find_papers()), Store(options.runs), target)
+    papers, troubles = _loaded(options)
+    return sync(papers, Store(options.runs), target) or troubles.tell()
 
 
 def freeze(options: argparse.Namespace) -> int:
@@ -207,11 +265,11 @@ def freeze(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_of_locks(papers: list[Paper]) -> None:
+def _tell_of_locks(papers: list[Paper], troubles: _Troubles) -> None:
     """Say which claims are not what was frozen; the command goes on, and counts them as exploratory."""
     from lightning_regs.study.lock.lock import mismatches
 
-    for told in filter(None, map(mismatches, papers)):
+    for told in filter(None, troubles.each(papers, mismatches)):
         print(told, file=sys.stderr)
 
 

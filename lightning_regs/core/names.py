@@ -22,3 +22,8 @@ def unknown_name(kind: str, name: object, options: Iterable[str]) -> ValueError:
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+
+
+def writable(text: str) -> bool:
+    """Tell whether every file can hold a text: half characters are in no encoding, and NUL ends a table's line."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)

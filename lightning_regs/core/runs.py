@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_regs.core.files import atomic_write, lock, sweep
+from lightning_regs.core.names import writable
 
 RUNS_ENV = "LIGHTNING_REGS_RUNS"
 # Columns of a row that are not metrics, in the order of results/SCALE.csv around the metrics.
@@ -61,7 +63,8 @@ class Run:
             row = json.loads((self.folder / "row.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
-        return row if isinstance(row, dict) and row.get("config_hash") == self.hash else None
+        whole = isinstance(row, dict) and row.get("config_hash") == self.hash and not unfit(row)
+        return row if whole else None
 
     def finish(self, row: Mapping[str, Any]) -> None:
         """Write the row, which makes the run complete, and drop what earlier attempts left; for who holds the lock."""
@@ -99,6 +102,20 @@ class Run:
     def lock(self, waiting: Callable[[int | None], object] | None = None) -> AbstractContextManager[None]:
         """Hold the run alone; ``waiting`` is that of :func:`~lightning_regs.core.files.lock`."""
         return lock(self.folder, waiting)
+
+
+def unfit(row: Mapping[str, Any]) -> str:
+    """Say which entry of a row a table cannot hold, or not give back as it was; empty where there is none."""
+    for name, value in row.items():
+        if not isinstance(name, str) or not name.strip() or not writable(name):
+            return f"a metric named {name!r}, which no table can hold"
+        text = isinstance(value, str) and writable(value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and isinstance(value, int) and abs(value) > sys.float_info.max:
+            return f"the number {name}, which is too large"
+        if not (number or text or value is None):
+            return f"{name}={value!r}, which is neither a number nor a text"
+    return ""
 
 
 class RunContext:

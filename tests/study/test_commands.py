@@ -77,6 +77,65 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(measured,
     assert not measured.journal()
 
 
+BROKEN = {
+    "exits": "raise SystemExit(0)",
+    "raises": "raise RuntimeError('no')",
+    "leaves": "class Odd(BaseException):\n    pass\nraise Odd",
+    "cell": "from lightning_regs.study import Cell\nCell('a\\ud800', 'm:f')",
+    "claim": "from lightning_regs.study import Claim\nClaim('a\\ud800', 's', out_of_reach='x', kind='control')",
+    "other": "PAPER = 3",
+}
+
+
+def test_papers_that_cannot_be_loaded_do_not_silence_the_others(measured, capsys):
+    for name, text in BROKEN.items():
+        (measured.root / "reproductions" / name).mkdir()
+        (measured.root / "reproductions" / name / "paper.py").write_text(text)
+    for command in (["list"], ["report"], ["report", "toy", *BROKEN]):
+        assert main(command) == 1
+        said = capsys.readouterr()
+        assert ("A toy (Nobody, 2017)" in said.out) or ("toy.html" in said.out)
+        for name in BROKEN:
+            assert said.err.count(f"lightning-regs: paper {name!r} cannot be loaded: ") == 1
+        assert "Traceback" not in said.err
+        assert "\x1b" not in said.err
+    assert main(["report", "exits"]) == 2
+    assert "exits" in capsys.readouterr().err
+    assert main(["report", "toy", "typo"]) == 2
+    assert capsys.readouterr().err.startswith("lightning-regs: unknown paper 'typo'")
+
+
+def test_a_paper_that_prints_hides_and_exits_in_a_measure_is_shown_legibly(measured, capsys):
+    file = measured.folder / "paper.py"
+    text = file.read_text().replace('"A toy"', '"A \\x1b[2J toy\\ud800"').replace("The value", "The \\ud800 value")
+    file.write_text("print('said')\n" + text.replace('value("one", "value")', "lambda rows: exit(3)"))
+    sys.modules.pop("toy.paper", None)
+    assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
+    [claim] = json.loads((measured.results / "quick.claims.json").read_text())
+    assert (claim["sentence"], claim["verdict"]) == ("The \ud800 value is small.", "not decided")
+    capsys.readouterr()
+    for command in (["list"], ["report"]):
+        sys.modules.pop("toy.paper", None)
+        main(command)
+        said = capsys.readouterr()
+        assert "said" not in said.out
+        assert "said" in said.err
+        assert command == ["report"] or "toy  A \\u001b[2J toy\\ud800 (Nobody" in said.out
+
+
+def test_a_paper_whose_results_are_none_does_not_silence_the_others(measured, capsys):
+    other = measured.root / "reproductions" / "other"
+    other.mkdir()
+    (other / "paper.py").write_text((measured.folder / "paper.py").read_text().replace('id="toy"', 'id="other"'))
+    (other / "results").write_text("")
+    why = f"the results {other / 'results'} are a file; give the folder that holds SCALE.csv."
+    for command in ("list", "report"):
+        assert main([command]) == 1
+        said = capsys.readouterr()
+        assert "toy" in said.out
+        assert said.err == f"lightning-regs: {why}\n"
+
+
 def test_cards_are_those_of_the_papers_own_folder(measured):
     assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
     root = Path(__file__).parents[2] / "README.md"

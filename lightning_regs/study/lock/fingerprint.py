@@ -93,7 +93,7 @@ def _outcome(form: Claim, rows: Rows) -> list[str]:
         measured = estimated(form, rows)
         numbers = [measured.ours, *measured.ends(CONFIDENCE), *measured.values]
         return ["invalid" if measured.invalid else "", *map(_short, numbers)]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, MissingRows) and error.cell not in (None, *rows.cells()):
             raise
         return [type(error).__name__]

@@ -32,5 +32,5 @@ def _beyond(form: Claim, rows: Rows | None, seeds: int, confidence: float) -> fl
     assert form.criterion is not None
     try:
         return None if rows is None else smallest_beyond(estimated(form, rows), form.criterion, confidence, seeds)
-    except Exception:  # a measure that fails says so when it is judged
+    except (Exception, SystemExit):  # a measure that fails says so when it is judged
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.identity import plain
-from lightning_regs.core.names import unknown_name
+from lightning_regs.core.names import unknown_name, writable
 from lightning_regs.study.paper.config import config_hash, override, resolve
 
 TRAIN = "lightning_regs.study.train:train"
@@ -58,6 +58,8 @@ class Cell:
             raise ValueError(f"cell {self.name!r} needs itself; name the cells that come before it.")
         if not self.name.strip():
             raise ValueError("a cell needs a name; give it one that says what it varies.")
+        if not writable(self.name):
+            raise ValueError(f"cell {self.name!r} has a name that no file can hold; give it another.")
         if self.task.count(":") != 1 or not all(self.task.split(":")):
             raise ValueError(f"cell {self.name!r} has the task {self.task!r}; write it as 'module:function'.")
         if self.seeds is not None and self.seeds < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import traceback
@@ -53,12 +54,15 @@ def load_paper(paper_id: str) -> Paper:
     _forget_other(paper_id, file)
     why = ""
     try:
-        package = importlib.import_module(paper_id)
-        if str(folder) not in package.__dict__.get("__path__", ()):
-            why = f"Python already has a module of that name ({package.__file__}); rename the folder {folder}"
-        else:
-            module = importlib.import_module(f"{paper_id}.paper")
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of what a command says
+            package = importlib.import_module(paper_id)
+            if str(folder) not in package.__dict__.get("__path__", ()):
+                why = f"Python already has a module of that name ({package.__file__}); rename the folder {folder}"
+            else:
+                module = importlib.import_module(f"{paper_id}.paper")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an exit too: it would end a command that is about other papers
         raise ValueError(f"paper {paper_id!r} cannot be loaded: {_blame(error, file)}.") from error
     if why:
         raise ValueError(f"paper {paper_id!r} cannot be loaded: {why}.")
@@ -81,7 +85,7 @@ def _forget_other(paper_id: str, file: Path) -> None:
             del sys.modules[name]
 
 
-def _blame(error: Exception, file: Path) -> str:
+def _blame(error: BaseException, file: Path) -> str:
     where = str(file)
     if isinstance(error, SyntaxError) and error.filename:
         where, text = f"{error.filename}:{error.lineno}", error.msg

@@ -135,7 +135,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
         return _result(claim, "not decided", str(unfit), unfit.n, frozen)
     except OverflowError:
         return _result(claim, "not decided", "its values are too large for an interval", frozen=frozen)
-    except Exception as error:  # a faulty measure must not cost the results of finished runs
+    except (Exception, SystemExit) as error:  # a faulty measure must not cost the results of finished runs
         return _result(claim, "not decided", f"its measure failed: {type(error).__name__}: {error}", frozen=frozen)
     n = len(estimate.values)
     if n == 1 and not claim.exact:

@@ -78,7 +78,7 @@ def draw(
             svg = "" if mark == unless else plots.to_svg(drawn, name, inline=inline, title=f"{figure.title}.")
     except MissingRows as missing:
         return replace(entry, missing=str(missing.args[0] if missing.args else missing).rstrip("."))
-    except Exception as error:  # a report with one figure missing serves the reader better than no report
+    except (Exception, SystemExit) as error:  # a report with one figure missing serves the reader better than no report
         return replace(entry, missing=f"drawing it failed with {type(error).__name__}: {error}".rstrip("."))
     notes = tuple(plots.notes(drawn))
     return replace(entry, svg=svg, notes=notes, alt=plots.description(drawn), fingerprint=mark)

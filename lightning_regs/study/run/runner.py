@@ -23,6 +23,8 @@ from lightning_regs.study.run.provenance import commit, cores, versions
 from lightning_regs.study.store.ledger import Ledger
 from lightning_regs.study.store.tables import DamagedTable, Row
 
+_MOST_SEEDS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -223,9 +225,11 @@ def _full(folder: Path) -> str:
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if isinstance(seeds, bool) or not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
-        raise ValueError(f"seeds is {seeds!r}; give how many (1 or more), or a list of different numbers from 0 on.")
+    listed = [] if isinstance(seeds, bool) or (isinstance(seeds, int) and seeds > _MOST_SEEDS) else seeds
+    chosen = list(range(listed)) if isinstance(listed, int) else list(listed)
+    if not chosen or min(chosen) < 0 or max(chosen) >= 2**32 or len(set(chosen)) < len(chosen):
+        most = f"give how many (1 to {_MOST_SEEDS:,})"
+        raise ValueError(f"seeds is {seeds!r}; {most}, or a list of different numbers from 0 to 2**32 - 1.")
     return chosen
 
 

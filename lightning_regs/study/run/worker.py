@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_regs.core.files import atomic_write, disk_full
-from lightning_regs.core.runs import LEADING, TRAILING, RunContext
+from lightning_regs.core.runs import LEADING, TRAILING, RunContext, unfit
 from lightning_regs.core.streams import fill_closed
 from lightning_regs.study.paper.tasks import add_to_path, import_task
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
@@ -98,6 +98,8 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
     for job, context, metrics in zip(stack, contexts, measured, strict=True):
         try:
             row = _row(job, context, metrics, len(stack))
+            if why := unfit(row):
+                raise ValueError(f"task {job.task} returned {why}.")
         except (TypeError, ValueError) as error:  # metrics that are none: the others' are good
             yield _failed(job, error)
             continue

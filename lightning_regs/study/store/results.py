@@ -82,7 +82,8 @@ def measured(paper: Paper) -> dict[str, Rows]:
 
 def claims_text(claims: Iterable[ClaimResult]) -> str:
     """Write claims as the text of ``SCALE.claims.json``, which is made for other programs: nothing here reads it."""
-    return json.dumps([claim.as_dict() for claim in claims], indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps([claim.as_dict() for claim in claims], indent=1, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace").decode()  # as JSON writes half a character, which no file can hold
 
 
 def load(

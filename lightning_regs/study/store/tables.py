@@ -18,7 +18,7 @@ T = TypeVar("T")
 Tell = Callable[[str], object]
 """Receives what is wrong with a file: the rest of a sentence that begins with its name."""
 
-_WHOLE = re.compile("-?[0-9]{1,9}", re.ASCII)
+_WHOLE = re.compile("-?[0-9]{1,10}", re.ASCII)
 
 
 class DamagedTable(ValueError):

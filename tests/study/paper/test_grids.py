@@ -91,6 +91,7 @@ def test_a_scale_changes_the_cells_that_train_and_no_other():
         ),
         ({"seeds": 0}, ValueError, "cell 'a' has 0 seeds; give at least 1, or None for the scale's"),
         ({"name": " "}, ValueError, "a cell needs a name; give it one that says what it varies"),
+        ({"name": "a\ud800"}, ValueError, "cell 'a\\ud800' has a name that no file can hold; give it another"),
         ({"config": {"x": Path("/")}}, TypeError, "config of cell 'a'.x is a PosixPath"),
         (
             {"config": {"trainer": {}, "data": {"source": "digits", "seeds": {"order": 0}}, "seeds": {"weights": 0}}},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,11 +105,52 @@ def test_a_repaired_run_forgets_its_error(toy):
 
 @pytest.mark.parametrize(
     ("returns", "message"),
-    [({"seed": 1}, "a column of its own"), ({"a": "x"}, "not a number"), ({}, "return a mapping"), (3, "return a map")],
+    [
+        ({"seed": 1}, "a column of its own"),
+        ({"a": "x"}, "not a number"),
+        ({}, "return a mapping"),
+        (3, "return a map"),
+        ({"a\ud800": 1}, "which no table can hold"),
+        ({"": 1}, "no table"),
+        ({"a": 10**309}, "too large"),
+    ],
 )
 def test_what_a_task_may_return(toy, returns, message):
     toy.write(toy.cell("one", task="bad", returns=returns), seeds=1)
     assert message in reproduce("toy", jobs=0).failed[0].text
+
+
+@pytest.mark.parametrize("value", [True, 10**309, [1], {"y": 1}, "\0", "\ud800"])
+def test_a_row_of_a_run_that_no_table_can_hold_is_measured_anew(toy, value):
+    toy.write(toy.cell("one"), seeds=2)
+    outcome = reproduce("toy", jobs=0)
+    before = outcome.csv.read_text().splitlines()
+    file = next(toy.runs.glob("*/row.json"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"value": value}))
+    outcome = reproduce("toy", jobs=0)
+    assert (outcome.finished, outcome.exit_code) == (1, 0)
+    assert len(outcome.csv.read_text().splitlines()) == len(before)
+    assert reproduce("toy", jobs=0).skipped == 2
+
+
+@pytest.mark.parametrize("largest", [1e200, 1.7e308, -1.7e308, math.inf, math.nan, 10**300])
+def test_numbers_without_measure_end_in_a_table_that_is_read_again(toy, largest):
+    toy.write(toy.cell("one", task="huge"))
+    task = f"def huge(config, run):\n    return {{'value': float('{largest}') * (1 - run.seed / 8)}}\n"
+    (toy.folder / "tasks.py").write_text(task)
+    for _ in range(2):
+        outcome = reproduce("toy", jobs=0)
+        assert (outcome.exit_code, len(outcome.rows), len(outcome.claims)) == (0, 2, 1)
+
+
+def test_the_largest_seed_is_in_a_table_that_is_read_again(toy):
+    toy.write(toy.cell("one"))
+    for _ in range(2):
+        outcome = reproduce("toy", jobs=0, seeds=[2**32 - 1])
+        assert [row.seed for row in outcome.rows] == [2**32 - 1]
+    for bad in (2**32, [2**32], [10**30]):
+        with pytest.raises(ValueError, match="seeds is"):
+            reproduce("toy", jobs=0, seeds=bad)
 
 
 def test_cells_with_equal_configurations_share_a_run(toy):
