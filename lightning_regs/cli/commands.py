@@ -60,8 +60,10 @@ class _Troubles:
 
     def tell(self) -> int:
         """Tell of all and return the exit status."""
+        from lightning_regs.study.report.legible import legible
+
         for text in self._found:
-            print(f"lightning-regs: {text}", file=sys.stderr)
+            print(legible(f"lightning-regs: {text}"), file=sys.stderr)
         return int(bool(self._found))
 
 
@@ -162,7 +164,7 @@ def report(options: argparse.Namespace) -> int:
     for page in [index, *pages]:
         print(_short(page))
     if options.cards:
-        for file in _renew_cards(papers):
+        for file in _renew_cards(papers, troubles):
             print(_short(file))
     if options.open:
         _open(pages[0] if len(pages) == 1 else index)
@@ -192,10 +194,11 @@ def _check_report(options: argparse.Namespace, papers: int) -> None:
         raise ValueError("--wandb and --dry-run write no page; give --cards and --open to a command without them.")
 
 
-def _renew_cards(papers: list[Paper]) -> list[Path]:
+def _renew_cards(papers: list[Paper], troubles: _Troubles) -> list[Path]:
     """Renew the cards of papers, the claims beside their rows and the README files above; return what changed.
 
-    Papers that came with an installed package are left as they are.
+    Papers that came with an installed package are left as they are, and so is a README above a paper that cannot be
+    loaded: it would lose that paper.
     """
     from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.report.card import update
@@ -206,8 +209,9 @@ def _renew_cards(papers: list[Paper]) -> list[Path]:
     exported = [file for paper in papers for file in export_claims(paper, default_results(paper))]
     cards = [(folder / "README.md", papers) for folder in folders]
     for root in dict.fromkeys(folder.parent.parent for folder in folders):
-        ours = [load_paper(name) for name, folder in find_papers().items() if folder.parent.parent == root]
-        cards.append((root / "README.md", ours))
+        names = [name for name, folder in find_papers().items() if folder.parent.parent == root]
+        ours = troubles.each(names, load_paper)
+        cards += [(root / "README.md", ours)] * (len(ours) == len(names))
     return exported + [card for card, shown in cards if card.is_file() and update(card, shown)]
 
 

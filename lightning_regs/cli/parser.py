@@ -174,4 +174,6 @@ def _refuse(error: Exception) -> int:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    from lightning_regs.study.report.legible import legible
+
+    sys.stderr.write(f"{legible(text)}\n")

@@ -79,7 +79,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(measured,
 
 BROKEN = {
     "exits": "raise SystemExit(0)",
-    "raises": "raise RuntimeError('no')",
+    "raises": "raise RuntimeError('no \\x1b[2J')",
     "leaves": "class Odd(BaseException):\n    pass\nraise Odd",
     "cell": "from lightning_regs.study import Cell\nCell('a\\ud800', 'm:f')",
     "claim": "from lightning_regs.study import Claim\nClaim('a\\ud800', 's', out_of_reach='x', kind='control')",
@@ -99,6 +99,12 @@ def test_papers_that_cannot_be_loaded_do_not_silence_the_others(measured, capsys
             assert said.err.count(f"lightning-regs: paper {name!r} cannot be loaded: ") == 1
         assert "Traceback" not in said.err
         assert "\x1b" not in said.err
+    (measured.root / "README.md").write_text(README)
+    (measured.folder / "README.md").write_text("<!-- begin:toy/claims -->\n<!-- end:toy/claims -->\n")
+    assert main(["report", "toy", "--cards"]) == 1
+    assert "No results yet" in (measured.folder / "README.md").read_text()
+    assert (measured.root / "README.md").read_text() == README  # it would lose the papers that cannot be loaded
+    capsys.readouterr()
     assert main(["report", "exits"]) == 2
     assert "exits" in capsys.readouterr().err
     assert main(["report", "toy", "typo"]) == 2
@@ -108,7 +114,10 @@ def test_papers_that_cannot_be_loaded_do_not_silence_the_others(measured, capsys
 def test_a_paper_that_prints_hides_and_exits_in_a_measure_is_shown_legibly(measured, capsys):
     file = measured.folder / "paper.py"
     text = file.read_text().replace('"A toy"', '"A \\x1b[2J toy\\ud800"').replace("The value", "The \\ud800 value")
-    file.write_text("print('said')\n" + text.replace('value("one", "value")', "lambda rows: exit(3)"))
+    file.write_text(
+        "import sys\nprint('said')\nsys.stdout.close()\n"
+        + text.replace('value("one", "value")', "lambda rows: exit(3)")
+    )
     sys.modules.pop("toy.paper", None)
     assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
     [claim] = json.loads((measured.results / "quick.claims.json").read_text())

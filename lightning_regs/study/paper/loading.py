@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import sys
 import traceback
 from dataclasses import replace
@@ -54,7 +55,7 @@ def load_paper(paper_id: str) -> Paper:
     _forget_other(paper_id, file)
     why = ""
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of what a command says
+        with contextlib.redirect_stdout(_Aside()):  # what it prints is no part of what a command says
             package = importlib.import_module(paper_id)
             if str(folder) not in package.__dict__.get("__path__", ()):
                 why = f"Python already has a module of that name ({package.__file__}); rename the folder {folder}"
@@ -72,6 +73,13 @@ def load_paper(paper_id: str) -> Paper:
     if paper.id != paper_id:
         raise ValueError(f"paper {paper_id!r} cannot be loaded: {file} calls itself {paper.id!r}; make the two equal.")
     return replace(paper, folder=folder)
+
+
+class _Aside(io.TextIOBase):
+    """Standard output while a paper is imported: goes to standard error, which stays open whatever a paper does."""
+
+    def write(self, text: str, /) -> int:
+        return sys.stderr.write(text)
 
 
 def _is_from(module: ModuleType, file: Path) -> bool:
