@@ -86,7 +86,7 @@ FIGURES = (
         "regularised run is clearly higher late in training (recalled).", y=_ACCURACY,
     ),
     sweep(
-        "fig1b", "Figure 1b: the same peak in learning rate and coefficient", "test_acc",
+        "fig1b", "Figure 1b: test accuracy by learning rate and coefficient", "test_acc",
         {net.title: _sweeps(net) for net in NETS},
         "Test accuracy against the learning rate of plain SGD and against the coefficient of the explicit penalty at "
         "the small learning rate; the dotted line is that rate without a penalty. In the paper both rise, peak at the "
@@ -101,13 +101,13 @@ FIGURES = (
         reference=_OF_SMALL,
     ),
     sweep(
-        "fig2a", "Figure 2a: learning rate / batch size decides", "test_acc",
+        "fig2a", "Figure 2a: test accuracy by learning rate / batch size", "test_acc",
         {MNIST1D.title: _rates(MNIST1D, -2), FASHION.title: _rates(FASHION, -4), WRN.title: _rates(WRN)},
         "Test accuracy against learning rate over batch size, at equal epochs. In the paper the curves of small "
         "batches coincide (recalled).", x="learning rate / batch size", y=_ACCURACY, log_x=2,
     ),
     sweep(
-        "fig2b", "Figure 2b: coefficient / batch size decides", "test_acc",
+        "fig2b", "Figure 2b: test accuracy by coefficient / batch size", "test_acc",
         {MNIST1D.title: _coefficients(MNIST1D, (40, -2, -1)),
          WRN.title: _coefficients(WRN, (16, -9, -7), (64, -9, -5))},
         "The same for the explicit penalty. In the paper the curves of small batches coincide (recalled).",

@@ -19,7 +19,7 @@ _CURVES = {
 
 FIGURES = (
     curves(
-        "fig1a", "Figure 1a: every kind of randomisation is fitted", "train_loss",
+        "fig1a", "Figure 1a: training by what is randomised", "train_loss",
         {net: {label: f"{_NETS[net]}/{variant}" for label, variant in _CURVES.items()}
          for net in ("Inception", "MLP 1x512")},
         "Training loss against steps, by what was randomised. The paper draws Inception, whose curves fall in this "
@@ -27,7 +27,7 @@ FIGURES = (
         y="average training loss", on=_ON_DATA,
     ),
     sweep(
-        "fig1b", "Figure 1b: the slowdown grows with the corruption", "fit_epoch",
+        "fig1b", "Figure 1b: time to fit by label corruption", "fit_epoch",
         {label: {level: ratio(f"{net}/{name}", f"{net}/true-labels", "fit_epoch") for level, name in _LEVELS.items()}
          for label, net in _NETS.items()},
         "Epochs to fit the training set relative to true labels, against the share of corrupted labels. The paper's "
@@ -36,7 +36,7 @@ FIGURES = (
         on=_ON_DATA,
     ),
     sweep(
-        "fig1c", "Figure 1c: test error rises smoothly to chance", "test_acc",
+        "fig1c", "Figure 1c: test error by label corruption", "test_acc",
         {label: {level: f"{net}/{variant}" for level, variant in _LEVELS.items()} for label, net in _NETS.items()},
         "Test error after the last epoch against the share of corrupted labels; rings are the paper's, from Table 1, "
         "where the data are CIFAR-10. At quick scale they are digits, so only the shape compares with the paper.",
@@ -80,7 +80,7 @@ METRICS = (
 )  # fmt: skip
 
 DEVIATIONS = (
-    Deviation("", "Batch size and number of epochs not stated",
+    Deviation("", "Batch size and number of epochs on CIFAR-10 not stated",
               "Batch 128, 64 epochs (the length of Figure 1a's axis), from what other reproductions use; set "
               "before any run",
               "May decide whether an MLP fits random labels exactly: see the settings of claim 2-mlp1"),

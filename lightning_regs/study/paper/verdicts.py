@@ -60,7 +60,7 @@ def evaluate(
         form = forms[claim.id]
         if form is None:
             where = " and ".join(claim.on or ())
-            found[claim.id] = _result(claim, "not at this scale", f"measured at scale {where} only")
+            found[claim.id] = _result(claim, "not at this scale", f"asked at scale {where} only")
         else:
             found[claim.id] = _evaluate(form, rows, scale, cells, (frozen or {}).get(claim.id, Frozen()))
     for id, form in forms.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lightning_regs.study.paper.figure import Figure
@@ -38,14 +39,16 @@ def headlines(paper: Paper, found: Sequence[ScaleResults]) -> tuple[ClaimEntry, 
 
     Returns:
         One entry a headline claim, in the paper's order: where it was judged, else where it was measured, else where
-        its reason stands; of several scales the first. Empty without rows.
+        its reason stands; of several scales the first. What other scales found is among its facts. Empty without rows.
     """
     entries = []
     for claim in paper.headlines:
         results = [(part.name, result) for part in found for result in part.claims if result.id == claim.id]
         if results:
             scale, result = min(results, key=lambda each: _rank(each[1]))
-            entries.append(tell(result, scale, claim.at(scale) or claim))
+            entry = tell(result, scale, claim.at(scale) or claim)
+            others = [f"{name}: {other.verdict}" for name, other in results if name != scale and other.n]
+            entries.append(replace(entry, facts=(*others, *entry.facts), elsewhere=tuple(others)))
     return tuple(entries)
 
 
@@ -109,7 +112,7 @@ def _aside(entry: ClaimEntry) -> list[str]:
     """Return what stands beside an axis, below the verdict."""
     said = [f"paper {entry.paper}", "(recalled)" if entry.recalled else ""]
     if entry.numbers["ours"] is not None:
-        said += [f"ours {entry.ours}", f"{entry.n} seed{'s' * (entry.n != 1)}, {entry.scale}"]
+        said += [f"ours {entry.ours}", f"{entry.n} seed{'s' * (entry.n != 1)}, {entry.scale}", *entry.elsewhere]
     return [line for text in said for line in textwrap.wrap(text, 22, max_lines=3, placeholder=" \u2026")]
 
 

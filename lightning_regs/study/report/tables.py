@@ -87,6 +87,8 @@ def digits(value: float, unit: str = "") -> str:
     """Write a number that is not NaN as :func:`number` does, without its unit."""
     if math.isinf(value):
         text = "∞" if value > 0 else "-∞"
+    elif unit == "x" and 0 < abs(value) < 0.1:
+        text = f"{value:.2g}"
     elif unit in ("%", "x", "points") and abs(value) < 1e7:
         text = f"{value:.2f}"
     elif value == round(value) and abs(value) < 1e7:

@@ -30,7 +30,7 @@ MEANINGS: dict[Verdict, str] = {
     "not reproduced": "the whole interval lies outside",
     "not decided": "the interval crosses an edge, or there are too few seeds",
     "invalid": "what has to hold before the number says anything does not hold",
-    "not at this scale": "measured at another scale of the same paper",
+    "not at this scale": "asked at another scale of the same paper, whether that was run or not",
     "out of reach": "cannot be checked here at all, for the reason given",
 }
 
@@ -62,6 +62,7 @@ class ClaimEntry:
         facts: What else there is to the number: adjusted p-value, share of pairs won, verdicts in other settings.
         numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is no
             number, or no limit.
+        elsewhere: Of a headline, the verdicts at other scales that measured it.
     """
 
     id: str
@@ -85,6 +86,7 @@ class ClaimEntry:
     frozen: str
     facts: tuple[str, ...]
     numbers: dict[str, float | None]
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def rule(self) -> tuple[str, str, str]:
@@ -146,7 +148,7 @@ def why(claim: ClaimResult) -> str:
         return claim.reason
     # The edge stands beside it, as the criterion.
     reason = claim.reason.partition(" of '")[0]
-    least = tables.number(claim.smallest, claim.unit)
+    least = tables.number(claim.smallest, "points" if claim.unit == "%" else claim.unit)
     return f"{reason}; {claim.n} seeds see what lies {least} beyond it 4 times in 5".lstrip("; ")
 
 

@@ -169,7 +169,7 @@ def test_what_a_scale_does_not_measure_is_told_from_what_has_not_run_and_from_wh
 
     other = {"on": ("standard", "paper")}
     result = check(value("a", "acc"), **other)
-    assert (result.verdict, result.reason) == ("not at this scale", "measured at scale standard and paper only")
+    assert (result.verdict, result.reason) == ("not at this scale", "asked at scale standard and paper only")
     assert check(value("a", "acc"), scale="paper", **other).verdict == "reproduced"
 
     def function(rows):

@@ -103,7 +103,7 @@ def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     for words in (
         "! invalid",
         "✓ reproduced †",
-        "measured at scale full only",
+        "asked at scale full only",
         "ImageNet is not here",
         "3 seeds, quick",
     ):
@@ -113,7 +113,7 @@ def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     assert "| ✓\u00a0reproduced\u00a0† | `held`" in claims
     assert f"† {MARK}" in claims
     assert "| `held` |  | fixed 2026-01-02 abc1234 |" in claims
-    assert "- Not at this scale: measured at scale full only (`far`)." in claims
+    assert "- Not at this scale: asked at scale full only (`far`)." in claims
     symbols = f"✓\u00a0?\u00a0!\u00a0·\u00a0{tables.DASH}"
     assert f"| {symbols} | quick | 1 (1†) | 1 | 2 | 1 | 1 | 1 | 1 of 1 held | 1 of 1 held |" in gallery
 
