@@ -61,7 +61,11 @@ def by_hand(y: Tensor, loss: Any, epochs: int = 2) -> tuple[nn.Module, list[floa
     return model, right
 
 
-@pytest.mark.parametrize("methods", [(), (Mixup(seed=1),), (LabelSmoothing(),), (AdversarialTraining(0.1),)], ids=str)
+@pytest.mark.parametrize(
+    "methods",
+    [(), (Mixup(seed=1),), (LabelSmoothing(),), (AdversarialTraining(0.1),)],
+    ids=["none", "mixup", "smoothing", "adversarial"],
+)
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 def test_integers_of_any_type_are_class_indices(dtype: torch.dtype, methods: Any, tmp_path: Any) -> None:
     y = indices(2)
