@@ -73,8 +73,9 @@ def compare(
             differences.append(f"{name}: lost ({entry['verdict']}, n={entry['n']})")
             continue
         had.add(claim.id)
-        changed = [key for key in ("verdict", "n", *NUMBERS) if differs(entry[key], getattr(claim, key))]
-        changes = [f"{key} {entry[key]} -> {getattr(claim, key)}" for key in changed]
+        written = claim.as_dict()  # which has no number where an interval is open
+        changed = [key for key in ("verdict", "n", *NUMBERS) if differs(entry[key], written[key])]
+        changes = [f"{key} {entry[key]} -> {written[key]}" for key in changed]
         if changes:
             differences.append(f"{name}: {', '.join(changes)}")
     new = [claim.id for claim in known.values() if claim.verdict not in NOT_JUDGED and claim.id not in had]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from lightning_regs.core.names import unknown_name, writable
+from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
@@ -129,14 +129,12 @@ class Claim:
 
     def __post_init__(self) -> None:
         name = f"claim {self.id!r}"
-        if not writable(self.id):
-            raise ValueError(f"{name} has no id that a file can hold; give it a short name.")
+        if not self.id.strip() or not self.id.isprintable():
+            raise ValueError(f"{name} has no id that fits into a line; give it a short name.")
         if isinstance(self.on, str):
             raise TypeError(f"{name} has on={self.on!r}; write scales in a tuple: ({self.on!r},).")
         if self.origin not in get_args(Origin):
             raise unknown_name("origin of a claim", self.origin, get_args(Origin))
-        if not writable(self.id):
-            raise ValueError(f"{name} has no id that a file can hold; give it a short name.")
         if self.kind not in KINDS:
             raise unknown_name("kind of a claim", self.kind, KINDS)
         if not self.sources and self.kind != "control":

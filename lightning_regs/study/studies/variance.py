@@ -93,8 +93,8 @@ def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)
     return points(
         "variance", "Where the variance over seeds comes from", "test_acc", drawn,
         f"{what}: variance of the test accuracy over {SEEDS} seeds where one thing follows the seed, over the variance "
-        f"where all that our other rows draw follows it: 1 is as much, and lines need not sum to 1, as all else is "
-        f"at one value. The order has all draws of training with it.{unsplit} Our other rows never draw which samples are "
+        f"where all that our other rows draw follows it: 1 is as much, and lines need not sum to 1, as all else is at "
+        f"one value. The order has all draws of training with it.{unsplit} Our other rows never draw which samples are "
         "for training and which for test: of the last line their intervals know the part of the test samples alone. "
         "Ticks are squared deviations of single seeds.",
         y="variance, relative to all varying", on=on,

@@ -201,8 +201,9 @@ def hostile_site(folder, text):
     draws = (drawn, missing, failing, draw_loss)
     made = make_paper(cells=(f"net/{text}", f"net/b {text}", f"c {text}"))
     source = Source(text, f"s {text}", text, 2020, "a.org", text)
+    name = "".join(filter(str.isprintable, text))  # all that an id can have
     claims = [
-        replace(claim, id=f"{claim.id}{text}", sentence=f"{claim.id}{text}", source=source, where=text, unit=text)
+        replace(claim, id=f"{claim.id}{name}", sentence=f"{claim.id}{text}", source=source, where=text, unit=text)
         for claim in made.claims
         if claim.measure is not None
     ]
