@@ -229,7 +229,7 @@ def export(told: CellRun | Results, target: Target) -> str | None:
             _confirm(lambda: _inspect(log, wandb.util.get_core_path()), str(log))
             with log.open("rb") as file:
                 os.fsync(file.fileno())
-        for old in folder.glob(f"*run-*-{told.id}"):
+        for old in folder.glob(f"*run-*-{told.id}*"):  # wandb counts those of one second: -1, -2
             if online or old != written:
                 shutil.rmtree(old, ignore_errors=True)
         for name in ("logs", "tmp"):

@@ -37,7 +37,7 @@ def measured(lab):
 def each_once(lab):
     """Check that there is one whole folder for each cell and seed."""
     for run in lab.runs():
-        [folder] = (run.home / "wandb").glob(f"*run-*-{run.id}")
+        [folder] = (run.home / "wandb").glob(f"*run-*-{run.id}*")
         assert inspect(folder)[1]["state"] == "finished"
 
 
@@ -51,9 +51,10 @@ def test_a_killed_process_costs_a_sentence_and_a_repeated_command_completes(meas
     [said] = measured.said
     assert "its process ended early (SIGKILL, see " in said
     assert said.endswith("repeat the command to complete it.")
-    # What one that was killed within a run leaves behind.
+    # What ones that were killed within a run leave behind; wandb counts those that began in one second.
     run = measured.runs()[-1]
-    (run.home / "wandb" / f"offline-run-20200101_000000-{run.id}" / "files").mkdir(parents=True)
+    for count in ("", "-1"):
+        (run.home / "wandb" / f"offline-run-20200101_000000-{run.id}{count}" / "files").mkdir(parents=True)
     outcome = measured.reproduce()
     assert outcome.exit_code == 0
     each_once(measured)
