@@ -1,0 +1,46 @@
+"""The numbers in docs/verdicts.md are those that the committed rows give."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lightning_regs.study import load_paper
+from lightning_regs.study.paper.rows import AGREEMENT, Rows
+from lightning_regs.study.store.results import check_claims, default_results
+from lightning_regs.study.store.tables import read_table
+
+DOCS = (Path(__file__).parents[2] / "docs" / "verdicts.md").read_text(encoding="utf-8")
+NUMBERS = "one two three four five six seven eight nine ten eleven".split()
+
+
+def rows_of(paper_id):
+    paper = load_paper(paper_id)
+    return paper, read_table(default_results(paper) / "quick.csv", paper_id, "quick")
+
+
+def reproduced(paper, rows):
+    return {claim.id for claim in check_claims(paper, paper.scale("quick"), rows)
+            if claim.kind == "paper" and claim.verdict == "reproduced"}  # fmt: skip
+
+
+def test_the_table_of_agreements_is_what_was_measured():
+    table = re.findall(r"^\| (\w+2\d{3}) \|.*\| (0\.\d\d) \| (0\.\d\d) \|$", DOCS, re.MULTILINE)
+    assert len(table) == 4
+    for paper_id, between, within in table:
+        _, rows = rows_of(paper_id)
+        measured = Rows(row.as_dict() for row in rows).agreement
+        assert [f"{number:.2f}" for number in measured] == [within, between], paper_id
+
+
+def test_what_hangs_on_them_is_said():
+    """How many verdicts of a scale would not be there if the worst were assumed of its test samples."""
+    text = " ".join(DOCS.split())
+    said = re.search(r"(\w+) of smith2021's (\w+) reproduced claims and (\w+) of frankle2019's ([\w-]+) would", text)
+    assert said
+    for paper_id, lost, of in (("smith2021", said[1], said[2]), ("frankle2019", said[3], said[4])):
+        paper, rows = rows_of(paper_id)
+        now = reproduced(paper, rows)
+        worst = reproduced(paper, [row for row in rows if row.cell != AGREEMENT])
+        found = [NUMBERS[n - 1] if n <= len(NUMBERS) else str(n) for n in (len(now - worst), len(now))]
+        assert [lost, of] == [found[0], "twenty-six" if found[1] == "26" else found[1]]
