@@ -291,7 +291,7 @@ def test_a_paper_that_was_frozen_otherwise_is_told_the_remedy(toy: Path) -> None
     toy.write_text(TOY + "PAPER = type(PAPER)(**{**vars(PAPER), 'claims': ()})")
     del sys.modules["toy.paper"]
     [told] = claims_are_frozen(load_paper("toy"))
-    assert told.endswith("(1 at quick is gone): those count as exploratory; take them back, or run "
+    assert told.endswith("(1 at quick is gone): what is new or changed counts as exploratory; take them back, or run "
                          "`lightning-regs freeze toy`.")  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from lightning_regs.study.store.results import check_claims, default_results
 from lightning_regs.study.store.tables import read_table
 
 DOCS = (Path(__file__).parents[2] / "docs" / "verdicts.md").read_text(encoding="utf-8")
-NUMBERS = "one two three four five six seven eight nine ten eleven".split()
+NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
 
 
 def rows_of(paper_id):

@@ -167,8 +167,8 @@ def mismatches(paper: Paper) -> str:
         return ""
     more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
     return (
-        f"{FILE} of {paper.id} does not match its claims ({', '.join(differ[:3])}{more}): those count as exploratory; "
-        f"take them back, or run `lightning-regs freeze {paper.id}`."
+        f"{FILE} of {paper.id} does not match its claims ({', '.join(differ[:3])}{more}): what is new or changed "
+        f"counts as exploratory; take them back, or run `lightning-regs freeze {paper.id}`."
     )
 
 

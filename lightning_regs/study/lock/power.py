@@ -1,4 +1,4 @@
-"""What so many seeds can see: the effect that they would find most of the time."""
+"""What the planned seeds of a claim can see, in words."""
 
 from __future__ import annotations
 

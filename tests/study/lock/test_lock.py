@@ -230,7 +230,8 @@ def test_what_does_not_match_the_lock_is_told_once_and_counts_as_exploratory(fol
     made = paper(folder, replace(GAIN, above=1), FIT, Claim("new", "c is new.", value("c"), above=1, source=NOTE))
     assert mismatches(made) == (
         "claims.lock of toy2020 does not match its claims (gain at quick has changed, new at quick is not frozen, old "
-        "at quick is gone): those count as exploratory; take them back, or run `lightning-regs freeze toy2020`."
+        "at quick is gone): what is new or changed counts as exploratory; take them back, or run "
+        "`lightning-regs freeze toy2020`."
     )
     found = marks(made, made.scale("quick"))
     assert found["gain"].exploratory == "changed since it was frozen"
