@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_regs.cli import commands
+from lightning_regs import __version__
+from lightning_regs.cli import commands, listing
 from lightning_regs.core.streams import forgive, lost
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
@@ -37,7 +38,7 @@ def _run(arguments: list[str]) -> int:
     try:
         if arguments and arguments[0] in LIGHTNING_COMMANDS:
             return lightning(arguments)
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_args(arguments or ["--help"])
         status: int = options.run(options)
     except (ValueError, FileNotFoundError) as error:
         return _refuse(error)
@@ -82,18 +83,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog="fit, validate, test and predict are Lightning's: lightning-regs fit --config configs/FILE.yaml. "
         "Data sets are looked up under LIGHTNING_REGS_DATA (default: data/).",
     )
+    parser.add_argument("--version", action="version", version=f"lightning-regs {__version__}")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument(
         "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
     )
     pages = argparse.ArgumentParser(add_help=False)
-    pages.add_argument("--results", type=Path, metavar="DIR", help="where the tables are (default: beside the paper)")
-    pages.add_argument("--page", type=Path, metavar="DIR", help="where the HTML pages go (default: RUNS/report)")
+    pages.add_argument("--page", type=Path, metavar="DIR", help="where the HTML pages go (default: in RUNS)")
     pages.add_argument("--open", action="store_true", help="show the page in a browser")
 
     command = subparsers.add_parser("list", help="list the papers, their scales and what was found so far")
-    command.set_defaults(run=commands.list_papers)
+    command.set_defaults(run=listing.list_papers)
 
     says = "run a paper's experiments, or go on with them, and print its claims with a verdict each"
     command = subparsers.add_parser("reproduce", parents=[runs, pages], help=says)
@@ -110,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=("offline", "online", "off"),
         help="log finished runs to Weights & Biases: into their folders (default), on its server, or not at all",
     )
+    command.add_argument(
+        "--results", type=Path, metavar="DIR", help="where the tables go (default: RUNS/results/PAPER, yours alone)"
+    )
+    command.add_argument(
+        "--commit-results", action="store_true", help="write the tables beside the paper, where they are committed"
+    )
     command.set_defaults(run=commands.reproduce)
 
     says = "write down what a paper's claims are and how many seeds are planned, before anything is run"
@@ -122,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     says = "write the HTML pages from the results that are there"
     command = subparsers.add_parser("report", parents=[runs, pages], help=says)
     command.add_argument("paper", nargs="*", help="default: every paper")
+    command.add_argument("--results", type=Path, metavar="DIR", help="where the tables are (default: beside the paper)")
     command.add_argument(
         "--cards", action="store_true", help="also renew the claims beside the rows, and the README files"
     )

@@ -41,6 +41,10 @@ class Store:
         """Return the run of that hash, whether it exists or not."""
         return Run(self.root / run_hash)
 
+    def results(self, paper: str) -> Path:
+        """Return where the tables of a paper's runs on this machine are, apart from those that are committed."""
+        return self.root / "results" / paper
+
 
 class Run:
     """One run's folder. It is complete when its ``row.json`` is there.

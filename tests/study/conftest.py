@@ -83,7 +83,8 @@ class Toy:
         self.root = root
         self.folder = root / "reproductions" / "toy"
         self.runs = root / "runs"
-        self.results = self.folder / "results"
+        self.results = self.runs / "results" / "toy"
+        self.committed = self.folder / "results"
 
     def write(self, *cells: str, seeds: int = 2) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

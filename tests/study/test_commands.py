@@ -34,12 +34,24 @@ def test_a_reproduction_is_logged_offline_and_reported(measured, capsys):
     assert os.environ == environment
     said = capsys.readouterr()
     assert "1 reproduced" in said.out
-    assert f"Page: {Path('runs/report/toy.html')}" in said.out
+    assert f"Rows: {Path('runs/results/toy/quick.csv')}\nPage: {Path('runs/results/toy.html')}" in said.out
+    assert not measured.committed.exists()
     assert said.err == ""
     assert len(list(measured.runs.glob("*/wandb/offline-run-*"))) == 2
     for online in (["sync"], ["sync", "toy", "--wandb", "me/mine"], ["reproduce", "toy", "--wandb", "online"]):
         assert main(online) == 2
         assert "no login here; log in with `wandb login`, or set WANDB_API_KEY" in capsys.readouterr().err
+
+
+def test_two_places_for_results_are_refused_and_so_is_the_installed_package(measured, capsys, monkeypatch):
+    assert main(["reproduce", "toy", "--commit-results", "--results", "here"]) == 2
+    assert "--commit-results and --results here name two places" in capsys.readouterr().err
+    carried = measured.root / "_bundled" / "reproductions"
+    carried.parent.mkdir()
+    (measured.root / "reproductions").rename(carried)
+    monkeypatch.setenv("LIGHTNING_REGS_PAPERS", str(carried.parent))
+    assert main(["reproduce", "toy", "--commit-results"]) == 2
+    assert "toy came with the installed package" in capsys.readouterr().err
 
 
 def test_without_wandb_nothing_of_it_is_written(measured):
@@ -146,16 +158,16 @@ def test_a_paper_whose_results_are_none_does_not_silence_the_others(measured, ca
 
 
 def test_cards_are_those_of_the_papers_own_folder(measured):
-    assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
+    assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off", "--commit-results"]) == 0
     root = Path(__file__).parents[2] / "README.md"
     before = root.read_bytes()
     (measured.root / "README.md").write_text(README)
-    (measured.results / "quick.claims.json").write_text("[")
+    (measured.committed / "quick.claims.json").write_text("[")
     (measured.folder / "README.md").write_text("<!-- begin:toy/claims -->\n<!-- end:toy/claims -->\n")
     assert main(["report", "toy", "toy", "--cards"]) == 0
     assert "[A toy](reproductions/toy/README.md)" in (measured.root / "README.md").read_text()
     assert "The value is small." in (measured.folder / "README.md").read_text()
-    assert json.loads((measured.results / "quick.claims.json").read_text())[0]["verdict"] == "reproduced"
+    assert json.loads((measured.committed / "quick.claims.json").read_text())[0]["verdict"] == "reproduced"
     assert root.read_bytes() == before
 
 

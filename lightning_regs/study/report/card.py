@@ -135,7 +135,7 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     found = next((part for part in measured if part.rows), None)
     if found is None:
         scale = words[0] if words else paper.scales[0].name
-        return [f"No results yet: `{command(paper, scale)}` measures them."], {}
+        return [f"No results yet: `{command(paper, scale)} --commit-results` measures them."], {}
     folder = (paper.folder or base) / "figures"
     if kind == "headline":
         known_for = headlines(paper, measured)

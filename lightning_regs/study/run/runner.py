@@ -127,8 +127,8 @@ def reproduce(
         jobs: Runs at once, each in a process, with the cores divided; None for the scale's number, else one per core.
             0 runs everything in this process.
         runs_dir: Where runs live; see :class:`~lightning_regs.core.runs.Store`.
-        results_dir: Where ``SCALE.csv``, ``SCALE.claims.json`` and ``SCALE.curves.csv`` go; default: ``results/`` in
-            the paper's folder, or ``results/PAPER/`` in the working directory for a paper that came with the package.
+        results_dir: Where ``SCALE.csv``, ``SCALE.claims.json`` and ``SCALE.curves.csv`` go; default:
+            ``results/PAPER/`` in ``runs_dir``. The committed ones are in ``results/`` of the paper's folder.
         on_event: Receives every event.
         executor: Carries out the runs instead of ``jobs`` processes.
         replicas: How many runs with the same stack label are trained together, at most; None for the scale's number, 1

@@ -1,4 +1,4 @@
-"""The committed tables of one scale, kept up to date while its runs finish."""
+"""The tables of one scale, kept up to date while its runs finish."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.store.curves import Curves, finite, parse_curves
-from lightning_regs.study.store.results import ENDINGS, check_claims, claims_text, default_results
+from lightning_regs.study.store.results import ENDINGS, check_claims, claims_text
 from lightning_regs.study.store.tables import Row, csv_line, header, read, read_table
 
 
 class Ledger:
-    """The committed tables of one scale, made from the store and from the rows that only the table has.
+    """The tables of one scale, made from the store and from the rows that only the table has.
 
     Args:
         paper: The paper.
@@ -33,7 +33,7 @@ class Ledger:
 
     def __init__(self, paper: Paper, scale: Scale, store: Store, folder: str | os.PathLike[str] | None = None) -> None:
         self.paper, self.scale, self.store = paper, scale, store
-        self.folder = Path(folder).expanduser() if folder is not None else default_results(paper)
+        self.folder = Path(folder).expanduser() if folder is not None else store.results(paper.id)
         self.csv, self.claims_json, self.curves_csv = (self.folder / f"{scale.name}{end}" for end in ENDINGS)
         self.runs: dict[str, Mapping[str, Any]] = {}  # the rows of run folders, by hash
         self._places: dict[str, list[tuple[int, int]]] = {}  # by hash: number of the cell and seed, of all it measures

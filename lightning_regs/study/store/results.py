@@ -55,10 +55,8 @@ class ScaleResults:
 
 
 def default_results(paper: Paper) -> Path:
-    """Return where the tables of a paper are when nobody says otherwise."""
-    if paper.folder is None or "_bundled" in paper.folder.parts:
-        return Path.cwd() / "results" / paper.id
-    return paper.folder / "results"
+    """Return where the committed tables of a paper are: beside it, in a checkout or in what the wheel carries."""
+    return (paper.folder or Path.cwd() / paper.id) / "results"
 
 
 def check_claims(paper: Paper, scale: Scale, rows: Iterable[Row]) -> list[ClaimResult]:
@@ -69,14 +67,21 @@ def check_claims(paper: Paper, scale: Scale, rows: Iterable[Row]) -> list[ClaimR
     return evaluate(paper.claims, found, scale.name, cells, frozen)
 
 
-def measured(paper: Paper) -> dict[str, Rows]:
-    """Return the committed rows of every scale that has some, of scales too that the paper has no more.
+def measured(paper: Paper, *more: Path) -> dict[str, Rows]:
+    """Return the rows of every scale that has some, of scales too that the paper has no more.
+
+    Args:
+        paper: The paper.
+        *more: Folders with tables, beside the committed ones.
 
     Raises:
         DamagedTable: If a table is not whole, so that nobody knows what was measured.
     """
-    names = [path.stem for path in sorted(default_results(paper).glob("*.csv")) if "." not in path.stem]
-    tables = {name: read_table(default_results(paper) / f"{name}.csv", paper.id, name) for name in names}
+    tables: dict[str, list[Row]] = {}
+    for folder in (*more, default_results(paper)):
+        for path in sorted(folder.glob("*.csv")):
+            if "." not in path.stem:
+                tables.setdefault(path.stem, []).extend(read_table(path, paper.id, path.stem))
     return {name: Rows(row.as_dict() for row in rows) for name, rows in tables.items() if rows}
 
 

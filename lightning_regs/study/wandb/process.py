@@ -133,11 +133,13 @@ def sync(
         ValueError: If there is no login, or a table of results is damaged.
     """
     from lightning_regs.study.store.ledger import Ledger
+    from lightning_regs.study.store.results import default_results
 
     found: list[CellRun | Results] = []
     for paper in papers:
         for scale in paper.scales:
-            ledger = Ledger(paper, scale, store)
+            own = (store.results(paper.id) / f"{scale.name}.csv").is_file()
+            ledger = Ledger(paper, scale, store, None if own else default_results(paper))
             rows = [row for row in ledger.rows() if row.run in ledger.runs]
             found += [CellRun(paper.id, scale.name, row.cell, row.seed, store.root / row.run) for row in rows]
             if rows and ledger.csv.is_file():

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,7 +167,7 @@ def test_rows_that_only_the_table_has_are_kept_while_their_configuration_stands(
     toy.write(toy.cell("one", steps=2), toy.cell("two", steps=2))
     first = reproduce("toy", jobs=0, seeds=3)
     elsewhere = tmp_path / "other"
-    part = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere)
+    part = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere, results_dir=toy.results)
     assert len(part.rows) == 6
     old = {(r.cell, r.seed): r.origin["wall_s"] for r in first.rows}
     kept = {(r.cell, r.seed): r.origin["wall_s"] for r in part.rows}
@@ -178,7 +177,7 @@ def test_rows_that_only_the_table_has_are_kept_while_their_configuration_stands(
     assert part.curves_csv.read_text().count("two,2,") == 2
 
     toy.write(toy.cell("one", steps=2), toy.cell("two", steps=3))
-    changed = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere)
+    changed = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere, results_dir=toy.results)
     assert {r.cell for r in changed.rows} == {"one"}
     assert "two" not in changed.curves_csv.read_text()
 
@@ -262,10 +261,9 @@ def test_commit_is_dirty_for_code_only(tmp_path, monkeypatch):
     assert commit() == f"{head}+dirty"
 
 
-def test_default_results_of_an_installed_paper(toy, tmp_path, monkeypatch):
+def test_a_run_leaves_the_committed_results_alone(toy):
     toy.write(toy.cell("one"))
     paper = load_paper("toy")
-    assert default_results(paper) == toy.results
-    monkeypatch.chdir(tmp_path)
-    bundled = replace(paper, folder=Path("/x/lightning_regs/_bundled/reproductions/toy"))
-    assert default_results(bundled) == tmp_path / "results" / "toy"
+    assert default_results(paper) == toy.committed
+    assert reproduce(paper, jobs=0).csv == toy.results / "quick.csv"
+    assert not toy.committed.exists()

@@ -1,0 +1,97 @@
+"""What the commands share: papers by name, what goes wrong with single ones, paths as people read them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from lightning_regs.study.paper.paper import Paper
+
+P = TypeVar("P")
+T = TypeVar("T")
+
+
+class Troubles:
+    """What goes wrong with single papers of a command that is about several: the others have their turn."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+
+    def each(self, papers: Iterable[P], do: Callable[[P], T]) -> list[T]:
+        """Do something with each paper and return what came of those that went well.
+
+        Raises:
+            Exception: What the first one raised, where none went well.
+        """
+        done, raised = [], []
+        for paper in papers:
+            try:
+                done.append(do(paper))
+            except (Exception, SystemExit) as error:
+                raised.append(error)
+                name = getattr(paper, "id", paper)
+                known = isinstance(error, ValueError)
+                self._found[str(error) if known else f"paper {name!r}: {type(error).__name__}: {error}."] = None
+        if raised and not done:
+            raise raised[0]
+        return done
+
+    def tell(self) -> int:
+        """Tell of all and return the exit status."""
+        from lightning_regs.study.report.legible import legible
+
+        for text in self._found:
+            print(legible(f"lightning-regs: {text}"), file=sys.stderr)
+        return int(bool(self._found))
+
+
+def load_papers(options: argparse.Namespace) -> tuple[list[Paper], Troubles]:
+    """Load the papers that a command names, else all; a name that is none is refused."""
+    from lightning_regs.study.paper.loading import find_papers, load_paper
+
+    found, troubles = find_papers(), Troubles()
+    for name in options.paper:
+        if name not in found:
+            load_paper(name)
+    return troubles.each(dict.fromkeys(options.paper) or found, load_paper), troubles
+
+
+def carried(paper: Paper) -> bool:
+    """Tell whether a paper came with the installed package, so that nothing is written beside it."""
+    return paper.folder is None or "_bundled" in paper.folder.parts
+
+
+def tell_of_locks(papers: list[Paper], troubles: Troubles) -> None:
+    """Say which claims are not what was frozen; the command goes on, and counts them as exploratory."""
+    from lightning_regs.study.lock.lock import mismatches
+
+    for told in filter(None, troubles.each(papers, mismatches)):
+        print(told, file=sys.stderr)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the page before hours of training, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"the page cannot be written to {folder} ({why}); choose another folder.") from error
+
+
+def short(path: Path) -> str:
+    """Write a path as a person at this place would."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+
+
+def show(page: Path) -> None:
+    """Show a page where there is a screen; say nothing where there is none, as its path has been printed."""
+    import webbrowser
+
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(page.absolute().as_uri())
