@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def unknown_name(kind: str, name: object, options: Iterable[str]) -> ValueError:
@@ -26,4 +29,4 @@ def unknown_name(kind: str, name: object, options: Iterable[str]) -> ValueError:
 
 def writable(text: str) -> bool:
     """Tell whether every file can hold a text: half characters are in no encoding, and NUL ends a table's line."""
-    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
+    return _UNWRITABLE.search(text) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -174,5 +175,5 @@ def check_unique(owner: str, kind: str, names: Sequence[str]) -> None:
     Raises:
         ValueError: In one sentence.
     """
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{owner} has more than one {kind} named {twice[0]!r}; rename one.")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{owner} has more than one {kind} named {min(twice)!r}; rename one.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import signal
+from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -104,43 +106,59 @@ class _Queue:
     """The runs that have not started, handed out when those that they need are finished."""
 
     def __init__(self, stacks: Sequence[Stack], emit: Emit) -> None:
-        jobs = [job for stack in stacks for job in stack]
-        self._needs = {job.run: {Path(folder).name: cell for cell, folder in job.inputs.items()} for job in jobs}
-        self._waiting = [list(stack) for stack in stacks]
-        self._unfinished = set(self._needs)
-        self._failed: set[str] = set()
+        self._waiting = {at: list(stack) for at, stack in enumerate(stacks)}
+        self._ready: list[int] = []  # a heap of the stacks that can start
+        self._needs: dict[str, dict[str, str]] = {}  # by run: names of cells by the unfinished runs that it needs
+        self._needed_by: dict[str, list[tuple[int, Job]]] = {}
+        self._failed: deque[str] = deque()
         self._emit = emit
+        ours = {job.run for stack in stacks for job in stack}
+        for at, stack in enumerate(stacks):
+            for job in stack:
+                needs = {Path(folder).name: cell for cell, folder in job.inputs.items()}
+                self._needs[job.run] = {run: cell for run, cell in needs.items() if run in ours}
+                for run in self._needs[job.run]:
+                    self._needed_by.setdefault(run, []).append((at, job))
+            self._offer(at)
 
     def __bool__(self) -> bool:
-        return any(self._waiting)
+        return bool(self._waiting)
 
     def emit(self, event: Event) -> None:
         """Pass an event on, and remember which runs ended."""
         if event.kind == "finished":
-            self._unfinished.discard(event.run)
+            for at, job in self._needed_by.pop(event.run, ()):
+                del self._needs[job.run][event.run]
+                if job in self._waiting.get(at, ()):  # else it failed, for another that it needed
+                    self._offer(at)
         elif event.kind == "failed":
-            self._failed.add(event.run)
+            self._failed.append(event.run)
         self._emit(event)
 
     def pop(self) -> Stack | None:
         """Take the first runs that can start; None while all wait for others. Runs whose needs failed fail here."""
-        while hopeless := [
-            job for stack in self._waiting for job in stack if self._needs[job.run].keys() & self._failed
-        ]:
-            for job in hopeless:
-                lost = next(cell for run, cell in self._needs[job.run].items() if run in self._failed)
-                self._fail(job, f"it needs cell {lost!r} with seed {job.seed}, which failed")
-            self._waiting = [[job for job in stack if job.run not in self._failed] for stack in self._waiting]
-        for at, stack in enumerate(self._waiting):
-            if stack and not any(self._needs[job.run].keys() & self._unfinished for job in stack):
-                return tuple(self._waiting.pop(at))
-        return None
+        while self._failed:
+            run = self._failed.popleft()
+            for at, job in self._needed_by.pop(run, ()):
+                if job in self._waiting.get(at, ()):
+                    self._waiting[at].remove(job)
+                    lost = self._needs[job.run][run]
+                    self._fail(job, f"it needs cell {lost!r} with seed {job.seed}, which failed")
+                    self._offer(at)
+        return tuple(self._waiting.pop(heapq.heappop(self._ready))) if self._ready else None
 
     def end(self) -> None:
         """Fail what is left when nothing runs any more: stacks that wait for each other."""
-        for job in [job for stack in self._waiting for job in stack]:
+        for job in [job for stack in self._waiting.values() for job in stack]:
             self._fail(job, "its stack waits for a run of the same stack; give the two different stack labels")
-        self._waiting = []
+        self._waiting = {}
+
+    def _offer(self, at: int) -> None:
+        """Let a stack start if nothing that it needs is unfinished; one that is empty is forgotten."""
+        if not self._waiting[at]:
+            del self._waiting[at]
+        elif not any(self._needs[job.run] for job in self._waiting[at]):
+            heapq.heappush(self._ready, at)
 
     def _fail(self, job: Job, why: str) -> None:
         job.stored.fail(why + "\n")

@@ -173,13 +173,15 @@ def reproduce(
     outcome = Outcome(paper, scale, results.csv, results.claims_json, results.curves_csv, planned=len(runs))
     outcome.skipped = len(complete)
     notify = on_event or (lambda event: None)
+    sharing: dict[str, list[Planned]] = {}  # cells with equal configurations share a run
+    for p in runs:
+        sharing.setdefault(p.run, []).append(p)
 
     def emit(event: Event) -> None:
         if event.kind not in ("finished", "failed"):
             notify(event)
             return
-        # Cells with equal configurations share a run.
-        for p in [p for p in runs if p.run == event.run]:
+        for p in sharing[event.run]:
             named = replace(event, cell=p.cell.name, seed=p.seed)
             if event.kind == "finished":
                 outcome.finished += 1
@@ -189,8 +191,7 @@ def reproduce(
         if event.full:
             raise _Stop(_full(store.root))
         if event.row is not None:
-            results.add(event.run, event.row)
-            results.write()
+            results.finished(event.run, event.row)
 
     with _noting(outcome, results.folder):
         notify(Event("plan", done=len(complete), total=len(runs), jobs=executor.jobs, text=f"{paper.id} {scale}"))

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lightning_regs.study.store.tables import Tell, csv_line, lines
+from lightning_regs.study.store.tables import Tell, lines, text
 
 # What `results/SCALE.curves.csv` keeps of each run's curves.csv, and the format of each number.
 COLUMNS = {
@@ -91,13 +91,14 @@ class Curves:
     def _table(self, limit: int | None) -> str:
         found = {name for runs in self.data.values() for points in runs.values() for point in points for name in point}
         columns = {name: spec for name, spec in COLUMNS.items() if name in found}
-        out = [csv_line(["cell", "seed", *columns])]
-        for cell, runs in sorted(self.data.items()):
-            for seed, points in sorted(runs.items()):
-                for point in thin(points, limit):
-                    numbers = [format(point[name], spec) if name in point else "" for name, spec in columns.items()]
-                    out.append(csv_line([cell, seed, *numbers]))
-        return "".join(out)
+        lines = (
+            {"cell": cell, "seed": seed}
+            | {name: format(point[name], spec) for name, spec in columns.items() if name in point}
+            for cell, runs in sorted(self.data.items())
+            for seed, points in sorted(runs.items())
+            for point in thin(points, limit)
+        )
+        return text(("cell", "seed", *columns), lines)
 
 
 def thin(points: Sequence[Mapping[str, float]], limit: int | None) -> list[Mapping[str, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.store.curves import Curves, finite, parse_curves
 from lightning_regs.study.store.results import ENDINGS, check_claims, claims_text
-from lightning_regs.study.store.tables import Row, csv_line, header, read, read_table
+from lightning_regs.study.store.tables import Row, read, read_table, table
+
+_MINUTE = 60.0
 
 
 class Ledger:
@@ -38,9 +40,7 @@ class Ledger:
         self.runs: dict[str, Mapping[str, Any]] = {}  # the rows of run folders, by hash
         self._places: dict[str, list[tuple[int, int]]] = {}  # by hash: number of the cell and seed, of all it measures
         self._rows: dict[tuple[int, int], Row] = {}
-        self._metrics: Counter[str] = Counter()
-        self._columns: list[str] = []
-        self._lines: dict[tuple[int, int], str] = {}  # the table's text, of which only new lines are written anew
+        self._new, self._written = 0, time.monotonic()  # rows since the table was written, and when that was
         self._judged: list[ClaimResult] | None = None
         self._seen: tuple[int, ...] | None = None
         self._seeds: set[int] = set()
@@ -74,6 +74,16 @@ class Ledger:
             self._judged = check_claims(self.paper, self.scale, self.rows())
         return self._judged
 
+    def finished(self, run: str, row: Mapping[str, Any]) -> None:
+        """Take the row of a finished run as :meth:`add` does, and write the table where it has become old.
+
+        It is written when a hundredth of its rows is new, or a minute has passed, so that all that is written grows
+        with the rows and not with their square. Nothing is lost by a kill meanwhile: the runs have their rows.
+        """
+        self.add(run, row)
+        if self._new * 100 >= len(self._rows) or time.monotonic() - self._written > _MINUTE:
+            self.write()
+
     def write(self, finish: bool = False) -> None:
         """Bring ``SCALE.csv`` up to date; a file that is so already is not touched.
 
@@ -90,8 +100,8 @@ class Ledger:
         with lock(self.folder, file=""):
             sweep(self.folder, f"{self.scale.name}.*")
             self._merge()
-            renew(self.csv, self._text())
-            self._seen = self._state()
+            renew(self.csv, table(self.rows(), self.paper.id, self.scale.name))
+            self._seen, self._new, self._written = self._state(), 0, time.monotonic()
             if finish:
                 renew(self.claims_json, claims_text(self.claims()))
                 if curves := self._curves():
@@ -110,20 +120,9 @@ class Ledger:
         self._seen = state
 
     def _put(self, place: tuple[int, int], row: Row) -> None:
-        if place in self._rows:
-            self._metrics.subtract(self._rows[place].metrics.keys())
         self._rows[place] = row
-        self._metrics.update(row.metrics.keys())
-        self._lines.pop(place, None)
+        self._new += 1
         self._judged = None
-
-    def _text(self) -> str:
-        columns = header(name for name, count in self._metrics.items() if count)
-        if columns != self._columns:
-            self._columns, self._lines = columns, {}
-        for place in self._rows.keys() - self._lines.keys():
-            self._lines[place] = self._rows[place].text(self.paper.id, self.scale.name, columns)
-        return csv_line(columns) + "".join(self._lines[place] for place in sorted(self._rows))
 
     def _state(self) -> tuple[int, ...] | None:
         try:

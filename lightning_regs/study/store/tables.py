@@ -7,7 +7,7 @@ import io
 import math
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,21 +61,21 @@ class Row:
         costs = {name: value for name in ("epochs", "wall_s") if (value := number(self.origin[name])) is not None}
         return {"cell": self.cell, "seed": self.seed, **self.metrics, **self.origin, **costs}
 
-    def text(self, paper: str, scale: str, columns: Iterable[str]) -> str:
-        """Write it as a line of the table of a paper's scale, with these columns; floats keep all their digits."""
-        entries = {"paper": paper, "scale": scale, "cell": self.cell, "seed": self.seed, **self.metrics, **self.origin}
-        return csv_line(entries.get(name, "") for name in columns)
+
+def table(rows: Collection[Row], paper: str, scale: str) -> str:
+    """Write rows as the table of a paper's scale; floats keep all their digits."""
+    metrics = sorted({name for row in rows for name in row.metrics})
+    own = {"paper": paper, "scale": scale}
+    flat = (own | {"cell": row.cell, "seed": row.seed} | row.metrics | row.origin for row in rows)
+    return text((*LEADING, *metrics, *TRAILING), flat)
 
 
-def header(metrics: Iterable[str]) -> list[str]:
-    """Return the columns of a table with these metrics."""
-    return [*LEADING, *sorted(metrics), *TRAILING]
-
-
-def csv_line(entries: Iterable[object]) -> str:
-    """Write one line of a table."""
+def text(columns: Sequence[str], entries: Iterable[Mapping[str, object]]) -> str:
+    """Write a table with these columns, of which a line's entries may leave some out."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(entries)
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(entries)
     return out.getvalue()
 
 

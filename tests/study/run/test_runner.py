@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cProfile
 import csv
 import json
 import math
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_regs.study import load_paper, reproduce
+from lightning_regs.study.run import executors
 from lightning_regs.study.run.provenance import commit, versions
 from lightning_regs.study.run.runner import plan
 from lightning_regs.study.store.results import default_results
@@ -88,6 +90,34 @@ def test_a_failing_cell_does_not_stop_the_others(toy):
     assert outcome.claims[0].verdict == "not decided"
     assert "'one' has no rows" in outcome.claims[0].reason
     assert [e.kind for e in events].count("failed") == 2
+
+
+class Instant:
+    """Finishes every run at once, without a folder."""
+
+    jobs = 1
+
+    def run(self, stacks, emit):
+        queue = executors._Queue(stacks, emit)
+        while (stack := queue.pop()) is not None:
+            for job in stack:
+                row = {"value": 1.0, "wall_s": 1.0, "seed": job.seed, "config_hash": job.run}
+                queue.emit(job.event("finished", row=row))
+
+
+def test_what_a_run_costs_the_command_does_not_grow_with_the_runs(toy):
+    toy.write(*(toy.cell(f"c{number}") for number in range(10)))
+    paper = load_paper("toy")
+
+    def calls(seeds):
+        """Count the calls, of Python and of C, that each run costs."""
+        profile = cProfile.Profile()
+        results = toy.runs / f"results{seeds}"
+        outcome = profile.runcall(reproduce, paper, seeds=seeds, executor=Instant(), results_dir=results)
+        assert outcome.finished == 10 * seeds
+        return sum(entry.callcount for entry in profile.getstats()) / outcome.finished
+
+    assert calls(40) < 2 * calls(5)
 
 
 def test_a_repaired_run_forgets_its_error(toy):

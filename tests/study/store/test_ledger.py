@@ -28,8 +28,7 @@ def finish(book, cell, seed, **metrics):
     made = row(cell, seed, **metrics)
     book.store.run(made["config_hash"]).finish(made)
     book.measured([seed])
-    book.add(made["config_hash"], made)
-    book.write()
+    book.finished(made["config_hash"], made)
 
 
 def on_disk(book):
@@ -83,11 +82,29 @@ def test_the_table_is_read_again_only_when_another_command_has_written_it(book, 
     assert len(on_disk(book)) == 3
 
 
+@pytest.mark.parametrize("runs", [200, 1000])
+def test_all_that_is_written_while_runs_finish_grows_with_the_rows(tmp_path, monkeypatch, runs):
+    book = Ledger(PAPER, SCALE, Store(tmp_path / "runs"), tmp_path / "results")
+    book.measured(range(runs // len(CELLS)))
+    written, now = [], [0.0]
+    monkeypatch.setattr(ledger, "table", lambda rows, *about: written.append(len(rows)) or "")
+    monkeypatch.setattr(ledger.time, "monotonic", lambda: now[0])
+    for number in range(runs):
+        seed, at = divmod(number, len(CELLS))
+        book.finished(SCALE.cells[at].hash(seed), row(SCALE.cells[at], seed, x=1))
+        assert number + 1 - written[-1] <= number // 100
+    assert sum(written) < 101 * runs
+    now[0] += 61
+    book.finished(SCALE.cells[0].hash(0), row(SCALE.cells[0], 0, x=2))
+    assert written[-1] == runs
+
+
 def test_claims_are_judged_at_the_end_only(book, monkeypatch):
     judged = []
     monkeypatch.setattr(ledger, "check_claims", lambda paper, scale, rows: judged.append(len(rows)) or [])
     for seed in range(3):
-        finish(book, SCALE.cells[0], seed, x=1)
+        book.measured([seed])
+        book.finished(SCALE.cells[0].hash(seed), row(SCALE.cells[0], seed, x=1))
     assert not book.claims_json.exists()
     book.write(finish=True)
     assert (judged, book.claims(), book.claims_json.read_text()) == ([3], [], "[]\n")
