@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_regs.cli import listing
 from lightning_regs.cli.common import Troubles, carried, load_papers, make_folder, short, show, tell_of_locks
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def reproduce(options: argparse.Namespace) -> int:
     paper = load_paper(options.paper)
     tell_of_locks([paper], Troubles())
     store = Store(options.runs)
+    if options.dry_run:
+        return listing.plan(options, paper, store)
     results = _results(options, paper, store)
     committed = results == default_results(paper)
     page_folder = options.page or store.root / ("report" if committed else "results")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -59,6 +59,22 @@ def load_papers(options: argparse.Namespace) -> tuple[list[Paper], Troubles]:
         if name not in found:
             load_paper(name)
     return troubles.each(dict.fromkeys(options.paper) or found, load_paper), troubles
+
+
+def columns(lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Lay lines out in columns: the first ones to the left, the others to the right."""
+    from lightning_regs.study.report.legible import legible
+
+    shown = [[legible(entry) for entry in line] for line in lines]
+    widths = [max(map(len, entries)) for entries in zip(*shown, strict=True)]
+    padded = (
+        (
+            entry.ljust(width) if at < left else entry.rjust(width)
+            for at, (entry, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in shown
+    )
+    return "\n".join(f"  {'  '.join(line)}".rstrip() for line in padded)
 
 
 def carried(paper: Paper) -> bool:

@@ -93,7 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("--page", type=Path, metavar="DIR", help="where the HTML pages go (default: in RUNS)")
     pages.add_argument("--open", action="store_true", help="show the page in a browser")
 
-    command = subparsers.add_parser("list", help="list the papers, their scales and what was found so far")
+    says = "list the papers, their scales and what was found so far; of one paper its cells"
+    command = subparsers.add_parser("list", parents=[runs], help=says)
+    command.add_argument("paper", nargs="?", help="the paper whose cells are listed, with seeds, done and planned")
+    command.add_argument("--scale", help="only this scale (default: all)")
     command.set_defaults(run=listing.list_papers)
 
     says = "run a paper's experiments, or go on with them, and print its claims with a verdict each"
@@ -117,7 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--commit-results", action="store_true", help="write the tables beside the paper, where they are committed"
     )
+    command.add_argument(
+        "--dry-run", action="store_true", help="only say what would run, and how long it took where it was measured"
+    )
     command.set_defaults(run=commands.reproduce)
+
+    says = "show your rows of a paper beside the committed ones, cell by cell, and the verdicts of both"
+    command = subparsers.add_parser("compare", parents=[runs], help=says)
+    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command.add_argument("--scale", help="only this scale (default: all that both have)")
+    command.add_argument("--results", type=Path, metavar="DIR", help="where yours are (default: RUNS/results/PAPER)")
+    command.set_defaults(run=listing.compare)
 
     says = "write down what a paper's claims are and how many seeds are planned, before anything is run"
     command = subparsers.add_parser("freeze", help=says)

@@ -54,6 +54,31 @@ def test_two_places_for_results_are_refused_and_so_is_the_installed_package(meas
     assert "toy came with the installed package" in capsys.readouterr().err
 
 
+def test_own_and_committed_rows_are_listed_planned_and_compared(measured, capsys):
+    def said(*arguments):
+        assert main([*arguments]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "toy quick: 2 runs, 0 complete, 2 to do, 2 runs of cells that nobody has measured" in said(
+        "reproduce", "toy", "--dry-run"
+    )
+    assert not measured.runs.exists()
+    assert main(["compare", "toy"]) == 2
+    assert "toy has no rows in" in capsys.readouterr().err
+    said("reproduce", "toy", "--jobs", "1", "--wandb", "off", "--runs", "other", "--commit-results")
+    assert "yours" not in said("list")
+    assert "one 2 2 0 0.0 s" in said("list", "toy", "--scale", "quick")
+    dry = said("reproduce", "toy", "--dry-run", "--seeds", "3")
+    assert "one 0,1,2 0.0 s 0.0 s toy quick: 3 runs, 0 complete, 3 to do, about 0.0 s" in dry
+    said("reproduce", "toy", "--jobs", "1", "--wandb", "off", "--seeds", "1,")
+    assert "one 2 2 1 0.0 s" in said("list", "toy")
+    assert "yours: nothing of the paper" in said("list") or "yours: control" in said("list")
+    shown = said("compare", "toy")
+    assert "toy quick: 1 row of yours beside 2 committed" in shown
+    assert "Value 0.1 1" in shown
+    assert "2 numbers: 2 equal;" in shown
+
+
 def test_without_wandb_nothing_of_it_is_written(measured):
     assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
     assert not list(measured.runs.rglob("*wandb*"))
