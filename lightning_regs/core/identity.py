@@ -15,8 +15,8 @@ from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-_INSTALLED = ("<frozen", str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
-_SITES = ("site-packages", "dist-packages")
+_INSTALLED = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
+_SITES = {"site-packages", "dist-packages"}
 _CONSTANTS = (bool, int, float, str)
 
 
@@ -105,7 +105,7 @@ def sources(*things: Any) -> dict[str, str]:
         elif isinstance(thing, property):
             todo += [("", part) for part in (thing.fget, thing.fset) if part is not None]
         elif isinstance(thing, FunctionType):
-            if id(thing.__code__) not in seen and _written(thing.__code__.co_filename):
+            if id(thing.__code__) not in seen and written(thing.__code__.co_filename):
                 seen.add(id(thing.__code__))
                 parts = [*_content(thing.__code__, thing.__doc__), repr(thing.__defaults__), repr(thing.__kwdefaults__)]
                 before = found.get(thing.__qualname__, "")  # of another lambda in the same function
@@ -114,7 +114,7 @@ def sources(*things: Any) -> dict[str, str]:
         elif isinstance(thing, type):
             for cls in thing.__mro__:
                 file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-                if id(cls) not in seen and cls.__module__ != "builtins" and _written(file):
+                if id(cls) not in seen and cls.__module__ != "builtins" and written(file):
                     seen.add(id(cls))
                     todo += [(f"{cls.__qualname__}.{key}", part) for key, part in sorted(vars(cls).items())]
         elif callable(thing) and not isinstance(thing, (ModuleType, BuiltinFunctionType)):
@@ -122,8 +122,14 @@ def sources(*things: Any) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _written(file: str | None) -> bool:
-    return not (file or "").startswith(_INSTALLED) and not any(part in (file or "") for part in _SITES)
+def written(file: str | None) -> bool:
+    """Tell whether the user wrote a file: neither Python, nor what is installed, nor this package has it."""
+    path = Path(file or "")
+    return (
+        not (file or "").startswith("<frozen")
+        and not any(path.is_relative_to(folder) for folder in _INSTALLED)
+        and not _SITES & set(path.parts)
+    )
 
 
 def _content(code: CodeType, doc: str | None = None) -> Iterator[str]:
@@ -147,5 +153,5 @@ def _named(function: FunctionType) -> Iterator[tuple[str, Any]]:
             found[f"{function.__qualname__}.{name}"] = cell.cell_contents
     for name, value in found.items():
         yield name, value
-        if isinstance(value, ModuleType) and _written(value.__file__):
+        if isinstance(value, ModuleType) and written(value.__file__):
             yield from ((f"{value.__name__}.{part}", getattr(value, part)) for part in names if hasattr(value, part))

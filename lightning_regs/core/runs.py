@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ LEADING = ("paper", "scale", "cell", "seed")
 TRAILING = ("epochs", "wall_s", "device", "precision", "commit", "versions", "config_hash")
 FIXED = (*LEADING, *TRAILING)
 _SAVE_ELAPSED_EVERY = 2.0
+# What the engine writes into the folder of a run; the rest is its task's.
+_OURS = {"config.json", "curves.csv", "elapsed", "error.txt", "lock", "log.txt", "row.json"}
 
 
 class Store:
@@ -69,6 +72,26 @@ class Run:
             return None
         whole = isinstance(row, dict) and row.get("config_hash") == self.hash and not unfit(row)
         return row if whole else None
+
+    def code(self) -> dict[str, str] | None:
+        """Return what is known of the code that the run was begun with; None where nothing is."""
+        try:
+            code = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["code"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
+        return code if isinstance(code, dict) else None
+
+    def goes_on(self) -> bool:
+        """Tell whether an attempt that ended early left something of its task's own, such as a checkpoint."""
+        return any(not path.name.startswith(".") and path.name not in _OURS for path in self.folder.iterdir())
+
+    def clear(self) -> None:
+        """Remove what the run measured and what it would go on from; for who holds the lock."""
+        for path in [self.folder / "row.json", *self.folder.iterdir()]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in ("lock", "log.txt"):
+                path.unlink(missing_ok=True)
 
     def finish(self, row: Mapping[str, Any]) -> None:
         """Write the row, which makes the run complete, and drop what earlier attempts left; for who holds the lock."""

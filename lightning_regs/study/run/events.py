@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from lightning_regs.core.runs import Run
 
-Kind = Literal["plan", "skipped", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"]
+Kind = Literal[
+    "plan", "skipped", "changed", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"
+]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Job:
         papers: Folder to be put on the module path; None for none.
         facts: Provenance that is the same for all runs of a command: ``commit``, ``versions``.
         inputs: Folders of the runs that this one needs, by the names of their cells.
+        code: The code outside the package that it is made by, name -> hash.
+        force: Whether to measure it anew where it is complete, and not to go on where it was interrupted.
     """
 
     cell: str
@@ -35,6 +39,8 @@ class Job:
     papers: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    force: bool = False
 
     @property
     def run(self) -> str:
@@ -61,7 +67,8 @@ class Event:
 
     Attributes:
         kind: ``plan``: the command knows its runs (``done`` complete of ``total``, ``jobs`` at once). ``skipped``: the
-            run was complete before. ``waiting``: another process has it (``text`` is its id). ``started``.
+            run was complete before. ``changed``: complete runs, or one that goes on, were begun by other code, ``text``
+            says which. ``waiting``: another process has it (``text`` is its id). ``started``.
             ``progress``: ``done`` of ``total``, ``text``. ``finished``: ``row``. ``failed``: ``text`` is one line, the
             traceback is in ``folder``. ``stopped``: nothing more will run, ``text`` says why. ``interrupted``: Ctrl-C.
             Of a stack, the first run that is ``started`` and makes ``progress`` stands for all.

@@ -108,6 +108,8 @@ class Reporter:
         elif event.kind == "waiting":
             by = f" by process {event.text}" if event.text else " by another process"
             self._say(f"run {_title(event)} is being trained{by}; waiting")
+        elif event.kind == "changed":
+            self._say(f"{_title(event)} {event.text}" if event.cell else event.text, style="yellow")
         elif event.kind == "finished":
             self._running.pop(event.run, None)
             self._learn(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -17,6 +17,7 @@ from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.tasks import add_to_path, check_tasks
+from lightning_regs.study.run.code import changed, code_of
 from lightning_regs.study.run.events import Event, Job, Stack
 from lightning_regs.study.run.executors import Executor, InProcess, Processes
 from lightning_regs.study.run.provenance import commit, cores, versions
@@ -24,6 +25,7 @@ from lightning_regs.study.store.ledger import Ledger
 from lightning_regs.study.store.tables import DamagedTable, Row
 
 _MOST_SEEDS = 1_000_000
+_UNKNOWN = "?"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Outcome:
         claims: The claims' results on these rows.
         planned: Number of runs that this command asked for.
         skipped: How many of them were complete before.
+        changed: That some of those were made by other code of the user's than there is now, in one sentence; else None.
         finished: How many this command completed.
         failed: The events of those that failed: cell, seed, the error in one line as ``text``, the run's ``folder``.
         stopped: Why nothing more was run, in one sentence; None when everything planned was tried.
@@ -64,6 +67,7 @@ class Outcome:
     claims: list[ClaimResult] = field(default_factory=list)
     planned: int = 0
     skipped: int = 0
+    changed: str | None = None
     finished: int = 0
     failed: list[Event] = field(default_factory=list)
     stopped: str | None = None
@@ -116,6 +120,7 @@ def reproduce(
     on_event: Callable[[Event], None] | None = None,
     executor: Executor | None = None,
     replicas: int | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Measure what is missing of a paper at one scale, and write its results.
 
@@ -134,6 +139,8 @@ def reproduce(
         replicas: How many runs with the same stack label are trained together, at most; None for the scale's number, 1
             for each alone. The results are equal up to rounding, but for nets that draw at random within, as dropout
             does; the rows say how many were together.
+        force: Whether to measure the chosen cells anew where they are complete; what they need is kept. Without it, a
+            run that was made by other code of the user's than there is now is told of as ``"changed"``, and kept.
 
     Returns:
         The outcome. A run that fails, a full disk and Ctrl-C are part of it and are not raised.
@@ -163,15 +170,19 @@ def reproduce(
         raise ValueError(
             f"{error.filename} cannot be used for runs and results ({error.strerror or error}); name another folder."
         ) from error
-    complete = [planned for planned in runs if planned.run in results.runs]
-    todo = _jobs(paper, [planned for planned in runs if planned.run not in results.runs], runs, store)
+    chosen_names = {cell.name for cell in chosen.select(cells)}
+    again = {planned.run for planned in runs if force and planned.cell.name in chosen_names}
+    complete = [planned for planned in runs if planned.run in results.runs and planned.run not in again]
+    codes = {p.cell.name: code_of(chosen.with_needs(p.cell)) for p in {p.cell.name: p for p in runs}.values()}
+    missing = [planned for planned in runs if planned.run in again or planned.run not in results.runs]
+    todo = _jobs(paper, missing, runs, store, codes, again)
     prepare_data(job.config for job in todo.values())
     stacks = _stacks(runs, todo, together)
     if executor is None:
         at_once = (chosen.jobs or cores()) if jobs is None else jobs
         executor = Processes(max(1, min(at_once, len(stacks)))) if at_once else InProcess()
     outcome = Outcome(paper, scale, results.csv, results.claims_json, results.curves_csv, planned=len(runs))
-    outcome.skipped = len(complete)
+    outcome.skipped, outcome.changed = len(complete), _changed(complete, codes, store)
     notify = on_event or (lambda event: None)
     sharing: dict[str, list[Planned]] = {}  # cells with equal configurations share a run
     for p in runs:
@@ -197,6 +208,8 @@ def reproduce(
         notify(Event("plan", done=len(complete), total=len(runs), jobs=executor.jobs, text=f"{paper.id} {scale}"))
         for p in complete:
             notify(Event("skipped", run=p.run, cell=p.cell.name, seed=p.seed, row=dict(results.runs[p.run])))
+        if outcome.changed is not None:
+            notify(Event("changed", text=outcome.changed))
         if todo:
             executor.run(stacks, emit)
     with _noting(outcome, results.folder):
@@ -234,7 +247,30 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     return chosen
 
 
-def _jobs(paper: Paper, missing: Sequence[Planned], runs: Sequence[Planned], store: Store) -> dict[str, Job]:
+def _changed(complete: Sequence[Planned], codes: Mapping[str, Mapping[str, str]], store: Store) -> str | None:
+    """Say which complete runs were made by other code of the user's, or by code that nobody wrote down."""
+    found: dict[str, list[Planned]] = {}
+    for planned in complete:
+        if ours := codes[planned.cell.name]:  # most cells run nothing but the package's
+            theirs = store.run(planned.run).code()
+            if what := _UNKNOWN if theirs is None else changed(theirs, ours):
+                found.setdefault(what, []).append(planned)
+    if not found:
+        return None
+    (what, first), number = next(iter(found.items())), sum(map(len, found.values()))
+    runs = f"{number} complete {'run' if number == 1 else 'runs'}, of cell {first[0].cell.name!r} for example,"
+    why = "do not say what code they were made by" if what == _UNKNOWN else f"began before {what} changed"
+    return f"{runs} {why}: kept as they are, and measured anew with --force (force=True)"
+
+
+def _jobs(
+    paper: Paper,
+    missing: Sequence[Planned],
+    runs: Sequence[Planned],
+    store: Store,
+    codes: Mapping[str, Mapping[str, str]],
+    again: Collection[str],
+) -> dict[str, Job]:
     """Return the jobs of missing runs by their hashes; of cells that share a run, the first gives its name."""
     folders = {(planned.cell.name, planned.seed): str(store.root / planned.run) for planned in runs}
     papers = str(paper.folder.parent) if paper.folder else None
@@ -243,7 +279,8 @@ def _jobs(paper: Paper, missing: Sequence[Planned], runs: Sequence[Planned], sto
     for planned in missing:
         cell, seed = planned.cell, planned.seed
         inputs = {name: folders[name, seed] for name in cell.needs}
-        job = Job(cell.name, seed, cell.task, cell.config, folders[cell.name, seed], papers, facts, inputs)
+        code, force, folder = codes[cell.name], planned.run in again, folders[cell.name, seed]
+        job = Job(cell.name, seed, cell.task, cell.config, folder, papers, facts, inputs, code, force)
         jobs.setdefault(planned.run, job)
     return jobs
 

@@ -24,6 +24,7 @@ from lightning_regs.core.files import atomic_write, disk_full
 from lightning_regs.core.runs import LEADING, TRAILING, RunContext, unfit
 from lightning_regs.core.streams import fill_closed
 from lightning_regs.study.paper.tasks import add_to_path, import_task
+from lightning_regs.study.run.code import changed
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 
 
@@ -46,7 +47,9 @@ def perform(stack: Stack, threads: int, emit: Emit) -> None:
             for job in sorted(stack, key=lambda job: job.run):
                 locks.enter_context(job.stored.lock(functools.partial(_say_waiting, job, emit)))
             for job in stack:
-                if (row := job.stored.row()) is not None:
+                if job.force:
+                    job.stored.clear()
+                elif (row := job.stored.row()) is not None:
                     missing.remove(job)
                     ended.append(job.event("finished", row=row))
             if missing:
@@ -82,7 +85,9 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
 
     contexts = []
     for job in stack:
-        config = {"task": job.task, "config": job.config, "seed": job.seed}
+        config: dict[str, Any] = {"task": job.task, "config": job.config, "seed": job.seed}
+        if code := _code(job, emit):
+            config["code"] = code
         atomic_write(Path(job.folder) / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
         report = progress if job is first else None
         contexts.append(RunContext(job.folder, job.seed, threads, report, job.inputs))
@@ -105,6 +110,17 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
             continue
         job.stored.finish(row)
         yield job.event("finished", row=row)
+
+
+def _code(job: Job, emit: Emit) -> Mapping[str, str]:
+    """Return the code that the run is begun with, which is not that of now where it goes on."""
+    begun = job.stored.code()
+    if begun is None or not job.stored.goes_on():
+        return job.code
+    if what := changed(begun, job.code):
+        text = f"goes on where it was, though {what} has changed since it began; --force starts it over"
+        emit(job.event("changed", text=text))
+    return begun
 
 
 def _together(task: Any, stack: Stack, contexts: list[RunContext]) -> list[Any]:
