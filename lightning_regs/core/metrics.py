@@ -13,8 +13,8 @@ class Metric:
         name: The column.
         heading: What a table calls it.
         unit: ``"%"``, ``"epochs"``, ``"x"``, ...; percentages have two decimals.
-        never: What is written where a run measured that there is no such number (NaN), such as ``"never"`` for the
-            epoch of an event that did not come.
+        never: What is written where a run measured that there is no such number (NaN), such as ``"never fitted"``
+            for the epoch of an event that did not come.
     """
 
     name: str

@@ -8,7 +8,7 @@ PRUNED = Family(
     "Pruned nets",
     (
         Metric("p_m", "Weights left", "%"),
-        Metric("stop_iteration", "Early-stopping iteration", "iterations", never="never"),
+        Metric("stop_iteration", "Early-stopping iteration", "iterations", never="never came"),
         Metric("test_acc_stop", "Test accuracy at early stopping", "%"),
         Metric("test_acc", "Test accuracy", "%"),
         Metric("train_acc", "Train accuracy", "%"),

@@ -9,7 +9,7 @@ TRAINED = Family(
     (
         Metric("train_acc", "Train accuracy", "%"),
         Metric("test_acc", "Test accuracy", "%"),
-        Metric("fit_epoch", "Epochs to fit", "epochs", never="never"),
+        Metric("fit_epoch", "Epochs to fit", "epochs", never="never fitted"),
         Metric("train_loss", "Train loss"),
         Metric("test_loss", "Test loss"),
         Metric("train_acc_clean", "Train accuracy, clean labels", "%"),

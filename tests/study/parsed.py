@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "br", "wbr", "use", "path", "line", "rect"}
+VOID = {"input", "meta", "link", "br", "wbr", "use", "path", "line", "rect"}
 
 
 class Page(HTMLParser):

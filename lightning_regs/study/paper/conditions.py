@@ -29,22 +29,26 @@ class Condition:
         """Return the first name or pattern that none of these cells has; None where all are there."""
         return next((pattern for pattern in self.cells if not fnmatch.filter(cells, pattern)), None)
 
-    def failing(self, rows: Rows) -> str:
-        """Say which runs do not keep it; empty where all do.
+    def broken(self, rows: Rows) -> dict[str, str]:
+        """Return the cells some of whose runs do not keep it, each with what they have instead.
 
         Raises:
             MissingRows: If a cell has no rows, or none of its rows has the metric.
         """
         names = [name for pattern in self.cells for name in fnmatch.filter(rows.cells(), pattern) or [pattern]]
-        broken = []
+        found = {}
         for name in dict.fromkeys(names):
             values = rows.metric(name, self.metric)
             worse = [v for v in values.values() if math.isnan(v) or not self.criterion.contains(v, v)]
             if worse:
-                least, most = f"{min(worse):.4g}", f"{max(worse):.4g}"
-                found = least if least == most else f"{least} to {most}"
-                broken.append(f"{self.metric} is {found} in {len(worse)} of {len(values)} runs of {name}")
-        return f"{', '.join(broken)}; asked of every run is {self.criterion.text()}" if broken else ""
+                ends = dict.fromkeys((f"{min(worse):.4g}", f"{max(worse):.4g}"))
+                found[name] = f"{self.metric} is {' to '.join(ends)} in {len(worse)} of {len(values)} runs of {name}"
+        return found
+
+    def failing(self, rows: Rows) -> str:
+        """Say which runs do not keep it; empty where all do. Raises as :meth:`broken`."""
+        broken = self.broken(rows)
+        return f"{', '.join(broken.values())}; asked of every run is {self.criterion.text()}" if broken else ""
 
     def text(self) -> str:
         """Say it in words."""

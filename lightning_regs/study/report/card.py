@@ -25,32 +25,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_regs.core.files import atomic_write
-from lightning_regs.core.metrics import Family
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.claims import KINDS, VERDICTS
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import draw
 from lightning_regs.study.report.headline import headlines, picture
-from lightning_regs.study.report.specification import command
+from lightning_regs.study.report.markdown import cells, code, deviations, escape, paper_figure, rules, table
+from lightning_regs.study.report.specification import command, summary, tell_all
 from lightning_regs.study.report.telling import (
     DAGGER,
     EXPLORATORY,
     MEASURED,
-    RULES,
     SYMBOLS,
     TITLES,
     ClaimEntry,
-    marked,
-    say,
+    legend,
     tallies,
-    tell,
-)  # fmt: skip
+)
 from lightning_regs.study.store.results import ScaleResults, default_results, load
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.figure import Figure
-    from lightning_regs.study.paper.paper import Deviation, Paper
+    from lightning_regs.study.paper.paper import Paper
 
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
@@ -124,7 +121,7 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     if kind not in _KINDS:
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
     if kind == "deviations":
-        return _deviations(paper.deviations), {}
+        return deviations(paper.deviations) if paper.deviations else ["None."], {}
     known_figures = [figure.id for figure in paper.figures]
     wanted = known_figures
     if kind == "figure":
@@ -141,14 +138,16 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
         known_for = headlines(paper, measured)
         file = folder / f"{'-'.join([*words[:1], 'headline'])}.svg"
         drawn, images = _figure(paper, picture(known_for), found, file, base, width=640)
-        return [*_counted([part for part in measured if part.rows]), "", *drawn, "", *_claims(known_for, True)], images
+        return [*_counted(paper, measured), "", *drawn, "", *_claims(known_for, True)], images
     if kind == "claims":
-        told = [tell(claim, found.name) for claim in found.claims]
+        told = tell_all(paper, found)
         return [_origin(paper, found), *_kinds(told)], {}
     if kind == "results":
-        return [_origin(paper, found), *_results(found, paper.metrics)], {}
-    lines: list[str] = []
-    images = {}
+        lines = [_origin(paper, found)]
+        for group in tables.groups(found.rows, paper.metrics):
+            lines += ["", f"{escape(group.name)}: {tables.HALF}", "", *cells(group)]
+        return lines, {}
+    lines, images = [], {}
     for figure in paper.figures_at(found.name):
         if figure.id in wanted:
             drawn, more = _figure(paper, figure, found, folder / f"{found.name}-{figure.id}.svg", base)
@@ -164,16 +163,16 @@ def _figure(
     name = f"{paper.id}-{path.stem}"
     drawing = draw(figure, found, name, paper.published(found.name), inline=False, unless=_shown(path))
     if drawing.missing:
-        return [f"**{_escape(figure.title)}** is not drawn: {_escape(drawing.missing)}."], {}
+        return [f"**{escape(figure.title)}** is not drawn: {escape(drawing.missing)}."], {}
     images = {}
     if drawing.svg:
         images[path] = drawing.svg.replace(">\n", f">\n<!-- shows {drawing.fingerprint} -->\n", 1)
-    alt = _escape(f"{figure.title}. {drawing.alt}".strip())
+    alt = escape(f"{figure.title}. {drawing.alt}".strip())
     notes = " ".join([figure.caption, *drawing.notes])
     shown = f"![{alt}]({_link(path, base)})"
     if width:
         shown = f'<img src="{_link(path, base)}" width="{width}" alt="{html.escape(f"{figure.title}. {drawing.alt}")}">'
-    return [shown, "", f"**{_escape(figure.title)}.** {_escape(notes)}"], images
+    return [shown, "", f"**{escape(figure.title)}.** {escape(notes)}"], images
 
 
 def _shown(path: Path) -> str:
@@ -187,22 +186,19 @@ def _shown(path: Path) -> str:
 
 def _origin(paper: Paper, found: ScaleResults) -> str:
     commits = tables.distinct(found.rows, "commit")
-    # How many were trained together is in the table of rows.
-    names = (re.sub(r", \d+ replicas", "", name) for name in tables.distinct(found.rows, "device"))
-    machines = dict.fromkeys(name.replace("(1 threads)", "(1 thread)") for name in names)
     facts = [
-        f"`{command(paper, found.name)}`",
         f"{len(found.rows)} of {found.expected} runs",
         f"commit {' and '.join(commits)}" if commits else "",
-        " and ".join(machines),
+        " and ".join(tables.distinct(found.rows, "device")),
         f"{tables.seconds(tables.total_seconds(found.rows))} of computing time",
     ]
-    return _join(_escape(fact) if not fact.startswith("`") else fact for fact in facts if fact) + "."
+    return f"{', '.join([f'`{command(paper, found.name)}`', *map(escape, filter(None, facts))])}."
 
 
-def _counted(measured: Sequence[ScaleResults]) -> Iterator[str]:
+def _counted(paper: Paper, measured: Sequence[ScaleResults]) -> Iterator[str]:
     for part in measured:
-        yield f"- `{part.name}`: {say(tallies(part.claims))}"
+        if part.rows:
+            yield f"- `{part.name}`: {escape(' '.join(summary(paper, part)))}"
 
 
 def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
@@ -211,69 +207,39 @@ def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
         own = [claim for claim in claims if claim.kind == tally.kind]
         yield from ("", f"**{TITLES[tally.kind]}.** {tally.sentence}")
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
-            yield from ("", *_claims(judged))
-            yield from ("", "<details><summary>What had to hold, and when and where it was fixed</summary>", "")
-            yield from (f"| {' | '.join(RULES)} |", "| --- | --- | --- |")
-            for claim in judged:
-                name, *rule = claim.rule
-                yield f"| `{_code(name)}` | {' | '.join(map(_escape, rule))} |"
-            yield from ("", "</details>")
+            yield from ("", *_claims(judged), "")
+            yield from ("<details><summary>What had to hold, and when and where it was fixed</summary>", "")
+            yield from (*rules(judged), "", "</details>")
         reasons: dict[str, list[str]] = {}
         for claim in own:
             if claim.verdict not in MEASURED:
-                reasons.setdefault(f"{claim.verdict}: {claim.reason}".rstrip(": "), []).append(claim.id)
+                reasons.setdefault(f"{claim.verdict}: {claim.reason}".rstrip(": "), []).append(code(claim.id))
         if reasons:
-            yield ""
             yield from (
-                f"- {_escape(reason[:1].upper() + reason[1:])} ({_ids(ids)})." for reason, ids in reasons.items()
+                "",
+                *(
+                    f"- {escape(reason[:1].upper() + reason[1:])} ({', '.join(ids)})."
+                    for reason, ids in reasons.items()
+                ),
             )
 
 
-def _ids(ids: Iterable[str]) -> str:
-    return ", ".join(f"`{_code(each)}`" for each in ids)
-
-
-def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> Iterator[str]:
+def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> list[str]:
     """Write a table of claims, with the scale of each where they stand below a picture of several."""
-    yield "|  | Claim | Paper | Holds for | Ours, 95 % interval | Seeds |"
-    yield "| --- | --- | ---: | --- | ---: | ---: |"
+    lines = []
     for claim in claims:
-        mark = f"\u00a0{DAGGER}" if claim.exploratory and claim.verdict in MEASURED else ""
-        notes = _escape("; ".join(claim.notes))
-        cells = [
-            f"{SYMBOLS[claim.verdict]} {claim.verdict}".replace(" ", "\u00a0") + mark,
-            f"`{_code(claim.id)}` {_escape(claim.sentence)}{f'<br><sub>{notes}</sub>' if notes else ''}",
-            _escape(claim.paper) + (" (recalled)" if claim.recalled else ""),
-            _escape(claim.criterion),
-            "<br>".join(map(_escape, filter(None, (claim.ours, claim.interval)))),
+        notes = escape("; ".join(claim.notes))
+        lines.append([
+            claim.signed.replace(" ", "\u00a0"),
+            f"{code(claim.id)} {escape(claim.sentence)}{f'<br><sub>{notes}</sub>' if notes else ''}",
+            paper_figure(claim),
+            escape(claim.criterion),
+            "<br>".join(map(escape, filter(None, (claim.ours, claim.interval)))),
             f"{claim.n}{f'<br>{claim.scale}' if scales else ''}" if claim.n else "",
-        ]
-        yield f"| {' | '.join(cells)} |"
-    if marked(claims) and not scales:
-        yield from ("", f"{DAGGER} {EXPLORATORY}.")
-
-
-def _deviations(deviations: Sequence[Deviation]) -> list[str]:
-    if not deviations:
-        return ["None."]
-    lines = ["| | Scale | In the paper | Here | What it may change |", "| --- | --- | --- | --- | --- |"]
-    for number, each in enumerate(deviations, 1):
-        cells = (f"`{each.scale}`" if each.scale else "all", *map(_escape, (each.theirs, each.ours, each.effect)))
-        lines.append(f"| D{number} | {' | '.join(cells)} |")
-    return lines
-
-
-def _results(found: ScaleResults, families: Sequence[Family]) -> Iterator[str]:
-    for group in tables.groups(found.rows, families):
-        headings = ["Cell", "Seeds", *(metric.heading for metric in group.metrics), "Time a run"]
-        yield ""
-        yield f"{_escape(group.name)}: mean over seeds ± half of the 95 % interval; accuracies in %."
-        yield ""
-        yield f"| {' | '.join(map(_escape, headings))} |"
-        yield "| --- |" + " ---: |" * (len(headings) - 1)
-        for cell in group.cells:
-            entries = [str(len(cell.runs)), *cell.texts, tables.seconds(cell.seconds)]
-            yield f"| `{_code(cell.name)}` | {' | '.join(entries)} |"
+        ])  # fmt: skip
+    headings = ["", "Claim", "Paper", "Holds for", "Ours, 95 % interval", "Seeds"]
+    meant = [line for mark, text in legend(claims).items() for line in ("", f"{mark} {text}.")]
+    return [*table(headings, lines, (2, 4, 5)), *([] if scales else meant)]
 
 
 def _gallery(papers: list[Paper], base: Path) -> list[str]:
@@ -284,7 +250,7 @@ def _gallery(papers: list[Paper], base: Path) -> list[str]:
     ]
     for paper in papers:
         link = _link((paper.folder or base) / "README.md", base)
-        name = f"[{_escape(paper.title)}]({link}) ({_escape(paper.authors)}, {paper.year})"
+        name = f"[{escape(paper.title)}]({link}) ({escape(paper.authors)}, {paper.year})"
         measured = [part for part in load(paper, default_results(paper)) if part.rows]
         known_for = "\u00a0".join(SYMBOLS[claim.verdict] for claim in headlines(paper, measured))
         for part in measured:
@@ -303,17 +269,3 @@ def _gallery(papers: list[Paper], base: Path) -> list[str]:
 
 def _link(path: Path, base: Path) -> str:
     return os.path.relpath(path, base).replace(os.sep, "/").replace(" ", "%20")
-
-
-def _join(parts: Iterable[str]) -> str:
-    return ", ".join(parts)
-
-
-def _escape(text: str) -> str:
-    """Write a text so that Markdown and HTML show it as it is, inside a table also."""
-    text = re.sub(r"[ \t\n\r\f\v]+", " ", text.strip()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", text)
-
-
-def _code(text: str) -> str:
-    return " ".join(text.split()).replace("`", "'").replace("|", "\\|")

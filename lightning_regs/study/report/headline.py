@@ -12,7 +12,7 @@ from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report import plots, tables
 from lightning_regs.study.report.plots import FAINT, HOLDS, INK, MUTED, VERDICTS
 from lightning_regs.study.report.strip import span
-from lightning_regs.study.report.telling import BEYOND, DAGGER, EXPLORATORY, MEASURED, SYMBOLS, ClaimEntry, marked, tell
+from lightning_regs.study.report.telling import BEYOND, ClaimEntry, legend, tell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +47,13 @@ def headlines(paper: Paper, found: Sequence[ScaleResults]) -> tuple[ClaimEntry, 
         if results:
             scale, result = min(results, key=lambda each: _rank(each[1]))
             entry = tell(result, scale, claim.at(scale) or claim)
-            others = [f"{name}: {other.verdict}" for name, other in results if name != scale and other.n]
-            entries.append(replace(entry, facts=(*others, *entry.facts), elsewhere=tuple(others)))
+            others = [(name, other) for name, other in results if name != scale and other.n]
+            said = [
+                f"{name}: {other.verdict}{f' ({other.reason})' * (other.verdict == 'invalid')}"
+                for name, other in others
+            ]
+            elsewhere = tuple((name, other.verdict) for name, other in others)
+            entries.append(replace(entry, facts=(*said, *entry.facts), elsewhere=elsewhere))
     return tuple(entries)
 
 
@@ -66,8 +71,7 @@ def picture(entries: Sequence[ClaimEntry]) -> Figure:
         "The claims that the paper is known for. Dots and lines are ours with their intervals, rings the paper's "
         "figures; a claim holds where the ground is shaded."
     )
-    if marked(entries):
-        caption += f" {DAGGER} {EXPLORATORY}."
+    caption += "".join(f" {mark} {meaning}." for mark, meaning in legend(entries).items())
     return Figure("headline", TITLE, caption, lambda rows, curves: _draw(entries))
 
 
@@ -79,26 +83,30 @@ def _draw(entries: Sequence[ClaimEntry]) -> Drawing:
     sentences = [textwrap.wrap(entry.sentence, _LETTERS) for entry in entries]
     asides = [_aside(entry) for entry in entries]
     reasons = [
-        [] if span(entry.numbers) else textwrap.wrap(_untested(entry), 44, max_lines=3, placeholder=" \u2026")
+        textwrap.wrap(_untested(entry), 44, max_lines=3, placeholder=" \u2026")
+        if entry.verdict == "invalid" or not span(entry.numbers)
+        else []
         for entry in entries
     ]
-    below = [_LINE * (1 + max(map(len, each))) for each in zip(asides, reasons, strict=True)]
+    axes = [
+        2 * _LINE * (span(entry.numbers) is not None and bool(why)) for entry, why in zip(entries, reasons, strict=True)
+    ]
+    below = [max(_LINE * (1 + len(aside)), axis + _LINE * (1 + len(why)))
+             for aside, axis, why in zip(asides, axes, reasons, strict=True)]  # fmt: skip
     height = sum(len(lines) * _LINE + room + _GAP for lines, room in zip(sentences, below, strict=True))
     drawing = MatplotlibFigure(figsize=(_WIDTH / 72, height / 72))
     ground = drawing.add_axes((0, 0, 1, 1), xlim=(0, _WIDTH), ylim=(height, 0))
     ground.set_axis_off()
     top = 0.0
-    for entry, lines, aside, why, room in zip(entries, sentences, asides, reasons, below, strict=True):
+    for entry, lines, aside, axis, why, room in zip(entries, sentences, asides, axes, reasons, below, strict=True):
         _lines(ground, 0, top, lines)
         top += len(lines) * _LINE + 3
-        mark = f" {DAGGER}" if entry.exploratory and entry.verdict in MEASURED else ""
-        verdict = f"{SYMBOLS[entry.verdict]} {entry.verdict}{mark}"
-        _lines(ground, _WIDTH - _ASIDE, top, [verdict], color=VERDICTS[entry.verdict], weight="bold")
+        _lines(ground, _WIDTH - _ASIDE, top, [entry.signed], color=VERDICTS[entry.verdict], weight="bold")
         _lines(ground, _WIDTH - _ASIDE, top + _LINE, aside, color=MUTED)
         ends = span(entry.numbers)
+        _lines(ground, 0, top + axis + _LINE, why, color=MUTED)
         if ends is None:
             ground.plot([0, _WIDTH - _ASIDE - _EDGE], [top + _LINE / 2] * 2, color=FAINT, linewidth=1)
-            _lines(ground, 0, top + _LINE, why, color=MUTED)
         else:
             wide = _WIDTH - _ASIDE - 2 * _EDGE
             place = (_EDGE / _WIDTH, 1 - (top + _AXIS) / height, wide / _WIDTH, _AXIS / height)
@@ -112,7 +120,8 @@ def _aside(entry: ClaimEntry) -> list[str]:
     """Return what stands beside an axis, below the verdict."""
     said = [f"paper {entry.paper}", "(recalled)" if entry.recalled else ""]
     if entry.numbers["ours"] is not None:
-        said += [f"ours {entry.ours}", f"{entry.n} seed{'s' * (entry.n != 1)}, {entry.scale}", *entry.elsewhere]
+        said += [f"ours {entry.ours}", f"{entry.n} seed{'s' * (entry.n != 1)}, {entry.scale}"]
+        said += [f"{scale}: {verdict}" for scale, verdict in entry.elsewhere]
     return [line for text in said for line in textwrap.wrap(text, 22, max_lines=3, placeholder=" \u2026")]
 
 
@@ -148,6 +157,7 @@ def _said(entry: ClaimEntry) -> str:
     if entry.numbers["ours"] is None:
         return f"{said} ({_untested(entry)})."
     interval = f", {entry.interval}" if entry.interval else ""
+    said += f" ({entry.reason})" if entry.verdict == "invalid" else ""
     return f"{said}; ours {entry.ours}{interval}, the paper's {entry.paper}, holds if {entry.criterion}."
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from lightning_regs.core.files import atomic_write, lock, whole
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.legible import legible
-from lightning_regs.study.report.specification import Section, Specification, download, slug, specify
+from lightning_regs.study.report.specification import Section, Specification, command, download, slug, specify
 from lightning_regs.study.report.strip import strip
 from lightning_regs.study.store.results import ENDINGS
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SUMMARY = ".summary.json"
-_MOST_BYTES = 1_900_000
+_MOST_LINES = 400
 
 
 def write_report(
@@ -69,38 +69,42 @@ def write_report(
         data = json.dumps(specification.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         atomic_write(page.with_suffix(".json"), f"{data}\n", durable=False)
         atomic_write(page, render(specification), durable=False)
-        summary = json.dumps(_summary(specification), indent=1)
+        summary = json.dumps(_summary(specification, command(paper, paper.scales[0].name)), indent=1)
         atomic_write(page.with_suffix(_SUMMARY), f"{summary}\n", durable=False)
     write_index(out)
     return page
 
 
-def render(specification: Specification, most: int = _MOST_BYTES) -> str:
+def render(specification: Specification, most: int = _MOST_LINES) -> str:
     """Return the page of a specification.
 
     Args:
         specification: What to say.
-        most: Bytes that it should not exceed. Above, it leaves out the tables of single runs, those of the scale with
-            the most runs first; the downloads have them.
+        most: Lines that a table of cells has at most, and one of single runs, which is left out where it has more; the
+            downloads have them all.
     """
     from markupsafe import Markup
 
-    template = environment().get_template("paper.html.j2")
     sections = [section for section in specification.sections if not section.blank]
-    long = sorted((section.runs, section.scale) for section in sections if section.groups)
-    brief: list[str] = []
-    while True:
-        page = template.render(
+    headings = [name for name in specification.prose if name not in ("Deviations", "Sources")]
+    headings[1:1] = ["Deviations"] if specification.deviations else []
+    return (
+        environment()
+        .get_template("paper.html.j2")
+        .render(
             paper=specification,
             sections=sections,
             unmeasured=[section for section in specification.sections if section.blank],
-            brief=brief,
+            after=[*headings, *(["Sources"] if specification.sources else [])],
+            deviations=[
+                (f"D{number}", each.scale or "all", each.theirs, each.ours, each.effect)
+                for number, each in enumerate(specification.deviations, 1)
+            ],
+            most=most,
             data=f"{slug(specification.paper)}.json",
             svg=Markup,  # only for SVG from plots.to_svg, whose texts matplotlib has escaped
         )
-        if not long or len(page.encode()) <= most:
-            return page
-        brief.append(long.pop()[1])
+    )
 
 
 def write_index(out_dir: str | Path) -> Path:
@@ -118,7 +122,7 @@ def write_index(out_dir: str | Path) -> Path:
     out = Path(out_dir)
     index = out / "index.html"
     with _writing(out):
-        papers = [entry for file in sorted(out.glob(f"*{_SUMMARY}")) if (entry := _index_entry(file)) is not None]
+        papers = [entry for file in sorted(out.glob(f"*{_SUMMARY}")) if (entry := _index_entry(file))]
         atomic_write(index, environment().get_template("index.html.j2").render(papers=papers), durable=False)
     return index
 
@@ -142,17 +146,11 @@ def environment() -> Environment:
         "sentence": _sentence,
         "slug": slug,
         "breakable": _breakable,
-        "marked": telling.marked,
-        "say": telling.say,
+        "legend": telling.legend,
+        "prose": _prose,
     }
-    env.globals |= {
-        "verdicts": VERDICTS,
-        "meanings": telling.MEANINGS,
-        "titles": telling.TITLES,
-        "rules": telling.RULES,
-    }
-    env.globals |= {"dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}
-    env.globals |= {"version": __version__, "dark": plots.DARK}
+    env.globals |= {"verdicts": VERDICTS, "meanings": telling.MEANINGS, "titles": telling.TITLES}
+    env.globals |= {"marks": telling.MARKS, "half": tables.HALF, "version": __version__, "dark": plots.DARK}
     return env
 
 
@@ -174,16 +172,23 @@ def _copy(file: Path, target: Path) -> None:
         shutil.copyfile(file, part)
 
 
-def _summary(specification: Specification) -> dict[str, Any]:
-    sections = specification.sections
+def _summary(specification: Specification, first: str) -> dict[str, Any]:
     return {
         "title": specification.title,
         "authors": specification.authors,
         "year": str(specification.year),
         "summary": specification.summary,
-        "command": sections[-1].command if sections else "",
-        "headlines": [claim.verdict for claim in specification.headlines],
-        "scales": [_scale_summary(section) for section in sections if not section.blank],
+        "command": first,
+        "headlines": [
+            {
+                "id": claim.id,
+                "sentence": claim.sentence,
+                "scale": claim.scale,
+                "found": [(claim.scale, claim.verdict), *claim.elsewhere],
+            }
+            for claim in specification.headlines
+        ],
+        "scales": [_scale_summary(section) for section in specification.sections if not section.blank],
     }
 
 
@@ -201,28 +206,27 @@ def _scale_summary(section: Section) -> dict[str, Any]:
     }
 
 
-def _index_entry(file: Path) -> dict[str, Any] | None:
-    """Read a paper's summary; None without its page, or where it is damaged or of another version."""
+def _index_entry(file: Path) -> Any:
+    """Write a paper's part of the index; None without its page, or where its summary is damaged or old."""
+    import jinja2
+    from markupsafe import Markup
+
     page = file.with_name(f"{file.name.removesuffix(_SUMMARY)}.html")
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        entry: dict[str, Any] = {key: str(summary[key]) for key in ("title", "authors", "year")}
-        entry |= {key: str(summary.get(key, "")) for key in ("summary", "command")}
-        entry["headlines"] = [verdict for verdict in summary["headlines"] if verdict in VERDICTS]
-        entry |= {"page": page.name, "scales": [_index_scale(scale) for scale in summary["scales"]]}
-        return legible(entry) if page.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        summary = legible(json.loads(file.read_text(encoding="utf-8")))
+        made = Markup(environment().get_template("entry.html.j2").render(paper=summary, page=page.name))  # noqa: S704
+        return made if page.is_file() else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, jinja2.TemplateError):
         return None
 
 
-def _index_scale(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": str(entry["name"]),
-        "notes": [str(note) for note in entry.get("notes", ())],
-        "apart": [str(text) for text in entry["apart"]],
-        "counts": {verdict: int(entry["counts"][verdict]) for verdict in VERDICTS},
-        "exploratory": {verdict: int(entry["exploratory"][verdict]) for verdict in VERDICTS},
-    }
+def _prose(text: str) -> Any:
+    """Write the prose of a card as HTML; links that lead from the card into the repository become plain words."""
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    words = re.sub(r"!?\[([^\]]+)\]\((?!https://)[^)]*\)", r"\1", text)
+    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(words))  # noqa: S704
 
 
 def _sentence(text: str) -> str:

@@ -8,19 +8,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_regs.study.lock.lock import mismatches
-from lightning_regs.study.paper.claims import Source, Verdict
+from lightning_regs.study.paper.claims import Claim, Source, Verdict
+from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
 from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.legible import legible, plain
-from lightning_regs.study.report.telling import ClaimEntry, Tally, tallies, tell
+from lightning_regs.study.report.telling import ClaimEntry, Tally, in_common, say, tallies, tell
 from lightning_regs.study.store.results import ScaleResults, claims_text, load, strangers
+from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_regs.study.paper.paper import Paper, Scale
 
 _REASON, _TRACEBACK = 500, 4000
+_GENERATED = re.compile(r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->", re.DOTALL)
 State = Literal["empty", "half finished", "complete"]
 
 
@@ -54,6 +57,7 @@ class Section:
         problems: One sentence for each file, or part of one, that is damaged or does not fit.
         mixed: How its rows differ in origin, such as ``"2 commits"``; rows of different code are not one experiment.
         tallies: Its claims counted, each kind apart.
+        summary: The counts in plain sentences, and what the invalid claims have in common.
         claims: The claims, in the order of the paper.
         claims_json: The claims as the download has them; not among the data.
         figures: The paper's figures; empty without rows.
@@ -74,6 +78,7 @@ class Section:
     problems: tuple[str, ...]
     mixed: tuple[str, ...]
     tallies: tuple[Tally, ...]
+    summary: tuple[str, ...]
     claims: tuple[ClaimEntry, ...]
     claims_json: str
     figures: tuple[FigureEntry, ...]
@@ -120,6 +125,7 @@ class Specification:
         deviations: What is done otherwise than in the paper.
         headlines: What the paper is known for, each claim at the scale that says most about it; empty without rows.
         picture: The same as a figure; None without rows.
+        prose: What the card says in words of its own, in Markdown, by heading: the protocol, what was hard.
     """
 
     paper: str
@@ -136,6 +142,7 @@ class Specification:
     deviations: tuple[Deviation, ...] = ()
     headlines: tuple[ClaimEntry, ...] = ()
     picture: FigureEntry | None = None
+    prose: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as data for ``json.dumps(..., allow_nan=False)``, without the drawings themselves.
@@ -160,7 +167,8 @@ def specify(
         results_dir: Its results: ``SCALE.csv`` and ``SCALE.curves.csv``. What is missing, cut short or damaged is among
             the section's problems.
         store: The run folders, to name runs that failed.
-        scales: Names of the scales, in that order. Default: all, the one nearest to the paper's protocol first.
+        scales: Names of the scales, in that order. Default: all, complete ones first, of these the one at which most
+            headline claims stand, of equal ones that nearest to the paper's protocol.
         draw: Whether to draw the figures; without, their entries have neither drawing, notes nor description.
 
     Raises:
@@ -171,6 +179,9 @@ def specify(
     folder = Path(results_dir)
     results = load(paper, folder, scales)
     known_for = headlines(paper, results)
+    if scales is None:
+        stand = [entry.scale for entry in known_for]
+        results.sort(key=lambda found: (found.finished < found.expected, -stand.count(found.name)))
     shows = picture(known_for) if known_for else None
     made: Specification = legible(
         Specification(
@@ -188,9 +199,47 @@ def specify(
             deviations=paper.deviations,
             headlines=known_for,
             picture=_drawn(shows, results[0], f"{slug(paper.id)}-headline", {}, draw) if shows else None,
+            prose=_prose(paper),
         )
     )
     return made
+
+
+def summary(paper: Paper, found: ScaleResults) -> tuple[str, ...]:
+    """Count the claims of a scale in plain sentences, and say what the invalid ones have in common."""
+    common = in_common(found.claims, _forms(paper, found.name), found.lookup())
+    return tuple(filter(None, (say(tallies(found.claims)), common)))
+
+
+def tell_all(paper: Paper, found: ScaleResults) -> tuple[ClaimEntry, ...]:
+    """Tell the claims of a scale, with the cells that they look at there and the figures of these."""
+    families = (*paper.metrics, TRAINED)
+    never = {m.name: m.never for family in families for m in family.metrics if m.never.startswith("never")}
+    forms, measured = _forms(paper, found.name), {row.cell for row in found.rows}
+    panels = [(figure.id, panel) for figure in paper.figures_at(found.name) for panel in figure.panels]
+    told = []
+    for result in found.claims:
+        form = forms.get(result.id)
+        metrics = [metric for _, metric in form.measure.parts] if form and isinstance(form.measure, Measure) else []
+        entry = tell(result, found.name, form, next((never[name] for name in metrics if name in never), ""))
+        cells = tuple(cell for cell in entry.cells if cell in measured)
+        shown = dict.fromkeys(id for id, panel in panels if panel.cells != ("*",) and panel.select(cells))
+        told.append(replace(entry, cells=cells, figures=tuple(shown)))
+    return tuple(told)
+
+
+def _forms(paper: Paper, scale: str) -> dict[str, Claim]:
+    return {claim.id: claim.at(scale) or claim for claim in paper.claims}
+
+
+def _prose(paper: Paper) -> dict[str, str]:
+    """Return what the paper's card says beside its generated parts, by heading."""
+    try:
+        card = (paper.folder / "README.md").read_text(encoding="utf-8") if paper.folder else ""
+    except (OSError, UnicodeDecodeError):
+        return {}
+    parts = (part.partition("\n") for part in re.split(r"^## ", _GENERATED.sub("", card), flags=re.MULTILINE)[1:])
+    return {heading.strip(): text.strip() for heading, _, text in parts if text.strip()}
 
 
 def command(paper: Paper, scale: str, cell: str | None = None) -> str:
@@ -213,7 +262,6 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
     scale = paper.scale(found.name)
     name = slug(f"{paper.id}-{found.name}")
     figures = paper.figures_at(found.name) if found.rows else []
-    forms = {claim.id: claim.at(found.name) or claim for claim in paper.claims}
     published = paper.published(found.name)
     return Section(
         scale=found.name,
@@ -224,7 +272,8 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
         problems=tuple(found.problems),
         mixed=tuple(_mixed(found)),
         tallies=tallies(found.claims),
-        claims=tuple(tell(claim, found.name, forms.get(claim.id)) for claim in found.claims),
+        summary=summary(paper, found),
+        claims=tell_all(paper, found),
         claims_json=claims_text(found.claims) if found.claims else "",
         figures=tuple(_drawn(figure, found, f"{name}-{figure.id}", published, draws) for figure in figures),
         groups=tuple(_with_commands(group, paper, found.name) for group in tables.groups(found.rows, paper.metrics)),

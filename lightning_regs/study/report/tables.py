@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 ORIGIN = ("commit", "versions", "device", "precision")
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
+HALF = "mean over seeds \u00b1 half of the 95 % interval; accuracies in %."
+# Below this share of a number, its interval is that of sums in floating point.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def shown(values: Sequence[float], metric: Metric) -> str:
         return mean(summary, metric.unit)
     finite = sorted(value for value in values if math.isfinite(value))
     missing = summary.total - summary.n
-    if metric.never != "never":
+    if not metric.never.startswith("never"):
         ends = dict.fromkeys((entry(finite[0], metric), entry(finite[-1], metric)))
         return f"{' to '.join(ends)} ({summary.n} of {summary.total})"
     middle = (*finite, *[math.inf] * missing)[(summary.total - 1) // 2 : summary.total // 2 + 1]
@@ -130,9 +134,10 @@ def mean(summary: Estimate, unit: str = "") -> str:
     """Write a mean and half of its interval; percentages with two decimals."""
     if unit == "%":
         return f"{summary.mean:.2f}" if summary.half is None else f"{summary.mean:.2f} ± {summary.half:.2f}"
-    if not summary.half or not 1e-3 <= abs(summary.mean) < 1e6 or summary.half < 1e-6 * abs(summary.mean):
-        parts = [summary.mean] if summary.half is None else [summary.mean, summary.half]
-        return " ± ".join(number(part) for part in parts)
+    if summary.half is None or 0 < summary.half < _ROUNDING * abs(summary.mean):
+        return number(summary.mean)  # the rest is rounding
+    if not summary.half or not 1e-3 <= abs(summary.mean) < 1e6:
+        return f"{number(summary.mean)} ± {number(summary.half)}"
     decimals = max(0, 1 - math.floor(math.log10(summary.half)))
     return f"{summary.mean:,.{decimals}f} ± {summary.half:,.{decimals}f}".replace("-", MINUS)
 
@@ -274,8 +279,14 @@ def total_seconds(rows: Iterable[Row]) -> float | None:
 
 
 def distinct(rows: Iterable[Row], column: str) -> list[str]:
-    """Return the different entries of a column, in order, without empty ones."""
-    return list(dict.fromkeys(row.origin[column] for row in rows if row.origin[column]))
+    """Return the different entries of a column, in order, without empty ones.
+
+    Of a machine, how many runs were trained together is left out: it is in the table of rows.
+    """
+    found = (row.origin[column] for row in rows if row.origin[column])
+    if column == "device":
+        found = (re.sub(r", \d+ replicas", "", name).replace("(1 threads", "(1 thread") for name in found)
+    return list(dict.fromkeys(found))
 
 
 def versions(text: str) -> str:

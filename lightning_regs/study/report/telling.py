@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
-from lightning_regs.study.paper.claims import KINDS, VERDICTS, Claim, ClaimResult, Kind, Verdict, count_verdicts
+from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, ClaimResult, Kind, Verdict, count_verdicts
 from lightning_regs.study.paper.estimates import CONFIDENCE
+from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import tables
 
 MEASURED, BEYOND = VERDICTS[:4], VERDICTS[4:]
 SYMBOLS: dict[Verdict, str] = dict(zip(VERDICTS, ("\u2713", "\u2717", "?", "!", "\u00b7", tables.DASH), strict=True))
 DAGGER = "\u2020"
 EXPLORATORY = "exploratory: the claim, or its number of seeds, was changed after a look at rows"
+UNSURE = "\u2021"
+CHANCE = "q above 0.05: among so many claims, a verdict like this may be chance"
+# What stands behind a verdict -> what it means, in a word or two and in a clause.
+MARKS = {DAGGER: ("exploratory", EXPLORATORY), UNSURE: ("q > 0.05", CHANCE)}
 TITLES: dict[Kind, str] = {"paper": "Claims of the paper", "theory": "Theory", "control": "Our controls"}
 _NOUNS: dict[Kind, str] = {
     "paper": "claim{} of the paper",
@@ -24,7 +31,6 @@ _NOUNS: dict[Kind, str] = {
 _SAYS: dict[Verdict, str] = dict(
     zip(MEASURED, ("{} held", "{} did not hold", "{} {} undecided", "{} {} invalid"), strict=True)
 )
-RULES = ("Claim", "Judged only if", "When and where it was fixed")
 MEANINGS: dict[Verdict, str] = {
     "reproduced": "the whole interval lies where the claim holds",
     "not reproduced": "the whole interval lies outside",
@@ -40,29 +46,23 @@ class ClaimEntry:
     """A claim with what was found for it at a scale, in words.
 
     Attributes:
-        id: Its name in the paper's module.
+        id: Its name; ``sentence``, ``kind``, ``headline``, ``provenance``, ``recalled``, ``unit``, ``n``, ``verdict``,
+            ``exploratory``, ``frozen`` and ``conditions`` too are those of the
+            :class:`~lightning_regs.study.paper.claims.ClaimResult`.
+        criterion: Where the interval must lie for it to count as reproduced, empty where nothing is measured.
         scale: The scale.
-        sentence: What the paper says.
-        kind: Whether the paper found it, it is theory, or a control of ours.
-        headline: Whether the paper is known for it.
         paper: The paper's figure, in words or with its unit; a dash where it gives none.
-        provenance: Where that figure was seen.
-        cited: The same in pieces, each with the key of the source that it names, if any.
-        recalled: Whether it comes from memory and was not read again.
+        cited: Where that figure was seen, in pieces, each with the key of the source that it names, if any.
         ours: Our number with its unit; a dash where there is none.
         interval: Our interval, empty where there is none; with its confidence where that is not 95 %.
-        criterion: Where the interval must lie for the claim to count as reproduced, empty where nothing is measured.
-        conditions: What must hold before it is judged.
-        unit: Unit of the numbers.
-        n: Number of seeds.
-        verdict: One of :data:`~lightning_regs.study.paper.claims.VERDICTS`.
         reason: Why it was not decided, is invalid or is out of reach, and what so many seeds could have seen.
-        exploratory: Why the verdict is one after a look at rows; empty where it is not.
-        frozen: When and where its rule was fixed.
+        marks: Signs behind the verdict; see :data:`MARKS`.
         facts: What else there is to the number: adjusted p-value, share of pairs won, verdicts in other settings.
         numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is no
             number, or no limit.
-        elsewhere: Of a headline, the verdicts at other scales that measured it.
+        cells: The cells that it looks at, as far as its measure names them.
+        figures: Ids of the figures that show some of them.
+        elsewhere: Of a headline, the other scales that measured it, with their verdicts.
     """
 
     id: str
@@ -84,9 +84,17 @@ class ClaimEntry:
     reason: str
     exploratory: str
     frozen: str
+    marks: tuple[str, ...]
     facts: tuple[str, ...]
     numbers: dict[str, float | None]
-    elsewhere: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    elsewhere: tuple[tuple[str, Verdict], ...] = ()
+
+    @property
+    def signed(self) -> str:
+        """The verdict behind its symbol, with its marks."""
+        return " ".join((SYMBOLS[self.verdict], self.verdict, *self.marks))
 
     @property
     def rule(self) -> tuple[str, str, str]:
@@ -100,13 +108,17 @@ class ClaimEntry:
         return tuple(filter(None, (self.reason, look, *self.facts)))
 
 
-def tell(claim: ClaimResult, scale: str, form: Claim | None = None) -> ClaimEntry:
+_SHARED = {field.name for field in fields(ClaimEntry)} & {field.name for field in fields(ClaimResult)}
+
+
+def tell(claim: ClaimResult, scale: str, form: Claim | None = None, never: str = "") -> ClaimEntry:
     """Put a result into words.
 
     Args:
         claim: What was found.
         scale: Where.
-        form: The claim as it is there, for its sources one by one and its limits as numbers.
+        form: The claim as it is there, for its cells, its sources one by one and its limits as numbers.
+        never: What it means that a run has no number: ``"never fitted"``.
     """
     value, criterion = claim.paper_value, form.criterion if form else None
     numbers = {
@@ -117,29 +129,62 @@ def tell(claim: ClaimResult, scale: str, form: Claim | None = None) -> ClaimEntr
         "holds_high": criterion.high if criterion and math.isfinite(criterion.high) else None,
         "paper": None if isinstance(value, str) else value,
     }
+    same = {name: getattr(claim, name) for name in _SHARED}
+    chance = claim.q is not None and claim.q > 1 - CONFIDENCE and claim.verdict in JUDGED[:2]
     return ClaimEntry(
-        id=claim.id,
-        scale=scale,
-        sentence=claim.sentence,
-        kind=claim.kind,
-        headline=claim.headline,
-        paper=tables.paper_value(claim),
-        provenance=claim.provenance,
-        cited=form.cited if form else (),
-        recalled=claim.recalled,
-        ours=tables.our_value(claim),
-        interval=_interval(claim),
-        criterion=claim.criterion,
-        conditions=claim.conditions,
-        unit=claim.unit,
-        n=claim.n,
-        verdict=claim.verdict,
-        reason=why(claim),
-        exploratory=claim.exploratory,
-        frozen=claim.frozen,
-        facts=tuple(_facts(claim)),
-        numbers={name: None if n is None or math.isnan(n) else float(n) for name, n in numbers.items()},
+        **same
+        | {
+            "scale": scale,
+            "paper": tables.paper_value(claim),
+            "cited": form.cited if form else (),
+            "ours": tables.our_value(claim),
+            "interval": _interval(claim),
+            "reason": re.sub(r"values are not finite$", f"runs {never or 'have no number'}", why(claim)),
+            "marks": (DAGGER,) * (claim.verdict in MEASURED and bool(claim.exploratory)) + (UNSURE,) * chance,
+            "facts": tuple(_facts(claim)),
+            "numbers": {name: None if n is None or math.isnan(n) else float(n) for name, n in numbers.items()},
+            "cells": form.measure.cells if form and isinstance(form.measure, Measure) else (),
+        }
     )
+
+
+def in_common(claims: Sequence[ClaimResult], forms: Mapping[str, Claim], rows: Rows) -> str:
+    """Say in a sentence what the paper's invalid claims at a scale have in common: the conditions that failed.
+
+    Args:
+        claims: All claims of the scale.
+        forms: By id, the claims as they are there.
+        rows: The rows that they were judged on.
+    """
+    verdicts = {claim.id: claim.verdict for claim in claims}
+    invalid = [claim for claim in claims if claim.verdict == "invalid" and claim.kind == "paper"]
+    cells, metrics, rests = Counter[str](), Counter[str](), Counter[str]()
+    untrained = 0
+    for form in (forms[claim.id] for claim in invalid):
+        broken: dict[str, str] = {}
+        for condition in form.conditions:
+            try:
+                broken |= dict.fromkeys(condition.broken(rows), tables.heading(condition.metric).lower())
+            except MissingRows:
+                continue
+        cells.update([*broken])
+        metrics.update(set(broken.values()))
+        untrained += bool(broken)
+        if not broken:
+            rests.update([f"{id}, which is {verdicts[id]}" for id in form.rests_on if verdicts[id] != "reproduced"][:1])
+    said = []
+    if untrained:
+        most = [f"{cell} ({count} claim{'s' * (count > 1)})" for cell, count in cells.most_common(3)]
+        most += [f"{len(cells) - 3} more"] if len(cells) > 3 else []
+        asked = f"the {' or '.join(sorted(metrics))} asked for, in {', '.join(most)}"
+        said.append(f"{untrained} look{'s' * (untrained == 1)} at runs that did not reach {asked}")
+    said += [f"{count} rest{'s' * (count == 1)} on claim {other}" for other, count in rests.items()]
+    if (left := len(invalid) - untrained - rests.total()) > 0:
+        said.append(f"{left} divide{'s' * (left == 1)} by a difference that may be 0")
+    many = f"All {len(invalid)} invalid claims" if len(invalid) > 1 else "The invalid claim"
+    if len(said) == 1:
+        return f"{many}{said[0].removeprefix(str(len(invalid)))}."
+    return f"Of the {len(invalid)} invalid claims {'; '.join(said)}." if said else ""
 
 
 def why(claim: ClaimResult) -> str:
@@ -234,6 +279,7 @@ def say(counted: Sequence[Tally]) -> str:
     return " ".join(tally.sentence for tally in counted if tally.kind == "paper" or tally.measured)
 
 
-def marked(claims: Sequence[Any]) -> bool:
-    """Tell whether a legend has to explain the mark of exploratory verdicts."""
-    return any(claim.exploratory and claim.verdict in MEASURED for claim in claims)
+def legend(claims: Iterable[ClaimEntry]) -> dict[str, str]:
+    """Return what the marks mean that stand behind some verdicts."""
+    used = {mark for claim in claims for mark in claim.marks}
+    return {mark: meaning for mark, (_, meaning) in MARKS.items() if mark in used}

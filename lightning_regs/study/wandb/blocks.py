@@ -12,23 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import tables
-from lightning_regs.study.report.telling import (
-    BEYOND,
-    DAGGER,
-    EXPLORATORY,
-    MEANINGS,
-    MEASURED,
-    RULES,
-    SYMBOLS,
-    TITLES,
-    say,
-)
-from lightning_regs.study.wandb.markdown import claims_table, code, escape, paper_figure, table
+from lightning_regs.study.report.markdown import cells, code, deviations, escape, paper_figure, rules, table
+from lightning_regs.study.report.telling import BEYOND, MARKS, MEANINGS, MEASURED, SYMBOLS, TITLES, ClaimEntry
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.claims import Source
     from lightning_regs.study.paper.figure import Panel
-    from lightning_regs.study.paper.paper import Deviation
     from lightning_regs.study.report.drawing import FigureEntry
     from lightning_regs.study.report.specification import Section, Specification
     from lightning_regs.study.wandb.target import Target
@@ -60,12 +49,14 @@ def blocks(specification: Specification, target: Target | None) -> Block:
         {"type": "TableOfContents"},
         _heading(1, "How to read it"),
         _list([[f"{SYMBOLS[verdict]} {verdict}: {MEANINGS[verdict]}"] for verdict in VERDICTS]),
+        _list([[f"{mark} {meaning}"] for mark, (_, meaning) in MARKS.items()]),
         _paragraph(
-            f"{DAGGER} {EXPLORATORY}. A figure of the paper that comes from memory, and was not read again, is marked "
-            "as recalled. q is the p-value of a verdict, adjusted for the number of claims."
+            "A figure of the paper that comes from memory, and was not read again, is marked as recalled. q is the "
+            "p-value of a verdict, adjusted for the number of claims."
         ),
-        *_deviations(specification.deviations),
     ]
+    if specification.deviations:
+        made += [_heading(1, "Deviations"), _table(deviations(specification.deviations))]
     for section in measured:
         made += _section(specification.paper, section, place)
     if blank := [section for section in specification.sections if section.blank]:
@@ -130,22 +121,25 @@ def _headlines(specification: Specification, place: Block) -> Iterator[Block]:
     yield _heading(1, "What held")
     for section in specification.sections:
         if section.claims:
-            yield _paragraph(f"Scale {section.scale}: {say(section.tallies)}")
-    yield claims_table(specification.headlines, scales=True)
+            yield _paragraph(f"Scale {section.scale}: {' '.join(section.summary)}")
+    yield _claims_table(specification.headlines, scales=True)
     if (shown := specification.picture) is not None:
         measured = next(section for section in specification.sections if section.claims)
         yield _paragraph(shown.caption)
         yield _picture(specification.paper, measured.scale, shown, place)
 
 
-def _deviations(deviations: Sequence[Deviation]) -> Iterator[Block]:
-    if deviations:
-        yield _heading(1, "Deviations")
-        lines = (
-            [f"D{number}", each.scale or "all", *map(escape, (each.theirs, each.ours, each.effect))]
-            for number, each in enumerate(deviations, 1)
-        )
-        yield table(["No.", "Scale", "In the paper", "Here", "What it may change"], lines, numbers=())
+def _claims_table(claims: Sequence[ClaimEntry], scales: bool = False) -> Block:
+    """Make a table of claims that were judged, with the scale of each where they are of several."""
+    headings = ["Verdict", "Id", "Claim", "Reproduced if", "Paper", "Ours", "95 % interval", "Seeds", "Source", "Notes"]
+    lines = []
+    for claim in claims:
+        behind = f" (scale {escape(claim.scale)})" if scales and claim.n else ""
+        texts = map(escape, (claim.sentence, claim.criterion))
+        numbers = (paper_figure(claim), *map(escape, (claim.ours, claim.interval)), f"{claim.n}{behind}")
+        rest = map(escape, (claim.provenance, "; ".join(claim.notes)))
+        lines.append([claim.signed, code(claim.id), *texts, *numbers, *rest])
+    return _table(table(headings, lines, numbers=(4, 5, 6, 7)))
 
 
 def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
@@ -164,7 +158,8 @@ def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
     for figure in section.figures:
         yield from _figure(paper, section, figure, place)
     if section.groups:
-        yield _heading(2, "Cells", list(_cells(section)))
+        titled = ((_paragraph(f"{group.name}: {tables.HALF}"), _table(cells(group))) for group in section.groups)
+        yield _heading(2, "Cells", [block for blocks in titled for block in blocks])
     if section.failures:
         yield _heading(2, "Runs that failed")
         yield _list([[_code(f"{each.cell} seed {each.seed}"), ": ", _code(each.reason)] for each in section.failures])
@@ -188,15 +183,14 @@ def _claims(section: Section) -> Iterator[Block]:
         yield _heading(3, TITLES[tally.kind])
         yield _paragraph(tally.sentence)
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
-            yield claims_table(judged)
-            rules = table(RULES, ([code(claim.id), *map(escape, claim.rule[1:])] for claim in judged))
-            yield _heading(3, "What had to hold, and when and where it was fixed", [rules])
+            yield _claims_table(judged)
+            yield _heading(3, "What had to hold, and when and where it was fixed", [_table(rules(judged))])
         for verdict in BEYOND:
             if beyond := [claim for claim in own if claim.verdict == verdict]:
                 lines = (
                     [code(each.id), *map(escape, (each.sentence, each.reason)), paper_figure(each)] for each in beyond
                 )
-                hidden = table(["Id", "Claim", "Why", "Paper"], lines, numbers=(3,))
+                hidden = _table(table(["Id", "Claim", "Why", "Paper"], lines, numbers=(3,)))
                 yield _heading(3, f"{verdict.capitalize()}: {len(beyond)}", [hidden])
 
 
@@ -263,17 +257,6 @@ def _grid(runs: Block, panels: Sequence[Block], height: int) -> Block:
     return {"type": "PanelGrid", "runsets": [{"type": "Runset"} | runs], "panels": placed, "hide_run_sets": True}
 
 
-def _cells(section: Section) -> Iterator[Block]:
-    for group in section.groups:
-        yield _paragraph(f"{group.name}: mean over seeds \u00b1 half of the 95 % interval; accuracies in %.")
-        headings = ["Cell", "Seeds", *(metric.heading for metric in group.metrics), "Time a run"]
-        lines = (
-            [code(cell.name), str(len(cell.runs)), *map(escape, cell.texts), tables.seconds(cell.seconds)]
-            for cell in group.cells
-        )
-        yield table([escape(heading) for heading in headings], lines, range(1, len(headings)))
-
-
 def _origin(section: Section) -> Iterator[list[Span]]:
     for key, name in _ORIGIN.items():
         entries = section.origin.get(key, ())
@@ -292,6 +275,10 @@ def _heading(level: int, text: str, collapsed: Sequence[Block] | None = None) ->
 
 def _paragraph(*spans: Span) -> Block:
     return {"type": "P", "text": [re.sub(r"\s+", " ", span) if isinstance(span, str) else span for span in spans]}
+
+
+def _table(lines: Sequence[str]) -> Block:
+    return {"type": "MarkdownBlock", "text": "\n".join(lines)}
 
 
 def _list(items: list[list[Span]]) -> Block:

@@ -33,9 +33,8 @@ def paper(tmp_path):
 
 def test_a_claim_is_a_row_with_paper_criterion_ours_interval_seeds_and_the_verdict_as_a_word(tmp_path, paper):
     page = build(tmp_path)
-    start = "Claims of the paper that were checked"
-    assert page.table(start)[0][:3] == ["Claim", "Paper, and where the claim holds", "Ours"]
-    true, noisy, fits = sorted(page.rows(start), key=lambda row: row[0], reverse=True)
+    assert page.table("Claims of the paper")[0][:3] == ["Claim", "Paper, and where the claim holds", "Ours"]
+    fits, true, noisy, slow, imagenet = page.rows("Claims of the paper")
     assert fits[0].startswith("Nets fit random labels.claim 1 · Roe 2021, Table 1")
     assert fits[1] == "100.00 %holds if at least 99 %"
     assert fits[2] == "99.91 %95 % interval 99.89 to 99.93"
@@ -43,15 +42,20 @@ def test_a_claim_is_a_row_with_paper_criterion_ours_interval_seeds_and_the_verdi
     assert noisy[1].endswith("holds if 49 to 51 %")
     assert noisy[5] == "not reproduced"
     assert true[1] == "80.00 %recalled, not re-readholds if 79 to 81 %"
+    assert "no metric 'slow'" in slow[0]
+    assert "ImageNet is not here" in imagenet[0]
+    assert (imagenet[1], imagenet[5]) == ("95.20 %", "out of reach")
 
 
-def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path, paper):
+def test_what_can_be_shown_and_hidden_is_chosen_without_a_script(tmp_path, paper):
     page = build(tmp_path)
-    reason, claim = page.rows("Claims of the paper that are out of reach")
-    assert "ImageNet is not here" in reason[0]
-    assert "It also holds on ImageNet." in claim[0]
-    assert claim[1].startswith("95.20 %")
-    assert "no metric 'slow'" in page.rows("Claims of the paper that could not be measured")[0][0]
+    boxes = {attrs["class"]: "checked" in attrs for attrs in page.all("input")}
+    assert boxes == {
+        "s-reproduced": True, "s-not-reproduced": True, "s-not-decided": True, "s-out-of-reach": False,
+        "by-verdict": False,
+    }  # fmt: skip
+    shown = {attrs["class"] for attrs in page.all("tr") if attrs.get("id", "").startswith("quick_claim_")}
+    assert shown == {"r-reproduced", "r-not-reproduced", "r-not-decided", "r-out-of-reach"}
 
 
 def test_a_claim_leads_to_its_source_and_deviations_are_said(tmp_path, paper):
@@ -75,7 +79,7 @@ def test_cells_show_mean_and_half_interval_over_seeds(tmp_path, paper):
     half = t.interval(0.95, 2, loc=80.1, scale=0.1 / math.sqrt(3))[1] - 80.1
     true = next(row for row in rows if row[0] == "net/true-labels")
     assert f"80.10 ± {half:.2f}" in true
-    assert next(row for row in rows if row[0] == "net/random-labels")[4] == "never"
+    assert next(row for row in rows if row[0] == "net/random-labels")[4] == "never fitted"
 
 
 def test_every_run_is_there_with_its_origin(tmp_path, paper):
@@ -131,6 +135,26 @@ def test_nothing_is_loaded_from_outside_and_downloads_are_the_committed_files(tm
     assert copy == (tmp_path / "results" / "quick.csv").read_bytes()
 
 
+def test_the_prose_of_the_card_is_on_the_page(tmp_path):
+    made = make_paper(folder=tmp_path / "card")
+    (tmp_path / "card").mkdir()
+    text = "# T\n\n## Protocol\n\n**Plain** <b>SGD</b>, see [docs](../docs/x.md) and [it](https://a.org/x).\n"
+    part = "\n## Deviations\n\n<!-- begin:p/deviations -->\nbygone\n<!-- end:p/deviations -->\n"
+    (tmp_path / "card" / "README.md").write_text(f"{text}{part}\n## What was hard\n\nThe misses.\n", encoding="utf-8")
+    write_results(made, tmp_path / "results")
+    page = build(tmp_path, made)
+    order = [
+        "What held Quick",
+        "Protocol Plain <b>SGD</b>, see docs and it .",
+        "Deviations What is",
+        "hard The misses.",
+    ]
+    places = [page.text.index(words) for words in order]
+    assert places == sorted(places)
+    assert {"href": "https://a.org/x"} in page.all("a")
+    assert "bygone" not in page.text
+
+
 def test_a_paper_without_claims_has_a_page_of_its_runs(tmp_path):
     paper = make_paper(claims=())
     write_results(paper, tmp_path / "results")
@@ -171,7 +195,9 @@ def test_the_index_counts_the_verdicts_of_each_paper_and_scale(tmp_path, paper):
     assert measured[1:] == ["quick", "2", "1", "1", "0", "0", "1"]
 
 
-def test_scales_are_shown_nearest_to_the_paper_first_or_as_asked(tmp_path, paper):
+def test_scales_are_shown_nearest_to_the_paper_first_but_unfinished_ones_last_or_as_asked(tmp_path, paper):
+    write_results(paper, tmp_path / "results", "full", make_rows(paper, "full")[:4])
+    assert re.findall(r"(Quick|Full) scale (?:Two)", build(tmp_path).text) == ["Quick", "Full"]
     write_results(paper, tmp_path / "results", "full")
     headings = re.compile(r"(Quick|Full) scale (?:Two)")
     assert headings.findall(build(tmp_path).text) == ["Full", "Quick"]

@@ -7,7 +7,7 @@ import math
 
 import pytest
 from made_up import MARK, make_every, marks, write_results
-from parsed import Page
+from parsed import Page, spaced
 from rich.console import Console
 
 from lightning_regs.core.metrics import Metric
@@ -19,7 +19,7 @@ from lightning_regs.study.report.report import write_report
 from lightning_regs.study.report.specification import specify
 from lightning_regs.study.report.strip import span, strip
 from lightning_regs.study.report.tables import TIMES
-from lightning_regs.study.report.telling import say, tallies, tell, why
+from lightning_regs.study.report.telling import legend, say, tallies, tell, why
 from lightning_regs.study.report.terminal import print_claims
 from lightning_regs.study.store.results import load
 from lightning_regs.study.wandb.blocks import blocks
@@ -28,6 +28,7 @@ COUNTS = (
     "Of 4 claims of the paper measured here 1 held, 1 did not hold, 1 is undecided and 1 is invalid; 1 of these "
     "verdicts is exploratory. 1 more waits for runs; 1 is not at this scale; 1 is out of reach."
 )
+WHY = "The invalid claim looks at runs that did not reach the test accuracy asked for, in net/random-labels (1 claim)."
 APART = "Of 1 claim of theory measured here 1 held. Of 1 control of ours measured here 1 held."
 
 
@@ -57,11 +58,10 @@ def test_kinds_are_counted_apart_in_plain_words(results):
 
 def test_the_page_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     page = Page(write_report(paper, tmp_path / "smith2020" / "results", tmp_path / "site").read_text(encoding="utf-8"))
-    start = page.text.index("What held Quick scale")  # the contents have a link to it, before
-    assert page.text[start:].startswith(f"What held Quick scale . {COUNTS} {APART}")
-    assert (
-        start < page.text.index("What is done otherwise than in the paper") < page.text.index("Quick scale Two small")
-    )
+    start = page.text.index("What held Quick scale .")  # the contents have a link to it, before
+    assert page.text[start:].startswith(f"What held Quick scale . {COUNTS} {APART} {WHY}")
+    places = [start, *map(page.text.index, ("Quick scale Two small", "What is done otherwise than in the paper"))]
+    assert places == sorted(places)
     known_for = page.rows("What the paper is known for")
     assert [row[0].partition("claim ")[0] for row in known_for] == [
         claim.sentence for claim in paper.claims if claim.headline
@@ -70,16 +70,20 @@ def test_the_page_opens_with_what_held_and_has_every_mark(tmp_path, paper):
         "reproduced† exploratoryquick scale", "not decidedquick scale", "invalidquick scale", "not at this scale",
         "out of reach",
     ]  # fmt: skip
-    [held] = page.rows("Claims of the paper that were checked and reproduced")
+    rows = {row[0].partition("claim ")[2].partition("·")[0].strip(): row for row in page.rows("Claims of the paper")}
+    assert list(rows) == [claim.id for claim in paper.claims if claim.kind == "paper"]
+    held, broken = rows["held"], rows["broken"]
     assert f"† {MARK}" in held[0]
     assert "holds in 1 of 2 other settings: noise; not reproduced with tests (10.10 %)" in held[0]
     assert held[2].endswith("(at 97.5 % confidence)")
-    [broken] = page.rows("Claims of the paper that were checked and invalid")
+    assert "Cells: net/true-labels" in held[0]
+    assert held[0].endswith("Fixed 2026-01-02 abc1234.")
     assert "test_acc is 10" in broken[0]
-    assert [len(page.rows(f"{title} that were checked")) for title in ("Theory", "Our controls")] == [1, 1]
-    assert ["held", "", "fixed 2026-01-02 abc1234"] in page.rows("Claims of the paper: conditions")
-    [rule] = [row for row in page.rows("Claims of the paper: conditions") if row[0] == "broken"]
-    assert rule[1:] == ["every run of net/random-labels has test_acc at least 50", "not frozen"]
+    assert "Judged only if every run of net/random-labels has test_acc at least 50Not frozen." in spaced(broken[0])
+    assert [len(page.rows(title)) for title in ("Theory", "Our controls")] == [1, 1]
+    known = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    links = {attrs["href"][1:] for attrs in page.all("a") if attrs["href"].startswith("#")}
+    assert {"quick_claim_held", "quick_cell_net-true-labels"} <= links <= known
 
 
 def test_the_index_keeps_kinds_apart(tmp_path, paper):
@@ -96,7 +100,7 @@ def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     update(path, [paper])
     text = path.read_text(encoding="utf-8")
     headline, again, claims, gallery = text.split("<!-- begin:")[1:]
-    assert f"- `quick`: {COUNTS} {APART}" in headline
+    assert f"- `quick`: {COUNTS} {APART} {WHY}" in headline
     assert '<img src="figures/headline.svg" width="640" alt="Ours beside the paper&#x27;s. Nets fit true' in headline
     assert 'src="figures/quick-headline.svg"' in again
     svg = (tmp_path / "smith2020" / "figures" / "headline.svg").read_text(encoding="utf-8")
@@ -144,7 +148,7 @@ def test_the_report_for_weights_and_biases_has_every_mark(paper, tmp_path):
     ]  # fmt: skip
     assert "✓ reproduced †" in texts[0]
     assert "| ! invalid | `broken` |" in texts[0]
-    assert "| D1 | quick | CIFAR-10 | Digits in place of CIFAR-10. |  |" in texts[1]
+    assert "| D1 | `quick` | CIFAR-10 | Digits in place of CIFAR-10. |  |" in texts[1]
     assert {"Claims of the paper", "Theory", "Our controls"} <= {
         block["text"] for block in made if block["type"] == "H3"
     }
@@ -197,6 +201,33 @@ def test_what_is_undecided_says_what_so_many_seeds_would_have_seen():
     assert why(result(verdict="invalid", reason="it diverged", smallest=0.5)) == "it diverged"
 
 
+def test_what_no_run_reached_is_called_so():
+    claim = result(verdict="not decided", reason="2 of 5 values are not finite", ours=None, low=None, high=None)
+    assert tell(claim, "quick", never="never fitted").reason == "2 of 5 runs never fitted"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "q", "marks"), [("reproduced", 0.2, "‡"), ("reproduced", 0.01, ""), ("invalid", 0.2, "")]
+)
+def test_a_verdict_that_may_be_chance_is_marked(verdict, q, marks):
+    told = tell(result(verdict=verdict, q=q), "quick")
+    assert "".join(told.marks) == marks
+    assert told.signed.endswith(marks)
+    assert ("chance" in " ".join(legend([told]).values())) == bool(marks)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([2.0, 2.0 + 4e-16], "2"),
+        ([1 / 3, 1 / 3 + 1e-16], "0.3333"),
+        ([1.5e-16, 2.5e-16], "2.00e\u221216 ± 6.35e\u221216"),
+    ],
+)
+def test_a_number_is_no_wider_than_its_precision(values, text):
+    assert tables.shown(values, Metric("x", "X")) == text
+
+
 def test_other_numbers_of_a_claim_are_told():
     settings = (
         Setting("batch 64", 1.0, 0.5, 1.5, 3, "not reproduced"),
@@ -209,17 +240,17 @@ def test_other_numbers_of_a_claim_are_told():
     )  # fmt: skip
 
 
-NEVER = Metric("fit_epoch", "Epochs to fit", "epochs", never="never")
+NEVER = Metric("fit_epoch", "Epochs to fit", "epochs", never="never fitted")
 
 
 @pytest.mark.parametrize(
     ("values", "metric", "text"),
     [
-        ([10, 12, 14, math.nan, math.nan], NEVER, "median 14 (2 of 5 never)"),
-        ([10, 12, math.nan], NEVER, "median 12 (1 of 3 never)"),
-        ([10, 12, math.nan, math.nan], NEVER, "median above 12 (2 of 4 never)"),
-        ([10, math.nan, math.nan], NEVER, "median above 10 (2 of 3 never)"),
-        ([math.nan, math.nan], NEVER, "never"),
+        ([10, 12, 14, math.nan, math.nan], NEVER, "median 14 (2 of 5 never fitted)"),
+        ([10, 12, math.nan], NEVER, "median 12 (1 of 3 never fitted)"),
+        ([10, 12, math.nan, math.nan], NEVER, "median above 12 (2 of 4 never fitted)"),
+        ([10, math.nan, math.nan], NEVER, "median above 10 (2 of 3 never fitted)"),
+        ([math.nan, math.nan], NEVER, "never fitted"),
         ([], NEVER, tables.DASH),
         ([10.0, 12.5, math.nan], Metric("test_acc", "Test accuracy", "%"), "10.00 to 12.50 (2 of 3)"),
         ([10.0, math.nan], Metric("test_acc", "Test accuracy", "%"), "10.00 (1 of 2)"),

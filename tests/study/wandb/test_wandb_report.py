@@ -19,11 +19,11 @@ from markdown_it import MarkdownIt
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.paper.figure import Panel
 from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.report.markdown import code, escape
 from lightning_regs.study.report.specification import FailureEntry, specify
 from lightning_regs.study.store.results import default_results
 from lightning_regs.study.wandb.blocks import MAX_TITLE, blocks, where
 from lightning_regs.study.wandb.export import AXIS
-from lightning_regs.study.wandb.markdown import code, escape
 from lightning_regs.study.wandb.report import build, publish, write_json
 from lightning_regs.study.wandb.target import Target
 
@@ -141,10 +141,10 @@ def test_counts_origin_and_commands_are_said(tmp_path):
 def test_what_is_wrong_is_said(tmp_path):
     spec = specification(tmp_path)
     failure = FailureEntry(NASTY, 1, "RuntimeError: [x](javascript:alert)", "...")
-    figures = (replace(spec.sections[1].figures[0], missing="nobody ran it"), spec.sections[1].figures[1])
-    claims = (replace(spec.sections[1].claims[0], recalled=True), *spec.sections[1].claims[1:])
+    figures = (replace(spec.sections[0].figures[0], missing="nobody ran it"), spec.sections[0].figures[1])
+    claims = (replace(spec.sections[0].claims[0], recalled=True), *spec.sections[0].claims[1:])
     changes = {"mixed": ("2 commits",), "problems": ("A line is cut.",), "failures": (failure,), "figures": figures}
-    made = blocks(replace(spec, sections=(replace(spec.sections[1], claims=claims, **changes),)), None)
+    made = blocks(replace(spec, sections=(replace(spec.sections[0], claims=claims, **changes),)), None)
     callouts = [block["text"] for block in of(made, "CalloutBlock")]
     assert callouts == ["A line is cut.", "The runs come from 2 commits: they are not one experiment."]
     spans = [span for block in of(made, "UnorderedList") for item in block["items"] for span in item]
@@ -175,8 +175,8 @@ def test_titles_are_short_enough_and_tell_papers_apart(tmp_path):
 
 def test_hostile_names_do_not_break_tables(tmp_path):
     spec = specification(tmp_path, cells=("net/true-labels", NASTY, HOSTILE))
-    claims = (replace(spec.sections[1].claims[0], sentence=HOSTILE, reason=NASTY, verdict="not decided"),)
-    made = blocks(replace(spec, sections=(replace(spec.sections[1], claims=claims),)), TARGET)
+    claims = (replace(spec.sections[0].claims[0], sentence=HOSTILE, reason=NASTY, verdict="not decided"),)
+    made = blocks(replace(spec, sections=(replace(spec.sections[0], claims=claims),)), TARGET)
     shown = set()
     for block in of(made, "MarkdownBlock"):
         lines, kinds = parsed(block["text"])
