@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from lightning_regs.core.files import atomic_write, lock, whole
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import plots, tables, telling
+from lightning_regs.study.report.headline import strip
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.specification import Section, Specification, command, download, slug, specify
-from lightning_regs.study.report.strip import strip
 from lightning_regs.study.store.results import ENDINGS
 
 if TYPE_CHECKING:

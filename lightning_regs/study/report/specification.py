@@ -17,6 +17,7 @@ from lightning_regs.study.paper.claims import Claim, Source, Verdict
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.report import tables
+from lightning_regs.study.report.comparison import Comparison, compare
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
 from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.legible import legible, plain
@@ -125,6 +126,7 @@ class Specification:
         deviations: What is done otherwise than in the paper.
         headlines: What the paper is known for, each claim at the scale that says most about it; empty without rows.
         picture: The same as a figure; None without rows.
+        comparisons: One's own rows beside the committed ones, a scale each that both have.
         prose: What the card says in words of its own, in Markdown, by heading: the protocol, what was hard.
     """
 
@@ -142,6 +144,7 @@ class Specification:
     deviations: tuple[Deviation, ...] = ()
     headlines: tuple[ClaimEntry, ...] = ()
     picture: FigureEntry | None = None
+    comparisons: tuple[Comparison, ...] = ()
     prose: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -166,7 +169,8 @@ def specify(
         paper: The paper.
         results_dir: Its results: ``SCALE.csv`` and ``SCALE.curves.csv``. What is missing, cut short or damaged is among
             the section's problems.
-        store: The run folders, to name runs that failed.
+        store: The run folders, to name runs that failed; what it has of one's own rows is compared with the committed
+            ones, else the results are.
         scales: Names of the scales, in that order. Default: all, complete ones first, of these the one at which most
             headline claims stand, of equal ones that nearest to the paper's protocol.
         draw: Whether to draw the figures; without, their entries have neither drawing, notes nor description.
@@ -177,8 +181,10 @@ def specify(
     from lightning_regs import __version__
 
     folder = Path(results_dir)
+    scales = None if scales is None else [*scales]
     results = load(paper, folder, scales)
     known_for = headlines(paper, results)
+    own = store.results(paper.id) if store else folder
     if scales is None:
         stand = [entry.scale for entry in known_for]
         results.sort(key=lambda found: (found.finished < found.expected, -stand.count(found.name)))
@@ -199,6 +205,7 @@ def specify(
             deviations=paper.deviations,
             headlines=known_for,
             picture=_drawn(shows, results[0], f"{slug(paper.id)}-headline", {}, draw) if shows else None,
+            comparisons=tuple(compare(paper, own, scales)) if any(own.glob("*.csv")) else (),
             prose=_prose(paper),
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def versions() -> str:
         except metadata.PackageNotFoundError:
             continue
     return ", ".join([*found, f"python {platform.python_version()}"])
+
+
+@cache
+def processor() -> str:
+    """Return the model of the processor as the system names it, without commas, which separate a row's facts."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2] for line in lines if line.startswith("model name"))
+    return " ".join(next(named, platform.processor() or platform.machine()).replace(",", " ").split())
 
 
 def cores() -> int:

@@ -24,6 +24,7 @@ from lightning_regs.core.files import atomic_write, disk_full
 from lightning_regs.core.runs import LEADING, TRAILING, RunContext, unfit
 from lightning_regs.core.streams import fill_closed
 from lightning_regs.study.paper.tasks import add_to_path, import_task
+from lightning_regs.study.run import provenance
 from lightning_regs.study.run.code import changed
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 
@@ -136,12 +137,13 @@ def _together(task: Any, stack: Stack, contexts: list[RunContext]) -> list[Any]:
 def _row(job: Job, context: RunContext, metrics: object, stacked: int) -> dict[str, Any]:
     row: dict[str, Any] = dict(sorted(_checked(job.task, metrics).items()))
     epochs = row.pop("epochs", context.epochs)
-    alone = "" if stacked == 1 else f", {stacked} replicas"
+    processor = provenance.processor() if context.device.startswith("cpu") else ""
+    device = [context.device, processor, f"{stacked} replicas" if stacked > 1 else ""]
     return row | {
         "epochs": epochs,
         # What it cost: the runs of a stack share its time.
         "wall_s": round(context.elapsed / stacked, 3),
-        "device": f"{context.device}{alone}",
+        "device": ", ".join(filter(None, device)),
         "precision": context.precision,
         "commit": job.facts.get("commit", ""),
         "versions": job.facts.get("versions", ""),

@@ -15,8 +15,8 @@ from parsed import Page
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.figure import Figure, table
 from lightning_regs.study.report import plots, tables
+from lightning_regs.study.report.headline import strip
 from lightning_regs.study.report.report import write_index, write_report
-from lightning_regs.study.report.strip import strip
 
 
 def build(tmp_path, paper=None, store=None, **options):
@@ -181,6 +181,24 @@ def test_rows_of_different_origin_are_called_so(tmp_path, paper, column, says):
     rows[3][column] = "other"
     write_results(paper, tmp_path / "results", rows=rows)
     assert re.search(f"Mixed origin.*{says}", build(tmp_path).text)
+
+
+def test_a_run_of_ones_own_stands_beside_the_committed_one(tmp_path):
+    paper = make_paper(folder=tmp_path / "paper")
+    rows = write_results(paper, tmp_path / "paper" / "results")
+    store = Store(tmp_path / "runs")
+    assert "Your run" not in build(tmp_path, paper, store).text
+    for row in rows[:3]:
+        row["test_acc"] += 5
+    write_results(paper, store.results(paper.id), rows=rows)
+    page = build(tmp_path, paper, store)
+    assert "Quick scale , 6 runs of yours beside 6." in page.text
+    [claim] = page.rows("Claims with another verdict")
+    assert claim[0] == "2"
+    assert claim[2::2] == ["not reproduced", "reproduced"]
+    [number] = page.rows("Numbers beyond")
+    assert number[:2] == ["net/true-labels", "Test accuracy"]
+    assert number[4].startswith("5.00 ±")
 
 
 def test_the_index_counts_the_verdicts_of_each_paper_and_scale(tmp_path, paper):

@@ -14,10 +14,9 @@ from lightning_regs.core.metrics import Metric
 from lightning_regs.study.paper.claims import ClaimResult, Setting
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.card import update
-from lightning_regs.study.report.headline import headlines, picture
+from lightning_regs.study.report.headline import headlines, picture, span, strip
 from lightning_regs.study.report.report import write_report
 from lightning_regs.study.report.specification import specify
-from lightning_regs.study.report.strip import span, strip
 from lightning_regs.study.report.tables import TIMES
 from lightning_regs.study.report.telling import legend, say, tallies, tell, why
 from lightning_regs.study.report.terminal import print_claims

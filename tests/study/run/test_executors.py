@@ -15,7 +15,7 @@ import torch
 from lightning_regs.core.runs import Store
 from lightning_regs.study import load_paper, reproduce
 from lightning_regs.study.run.executors import Processes
-from lightning_regs.study.run.provenance import cores
+from lightning_regs.study.run.provenance import cores, processor
 from lightning_regs.study.run.worker import perform, start
 
 
@@ -43,7 +43,7 @@ def test_processes_are_used_again_have_their_threads_and_print_into_the_log(toy)
     assert outcome.exit_code == 0
     assert {row.metrics["omp"] for row in outcome.rows} == {3}
     assert {row.metrics["left"] for row in outcome.rows} == {0}
-    assert {row.origin["device"] for row in outcome.rows} == {"cpu (3 threads)"}
+    assert {row.origin["device"] for row in outcome.rows} == {f"cpu (3 threads), {processor()}"}
     pids = {row.metrics["pid"] for row in outcome.rows}
     assert len(pids) <= 2
     assert not any(alive(pid) for pid in pids)
