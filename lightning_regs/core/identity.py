@@ -57,9 +57,9 @@ def canonical(value: Any) -> str:
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def identity(configuration: Any) -> str:
-    """Name what plain data determine: 16 hexadecimal digits, equal on every machine and Python version."""
-    return hashlib.sha256(canonical(configuration).encode()).hexdigest()[:16]
+def identity(text: str) -> str:
+    """Name what a :func:`canonical` text determines: 16 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def digest(state: Mapping[str, Any]) -> str:

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.identity import plain
 from lightning_regs.core.names import unknown_name, writable
-from lightning_regs.study.paper.config import config_hash, override, resolve
+from lightning_regs.study.paper.config import override, resolve, run_hash, seedless
 
 TRAIN = "lightning_regs.study.train:train"
 AGREE = "lightning_regs.study.studies.agreement:agree"
@@ -74,7 +75,11 @@ class Cell:
 
     def hash(self, seed: int) -> str:
         """Return the name of this cell's run with one seed."""
-        return config_hash(self.task, self.config, seed)
+        return run_hash(*self._seedless, seed)
+
+    @cached_property
+    def _seedless(self) -> tuple[str, str]:
+        return seedless(self.task, self.config)
 
 
 class Cells(tuple[Cell, ...]):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.identity import identity, plain
+from lightning_regs.core.identity import canonical, identity, plain
 from lightning_regs.core.names import unknown_name
 
 PAPERS_ENV = "LIGHTNING_REGS_PAPERS"
@@ -125,7 +125,18 @@ def config_hash(task: str, config: Mapping[str, Any], seed: int) -> str:
     Returns:
         16 hexadecimal digits, equal on every machine and Python version.
     """
-    return identity({"task": task, "config": config, "seed": int(seed)})
+    return run_hash(*seedless(task, config), seed)
+
+
+def seedless(task: str, config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the text of which :func:`config_hash` is made, before and after the seed: all seeds share it."""
+    before, at, after = canonical({"task": task, "config": config, "seed": None}).rpartition('"seed":null')
+    return before + at.removesuffix("null"), after
+
+
+def run_hash(before: str, after: str, seed: int) -> str:
+    """Return the hash of a run from the text of :func:`seedless` and its seed."""
+    return identity(f"{before}{int(seed)}{after}")
 
 
 def _override(config: dict[str, Any], dotted: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -28,21 +29,25 @@ def legible(value: Any, longest: int | None = _LONGEST) -> Any:
         longest: Characters after which a text is cut; None for never.
 
     Returns:
-        The same data with other texts.
+        The same data with other texts; a part in which no text changes is the very object that was given.
     """
     if isinstance(value, str):
+        if value.isascii() and value.isprintable() and (longest is None or len(value) <= longest):
+            return value
         text = _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
         return text if longest is None or len(text) <= longest else f"{text[:longest]} …"
-    if is_dataclass(value) and not isinstance(value, type):
-        changed = {
-            field.name: legible(getattr(value, field.name), None if field.name in _DRAWINGS else longest)
-            for field in fields(value)
-        }
-        return replace(value, **changed)
+    if value is None or isinstance(value, (int, float)):
+        return value
     if isinstance(value, Mapping):
-        return {legible(key, longest): legible(entry, longest) for key, entry in value.items()}
+        entries = {legible(key, longest): legible(entry, longest) for key, entry in value.items()}
+        return value if _same(entries, value) else entries
     if isinstance(value, (list, tuple)):
-        return type(value)(legible(entry, longest) for entry in value)
+        listed = [legible(entry, longest) for entry in value]
+        return value if all(map(operator.is_, listed, value)) else type(value)(listed)
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {field.name: getattr(value, field.name) for field in fields(value)}
+        changed = {name: legible(entry, None if name in _DRAWINGS else longest) for name, entry in given.items()}
+        return value if _same(changed, given) else replace(value, **changed)
     return value
 
 
@@ -53,11 +58,20 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        entries = {str(key): plain(entry) for key, entry in value.items()}
+        return value if _same(entries, value) else entries
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
     if is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in fields(value) if field.name not in _DRAWINGS]
         return {name: plain(getattr(value, name)) for name in names}
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
     return value
+
+
+def _same(entries: Mapping[Any, Any], given: Mapping[Any, Any]) -> bool:
+    """Tell whether entries are the very objects that were given, of which a large report then has no copy."""
+    pairs = ((*entries, *entries.values()), (*given, *given.values()))
+    return len(entries) == len(given) and all(map(operator.is_, *pairs))

@@ -66,7 +66,7 @@ def write_report(
                     atomic_write(target, section.claims_json, durable=False)
                 elif target.name in section.downloads:
                     _copy(Path(results_dir) / name, target)
-        data = json.dumps(specification.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        data = json.dumps(specification.as_dict(), ensure_ascii=False, allow_nan=False)
         atomic_write(page.with_suffix(".json"), f"{data}\n", durable=False)
         atomic_write(page, render(specification), durable=False)
         summary = json.dumps(_summary(specification, command(paper, paper.scales[0].name)), indent=1)

@@ -176,7 +176,8 @@ def _fitting(rows: Iterable[Row], scale: Scale, tell: Tell) -> list[Row]:
             continue
         if (row.cell, row.seed) in kept:
             twice.append(f"{row.cell} seed {row.seed}")
-        kept[row.cell, row.seed] = replace(row, current=row.run in ("", cells[row.cell].hash(row.seed)))
+        current = row.run in ("", cells[row.cell].hash(row.seed))
+        kept[row.cell, row.seed] = row if current else replace(row, current=False)
     if unknown:
         tell(f"has cells that this scale does not have, which were left out: {some(unknown)}")
     if twice:

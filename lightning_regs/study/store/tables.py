@@ -10,6 +10,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any, TypeVar
 
 from lightning_regs.core.runs import FIXED, LEADING, TRAILING
@@ -25,7 +26,7 @@ class DamagedTable(ValueError):
     """Raised when a file in the place of a results table is none, or not whole."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One finished run: a cell and a seed.
 
@@ -123,7 +124,7 @@ def read(path: Path, tell: Tell, using: Callable[[str, Tell], T]) -> T | None:
 def parse(text: str, tell: Tell, paper: str, scale: str, needed: Collection[str] = ()) -> list[Row]:
     """Read the rows that are whole of a table of a paper's scale; see :func:`lines`."""
     return [
-        Row(line["cell"], int(line["seed"]), metrics, {name: line.get(name, "") for name in TRAILING})
+        Row(intern(line["cell"]), int(line["seed"]), metrics, {name: intern(line.get(name, "")) for name in TRAILING})
         for line, metrics in lines(text, tell, needed, paper=paper, scale=scale)
     ]
 
@@ -147,7 +148,7 @@ def lines(
     """
     if not text.strip():
         raise ValueError("it is empty")
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader((line[0] for line in re.finditer(".*\n|.+", text)), strict=True)
     names = next(reader)
     if missing := [name for name in ("cell", "seed", *needed) if name not in names]:
         raise ValueError(f"it has no column {missing[0]!r}")
