@@ -55,6 +55,7 @@ def reproduce(options: argparse.Namespace) -> int:
                 results,
                 on_event,
                 replicas=options.replicas,
+                force=options.force,
             )
         if outcome.rows and not outcome.interrupted:
             exporter.add(Results(paper.id, options.scale, outcome.csv.parent, store.root))

@@ -114,10 +114,11 @@ def plan(options: argparse.Namespace, paper: Paper, store: Store) -> int:
     scale = paper.scale(options.scale)
     planned = plan(paper, scale.name, options.cells, options.seeds)
     _, took = _committed(paper, scale.name)
+    again = {cell.name for cell in scale.select(options.cells)} if options.force else set()
     todo: dict[str, list[int]] = {}
     seen = set()
     for each in planned:
-        if each.run not in seen and store.run(each.run).row() is None:
+        if each.run not in seen and (each.cell.name in again or store.run(each.run).row() is None):
             seen.add(each.run)
             todo.setdefault(each.cell.name, []).append(each.seed)
     times = {cell: took[cell] * len(seeds) for cell, seeds in todo.items() if cell in took}

@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         if arguments and arguments[0] in LIGHTNING_COMMANDS:
-            return lightning(arguments)
+            from lightning_regs.cli.training import run  # which imports torch
+
+            return run(arguments)
         options = _parser().parse_args(arguments or ["--help"])
         status: int = options.run(options)
     except (ValueError, FileNotFoundError) as error:
@@ -54,26 +56,6 @@ def _run(arguments: list[str]) -> int:
             raise
         return _refuse(error)
     return status
-
-
-def lightning(arguments: list[str]) -> int:
-    """Run Lightning's CLI with our Classifier and ImageDataModule."""
-    import logging
-    import warnings
-
-    from lightning_regs import Classifier, ImageDataModule
-    from lightning_regs.core.lightning import NAMESPACE, lightning_cli
-
-    logging.getLogger(NAMESPACE).setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    lightning_cli()(
-        Classifier,
-        ImageDataModule,
-        args=None if arguments == sys.argv[1:] else arguments,  # Lightning warns where it is given both
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-    )
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--commit-results", action="store_true", help="write the tables beside the paper, where they are committed"
     )
+    command.add_argument("--force", action="store_true", help="measure the chosen cells anew where they are complete")
     command.add_argument(
         "--dry-run", action="store_true", help="only say what would run, and how long it took where it was measured"
     )

@@ -21,10 +21,14 @@ def unknown_name(kind: str, name: object, options: Iterable[str]) -> ValueError:
         A ``ValueError``, to be raised by the caller, that names the value, the nearest option and all options.
     """
     known = sorted(options)
-    by_lower = {option.lower(): option for option in known}
+    return ValueError(f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}.")
+
+
+def did_you_mean(name: object, options: Iterable[str]) -> str:
+    """Ask whether the nearest of the options was meant, in a sentence behind a space; empty where none is near."""
+    by_lower = {option.lower(): option for option in options}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
-    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
-    return ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def writable(text: str) -> bool:

@@ -47,7 +47,7 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
     ``ROOT/NAME.npz``, torchvision's files below ROOT, the Debian package's folder (Fashion-MNIST only), then
     torchvision's download into ROOT unless ``LIGHTNING_REGS_DOWNLOAD=0``. Anything else is the path of an .npz file
     (see :func:`~lightning_regs.data.readers.read_npz`) or of an image folder
-    (:func:`~lightning_regs.data.readers.read_image_folder`), as given or below ROOT.
+    (:func:`~lightning_regs.data.readers.read_image_folder`), as given or below ROOT; a name alone is ROOT/NAME.npz.
 
     Args:
         name: One of :data:`SOURCES`, or a path.
@@ -123,7 +123,7 @@ def _nowhere(name: str, root: Path, outcome: str) -> FileNotFoundError:
 
 def _user_path(name: str, root: Path) -> Path:
     given = Path(name).expanduser()
-    for path in (given, root / given):
+    for path in (given, root / given, root / f"{name}.npz"):
         if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
             return path
         if path.is_file():

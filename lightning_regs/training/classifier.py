@@ -320,4 +320,5 @@ class Classifier(KeepsMethods):
                 logged |= {f"{prefix}/{name}/{i}": value for name, value in own.items()}
         # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
         for name, value in logged.items():
-            self.log(name, value, prog_bar=name.endswith("/acc"), rank_zero_only=False, sync_dist=False)
+            on_bar = name.endswith(("/loss", "/acc", "/acc_heavier"))
+            self.log(name, value, prog_bar=on_bar, rank_zero_only=False, sync_dist=False)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_regs import __version__
 from lightning_regs.cli.parser import main
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,13 @@ def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_a_bare_command_is_help_and_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (([], "usage: lightning-regs"), (["--version"], f"lightning-regs {__version__}\n")):
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+        assert capsys.readouterr().out.startswith(said)
 
 
 def test_list_names_the_papers_and_scales(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

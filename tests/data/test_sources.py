@@ -131,6 +131,16 @@ def test_root_comes_from_the_argument_then_the_variable_then_the_working_directo
     assert sources.load("mnist", tmp_path / "argument").name == str(tmp_path / "argument" / "mnist.npz")
 
 
+def test_a_set_of_ones_own_is_found_in_the_data_folder_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "leaves.npz", **npz_arrays((28, 28)))
+    monkeypatch.chdir(tmp_path)
+    assert sources.load("leaves").name == sources.load("leaves.npz").name == "data/leaves.npz"
+    sources.prepare("leaves")
+    with pytest.raises(ValueError, match="unknown data set 'leafs'"):
+        sources.load("leafs")
+
+
 @pytest.mark.parametrize("call", [sources.load, sources.prepare])
 def test_one_error_lists_every_place(tmp_path, call):
     raw = tmp_path / "FashionMNIST" / "raw"

@@ -72,7 +72,9 @@ def test_own_and_committed_rows_are_listed_planned_and_compared(measured, capsys
     assert "one 0,1,2 0.0 s 0.0 s toy quick: 3 runs, 0 complete, 3 to do, about 0.0 s" in dry
     said("reproduce", "toy", "--jobs", "1", "--wandb", "off", "--seeds", "1,")
     assert "one 2 2 1 0.0 s" in said("list", "toy")
-    assert "yours: nothing of the paper" in said("list") or "yours: control" in said("list")
+    assert "yours: control" in said("list")
+    assert "3 runs, 1 complete, 2 to do" in said("reproduce", "toy", "--dry-run", "--seeds", "3")
+    assert "2 runs, 0 complete, 2 to do" in said("reproduce", "toy", "--dry-run", "--force")
     shown = said("compare", "toy")
     assert "toy quick: 1 row of yours beside 2 committed" in shown
     assert "Value 0.1 1" in shown

@@ -59,7 +59,8 @@ def find_config(config_path: str | os.PathLike[str]) -> Path:
     """Find a YAML file under one of the ``configs/`` folders.
 
     Args:
-        config_path: ``"configs/zhang2017/mlp-1x512.yaml"``, the same without ``configs/``, or any path to a file.
+        config_path: ``"configs/zhang2017/mlp-1x512.yaml"``, the same without ``configs/`` or without the ending, or any
+            path to a file.
 
     Returns:
         The absolute path of the file.
@@ -72,8 +73,9 @@ def find_config(config_path: str | os.PathLike[str]) -> Path:
     folders = search_folders("configs")
     if not path.is_absolute():
         for folder in folders:
-            if (folder / relative).is_file():
-                return folder / relative
+            for name in (relative, f"{relative}.yaml"):
+                if (folder / name).is_file():
+                    return folder / name
     if path.is_file():
         return path.resolve()
     known = {"configs/" + file.relative_to(folder).as_posix() for folder in folders for file in folder.rglob("*.yaml")}
