@@ -97,7 +97,7 @@ class Trainer(pl.Trainer):
             raise ValueError(f"predictions are written by one process, not {self.world_size}; add --trainer.devices 1.")
         if not kwargs.get("ckpt_path"):
             raise ValueError("without --ckpt_path FILE the weights are untrained; give the checkpoint that fit wrote.")
-        found = super().predict(*args, **kwargs)
+        found: Any = super().predict(*args, **kwargs)
         logits = torch.cat(found) if found else torch.empty(0, 0)
         if logits.ndim != 2:
             raise ValueError(f"the predictions are of the shape {tuple(logits.shape)}, not (N, K); leave replicas out.")
