@@ -53,6 +53,15 @@ def set_states(saved: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(saved["cuda"].cpu())
 
 
+def states_by_rank() -> list[dict[str, Any]]:
+    """Return the states of all streams in each process of a training; collective."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [states()]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, states())
+    return gathered
+
+
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
     """Leave the global streams, and the seed that Lightning remembers, as they were."""

@@ -16,7 +16,8 @@ class ArraySource:
 
     Attributes:
         name: Name or path that it was loaded by.
-        x_train: Images (N, C, H, W), uint8 or float32 (pixels then in [0, 1]), or float32 signals (N, L);
+        x_train: Images (N, C, H, W), uint8 or float32 (pixels then in [0, 1], or standardised), or float32 signals
+            (N, L); a tensor on the device ``meta`` stands for data that are not read yet;
             :class:`~lightning_regs.data.image_files.ImageFiles` where they were asked for.
         y_train: Labels (N,), int64, in [0, num_classes).
         x_test: As ``x_train``.
@@ -59,7 +60,7 @@ def _problem_with_x(x: Tensor | ImageFiles) -> str | None:
         )
     if x.dtype not in (torch.float32, *((torch.uint8,) if x.ndim == 4 else ())):
         return f"samples have type {x.dtype}; store images as uint8 or float32 and signals as float32."
-    if isinstance(x, Tensor) and x.is_floating_point() and not bool(torch.isfinite(x).all()):
+    if isinstance(x, Tensor) and not x.is_meta and x.is_floating_point() and not bool(torch.isfinite(x).all()):
         return "samples hold NaN or infinite values; repair or drop these rows."
     return None
 
@@ -69,7 +70,7 @@ def _problem_with_y(x: Tensor | ImageFiles, y: Tensor, num_classes: int) -> str 
         return f"labels have shape {tuple(y.shape)} for {len(x)} samples; store one class index a sample."
     if y.dtype != torch.int64:
         return f"labels have type {y.dtype}; store class indices as int64."
-    low, high = int(y.min()), int(y.max())
+    low, high = (0, 0) if y.is_meta else (int(y.min()), int(y.max()))
     if low < 0 or high >= num_classes:
         return f"labels reach from {low} to {high}, outside [0, {num_classes}); number the classes from 0 on."
     return None

@@ -19,8 +19,8 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import replica_seeds
 from lightning_regs.data import sources
 from lightning_regs.data.dataset import ImageArrays, StackedArrays
-from lightning_regs.data.loaders import Loader, LoaderFactory
-from lightning_regs.data.options import check_arguments, check_for_trainer
+from lightning_regs.data.loaders import Loader, LoaderFactory, Place
+from lightning_regs.data.options import check_arguments, check_for_trainer, check_pixels
 from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, make_splits
 from lightning_regs.data.transforms import BatchTransform
 
@@ -38,9 +38,9 @@ class ImageDataModule(pl.LightningDataModule):
     ``lightning_regs.core.batch.notes(y)["corrupted"]`` is bool (N,) on the device.
 
     Order, corruption, augmentation and splits are each a pure function of the seed and the epoch: nothing is drawn from
-    a global stream, and a run resumed at an epoch's end goes on as the uninterrupted one. With several processes,
-    training uses torch's ``DistributedSampler`` (which repeats a few samples when the number does not divide), and
-    evaluation shows each sample exactly once.
+    a global stream, and a run resumed at an epoch's end, or in its middle where the optimizer had stepped, gets the
+    weights of the uninterrupted one. With several processes, training uses a ``DistributedSampler`` (which repeats some
+    samples when the number does not divide), and evaluation shows each sample exactly once.
 
     Args:
         source: ``digits``, ``mnist1d``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``cifar100``, or the path of an .npz
@@ -134,9 +134,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.drop_last = drop_last
-        self.monitor_test = monitor_test
-        self.resident = resident
-        self.lazy = lazy
+        self.monitor_test, self.resident, self.lazy = monitor_test, resident, lazy
         self.replicas = replica_seeds(replicas, rng.run_seed(seed))
         self._given_seed, self._corruption_seed, self._apart = seed, corruption_seed, check_seeds(seeds)
         self._plan = SplitPlan(
@@ -167,11 +165,12 @@ class ImageDataModule(pl.LightningDataModule):
                 Lightning would never call; or the Trainer accumulates gradients of repeated batches.
             ValueError: The data do not go with the arguments.
         """
+        self._saved: dict[str, Any] | None = None  # a checkpoint is read after this
         if self.trainer is not None:
             check_for_trainer(self.trainer, self.batch_repeats)
         if self._splits is None:
             self._load()
-        self._place()
+        self._splits = self._need_setup().placed(self._device(), self.resident, self.num_workers)
 
     @property
     def num_classes(self) -> int:
@@ -222,12 +221,13 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Return the loader of the training set, in an order given by the seed and the epoch."""
-        return self._loaders().training(self.dataset("train"), self.batch_size, self.drop_last, self.batch_repeats)
+        place = None if self.trainer is None else Place(self.trainer, self._saved)
+        how = self.batch_size, self.drop_last, self.batch_repeats, place
+        return self._loaders().training(self.dataset("train"), *how)
 
     def val_dataloader(self) -> Loader | list[Any]:
         """Return the loader of the validation split, or of the test set with ``monitor_test``, or none."""
-        splits = self._need_setup()
-        data = splits.test if self.monitor_test else splits.val
+        data = self._need_setup().test if self.monitor_test else self._need_setup().val
         if data is None:
             warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
             return []
@@ -259,6 +259,14 @@ class ImageDataModule(pl.LightningDataModule):
         finally:
             self._served = before
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what resuming needs beside the Trainer's state; collective."""
+        return {} if self.trainer is None else Place(self.trainer).state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what :meth:`state_dict` returned."""
+        self._saved = state_dict
+
     def __setattr__(self, name: str, value: Any) -> None:
         # The first that a Trainer does with a DataModule; one of the other Lightning would fail without saying why.
         if name == "trainer" and value is not None:
@@ -267,8 +275,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
         """Transform the images, and return ``[x, y]``; which labels were changed is noted on them."""
-        x, y, *changed = batch
-        trainer = self.trainer
+        (x, y, *changed), trainer = batch, self.trainer
         # Lightning calls this hook for validation, the sanity check, test and prediction as well.
         if trainer is not None and trainer.training:
             minibatch = (current_batch(trainer) + 1) // self.batch_repeats  # the one that comes next
@@ -297,6 +304,7 @@ class ImageDataModule(pl.LightningDataModule):
                 f"{self.source} holds signals of length {source.x_train.shape[1]}, not images; leave image_size, "
                 "random_crop, random_flip, random_rotation and color_jitter out."
             )
+        check_pixels(source, self._transform.whiten, self._transform.jitter)
         self._seed = rng.run_seed(self._given_seed)
         seeds = self._seeds("split")
         own = self._corruption_seed
@@ -309,14 +317,6 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _seeds(self, purpose: str) -> tuple[int, ...]:
         return tuple(self._apart.get(purpose, seed) for seed in self.replicas or (self._seed,))
-
-    def _place(self) -> None:
-        splits = self._need_setup()
-        device = self._device()
-        resident = self.resident is True
-        if self.resident == "auto" and not self.num_workers and device.type == "cuda":
-            resident = splits.bytes_away_from(device) <= torch.cuda.mem_get_info(device)[0] // 2
-        self._splits = splits.to(device if resident else torch.device("cpu"))
 
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device

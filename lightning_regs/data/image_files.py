@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+# An image is scaled before its centre is cut out: a stripe of one pixel would grow to gigabytes.
+_LONGEST = 100
+
+
 class UnreadableImage(ValueError):
     """One image file that cannot be used, in one sentence.
 
@@ -102,21 +106,30 @@ class ImageFiles:
         channels, height, width = self._image
 
         def pixels(image: Image.Image) -> Tensor:
+            if not self._scale and image.size != (width, height):
+                raise UnreadableImage(
+                    f"{path} is {image.width}x{image.height} but the first training image is {width}x{height}; "
+                    "set image_size so that all are scaled to one size."
+                )
+            if image.mode.startswith(("I", "F")):
+                raise UnreadableImage(
+                    f"{path} has more than 8 bits a pixel (Pillow's mode {image.mode}), which would be cut off; "
+                    "convert the images to 8 bits."
+                )
             image = image.convert("L" if channels == 1 else "RGB")
             return torch.from_numpy(np.array(_scale_and_cut(image, height) if self._scale else image))
 
         x: Tensor = open_image(path, pixels)
-        if x.shape[:2] != (height, width):
-            raise UnreadableImage(
-                f"{path} is {x.shape[1]}x{x.shape[0]} but the first training image is {width}x{height}; "
-                "set image_size so that all are scaled to one size."
-            )
         x = x.unsqueeze(0) if channels == 1 else x.permute(2, 0, 1)
         return x if self._crop is None else center_crop(x, self._crop)
 
 
 def damaged(path: Path, reason: object, remedy: str = "delete it and fetch it again") -> ValueError:
-    """Build the one error for a file that is there but cannot be read."""
+    """Build the one error for a file that is there but cannot be read; the reason may be what reading it raised."""
+    if isinstance(reason, PermissionError | FileNotFoundError):
+        return ValueError(f"{path} cannot be read ({reason.strerror}); make it readable, or restore it.")
+    if isinstance(reason, BaseException):
+        reason = first_line(reason)
     return ValueError(f"{path} is damaged or not what its name says ({reason}); {remedy}.")
 
 
@@ -127,6 +140,8 @@ def first_line(error: BaseException) -> str:
 
 def _scale_and_cut(image: Image.Image, size: int) -> Image.Image:
     scale = size / min(image.size)
+    if max(image.size) > _LONGEST * min(image.size):
+        raise ValueError(f"it is {image.width}x{image.height}, of which the centre square is next to nothing")
     image = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), 2)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
@@ -143,10 +158,12 @@ def open_image(path: Path, use: Callable[[Image.Image], Any]) -> Any:
     try:
         with Image.open(path) as image:
             return use(image)
+    except UnreadableImage as error:
+        reason = str(error)
     except Exception as error:
         # Pillow's parsers raise whatever they trip over; only the operating system's errors have a number.
         if isinstance(error, OSError) and error.errno is not None:
             reason = f"{path} cannot be read ({error.strerror}); restore it, or start again without it."
         else:
-            reason = str(damaged(path, first_line(error), "replace or remove it"))
+            reason = str(damaged(path, error, "replace or remove it"))
     raise UnreadableImage(reason)

@@ -3,39 +3,218 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
-from lightning_regs.core import rng
+from lightning_regs.core import global_rng, rng
+from lightning_regs.core.lightning import current_batch, pl
 from lightning_regs.data.dataset import ImageArrays, StackedArrays, identity_collate
-from lightning_regs.data.samplers import EvaluationSampler, StackedInOrder, StackedSampler, even_batch_size
+from lightning_regs.data.options import accumulation
 
 Loader = DataLoader[list[Tensor]]
 
 
-class EchoingLoader(Loader):
-    """A loader that serves each batch several times in a row: data echoing, Choi et al. 2019, arXiv:1907.05550.
+class EvaluationSampler(DistributedSampler[Any]):
+    """Serves every sample exactly once over all processes, in order: process r takes r, r + world, r + 2 world, ...
 
-    The batch is gathered or decoded once, and copied for each of the ``repeats``, so that what is written into one of
-    them is not seen in the next. The other arguments are those of torch's ``DataLoader``.
+    torch's ``DistributedSampler`` repeats samples until the processes have equally many, which biases what is measured.
+    This is a subclass of it so that Lightning leaves the loader alone. Use :func:`even_batch_size` with it.
+
+    Args:
+        dataset: The data set, at least as long as there are processes.
+        num_replicas: The number of processes, at least 1.
+        rank: This process, in [0, num_replicas).
+
+    Raises:
+        ValueError: A process would get no sample.
     """
 
-    def __init__(self, *args: Any, repeats: int, **kwargs: Any) -> None:
+    def __init__(self, dataset: Dataset[Any], num_replicas: int, rank: int) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
+        self._total = len(dataset)  # type: ignore[arg-type]
+        if self._total < num_replicas:
+            raise ValueError(
+                f"{self._total} samples cannot be spread over {num_replicas} processes; use at most {self._total}."
+            )
+        self.num_samples = len(range(rank, self._total, num_replicas))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, self._total, self.num_replicas))
+
+
+class TrainingSampler(DistributedSampler[Any]):
+    """torch's ``DistributedSampler``, in the order of which an epoch can begin later.
+
+    Attributes:
+        begin: Samples that the next epoch leaves out.
+    """
+
+    begin = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(super().__iter__(), self.begin, None)
+
+
+class StackedSampler(DistributedSampler[Any]):
+    """Batches of positions (R, N), each replica's in an order of its own, for a loader with ``batch_size=None``.
+
+    A subclass of torch's ``DistributedSampler`` so that Lightning leaves the loader alone; it takes a process's share
+    of the samples where ``orders`` do.
+
+    Args:
+        orders: One sampler a replica, of equal lengths.
+        batch_size: N, at least 1.
+        drop_last: Leave out the last batch where it is not full.
+
+    Attributes:
+        begin: Samples of each replica that the next epoch leaves out.
+    """
+
+    begin = 0
+
+    def __init__(self, orders: Sequence[DistributedSampler[Any]], batch_size: int, drop_last: bool) -> None:
+        super().__init__(orders[0].dataset, orders[0].num_replicas, orders[0].rank)
+        self.orders = orders
+        self.batch_size = batch_size
+        self.partial = not drop_last
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the orders of an epoch."""
+        for order in self.orders:
+            order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        positions = torch.tensor([list(order) for order in self.orders])
+        for batch in torch.split(positions[:, self.begin :], self.batch_size, dim=1):
+            if batch.shape[1] == self.batch_size or self.partial:
+                yield batch
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.orders[0]), self.batch_size)
+        return full + (rest > 0 and self.partial)
+
+
+class StackedInOrder(StackedSampler, SequentialSampler):  # type: ignore[misc]
+    """A :class:`StackedSampler` of orders that do not shuffle, which ``Trainer(overfit_batches=...)`` leaves alone."""
+
+
+def even_batch_size(total: int, batch_size: int, world_size: int) -> int:
+    """Find the batch size nearest to the wished one that gives every process the same number of batches.
+
+    Processes hold ``ceil(total / world_size)`` samples or one fewer; where the batch size divides the smaller number,
+    the others would have one more batch and wait for ever in the next collective call. Of two that are equally near it
+    is the smaller. There are at least as many samples as processes.
+    """
+    fewest, rest = divmod(total, world_size)
+    if rest == 0:
+        return batch_size
+    candidates = (batch_size + sign * step for step in range(fewest + batch_size + 2) for sign in (-1, 1))
+    return next(b for b in candidates if b >= 1 and fewest % b != 0)
+
+
+class TrainingLoader(Loader):
+    """A loader that begins an epoch where its Trainer resumes it, and can serve each batch several times in a row.
+
+    Serving a batch again is data echoing, Choi et al. 2019, arXiv:1907.05550: the batch is gathered or decoded once,
+    and copied for each of the ``repeats``, so that what is written into one of them is not seen in the next.
+
+    Args:
+        behind: Called with this loader when its first batch is asked for: how many of the epoch were trained on.
+        repeats: Times that each batch is served.
+        *args: Those of torch's ``DataLoader``, as the other keywords are.
+    """
+
+    def __init__(
+        self, *args: Any, behind: Callable[[Loader], int] = lambda loader: 0, repeats: int = 1, **kwargs: Any
+    ) -> None:
+        self.behind = behind
         self.repeats = repeats
+        self._began = False
         super().__init__(*args, **kwargs)
 
     def __iter__(self) -> Iterator[list[Tensor]]:  # type: ignore[override]
-        for batch in super().__iter__():
-            for _ in range(self.repeats):
-                yield [t.clone().pin_memory() if t.is_pinned() else t.clone() for t in batch]
+        # A generator, which runs when the first batch is asked for: Lightning makes it before it knows the epoch, and
+        # may count in batches of a longer loader, beside which this one starts over.
+        begin = 0 if self._began else self.behind(self) % len(self)
+        self._began = True
+        skipped, echoed = divmod(begin, self.repeats)
+        sampler: Any = self.sampler
+        if hasattr(sampler, "begin"):
+            sampler.begin, skipped = skipped * (self.batch_size or sampler.batch_size), 0
+        for batch in islice(super().__iter__(), skipped, None):
+            for _ in range(echoed, self.repeats):
+                yield (
+                    batch
+                    if self.repeats == 1
+                    else [t.clone().pin_memory() if t.is_pinned() else t.clone() for t in batch]
+                )
+            echoed = 0
 
     def __len__(self) -> int:
         return self.repeats * super().__len__()
+
+
+class ResumableLoader(TrainingLoader):
+    """A :class:`TrainingLoader` that knows what is behind, of which Lightning need not warn."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: where training is, its Trainer knows."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing."""
+
+
+class Place:
+    """Where in an epoch a training goes on, and with which states of the global random streams, as dropout draws them.
+
+    Args:
+        trainer: Whose training it is.
+        state: What :meth:`state_dict` returned when it was saved; None or empty where that is not known.
+    """
+
+    def __init__(self, trainer: pl.Trainer, state: dict[str, Any] | None = None) -> None:
+        self.trainer = trainer
+        self.state = state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states after this batch, as plain types and tensors; nothing before the first; collective."""
+        return {"randomness": global_rng.states_by_rank()} if current_batch(self.trainer) >= 0 else {}
+
+    def behind(self, loader: Loader) -> int:
+        """Return how many batches of this epoch were trained on, and set the streams as they were after them.
+
+        What cannot be brought back is warned of. A loader that the Trainer does not train on begins at the start.
+        """
+        trainer, batches = self.trainer, current_batch(self.trainer) + 1
+        if not any(loader is part for part in pl.utilities.CombinedLoader(trainer.train_dataloader or ()).flattened):
+            return 0
+        states = (self.state or {}).get("randomness", [])
+        if len(states) == trainer.world_size:
+            global_rng.set_states(states[trainer.global_rank])
+        elif batches:
+            saved = f"was saved by {len(states)} processes" if states else "was not saved with this data"
+            warnings.warn(
+                f"training goes on after batch {batches} of an epoch in {trainer.world_size} process(es), and the "
+                f"checkpoint {saved}: the rest of the epoch is not what it would have been; go on as it was saved, or "
+                "from an epoch's end.",
+                stacklevel=2,
+            )
+        accumulated = batches % accumulation(trainer)
+        if accumulated:
+            warnings.warn(
+                f"training goes on after batch {batches} of an epoch, within an accumulation of gradients of which "
+                f"the first {accumulated} are in no checkpoint; save where the optimizer has just stepped.",
+                stacklevel=2,
+            )
+        return batches
 
 
 @dataclass(frozen=True)
@@ -58,17 +237,24 @@ class LoaderFactory:
     pin_memory: bool
     in_order: bool = False
 
-    def training(self, data: ImageArrays | StackedArrays, batch_size: int, drop_last: bool, repeats: int = 1) -> Loader:
+    def training(
+        self,
+        data: ImageArrays | StackedArrays,
+        batch_size: int,
+        drop_last: bool,
+        repeats: int = 1,
+        place: Place | None = None,
+    ) -> Loader:
         """Return a loader whose order is a function of the seed and the epoch, with each batch ``repeats`` times.
 
-        The sampler is torch's ``DistributedSampler`` even in a single process: Lightning sets its epoch, also after a
-        resume, and does not put a reshuffling one in its place.
+        The sampler is a ``DistributedSampler`` even in a single process: Lightning sets its epoch, also after a
+        resume, and does not put a reshuffling one in its place. With a ``place`` an epoch can be resumed.
 
         Raises:
             ValueError: With ``drop_last`` no full batch is left.
         """
-        orders: list[DistributedSampler[Any]] = [
-            DistributedSampler(
+        orders = [
+            TrainingSampler(
                 data, self.world_size, self.rank, shuffle=not self.in_order, seed=rng.derive_seed(seed, "order")
             )
             for seed in self.seeds
@@ -78,7 +264,8 @@ class LoaderFactory:
                 f"drop_last=True leaves no batch of {batch_size} from the {len(orders[0])} samples of a process; "
                 "choose a smaller batch_size."
             )
-        return self._loader(data, orders, batch_size, drop_last, repeats)
+        loader = partial(ResumableLoader, behind=place.behind) if place else TrainingLoader
+        return self._loader(partial(loader, repeats=repeats), data, orders, batch_size, drop_last)
 
     def evaluation(self, data: ImageArrays | StackedArrays, batch_size: int) -> Loader:
         """Return a loader that shows each sample exactly once, in order, in equally many batches a process.
@@ -87,15 +274,16 @@ class LoaderFactory:
             ValueError: There are fewer samples than processes.
         """
         orders = [EvaluationSampler(data, self.world_size, self.rank) for _ in self.seeds]
-        return self._loader(data, orders, even_batch_size(len(data), batch_size, self.world_size), drop_last=False)
+        batch_size = even_batch_size(len(data), batch_size, self.world_size)
+        return self._loader(DataLoader, data, orders, batch_size, drop_last=False)
 
     def _loader(
         self,
+        loader: Callable[..., Loader],
         data: ImageArrays | StackedArrays,
         orders: Sequence[DistributedSampler[Any]],
         batch_size: int,
         drop_last: bool,
-        repeats: int = 1,
     ) -> Loader:
         if not self.num_workers:
             # Lightning's hint is for loaders that work sample by sample.
@@ -107,7 +295,6 @@ class LoaderFactory:
             options = {"batch_size": None, "sampler": sampler}
         else:
             options = {"batch_size": batch_size, "sampler": orders[0], "drop_last": drop_last}
-        loader = DataLoader if repeats == 1 else partial(EchoingLoader, repeats=repeats)
         return loader(
             data,
             **options,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor
+
 from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.corruptions import PIXEL_CORRUPTIONS, check_corruption
 
 # Least value of what has to be a whole number; the optional ones can be None.
@@ -14,6 +18,8 @@ _WHOLE = {"batch_size": 1, "eval_batch_size": 1, "batch_repeats": 1, "num_worker
 _OPTIONAL = {"image_size": 1, "train_size": 1, "test_size": 1}
 # Largest value of what has to be a number from 0 on.
 _RANGES = {"random_rotation": 180.0, "color_jitter": 1.0}
+# How far beyond [0, 1] arithmetic may have put a pixel.
+_ROUNDING = 1e-3
 
 
 def check_arguments(arguments: dict[str, Any]) -> None:
@@ -82,6 +88,44 @@ def _problems(
         yield f"replicas={replicas!r} and {other} do not go together; leave one of them out."
 
 
+def accumulation(trainer: pl.Trainer) -> int:
+    """Return over how many batches gradients are accumulated."""
+    # A module that optimizes manually accumulates by itself, and Lightning holds the Trainer's flag at 1.
+    return max(trainer.accumulate_grad_batches, getattr(trainer.lightning_module, "accumulate_grad_batches", 1))
+
+
+def check_pixels(source: ArraySource, whiten: bool, color_jitter: float) -> None:
+    """Refuse, or warn of, images whose values are on another scale than they will be taken for.
+
+    Floating point may be standardised, which whitening and geometry take no notice of.
+
+    Raises:
+        ValueError: Colours would be changed of pixels outside [0, 1], which are cut off there.
+    """
+    images = [x for x in (source.x_train, source.x_test) if isinstance(x, Tensor) and x.ndim == 4]
+    if not images:
+        return
+    low, high = (
+        pick([float(end) for end in ends])
+        for pick, ends in zip((min, max), zip(*(x.aminmax() for x in images), strict=True), strict=True)
+    )
+    reach = f"the pixels of {source.name} reach from {low:g} to {high:g}"
+    if not images[0].is_floating_point():
+        if high == 1:
+            warnings.warn(f"{reach}, of 0 to 255: nearly black; store them as 0 and 255, or as floats.", stacklevel=4)
+    elif color_jitter and (low < -_ROUNDING or high > 1 + _ROUNDING):
+        raise ValueError(
+            f"color_jitter={color_jitter} changes colours in [0, 1], and {reach}; divide them by 255, store them as "
+            "uint8, or set color_jitter=0."
+        )
+    elif not whiten and low >= 0 and high > 1 + _ROUNDING:
+        warnings.warn(
+            f"{reach}, and whiten=False serves them as they are; divide them by 255, or store them as uint8, for "
+            "pixels in [0, 1].",
+            stacklevel=4,
+        )
+
+
 def check_for_trainer(trainer: pl.Trainer, batch_repeats: int) -> None:
     """Refuse a module with a hook that the DataModule has too, and accumulation over repeats of one batch.
 
@@ -95,8 +139,7 @@ def check_for_trainer(trainer: pl.Trainer, batch_repeats: int) -> None:
             f"{type(module).__name__} and ImageDataModule both have {hook}, of which Lightning calls only the "
             "DataModule's; move the module's into its on_train_batch_start or training_step."
         )
-    # A module that optimizes manually accumulates by itself, and Lightning holds the Trainer's flag at 1.
-    accumulate = max(trainer.accumulate_grad_batches, getattr(module, "accumulate_grad_batches", 1))
+    accumulate = accumulation(trainer)
     if batch_repeats > 1 and accumulate > 1:
         raise MisconfigurationException(
             f"batch_repeats={batch_repeats} serves the same batch again, and accumulate_grad_batches={accumulate} "

@@ -1,16 +1,13 @@
-"""The readers: .npz files, image folders, and the sets that torchvision knows, MNIST (idx) and CIFAR (pickles)."""
+"""The readers of what users bring: .npz archives and image folders, looked at before anything is unpacked."""
 
 from __future__ import annotations
 
-import gzip
+import contextlib
+import math
 import os
-import shutil
-import socket
-import struct
-import tempfile
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +16,17 @@ import torch
 from torch import Tensor
 
 from lightning_regs.data.arrays import ArraySource
-from lightning_regs.data.image_files import ImageFiles, damaged, first_line, open_image
+from lightning_regs.data.image_files import ImageFiles, damaged, open_image
 
-# Seconds that a server may stay silent during a download.
-_TIMEOUT = 30.0
-
-# Data set name -> class in torchvision.datasets.
-TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
-# RuntimeError covers what zipfile says of an archive that asks for encryption or an unknown compression.
-_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
+_HEADERS: dict[tuple[int, int], Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# How much longer than what is stored an array can be; other compressions have no such limit.
+_LARGEST_RATIO = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+# Without names, and beyond this and the number of samples, a label is more likely an identifier than a class.
+_MOST_CLASSES = 1000
 
 
 def read_npz(path: Path, num_classes: int | None = None, classes: Sequence[str] | None = None) -> ArraySource:
@@ -49,36 +47,109 @@ def read_npz(path: Path, num_classes: int | None = None, classes: Sequence[str] 
     Raises:
         ValueError: The file is damaged, lacks a key, or holds arrays of a wrong shape, type or range.
     """
-    arrays = _load_npz(path)
-    missing = [key for key in NPZ_KEYS if key not in arrays]
+    declared = _declared(path)
+    missing = [key for key in NPZ_KEYS if key not in declared]
     if missing:
         raise ValueError(
             f"{path} has no array {', '.join(missing)}; save it with numpy.savez(file, "
             f"{', '.join(f'{key}=...' for key in NPZ_KEYS)})."
         )
-    names = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(classes) if classes else None
-    x_train, x_test = (_samples_from_numpy(path, key, arrays[key]) for key in ("x_train", "x_test"))
-    y_train, y_test = (_labels_from_numpy(path, key, arrays[key]) for key in ("y_train", "y_test"))
+    # What shapes tell is checked before anything is unpacked, and the labels before the images are.
+    x_train, y_train, x_test, y_test = (_checked(path, key, *declared[key]) for key in NPZ_KEYS)
+    source = ArraySource(str(path), x_train, y_train, x_test, y_test, num_classes=1)
+    size = sum(dtype.itemsize * array.numel() for dtype, array in declared.values())
+    check_memory(path, "its arrays", size, "store images as uint8, smaller or fewer of them")
+    if "classes" in declared:
+        classes = _class_names(path, *declared["classes"])
+    labels = [_unpack(path, key) for key in ("y_train", "y_test")]
+    names = None if classes is None else tuple(str(c) for c in classes)
     if num_classes is None:
-        num_classes = len(names) if names else int(y_train.max()) + 1 if len(y_train) else 1
-    return ArraySource(str(path), x_train, y_train, x_test, y_test, num_classes, names)
+        num_classes = len(names) if names else int(labels[0].max()) + 1
+        if num_classes > max(_MOST_CLASSES, *map(len, (names or (), y_train, y_test))):
+            raise ValueError(
+                f"{path}: y_train reaches to {num_classes - 1}, and {len(y_train)} samples are not of so many classes; "
+                "number the classes from 0 on, or store their names as classes."
+            )
+    y_train, y_test = (torch.from_numpy(y.astype(np.int64).reshape(-1)) for y in labels)
+    source = replace(source, y_train=y_train, y_test=y_test, num_classes=num_classes, classes=names)
+    x_train, x_test = (_samples(path, key, _unpack(path, key)) for key in ("x_train", "x_test"))
+    return replace(source, x_train=x_train, x_test=x_test)
 
 
-def _load_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def _declared(path: Path) -> dict[str, tuple[np.dtype[Any], Tensor]]:
+    """Read which arrays an archive has, by their headers: the type and a tensor of the shape that holds nothing.
+
+    Raises:
+        ValueError: The file is no archive, or an array says that it is larger than the archive can hold.
+    """
     try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.lib.npyio.NpzFile):
-            with file:
-                return {key: file[key] for key in (*NPZ_KEYS, "classes") if key in file.files}
-    except _READ_ERRORS as error:
-        raise damaged(path, first_line(error)) from error
+        with path.open("rb") as file:
+            bare = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+        if not bare:
+            with zipfile.ZipFile(path) as archive:
+                there = set(archive.namelist())
+                return {key: _header(archive, key) for key in (*NPZ_KEYS, "classes") if f"{key}.npy" in there}
+    except Exception as error:
+        # The parsers of zipfile and numpy raise whatever they trip over.
+        raise damaged(path, error) from error
     raise damaged(path, "it holds one bare array", "save the arrays with numpy.savez")
 
 
-def _samples_from_numpy(path: Path, key: str, array: np.ndarray[Any, Any]) -> Tensor:
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise ValueError(f"{path}: {key} has type {array.dtype}; store images as uint8 (0 to 255) or floating point.")
-    x = torch.from_numpy(np.ascontiguousarray(array) if array.dtype == np.uint8 else array.astype(np.float32))
+def _header(archive: zipfile.ZipFile, key: str) -> tuple[np.dtype[Any], Tensor]:
+    member = archive.getinfo(f"{key}.npy")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        shape, _, dtype = _HEADERS[version](file)
+        size = file.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise ValueError(f"{key} holds objects")
+    if size != member.file_size:
+        raise ValueError(
+            f"{key} of shape {shape} takes {size} bytes with its header, and the archive says {member.file_size}"
+        )
+    if size > member.compress_size * _LARGEST_RATIO.get(member.compress_type, math.inf):
+        raise ValueError(f"{key} takes {size} bytes, to which {member.compress_size} cannot unfold")
+    return dtype, torch.empty(shape, dtype=torch.uint8, device="meta")
+
+
+def _unpack(path: Path, key: str) -> np.ndarray[Any, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+            array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+    except MemoryError as error:
+        raise ValueError(f"{path}: there is no memory for {key}; store images as uint8, smaller or fewer.") from error
+    except Exception as error:
+        raise damaged(path, error) from error
+
+
+def _checked(path: Path, key: str, dtype: np.dtype[Any], blank: Tensor) -> Tensor:
+    """Check the type that an array has, and return what it will be, without its values."""
+    if key.startswith("y"):
+        if dtype.kind not in "iu":
+            raise ValueError(f"{path}: {key} has type {dtype}; store labels as integers from 0 on.")
+        return blank.long().flatten() if blank.ndim == 2 and blank.shape[1] == 1 else blank.long()
+    if dtype != np.uint8 and dtype.kind != "f":
+        raise ValueError(f"{path}: {key} has type {dtype}; store images as uint8 (0 to 255) or floating point.")
+    return _layout(path, key, blank if dtype == np.uint8 else blank.float())
+
+
+def _class_names(path: Path, dtype: np.dtype[Any], blank: Tensor) -> Sequence[str]:
+    if blank.ndim != 1 or dtype.kind not in "USiu":
+        raise ValueError(
+            f"{path}: classes has shape {tuple(blank.shape)} and type {dtype}; store one name a class, as strings."
+        )
+    names: list[str] = _unpack(path, "classes").tolist()
+    return names
+
+
+def _samples(path: Path, key: str, array: np.ndarray[Any, Any]) -> Tensor:
+    array = np.ascontiguousarray(array) if array.dtype == np.uint8 else array.astype(np.float32)
+    return _layout(path, key, torch.from_numpy(array))
+
+
+def _layout(path: Path, key: str, x: Tensor) -> Tensor:
+    """Return images as (N, C, H, W) and signals as (N, L)."""
     if x.ndim == 2:
         return x if x.is_floating_point() else x.float().div_(255)
     if x.ndim == 3:
@@ -93,108 +164,6 @@ def _samples_from_numpy(path: Path, key: str, array: np.ndarray[Any, Any]) -> Te
         f"{path}: {key} has shape {tuple(x.shape)}, in which the channel axis cannot be told; "
         "store (N, L), (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3."
     )
-
-
-def _labels_from_numpy(path: Path, key: str, array: np.ndarray[Any, Any]) -> Tensor:
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{path}: {key} has type {array.dtype}; store labels as integers from 0 on.")
-    y = torch.from_numpy(array.astype(np.int64))
-    return y.flatten() if y.ndim == 2 and y.shape[1] == 1 else y
-
-
-def expected_files(name: str, root: Path) -> list[Path]:
-    """List the files that torchvision reads for a data set below a root."""
-    cls = _dataset_class(name)
-    if hasattr(cls, "base_folder"):
-        return [root / cls.base_folder / file for file, _ in _checksums(cls)]
-    return [root / cls.__name__ / "raw" / url.removesuffix(".gz") for url, _ in cls.resources]
-
-
-def read_torchvision(name: str, root: Path, shown: Mapping[str, Path] | None = None) -> ArraySource:
-    """Read a data set from torchvision's files through torchvision's class.
-
-    Args:
-        name: A key of :data:`TORCHVISION`.
-        root: The folder that torchvision calls root.
-        shown: The path that the user knows a file by, of its name.
-
-    Raises:
-        ValueError: A file is damaged; it is named.
-    """
-    from torchvision.datasets.utils import check_integrity
-
-    cls = _dataset_class(name)
-    for file, md5 in _checksums(cls) if hasattr(cls, "base_folder") else ():
-        if not check_integrity(root / cls.base_folder / file, md5):
-            raise damaged(root / cls.base_folder / file, "its checksum differs from torchvision's")
-    arrays = []
-    for train in (True, False):
-        try:
-            part = cls(str(root), train=train)
-        except Exception as error:
-            raise _blame(name, root, shown or {}, error) from error
-        images = torch.from_numpy(part.data) if isinstance(part.data, np.ndarray) else part.data
-        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
-        arrays += [images, torch.as_tensor(part.targets, dtype=torch.int64)]
-    x_train, y_train, x_test, y_test = arrays
-    first = next(iter(shown.values())) if shown else expected_files(name, root)[0]
-    classes = tuple(str(c) for c in part.classes)
-    return ArraySource(str(first.parent), x_train, y_train, x_test, y_test, len(classes), classes)
-
-
-def read_gzipped(name: str, folder: Path) -> ArraySource:
-    """Read ``mnist`` or ``fashion_mnist`` from gzipped idx files, as the Debian package of the latter has them.
-
-    Raises:
-        ValueError: A file is damaged; it is named.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        shown = {}
-        for file in expected_files(name, Path(scratch)):
-            shown[file.name] = packed = folder / f"{file.name}.gz"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with gzip.open(packed, "rb") as source, file.open("wb") as target:
-                    shutil.copyfileobj(source, target)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise damaged(packed, error) from error
-        return read_torchvision(name, Path(scratch), shown)
-
-
-def download(name: str, root: Path) -> None:
-    """Let torchvision download a data set below a root; whatever goes wrong is raised as torchvision raises it."""
-    root.mkdir(parents=True, exist_ok=True)
-    before = socket.getdefaulttimeout()
-    # torchvision sets none, and without one a silent network would be waited for for ever.
-    socket.setdefaulttimeout(_TIMEOUT)
-    try:
-        _dataset_class(name)(str(root), train=True, download=True)
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _blame(name: str, root: Path, shown: Mapping[str, Path], error: Exception) -> ValueError:
-    """Find the idx file that torchvision's own reader cannot read."""
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
-    for file in expected_files(name, root):
-        if "-idx" not in file.name:
-            continue
-        try:
-            (read_image_file if "-images-" in file.name else read_label_file)(str(file))
-        except Exception as cause:
-            return damaged(shown.get(file.name, file), f"{type(cause).__name__}: its header and its length do not fit")
-    return damaged(expected_files(name, root)[0].parent, error)
-
-
-def _dataset_class(name: str) -> Any:
-    from torchvision import datasets
-
-    return getattr(datasets, TORCHVISION[name])
-
-
-def _checksums(cls: Any) -> list[tuple[str, str | None]]:
-    return [*map(tuple, cls.train_list + cls.test_list), (cls.meta["filename"], cls.meta["md5"])]
 
 
 def read_image_folder(path: Path, image_size: int | None = None, lazy: bool = False) -> ArraySource:
@@ -215,8 +184,6 @@ def read_image_folder(path: Path, image_size: int | None = None, lazy: bool = Fa
         ValueError: A folder or class is missing or empty, an image is damaged (with ``lazy``: the first), sizes differ,
             or the decoded images would not fit into memory.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
     train = path / "train"
     test = next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
     if not train.is_dir() or test is None:
@@ -224,31 +191,75 @@ def read_image_folder(path: Path, image_size: int | None = None, lazy: bool = Fa
             f"{path} has no folders train and test; lay it out as train/CLASS/image.png and test/CLASS/image.png."
         )
     try:
-        classes, index = find_classes(train)
-        extra = sorted(set(find_classes(test)[0]) - set(classes))
-        samples = [make_dataset(d, index, IMG_EXTENSIONS, allow_empty=d == test) for d in (train, test)]
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: {first_line(error)}; put at least one image into each class folder.") from error
+        found = [_classes(part) for part in (train, test)]
+    except OSError as error:
+        raise damaged(Path(error.filename or path), error) from error
+    classes = sorted(found[0])
+    empty = [name for name in classes if not found[0][name]]
+    if empty or not classes:
+        raise ValueError(f"{train} has no images of {', '.join(empty[:5]) or 'any class'}; put some into train/CLASS.")
+    extra = sorted(set(found[1]) - set(classes))
     if extra:
         raise ValueError(f"{test} has classes that {train} lacks ({', '.join(extra[:5])}); train on the same classes.")
+    samples = [[(file, label) for label, name in enumerate(classes) for file in part.get(name, ())] for part in found]
     if not samples[1]:
         raise ValueError(f"{path} has no test images; put some into test/CLASS.")
-    mode, (width, height) = open_image(Path(samples[0][0][0]), lambda image: (image.mode, image.size))
+    mode, (width, height) = open_image(samples[0][0][0], lambda image: (image.mode, image.size))
     shape = (1 if mode == "L" else 3, image_size or height, image_size or width)
     x_train, x_test = (ImageFiles([file for file, _ in part], shape, image_size is not None) for part in samples)
     y_train, y_test = (torch.tensor([label for _, label in part]) for part in samples)
     names = tuple(classes)
     if lazy:
         return ArraySource(str(path), x_train, y_train, x_test, y_test, len(names), names)
-    _check_fits(path, x_train.shape.numel() + x_test.shape.numel())
+    size = x_train.shape.numel() + x_test.shape.numel()
+    remedy = "set lazy=True to decode them batch by batch, or choose a smaller image_size"
+    check_memory(path, "the decoded images", size, remedy)
     decoded = [files.decode(threads=os.cpu_count() or 1) for files in (x_train, x_test)]
     return ArraySource(str(path), decoded[0], y_train, decoded[1], y_test, len(names), names)
 
 
-def _check_fits(path: Path, needed: int) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
-    if needed > memory:
+def _classes(part: Path) -> dict[str, list[Path]]:
+    """Return the images of each class folder, in the order that torchvision gives them."""
+    above = (os.path.realpath(part.parent), os.path.realpath(part))
+    return {f.name: [Path(*i) for i in sorted(_images(f, above))] for f in sorted(part.iterdir()) if f.is_dir()}
+
+
+def _images(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    real = os.path.realpath(folder)
+    if real in above:
+        raise ValueError(f"{folder} is a link to a folder that it lies in, so its images never end; remove the link.")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _images(Path(entry.path), (*above, real))
+            elif entry.name.lower().endswith(IMG_EXTENSIONS):
+                if not entry.is_file():
+                    raise ValueError(f"{entry.path} is a pipe, a device or a link that leads nowhere; remove it.")
+                yield str(folder), entry.name
+
+
+def check_memory(path: Path, what: str, needed: int, remedy: str) -> None:
+    """Refuse data that memory does not hold.
+
+    Raises:
+        ValueError: There is less memory than ``needed`` bytes.
+    """
+    there = _memory()
+    if needed > there:
         raise ValueError(
-            f"{path}: the decoded images need {needed / 2**30:.0f} GiB and this machine has {memory / 2**30:.0f}; "
-            "set lazy=True to decode them batch by batch, or choose a smaller image_size."
+            f"{path}: {what} need {needed / 2**30:.3g} GiB of memory and {there / 2**30:.3g} can be had; {remedy}."
         )
+
+
+def _memory() -> float:
+    """Return the bytes of memory that this process can have: what is free or can be freed, and not above a limit."""
+    there = [math.inf]
+    if hasattr(os, "sysconf"):
+        there.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(OSError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        there.append(1024 * sum(int(lines[name].split()[0]) for name in ("MemAvailable", "SwapFree") if name in lines))
+        there.append(int(Path("/sys/fs/cgroup/memory.max").read_text().replace("max", "0")) or math.inf)
+    return min(there)

@@ -11,7 +11,7 @@ import torch
 
 from lightning_regs.core import rng
 from lightning_regs.core.names import unknown_name
-from lightning_regs.data import readers
+from lightning_regs.data import readers, torchvision_files
 from lightning_regs.data.arrays import ArraySource
 
 __all__ = ["SOURCES", "ArraySource", "data_root", "load", "prepare"]
@@ -92,23 +92,23 @@ def _reader(name: str, root: Path) -> Callable[[], ArraySource]:
     if npz.is_file():
         classes = _CLASSES[name].split(", ") if name in _CLASSES else None
         return lambda: readers.read_npz(npz, 100 if name == "cifar100" else 10, classes)
-    if all(file.is_file() for file in readers.expected_files(name, root)):
-        return lambda: readers.read_torchvision(name, root)
+    if all(file.is_file() for file in torchvision_files.expected_files(name, root)):
+        return lambda: torchvision_files.read_torchvision(name, root)
     if name == "fashion_mnist" and (DEBIAN_FASHION_MNIST / "train-images-idx3-ubyte.gz").is_file():
-        return lambda: readers.read_gzipped(name, DEBIAN_FASHION_MNIST)
+        return lambda: torchvision_files.read_gzipped(name, DEBIAN_FASHION_MNIST)
     if os.environ.get(DOWNLOAD_VARIABLE, "1").strip().lower() in ("0", "false", "no", "off", ""):
         raise _nowhere(name, root, f"switched off by {DOWNLOAD_VARIABLE}")
     try:
-        readers.download(name, root)
+        torchvision_files.download(name, root)
     except Exception as error:
         # torchvision raises RuntimeError, URLError, OSError and others; to the user each means "not there".
         outcome = f"failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise _nowhere(name, root, outcome) from error
-    return lambda: readers.read_torchvision(name, root)
+    return lambda: torchvision_files.read_torchvision(name, root)
 
 
 def _nowhere(name: str, root: Path, outcome: str) -> FileNotFoundError:
-    files = readers.expected_files(name, root)
+    files = torchvision_files.expected_files(name, root)
     missing = [file.name for file in files if not file.is_file()]
     part = f" (lacks {', '.join(missing)})" if len(missing) < len(files) else ""
     places = [str(root / f"{name}.npz"), f"torchvision's files in {files[0].parent}{part}"]
@@ -126,7 +126,7 @@ def _user_path(name: str, root: Path) -> Path:
     for path in (given, root / given, root / f"{name}.npz"):
         if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
             return path
-        if path.is_file():
+        if path.exists():
             raise ValueError(f"{path} is neither an .npz file nor a folder; save the arrays with numpy.savez.")
     if given.suffix or given.name != name:
         raise FileNotFoundError(

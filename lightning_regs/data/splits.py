@@ -49,6 +49,13 @@ class Splits:
         val = None if self.val is None else self.val.to(device)
         return Splits(self.train.to(device), val, self.test.to(device))
 
+    def placed(self, device: torch.device, resident: bool | str, num_workers: int) -> Splits:
+        """Return the same data sets where they are served from: the device, or the CPU."""
+        if resident == "auto":
+            room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" and not num_workers else -1
+            resident = self.bytes_away_from(device) <= room
+        return self.to(device if resident else torch.device("cpu"))
+
     def bytes_away_from(self, device: torch.device) -> int:
         """Return how much memory :meth:`to` would need on a device."""
         parts = [part for part in (self.train, self.val, self.test) if part is not None]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from lightning_regs.core.global_rng import seed_all, set_states, states
+from lightning_regs.core.global_rng import seed_all, set_states, states_by_rank
 from lightning_regs.core.lightning import MisconfigurationException, combined_mode, epochs_trained, pl
 from lightning_regs.core.rng import derive_seed
 
@@ -111,10 +111,7 @@ class Replay:
         Args:
             batches: Batches of this epoch that were trained on.
         """
-        randomness: list[Any] = [states()]
-        if self.trainer is not None and self.trainer.world_size > 1:
-            randomness = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(randomness, states())
+        randomness = states_by_rank()
         self.pending = randomness[self.rank]
         return {"epoch": self.epoch, "batches": batches, "randomness": randomness}
 

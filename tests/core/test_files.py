@@ -30,7 +30,7 @@ def test_new_and_old(tmp_path: Path) -> None:
     assert names(path.parent) == ["b.txt"]
 
 
-@pytest.mark.parametrize("place", ["os.replace", "os.fsync", "the block"])
+@pytest.mark.parametrize("place", ["pathlib.Path.replace", "os.fsync", "the block"])
 def test_what_fails_leaves_the_old_content_and_nothing_else(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

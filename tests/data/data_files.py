@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
+import zipfile
 
 import numpy as np
 from PIL import Image
@@ -21,6 +23,26 @@ def npz_arrays(shape=(4, 4), n_train=12, n_test=5) -> dict[str, np.ndarray]:
         "x_test": pixels(n_test, *shape, seed=1),
         "y_test": np.arange(n_test) % 3,
     }
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npy_header(shape: tuple[int, ...], kind: str = "|u1") -> bytes:
+    """Return what stands before the values of an array, which may be more than any file holds."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def write_npz(path, **members: bytes) -> None:
+    """Write an archive whose members may be anything; the others are those of :func:`npz_arrays`."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for key, content in ({key: npy(array) for key, array in npz_arrays().items()} | members).items():
+            file.writestr(f"{key}.npy", content)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

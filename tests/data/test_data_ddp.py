@@ -78,7 +78,7 @@ def test_training_shows_every_sample_once_an_epoch(ranks):
         assert sorted(flat(batches[0]) + flat(batches[1])) == list(range(TRAIN))
         order = torch.randperm(TRAIN, generator=torch.Generator().manual_seed(rng.derive_seed(SEED, "order") + epoch))
         assert [flat(part) for part in batches] == [order[0::2].tolist(), order[1::2].tolist()]
-    assert {rank["sampler"] for rank in ranks} == {"DistributedSampler"}
+    assert {rank["sampler"] for rank in ranks} == {"TrainingSampler"}
 
 
 @pytest.mark.slow

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 
 from lightning_regs.data import ImageDataModule
@@ -53,3 +56,33 @@ def test_impossible_arguments_are_refused_at_once(arguments, message):
 def test_arguments_that_do_not_fit_the_data_are_refused_in_setup(arguments, message):
     with pytest.raises(ValueError, match=message):
         ImageDataModule("digits", **({"train_size": 300} | arguments)).setup()
+
+
+def pixels(tmp_path, low, high, kind):
+    x = np.linspace(low, high, 20 * 64).reshape(20, 8, 8).astype(kind)
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=np.arange(20) % 4, x_test=x[:5], y_test=np.arange(5) % 4)
+    return str(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-2, 2), (-0.5, 1)])
+def test_colours_of_floats_outside_the_unit_interval_are_refused(tmp_path, low, high):
+    data = ImageDataModule(pixels(tmp_path, low, high, np.float32), color_jitter=0.2)
+    with pytest.raises(ValueError, match=rf"color_jitter=0.2 .*own.npz reach from {low} to {high}; divide them by 255"):
+        data.setup()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "whiten", "sentence"),
+    [
+        (0, 255, np.float32, False, "reach from 0 to 255, and whiten=False serves them as they are; divide"),
+        (0, 1, np.uint8, True, "reach from 0 to 1, of 0 to 255: nearly black; store them as 0 and 255"),
+        (0, 255, np.float32, True, None),
+        (-2, 2, np.float32, False, None),
+        (0, 1, np.float32, False, None),
+        (0, 255, np.uint8, False, None),
+    ],
+)
+def test_pixels_on_another_scale_are_warned_of_where_it_matters(tmp_path, low, high, kind, whiten, sentence):
+    data = ImageDataModule(pixels(tmp_path, low, high, kind), whiten=whiten)
+    with pytest.warns(UserWarning, match=sentence) if sentence else nullcontext():
+        data.setup()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_regs.data.dataset import ImageArrays, identity_collate
-from lightning_regs.data.samplers import EvaluationSampler, even_batch_size
+from lightning_regs.data.loaders import EvaluationSampler, even_batch_size
 
 FEW = settings(max_examples=100, deadline=None)
 

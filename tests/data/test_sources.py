@@ -11,7 +11,7 @@ import torch
 from data_files import assert_holds, npz_arrays, write_cifar, write_idx
 from torchvision import datasets
 
-from lightning_regs.data import readers, sources
+from lightning_regs.data import sources, torchvision_files
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +165,7 @@ def test_a_failed_download_ends_in_the_same_error(tmp_path, monkeypatch):
     def fail(name, root):
         raise RuntimeError("no route\nto host")
 
-    monkeypatch.setattr(readers, "download", fail)
+    monkeypatch.setattr(torchvision_files, "download", fail)
     with pytest.raises(FileNotFoundError, match=r"download failed with RuntimeError: no route to host\. Put one of"):
         sources.load("cifar10", tmp_path)
 
