@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-import torch
 from torch import Tensor
 
+from lightning_regs.core.checks import Shape, checked, nonempty
 
-def agreement(right: Tensor, other: Tensor) -> float:
+Right = Annotated[Tensor, Shape("N", "bool"), nonempty]
+
+
+@checked
+def agreement(right: Right, other: Right) -> float:
     r"""Return the correlation of two nets' correctness over the same samples, the phi coefficient.
 
     Kuncheva and Whitaker, "Measures of Diversity in Classifier Ensembles" (2003): 1 for nets that are right on the same
@@ -36,7 +41,8 @@ def agreement(right: Tensor, other: Tensor) -> float:
     return (n * both - first * second) / math.sqrt(spread) if spread else math.nan
 
 
-def disagreement(right: Tensor, other: Tensor) -> float:
+@checked
+def disagreement(right: Right, other: Right) -> float:
     """Return the share of samples, in [0, 1], on which exactly one of two nets is right.
 
     Arguments and errors are those of :func:`agreement`.
@@ -47,11 +53,4 @@ def disagreement(right: Tensor, other: Tensor) -> float:
 
 def _counts(right: Tensor, other: Tensor) -> tuple[int, int, int, int]:
     """Return on how many samples both are right, the one is, the other is, and of how many."""
-    if right.dtype != torch.bool or other.dtype != torch.bool:
-        raise TypeError(f"whether a net is right is bool a sample, got {right.dtype} and {other.dtype}.")
-    if right.ndim != 1 or right.shape != other.shape or not len(right):
-        raise ValueError(
-            f"whether two nets are right on the same samples has one shape (N,), got {tuple(right.shape)} and "
-            f"{tuple(other.shape)}."
-        )
     return int((right & other).sum()), int(right.sum()), int(other.sum()), len(right)

@@ -7,10 +7,12 @@ Zhang et al., "Understanding deep learning requires rethinking generalization", 
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from lightning_regs.core.checks import Count, Shape, checked, nonempty
 
 
 class ReluFit(NamedTuple):
@@ -36,7 +38,13 @@ class ReluFit(NamedTuple):
         return ReluFit(*(part.to(dtype) for part in self))
 
 
-def fit_relu(x: Tensor, y: Tensor, direction: Tensor, dtype: torch.dtype = torch.float64) -> ReluFit:
+@checked
+def fit_relu(
+    x: Annotated[Tensor, Shape("N D"), nonempty],
+    y: Annotated[Tensor, Shape("N")],
+    direction: Annotated[Tensor, Shape("D")],
+    dtype: torch.dtype = torch.float64,
+) -> ReluFit:
     """Construct the network of Theorem 1 through n points.
 
     The points are projected on the direction and sorted, a hinge is put half way between neighbours (and as far below
@@ -56,11 +64,8 @@ def fit_relu(x: Tensor, y: Tensor, direction: Tensor, dtype: torch.dtype = torch
     Raises:
         ValueError: If shapes do not match or two points have the same projection.
     """
-    if x.ndim != 2 or y.shape != x.shape[:1] or direction.shape != x.shape[1:] or not len(x):
-        raise ValueError(
-            f"points {tuple(x.shape)}, values {tuple(y.shape)} and direction {tuple(direction.shape)} "
-            "need shapes (N, D), (N,) and (D,) with N at least 1."
-        )
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype must be floating-point, got {dtype}.")
     direction = direction.to(dtype)
     z, order = (x.to(dtype) @ direction).sort()
     gaps = z.diff()
@@ -76,12 +81,14 @@ def fit_relu(x: Tensor, y: Tensor, direction: Tensor, dtype: torch.dtype = torch
     return ReluFit(direction, thresholds, weights)
 
 
-def evaluate_relu(fit: ReluFit, x: Tensor, block: int = 4096) -> Tensor:
+@checked
+def evaluate_relu(fit: ReluFit, x: Annotated[Tensor, Shape("N D")], block: Count = 4096) -> Tensor:
     """Evaluate ``sum_j w_j max(<a, x> - b_j, 0)`` at points (N, D) in the fit's precision; returns (N,)."""
     z = x.to(fit.direction.dtype) @ fit.direction
     return torch.cat([(part[:, None] - fit.thresholds).clamp_min_(0.0) @ fit.weights for part in torch.split(z, block)])
 
 
+@checked
 def deep_relu(fit: ReluFit, depth: int) -> nn.Sequential:
     """Spread the network of Theorem 1 over more layers: depth k, width O(n / k), O(n + d) weights.
 
@@ -139,11 +146,13 @@ def _running_sum(weights: Tensor, first: bool) -> Tensor:
     return torch.cat([0 * one, weights] if first else [0 * one, weights, one, -one])
 
 
+@checked
 def num_connections(network: nn.Module) -> int:
     """Return the number of weights and biases of a network that are not 0."""
     return sum(int(parameter.count_nonzero()) for parameter in network.parameters())
 
 
+@checked
 def max_width(network: nn.Module) -> int:
     """Return the largest number of units in a hidden layer of a chain of linear maps and ReLUs."""
     layers = list(network.children())

@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_regs.core.checks import Count, NotNegative, Positive, Range, Shape, checked, nonempty
 
+Images = Annotated[Tensor, Shape("N C H W", "floating-point")]
+
+
+@checked
 def gabor_filters(
-    size: int = 11, wavelengths: Sequence[float] = (3.0, 4.5, 7.0), orientations: int = 8, sigma_ratio: float = 0.56
+    size: Annotated[int, Range(3)] = 11,
+    wavelengths: Annotated[Sequence[Annotated[float, Range(2)]], nonempty] = (3.0, 4.5, 7.0),
+    orientations: Count = 8,
+    sigma_ratio: Positive = 0.56,
 ) -> Tensor:
     """Build a bank of quadrature pairs of Gabor filters.
 
@@ -36,13 +44,8 @@ def gabor_filters(
     Raises:
         ValueError: If the size is even or a wavelength is below 2 pixels.
     """
-    if size < 3 or size % 2 == 0:
+    if size % 2 == 0:
         raise ValueError(f"size is {size}, but a filter with a centre needs an odd side of at least 3.")
-    if orientations < 1 or not wavelengths or min(wavelengths) < 2:
-        raise ValueError(
-            f"wavelengths {tuple(wavelengths)} with {orientations} orientations give no bank; "
-            "pass wavelengths of at least 2 pixels and at least one orientation."
-        )
     axis = torch.arange(size, dtype=torch.float64) - size // 2
     row, column = torch.meshgrid(axis, axis, indexing="ij")
     filters = []
@@ -59,7 +62,10 @@ def gabor_filters(
     return functional.normalize(bank.flatten(2), dim=2).view_as(bank).float()
 
 
-def gabor_features(x: Tensor, filters: Tensor, pool: int = 4, block: int = 1024) -> Tensor:
+@checked
+def gabor_features(
+    x: Images, filters: Annotated[Tensor, Shape("F 2 k k")], pool: Count = 4, block: Count = 1024
+) -> Tensor:
     """Take the magnitude of each quadrature pair's response and average it over pooling windows.
 
     Args:
@@ -74,10 +80,6 @@ def gabor_features(x: Tensor, filters: Tensor, pool: int = 4, block: int = 1024)
     Raises:
         ValueError: If images or filters have the wrong number of dimensions.
     """
-    if x.ndim != 4 or filters.ndim != 4 or filters.shape[1] != 2:
-        raise ValueError(
-            f"images {tuple(x.shape)} and filters {tuple(filters.shape)} need shapes (N, C, H, W) and (F, 2, k, k)."
-        )
     weight = filters.to(x).flatten(0, 1)[:, None]
     parts = []
     for part in torch.split(x, block):
@@ -99,13 +101,14 @@ class ConvFilters(NamedTuple):
     shift: Tensor
 
 
+@checked
 def random_conv_filters(
-    x: Tensor,
-    num_filters: int,
+    x: Annotated[Images, nonempty],
+    num_filters: Count,
     generator: torch.Generator,
-    patch_size: int = 6,
-    num_patches: int = 50_000,
-    epsilon: float = 0.1,
+    patch_size: Count = 6,
+    num_patches: Count = 50_000,
+    epsilon: Positive = 0.1,
 ) -> ConvFilters:
     """Draw random patches of images and turn them into whitened filters.
 
@@ -127,9 +130,7 @@ def random_conv_filters(
     Raises:
         ValueError: If a patch does not fit the images or there are no filters.
     """
-    if num_filters < 1:
-        raise ValueError(f"num_filters is {num_filters}; at least 1 filter is needed.")
-    if x.ndim != 4 or min(x.shape[2:]) < patch_size:
+    if min(x.shape[2:]) < patch_size:
         raise ValueError(f"patches of side {patch_size} do not fit images {tuple(x.shape)}; lower patch_size.")
     n, _, height, width = x.shape
     count = max(num_patches, num_filters)
@@ -157,8 +158,9 @@ def random_conv_filters(
 _CONTRAST_FLOOR = 10.0 / 255.0**2
 
 
+@checked
 def random_conv_features(
-    x: Tensor, filters: ConvFilters, pools: int = 2, threshold: float = 0.25, block: int = 256
+    x: Images, filters: ConvFilters, pools: Count = 2, threshold: NotNegative = 0.25, block: Count = 256
 ) -> Tensor:
     """Convolve contrast-normalised patches, rectify both signs, and average over a coarse grid.
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_regs.core.checks import Count, Shape, checked, nonempty
 
-def implicit_regularizer(network: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> float:
+
+@checked
+def implicit_regularizer(
+    network: nn.Module,
+    x: Annotated[Tensor, Shape("N ..."), nonempty],
+    y: Annotated[Tensor, Shape("N", "integer")],
+    batch_size: Count,
+) -> float:
     r"""Return the mean over full batches of the squared norm of the batch's gradient of the mean cross entropy.
 
     Smith, Dherin, Barrett, De, "On the Origin of Implicit Regularization in Stochastic Gradient Descent" (2101.12176):

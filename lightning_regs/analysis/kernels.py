@@ -8,28 +8,38 @@ every training label is met exactly, and the classifier generalises all the same
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lightning_regs.analysis.packed import full_precision
+from lightning_regs.core.batch import check_indices
+from lightning_regs.core.checks import Count, NotNegative, Positive, Range, Shape, checked, nonempty
+
+Points = Annotated[Tensor, Shape("N D", "floating-point", "flatten the samples, and use .float()")]
+Others = Annotated[Tensor, Shape("M D", "floating-point", "flatten the samples, and use .float()")]
+Square = Annotated[Tensor, Shape("N N")]
+Classes = Annotated[Tensor, Shape("N")]
+Columns = Annotated[Tensor, Shape("N C")]
 
 
-def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+@checked
+def one_hot(labels: Classes, num_classes: Count) -> Tensor:
     """Return regression targets (N, C) in float64: 1 for the label's class, 0 elsewhere."""
+    check_indices("labels", labels, num_classes)
     return functional.one_hot(labels.long(), num_classes).double()
 
 
-def error_rate(scores: Tensor, labels: Tensor) -> float:
+@checked
+def error_rate(scores: Columns, labels: Classes) -> float:
     """Return the percentage of rows of scores (N, C) whose largest entry is not at the label (N,)."""
-    if scores.shape[:1] != labels.shape:
-        raise ValueError(f"{scores.shape[0]} rows of scores do not match labels of shape {tuple(labels.shape)}.")
     return 100.0 * float((scores.argmax(dim=1) != labels).double().mean())
 
 
-def gaussian_kernel(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
+@checked
+def gaussian_kernel(x: Points, y: Others, bandwidth: Positive) -> Tensor:
     """Return ``exp(-bandwidth * |x_i - y_j|^2)`` (N, M) of points (N, D) and (M, D) of one floating type.
 
     Zhang et al. use a bandwidth of 0.02 on MNIST pixels in [0, 1]. Besides the kernel only vectors are allocated.
@@ -37,17 +47,9 @@ def gaussian_kernel(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
     Raises:
         ValueError: If the bandwidth is not positive or the points do not have the same length.
     """
-    _check_bandwidth(bandwidth)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"points need shapes (N, D) and (M, D); got {tuple(x.shape)} and {tuple(y.shape)}. Flatten.")
     with full_precision():
         out = torch.addmm((y * y).sum(dim=1)[None], x, y.T, alpha=-2.0)
     return out.add_((x * x).sum(dim=1)[:, None]).clamp_(min=0.0).mul_(-bandwidth).exp_()
-
-
-def _check_bandwidth(bandwidth: float) -> None:
-    if not bandwidth > 0:
-        raise ValueError(f"bandwidth is {bandwidth}, but exp(-bandwidth * distance^2) needs a positive one.")
 
 
 class GaussianKernel:
@@ -61,8 +63,8 @@ class GaussianKernel:
         block: Rows in a panel.
     """
 
-    def __init__(self, x: Tensor, bandwidth: float, block: int = 2048) -> None:
-        _check_bandwidth(bandwidth)
+    @checked
+    def __init__(self, x: Annotated[Points, nonempty], bandwidth: Positive, block: Count = 2048) -> None:
         self.x = x
         self.bandwidth = bandwidth
         self.size = x.shape[0]
@@ -77,7 +79,8 @@ class GaussianKernel:
         return panel
 
 
-def predict(x: Tensor, x_train: Tensor, coefficients: Tensor, bandwidth: float, block: int = 1024) -> Tensor:
+@checked
+def predict(x: Others, x_train: Points, coefficients: Columns, bandwidth: Positive, block: Count = 1024) -> Tensor:
     """Return the scores (M, C) of points (M, D) by a Gaussian kernel machine that was fitted to points (N, D).
 
     ``coefficients`` (N, C) solve ``K a = Y``; their type is the precision of the evaluation. It takes a block of points
@@ -91,7 +94,8 @@ def predict(x: Tensor, x_train: Tensor, coefficients: Tensor, bandwidth: float, 
     return torch.cat(parts)
 
 
-def fit(kernel: Tensor, targets: Tensor, ridge: float = 0.0) -> Tensor:
+@checked
+def fit(kernel: Square, targets: Annotated[Tensor, Shape("N ...")], ridge: NotNegative = 0.0) -> Tensor:
     """Solve ``(K + ridge * I) a = Y`` densely in float64; of several solutions, the one of least norm.
 
     For matrices that do not fit in memory as a square see :func:`lightning_regs.analysis.packed.solve_spd`.
@@ -107,10 +111,6 @@ def fit(kernel: Tensor, targets: Tensor, ridge: float = 0.0) -> Tensor:
     Raises:
         ValueError: If ``ridge`` is negative or the shapes do not match.
     """
-    if ridge < 0:
-        raise ValueError(f"ridge is {ridge}, but a negative ridge makes the matrix indefinite; pass 0 or more.")
-    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or targets.shape[0] != kernel.shape[0]:
-        raise ValueError(f"a kernel {tuple(kernel.shape)} does not match targets {tuple(targets.shape)}.")
     y = targets.double()
     matrix = kernel.double() + ridge * torch.eye(kernel.shape[0], dtype=torch.float64, device=kernel.device)
     factor, info = torch.linalg.cholesky_ex(matrix)
@@ -124,6 +124,7 @@ def fit(kernel: Tensor, targets: Tensor, ridge: float = 0.0) -> Tensor:
     return coefficients
 
 
+@checked
 def gram_matrix(blocks: Iterable[Tensor]) -> Tensor:
     """Return the inner products (N, N) in float64 of points whose features come in blocks (N, F_i)."""
     gram: Tensor | None = None
@@ -135,13 +136,15 @@ def gram_matrix(blocks: Iterable[Tensor]) -> Tensor:
     return gram
 
 
-def squared_distances(gram: Tensor) -> Tensor:
+@checked
+def squared_distances(gram: Square) -> Tensor:
     """Return the squared distances (N, N) between points whose inner products are ``gram`` (N, N)."""
     square = gram.diagonal()
     return (square[:, None] + square[None] - 2.0 * gram).clamp_(min=0.0).fill_diagonal_(0.0)
 
 
-def mean_squared_distance(x: Tensor) -> float:
+@checked
+def mean_squared_distance(x: Annotated[Tensor, Shape("N D"), nonempty]) -> float:
     """Return the mean of ``|x_i - x_j|^2`` over all N * N pairs of points (N, D), which sets the bandwidth's scale."""
     x = x.double()
     return 2.0 * (float((x * x).sum(dim=1).mean()) - float((x.mean(dim=0) ** 2).sum()))
@@ -161,14 +164,15 @@ class Selection(NamedTuple):
     errors: Tensor
 
 
+@checked
 def select(
-    gram: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    bandwidths: Sequence[float] | None,
-    ridges: Sequence[float],
+    gram: Square,
+    labels: Classes,
+    num_classes: Count,
+    bandwidths: Annotated[Sequence[Positive], nonempty] | None,
+    ridges: Annotated[Sequence[NotNegative], nonempty],
     generator: torch.Generator,
-    holdout: float = 0.2,
+    holdout: Annotated[float, Range(above=0, below=1)] = 0.2,
 ) -> Selection:
     """Choose bandwidth and ridge on a part of the training set that the fit does not see.
 
@@ -190,8 +194,6 @@ def select(
     Raises:
         ValueError: If there is nothing to choose from or the split would be empty on one side.
     """
-    if not ridges or (bandwidths is not None and not bandwidths):
-        raise ValueError("there is nothing to choose from: pass at least one bandwidth and one ridge.")
     held = round(holdout * gram.shape[0])
     if not 0 < held < gram.shape[0]:
         raise ValueError(f"holdout={holdout} of {gram.shape[0]} points leaves one side empty; choose inside (0, 1).")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import check_whole
+from lightning_regs.core.checks import Range, checked
 
 State = Mapping[str, Tensor]
+Points = Annotated[int, Range(3)]  # one of them between the ends
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class ErrorBarrier:
         return self.alphas[self.errors.index(max(self.errors))]
 
 
+@checked
 def interpolate(state_a: State, state_b: State, alpha: float) -> dict[str, Tensor]:
     r"""Return the point :math:`(1 - \alpha) a + \alpha b` on the line between two state dicts.
 
@@ -51,8 +54,6 @@ def interpolate(state_a: State, state_b: State, alpha: float) -> dict[str, Tenso
     Raises:
         ValueError: If alpha is not finite, a name is missing on one side, or two shapes differ.
     """
-    if not math.isfinite(alpha):
-        raise ValueError(f"alpha must be finite, the position on the line from 0 to 1, got {alpha}.")
     for name in (*state_a, *state_b):
         if name not in state_a or name not in state_b:
             raise ValueError(f"{name!r} is in one of the two states alone; interpolate two states of one network.")
@@ -70,8 +71,9 @@ def interpolate(state_a: State, state_b: State, alpha: float) -> dict[str, Tenso
     return point
 
 
+@checked
 def error_barrier(
-    evaluate: Callable[[dict[str, Tensor]], float], state_a: State, state_b: State, points: int = 30
+    evaluate: Callable[[dict[str, Tensor]], float], state_a: State, state_b: State, points: Points = 30
 ) -> ErrorBarrier:
     r"""Measure the error on the line between two networks.
 
@@ -90,7 +92,6 @@ def error_barrier(
         TypeError: If ``points`` is no integer.
         ValueError: If there are fewer than 3 points, the states do not fit each other, or an error is NaN.
     """
-    check_whole("points", points, 3)  # one of them between the ends
     alphas = [index / (points - 1) for index in range(points)]
     errors = []
     for alpha in alphas:
@@ -101,12 +102,13 @@ def error_barrier(
     return ErrorBarrier(tuple(alphas), tuple(errors))
 
 
+@checked
 def instability(
     module: nn.Module,
     evaluate: Callable[[nn.Module], float],
     state_a: State,
     state_b: State,
-    points: int = 30,
+    points: Points = 30,
     prepare: Callable[[nn.Module], object] | None = None,
 ) -> ErrorBarrier:
     """Measure how far SGD noise has carried two trainings of one network apart, as the error barrier between them.

@@ -7,28 +7,39 @@ show that this norm does not predict which interpolant generalises better.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from lightning_regs.core.checks import Count, Positive, Shape, Whole, checked, nonempty
 
-def min_norm_solution(x: Tensor, y: Tensor) -> Tensor:
+Points = Annotated[Tensor, Shape("N D"), nonempty]
+Values = Annotated[Tensor, Shape("N ...")]
+Weights = Annotated[Tensor, Shape("D ...")]
+Columns = Annotated[Tensor, Shape("N C")]
+
+
+@checked
+def min_norm_solution(x: Points, y: Values) -> Tensor:
     """Return the least-squares solution of least 2-norm, ``pinv(x) @ y``, in float64.
 
     It is (D,) or (D, C) for points (N, D) and values (N,) or (N, C).
     """
-    _check(x, y)
+    _check(y)
     solution: Tensor = torch.linalg.pinv(x.double()) @ y.double()
     return solution
 
 
+@checked
 def gradient_descent(
-    x: Tensor,
-    y: Tensor,
-    steps: int,
-    learning_rate: float | None = None,
-    batch_size: int | None = None,
+    x: Points,
+    y: Values,
+    steps: Whole,
+    learning_rate: Positive | None = None,
+    batch_size: Count | None = None,
     generator: torch.Generator | None = None,
-    start: Tensor | None = None,
+    start: Weights | None = None,
 ) -> Tensor:
     """Minimise ``|x w - y|^2 / 2`` by (stochastic) gradient descent in float64, without any penalty.
 
@@ -49,10 +60,10 @@ def gradient_descent(
     Raises:
         ValueError: If shapes do not match, the batch size is out of range, or there is no generator for batches.
     """
-    _check(x, y)
+    _check(y)
     n = x.shape[0]
     batch_size = n if batch_size is None else batch_size
-    if not 1 <= batch_size <= n:
+    if batch_size > n:
         raise ValueError(f"batch_size is {batch_size}, but must lie between 1 and the {n} points.")
     if batch_size < n and generator is None:
         raise ValueError("batches are drawn at random: pass a generator, or leave batch_size out for full batches.")
@@ -61,7 +72,10 @@ def gradient_descent(
         squares = (x * x).sum(dim=1).topk(batch_size).values
         largest = torch.linalg.matrix_norm(x, 2) ** 2 if batch_size == n else squares.sum()
         learning_rate = 1.0 / float(largest)
-    w = torch.zeros(x.shape[1:] + y.shape[1:], dtype=x.dtype, device=x.device) if start is None else start.double()
+    shape = x.shape[1:] + y.shape[1:]
+    if start is not None and start.shape != shape:
+        raise ValueError(f"start must have the shape {tuple(shape)} of the weights, got {tuple(start.shape)}.")
+    w = torch.zeros(shape, dtype=x.dtype, device=x.device) if start is None else start.double()
     for _ in range(steps):
         if batch_size == n:
             xb, yb = x, y
@@ -72,13 +86,15 @@ def gradient_descent(
     return w
 
 
-def outside_span(x: Tensor, w: Tensor) -> Tensor:
+@checked
+def outside_span(x: Points, w: Weights) -> Tensor:
     """Return the part of weights (D,) or (D, C) orthogonal to every row of points (N, D), in float64."""
     inside: Tensor = torch.linalg.pinv(x.double()) @ (x.double() @ w.double())
     return w.double() - inside
 
 
-def rkhs_norm(coefficients: Tensor, fitted: Tensor) -> float:
+@checked
+def rkhs_norm(coefficients: Columns, fitted: Columns) -> float:
     """Return the norm of a kernel machine in its function space, ``sqrt(tr(a^T K a))``, over all classes together.
 
     Of all functions in the space that take the fitted values, the kernel machine has the least such norm. For an
@@ -88,16 +104,15 @@ def rkhs_norm(coefficients: Tensor, fitted: Tensor) -> float:
 
     ``coefficients`` are a (N, C), ``fitted`` is ``K a`` (N, C).
     """
-    if coefficients.shape != fitted.shape:
-        raise ValueError(f"coefficients {tuple(coefficients.shape)} and fitted {tuple(fitted.shape)} differ in shape.")
     return float((coefficients.double() * fitted.double()).sum().clamp_min(0.0).sqrt())
 
 
+@checked
 def coefficient_norm(coefficients: Tensor) -> float:
     """Return the Frobenius norm of the dual coefficients (N, C) of a kernel machine."""
     return float(coefficients.double().norm())
 
 
-def _check(x: Tensor, y: Tensor) -> None:
-    if x.ndim != 2 or y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
-        raise ValueError(f"points {tuple(x.shape)} and values {tuple(y.shape)} need shapes (N, D) and (N,) or (N, C).")
+def _check(y: Tensor) -> None:
+    if y.ndim > 2:
+        raise ValueError(f"y must have the shape (N,) or (N, C), got {tuple(y.shape)}.")

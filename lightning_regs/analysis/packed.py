@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from lightning_regs.core.checks import Count, NotNegative, Shape, Whole, checked, nonempty
 
 Progress = Callable[[float, float], None]
 
@@ -44,23 +46,24 @@ class StoredPanels:
         panels: Panel ``i`` has shape (rows of block ``i``, columns up to the end of block ``i``).
     """
 
-    def __init__(self, panels: Sequence[Tensor]) -> None:
-        if not panels:
-            raise ValueError("a panel matrix needs at least one panel; got none. Pass zeros() or from_dense() output.")
+    @checked
+    def __init__(self, panels: Annotated[Sequence[Annotated[Tensor, Shape("R C")]], nonempty]) -> None:
         self.panels = list(panels)
         self.block = panels[0].shape[0]
         self.size = panels[-1].shape[1]
 
     @classmethod
+    @checked
     def zeros(
-        cls, size: int, block: int = 2048, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls, size: Count, block: Count = 2048, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> StoredPanels:
         """Allocate the lower triangle of a (size, size) matrix of zeros."""
         bounds = _bounds(size, block)
         return cls([torch.zeros(stop - start, stop, dtype=dtype, device=device) for start, stop in bounds])
 
     @classmethod
-    def from_dense(cls, matrix: Tensor, block: int = 2048) -> StoredPanels:
+    @checked
+    def from_dense(cls, matrix: Annotated[Tensor, Shape("N N"), nonempty], block: Count = 2048) -> StoredPanels:
         """Copy the lower triangle of a dense symmetric matrix (N, N)."""
         return cls([matrix[start:stop, :stop].clone() for start, stop in _bounds(matrix.shape[0], block)])
 
@@ -98,7 +101,10 @@ class StoredPanels:
             panel.clamp_(min=0.0).mul_(-bandwidth).exp_()
 
 
-def symmetric_matmul(operator: SymmetricOperator, vectors: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+@checked
+def symmetric_matmul(
+    operator: SymmetricOperator, vectors: Annotated[Tensor, Shape("N C")], dtype: torch.dtype = torch.float64
+) -> Tensor:
     """Return the product (N, C) of a symmetric operator (N, N) and vectors (N, C), using each panel for both triangles.
 
     Panels are made and products are summed in ``dtype``.
@@ -127,15 +133,14 @@ class PackedCholesky:
         NotPositiveDefiniteError: If the matrix is not positive definite in this precision.
     """
 
+    @checked
     def __init__(
         self,
         operator: SymmetricOperator,
-        ridge: float = 0.0,
+        ridge: NotNegative = 0.0,
         dtype: torch.dtype = torch.float32,
         progress: Progress | None = None,
     ) -> None:
-        if ridge < 0:
-            raise ValueError(f"ridge is {ridge}, but a negative ridge makes the matrix indefinite; pass 0 or more.")
         self.size, self.dtype = operator.size, dtype
         self._bounds = _bounds(self.size, operator.block)
         self._panels: list[Tensor] = []
@@ -196,14 +201,15 @@ class SpdSolution(NamedTuple):
     jitter: float
 
 
+@checked
 def solve_spd(
     operator: SymmetricOperator,
-    targets: Tensor,
-    ridge: float = 0.0,
+    targets: Annotated[Tensor, Shape("N C")],
+    ridge: NotNegative = 0.0,
     dtype: torch.dtype = torch.float32,
-    tolerance: float = 1e-6,
-    max_iterations: int = 50,
-    jitter: float = 0.0,
+    tolerance: NotNegative = 1e-6,
+    max_iterations: Whole = 50,
+    jitter: NotNegative = 0.0,
     progress: Progress | None = None,
 ) -> SpdSolution:
     """Solve ``(K + ridge * I) a = y`` by a direct factorization and refine until float64 residuals agree.
@@ -230,7 +236,7 @@ def solve_spd(
     Raises:
         ValueError: If shapes do not match or the matrix cannot be factored even with the largest jitter.
     """
-    if targets.ndim != 2 or targets.shape[0] != operator.size:
+    if len(targets) != operator.size:
         raise ValueError(f"targets have shape {tuple(targets.shape)}, but the matrix needs ({operator.size}, C).")
     factor, jitter = _factor(operator, ridge, dtype, jitter, progress)
     y = targets.double()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_regs.analysis.kernels import GaussianKernel, mean_squared_distance, predict
 from lightning_regs.analysis.packed import StoredPanels, SymmetricOperator, full_precision
+from lightning_regs.core.checks import Count, Positive, checked
 
 Blocks = Callable[[Tensor], Iterable[Tensor]]
 
@@ -33,8 +34,9 @@ class KernelMachine:
     num_features: int
 
 
+@checked
 def recomputed_kernel(
-    blocks: Blocks, x: Tensor, x_test: Tensor, bandwidth: float, relative: bool = False, block: int = 2048
+    blocks: Blocks, x: Tensor, x_test: Tensor, bandwidth: Positive, relative: bool = False, block: Count = 2048
 ) -> KernelMachine:
     """Make a Gaussian kernel that is computed from all F features whenever it is needed; memory N * F numbers.
 
@@ -53,13 +55,14 @@ def recomputed_kernel(
     return KernelMachine(operator, lambda a: predict(test, train, a, scale), scale, spread, train.shape[1])
 
 
+@checked
 def stored_kernel(
     blocks: Blocks,
     x: Tensor,
     x_test: Tensor,
-    bandwidth: float | None,
+    bandwidth: Positive | None,
     relative: bool = False,
-    block: int = 2048,
+    block: Count = 2048,
     progress: Callable[[int], None] | None = None,
 ) -> KernelMachine:
     """Make a Gaussian or linear kernel from one block of features at a time, kept as a triangle.

@@ -6,10 +6,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from lightning_regs.core.checks import Range, Whole, checked
 from lightning_regs.pruning.masks import Mask
 
 Masks = Mapping[str, Tensor]
@@ -102,6 +104,7 @@ class Distances:
     layers: dict[str, Travelled]
 
 
+@checked
 def mask_overlap(mask_a: Masks, mask_b: Masks) -> MaskOverlap:
     """Compare two masks of one network with what random masks of the same densities would share.
 
@@ -137,6 +140,7 @@ def mask_overlap(mask_a: Masks, mask_b: Masks) -> MaskOverlap:
     return MaskOverlap(overall, layers)
 
 
+@checked
 def distance_travelled(initial: Mapping[str, Tensor], final: Mapping[str, Tensor], mask: Masks) -> Distances:
     """Measure how far kept and pruned weights went in the training that the mask was made from.
 
@@ -171,7 +175,10 @@ def distance_travelled(initial: Mapping[str, Tensor], final: Mapping[str, Tensor
     return Distances(_travelled(overall), {name: _travelled(groups) for name, groups in sums.items()})
 
 
-def early_stopping_iteration(iterations: Sequence[int], losses: Sequence[float]) -> int:
+@checked
+def early_stopping_iteration(
+    iterations: Sequence[Whole], losses: Sequence[Annotated[float, Range(infinite=True, missing=True)]]
+) -> int:
     """Return the iteration of the first minimum of a curve of validation losses.
 
     Frankle & Carbin, arXiv 1803.03635: the early-stopping iteration is that of the least validation loss, found after

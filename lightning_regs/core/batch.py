@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Annotated, Any
 
+import torch
 from torch import Tensor
 
 from lightning_regs.core.lightning import MisconfigurationException
@@ -18,24 +19,13 @@ SAMPLES = ("image", "images", "img", "imgs", "pixel_values", "x", "input", "inpu
 LABELS = ("label", "labels", "y", "target", "targets", "mask", "masks")
 
 
-def check_keys(name: str, value: Any) -> tuple[Key, Key] | None:
-    """Return the keys of samples and labels as a tuple, or None.
-
-    Raises:
-        TypeError: If they are no two names or positions.
-        ValueError: If they are the same.
-    """
-    if value is None:
-        return None
-    keys = tuple(value) if isinstance(value, (list, tuple)) else ()
-    if len(keys) != 2 or not all(isinstance(key, str | int) and not isinstance(key, bool) for key in keys):
-        raise TypeError(f'{name} must be the keys of samples and labels, ("image", "label") or (0, 1), got {value!r}.')
-    if keys[0] == keys[1]:
-        raise ValueError(f"{name} must be two keys, of samples and of labels, got {value!r}.")
-    return keys[0], keys[1]
+def _differ(name: str, keys: tuple[Key, Key] | None) -> tuple[Key, Key] | None:
+    if keys is not None and keys[0] == keys[1]:
+        raise ValueError(f"{name} must be two keys, of samples and of labels, got {keys!r}.")
+    return keys
 
 
-Keys = Annotated[tuple[Key, Key] | None, check_keys]
+Keys = Annotated[tuple[Key, Key] | None, 'the keys of samples and labels, ("image", "label") or (0, 1)', _differ]
 
 
 def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str) -> tuple[Key, Key]:
@@ -94,6 +84,22 @@ def replace(batch: Any, keys: tuple[Key, Key], x: Tensor, y: Tensor, method: str
             "other parts would no longer go with them; leave those out, or use an option that keeps their number."
         )
     items[keys[0]], items[keys[1]] = x, y
+
+
+def check_indices(name: str, index: Tensor, *sizes: int) -> None:
+    """Refuse places that are not there: ``index`` ``(N,)`` of one size, or ``(N, D)`` of D.
+
+    On a CPU only, and not while torch compiles: elsewhere it would wait for all that the device has queued.
+
+    Raises:
+        ValueError: If one is outside.
+    """
+    if index.device.type != "cpu" or not index.numel() or torch.compiler.is_compiling():
+        return
+    for column, size in zip(index.view(len(index), -1).T, sizes, strict=True):
+        low, high = (end.item() for end in torch.aminmax(column))
+        if not (low >= 0 and high < size):
+            raise ValueError(f"{name} must be in 0 to {size - 1}, got {high if low >= 0 else low}.")
 
 
 def notes(labels: Tensor) -> dict[str, Tensor]:

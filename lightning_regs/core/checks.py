@@ -1,63 +1,215 @@
-"""Checks of arguments, in one sentence that names the value: by a call, or by the annotation of a parameter.
+"""Checks of arguments, in one sentence that names the parameter and the value, by the parameters' annotations.
 
-``alpha: Positive = 1.0`` declares a parameter and its range at once; :func:`check` reads the annotation.
+``alpha: Positive = 1.0`` declares a parameter, its type and its range at once. :func:`checked` makes a function or a
+class check what it is called with; :mod:`~lightning_regs.core.hints` says what fits.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 import types
-from collections.abc import Mapping
-from functools import partial
-from numbers import Real
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from lightning_regs.core.hints import ANY, Range, Unknown, check, read
 from lightning_regs.core.names import unknown_name
+
+__all__ = [
+    "PURPOSES",
+    "Count",
+    "NoEffectWarning",
+    "NotNegative",
+    "Number",
+    "Positive",
+    "Range",
+    "Seed",
+    "Shape",
+    "Share",
+    "Whole",
+    "call",
+    "check",
+    "check_arguments",
+    "check_seeds",
+    "checked",
+    "nonempty",
+    "seeds_apart",
+]
+
+Target = TypeVar("Target", bound=Callable[..., Any])
 
 
 class NoEffectWarning(UserWarning):
     """A method found nothing to act on."""
 
 
-def check_number(
-    name: str,
-    value: object,
-    low: float = 0.0,
-    high: float = math.inf,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> float:
-    """Return ``value`` if it is a finite number in ``[low, high]``; without the ends that are open.
+@dataclass(frozen=True)
+class Shape:
+    """The shape of a tensor, written behind its type: ``Annotated[Tensor, Shape("N D")]``.
 
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is outside.
+    :func:`checked` wants a letter to be the same size wherever it is in a call. A number is that size, and ``...``
+    stands for any further dimensions.
+
+    Attributes:
+        dims: The dimensions, with spaces between them.
+        kind: Which numbers it holds: ``"floating-point"``, ``"bool"``, or ``"integer"``, which includes bool.
+        why: What to do about it, for the message.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    number = float(value)
-    ends = (open_low and number == low) or (open_high and number == high)
-    if not math.isfinite(number) or number > high or number < low or ends:
-        bounds = f"{'above' if open_low else 'at least'} {low:g}" if low > -math.inf else "finite"
-        upper = f" and {'below' if open_high else 'at most'} {high:g}" if high < math.inf else ""
-        raise ValueError(f"{name} must be {bounds}{upper}, got {value}.")
-    return number
+
+    dims: str = "..."
+    kind: str = ""
+    why: str = ""
+
+    def match(self, name: str, tensor: Any, sizes: dict[str, tuple[int, str]]) -> None:
+        """Refuse a tensor of another kind or shape.
+
+        Args:
+            name: The parameter's.
+            tensor: What was given.
+            sizes: Dimension -> its size, and where; those of the call so far, to which this adds.
+
+        Raises:
+            TypeError: If it holds other numbers.
+            ValueError: If it has other dimensions.
+        """
+        floating = tensor.dtype.is_floating_point
+        kinds = {"floating-point": floating, "bool": str(tensor.dtype) == "torch.bool"}
+        kinds["integer"] = not floating and not tensor.dtype.is_complex
+        if self.kind and not kinds[self.kind]:
+            raise TypeError(f"{name} must be {self.kind}, got {tensor.dtype}{self._remedy()}")
+        dims, shape = self.dims.split(), tuple(tensor.shape)
+        fixed = [dim for dim in dims if dim != "..."]
+        right = len(shape) == len(fixed) if len(fixed) == len(dims) else len(shape) >= len(fixed)
+        said = ""
+        for dim, size in zip(fixed, shape, strict=False) if right else ():
+            wanted, where = (int(dim), name) if dim.isdigit() else sizes.setdefault(dim, (size, name))
+            if size != wanted:
+                right, said = False, "" if dim.isdigit() else f" with {dim} = {wanted}, as in {where}"
+        if not right:
+            written = f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
+            raise ValueError(f"{name} must have the shape {written}{said}, got {shape}{self._remedy()}")
+
+    def _remedy(self) -> str:
+        return f"; {self.why}." if self.why else "."
 
 
-def check_whole(name: str, value: object, low: int = 1) -> int:
-    """Return ``value`` if it is a whole number of at least ``low``.
-
-    Raises:
-        TypeError: If it is no integer.
-        ValueError: If it is below.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, got {value!r}.")
-    if value < low:
-        raise ValueError(f"{name} must be at least {low}, got {value}.")
+def nonempty(name: str, value: Any) -> Any:
+    """Return what holds something, or raise a ``ValueError``."""
+    if not len(value):
+        raise ValueError(f"{name} is empty; give at least one.")
     return value
+
+
+NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(above=0)]
+Share = Annotated[float, Range(0, 1)]
+Number = Annotated[float, Range(infinite=True)]
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]
+Seed = Annotated[int, Range(0)]
+
+
+def checked(target: Target) -> Target:
+    """Make a function, or the constructor of a class, check its arguments by their annotations, as :func:`check` does.
+
+    Defaults are not checked. What ``torch.compile`` compiles stays in one graph.
+    """
+    if isinstance(target, type):
+        made = "__init__" if "__init__" in vars(target) else "__new__"
+        function = vars(target)[made]
+        wrapped = checked(getattr(function, "__func__", function))
+        setattr(target, made, staticmethod(wrapped) if made == "__new__" else wrapped)
+        return target
+
+    known: list[_Arguments] = []
+    # At once where it can be, as torch.compile could not look into it; later, where a type is defined further down.
+    with suppress(NameError):
+        known.append(_arguments(target, target.__globals__))
+
+    @wraps(target)
+    def call(*args: Any, **options: Any) -> Any:
+        if not known:
+            known.append(_arguments(target, _Names(target.__globals__)))
+        args, options = known[0].check(args, options)
+        return target(*args, **options)
+
+    return call  # type: ignore[return-value]
+
+
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Check the arguments of a function from inside, where :func:`checked` would be in the way of looking at frames.
+
+    Args:
+        function: Whose annotations they have.
+        given: Its ``locals()``, before it has others.
+    """
+    arguments = _arguments(function, _Names(function.__globals__))
+    arguments.check((), {name: value for name, value in given.items() if name in arguments.tests})
+
+
+class _Arguments(NamedTuple):
+    """The checks of a function's parameters: those by position, those by name, and those of what is left."""
+
+    places: tuple[str, ...]
+    tests: dict[str, Callable[[str, Any], Any]]
+    more: Callable[[str, Any], Any]
+    named: Callable[[str, Any], Any]
+    shapes: dict[str, Shape]
+
+    def check(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a call as the annotations want them."""
+        tests, places, more = self.tests, self.places, self.more
+        made = [tests[name](name, value) if name in tests else value for name, value in zip(places, args, strict=False)]
+        if len(args) > len(places):
+            made += [more(f"argument {i + 1}", args[i]) for i in range(len(places), len(args))]
+        for name, value in options.items():
+            options[name] = tests[name](name, value) if name in tests else self.named(name, value)
+        if self.shapes:
+            sizes: dict[str, tuple[int, str]] = {}
+            for name, shape in self.shapes.items():
+                at = places.index(name) if name in places else len(made)
+                value = made[at] if at < len(made) else options.get(name)
+                if hasattr(value, "dtype"):
+                    shape.match(name, value, sizes)
+        return tuple(made), options
+
+
+def _arguments(function: Callable[..., Any], names: dict[str, Any]) -> _Arguments:
+    hints = get_type_hints(function, names, names, include_extras=True)
+    parameters = inspect.signature(function).parameters
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    tests = {name: read(hints[name]) for name in parameters if name in hints}
+    kinds = {parameter.kind: name for name, parameter in parameters.items()}
+    more, named = (
+        tests.pop(kinds.get(kind, ""), ANY).test
+        for kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    )
+    return _Arguments(
+        tuple(name for name, parameter in parameters.items() if parameter.kind in by_place),
+        {name: found.test for name, found in tests.items() if found is not ANY},
+        more,
+        named,
+        {name: part for name in tests for part in _parts(hints[name]) if isinstance(part, Shape)},
+    )
+
+
+class _Names(dict[str, Any]):
+    """The names that an annotation can use; what only a type checker imports says nothing at run time."""
+
+    def __missing__(self, name: str) -> Any:
+        builtin = self["__builtins__"]
+        found = builtin.get(name) if isinstance(builtin, dict) else getattr(builtin, name, None)
+        return Unknown if found is None else found
+
+
+def _parts(hint: Any) -> Iterable[Any]:
+    """Return what is written behind a type, in a union too."""
+    if get_origin(hint) is Annotated:
+        return hint.__metadata__ + tuple(_parts(hint.__origin__))  # type: ignore[no-any-return]
+    unions = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else ()
+    return [part for option in unions for part in _parts(option)]
 
 
 # What a run draws for: initial weights; the order of the data, with augmentation, dropout and the draws of methods; the
@@ -79,7 +231,7 @@ def check_seeds(seeds: object) -> dict[str, int]:
     for purpose in seeds:
         if purpose not in PURPOSES:
             raise unknown_name("purpose of a seed", purpose, PURPOSES)
-    return {purpose: check_whole(f"the seed of {purpose}", seed, 0) for purpose, seed in seeds.items()}
+    return {purpose: check(f"the seed of {purpose}", seed, Seed) for purpose, seed in seeds.items()}
 
 
 def seeds_apart(config: Mapping[str, Any]) -> dict[str, int]:
@@ -96,39 +248,6 @@ def seeds_apart(config: Mapping[str, Any]) -> dict[str, int]:
                 "beside the sections, such as {'weights': 0}."
             )
     return check_seeds(config.get("seeds"))
-
-
-# What follows the type in an annotation takes (name, value) and returns the value to use.
-Finite = Annotated[float, partial(check_number, low=-math.inf)]
-NotNegative = Annotated[float, check_number]
-Positive = Annotated[float, partial(check_number, open_low=True)]
-Share = Annotated[float, partial(check_number, high=1.0)]
-Count = Annotated[int, check_whole]
-
-
-def check(name: str, value: Any, hint: Any) -> Any:
-    """Return the value of a parameter as its annotation wants it; what the annotation says nothing of passes.
-
-    Args:
-        name: The parameter's.
-        value: What was given.
-        hint: A type, ``Literal`` (one of whose values it has to be), or ``Annotated`` with functions of
-            ``(name, value)``; any of these ``| None``.
-
-    Raises:
-        TypeError: If the value is of another type.
-        ValueError: If it is outside its range, or none of the names.
-    """
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        for test in hint.__metadata__:
-            value = test(name, value)
-    elif origin is Literal and value not in parts:
-        raise unknown_name(name, value, parts)
-    elif origin in (Union, types.UnionType) and not (value is None and type(None) in parts):
-        others = [part for part in parts if part is not type(None)]
-        return check(name, value, others[0]) if len(others) == 1 else value
-    return value
 
 
 def call(kind: str, cls: type[Any], *args: Any, **options: Any) -> Any:

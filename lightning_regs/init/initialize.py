@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.core import registry
+from lightning_regs.core.checks import checked
 from lightning_regs.core.names import unknown_name
 
 Rule = Callable[[Tensor, "torch.Generator | None"], None]
@@ -29,6 +30,7 @@ def rules() -> dict[str, str]:
     return {name: f"{module}:{name}" for name, module in found.items() if name != "initialize"}
 
 
+@checked
 @torch.no_grad()
 def initialize(
     module: nn.Module, rule: str | Rule | None, generator: torch.Generator | None = None, batch: Tensor | None = None

@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 
 from lightning_regs.core import registry
-from lightning_regs.core.checks import NoEffectWarning, call
+from lightning_regs.core.checks import NoEffectWarning, call, checked
 from lightning_regs.core.names import unknown_name
 
 Kind = type[nn.Module] | Callable[[nn.Module], bool]
 Factory = Callable[[nn.Module], nn.Module]
 
 
+@checked
 def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tuple[Kind, Factory]) -> dict[str, int]:
     """Put other layers in the place of some of a net's, in place.
 
@@ -50,10 +51,11 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
             owner._modules[name] = replaced[layer]
     for kind, count in counts.items():
         if not count:
-            warnings.warn(f"{type(module).__name__} has no layer {kind} to replace.", NoEffectWarning, stacklevel=2)
+            warnings.warn(f"{type(module).__name__} has no layer {kind} to replace.", NoEffectWarning, stacklevel=3)
     return counts
 
 
+@checked
 def layer_replacements(entries: Sequence[Mapping[str, Any]]) -> list[tuple[Kind, Factory]]:
     """Read replacements from plain configuration.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core import registry
+from lightning_regs.core.checks import check, checked
 from lightning_regs.core.names import unknown_name
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ MODELS = registry.declared(__name__, "architecture")
 __all__ = ["MODELS", "build", "check_options", "model_options", "num_parameters"]
 
 
+@checked
 def build(name: str, input_shape: Sequence[int], num_classes: int, **options: Any) -> nn.Module:
     """Build an architecture by name.
 
@@ -44,6 +46,7 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, **options: An
     return net
 
 
+@checked
 def check_options(name: str, options: Iterable[str]) -> None:
     """Refuse the name of an architecture or of an option that there is not, before anything is built.
 
@@ -56,6 +59,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
             raise unknown_name(f"option of model {name!r}:", option, known)
 
 
+@checked
 def model_options(name: str) -> dict[str, Any]:
     """Return the options of an architecture with their defaults, in the order of the constructor.
 
@@ -68,6 +72,9 @@ def model_options(name: str) -> dict[str, Any]:
 
 def num_parameters(module: nn.Module) -> int:
     """Count the trainable parameters of a module."""
+    from torch import nn
+
+    check("module", module, nn.Module)
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 

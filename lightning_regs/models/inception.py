@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.inception import Inception3, InceptionOutputs
 
+from lightning_regs.core.checks import Count, checked
 from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     ConvNet,
+    Factor,
+    InputShape,
+    Norm,
+    Probability,
     activation_layer,
     apply_weight_norm,
-    check_dropout,
     check_image,
-    check_norm,
     norm_layer,
     scaled,
     to_channels_last,
@@ -105,21 +107,20 @@ class SmallInception(ConvNet):
         *((176, 160), (176, 160)),
     )
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
         activation: str = "relu",
-        norm: str | None = "batch",
-        dropout: float = 0.0,
+        norm: Norm | None = "batch",
+        dropout: Probability = 0.0,
         init: str | None = None,
-        width: float = 1.0,
+        width: Factor = 1.0,
     ) -> None:
         super().__init__()
-        images, _, _ = check_image("small_inception", input_shape, num_classes, 4)
-        check_norm(norm)
-        check_dropout(dropout)
+        images, _, _ = check_image("small_inception", input_shape, 4)
         (channels,) = scaled(width, self.STEM)
         modules: list[nn.Module] = [conv_module(images, channels, 3, norm, activation)]
         for plan in self.PLAN:
@@ -170,21 +171,21 @@ class InceptionV3(Inception3):  # type: ignore[misc]
 
     architecture = "inception_v3"
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
-        dropout: float = 0.5,
+        dropout: Probability = 0.5,
         init: str | None = None,
         aux_logits: bool = False,
     ) -> None:
         name, minimum = ("inception_v3 with aux_logits", 299) if aux_logits else ("inception_v3", 75)
-        channels, _, _ = check_image(name, input_shape, num_classes, minimum)
+        channels, _, _ = check_image(name, input_shape, minimum)
         if channels != 3:
             raise ValueError(f"inception_v3 takes images of 3 channels, got {channels}: repeat the channel 3 times.")
-        drop = check_dropout(dropout)
-        super().__init__(num_classes=num_classes, aux_logits=aux_logits, init_weights=init is None, dropout=drop)
+        super().__init__(num_classes=num_classes, aux_logits=aux_logits, init_weights=init is None, dropout=dropout)
         initialize(self, init)
 
     def forward(self, x: Tensor) -> Tensor | InceptionOutputs:

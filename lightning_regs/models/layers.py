@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from lightning_regs.core.checks import check_whole
+from lightning_regs.core.checks import Count, Range, nonempty
 from lightning_regs.core.names import unknown_name
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -28,8 +29,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 MONOTONE = frozenset(ACTIVATIONS) - {"gelu", "silu"}
 """Activations that never decrease, and so commute with max pooling."""
 
-NORMS = ("batch", "layer", "weight")
-"""Normalisations that every small net takes."""
+# Normalisations that every small net takes.
+Norm = Literal["batch", "layer", "weight"]
+InputShape = Annotated[Sequence[Count], "sizes of at least 1, (C, H, W) or (L,)", nonempty]
+Probability = Annotated[float, Range(0, below=1, why="it is the probability of dropping a unit")]
+Factor = Annotated[float, Range(above=0, why="it is the factor on every layer's size")]
 
 
 class ConvNet(nn.Module):
@@ -58,12 +62,6 @@ def activation_layer(name: str) -> nn.Module:
     if name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]()
-
-
-def check_norm(norm: str | None, options: Sequence[str] = NORMS) -> None:
-    """Refuse the name of a normalisation that is neither None nor among the options."""
-    if norm is not None and norm not in options:
-        raise unknown_name("norm", norm, [*options, "null"])
 
 
 def norm_layer(norm: str | None, features: int, spatial: bool) -> nn.Module:
@@ -104,29 +102,13 @@ def flatten(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def check_shape(input_shape: Sequence[int], num_classes: int) -> tuple[int, ...]:
-    """Return the shape of one sample as a tuple, or refuse it or the number of classes.
-
-    Raises:
-        TypeError: If a size or the number of classes is not an integer.
-        ValueError: If a size or the number of classes is below 1, or the shape is empty.
-    """
-    if isinstance(input_shape, int) or not all(type(size) is int for size in input_shape):
-        raise TypeError(f"input_shape must be integers, (C, H, W) or (L,), got {input_shape!r}.")
-    if not input_shape or min(input_shape) < 1:
-        raise ValueError(f"input_shape must be one or more sizes of at least 1, got {tuple(input_shape)}.")
-    check_whole("num_classes", num_classes)
-    return tuple(input_shape)
-
-
-def check_image(net: str, input_shape: Sequence[int], num_classes: int, minimum: int) -> tuple[int, int, int]:
+def check_image(net: str, input_shape: Sequence[int], minimum: int) -> tuple[int, int, int]:
     """Return C, H and W of one sample, or refuse what a net cannot take; ``minimum`` is the least height and width.
 
     Raises:
-        TypeError: If a size or the number of classes is not an integer.
         ValueError: If the shape is not (C, H, W), or the image is too small.
     """
-    shape = check_shape(input_shape, num_classes)
+    shape = tuple(input_shape)
     if len(shape) != 3:
         raise ValueError(f"{net} takes images (C, H, W), got input_shape {shape}: use 'mlp' for other shapes.")
     channels, height, width = shape
@@ -138,19 +120,6 @@ def check_image(net: str, input_shape: Sequence[int], num_classes: int, minimum:
     return channels, height, width
 
 
-def check_dropout(dropout: float) -> float:
-    """Refuse a probability of dropping a unit that is outside [0, 1)."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1), the probability of dropping a unit, got {dropout}.")
-    return dropout
-
-
 def scaled(width: float, *sizes: int) -> tuple[int, ...]:
-    """Multiply layer sizes by a factor, rounded, at least 1 each.
-
-    Raises:
-        ValueError: If the factor is not finite and positive.
-    """
-    if not 0 < width < float("inf"):
-        raise ValueError(f"width must be finite and above 0, the factor on every layer's size, got {width}.")
+    """Multiply layer sizes by a factor, rounded, at least 1 each."""
     return tuple(max(1, round(size * width)) for size in sizes)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
-from lightning_regs.core.names import unknown_name
+from lightning_regs.core.checks import Count, checked
 from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, activation_layer, check_image
+from lightning_regs.models.layers import ConvNet, InputShape, activation_layer, check_image
 
 POOLS: dict[str, type[nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
 """Poolings by name."""
@@ -38,19 +38,18 @@ class LeNet(ConvNet):
 
     architecture = "lenet"
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
         activation: str = "relu",
-        pool: str = "max",
+        pool: Literal["max", "average"] = "max",
         init: str | None = None,
     ) -> None:
         super().__init__()
-        channels, height, width = check_image("lenet", input_shape, num_classes, 12)
-        if pool not in POOLS:
-            raise unknown_name("pool", pool, POOLS)
+        channels, height, width = check_image("lenet", input_shape, 12)
         padding = 2 if min(height, width) < 32 else 0
         rows, columns = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width))
         self.features = nn.Sequential(

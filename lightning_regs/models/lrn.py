@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.core.checks import check_number, check_whole
+from lightning_regs.core.checks import Count, NotNegative, Positive, Shape, checked
 
 
-def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+@checked
+def local_response_norm(
+    x: Annotated[Tensor, Shape("N C D ...", "floating-point")],
+    size: Count,
+    alpha: NotNegative = 1e-4,
+    beta: float = 0.75,
+    k: Positive = 1.0,
+) -> Tensor:
     r"""Normalise each activation by the energy of its neighbouring channels.
 
     Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks" (NIPS 2012):
@@ -47,11 +54,6 @@ def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float =
         TypeError: If ``x`` is not floating point, or ``size`` not an integer.
         ValueError: If ``x`` has fewer than 3 dimensions, or a constant is out of its range.
     """
-    _check_constants(size, alpha, beta, k)
-    if not x.is_floating_point():
-        raise TypeError(f"local response normalisation needs floating-point activations, got {x.dtype}: convert them.")
-    if x.dim() < 3:
-        raise ValueError(f"local response normalisation needs (N, C, ...) with 3 or more dimensions, got {x.dim()}.")
     with _without_autocast(x):
         wide = x.float() if x.dtype == torch.float16 else x
         constants = (size, alpha, beta, k, x.stride(1) == 1)
@@ -80,8 +82,8 @@ class LocalResponseNorm(nn.LocalResponseNorm):
         ValueError: If a constant is out of its range.
     """
 
-    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
-        _check_constants(size, alpha, beta, k)
+    @checked
+    def __init__(self, size: Count, alpha: NotNegative = 1e-4, beta: float = 0.75, k: Positive = 1.0) -> None:
         super().__init__(size, alpha, beta, k)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,10 +171,3 @@ def _window_sum(x: Tensor, size: int, channels_last: bool, adjoint: bool = False
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-
-
-def _check_constants(size: int, alpha: float, beta: float, k: float) -> None:
-    check_whole("size", size)
-    check_number("alpha", alpha)
-    check_number("beta", beta, low=-math.inf)
-    check_number("k", k, open_low=True)

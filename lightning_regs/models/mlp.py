@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from lightning_regs.core.checks import Count, checked
 from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
+    InputShape,
+    Norm,
+    Probability,
     activation_layer,
     apply_weight_norm,
-    check_dropout,
-    check_norm,
-    check_shape,
     norm_layer,
 )
 
@@ -42,29 +44,22 @@ class MLP(nn.Module):
 
     architecture = "mlp"
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
-        hidden: Sequence[int] = (512,),
+        hidden: Annotated[Sequence[Count], "widths of at least 1, one a layer, such as [512]"] = (512,),
         activation: str = "relu",
-        norm: str | None = None,
-        dropout: float = 0.0,
-        input_dropout: float = 0.0,
+        norm: Norm | None = None,
+        dropout: Probability = 0.0,
+        input_dropout: Probability = 0.0,
         init: str | None = None,
     ) -> None:
         super().__init__()
-        shape = check_shape(input_shape, num_classes)
-        check_norm(norm)
-        check_dropout(dropout)
-        check_dropout(input_dropout)
-        if isinstance(hidden, int | str) or not all(isinstance(size, int) for size in hidden):
-            raise TypeError(f"hidden must be a list of integers, one width a layer, such as [512], got {hidden!r}.")
-        if any(size < 1 for size in hidden):
-            raise ValueError(f"hidden widths must be at least 1, got {list(hidden)}: leave a layer out instead.")
         layers: list[nn.Module] = [nn.Flatten(), *([nn.Dropout(input_dropout)] if input_dropout else [])]
-        features = math.prod(shape)
+        features = math.prod(input_shape)
         for size in hidden:
             layers += [nn.Linear(features, size)]
             if norm in ("batch", "layer"):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import Parameter
 from torchvision.models.resnet import BasicBlock
 
-from lightning_regs.core.checks import check_whole
-from lightning_regs.core.names import unknown_name
+from lightning_regs.core.checks import Count, checked
 from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, check_dropout, check_image, check_norm, norm_layer
+from lightning_regs.models.layers import ConvNet, InputShape, Probability, check_image, norm_layer
 
-SHORTCUTS = ("conv", "avgpool")
+Shortcut = Literal["conv", "avgpool"]
 """How the shortcut of a halving block halves."""
 
 
@@ -32,7 +32,7 @@ class ResNet(ConvNet):
         width: Filters of the first convolution and of the first stage.
         stages: Number of stages.
         blocks: Blocks in each of them.
-        shortcut: One of :data:`SHORTCUTS`.
+        shortcut: One of ``"conv"`` and ``"avgpool"``.
         first_is_last: Whether the first block of a halving stage draws its weights after the others. It decides what a
             seed gives where torch's initial weights are kept.
     """
@@ -44,7 +44,7 @@ class ResNet(ConvNet):
         width: int,
         stages: int,
         blocks: int,
-        shortcut: str = "conv",
+        shortcut: Shortcut = "conv",
         first_is_last: bool = False,
     ) -> None:
         super().__init__()
@@ -96,19 +96,17 @@ class ResNet18(ResNet):
 
     architecture = "resnet18"
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
-        width: int = 64,
-        shortcut: str = "conv",
+        width: Count = 64,
+        shortcut: Shortcut = "conv",
         init: str | None = "kaiming_normal",
     ) -> None:
-        channels, _, _ = check_image("resnet18", input_shape, num_classes, 8)
-        check_whole("width", width)
-        if shortcut not in SHORTCUTS:
-            raise unknown_name("shortcut", shortcut, SHORTCUTS)
+        channels, _, _ = check_image("resnet18", input_shape, 8)
         super().__init__(channels, num_classes, width, stages=4, blocks=2, shortcut=shortcut)
         initialize(self, init)
 
@@ -138,17 +136,17 @@ class ResNet20(ResNet):
 
     architecture = "resnet20"
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
-        depth: int = 20,
-        width: int = 16,
+        depth: Count = 20,
+        width: Count = 16,
         init: str | None = "kaiming_normal",
     ) -> None:
-        channels, _, _ = check_image("resnet20", input_shape, num_classes, 4)
-        check_whole("width", width)
+        channels, _, _ = check_image("resnet20", input_shape, 4)
         blocks = _blocks(depth, others=2)
         super().__init__(channels, num_classes, width, stages=3, blocks=blocks, first_is_last=True)
         initialize(self, init)
@@ -228,22 +226,20 @@ class WideResNet(ConvNet):
 
     architecture = "wide_resnet"
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
-        depth: int = 10,
-        width: int = 1,
-        norm: str | None = None,
-        dropout: float = 0.0,
+        depth: Count = 10,
+        width: Count = 1,
+        norm: Literal["batch"] | None = None,
+        dropout: Probability = 0.0,
         init: str | None = "kaiming_normal",
     ) -> None:
         super().__init__()
-        channels, _, _ = check_image("wide_resnet", input_shape, num_classes, 8)
-        check_norm(norm, ("batch",))
-        check_dropout(dropout)
-        check_whole("width", width)
+        channels, _, _ = check_image("wide_resnet", input_shape, 8)
         size = _blocks(depth, others=4)
         self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=norm is None)
         blocks, channels = [], 16
@@ -263,7 +259,6 @@ class WideResNet(ConvNet):
 
 def _blocks(depth: int, others: int) -> int:
     """Return n, the blocks in each of three stages, of a net of ``depth`` = 6n + ``others`` layers."""
-    check_whole("depth", depth)
     blocks, rest = divmod(depth - others, 6)
     if blocks < 1 or rest:
         examples = ", ".join(str(6 * n + others) for n in (1, 2, 3))

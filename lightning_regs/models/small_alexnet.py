@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
+from lightning_regs.core.checks import Count, checked
 from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     MONOTONE,
-    NORMS,
     ConvNet,
+    Factor,
+    InputShape,
+    Norm,
+    Probability,
     activation_layer,
     apply_weight_norm,
-    check_dropout,
     check_image,
-    check_norm,
     flatten,
     norm_layer,
     scaled,
@@ -54,21 +56,20 @@ class SmallAlexNet(ConvNet):
 
     architecture = "small_alexnet"
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
         activation: str = "relu",
-        norm: str | None = "lrn",
-        dropout: float = 0.0,
+        norm: Norm | Literal["lrn"] | None = "lrn",
+        dropout: Probability = 0.0,
         init: str | None = None,
-        width: float = 1.0,
+        width: Factor = 1.0,
     ) -> None:
         super().__init__()
-        channels, height, columns = check_image("small_alexnet", input_shape, num_classes, 4)
-        check_norm(norm, ("lrn", *NORMS))
-        check_dropout(dropout)
+        channels, height, columns = check_image("small_alexnet", input_shape, 4)
         filters, wide, narrow = scaled(width, 64, 384, 192)
         features: OrderedDict[str, nn.Module] = OrderedDict()
         for stage in (1, 2):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from lightning_regs.core.checks import Count, checked
 from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, check_dropout, check_image, check_norm, flatten, norm_layer, scaled
+from lightning_regs.models.layers import (
+    ConvNet,
+    Factor,
+    InputShape,
+    Probability,
+    check_image,
+    flatten,
+    norm_layer,
+    scaled,
+)
 
 Stages = tuple[tuple[int, ...], ...]
 
@@ -70,8 +80,7 @@ class VGG(ConvNet):
         self, input_shape: Sequence[int], num_classes: int, norm: str | None, init: str | None, width: float
     ) -> None:
         super().__init__()
-        channels, _, _ = check_image(self.NAME, input_shape, num_classes, 8)
-        check_norm(norm, ("batch",))
+        channels, _, _ = check_image(self.NAME, input_shape, 8)
         layers, channels = convolutions(channels, self.STAGES, width, self.POOLS, norm)
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(channels, num_classes)
@@ -90,14 +99,15 @@ class VGG11(VGG):
 
     NAME, STAGES, POOLS = "vgg11", ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2), 5
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
-        norm: str | None = None,
+        norm: Literal["batch"] | None = None,
         init: str | None = "kaiming_normal",
-        width: float = 1.0,
+        width: Factor = 1.0,
     ) -> None:
         super().__init__(input_shape, num_classes, norm, init, width)
 
@@ -115,14 +125,15 @@ class VGG19(VGG):
 
     NAME, STAGES, POOLS = "vgg19", ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4), 4
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
-        norm: str | None = "batch",
+        norm: Literal["batch"] | None = "batch",
         init: str | None = "kaiming_normal",
-        width: float = 1.0,
+        width: Factor = 1.0,
     ) -> None:
         super().__init__(input_shape, num_classes, norm, init, width)
 
@@ -151,19 +162,19 @@ class SmallVGG(ConvNet):
     NAME: ClassVar[str]
     STAGES: ClassVar[Stages]
 
+    @checked
     def __init__(
         self,
-        input_shape: Sequence[int],
-        num_classes: int,
+        input_shape: InputShape,
+        num_classes: Count,
         *,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         init: str | None = "xavier_normal",
-        width: float = 1.0,
+        width: Factor = 1.0,
     ) -> None:
         super().__init__()
         shrink = 2 ** len(self.STAGES)
-        channels, height, columns = check_image(self.NAME, input_shape, num_classes, shrink)
-        check_dropout(dropout)
+        channels, height, columns = check_image(self.NAME, input_shape, shrink)
         layers, channels = convolutions(channels, self.STAGES, width, len(self.STAGES), pool_first=True)
         self.features = nn.Sequential(*layers)
         units = channels * math.ceil(height / shrink) * math.ceil(columns / shrink)

@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer, lr_scheduler
 
 from lightning_regs.core import registry
-from lightning_regs.core.checks import call, check_whole
+from lightning_regs.core.checks import Whole, call, check, checked
 from lightning_regs.core.names import unknown_name
 from lightning_regs.optim.warmup import warmup
 
@@ -59,6 +59,7 @@ def _split(kind: str, config: Config) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
+@checked
 def make_optimizer(params: Iterable[torch.nn.Parameter], config: Config) -> Optimizer:
     """Build an optimizer, one of ``torch.optim``'s or of this folder's.
 
@@ -78,6 +79,7 @@ def make_optimizer(params: Iterable[torch.nn.Parameter], config: Config) -> Opti
     return optimizer
 
 
+@checked
 def check_optimization(optimizer: Config, schedule: Config | None) -> None:
     """Refuse configurations that :func:`make_optimizer` or :func:`make_schedules` would refuse.
 
@@ -89,7 +91,8 @@ def check_optimization(optimizer: Config, schedule: Config | None) -> None:
         make_schedules(probe, schedule, epochs=2, steps=2)
 
 
-def make_schedules(optimizer: Optimizer, config: Config, *, epochs: int, steps: int) -> list[dict[str, Any]]:
+@checked
+def make_schedules(optimizer: Optimizer, config: Config, *, epochs: Whole, steps: Whole) -> list[dict[str, Any]]:
     """Build a schedule and the warm-up before it, in the form that Lightning takes.
 
     Args:
@@ -109,7 +112,7 @@ def make_schedules(optimizer: Optimizer, config: Config, *, epochs: int, steps: 
             warm-up goes with a schedule that sets the rate outright.
     """
     options = dict(config)
-    rising = check_whole("warmup", options.pop("warmup", 0), low=0)
+    rising = check("warmup", options.pop("warmup", 0), Whole)
     warm = [{"scheduler": warmup(optimizer, rising), "interval": "step"}] if rising else []
     if rising and not options:
         return warm

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR
 
-from lightning_regs.core.checks import check_whole
+from lightning_regs.core.checks import Count, checked
 
 
-def warmup(optimizer: Optimizer, steps: int) -> LinearLR:
+@checked
+def warmup(optimizer: Optimizer, steps: Count) -> LinearLR:
     r"""Return a schedule that multiplies the rate of optimizer step t, from 0, by :math:`\min(1, (t + 1) / T)`.
 
     It goes beside any schedule that multiplies the rate that it finds, as torch's drops and decays do, each stepped in
@@ -22,5 +23,4 @@ def warmup(optimizer: Optimizer, steps: int) -> LinearLR:
         TypeError: If the number of steps is none.
         ValueError: If it is below 1.
     """
-    check_whole("steps", steps)
     return LinearLR(optimizer, start_factor=1 / steps, total_iters=steps - 1)

@@ -5,11 +5,22 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from lightning_regs.core.checks import checked
+
+
+def _as_list(name: str, globs: str | Sequence[str]) -> list[str]:
+    if not globs:
+        raise ValueError(f"{name} is empty, which selects nothing; leave it out to select all weights.")
+    return [globs] if isinstance(globs, str) else list(globs)
+
+
+Globs = Annotated[str | Sequence[str], "a glob of names or a list of globs", _as_list]
 NORMALISATION = (
     nn.modules.batchnorm._NormBase,  # batch and instance norms, the synchronised and lazy ones among them
     nn.LayerNorm,
@@ -18,7 +29,8 @@ NORMALISATION = (
 )
 
 
-def prunable(module: nn.Module, layers: str | Sequence[str] | None = None) -> dict[str, Tensor]:
+@checked
+def prunable(module: nn.Module, layers: Globs | None = None) -> dict[str, Tensor]:
     """Return the weights that pruning is about: those of linear and convolutional layers, no biases, norms, embeddings.
 
     Args:
@@ -43,10 +55,9 @@ def prunable(module: nn.Module, layers: str | Sequence[str] | None = None) -> di
             "pruned, and it has none; masks of other tensors can be given as a Mask."
         )
     if layers is not None:
-        globs = check_globs(layers)
-        for glob in globs:
+        for glob in layers:
             check_matches(glob, names)
-        names = [name for name in names if any(matches(glob, name) for glob in globs)]
+        names = [name for name in names if any(matches(glob, name) for glob in layers)]
     found: dict[int, tuple[str, Tensor]] = {}
     for name in names:
         weight = owners[name]._parameters.get("weight")
@@ -117,16 +128,6 @@ def output_of(module: nn.Module) -> str:
     if not names:
         raise ValueError(f"{type(module).__name__} has no linear or convolutional layer, so no output layer.")
     return list(names.values())[-1]
-
-
-def check_globs(layers: str | Sequence[str]) -> list[str]:
-    """Return globs as a list, or refuse them: a ``TypeError`` if they are none, a ``ValueError`` if it is empty."""
-    globs = [layers] if isinstance(layers, str) else layers
-    if not isinstance(globs, Sequence) or not all(isinstance(glob, str) for glob in globs):
-        raise TypeError(f"layers must be a glob of names or a list of globs, got {layers!r}.")
-    if not globs:
-        raise ValueError("layers is an empty list, which selects nothing; leave it out to prune all weights.")
-    return list(globs)
 
 
 def matches(glob: str, name: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-EVALUATIONS = ("sample", "expected", "threshold")
+Evaluation = Literal["sample", "expected", "threshold"]
 """What stands for a Bernoulli mask outside training."""
 
 
@@ -39,7 +40,7 @@ class BernoulliMask(Supermask):
 
     Attributes:
         scores: The logits s.
-        evaluation: One of :data:`EVALUATIONS`.
+        evaluation: One of ``"sample"``, ``"expected"`` or ``"threshold"``.
     """
 
     def __init__(self, scores: Tensor, rescale: bool, evaluation: str) -> None:

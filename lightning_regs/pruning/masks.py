@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from lightning_regs.core.checks import checked, nonempty
 from lightning_regs.core.names import unknown_name
 
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -34,9 +35,8 @@ class Mask(Mapping[str, Tensor]):
         ValueError: If there are no entries, or one is empty, or has other values than 0 and 1.
     """
 
-    def __init__(self, masks: Mapping[str, Tensor]) -> None:
-        if not masks:
-            raise ValueError("a Mask needs at least one entry, got none; name the tensors that are pruned.")
+    @checked
+    def __init__(self, masks: Annotated[Mapping[str, Tensor], nonempty]) -> None:
         self._masks = {name: _checked(name, mask) for name, mask in masks.items()}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -110,14 +110,13 @@ class Mask(Mapping[str, Tensor]):
         return Mask({name: mask.to(device) for name, mask in self.items()})
 
     @staticmethod
-    def stack(masks: Sequence[Mask]) -> Mask:
+    @checked
+    def stack(masks: Annotated[Sequence[Mask], nonempty]) -> Mask:
         """Return the mask of R stacked networks from theirs: shapes ``(R, *shape)``.
 
         Raises:
             ValueError: If there are none, or names or shapes differ.
         """
-        if not masks:
-            raise ValueError("Mask.stack needs at least one mask, got none.")
         for mask in masks[1:]:
             masks[0]._check_same(mask)
         return Mask({name: torch.stack([mask[name] for mask in masks]) for name in masks[0]})
@@ -203,6 +202,7 @@ class Mask(Mapping[str, Tensor]):
                 )
 
 
+@checked
 def random_mask(mask: Mask, generator: Generators, stacked: bool = False) -> Mask:
     """Return a mask that keeps as many in each layer, at places drawn uniformly: "random sparsity".
 
@@ -248,10 +248,6 @@ def _place(weight: Tensor) -> tuple[object, ...]:
 
 
 def _checked(name: str, mask: Tensor) -> Tensor:
-    if not isinstance(name, str):
-        raise TypeError(f"names in a Mask must be strings, got {name!r}.")
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"the mask of {name!r} must be a tensor, got {type(mask).__name__}.")
     if not mask.numel():
         raise ValueError(f"the mask of {name!r} is empty, of shape {tuple(mask.shape)}; leave it out.")
     mask = mask.detach()

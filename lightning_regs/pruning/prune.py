@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+from lightning_regs.core.checks import Range, checked
 from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.masks import Mask, plain_names
 
-SCOPES = ("layer", "global")
+Scope = Literal["layer", "global"]
+Rate = Annotated[float, Range(above=0, below=1, why="it is the share of the surviving weights that a round removes")]
 
 
-def prune(scores: Mapping[str, Tensor], mask: Mask, rate: float | Mapping[str, float], scope: str = "layer") -> Mask:
+@checked
+def prune(scores: Mapping[str, Tensor], mask: Mask, rate: Rate | Mapping[str, Rate], scope: Scope = "layer") -> Mask:
     """Remove the survivors with the least score.
 
     Per layer, or over all layers together, ``round(rate * kept)`` of them go (Python's ``round``). Among equal scores
@@ -32,7 +35,6 @@ def prune(scores: Mapping[str, Tensor], mask: Mask, rate: float | Mapping[str, f
         TypeError: If a rate is no number.
         ValueError: If a rate is outside, a name unknown, a shape another, or the score of a survivor NaN.
     """
-    check_scope(scope)
     mask.check(scores)
     if isinstance(rate, Mapping):
         if scope == "global":
@@ -40,11 +42,10 @@ def prune(scores: Mapping[str, Tensor], mask: Mask, rate: float | Mapping[str, f
         for name in rate:
             if name not in mask:
                 raise unknown_name("weight", name, mask)
-    if scope == "global":
-        groups = [(list(mask), check_rate("rate", rate))]
+    if isinstance(rate, Mapping):
+        groups = [([name], share) for name, share in rate.items()]
     else:
-        rates = rate if isinstance(rate, Mapping) else dict.fromkeys(mask, rate)
-        groups = [([name], check_rate(f"the rate of {name!r}", share)) for name, share in rates.items()]
+        groups = [(list(mask), rate)] if scope == "global" else [([name], rate) for name in mask]
     found = {name: scores[key] for name, key in plain_names(scores).items()}
     masks = dict(mask)
     for names, share in groups:
@@ -83,25 +84,6 @@ def left_after(kept: int, rate: float, rounds: int) -> int:
     for _ in range(rounds):
         kept -= round(rate * kept)
     return kept
-
-
-def check_rate(name: str, rate: object) -> float:
-    """Return a rate as a float, or refuse it: a ``TypeError`` if it is no number, a ``ValueError`` outside (0, 1)."""
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {rate!r}.")
-    share = float(rate)
-    if not 0 < share < 1:
-        raise ValueError(
-            f"{name} must be above 0 and below 1, got {rate}: it is the share of the surviving weights that a round "
-            "removes."
-        )
-    return share
-
-
-def check_scope(scope: str) -> None:
-    """Refuse an unknown scope with a ``ValueError`` that suggests the nearest."""
-    if scope not in SCOPES:
-        raise unknown_name("scope", scope, SCOPES)
 
 
 def emptied(before: Mask, after: Mask) -> list[str]:

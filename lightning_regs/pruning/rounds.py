@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_regs.core.checks import check_whole
+from lightning_regs.core.checks import Whole, check, checked
 from lightning_regs.core.names import unknown_name
-from lightning_regs.pruning.layers import check_globs, check_matches, matches, output_of, prunable, trained
+from lightning_regs.pruning.layers import Globs, check_matches, matches, output_of, prunable, trained
 from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
 from lightning_regs.pruning.prune import (
-    check_rate,
-    check_scope,
+    Rate,
+    Scope,
     emptied,
     left_after,
     remove,
@@ -27,6 +27,7 @@ from lightning_regs.pruning.prune import (
 from lightning_regs.pruning.scores import SCORES, random_scores
 
 
+@checked
 @dataclass(frozen=True)
 class Pruning:
     r"""What a round of pruning removes, in the protocol of Frankle & Carbin (1803.03635) unless told otherwise.
@@ -54,26 +55,19 @@ class Pruning:
         ValueError: If a rate is outside (0, 1), a name unknown, or ``scope="global"`` is given several rates.
     """
 
-    rate: float = 0.2
-    rates: Mapping[str, float] = field(default_factory=dict)
-    output_rate: float | None = None
-    scope: str = "layer"
+    rate: Rate = 0.2
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    output_rate: Rate | None = None
+    scope: Scope = "layer"
     criterion: str = "large_final"
-    layers: str | Sequence[str] | None = None
+    layers: Globs | None = None
     # Names of the weights that `layers` selected -> the output's name, None where it was not selected.
     _outputs: ClassVar[Mapping[tuple[str, ...], str | None]] = {}
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", check_rate("rate", self.rate))
-        check_scope(self.scope)
+        object.__setattr__(self, "rates", dict(self.rates))
         if self.criterion not in SCORES and self.criterion != "random":
             raise unknown_name("criterion", self.criterion, [*SCORES, "random"])
-        rates = {glob: check_rate(f"the rate of {glob!r}", rate) for glob, rate in self.rates.items()}
-        object.__setattr__(self, "rates", rates)
-        if self.output_rate is not None:
-            object.__setattr__(self, "output_rate", check_rate("output_rate", self.output_rate))
-        if self.layers is not None:
-            object.__setattr__(self, "layers", check_globs(self.layers))
         if self.scope == "global" and (self.rates or self.output_rate is not None):
             raise ValueError(
                 "scope='global' compares all layers, so it has one rate; leave out `rates` and `output_rate`, use "
@@ -182,7 +176,7 @@ class Pruning:
         self, weights: Mapping[str, Sequence[int]] | Mask, levels: int
     ) -> tuple[Mapping[str, int], int, list[tuple[list[str], float]]]:
         """Return how many weights are kept by name, how many there are, and which are compared at which rate."""
-        check_whole("levels", levels, 0)
+        levels = check("levels", levels, Whole)
         if isinstance(weights, Mask):
             kept, total = weights.counts, weights.total
         else:
@@ -199,7 +193,7 @@ class Pruning:
         generator: Generators | None,
         stacked: bool,
     ) -> Mask:
-        check_whole("levels", levels, 0)
+        levels = check("levels", levels, Whole)
         mask.check(initial)
         mask.check(final)
         output = self._output(list(mask), initial, stacked)

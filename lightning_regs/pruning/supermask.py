@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lightning_regs.core.checks import check_number
-from lightning_regs.core.names import unknown_name
-from lightning_regs.pruning.layers import prunable
-from lightning_regs.pruning.learned_masks import EVALUATIONS, BernoulliMask, EdgePopup, Supermask
+from lightning_regs.core.checks import Range, checked
+from lightning_regs.pruning.layers import Globs, prunable
+from lightning_regs.pruning.learned_masks import BernoulliMask, EdgePopup, Supermask
 from lightning_regs.pruning.masks import Mask
 
-KINDS = ("bernoulli", "edge_popup")
-"""How the mask is learned."""
-
-WEIGHTS = ("initial", "signed_constant")
-"""What the mask is of."""
-
+Kind = Literal["bernoulli", "edge_popup"]
+Evaluation = Literal["sample", "expected", "threshold"]
+Density = Annotated[float, Range(above=0, below=1, why="it is the share of each layer's weights to keep")]
 Network = TypeVar("Network", bound=nn.Module)
 
 
+@checked
 def add_supermask(
     network: Network,
-    kind: str = "bernoulli",
+    kind: Kind = "bernoulli",
     *,
-    weights: str = "initial",
+    weights: Literal["initial", "signed_constant"] = "initial",
     rescale: bool = False,
     initial_logit: float | None = None,
-    density: float | None = None,
-    evaluation: str | None = None,
-    layers: str | list[str] | None = None,
+    density: Density | None = None,
+    evaluation: Evaluation | None = None,
+    layers: Globs | None = None,
     generator: torch.Generator | None = None,
 ) -> Network:
     r"""Freeze a network and make masks on its weights what is trained.
@@ -84,19 +81,17 @@ def add_supermask(
         ValueError: If a name is unknown, a number out of its range or of the other kind, a glob matches nothing, or
             the network has nothing to mask, a mask already, or a weight that two layers share.
     """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"a supermask goes on a torch module, got {type(network).__name__}; build the network first.")
-    logit, share, evaluated = _check_options(kind, weights, initial_logit, density, evaluation)
+    _check_options(kind, initial_logit, density, evaluation)
     chosen = prunable(network, layers)
     _check_not_shared(network, chosen)
     network.requires_grad_(False)
     for name, weight in chosen.items():
         mask: Supermask
         if kind == "bernoulli":
-            mask = BernoulliMask(torch.full_like(weight, logit), rescale, evaluated)
+            mask = BernoulliMask(torch.full_like(weight, initial_logit or 0.0), rescale, evaluation or "sample")
         else:
             scores = nn.init.kaiming_uniform_(torch.empty_like(weight), a=math.sqrt(5), generator=generator)
-            mask = EdgePopup(scores, rescale, share)
+            mask = EdgePopup(scores, rescale, 0.3 if density is None else density)
         if weights == "signed_constant":
             with torch.no_grad():
                 weight.copy_(signed_constants(weight))
@@ -106,6 +101,7 @@ def add_supermask(
     return network
 
 
+@checked
 def learned_mask(network: nn.Module) -> dict[str, Tensor]:
     """Return what a network's supermasks have learned.
 
@@ -122,7 +118,8 @@ def learned_mask(network: nn.Module) -> dict[str, Tensor]:
     return {name: mask.learned() for name, mask in _supermasks(network)}
 
 
-def set_evaluation(network: nn.Module, evaluation: str) -> None:
+@checked
+def set_evaluation(network: nn.Module, evaluation: Evaluation) -> None:
     """Choose what stands for Bernoulli supermasks outside training.
 
     Args:
@@ -133,8 +130,6 @@ def set_evaluation(network: nn.Module, evaluation: str) -> None:
     Raises:
         ValueError: If the name is unknown, or the network has no Bernoulli supermask.
     """
-    if evaluation not in EVALUATIONS:
-        raise unknown_name("evaluation", evaluation, EVALUATIONS)
     masks = [mask for _, mask in _supermasks(network) if isinstance(mask, BernoulliMask)]
     if not masks:
         raise ValueError("edge-popup's masks are not drawn, so there is nothing to choose for the evaluation.")
@@ -147,6 +142,7 @@ def signed_constants(weight: Tensor) -> Tensor:
     return weight.sign() * weight.std(correction=0)
 
 
+@checked
 def apply_supermask(
     weights: Mapping[str, Tensor],
     mask: Mapping[str, Tensor],
@@ -211,18 +207,8 @@ def _check_not_shared(network: nn.Module, chosen: Mapping[str, Tensor]) -> None:
             )
 
 
-def _check_options(
-    kind: str, weights: str, initial_logit: float | None, density: float | None, evaluation: str | None
-) -> tuple[float, float, str]:
-    """Check the options, and fill in the defaults of this kind."""
-    evaluated = "sample" if evaluation is None else evaluation
-    for noun, name, options in (
-        ("kind of supermask", kind, KINDS),
-        ("weights of a supermask", weights, WEIGHTS),
-        ("evaluation", evaluated, EVALUATIONS),
-    ):
-        if name not in options:
-            raise unknown_name(noun, name, options)
+def _check_options(kind: Kind, initial_logit: float | None, density: float | None, evaluation: str | None) -> None:
+    """Refuse what is of the other kind."""
     if kind == "bernoulli" and density is not None:
         raise ValueError(
             f"density={density!r} is of kind='edge_popup'; a Bernoulli mask learns its density, from "
@@ -233,9 +219,3 @@ def _check_options(
             "initial_logit and evaluation are of kind='bernoulli'; edge-popup's masks are not drawn, and its scores "
             "start at random: leave them out."
         )
-    # The keep probability is the logit's sigmoid.
-    logit = check_number("initial_logit", 0.0 if initial_logit is None else initial_logit, low=-math.inf)
-    share = check_number("density", 0.3 if density is None else density, high=1.0, open_low=True)
-    if share == 1:
-        raise ValueError("density must be in (0, 1), the share of each layer's weights to keep, got 1.")
-    return logit, share, evaluated

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_regs.core.batch import Keys, notes, with_notes
-from lightning_regs.core.checks import Count, Positive, Share
+from lightning_regs.core.checks import Count, Positive, Seed, Share
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.attacks import Clip, check_clip, pgd
+from lightning_regs.regularizers.attacks import Bounds, pgd
 from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import PairMixing, TargetMixing
 from lightning_regs.regularizers.parts.moment import Moment
@@ -74,9 +74,9 @@ class AdversarialTraining(TargetMixing):
     random_start: bool | None = None
     mode: Literal["augment", "mixed"] = "augment"
     clean_weight: Share = 0.5
-    clip: Annotated[Clip | None, check_clip] = None
+    clip: Bounds = None
     loss: ModuleLoss | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     batch: Keys = None
 
     def __post_init__(self) -> None:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core.checks import check_number, check_whole
+from lightning_regs.core.checks import Count, Number, Positive, Shape, checked
 
 __all__ = ["fgsm", "pgd"]
 
-Clip = tuple[float, float]
 Loss = Callable[[Tensor], Tensor]
 
 
-def fgsm(loss: Loss, x: Tensor, epsilon: float, clip: Clip | None = None) -> Tensor:
+def _rising(name: str, clip: tuple[float, float] | None) -> tuple[float, float] | None:
+    if clip is not None and not clip[0] < clip[1]:
+        raise ValueError(f"{name} must be (low, high) with low below high, got {clip!r}.")
+    return clip
+
+
+Bounds = Annotated[tuple[Number, Number] | None, "(low, high) with low below high, or None", _rising]
+Samples = Annotated[Tensor, Shape("...", "floating-point", "convert and scale them first")]
+
+
+@checked
+def fgsm(loss: Loss, x: Samples, epsilon: Positive, clip: Bounds = None) -> Tensor:
     r"""Change samples by one step along the sign of their gradient.
 
     The fast gradient sign method, Goodfellow et al. 2015, arXiv:1412.6572:
@@ -37,14 +48,15 @@ def fgsm(loss: Loss, x: Tensor, epsilon: float, clip: Clip | None = None) -> Ten
     return pgd(loss, x, epsilon, epsilon, 1, None, clip)
 
 
+@checked
 def pgd(
     loss: Loss,
-    x: Tensor,
-    epsilon: float,
-    step_size: float,
-    steps: int,
+    x: Samples,
+    epsilon: Positive,
+    step_size: Positive,
+    steps: Count,
     noise: Tensor | None = None,
-    clip: Clip | None = None,
+    clip: Bounds = None,
 ) -> Tensor:
     r"""Change samples by projected gradient ascent on the sign of their gradient.
 
@@ -68,12 +80,8 @@ def pgd(
         TypeError: If the samples or ``steps`` are not of their type.
         ValueError: If a number is outside its range, or the loss does not depend on ``x``.
     """
-    check_number("epsilon", epsilon, open_low=True)
-    check_number("step_size", step_size, open_low=True)
-    check_whole("steps", steps)
-    check_clip("clip", clip)
-    if not x.is_floating_point():
-        raise TypeError(f"attacks take floating-point samples, got {x.dtype}; convert and scale them first.")
+    if noise is not None and noise.shape != x.shape:
+        raise ValueError(f"noise must have the shape {tuple(x.shape)} of x, got {tuple(noise.shape)}.")
     x = x.detach()
     low, high = x - epsilon, x + epsilon
     if clip is not None:
@@ -85,20 +93,6 @@ def pgd(
         direction = torch.nan_to_num(_gradient(loss, changed).sign(), nan=0.0)
         changed = torch.clamp(changed + step_size * direction, low, high)
     return changed
-
-
-def check_clip(name: str, clip: Clip | None) -> Clip | None:
-    """Return ``clip`` as a tuple of two numbers, or None.
-
-    Raises:
-        ValueError: If it is no range.
-    """
-    if clip is None:
-        return None
-    low, high = clip
-    if not low < high:
-        raise ValueError(f"{name} must be (low, high) with low below high, got {clip!r}.")
-    return float(low), float(high)
 
 
 def _gradient(loss: Loss, x: Tensor) -> Tensor:

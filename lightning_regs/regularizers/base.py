@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from typing_extensions import dataclass_transform
 
 from lightning_regs.core import rng
-from lightning_regs.core.batch import Keys, check_keys, describe, find_keys, notes, replace, take, with_notes
-from lightning_regs.core.checks import NoEffectWarning, check
+from lightning_regs.core.batch import Keys, describe, find_keys, notes, replace, take, with_notes
+from lightning_regs.core.checks import NoEffectWarning, Seed, check
 from lightning_regs.core.lightning import (
     Callback,
     MisconfigurationException,
@@ -85,7 +85,7 @@ class Regularizer(Callback):
     """
 
     acts: ClassVar[Acts | None] = None
-    seed: int | None
+    seed: Seed | None
     batch: Keys = None
 
     def __init_subclass__(cls, acts: Acts | None = None, **options: Any) -> None:
@@ -100,9 +100,9 @@ class Regularizer(Callback):
                 cls.__annotations__["batch"], cls.batch = Keys, field(default=None, kw_only=True)
             dataclass(eq=False, repr=False)(cls)
 
-    def __init__(self, seed: int | None = None, batch: Keys = None) -> None:
+    def __init__(self, seed: Seed | None = None, batch: Keys = None) -> None:
         super().__init__()
-        self.seed, self.batch = seed, check_keys("batch", batch)
+        self.seed, self.batch = check("seed", seed, Seed | None), check("batch", batch, Keys)
         self.__post_init__()
 
     def __post_init__(self) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core.checks import check_number
+from lightning_regs.core.batch import check_indices
+from lightning_regs.core.checks import Count, Shape, Share, Whole, checked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.parts.mixing import PairMixing, draw_partners, follow_heavier
 from lightning_regs.regularizers.parts.moment import Moment
-from lightning_regs.regularizers.parts.targets import MixedTarget, mix_targets
+from lightning_regs.regularizers.parts.targets import Labels, MixedTarget, Partners, mix_targets
 
 __all__ = ["CutMix", "cutmix", "cutmix_box"]
 
 Box = tuple[int, int, int, int]
 
 
-def cutmix(x: Tensor, y: Tensor, box: Box, permutation: Tensor) -> tuple[Tensor, Tensor]:
+@checked
+def cutmix(x: Annotated[Tensor, Shape("N C H W")], y: Labels, box: Box, permutation: Partners) -> tuple[Tensor, Tensor]:
     r"""Paste a box of each image's partner into it, and mix the targets by area.
 
     Yun et al. 2019, arXiv:1905.04899: the targets are mixed with :math:`\lambda = 1 - area(box) / (H W)`, the share of
@@ -40,8 +43,6 @@ def cutmix(x: Tensor, y: Tensor, box: Box, permutation: Tensor) -> tuple[Tensor,
         ValueError: If ``x`` has not four dimensions, the box is not inside the image, or the targets are maps of
             another size.
     """
-    if x.ndim != 4:
-        raise ValueError(f"cutmix takes images (N, C, H, W), got shape {tuple(x.shape)}.")
     height, width = x.shape[2:]
     top, bottom, left, right = box
     if not (0 <= top <= bottom <= height and 0 <= left <= right <= width):
@@ -54,6 +55,7 @@ def cutmix(x: Tensor, y: Tensor, box: Box, permutation: Tensor) -> tuple[Tensor,
         pasted[..., top:bottom, left:right] = values[..., top:bottom, left:right][permutation.to(values.device)]
         return pasted
 
+    check_indices("permutation", permutation, len(x))
     if y.ndim < 3 or y.shape[-2:] != x.shape[-2:]:
         return paste(x), mix_targets(y, own_share(box, height, width), permutation)
     if not isinstance(y, MixedTarget):
@@ -74,7 +76,8 @@ def _odd_map(x: Tensor, y: Tensor) -> str | None:
     )
 
 
-def cutmix_box(lam: float, center: tuple[int, int], height: int, width: int) -> Box:
+@checked
+def cutmix_box(lam: Share, center: tuple[Whole, Whole], height: Count, width: Count) -> Box:
     r"""Return the box of sides :math:`H \sqrt{1 - \lambda}` and :math:`W \sqrt{1 - \lambda}`, clipped to the image.
 
     Args:
@@ -87,11 +90,14 @@ def cutmix_box(lam: float, center: tuple[int, int], height: int, width: int) -> 
         ``(y0, y1, x0, x1)``.
 
     Raises:
-        ValueError: If ``lam`` is outside [0, 1].
+        TypeError: If an argument is of another type.
+        ValueError: If ``lam`` is outside [0, 1], or the centre outside the image.
     """
-    side = math.sqrt(1 - check_number("lam", lam, high=1.0))
+    side = math.sqrt(1 - lam)
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
     row, column = center
+    if row >= height or column >= width:
+        raise ValueError(f"center {center} is outside the {height}x{width} image; rows and columns count from 0.")
     return (
         max(row - half_height, 0),
         min(row + half_height, height),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core.batch import Keys
-from lightning_regs.core.checks import Finite, check_whole
+from lightning_regs.core.batch import Keys, check_indices
+from lightning_regs.core.checks import Range, Seed, Shape, checked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.moment import Moment
 
+Length = Annotated[int, Range(2)]
 
-def cutout(x: Tensor, centers: Tensor, length: int, fill: float = 0.0) -> Tensor:
+
+@checked
+def cutout(
+    x: Annotated[Tensor, Shape("N C H W")],
+    centers: Annotated[Tensor, Shape("N 2")],
+    length: Length,
+    fill: float = 0.0,
+) -> Tensor:
     r"""Blank one square of each image.
 
     DeVries & Taylor 2017, arXiv:1708.04552: rows :math:`[c_y - L // 2, c_y + L // 2)` and columns
@@ -33,11 +40,8 @@ def cutout(x: Tensor, centers: Tensor, length: int, fill: float = 0.0) -> Tensor
     Raises:
         ValueError: If ``x`` has not four dimensions, ``centers`` not one row an image, or ``length`` is below 2.
     """
-    if x.ndim != 4:
-        raise ValueError(f"cutout takes images (N, C, H, W), got shape {tuple(x.shape)}.")
-    if centers.shape != (len(x), 2):
-        raise ValueError(f"cutout takes centers (N, 2) for N = {len(x)} images, got shape {tuple(centers.shape)}.")
-    half = check_whole("length", length, low=2) // 2
+    check_indices("centers", centers, *x.shape[2:])
+    half = length // 2
     rows, columns = (
         _inside(torch.arange(side, device=x.device), centers[:, i : i + 1].to(x.device), half)
         for i, side in enumerate(x.shape[2:])
@@ -78,9 +82,9 @@ class Cutout(Regularizer, acts=Acts.BATCH):
             not understood.
     """
 
-    length: Annotated[int, partial(check_whole, low=2)] | None = None
-    fill: Finite = 0.0
-    seed: int | None = None
+    length: Length | None = None
+    fill: float = 0.0
+    seed: Seed | None = None
     batch: Keys = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:

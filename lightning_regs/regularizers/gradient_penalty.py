@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, Positive, check_number
+from lightning_regs.core.checks import Count, NotNegative, Positive, Shape, checked
 from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, pl, replace_loss
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.differences import by_difference
@@ -29,14 +29,12 @@ from lightning_regs.regularizers.parts.selection import trained
 Estimator = Literal["exact", "forward_difference", "central_difference"]
 
 
-def _check_coefficient(name: str, value: object) -> float | Literal["lr"]:
-    if isinstance(value, str) and value != "lr":
-        raise ValueError(f"{name} must be a number of at least 0 or 'lr', got {value!r}.")
-    return "lr" if value == "lr" else check_number(name, value)
-
-
+@checked
 def gradient_penalty(
-    loss: Tensor, parameters: Iterable[nn.Parameter], coefficient: float | Tensor, scale: float | Tensor = 1.0
+    loss: Annotated[Tensor, Shape("...", "floating-point")],
+    parameters: Iterable[nn.Parameter],
+    coefficient: NotNegative | Tensor,
+    scale: Positive | Tensor = 1.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Return the gradient penalty of one batch, and the gradient's norm.
 
@@ -56,6 +54,8 @@ def gradient_penalty(
     Returns:
         The penalty, a scalar with the graph of its own gradient, and :math:`\lVert \nabla C_k \rVert` without a graph.
     """
+    if loss.numel() != 1:
+        raise ValueError(f"loss must be a scalar, got shape {tuple(loss.shape)}; take its mean.")
     trained = [p for p in parameters if p.requires_grad]
     found = [g for g in gradients_of(loss, trained, create_graph=True) if g is not None]
     squared_norm = sum_of_squares(found) / scale**2 if found else loss.new_zeros(())
@@ -111,7 +111,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
             rates.
     """
 
-    coefficient: Annotated[float | Literal["lr"], _check_coefficient] = "lr"
+    coefficient: Annotated[NotNegative | Literal["lr"], "a number of at least 0 or 'lr'"] = "lr"
     estimator: Estimator = "exact"
     micro_batch_size: Count | None = None
     gradient_clip_val: Positive | None = None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 from torch import Tensor
 
 from lightning_regs.core.batch import Keys
-from lightning_regs.core.checks import check_number
+from lightning_regs.core.checks import Range, checked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import TargetMixing
@@ -16,10 +15,11 @@ from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.targets import as_mixed, count_odd_rows
 from lightning_regs.regularizers.parts.watch import Watch
 
-_below_one = partial(check_number, high=1.0, open_high=True)
+Smoothing = Annotated[float, Range(0, below=1)]
 
 
-def label_smoothing(y: Tensor, smoothing: float) -> Tensor:
+@checked
+def label_smoothing(y: Tensor, smoothing: Smoothing) -> Tensor:
     r"""Mix each target with the uniform distribution.
 
     Szegedy et al. 2016, arXiv:1512.00567: :math:`(1 - s) y + s / K`.
@@ -35,7 +35,6 @@ def label_smoothing(y: Tensor, smoothing: float) -> Tensor:
         ValueError: If ``smoothing`` is outside [0, 1), the labels are smoothed already, float targets are no
             ``(N, K)`` with K of at least 2, or integers are.
     """
-    _below_one("smoothing", smoothing)
     if y.is_floating_point():
         if not _has_classes(y):
             raise ValueError(f"label_smoothing takes probabilities (N, K), K at least 2, got shape {tuple(y.shape)}.")
@@ -73,7 +72,7 @@ class LabelSmoothing(TargetMixing):
             the loss smooths them too.
     """
 
-    smoothing: Annotated[float, _below_one] = 0.1
+    smoothing: Smoothing = 0.1
     batch: Keys = None
 
     def __post_init__(self) -> None:

@@ -7,13 +7,14 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lightning_regs.core.checks import Positive, check_number
+from lightning_regs.core.checks import Positive, Shape, checked
 from lightning_regs.regularizers.base import Acts, Regularizer, example
 from lightning_regs.regularizers.parts.moment import Moment
-from lightning_regs.regularizers.parts.selection import Selection, check_selection
+from lightning_regs.regularizers.parts.selection import Parameters
 
 
-def max_norm(weight: Tensor, value: float) -> Tensor:
+@checked
+def max_norm(weight: Annotated[Tensor, Shape("N I ...")], value: Positive) -> Tensor:
     r"""Project the incoming weights of each unit on the ball of a radius: :math:`w_i \min(1, c / \lVert w_i \rVert_2)`.
 
     Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", section 5.1.
@@ -30,9 +31,6 @@ def max_norm(weight: Tensor, value: float) -> Tensor:
         TypeError: If ``value`` is no number.
         ValueError: If ``value`` is not above 0, or ``weight`` has fewer than two dimensions.
     """
-    check_number("value", value, open_low=True)
-    if weight.ndim < 2:
-        raise ValueError(f"max_norm takes weights of at least two dimensions, got shape {tuple(weight.shape)}.")
     precise = torch.promote_types(weight.dtype, torch.float32)
     norms = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True, dtype=precise)
     factors: Tensor = (value / norms).clamp(max=1.0)
@@ -71,7 +69,7 @@ class MaxNorm(Regularizer, acts=Acts.WEIGHTS):
     """
 
     value: Positive = example(0.5, default=3.0)  # what binds in small nets
-    parameters: Annotated[Selection, check_selection] = None
+    parameters: Parameters = None
 
     @property
     def acts_on_replicas(self) -> bool:

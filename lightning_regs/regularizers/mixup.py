@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from lightning_regs.core.checks import check_number
+from lightning_regs.core.checks import Shape, Share, checked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.parts.mixing import PairMixing, draw_partners, follow_heavier
 from lightning_regs.regularizers.parts.moment import Moment
-from lightning_regs.regularizers.parts.targets import mix_targets
+from lightning_regs.regularizers.parts.targets import Labels, Partners, mix_targets
 
 
-def mixup(x: Tensor, y: Tensor, lam: float, permutation: Tensor) -> tuple[Tensor, Tensor]:
+@checked
+def mixup(
+    x: Annotated[Tensor, Shape("N ...", "floating-point", "convert and scale the samples first")],
+    y: Labels,
+    lam: Share,
+    permutation: Partners,
+) -> tuple[Tensor, Tensor]:
     r"""Mix each sample and its target with those of a partner.
 
     Zhang et al. 2018, arXiv:1710.09412: :math:`\lambda x_i + (1 - \lambda) x_{\pi(i)}`, and the targets alike.
@@ -31,10 +39,8 @@ def mixup(x: Tensor, y: Tensor, lam: float, permutation: Tensor) -> tuple[Tensor
         TypeError: If the samples are integers.
         ValueError: If ``lam`` is outside [0, 1].
     """
-    check_number("lam", lam, high=1.0)
-    if not x.is_floating_point():
-        raise TypeError(f"mixup takes floating-point samples, got {x.dtype}; convert and scale them first.")
-    return torch.lerp(x[permutation], x, lam), mix_targets(y, lam, permutation)
+    labels = mix_targets(y, lam, permutation)
+    return torch.lerp(x[permutation], x, lam), labels
 
 
 class Mixup(PairMixing):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_regs.core.checks import NotNegative
+from lightning_regs.core.checks import NotNegative, checked
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer, example, regularizers_of
 from lightning_regs.regularizers.parts.scaling import scale_left
-from lightning_regs.regularizers.parts.selection import Selection, check_selection, select
+from lightning_regs.regularizers.parts.selection import Parameters, select
 from lightning_regs.regularizers.parts.stepping import calls_its_closure_once
 
 # Parameters of one learning rate; how far they decay; whether they do, where a scaler may skip the step; what is taken
@@ -21,13 +21,8 @@ from lightning_regs.regularizers.parts.stepping import calls_its_closure_once
 Decay = tuple[list[Tensor], Any, Tensor | None, list[Tensor] | None]
 
 
-def _check_p(name: str, p: int) -> int:
-    if p not in (1, 2):
-        raise ValueError(f"{name} must be 1 or 2, got {p!r}.")
-    return int(p)
-
-
-def norm_penalty(parameters: Iterable[Tensor], p: int = 2) -> Tensor:
+@checked
+def norm_penalty(parameters: Iterable[Tensor], p: Literal[1, 2] = 2) -> Tensor:
     r"""Return the penalty: :math:`\sum |w|` for p = 1, :math:`\frac{1}{2} \sum w^2` for p = 2.
 
     Its gradient is sign(w) for p = 1 (0 at 0), and w for p = 2.
@@ -42,7 +37,6 @@ def norm_penalty(parameters: Iterable[Tensor], p: int = 2) -> Tensor:
     Raises:
         ValueError: If ``p`` is neither 1 nor 2, or there are no parameters.
     """
-    _check_p("p", p)
     parts = [w.abs().sum() if p == 1 else 0.5 * w.square().sum() for w in parameters]
     if not parts:
         raise ValueError("norm_penalty needs at least one parameter, got none.")
@@ -126,9 +120,9 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
     """
 
     coefficient: NotNegative = example(1e-2, default=1e-4)
-    p: Annotated[int, _check_p] = example(2, 1)
+    p: Literal[1, 2] = example(2, 1)
     decoupled: bool = example(False, True)
-    parameters: Annotated[Selection, check_selection] = None
+    parameters: Parameters = None
 
     def __post_init__(self) -> None:
         """Check the parameters."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from lightning_regs.core.checks import check_number
-from lightning_regs.core.names import unknown_name
+from typing import Literal
+
+from lightning_regs.core.checks import Count, NotNegative, Positive, checked
 
 
+@checked
 def smith_coefficient(
-    value: float, convention: str, *, num_parameters: int | None = None, lr: float | None = None
+    value: NotNegative,
+    convention: Literal["smith", "plain", "mean", "block_strength"],
+    *,
+    num_parameters: Count | None = None,
+    lr: Positive | None = None,
 ) -> float:
     r"""Convert a coefficient from another paper's convention to that of Smith et al.
 
@@ -33,17 +39,14 @@ def smith_coefficient(
         TypeError: If the coefficient is no number.
         ValueError: If it is negative, the convention is unknown, or what it needs is missing.
     """
-    check_number("value", value)
     if convention == "smith":
         return value
     if convention == "plain":
         return 4 * value
     if convention == "mean":
-        if not num_parameters or num_parameters < 1:
+        if num_parameters is None:
             raise ValueError("the convention 'mean' divides by the number of parameters; pass num_parameters=.")
         return 4 * value / num_parameters
-    if convention == "block_strength":
-        if lr is None:
-            raise ValueError("the convention 'block_strength' is relative to the learning rate; pass lr=.")
-        return value * lr / 2
-    raise unknown_name("convention", convention, ["smith", "plain", "mean", "block_strength"])
+    if lr is None:
+        raise ValueError("the convention 'block_strength' is relative to the learning rate; pass lr=.")
+    return value * lr / 2

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lightning_regs.core.checks import check_number
+from lightning_regs.core.checks import Range, checked
 from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, pl
-from lightning_regs.core.names import unknown_name
-from lightning_regs.pruning.layers import check_globs, left_alone, prunable, trained
+from lightning_regs.pruning.layers import Globs, left_alone, prunable, trained
 from lightning_regs.pruning.masks import Mask, plain_names
-from lightning_regs.pruning.prune import SCOPES, emptied, prune, warn_of_emptied
+from lightning_regs.pruning.prune import Scope, emptied, prune, warn_of_emptied
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.selection import check_whole_weights
 from lightning_regs.regularizers.parts.zeroing import zero_, zero_after_step
@@ -66,16 +65,15 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             weights), or the checkpoint's mask is of another ``density``.
     """
 
+    @checked
     def __init__(
         self,
         mask: Mask | Mapping[str, Tensor] | None = None,
-        density: float | None = None,
-        scope: str = "global",
-        layers: str | Sequence[str] | None = None,
+        density: Annotated[float, Range(above=0, high=1)] | None = None,
+        scope: Scope = "global",
+        layers: Globs | None = None,
     ) -> None:
         super().__init__()
-        if scope not in SCOPES:
-            raise unknown_name("scope", scope, SCOPES)
         for name, value in {"density": density, "layers": layers}.items():
             if mask is not None and value is not None:
                 raise ValueError(f"{name}={value!r} says what to prune, and so does the mask; give one of the two.")
@@ -83,9 +81,9 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         self._handles: list[RemovableHandle] = []
         self._accumulating = False
         self.mask = mask
-        self.density = None if density is None else check_number("density", density, high=1.0, open_low=True)
+        self.density = density
         self.scope = scope
-        self.layers = None if layers is None else check_globs(layers)
+        self.layers = layers
 
     @classmethod
     def variants(cls) -> list[Regularizer]:

@@ -34,14 +34,3 @@ def test_the_variance_of_a_difference_of_accuracies_is_that_of_a_bootstrap_of_th
     drawn = generator.integers(400, size=(20_000, 400))
     formula = (p + q - 2 * phi * math.sqrt(p * q)) / 400
     assert formula == pytest.approx(np.var((one - 1.0 * other)[drawn].mean(1)), rel=0.05)
-
-
-def test_what_is_no_pair_of_hits_is_refused() -> None:
-    hits = torch.tensor([True, False])
-    with pytest.raises(TypeError, match=r"is bool a sample, got torch\.float32 and torch\.bool"):
-        agreement(torch.rand(2), hits)
-    for other in (torch.tensor([True]), torch.tensor([[True, False]])):
-        with pytest.raises(ValueError, match=r"has one shape \(N,\), got \(2,\) and"):
-            disagreement(hits, other)
-    with pytest.raises(ValueError, match=r"got \(0,\) and \(0,\)"):
-        agreement(hits[:0], hits[:0])

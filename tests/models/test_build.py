@@ -267,11 +267,11 @@ REFUSED = [
             ("lenet", "pool", "mean", "unknown pool 'mean'"),
             ("lenet", "pool", "avrage", "Did you mean 'average'"),
             *(
-                (name, "dropout", 1.0, r"dropout must be in \[0, 1\)")
+                (name, "dropout", 1.0, "dropout must be at least 0 and below 1")
                 for name in ("mlp", "conv4", "small_alexnet", "small_inception", "wide_resnet")
             ),
             *(
-                (name, "width", width, "width must be finite and above 0")
+                (name, "width", width, "width must be above 0")
                 for name in ("conv4", "small_alexnet", "small_inception", "vgg11")
                 for width in (0.0, -1.0)
             ),
@@ -294,7 +294,7 @@ REFUSED = [
             ("wide_resnet", "depth", 10.0),
         ]
     ),
-    ("mlp", (3, 32, 32), {"hidden": 512}, TypeError, "hidden must be a list"),
+    ("mlp", (3, 32, 32), {"hidden": 512}, TypeError, "hidden must be widths"),
 ]
 
 

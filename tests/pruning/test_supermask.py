@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_regs import Classifier
 from lightning_regs.core.lightning import pl
 from lightning_regs.models import build
-from lightning_regs.pruning.learned_masks import EVALUATIONS, BernoulliMask, EdgePopup, straight_through
+from lightning_regs.pruning.learned_masks import BernoulliMask, EdgePopup, straight_through
 from lightning_regs.pruning.masks import Mask
 from lightning_regs.pruning.rounds import Pruning
 from lightning_regs.pruning.supermask import (
@@ -263,7 +263,7 @@ def test_evaluation_samples_expects_or_thresholds():
     assert not torch.equal(network.eval()[0].weight, network[0].weight)
 
 
-@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.parametrize("evaluation", ["sample", "expected", "threshold"])
 def test_evaluation_can_be_chosen_when_the_mask_is_added(evaluation):
     network = add_supermask(small_net(), evaluation=evaluation, rescale=True).eval()
     x = torch.randn(3, 2, 6, 6, generator=generator())
@@ -464,9 +464,9 @@ def shared() -> nn.Module:
         (small_net(), {"kind": "edge_pop_up"}, ValueError, "Did you mean 'edge_popup'"),
         (small_net(), {"weights": "signed"}, ValueError, "Did you mean 'signed_constant'"),
         (small_net(), {"kind": "edge_popup", "density": 0.0}, ValueError, r"density must be above 0.*got 0.0"),
-        (small_net(), {"kind": "edge_popup", "density": 1}, ValueError, r"density must be in \(0, 1\).*got 1"),
+        (small_net(), {"kind": "edge_popup", "density": 1}, ValueError, r"density must be above 0 and below 1, got 1"),
         (small_net(), {"kind": "edge_popup", "density": math.nan}, ValueError, r"density must be above 0.*nan"),
-        (small_net(), {"kind": "edge_popup", "density": "a"}, TypeError, "density must be a number, got 'a'"),
+        (small_net(), {"kind": "edge_popup", "density": "a"}, TypeError, "density must be a number or None, got 'a'"),
         (small_net(), {"density": 0.5}, ValueError, "density=0.5 is of kind='edge_popup'"),
         (small_net(), {"kind": "edge_popup", "initial_logit": 0.0}, ValueError, "are of kind='bernoulli'"),
         (small_net(), {"kind": "edge_popup", "evaluation": "sample"}, ValueError, "are of kind='bernoulli'"),
@@ -474,7 +474,7 @@ def shared() -> nn.Module:
         (small_net(), {"evaluation": "samples"}, ValueError, "Did you mean 'sample'"),
         (add_supermask(small_net()), {}, ValueError, "'0.weight' is no parameter, but computed from others"),
         (shared(), {}, ValueError, "the weight '0.weight' is that of '2.weight' too"),
-        ("mlp", {}, TypeError, "a supermask goes on a torch module, got str"),
+        ("mlp", {}, TypeError, "network must be a Module, got 'mlp'"),
     ],
 )
 def test_what_cannot_be_masked_says_why_and_stays_as_it_was(network, options, error, message):

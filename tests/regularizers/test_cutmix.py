@@ -146,7 +146,7 @@ def test_after_mixup_a_sample_has_four_parents() -> None:
         ((0, 7, 0, 2), (2, 1, 6, 6), r"\(0, 7, 0, 2\) is not inside the 6x6 image"),
         ((3, 2, 0, 2), (2, 1, 6, 6), r"is not inside"),
         ((-1, 2, 0, 2), (2, 1, 6, 6), r"is not inside"),
-        ((0, 2, 0, 2), (2, 6, 6), r"takes images \(N, C, H, W\), got shape \(2, 6, 6\)"),
+        ((0, 2, 0, 2), (2, 6, 6), r"x must have the shape \(N, C, H, W\), got \(2, 6, 6\)"),
     ],
 )
 def test_bad_arguments_of_the_function_are_refused(

@@ -41,7 +41,7 @@ def test_zeros_and_low_precision() -> None:
 
 
 def test_refuses_what_has_no_units() -> None:
-    with pytest.raises(ValueError, match="at least two dimensions"):
+    with pytest.raises(ValueError, match="weight must have the shape"):
         max_norm(torch.ones(3), 1.0)
     for value in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="value must be above 0"):

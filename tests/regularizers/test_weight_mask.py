@@ -602,7 +602,7 @@ def test_the_names_of_a_compiled_module() -> None:
         ({"scope": "layers"}, ValueError, "Did you mean 'layer'"),
         ({"layers": []}, ValueError, "selects nothing"),
         ({"mask": {"w": torch.tensor([0.5])}}, ValueError, r"'w' has 0\.5"),
-        ({"mask": {}}, ValueError, "at least one entry"),
+        ({"mask": {}}, ValueError, "masks is empty"),
         ({"mask": {"w": torch.ones(1)}, "density": 0.5}, ValueError, "give one of the two"),
         ({"mask": {"w": torch.ones(1)}, "layers": "w"}, ValueError, "give one of the two"),
     ],

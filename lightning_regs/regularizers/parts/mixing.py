@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.batch import Keys, notes, with_notes
-from lightning_regs.core.checks import Positive
+from lightning_regs.core.checks import Positive, Seed
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.moment import Moment
@@ -66,7 +66,7 @@ class PairMixing(TargetMixing, ABC):
     """
 
     alpha: Positive = 1.0
-    seed: int | None = None
+    seed: Seed | None = None
     batch: Keys = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:

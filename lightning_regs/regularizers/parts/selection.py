@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 
@@ -14,23 +15,19 @@ from lightning_regs.pruning.layers import NORMALISATION
 Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
 
 
-def check_selection(name: str, parameters: Selection) -> Selection:
-    """Return a selection, a sequence of globs as a list.
-
-    Raises:
-        TypeError: If it is none.
-        ValueError: If it is an empty list.
-    """
+def _as_list(name: str, parameters: Selection) -> Selection:
     if parameters is None or isinstance(parameters, str) or callable(parameters):
         return parameters
-    if not isinstance(parameters, Sequence) or not all(isinstance(glob, str) for glob in parameters):
-        raise TypeError(
-            f"{name} must be None, 'all', a glob of parameter names, a list of globs or a function "
-            f"(name, parameter) -> bool, got {parameters!r}."
-        )
     if not parameters:
         raise ValueError(f"{name} is an empty list, which selects nothing; leave it out to select the weights.")
     return list(parameters)
+
+
+Parameters = Annotated[
+    Selection,
+    "None, 'all', a glob of parameter names, a list of globs or a function (name, parameter) -> bool",
+    _as_list,
+]
 
 
 def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> list[tuple[str, Tensor]]:

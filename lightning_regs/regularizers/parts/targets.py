@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_regs.core.batch import check_indices
+from lightning_regs.core.checks import Range, Shape, Share, checked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.parts.mixed import Mixed, Mixture, smoothed
 
 __all__ = ["MixedTarget", "mix_targets"]
 
 Component = tuple[Tensor, float]
+Labels = Annotated[Tensor, Shape("N ...")]
+Partners = Annotated[Tensor, Shape("N", "integer")]
 
 
+@checked
 class MixedTarget(Mixed):
     r"""The labels of a batch whose samples each belong to several classes, and what is computed from them.
 
@@ -42,14 +48,14 @@ class MixedTarget(Mixed):
 
     Raises:
         TypeError: If the labels are floating point.
-        ValueError: If there is no component.
+        ValueError: If there is no component, the labels have several shapes, or the weights do not sum to 1.
     """
 
     @staticmethod
     def __new__(
         cls: type[MixedTarget],
-        components: Sequence[Component],
-        smoothing: float = 0.0,
+        components: Annotated[Sequence[tuple[Tensor, Share]], "(labels, weight) pairs, the weights in [0, 1]"],
+        smoothing: Annotated[float, Range(0, below=1)] = 0.0,
         sample_weights: Tensor | None = None,
     ) -> MixedTarget:
         """Make the tensor of heavier labels and attach the mixture to it."""
@@ -60,11 +66,19 @@ class MixedTarget(Mixed):
                 raise TypeError(
                     f"a mixed target takes class indices, got {labels.dtype} of shape {tuple(labels.shape)}."
                 )
+            if labels.shape != components[0][0].shape:
+                raise ValueError(
+                    f"the components of a mixed target have labels of one shape, got {tuple(components[0][0].shape)} "
+                    f"and {tuple(labels.shape)}."
+                )
+        if abs(sum(weight for _, weight in components) - 1) > 1e-3:
+            weights = [weight for _, weight in components]
+            raise ValueError(f"the weights of a mixed target sum to 1, got {weights}; divide them by their sum.")
         plain = [labels.as_subclass(Tensor).detach() for labels, _ in components]
         parts = [labels if labels.dtype == torch.bool else labels.long() for labels in plain]
-        mixture = Mixture(tuple(float(weight) for _, weight in components))
+        mixture = Mixture(tuple(weight for _, weight in components))
         made = parts[mixture.heaviest].as_subclass(cls)
-        made.attach(parts, mixture, smoothing=float(smoothing), sample_weights=sample_weights)
+        made.attach(parts, mixture, smoothing=smoothing, sample_weights=sample_weights)
         return made
 
     @property
@@ -100,7 +114,8 @@ class MixedTarget(Mixed):
         return made
 
 
-def mix_targets(y: Tensor, lam: float, permutation: Tensor) -> Tensor:
+@checked
+def mix_targets(y: Labels, lam: Share, permutation: Partners) -> Tensor:
     r"""Mix each target with that of a partner: :math:`\lambda y + (1 - \lambda) y_{permutation}`.
 
     Args:
@@ -115,6 +130,7 @@ def mix_targets(y: Tensor, lam: float, permutation: Tensor) -> Tensor:
     Raises:
         MisconfigurationException: If the samples of a mixed target weigh differently in the loss.
     """
+    check_indices("permutation", permutation, len(y))
     permutation = permutation.to(y.device)
     if y.is_floating_point():
         return torch.lerp(y[permutation], y, lam)
