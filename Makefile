@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test lint bench report clean
+.PHONY: reproduce test lint bench report docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test        run the tests"
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       speed, as ratios measured within one process"
+	@echo "make docs        build the documentation, docs/_build/html/index.html"
 	@echo "make report      rebuild the HTML pages and the generated parts of the README files"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -38,5 +39,10 @@ report: $(STAMP)
 	$(BIN)/python tests/core/test_architecture.py
 	$(BIN)/python -m lightning_regs.testing.generated
 
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+	$(BIN)/lightning-regs report --page docs/_build/html/results
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache

@@ -17,6 +17,7 @@ from lightning_regs.core.names import unknown_name
 LABEL_CORRUPTIONS = ("partial_labels", "random_labels")
 PIXEL_CORRUPTIONS = ("shuffled_pixels", "random_pixels", "gaussian")
 CORRUPTIONS = ("none", *LABEL_CORRUPTIONS, *PIXEL_CORRUPTIONS)
+"""What ``ImageDataModule(corruption=...)`` can do to the labels, or to the pixels, of the training samples."""
 
 # Bounds the index tensor of `random_pixels`: 8 bytes a pixel position.
 _CHUNK = 4096

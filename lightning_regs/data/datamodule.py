@@ -186,7 +186,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one sample as the network sees it: (C, H, W) or (L,); known after ``setup``."""
+        """The shape of one sample as the network sees it, (C, H, W) or (L,), known after ``setup``."""
         return tuple(self._need_setup().test.x.shape[1:])
 
     @property

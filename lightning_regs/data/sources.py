@@ -17,6 +17,7 @@ from lightning_regs.data.arrays import ArraySource
 __all__ = ["SOURCES", "ArraySource", "data_root", "load", "prepare"]
 
 SOURCES = ("digits", "mnist1d", "mnist", "fashion_mnist", "cifar10", "cifar100")
+"""The data sets that are known by name; ``digits`` and ``mnist1d`` come with the package's dependencies."""
 
 ROOT_VARIABLE = "LIGHTNING_REGS_DATA"
 DOWNLOAD_VARIABLE = "LIGHTNING_REGS_DOWNLOAD"

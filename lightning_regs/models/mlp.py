@@ -25,7 +25,7 @@ class MLP(nn.Module):
 
     Each hidden layer is linear, normalisation, activation, dropout; the last layer, ``head``, makes the logits. With
     the defaults and input 3x28x28 these are the paper's 1,209,866 parameters, with ``hidden=[512, 512, 512]`` its
-    1,735,178. Shape: (N, *input_shape) to (N, num_classes).
+    1,735,178. Shape: ``(N, *input_shape)`` to ``(N, num_classes)``.
 
     Args:
         input_shape: Shape of one sample, any number of dimensions; flattened in its order.
@@ -75,6 +75,6 @@ class MLP(nn.Module):
             apply_weight_norm(self, self.head)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map samples (N, *input_shape) to logits (N, num_classes)."""
+        """Map samples ``(N, *input_shape)`` to logits ``(N, num_classes)``."""
         logits: Tensor = self.head(self.body(x))
         return logits

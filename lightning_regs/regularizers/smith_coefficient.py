@@ -17,14 +17,14 @@ def smith_coefficient(
 ) -> float:
     r"""Convert a coefficient from another paper's convention to that of Smith et al.
 
-    ===================  ====================================  ==================================================
-    convention           the term that is added to the loss    who
-    ===================  ====================================  ==================================================
-    ``"smith"``          :math:`c/4 \, \lVert g \rVert^2`      Smith et al. (2101.12176), and this package
-    ``"plain"``          :math:`c \, \lVert g \rVert^2`        Novack et al. (2211.15853); Barrett & Dherin's mu
-    ``"mean"``           :math:`c \, \lVert g \rVert^2 / m`    Barrett & Dherin's lambda (2009.11162), m parameters
-    ``"block_strength"`` :math:`c \, lr/8 \lVert g \rVert^2`   Geiping et al. (2109.14119), as their code's default runs
-    ===================  ====================================  ==================================================
+    ====================  ====================================  ==================================================
+    convention            the term that is added to the loss    who
+    ====================  ====================================  ==================================================
+    ``"smith"``           :math:`c/4 \, \lVert g \rVert^2`      Smith et al. (2101.12176), and this package
+    ``"plain"``           :math:`c \, \lVert g \rVert^2`        Novack et al. (2211.15853); Barrett & Dherin's mu
+    ``"mean"``            :math:`c \, \lVert g \rVert^2 / m`    Barrett & Dherin's lambda (2009.11162), m parameters
+    ``"block_strength"``  :math:`c \, lr/8 \lVert g \rVert^2`   Geiping et al. (2109.14119), as their code's default runs
+    ====================  ====================================  ==================================================
 
     Args:
         value: The coefficient c there.
@@ -33,7 +33,7 @@ def smith_coefficient(
         lr: Learning rate, for ``"block_strength"``.
 
     Returns:
-        The coefficient of :class:`GradientPenalty` that adds the same term.
+        The coefficient of :class:`~lightning_regs.GradientPenalty` that adds the same term.
 
     Raises:
         TypeError: If the coefficient is no number.

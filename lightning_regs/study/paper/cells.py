@@ -17,7 +17,9 @@ from lightning_regs.core.names import unknown_name, writable
 from lightning_regs.study.paper.config import override, resolve, run_hash, seedless
 
 TRAIN = "lightning_regs.study.train:train"
+"""The task of most cells: train as the configuration says, and return the metrics."""
 AGREE = "lightning_regs.study.studies.agreement:agree"
+"""The task that trains two nets and measures whether they are right on the same test samples."""
 _READ = ("callbacks", "fitted", "seeds")  # what training reads beside the sections
 Overrides = Mapping[str, Any]
 

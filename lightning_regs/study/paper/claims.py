@@ -174,7 +174,7 @@ class Claim:
 
     @property
     def cited(self) -> tuple[tuple[str, str], ...]:
-        """Where sentence and number are from, in pieces: words, and the key of the source that they name, if any."""
+        """Where sentence and number are from, in pieces of words with the key of the source they name, if any."""
         control = self.kind == "control"
         pieces, lead = [("our control" if control else _ORIGINS[self.origin], "")], ", " if control else ""
         for source in self.sources:

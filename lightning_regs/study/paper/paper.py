@@ -186,7 +186,7 @@ class Paper:
 
     @property
     def headlines(self) -> tuple[Claim, ...]:
-        """The claims that the paper is known for: those that are marked, or all where there are only a few."""
+        """The claims that the paper is known for, which are the marked ones, or all where there are few."""
         marked = tuple(claim for claim in self.claims if claim.headline)
         return marked or self.claims
 

@@ -50,7 +50,7 @@ class Rows:
 
     @property
     def agreement(self) -> tuple[float, float]:
-        """How far nets are right on the same test samples: two seeds of one net, and two nets.
+        """How far two seeds of one net, and two nets, are right on the same test samples.
 
         Both are correlations; where they were not measured, the worst that can be: 1 and 0.
         """
