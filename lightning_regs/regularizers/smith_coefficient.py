@@ -23,7 +23,7 @@ def smith_coefficient(
     ``"smith"``           :math:`c/4 \, \lVert g \rVert^2`      Smith et al. (2101.12176), and this package
     ``"plain"``           :math:`c \, \lVert g \rVert^2`        Novack et al. (2211.15853); Barrett & Dherin's mu
     ``"mean"``            :math:`c \, \lVert g \rVert^2 / m`    Barrett & Dherin's lambda (2009.11162), m parameters
-    ``"block_strength"``  :math:`c \, lr/8 \lVert g \rVert^2`   Geiping et al. (2109.14119), as their code's default runs
+    ``"block_strength"``  :math:`c \, lr/8 \lVert g \rVert^2`   Geiping et al. (2109.14119), as in their code's defaults
     ====================  ====================================  ==================================================
 
     Args:
