@@ -243,6 +243,9 @@ _GEIPING = printed("Geiping et al.", (
 ), source=GEIPING, origin="recalled")  # fmt: skip
 
 
+_AS_LONG = MNIST1D.repeated(4, -3, "equal-epochs")
+
+
 def _equally_long(claims: Iterable[Claim]) -> Iterable[Claim]:
     """Leave out what longer training of penalised runs explains by itself."""
     return (claim for claim in claims if claim.id != "F1c-lam")
@@ -263,6 +266,9 @@ CLAIMS = (
                           " and equal learning rate / batch size"),
             *repeats(MNIST1D.title, 4, (-1, MNIST1D.sgd(-1), MNIST1D.repeated(4, -3)),
                      (-3, MNIST1D.sgd(-3), MNIST1D.repeated(4, -3))),
+            *(replace(claim, id=f"{claim.id}-epochs", headline=False)
+              for claim in repeats(f"{MNIST1D.title}, equal epochs", 4, (-1, MNIST1D.sgd(-1), _AS_LONG),
+                                   (-3, MNIST1D.sgd(-3), _AS_LONG))),
             *large_batches(MNIST1D),
         ),
         standard=(

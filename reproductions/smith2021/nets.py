@@ -51,9 +51,9 @@ class Net:
         """Name the cell with the penalty, at the small learning rate or another one."""
         return f"{self.key}/penalty-b{batch or self.batch}-lr2^{self.small if lr is None else lr}-lam2^{lam}"
 
-    def repeated(self, n: int, lr: int) -> str:
-        """Name the cell with n updates a minibatch at a bare learning rate; with one it is plain SGD."""
-        return self.sgd(lr) if n == 1 else f"{self.key}/n{n}-b{self.batch}-lr2^{lr}"
+    def repeated(self, n: int, lr: int, *how: str) -> str:
+        """Name the cell with n updates a minibatch at a bare learning rate."""
+        return "/".join((f"{self.key}/n{n}-b{self.batch}-lr2^{lr}", *how))
 
     def large_batch(self, micro: int = 0) -> str:
         """Name the cell with the large batch, without the penalty or with that of micro-batches."""
