@@ -21,7 +21,7 @@ import pytest
 
 from lightning_regs.study import Figure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
 from lightning_regs.study.lock.lock import FILE, freeze, mismatches
-from lightning_regs.study.paper.figure import SweepFigure
+from lightning_regs.study.paper.figure import Kind
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.tasks import import_task
 from lightning_regs.study.paper.verdicts import evaluate
@@ -138,7 +138,7 @@ def claims_name_their_sources(paper: Paper) -> Iterator[str]:
 
 def is_gap(figure: Figure, cell: str, cells: Collection[str]) -> bool:
     """Whether a cell that is not there is a gap in a sweep: others of its line are, and others at its position."""
-    if not isinstance(figure, SweepFigure):
+    if not isinstance(figure, Kind) or figure.draw != "draw_sweep":
         return False
     lines = [line for sweeps in figure.plots.values() for line in sweeps.values()]
     there = [{at for at, measure in line.items() if measure.lacks(cells) is None} for line in lines]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.measures import Measure, value
@@ -101,28 +101,30 @@ class Figure:
 
 @dataclass(frozen=True)
 class Kind(Figure):
-    """What the kinds of figures share.
+    """A figure that the package draws: see :func:`curves`, :func:`sweep`, :func:`points`, :func:`bars`, :func:`table`.
 
     Attributes:
         metrics: What is drawn.
+        names: What each metric is called.
         plots: Title of each pair of axes -> what is in it. Axes of which too little was measured are left out.
         y: Label of the axis of the metric.
         published: Numbers of the paper that no claim is about, by cell and metric.
+        options: What else the drawing function takes.
     """
 
-    drawn_by: ClassVar[str]
-    panel_kind: ClassVar[PanelKind] = "bar"
-
     metrics: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     plots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     y: str = ""
     published: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.metrics or not self.plots or not all(self.plots.values()):
             raise ValueError(f"figure {self.id!r} shows nothing; name a metric and at least one cell in each plot.")
+        kind: PanelKind = "curve" if self.draw == "draw_curves" else "bar"
         shown = [lines for lines in self.plots.values() if _of(lines)]
-        panels = [Panel(self.panel_kind, _metrics_of(lines) or self.metrics, _of(lines)) for lines in shown]
+        panels = [Panel(kind, _metrics_of(lines) or self.metrics, _of(lines)) for lines in shown]
         object.__setattr__(self, "panels", tuple(panels))
 
     @property
@@ -136,48 +138,8 @@ class Kind(Figure):
 
     def render(self, rows: Rows, curves: Curves, published: Mapping[tuple[str, str], float] | None = None) -> Any:
         """Draw it; see :meth:`Figure.render`."""
-        draw = import_task(f"{_KINDS}:{self.drawn_by}")
-        return draw(self, rows, curves, {**self.published, **(published or {})})
-
-
-@dataclass(frozen=True)
-class CurvesFigure(Kind):
-    """See :func:`curves`."""
-
-    drawn_by: ClassVar[str] = "draw_curves"
-    panel_kind: ClassVar[PanelKind] = "curve"
-    x: Literal["step", "epoch"] = "step"
-
-
-@dataclass(frozen=True)
-class SweepFigure(Kind):
-    """See :func:`sweep`."""
-
-    drawn_by: ClassVar[str] = "draw_sweep"
-    x: str = ""
-    log_x: int = 0
-    log_y: int = 0
-    descending: bool = False
-    error: bool = False
-    reference: tuple[float, str] | Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class DotsFigure(Kind):
-    """See :func:`points` and :func:`bars`."""
-
-    drawn_by: ClassVar[str] = "draw_dots"
-    names: tuple[str, ...] = ()
-    bars: bool = False
-    limits: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class TableFigure(Kind):
-    """See :func:`table`."""
-
-    drawn_by: ClassVar[str] = "draw_table"
-    names: tuple[str, ...] = ()
+        draw = import_task(f"{_KINDS}:{self.draw}")
+        return draw(self, rows, curves, {**self.published, **(published or {})}, **self.options)
 
 
 def curves(
@@ -196,7 +158,8 @@ def curves(
         x: The horizontal axis.
         on: Names of the scales that draw it; None for all.
     """
-    return CurvesFigure(id, title, caption, metrics=_tuple(metric), plots=_plots(plots), y=y, x=x, on=on)
+    metrics = (metric,) if isinstance(metric, str) else metric
+    return Kind(id, title, caption, "draw_curves", metrics=metrics, plots=_plots(plots), y=y, options={"x": x}, on=on)
 
 
 def sweep(
@@ -225,12 +188,11 @@ def sweep(
         on: Names of the scales that draw it; None for all.
     """
     whole = {
-        name: {label: _measured(line, metric) for label, line in lines.items()} for name, lines in _plots(plots).items()
+        name: {label: {at: measure_of(point, metric) for at, point in line.items()} for label, line in lines.items()}
+        for name, lines in _plots(plots).items()
     }
-    return SweepFigure(
-        id, title, caption, metrics=(metric,), plots=whole, x=x, y=y, log_x=log_x, log_y=log_y, descending=descending,
-        error=error, reference=reference, on=on,
-    )  # fmt: skip
+    options = {"x": x, "log_x": log_x, "log_y": log_y, "descending": descending, "error": error, "reference": reference}
+    return Kind(id, title, caption, "draw_sweep", metrics=(metric,), plots=whole, y=y, options=options, on=on)
 
 
 def points(
@@ -254,9 +216,9 @@ def points(
         on: Names of the scales that draw it; None for all.
     """
     given = {"": metrics} if isinstance(metrics, str) else dict(metrics)
-    return DotsFigure(
-        id, title, caption, metrics=tuple(given.values()), names=tuple(given), plots=_plots(plots), y=y,
-        published=published or {}, limits=limits, bars=bars, on=on,
+    return Kind(
+        id, title, caption, "draw_dots", metrics=tuple(given.values()), names=tuple(given), plots=_plots(plots), y=y,
+        published=published or {}, options={"limits": limits, "bars": bars}, on=on,
     )  # fmt: skip
 
 
@@ -282,13 +244,13 @@ def table(
         caption: What is shown, and what the paper's table shows.
         on: Names of the scales that draw it; None for all.
     """
-    return TableFigure(
-        id, title, caption, metrics=tuple(metrics.values()), names=tuple(metrics), plots={"": dict(rows)}, on=on
-    )
+    given, names = tuple(metrics.values()), tuple(metrics)
+    return Kind(id, title, caption, "draw_table", metrics=given, names=names, plots={"": dict(rows)}, on=on)
 
 
-def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names
+def measure_of(point: Point, metric: str) -> Measure:
+    """Return the measure of a point of a figure: its own, or the metric of its cell, or the mean over its cells."""
+    return point if isinstance(point, Measure) else value(point, metric)
 
 
 def _plots(plots: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,10 +258,6 @@ def _plots(plots: Mapping[str, Any]) -> dict[str, Any]:
     first = next(iter(plots.values()), None)
     nested = isinstance(first, Mapping) and isinstance(next(iter(first), None), str)
     return dict(plots) if nested else {"": dict(plots)}
-
-
-def _measured(line: Mapping[float, Point], metric: str) -> dict[float, Measure]:
-    return {at: point if isinstance(point, Measure) else value(point, metric) for at, point in line.items()}
 
 
 def _entries(lines: Mapping[str, Any]) -> list[str | Measure]:

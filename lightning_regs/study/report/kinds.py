@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core.metrics import Metric
-from lightning_regs.study.paper.estimates import CONFIDENCE, UnfitError, interval
-from lightning_regs.study.paper.figure import CurvesFigure, DotsFigure, Kind, SweepFigure, TableFigure
+from lightning_regs.study.paper.estimates import CONFIDENCE, UnfitError
+from lightning_regs.study.paper.figure import Kind, measure_of
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots, tables
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from lightning_regs.study.store.curves import Band, Curves
 
-Published = Mapping[tuple[str, str], float]
+# The number of a cell's metric; a measure that is of none has the key None.
+Published = Mapping[tuple[str, str] | None, float]
 Numbers = dict[float, list[float]]
+Dots = dict[str, list[tuple[Measure, list[float]]]]
 Ends = tuple[float, float] | None
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1.2, 1, 1.2)), (0, (1.2, 1.2)), "-", (0, (5, 1.5)))
@@ -37,12 +39,12 @@ _MOST_TICKS = 9
 _SHORTEST_CURVES = 2
 
 
-def draw_curves(figure: CurvesFigure, rows: Rows, curves: Curves, published: Published) -> Figure:
+def draw_curves(figure: Kind, rows: Rows, curves: Curves, published: Published, *, x: str) -> Figure:
     """Draw learning curves, with a ring at the end where the paper printed the last value."""
     found: dict[str, tuple[str, dict[str, Band]]] = {}
     for title, lines in figure.plots.items():
         for metric in figure.metrics:
-            bands = {label: band for label, cell in lines.items() if (band := curves.band(cell, metric, figure.x))}
+            bands = {label: band for label, cell in lines.items() if (band := curves.band(cell, metric, x))}
             if len(bands) >= min(_SHORTEST_CURVES, len(lines)):
                 found[title] = metric, bands
                 break
@@ -51,13 +53,13 @@ def draw_curves(figure: CurvesFigure, rows: Rows, curves: Curves, published: Pub
     for axes, (title, (metric, bands)) in zip(panels, found.items(), strict=True):
         label = figure.y if figure.y and metric == figure.metrics[0] else _words(metric)
         for index, (name, band) in enumerate(bands.items()):
-            x = [at / 1000 for at in band.x] if figure.x == "step" else band.x
+            at = [step / 1000 for step in band.x] if x == "step" else band.x
             color, dash = SERIES[index % len(SERIES)], _DASHES[index % len(_DASHES)]
-            axes.plot(x, band.mean, color=color, linestyle=dash, label=name)
-            axes.fill_between(x, band.low, band.high, color=color, alpha=0.18, linewidth=0)
+            axes.plot(at, band.mean, color=color, linestyle=dash, label=name)
+            axes.fill_between(at, band.low, band.high, color=color, alpha=0.18, linewidth=0)
             if (number := published.get((figure.plots[title][name], metric))) is not None:
-                _ring(axes, x[-1], number, color)
-        axes.set(xlabel="thousand steps" if figure.x == "step" else "epochs", ylabel=label, xlim=(0, None))
+                _ring(axes, at[-1], number, color)
+        axes.set(xlabel="thousand steps" if x == "step" else "epochs", ylabel=label, xlim=(0, None))
         _finish(axes, title)
         ends = "; ".join(f"{name} {band.mean[-1]:.3g}" for name, band in bands.items())
         told.append(f"{_named(label, title)} over training. At the end: {ends}.")
@@ -72,47 +74,57 @@ def draw_curves(figure: CurvesFigure, rows: Rows, curves: Curves, published: Pub
     return drawing
 
 
-def draw_sweep(figure: SweepFigure, rows: Rows, curves: Curves, published: Published) -> Figure:
+def draw_sweep(
+    figure: Kind, rows: Rows, curves: Curves, published: Published, *, x: str, log_x: int, log_y: int,
+    descending: bool, error: bool, reference: tuple[float, str] | Mapping[str, str] | None,
+) -> Figure:  # fmt: skip
     """Draw a metric against what was varied."""
+    [metric] = figure.metrics
     found: dict[str, dict[str, Numbers]] = {}
     partly: list[str] = []
     for title, sweeps in figure.plots.items():
         lines: dict[str, Numbers] = {}
         for label, line in sweeps.items():
             for at, measure in line.items():
-                numbers = _measure(measure, rows)
+                numbers = _values(measure, rows)
                 if numbers and all(map(math.isfinite, numbers)):
-                    shown = [100 - number for number in numbers] if figure.error else numbers
-                    lines.setdefault(label, {})[at] = shown
+                    lines.setdefault(label, {})[at] = [100 - n for n in numbers] if error else numbers
                 elif numbers:
                     partly.append(f"{_named(label, title)} at {at:g} ({_count(numbers)})")
         lines = {label: numbers for label, numbers in lines.items() if len(numbers) > 1 or len(sweeps[label]) == 1}
         if any(len(numbers) > 1 for numbers in lines.values()):
             found[title] = lines
-    drawing, panels = _panels(found, f"{_words(figure.metrics[0])} has not been measured where it is varied")
-    label = figure.y or f"{f'100 {tables.MINUS} ' if figure.error else ''}{_words(figure.metrics[0])}"
+    drawing, panels = _panels(found, f"{_words(metric)} has not been measured where it is varied")
+    label = figure.y or f"{f'100 {tables.MINUS} ' if error else ''}{_words(metric)}"
     told = []
     for axes, (title, lines) in zip(panels, found.items(), strict=True):
-        if figure.log_x:
-            _log_x(axes, figure.log_x, sorted({at for numbers in lines.values() for at in numbers}))
-        if figure.log_y:
-            plots.log_axis(axes, "y", figure.log_y)
+        if log_x:
+            _log_x(axes, log_x, sorted({at for numbers in lines.values() for at in numbers}))
+        if log_y:
+            plots.log_axis(axes, "y", log_y)
         for index, (name, positions) in enumerate(lines.items()):
-            _line(axes, positions, index, name, joined=len(positions) > 2 or len(figure.plots[title][name]) == 2)
-            for at, measure in figure.plots[title][name].items():
-                if measure.single in published:
-                    number = published[measure.single]
-                    _ring(axes, at, 100 - number if figure.error else number, SERIES[index % len(SERIES)])
-        axes.set(xlabel=figure.x, ylabel=label)
-        _reference(axes, drawing, figure, title, rows)
-        if figure.descending:
+            sweep = figure.plots[title][name]
+            _line(axes, positions, index, name, joined=len(positions) > 2 or len(sweep) == 2)
+            for at, measure in sweep.items():
+                if (number := published.get(measure.single)) is not None:
+                    _ring(axes, at, 100 - number if error else number, SERIES[index % len(SERIES)])
+        axes.set(xlabel=x, ylabel=label)
+        if isinstance(reference, tuple):
+            axes.axhline(reference[0], color=MUTED, linewidth=1, linestyle=_DOTTED, label=reference[1])
+        elif (numbers := _values(measure_of(cell := (reference or {}).get(title, ""), metric), rows)) and all(
+            map(math.isfinite, numbers)
+        ):
+            level = statistics.fmean(numbers)
+            axes.axhline(100 - level if error else level, color=MUTED, linewidth=1, linestyle=_DOTTED)
+            plots.note(drawing, f"The dotted line{f' in {title}' if title else ''} is {cell}.")
+        if descending:
             axes.invert_xaxis()
         _finish(axes, title)
         parts = [
             f"{name}: " + ", ".join(f"{statistics.fmean(v):.4g} at {at:.3g}" for at, v in sorted(numbers.items()))
             for name, numbers in lines.items()
         ]
-        told.append(f"{_named(label, title)} by {figure.x}. {'; '.join(parts)}.")
+        told.append(f"{_named(label, title)} by {x}. {'; '.join(parts)}.")
     plots.describe(drawing, " ".join(told))
     if partly:
         plots.note(drawing, f"Not drawn, as not every seed has a number: {', '.join(partly)}.")
@@ -120,54 +132,52 @@ def draw_sweep(figure: SweepFigure, rows: Rows, curves: Curves, published: Publi
     return drawing
 
 
-def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Published) -> Figure:
+def draw_dots(
+    figure: Kind, rows: Rows, curves: Curves, published: Published, *, limits: Ends, bars: bool
+) -> Figure:  # fmt: skip
     """Draw a row of dots, or a bar, a cell."""
-    found = {}
+    found: dict[str, Dots] = {}
     for title, lines in figure.plots.items():
-        cells = {
-            label: cell
-            for label, cell in lines.items()
-            if any(_finite(rows, cell, metric) or (cell, metric) in published for metric in figure.metrics)
-        }
-        if any(_finite(rows, cell, metric) for cell in cells.values() for metric in figure.metrics):
-            found[title] = cells
+        read = {label: _read(entry, figure, rows) for label, entry in lines.items()}
+        if any(map(math.isfinite, itertools.chain(*(numbers for dots in read.values() for _, numbers in dots)))):
+            found[title] = {
+                label: dots for label, dots in read.items()
+                if any(measure.single in published or any(map(math.isfinite, numbers)) for measure, numbers in dots)
+            }  # fmt: skip
     if not found:
         raise MissingRows(f"no cell of it has {' or '.join(map(_words, figure.metrics))}")
-    each = max(len(cells) for cells in found.values())
+    each = max(len(lines) for lines in found.values())
     # Titles stand above what the labels of the rows leave of the width.
-    room = max(20, 68 - max(len(label) for cells in found.values() for label in cells))
+    room = max(20, 68 - max(len(label) for lines in found.values() for label in lines))
     titles = {title: textwrap.fill(title, room) for title in found}
     height = 0.25 * each + 1.0 + 0.14 * max(title.count("\n") for title in titles.values())
     drawing, panels = plots.stack(len(found), width=4.8, height=height)
+    label = figure.y or _words(figure.metrics[0])
     told, partly = [], []
     rings = False
-    for axes, (title, cells) in zip(panels, found.items(), strict=True):
-        for line, cell in enumerate(cells.values()):
-            for index, metric in enumerate(figure.metrics):
+    for axes, (title, lines) in zip(panels, found.items(), strict=True):
+        said = []
+        for line, (row, dots) in enumerate(lines.items()):
+            for index, (name, metric, (measure, numbers)) in enumerate(
+                zip(figure.names, figure.metrics, dots, strict=True)
+            ):
                 color = SERIES[index % len(SERIES)]
-                numbers = _numbers(rows, cell, metric)
-                _dots(axes, line, numbers, _ends(rows, cell, numbers), color, _MARKS[index], figure.bars)
-                if (number := published.get((cell, metric))) is not None:
+                _dots(axes, line, numbers, _ends(measure, rows, numbers), color, _MARKS[index], bars)
+                if (number := published.get(measure.single)) is not None:
                     rings = True
                     _ring(axes, number, line, SERIES[1] if len(figure.metrics) == 1 else color)
-        axes.set_yticks(range(len(cells)), list(cells))
-        axes.set(ylim=(len(cells) - 0.4, -0.6), xlabel=figure.y or _words(figure.metrics[0]), xlim=figure.limits)
+                told_as, whole = f"{row}, {name}" if name else row, all(map(math.isfinite, numbers))
+                if not whole:
+                    partly.append(f"{_named(told_as, title)} ({_count(numbers)})")
+                if numbers:
+                    text = f"{statistics.fmean(numbers):.4g}" if whole else tables.shown(numbers, Metric(metric, name))
+                    said.append(f"{told_as} {text}")
+        axes.set_yticks(range(len(lines)), list(lines))
+        axes.set(ylim=(len(lines) - 0.4, -0.6), xlabel=label, xlim=limits)
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         axes.set_title(titles[title], loc="left", color=MUTED)
-        read = []
-        for (label, cell), (name, metric) in itertools.product(
-            cells.items(), zip(figure.names, figure.metrics, strict=True)
-        ):
-            told_as = f"{label}, {name}" if name else label
-            numbers = _numbers(rows, cell, metric)
-            whole = all(map(math.isfinite, numbers))
-            if not whole:
-                partly.append(f"{_named(told_as, title)} ({_count(numbers)})")
-            if numbers:
-                text = f"{statistics.fmean(numbers):.4g}" if whole else tables.shown(numbers, Metric(metric, name))
-                read.append(f"{told_as} {text}")
-        told.append(f"{_named(figure.y or _words(figure.metrics[0]), title)}: {'; '.join(read)}.")
+        told.append(f"{_named(label, title)}: {'; '.join(said)}.")
     if rings or len(figure.metrics) > 1:
         _dots_legend(drawing, panels[0], figure, rings)
     plots.describe(drawing, " ".join(told))
@@ -178,10 +188,11 @@ def draw_dots(figure: DotsFigure, rows: Rows, curves: Curves, published: Publish
     return drawing
 
 
-def draw_table(figure: TableFigure, rows: Rows, curves: Curves, published: Published) -> Figure:
+def draw_table(figure: Kind, rows: Rows, curves: Curves, published: Published) -> Figure:
     """Draw a table of means with their intervals and the published values below them."""
     (cells,) = figure.plots.values()
-    if not any(_finite(rows, cell, metric) for cell in cells.values() for metric in figure.metrics):
+    read = {label: _read(cell, figure, rows) for label, cell in cells.items()}
+    if not any(map(math.isfinite, itertools.chain(*(numbers for line in read.values() for _, numbers in line)))):
         raise MissingRows(f"no row of it has {' or '.join(map(_words, figure.metrics))}")
     drawing, axes = plots.canvas(4.8, 0.3 * (len(cells) + 1) + 0.2)
     axes.set_axis_off()
@@ -190,12 +201,11 @@ def draw_table(figure: TableFigure, rows: Rows, curves: Curves, published: Publi
     for x, name in zip(columns, figure.names, strict=True):
         axes.text(x, 0, name, ha="right", va="center", color=MUTED)
     told = []
-    for line, (label, cell) in enumerate(cells.items(), 1):
+    for line, (label, entries) in enumerate(read.items(), 1):
         axes.text(0, line, label, ha="left", va="center")
-        for x, name, metric in zip(columns, figure.names, figure.metrics, strict=True):
-            numbers = list(plots.values(rows, cell, metric).values())
-            text = tables.shown(numbers, Metric(metric, name, never="no seed"))
-            number = published.get((cell, metric))
+        for x, name, (measure, numbers) in zip(columns, figure.names, entries, strict=True):
+            text = tables.shown(numbers, Metric(name, name, never="no seed"))
+            number = published.get(measure.single)
             both = text if number is None else f"{text} (paper {number:g})"
             axes.text(x, line, both, ha="right", va="center")
             told.append(f"{label}, {name}: {both}")
@@ -210,28 +220,24 @@ def _panels(found: Mapping[str, object], missing: str) -> tuple[Figure, list[Axe
     return plots.stack(len(found), height=3.1 if len(found) == 1 else 2.8)
 
 
-def _measure(measure: Measure, rows: Rows) -> list[float]:
+def _values(measure: Measure, rows: Rows) -> list[float]:
     try:
         return measure.values(rows)
     except (MissingRows, UnfitError):
         return []
 
 
-def _numbers(rows: Rows, entry: str | Measure, metric: str) -> list[float]:
-    return _measure(entry, rows) if isinstance(entry, Measure) else [*plots.values(rows, entry, metric).values()]
+def _read(entry: str | Measure, figure: Kind, rows: Rows) -> list[tuple[Measure, list[float]]]:
+    """Return a row's measure of each metric, with its number a seed."""
+    measures = [measure_of(entry, metric) for metric in figure.metrics]
+    return [(measure, _values(measure, rows)) for measure in measures]
 
 
-def _finite(rows: Rows, entry: str | Measure, metric: str) -> list[float]:
-    return [number for number in _numbers(rows, entry, metric) if math.isfinite(number)]
-
-
-def _ends(rows: Rows, entry: str | Measure, numbers: Sequence[float]) -> Ends:
+def _ends(measure: Measure, rows: Rows, numbers: Sequence[float]) -> Ends:
     if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
         return None
-    if not isinstance(entry, Measure):
-        return interval(numbers)
     try:
-        low, high = entry(rows).ends(CONFIDENCE)
+        low, high = measure(rows).ends(CONFIDENCE)
     except UnfitError:
         return None
     return (low, high) if math.isfinite(high - low) else None
@@ -262,7 +268,7 @@ def _dots(axes: Axes, line: int, numbers: Sequence[float], ends: Ends, color: st
     axes.plot(mean, line, mark, color=color, markersize=4.5, clip_on=False)
 
 
-def _dots_legend(drawing: Figure, axes: Axes, figure: DotsFigure, rings: bool) -> None:
+def _dots_legend(drawing: Figure, axes: Axes, figure: Kind, rings: bool) -> None:
     for index, name in enumerate(figure.names):
         axes.plot([], [], _MARKS[index], color=SERIES[index], markersize=4.5, label=f"{name}, ours" if name else "ours")
     if rings:
@@ -286,18 +292,6 @@ def _log_x(axes: Axes, base: int, positions: Sequence[float]) -> None:
     ticks = positions[::-1][::step]
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-
-
-def _reference(axes: Axes, drawing: Figure, figure: SweepFigure, title: str, rows: Rows) -> None:
-    if isinstance(figure.reference, tuple):
-        level, label = figure.reference
-        axes.axhline(level, color=MUTED, linewidth=1, linestyle=_DOTTED, label=label)
-        return
-    cell = (figure.reference or {}).get(title, "")
-    if (numbers := _numbers(rows, cell, figure.metrics[0])) and all(map(math.isfinite, numbers)):
-        level = statistics.fmean(numbers)
-        axes.axhline(100 - level if figure.error else level, color=MUTED, linewidth=1, linestyle=_DOTTED)
-        plots.note(drawing, f"The dotted line in {title} is {cell}." if title else f"The dotted line is {cell}.")
 
 
 def _finish(axes: Axes, title: str) -> None:

@@ -10,7 +10,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -179,43 +179,6 @@ def values(rows: Rows, cell: str, metric: str) -> dict[int, float]:
         return rows.metric(cell, metric)
     except MissingRows:
         return {}
-
-
-def spread(positions: Sequence[float], gap: float) -> list[float]:
-    """Move label positions apart until neighbours are at least ``gap`` apart, each as little as need be.
-
-    Returns:
-        The new positions, in the order given. Groups that had to be moved keep their centre.
-    """
-    order = sorted(range(len(positions)), key=lambda index: positions[index])
-    groups: list[tuple[list[int], float]] = []
-    for index in order:
-        members, centre = [index], positions[index]
-        while groups and centre - groups[-1][1] < gap * (len(members) + len(groups[-1][0])) / 2:
-            other, _ = groups.pop()
-            members = other + members
-            centre = sum(positions[member] for member in members) / len(members)
-        groups.append((members, centre))
-    moved = [0.0] * len(positions)
-    for members, centre in groups:
-        for rank, member in enumerate(members):
-            moved[member] = centre + gap * (rank - (len(members) - 1) / 2)
-    return moved
-
-
-def label_lines(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write names to the right of the ends of lines instead of a legend, moved apart where they would overlap.
-
-    Args:
-        axes: Where the lines are; its limits must be final.
-        labels: ``(x, y, text, color)`` of each line's end.
-    """
-    low, high = axes.get_ylim()
-    height = axes.figure.get_size_inches()[1] * 72  # type: ignore[union-attr]  # SubFigures are not used here
-    moved = spread([y for _, y, _, _ in labels], gap=(high - low) * 13 / height)
-    for (x, _, text, color), y in zip(labels, moved, strict=True):
-        offset = {"xytext": (7, 0), "textcoords": "offset points"}
-        axes.annotate(text, (x, y), color=color, ha="left", va="center", fontsize=8.5, annotation_clip=False, **offset)  # type: ignore[arg-type]
 
 
 def to_svg(figure: Figure, name: str, *, inline: bool, title: str = "") -> str:

@@ -45,7 +45,6 @@ def drawn(width=4.8):
         axes.legend()
         axes.set_xlabel("steps")
         axes.set_title("a net", loc="left", color=plots.MUTED)
-        plots.label_lines(axes, [(1.0, 1.0, "end", plots.SERIES[0])])
         return plots.to_svg(figure, "a b", inline=True, title="A figure.")
 
 
@@ -79,7 +78,7 @@ def test_text_of_a_figure_is_text_and_its_colours_are_the_themes():
     svg = drawn()
     root = ElementTree.fromstring(svg)
     texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
-    assert {"steps", "end", "a net", "line 3 $1 <b>"} <= set(texts)
+    assert {"steps", "a net", "line 3 $1 <b>"} <= set(texts)
     assert re.findall(r"(?<!, )#[0-9a-f]{6}", re.sub(r"url\(#.*?\)|href=\"#.*?\"", "", svg)) == []
     assert set(re.findall(r"var\((--[a-z0-9-]+)", svg)) <= set(plots.DARK)
     assert not re.search(r"<style|<script|font-family|<!--|metadata", svg)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 
@@ -14,7 +13,7 @@ from parsed import Page
 
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.figure import Figure, table
-from lightning_regs.study.report import plots, tables
+from lightning_regs.study.report import tables
 from lightning_regs.study.report.headline import strip
 from lightning_regs.study.report.report import write_index, write_report
 
@@ -268,12 +267,3 @@ def test_the_picture_of_an_interval_keeps_its_order(ends, holds, paper):
 )
 def test_numbers_are_written_for_people(value, unit, text):
     assert tables.number(value, unit) == text
-
-
-@settings(max_examples=50, deadline=None)
-@given(positions=st.lists(st.floats(0, 10), max_size=8), gap=st.floats(0.01, 3))
-def test_labels_are_moved_apart_and_keep_their_order(positions, gap):
-    moved = plots.spread(positions, gap)
-    order = sorted(range(len(positions)), key=positions.__getitem__)
-    assert all(moved[b] - moved[a] >= gap * (1 - 1e-9) for a, b in itertools.pairwise(order))
-    assert sum(moved) == pytest.approx(sum(positions), abs=1e-6)
