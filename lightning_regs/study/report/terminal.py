@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 import unicodedata
 from collections import Counter
@@ -13,9 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_regs.study.paper.claims import VERDICTS, ClaimResult, Kind, Verdict
-from lightning_regs.study.paper.estimates import CONFIDENCE
-from lightning_regs.study.report import tables
 from lightning_regs.study.report.legible import legible
+from lightning_regs.study.report.tables import DASH, MINUS, TIMES
 from lightning_regs.study.report.telling import BEYOND, SYMBOLS, Tally, tallies, tell
 
 _WAITING = "not decided, as there is no measurement"
@@ -26,14 +26,12 @@ _PLAIN_MARKS: dict[Verdict, str] = dict(zip(VERDICTS, ("+", "x", "?", "!", "-", 
 _ORDER: tuple[Verdict, ...] = ("reproduced", "not decided", "invalid", "not reproduced")
 _KINDS: dict[Kind, str] = {"control": "controls, ", "theory": "theory, ", "paper": ""}
 _ASCII = str.maketrans(
-    {tables.MINUS: "-", tables.DASH: "-", tables.TIMES: "x", "\u2014": "-", "\u2026": "...", "\u202f": " ", "∞": "inf"}
+    {MINUS: "-", DASH: "-", TIMES: "x", "\u2014": "-", "\u2026": "...", "\u202f": " ", "\u00a0": " ", "∞": "inf"}
     | dict.fromkeys("\u2018\u2019", "'")
     | dict.fromkeys("\u201c\u201d", '"')
 )
-# Columns from which claims are a table, and those from which a number and its interval stand on one line.
-_TABLE, _WIDE = 76, 110
 # Longer lines are hard to read.
-_LONGEST_SENTENCE = 90
+_WIDEST = 100
 _MOST_REASONS = 8
 
 
@@ -86,7 +84,7 @@ def print_claims(claims: Iterable[ClaimResult], console: Console | None = None) 
     parts = [(_heading(console, words, found, lead), found) for kind, lead in _KINDS.items() for words in _ORDER
              if (found := groups.get((kind, words)))]  # fmt: skip
     if parts:
-        _show(console, _table(parts, console) if console.width >= _TABLE else _list(parts, console))
+        _show(console, _list(parts, console))
     if known_for := [claim for claim in given if claim.headline]:
         style = "" if is_plain(console) else "bold"
         _show(console, _list([(Text("what the paper is known for", style=style), known_for)], console))
@@ -146,68 +144,30 @@ def _reasons(claims: Sequence[ClaimResult], console: Console) -> Table:
 def _grid() -> Table:
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid.add_column(overflow="fold", max_width=_WIDEST)
     return grid
-
-
-def _table(parts: Sequence[tuple[Text, Sequence[ClaimResult]]], console: Console) -> Table:
-    gap = " " if console.width >= _WIDE else "\n"
-    header = "" if is_plain(console) else "bold"
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=header)
-    table.add_column("", no_wrap=True)
-    table.add_column("claim", max_width=_LONGEST_SENTENCE, overflow="fold")
-    table.add_column("paper", justify="right", max_width=20 if gap == " " else 13, overflow="fold")
-    table.add_column(f"ours{gap}[95 % interval]", justify="right", no_wrap=True)
-    table.add_column("n", justify="right", no_wrap=True)
-    for heading, claims in parts:
-        table.add_row("", heading)
-        for claim in claims:
-            paper = Text(showable(_paper_value(claim), console))
-            ours = Text(gap.join(_ours(claim)).rstrip())
-            table.add_row(_mark(console, claim.verdict), _sentence(claim, console), paper, ours, str(claim.n))
-    return table
 
 
 def _list(parts: Sequence[tuple[Text, Sequence[ClaimResult]]], console: Console) -> Table:
-    """Lay claims out below each other: where a table would leave a few letters for the sentence, and for a few."""
+    """Lay claims out below each other: sentence, id and criterion, what there is to say about the verdict, numbers."""
     grid = _grid()
+    dim = "" if is_plain(console) else "dim"
     for heading, claims in parts:
         grid.add_row("", heading)
-        for claim in claims:
-            ours, interval = _ours(claim)
-            seeds = f"{claim.n} seed{'' if claim.n == 1 else 's'}"
-            measured = (f"ours {ours}", interval, seeds) if claim.n else ()
-            numbers = filter(None, (f"paper {_paper_value(claim)}", *measured))
+        for told in (tell(claim, "") for claim in claims):
+            asks = f"claim {told.id}{f', holds if {told.criterion}' if told.criterion else ''}"
+            look = f"exploratory: {told.exploratory}" if told.exploratory else ""
+            notes = "; ".join(filter(None, (told.reason, look, *told.facts)))
+            seeds = f"{told.n} seed{'s' * (told.n != 1)}"
+            measured = (f"ours {told.ours}", told.interval, seeds) if told.n else ()
+            numbers = filter(None, (f"paper {told.paper}{' (recalled)' * told.recalled}", *measured))
             # Lines end between parts only: textwrap breaks at no other space than the ordinary one.
-            line = "  ".join(part.replace(" ", "\u00a0") for part in numbers)
-            wrapped = textwrap.wrap(line, console.width - 3, break_long_words=False, break_on_hyphens=False)
-            shown = showable("\n".join(wrapped).replace("\u00a0", " "), console)
-            grid.add_row(_mark(console, claim.verdict), _sentence(claim, console).append(f"\n{shown}"))
+            line = "  ".join(re.sub(r"\s", "\u00a0", part) for part in numbers)
+            width = min(console.width, _WIDEST) - 3
+            wrapped = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+            shown = Text(showable(told.sentence, console))
+            for text in filter(None, (asks, notes)):
+                shown.append(f"\n{showable(ascii_signs(text), console)}", style=dim)
+            shown.append("\n" + showable(ascii_signs("\n".join(wrapped)), console))
+            grid.add_row(_mark(console, told.verdict), shown)
     return grid
-
-
-def _sentence(claim: ClaimResult, console: Console) -> Text:
-    """Write what the paper says; below it id and criterion, and what there is to say about the verdict."""
-    sentence, dim = Text(showable(claim.sentence, console)), "" if is_plain(console) else "dim"
-    asks = f"claim {claim.id}{f', holds if {ascii_signs(claim.criterion)}' if claim.criterion else ''}"
-    sentence.append(f"\n{showable(asks, console)}", style=dim)
-    told = tell(claim, "")
-    look = f"exploratory: {told.exploratory}" if told.exploratory else ""
-    if notes := "; ".join(filter(None, (told.reason, look, *told.facts))):
-        sentence.append(f"\n{showable(ascii_signs(notes), console)}", style=dim)
-    return sentence
-
-
-def _ours(claim: ClaimResult) -> tuple[str, str]:
-    if claim.ours is None:
-        return "-", ""
-    numbers = (number for number in (claim.ours, claim.low, claim.high) if number is not None)
-    ours, *ends = (ascii_signs(tables.digits(number, claim.unit)) for number in numbers)
-    ours = f"{claim.bound} {ours}".strip()
-    level = f" at {100 * claim.confidence:.4g} %" if claim.confidence != CONFIDENCE else ""
-    return ours, f"[{', '.join(ends)}]{level}" if len(ends) == 2 else ""
-
-
-def _paper_value(claim: ClaimResult) -> str:
-    text = ascii_signs(tables.paper_value(claim))
-    return f"{text} (recalled)" if claim.paper_value is not None and claim.recalled else text

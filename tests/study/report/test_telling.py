@@ -131,11 +131,11 @@ def test_a_terminal_ends_with_the_headlines_and_the_counts(results):
         "theory: 1 reproduced",
         "1 reproduced (1 exploratory), 1 not reproduced, 2 not decided, 1 invalid, 1 not at this scale, 1 out of reach",
     ]
-    places = [text.index(words) for words in ("controls, reproduced: 1", "\n   reproduced: 1", "\n   invalid: 1",
+    places = [text.index(words) for words in ("controls, reproduced: 1", "\n  reproduced: 1", "\n  invalid: 1",
                                               "not reproduced: 1", "what the paper is known for")]  # fmt: skip
     assert places == sorted(places)
     assert f"exploratory: {MARK}" in text
-    assert "[99.87, 99.95] at 97.5 %" in text
+    assert "99.87 to 99.95 (at 97.5 % confidence)" in text
     assert "claim broken, holds if below 20 %" in " ".join(text.split())
 
 
