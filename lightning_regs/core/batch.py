@@ -55,10 +55,10 @@ def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str) -> tuple[Ke
         part = take(batch, missing[0])
         kind = "missing" if part is None else f"{describe(part)} and no tensor"
         reason = f"in which {missing[0]!r} is {kind}"
+    say = "" if isinstance(batch, tuple) else f'say where they are by {method}(batch=("image", "label")) or (0, 1), or '
     raise MisconfigurationException(
         f"{method} replaces the samples and labels of a batch in place, and this one is {describe(batch)}, {reason}: "
-        f'say where they are by {method}(batch=("image", "label")) or (0, 1), or end your collate_fn or '
-        "on_after_batch_transfer with `return [x, y]`."
+        f"{say}let your collate_fn or on_after_batch_transfer end with `return [x, y]`."
     )
 
 

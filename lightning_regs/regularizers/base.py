@@ -32,7 +32,7 @@ from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.rows import Rows
 from lightning_regs.regularizers.parts.scaling import scaler_of, unscaled
 from lightning_regs.regularizers.parts.selection import check_whole_weights, select
-from lightning_regs.regularizers.parts.stepping import Steps, parameters_of
+from lightning_regs.regularizers.parts.stepping import MAY_NOT_COME, Steps, noting, parameters_of
 
 
 class Acts(Enum):
@@ -59,7 +59,8 @@ class Regularizer(Callback):
     """A regularization method as a Lightning callback.
 
     Passed to ``Trainer(callbacks=[...])`` it acts on any LightningModule. Passed to ``Classifier(regularizers=[...])``
-    it is the same object: the module hands it to the trainer. Methods act in the order of the list.
+    it is the same object, which the module hands to the trainer, and ``load_from_checkpoint`` makes it again; one that
+    a Trainer was given belongs to no module, like all callbacks. Methods act in the order of the list.
 
     A subclass declares its parameters as annotated attributes, as in a dataclass, whose annotations are checked (see
     ``lightning_regs.core.checks``), and acts at exactly one hook: one of Lightning's, or the shorter :meth:`on_batch`,
@@ -76,11 +77,9 @@ class Regularizer(Callback):
 
     Attributes:
         acts: What the method changes, named by the subclass: ``class Mixup(Regularizer, acts=Acts.BATCH)``.
-        seed: Seed of its draws. A method that draws declares it: ``seed: int | None = None``.
-        batch: Keys of samples and labels in a batch. Every method that acts on batches has it.
 
     Args:
-        seed: What ``seed_everything`` was given, else 0, where it is None.
+        seed: Seed of its draws, which a method that draws declares; None: what ``seed_everything`` was given, else 0.
         batch: ``("image", "label")`` or ``(0, 1)``; None finds them in ``[x, y]`` and in dicts with the usual keys.
     """
 
@@ -93,8 +92,8 @@ class Regularizer(Callback):
         given: object = acts
         if not isinstance(given, Acts | None):
             raise TypeError(f"{cls.__name__} has acts={given!r}; write one of {', '.join(map(str, Acts))}.")
-        if acts is not None:
-            cls.acts = acts
+        cls.acts = cls.acts if acts is None else acts
+        noting(cls)
         if "__init__" not in vars(cls) and vars(cls).get("__annotations__"):
             if cls.acts is Acts.BATCH and not any("batch" in _declared(base) for base in cls.__mro__[1:]):
                 cls.__annotations__["batch"], cls.batch = Keys, field(default=None, kw_only=True)
@@ -203,6 +202,7 @@ class Regularizer(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See to it that gradients, or weights, are changed at each step, whoever steps."""
         self.release()
+        self.at_steps.expect([] if self._has("on_batch") else [hook for hook in MAY_NOT_COME if self._has(hook)])
         if self._has("on_gradients"):
             self.at_steps.change_gradients(lambda optimizer: self._on_gradients(trainer, pl_module, optimizer))
         if not self._has("on_weights"):

@@ -144,7 +144,10 @@ class CutMix(PairMixing):
         """Paste the boxes and mix the labels."""
         self.check_labels(x, y)
         if x.ndim != 4:
-            self.warn_once(f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone.")
+            self.warn_once(
+                f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone; leave it out "
+                "where samples are no images."
+            )
             return x, y
         if reason := _odd_map(x, y):
             raise MisconfigurationException(f"CutMix {reason}")

@@ -96,7 +96,10 @@ class Cutout(Regularizer, acts=Acts.BATCH):
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Blank the squares."""
         if x.ndim != 4:
-            self.warn_once(f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone.")
+            self.warn_once(
+                f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone; leave it out "
+                "where samples are no images."
+            )
             return x, y
         height, width = x.shape[2:]
         length = min(height, width) // 2 if self.length is None else self.length

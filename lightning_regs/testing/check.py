@@ -11,11 +11,15 @@ import torch
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.testing.contracts import CONTRACTS, trains_in_two_processes
 from lightning_regs.testing.modules import CASES, Case
+from lightning_regs.testing.odd import ODD
 from lightning_regs.testing.processes import run_jobs
 from lightning_regs.testing.runs import Run, fit
+from lightning_regs.testing.table import outcome
 from lightning_regs.testing.variants import Variant, case_of, partners, reason, refusal, variants
 
-REMEDY = re.compile(r"\b(use|put|give|remove|leave|pass|set|choose|raise|lower) ")
+REMEDY = re.compile(
+    r"\b(use|put|give|remove|leave|pass|set|choose|raise|lower|say|convert|compute|let) ", re.IGNORECASE
+)
 
 
 def check_regularizer(
@@ -55,6 +59,8 @@ def check_regularizer(
         for case in accepted if processes else ():
             log.run(f"{variant} on {case}", trains_in_two_processes, case, variant, [end[case.name] for end in ends])
     first = variants(method)[0]
+    for name in ODD:
+        log.run(f"{first} on a module with {name}", is_never_silent, name, first)
     for partner in partners().values() if pairs else ():
         for pair in ((first, partner), (partner, first)):
             log.run(f"{pair[0]}, then {pair[1]}", goes_together, *pair)
@@ -79,6 +85,18 @@ class _Log:
         except Exception as error:  # a contract is broken by whatever the method raises
             told = str(error).partition("\n")[0] or type(error).__name__
             self.broken.setdefault(f"{promise} Not so: {told}", []).append(where)
+
+
+def is_never_silent(name: str, variant: Variant) -> None:
+    """On every kind of module it trains as by hand, or says that it does not, or refuses it with what to do instead."""
+    try:
+        row = outcome(name, variant)
+    except AssertionError:
+        raise
+    except Exception:  # of the module itself, for what the method made of the batch: that is not silent
+        return
+    told = variant.cls.__name__ in row.sentence and REMEDY.search(row.sentence)
+    assert told or row.outcome == "W", f"{row.sentence!r} does not name the method, or says nothing that one could do"
 
 
 def goes_together(first: Variant, second: Variant) -> None:

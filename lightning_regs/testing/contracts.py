@@ -19,10 +19,9 @@ from lightning_regs.core.lightning import pl
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import Acts
 from lightning_regs.regularizers.parts.scaling import scaler_of
-from lightning_regs.testing.modules import BATCH, CONV, DICT, OURS, Case
+from lightning_regs.testing.modules import BATCH, CONV, OURS, Case
 from lightning_regs.testing.runs import SCALE, Position, Run, fit, generators, half, plain, quiet
 from lightning_regs.testing.variants import Variant
-from lightning_regs.testing.ways import WAYS, outcome
 
 CLIP = 0.01
 _SAME = "it makes no difference; change what its hook is given, and let each example(...) show in a single step"
@@ -171,13 +170,6 @@ def is_clipped_last(case: Case, variant: Variant) -> None:
     assert not torch.equal(run.trajectory[-1], plain(case, gradient_clip_val=CLIP).trajectory[-1]), _SAME
 
 
-def is_never_silent(case: Case, variant: Variant) -> None:
-    """However a module steps, the method acts, or says that it does not; what nobody trains it leaves alone."""
-    if case is DICT:  # of which those modules are kinds
-        for way in WAYS.values():
-            outcome(way, variant)
-
-
 CONTRACTS: tuple[Callable[[Case, Variant], None], ...] = (
     trains_and_acts,
     leaves_the_global_generators_alone,
@@ -187,7 +179,6 @@ CONTRACTS: tuple[Callable[[Case, Variant], None], ...] = (
     acts_in_16_mixed_as_in_float32,
     accumulates,
     is_clipped_last,
-    is_never_silent,
 )
 
 

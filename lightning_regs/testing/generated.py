@@ -10,6 +10,8 @@ from pathlib import Path
 import lightning_regs
 from lightning_regs import analysis, data, functional
 from lightning_regs.core import registry
+from lightning_regs.testing.odd import ODD
+from lightning_regs.testing.table import FILE, HEADINGS, as_csv, measured, rows
 from lightning_regs.testing.variants import methods, reason, variants
 
 RENEW = "python -m lightning_regs.testing.generated"
@@ -29,7 +31,7 @@ def generated() -> dict[Path, str]:
     readme = package.parents[1] / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(_BEGIN)
     found[readme] = f"{before}{_BEGIN}\n{methods_table()}\n{_END}{rest.partition(_END)[2]}"
-    return found | {package.parents[1] / "tests" / "contracts" / "pairs.md": pairs_table()}
+    return found | {package.parents[1] / "docs" / "contract.md": contract_page()}
 
 
 def methods_table() -> str:
@@ -44,35 +46,76 @@ def methods_table() -> str:
     return "\n".join(rows)
 
 
+def contract_page() -> str:
+    """Return what each method does on each kind of module, and together with each other, as Markdown."""
+    return f"""# Methods by modules, and in pairs
+
+Written by `{RENEW}`, from what the contract tests measure: a method that is added has its column by being there.
+`lightning_regs.testing.check_regularizer` runs the same on a method of your own.
+
+## Modules as people write them
+
+W: {HEADINGS["W"]}; it trains as a loop by hand does in plain torch and float64. v: {HEADINGS["v"]}, once, by the
+sentence of the letter. R: {HEADINGS["R"]} the module, by that sentence. Methods have the arguments of the first variant
+that the tests run. What each module is: `lightning_regs/testing/odd`.
+
+{modules_table()}
+
+## Pairs
+
+The method of the row stands before that of the column in the list. Letters are the reasons for which a pair is refused
+when the Trainer starts, and by `Classifier` when it is made; beside "yes" they are about some arguments only. The
+contract tests train each method together with one of each kind, in both orders.
+
+{pairs_table()}
+"""
+
+
+def modules_table() -> str:
+    """Return what each method does on each kind of module, and the sentences, as Markdown."""
+    found = {(row.method, row.module): row for row in rows()}
+    lines, letters = [], _Letters()
+    for module in ODD:
+        cells = [found[cls.__name__, module] for cls in methods()]
+        told = [f"{row.outcome} {letters.of(row.sentence.replace(row.method, 'METHOD'))}".strip() for row in cells]
+        lines.append(f"| {module} | {' | '.join(told)} |")
+    heads = [f"| module | {' | '.join(cls.__name__ for cls in methods())} |", f"| --- |{' --- |' * len(methods())}"]
+    return "\n".join([*heads, *lines, "", *letters.lines()])
+
+
 def pairs_table() -> str:
     """Return which methods go together, in which order, and why the others do not, as Markdown."""
-    letters: dict[str, str] = {}
-    rows = []
+    lines, letters = [], _Letters()
     for i, first in enumerate(methods()):
         cells = []
         for second in methods():
             found = [reason(a, b) for a in variants(first) for b in variants(second)]
-            notes = sorted({letters.setdefault(why, string.ascii_letters[len(letters)]) for why in found if why})
+            notes = sorted({letters.of(why) for why in found if why})
             cells.append(" ".join((["yes"] if None in found else []) + notes))
-        rows.append(f"| {i + 1} {first.__name__} | {' | '.join(cells)} |")
-    lines = [
-        "# Methods in pairs",
-        "",
-        f"Written by `{RENEW}`. The method of the row stands before that of the column in the list. Letters are the",
-        "reasons below the table, for which a pair is refused when the Trainer starts, and by `Classifier` when it is",
-        'made; beside "yes" they are about some arguments only. The contract tests train each method together with one',
-        "of each kind, in both orders.",
-        "",
-        f"| first, then | {' | '.join(str(i + 1) for i in range(len(rows)))} |",
-        f"| --- |{' --- |' * len(rows)}",
-        *rows,
-        "",
-        *(f"- {letter}: {text}" for text, letter in letters.items()),
-        "",
+        lines.append(f"| {i + 1} {first.__name__} | {' | '.join(cells)} |")
+    heads = [
+        f"| first, then | {' | '.join(str(i + 1) for i in range(len(lines)))} |",
+        f"| --- |{' --- |' * len(lines)}",
     ]
-    return "\n".join(lines)
+    return "\n".join([*heads, *lines, "", *letters.lines()])
+
+
+class _Letters:
+    """Notes below a table."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, str] = {}
+
+    def of(self, text: str) -> str:
+        """Return the letter of a text; none for no text."""
+        return self._of.setdefault(text, string.ascii_letters[len(self._of)]) if text else ""
+
+    def lines(self) -> list[str]:
+        """Return all texts as a list in Markdown."""
+        return [f"- {letter}: {text}" for text, letter in self._of.items()]
 
 
 if __name__ == "__main__":
+    FILE.write_text(as_csv(list(measured())), encoding="utf-8")
     for path, text in generated().items():
         path.write_text(text, encoding="utf-8")

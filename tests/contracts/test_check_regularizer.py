@@ -145,7 +145,7 @@ def test_a_broken_contract_is_told_in_a_sentence(method: type[Regularizer], sent
         check_regularizer(method, [DICT], processes=False, pairs=False)
     first, *broken = str(told.value).splitlines()
     assert first == f"{method.__name__} breaks {len(broken)} promises:"
-    assert all(line.endswith(f" ({method.__name__} on dict)") for line in broken)
+    assert all(f" ({method.__name__} on " in line for line in broken)
     for sentence in sentences:
         assert any(sentence in line for line in broken), broken
 

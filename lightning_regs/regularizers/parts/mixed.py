@@ -28,11 +28,13 @@ class Mixture:
         shares: The weight of each component.
         differentiated: For each loss that was differentiated, whether smoothing and sample weights are in it.
         lost: Whether an autograd.Function gave what the heavier labels alone have.
+        read: Whether the labels were read as numbers, or written into what no batch is, in time for a loss.
     """
 
     shares: tuple[float, ...]
     differentiated: list[bool] = field(default_factory=list)
     lost: bool = False
+    read: bool = False
 
     @property
     def heaviest(self) -> int:
@@ -58,32 +60,24 @@ class Mixed(Tensor):
         averaged: Whether it shows the mean of its parts.
         apart: Whether it shows another value than the heaviest part.
         whole: Whether no smoothing or sample weight was lost on the way.
+        labels: Whether it is the labels themselves, or some of them.
     """
 
     parts: tuple[Tensor, ...]
     mixture: Mixture
-    smoothing: float
-    sample_weights: Tensor | None
-    classes: int
-    averaged: bool
-    apart: bool
-    whole: bool
+    smoothing: float = 0.0
+    sample_weights: Tensor | None = None
+    classes: int = 0
+    averaged: bool = False
+    apart: bool = False
+    whole: bool = True
+    labels: bool = False
 
-    def attach(
-        self,
-        parts: Sequence[Tensor],
-        mixture: Mixture,
-        *,
-        smoothing: float = 0.0,
-        sample_weights: Tensor | None = None,
-        classes: int = 0,
-        averaged: bool = False,
-        apart: bool = False,
-        whole: bool = True,
-    ) -> Any:
+    def attach(self, parts: Sequence[Tensor], mixture: Mixture, **attributes: Any) -> Any:
         """Give the tensor its attributes, and return it."""
-        self.parts, self.mixture, self.averaged, self.apart = tuple(parts), mixture, averaged, apart or averaged
-        self.smoothing, self.sample_weights, self.classes, self.whole = smoothing, sample_weights, classes, whole
+        self.parts, self.mixture = tuple(parts), mixture
+        vars(self).update(attributes)
+        self.apart |= self.averaged
         return self
 
     @property
@@ -127,6 +121,8 @@ class Mixed(Tensor):
             if func in _ON_ITSELF or (getattr(func, "__name__", "") in _PROPERTIES and func not in _VIEWS):
                 return func(*args, **options)
             mixed = [one for one in _tensors((args, options)) if isinstance(one, Mixed) and not one._is_foreign()]
+            if func in _READS and args[0].labels and torch.is_grad_enabled() and not _is_read():
+                args[0].mixture.read |= not args[0].mixture.differentiated
             if mixed and func not in _DIFFERENTIATE and not _is_read():
                 return _write(func, args, options, mixed) if _writes(func) else _apply(func, args, options, mixed)
             for loss in mixed if func in _DIFFERENTIATE else ():
@@ -162,8 +158,10 @@ def _apply(func: Function, args: Sequence[Any], options: dict[str, Any], mixed: 
         served = smooth or target is not None
         extras = {} if served or keeper is None else _kept(func, args, options, keeper, shown, column)
         whole = extras is not None and all(one.whole for one in mixed)
-        made = shown.as_subclass(kind)
-        return made.attach(parts, mixture, averaged=averaged, apart=apart or smooth, whole=whole, **(extras or {}))
+        whole &= target is None or not target.smoothing or len(mixed) < 2  # a margin in the logits is not smoothed
+        labels = all(one.labels for one in mixed) and (func in MOVES or func in COPIES)
+        how = {"averaged": averaged, "apart": apart or smooth, "whole": whole, "labels": labels} | (extras or {})
+        return shown.as_subclass(kind).attach(parts, mixture, **how)
 
     first = part(heaviest)
     floats = isinstance(first, Tensor) and first.is_floating_point()
@@ -201,6 +199,7 @@ def _write(func: Function, args: Sequence[Any], options: dict[str, Any], mixed: 
     mixture = (mixed[0] if plain else target).mixture
     if plain:
         if not target.ndim or target.shape[0] not in rows or (target.is_leaf and target.requires_grad):
+            mixture.read |= torch.is_grad_enabled() and any(one.labels for one in mixed)
             return func(*args, **options)
         target.__class__ = type(mixed[0])
         target.attach([target.as_subclass(Tensor).clone() for _ in mixture.shares], mixture)
@@ -236,9 +235,9 @@ def _kept(
     weights = keeper.sample_weights
     if func is F.one_hot and weights is None:
         return {"smoothing": keeper.smoothing, "classes": shown.shape[-1]}
-    if func not in _MOVES and func not in _COPIES:
+    if func not in MOVES and func not in COPIES:
         return None
-    if weights is not None and func in _COPIES:
+    if weights is not None and func in COPIES:
         weights = weights.to(shown.device)
     elif weights is not None:
         moved: Any = [one.sample_weights for one in args[0]] if func in _CATS else weights
@@ -314,6 +313,7 @@ _LOSSES: dict[Any, dict[str, Any]] = {
     for func in (F.cross_entropy, F.nll_loss)
 }
 _DIFFERENTIATE: set[Any] = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
+_READS = _named("tolist numpy item __array__ __int__ __index__ __float__")
 _ON_ITSELF = {Tensor.as_subclass, Tensor.register_hook, Tensor.retain_grad}
 # Where values are read: names of functions, and their modules.
 _METRICS, _LIGHTNING = ("torchmetrics.metric",), ("pytorch_lightning.core.module", "lightning.pytorch.core.module")
@@ -321,10 +321,10 @@ _READERS = {"wrapped_func": _METRICS, "forward": _METRICS, "log": _LIGHTNING}
 _PROPERTIES = {"__get__", "__set__", "__delete__"}
 _VIEWS = {getattr(Tensor, name).__get__ for name in ("data", "T", "mT", "real")}
 _CATS = _named("cat concat concatenate stack")
-_MOVES = _CATS | _named(
+MOVES = _CATS | _named(
     "__getitem__ view reshape flatten squeeze unsqueeze narrow flip ravel repeat repeat_interleave roll index_select "
     "split chunk unbind permute transpose movedim expand"
 )
-_COPIES = _VIEWS | _named("to cuda cpu clone detach contiguous long pin_memory __deepcopy__")
+COPIES = _VIEWS | _named("to cuda cpu clone detach contiguous long pin_memory __deepcopy__")
 _IN_PLACE = {f"__{name}__" for name in ("setitem", "iadd", "isub", "imul", "itruediv", "iand", "ior", "ixor", "imod")}
 _HARMLESS = {"requires_grad_", "share_memory_"}

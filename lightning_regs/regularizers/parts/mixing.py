@@ -38,10 +38,16 @@ class TargetMixing(Regularizer, ABC, acts=Acts.BATCH):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Warn, once, if no loss that depends on the labels was differentiated, or one without what the method did."""
-        skipped = pl_module.automatic_optimization and not outputs
+        skipped, name = pl_module.automatic_optimization and not outputs, type(pl_module).__name__
         target = self.pair(batch)[1]
-        if isinstance(target, MixedTarget) and not skipped and (why := self.reproach(target, type(pl_module).__name__)):
+        if isinstance(target, MixedTarget) and not skipped and (why := self.reproach(target, name)):
             self.warn_once(why)
+        elif isinstance(target, MixedTarget) and target.mixture.read:
+            self.warn_once(
+                f"is not in what {name}.training_step makes of labels that it reads as numbers (tolist, item, NumPy), "
+                "or writes into a larger tensor, which are the heavier ones alone: right for a metric, wrong for a loss; "
+                "compute that by functions of torch, or read the labels under torch.no_grad() for a metric."
+            )
 
     def check_labels(self, x: Tensor, y: Tensor) -> None:
         """Refuse labels of another number than the samples.

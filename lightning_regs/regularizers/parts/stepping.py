@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -19,6 +20,19 @@ T = TypeVar("T")
 _IDLE = (
     "did nothing in a whole epoch: no optimizer stepped with a gradient of the parameters that it acts on. Let an "
     "optimizer of torch step, and see that the loss depends on them, or leave the method out."
+)
+# What Lightning, or our Classifier, has no occasion to call in every training.
+MAY_NOT_COME = (
+    "backward",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_zero_grad",
+    "on_before_optimizer_step",
+)
+_NOT_CALLED = (
+    "did nothing in a whole epoch: nothing called its {}. Use self.manual_backward(loss) and the step of what "
+    "self.optimizers() gives in a training step that optimizes manually, lightning_regs.Classifier for a method with a "
+    "backward of its own, or let the method act by on_gradients or on_weights."
 )
 
 
@@ -86,8 +100,13 @@ class Steps:
         self.idle = _IDLE
         self._hooks.append(_Hooks(with_gradients, after))
 
+    def expect(self, hooks: Sequence[str]) -> None:
+        """Expect that some of these hooks, which note it, are called in each epoch."""
+        self.idle = _NOT_CALLED.format(" or ".join(hooks)) if hooks else ""
+
     def after(self, act: Callable[[Optimizer], None]) -> None:
         """Call a function with the optimizer after each step."""
+        self.idle = ""
         self._hooks.append(_Hooks(lambda *_: None, act))
 
     def remove(self) -> None:
@@ -98,6 +117,22 @@ class Steps:
     def __reduce__(self) -> Any:
         """A copy of a method that is in training acts nowhere."""
         return Steps, ()
+
+
+def noting(cls: type) -> None:
+    """Let a method's own hooks that may never be called note that they are."""
+    for name in MAY_NOT_COME:
+        if name in vars(cls):
+            setattr(cls, name, _noting(vars(cls)[name]))
+
+
+def _noting(hook: Callable[..., T]) -> Callable[..., T]:
+    @wraps(hook)
+    def call(method: Any, *args: Any, **options: Any) -> T:
+        method.at_steps.acted = True
+        return hook(method, *args, **options)
+
+    return call
 
 
 class _Hooks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,14 @@ from torch import Tensor
 from lightning_regs.core.batch import check_indices
 from lightning_regs.core.checks import Range, Shape, Share, checked
 from lightning_regs.core.lightning import MisconfigurationException
-from lightning_regs.regularizers.parts.mixed import Mixed, Mixture, smoothed
+from lightning_regs.regularizers.parts.mixed import COPIES, MOVES, Function, Mixed, Mixture, smoothed
 
 __all__ = ["MixedTarget", "mix_targets"]
 
 Component = tuple[Tensor, float]
 Labels = Annotated[Tensor, Shape("N ...")]
 Partners = Annotated[Tensor, Shape("N", "integer")]
+_KEEP = MOVES | COPIES | {Tensor.int, Tensor.short, Tensor.byte, Tensor.char, Tensor.type}
 
 
 @checked
@@ -78,7 +79,7 @@ class MixedTarget(Mixed):
         parts = [labels if labels.dtype == torch.bool else labels.long() for labels in plain]
         mixture = Mixture(tuple(weight for _, weight in components))
         made = parts[mixture.heaviest].as_subclass(cls)
-        made.attach(parts, mixture, smoothing=smoothing, sample_weights=sample_weights)
+        made.attach(parts, mixture, smoothing=smoothing, sample_weights=sample_weights, labels=True)
         return made
 
     @property
@@ -110,8 +111,42 @@ class MixedTarget(Mixed):
         smoothing = self.smoothing if smoothing is None else smoothing
         weights = self.sample_weights if sample_weights is None else sample_weights
         made: MixedTarget = self.as_subclass(MixedTarget)
-        made.attach(self.parts, self.mixture, smoothing=smoothing, sample_weights=weights)
+        made.attach(self.parts, self.mixture, smoothing=smoothing, sample_weights=weights, labels=True)
         return made
+
+
+class MixedValues(Tensor):
+    """Float targets that were averaged; the labels of their mixture where someone takes them for class numbers.
+
+    The mean of the classes 0 and 8 is no class 4: what makes integers of these makes a :class:`MixedTarget`.
+
+    Attributes:
+        components: The (targets, weight) pairs.
+    """
+
+    components: tuple[Component, ...]
+
+    def attach(self, components: Sequence[Component]) -> MixedValues:
+        """Give the tensor its components, and return it."""
+        self.components = tuple(components)
+        return self
+
+    def __reduce_ex__(self, proto: Any) -> Any:
+        plain: Any = self.as_subclass(Tensor)
+        return plain.__reduce_ex__(proto)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Function, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Apply a function of torch to the mean; what only moves or converts it, to the components too."""
+        options, values = kwargs or {}, args[0] if args else None
+        with torch._C.DisableTorchFunctionSubclass():
+            made = func(*args, **options)
+            if func not in _KEEP or not isinstance(values, MixedValues) or not isinstance(made, Tensor):
+                return made
+            found = [(func(one, *args[1:], **options), share) for one, share in values.components]
+        return made.as_subclass(MixedValues).attach(found) if made.is_floating_point() else MixedTarget(found)
 
 
 @checked
@@ -125,25 +160,26 @@ def mix_targets(y: Labels, lam: Share, permutation: Partners) -> Tensor:
         permutation: Index of each sample's partner, ``(N,)``.
 
     Returns:
-        A :class:`MixedTarget` for labels; for float targets their mixture, of the same shape.
+        A :class:`MixedTarget` for labels; for float targets their mean, of the same shape, as :class:`MixedValues`.
 
     Raises:
         MisconfigurationException: If the samples of a mixed target weigh differently in the loss.
     """
     check_indices("permutation", permutation, len(y))
     permutation = permutation.to(y.device)
+    known = y.components if isinstance(y, MixedTarget | MixedValues) else ((y, 1.0),)
+    mixed = [(labels, lam * weight) for labels, weight in known]
+    mixed += [(labels[permutation], (1 - lam) * weight) for labels, weight in known]
     if y.is_floating_point():
-        return torch.lerp(y[permutation], y, lam)
+        return torch.lerp(y[permutation], y, lam).as_subclass(MixedValues).attach(mixed)
     if not isinstance(y, MixedTarget):
-        return MixedTarget([(y, lam), (y[permutation], 1 - lam)])
+        return MixedTarget(mixed)
     if y.sample_weights is not None:
         raise MisconfigurationException(
             "samples with different weights in the loss cannot be mixed; put the method that weighs them "
             "(AdversarialTraining) after the one that mixes them."
         )
-    own = [(labels, lam * weight) for labels, weight in y.components]
-    partners = [(labels[permutation], (1 - lam) * weight) for labels, weight in y.components]
-    return MixedTarget([*own, *partners], y.smoothing)
+    return MixedTarget(mixed, y.smoothing)
 
 
 def as_mixed(y: Tensor) -> MixedTarget:

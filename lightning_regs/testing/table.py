@@ -1,0 +1,173 @@
+"""What each method does on each kind of odd module: it works, says that it does not, or refuses the module.
+
+The table is kept in ``modules.csv`` beside this file, from which pages show it; the contract tests measure it anew.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs.core.checks import NoEffectWarning
+from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.functional import gradient_penalty, norm_penalty
+from lightning_regs.regularizers import GradientPenalty, NormPenalty, Regularizer, WeightMask
+from lightning_regs.regularizers.base import Acts
+from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.testing.odd import ODD, Odd
+from lightning_regs.testing.odd.base import LR
+from lightning_regs.testing.odd.steps import RHO
+from lightning_regs.testing.runs import TRAINER, quiet
+from lightning_regs.testing.variants import Variant, methods, variants
+
+FILE = Path(__file__).with_name("modules.csv")
+HEADINGS = {"W": "works", "v": "warns", "R": "refuses"}
+
+
+class Row(NamedTuple):
+    """What a method does on a kind of module.
+
+    Attributes:
+        method: Its name.
+        module: The kind, see ``lightning_regs.testing.odd``.
+        outcome: ``W``: it trains as a loop by hand in float64 does; ``v``: it says that it does not; ``R``: it refuses.
+        sentence: What it says; empty where it works.
+    """
+
+    method: str
+    module: str
+    outcome: str
+    sentence: str
+
+
+def rows(method: str | None = None) -> list[Row]:
+    """Return the rows of the committed table, of one method or of all."""
+    with FILE.open(encoding="utf-8", newline="") as file:
+        found = [Row(**row) for row in csv.DictReader(file)]
+    return [row for row in found if method in (None, row.method)]
+
+
+def measured() -> Iterator[Row]:
+    """Run each method on each kind of module."""
+    for cls in methods():
+        for name in ODD:
+            yield outcome(name, variants(cls)[0])
+
+
+def as_csv(found: Sequence[Row]) -> str:
+    """Return rows as the text of the committed table."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([Row._fields, *found])
+    return text.getvalue()
+
+
+def outcome(name: str, variant: Variant) -> Row:
+    """Train a kind of module with a method, and return what it does.
+
+    Raises:
+        AssertionError: If it trains otherwise than a loop by hand does, without a word.
+    """
+    kind, method = ODD[name], variant.make()
+    if isinstance(method, Regularizer) and method.acts is Acts.BATCH:
+        method.batch = kind.keys
+    module, row = kind(), Row(variant.cls.__name__, name, "W", "")
+    before = copy.deepcopy(module.state_dict())
+    with quiet(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = pl.Trainer(**(TRAINER | {"callbacks": [method]}))
+        try:
+            trainer.fit(module, module.loader())
+        except MisconfigurationException as error:
+            return row._replace(outcome="R", sentence=str(error))
+    where = f"on a module with {name} it "
+    for key, value in module.state_dict().items():
+        if key.startswith(("teacher", "average")):
+            assert torch.equal(value, before[key]), f"{where}changes {key!r}"
+    said = [str(w.message) for w in caught if issubclass(w.category, NoEffectWarning)]
+    assert len(said) < 2, f"{where}says: {said}"
+    if said:
+        return row._replace(outcome="v", sentence=said[0])
+    ended = list(module.net.parameters())
+    assert not _equal(ended, _by_hand(kind, module, None, False)), f"{where}does nothing, and does not say so"
+    if _is_known(method):
+        differ = f"{where}trains otherwise than a loop by hand, and does not say so"
+        assert _equal(ended, _by_hand(kind, module, method, True)), differ
+    return row
+
+
+def _equal(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+    return all(torch.allclose(a, b, rtol=1e-9, atol=1e-11) for a, b in zip(ours, theirs, strict=True))
+
+
+# What the methods add to the loss that act by hooks of Lightning's: a function of method, loss, parameters and weights.
+_Added = Callable[[Any, Tensor, list[nn.Parameter], list[Any]], Tensor]
+_ADDED: dict[type[Regularizer], _Added] = {
+    GradientPenalty: lambda method, loss, parameters, _: gradient_penalty(loss, parameters, method.coefficient)[0],
+    NormPenalty: lambda method, _, __, weights: method.coefficient * norm_penalty(weights, method.p),
+    WeightMask: lambda _, loss, *__: loss.new_zeros(()),
+}
+
+
+def _is_known(method: Regularizer) -> bool:
+    """Whether it is known how to do by hand what a method does."""
+    hooks = {name for name in dir(pl.Callback) if name.startswith("on_")} - {"on_train_start", "on_fit_start"}
+    own = [name for name in hooks if getattr(type(method), name) is not getattr(Regularizer, name)]
+    return type(method) in _ADDED or method.acts is Acts.BATCH or not own
+
+
+def _by_hand(kind: type[Odd], trained: Odd, method: Any, changed: bool) -> list[nn.Parameter]:
+    """Train a module of a kind by a loop of plain torch, on the batches that a training step has seen.
+
+    Args:
+        kind: The kind.
+        trained: The module whose training step has seen them.
+        method: What acts on losses, gradients and weights.
+        changed: Whether on what a method has made of them, else on the batches as they were.
+    """
+    module = kind()
+    parameters, dense = list(module.net.parameters()), dict(module.named_parameters())
+    weights: list[Any] = [w for w in parameters if w.ndim > 1]
+    mask = {dense[key]: kept for key, kept in method.mask.items()} if isinstance(method, WeightMask) else {}
+    plain = [module.unpacked(batch) for batch in module.loader()]
+
+    def gradients(x: Tensor, y: Tensor, moment: Callable[[], Moment]) -> list[Tensor]:
+        loss = module.whole(module(x), y).sum()
+        if type(method) in _ADDED:
+            loss = loss + _ADDED[type(method)](method, loss, parameters, weights)
+        found = [g * mask.get(w, 1) for w, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True)]
+        if method is not None:
+            method.on_gradients(found, moment())  # of its own, as draws are the same at each call of a closure
+        return found
+
+    @torch.no_grad()
+    def move(by: Sequence[Tensor], how_far: float) -> None:
+        for w, g in zip(parameters, by, strict=True):
+            w.add_(g, alpha=how_far)
+
+    for w, kept in mask.items():
+        w.data.mul_(kept)
+    for i, (x, y, step) in trained.seen.items():
+        trainer: Any = SimpleNamespace(global_step=step)
+        where = (trainer, module, 0, i, 0, method.seed if method else 0, type(method).__name__)
+        at = partial(Moment, *where)
+        x, y = (x, y) if changed else plain[i]
+        found = gradients(x, y, at)
+        if kind.sharp:
+            move(found, RHO)
+            first, found = found, gradients(x, y, at)
+            move(first, -RHO)
+        move(found, -LR)
+        if method is not None:
+            method.on_weights([w.data for w in weights], at())
+    return parameters
