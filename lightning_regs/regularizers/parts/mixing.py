@@ -45,7 +45,7 @@ class TargetMixing(Regularizer, ABC, acts=Acts.BATCH):
         elif isinstance(target, MixedTarget) and target.mixture.read:
             self.warn_once(
                 f"is not in what {name}.training_step makes of labels that it reads as numbers (tolist, item, NumPy), "
-                "or writes into a larger tensor, which are the heavier ones alone: right for a metric, wrong for a loss; "
+                "or writes into a larger tensor, which are the heavier alone: right for a metric, wrong for a loss; "
                 "compute that by functions of torch, or read the labels under torch.no_grad() for a metric."
             )
 
