@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lightning_regs import __version__
 from lightning_regs.cli import commands, listing
+from lightning_regs.cli.export import export
 from lightning_regs.core.streams import forgive, lost
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
@@ -114,6 +115,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--scale", help="only this scale (default: all that both have)")
     command.add_argument("--results", type=Path, metavar="DIR", help="where yours are (default: RUNS/results/PAPER)")
     command.set_defaults(run=listing.compare)
+
+    says = "write the weights of a run as a safetensors file, with a model card"
+    command = subparsers.add_parser("export", parents=[runs], help=says)
+    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command.add_argument("--cell", required=True, metavar="NAME", help="see `lightning-regs list PAPER`")
+    command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of model.safetensors and README.md (default: PAPER-CELL-SEED)",
+    )
+    command.set_defaults(run=export)
 
     says = "write down what a paper's claims are and how many seeds are planned, before anything is run"
     command = subparsers.add_parser("freeze", help=says)

@@ -159,6 +159,7 @@ class RunContext:
         device: What it ran on; a task that uses something other than the CPU sets it.
         precision: Arithmetic of the run; a task with another than full precision sets it.
         epochs: Passes over the training set; None for a task that has none.
+        trained: What was trained last, where the task trains by a configuration: for who wants more than the numbers.
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class RunContext:
         self.device = f"cpu ({threads} thread{'s' if threads > 1 else ''})"
         self.precision = "32-true"
         self.epochs: float | None = None
+        self.trained: object = None
         self._on_progress = on_progress
         self._began = time.monotonic()
         self._before = self._read_elapsed()

@@ -211,7 +211,10 @@ def _fit(
         run.device, run.precision = device_name(trainer), str(trainer.precision)
         run.epochs = trainer.current_epoch
     numbers = [None] if replicas is None else range(len(runs))
-    return [Trained(module, trainer, data, row, last, i) for row, i in zip(metrics, numbers, strict=True)]
+    found = [Trained(module, trainer, data, row, last, i) for row, i in zip(metrics, numbers, strict=True)]
+    for run, trained in zip(runs, found, strict=True):
+        run.trained = trained
+    return found
 
 
 def evaluate(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, split: Any) -> list[dict[str, float]]:

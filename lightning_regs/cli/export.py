@@ -1,0 +1,136 @@
+"""What the command ``export`` does: trained weights of a run as a safetensors file, with a model card."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_regs.cli.common import short
+from lightning_regs.core.files import atomic_write
+
+if TYPE_CHECKING:
+    from lightning_regs.core.runs import Run
+    from lightning_regs.study.paper.cells import Cell
+    from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.training.fit import Trained
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the weights that a run of the store trained, and a card that says what they are."""
+    from lightning_regs.core.runs import FIXED, Store
+    from lightning_regs.study.paper.loading import load_paper
+    from lightning_regs.training.weights import save_weights
+
+    paper, store = load_paper(options.paper), Store(options.runs)
+    scale = paper.scale(options.scale)
+    cells = scale.select(options.cell)
+    if len(cells) != 1:
+        names = ", ".join(cell.name for cell in cells[:5])
+        raise ValueError(f"--cell {options.cell} names {len(cells)} cells ({names}, ...); export takes one.")
+    [cell] = cells
+    run = store.run(cell.hash(options.seed))
+    if (row := run.row()) is None:
+        command = (
+            f"lightning-regs reproduce {paper.id} --scale {scale.name} --cells {cell.name} --seeds {options.seed},"
+        )
+        raise ValueError(f"{cell.name} seed {options.seed} is not complete in {store.root}; run `{command}` first.")
+    folder = options.output or Path(f"{paper.id}-{cell.name.replace('/', '-')}-seed{options.seed}")
+    inputs = {other.name: str(store.root / other.hash(options.seed)) for other in scale.with_needs(cell)[:-1]}
+    trained, measured = _train_again(paper, cell, options.seed, run, row, inputs)
+    changed = [name for name, value in measured.items() if row.get(name) != value and value == value]
+    file = folder / "model.safetensors"
+    facts = {"paper": paper.id, "scale": scale.name, "cell": cell.name, "seed": str(options.seed), "run": run.hash}
+    model, data = cell.config["model"], trained.data
+    save_weights(file, trained.network(), model, data.input_shape, data.num_classes, **facts)
+    metrics = {name: value for name, value in row.items() if name not in FIXED and isinstance(value, (int, float))}
+    card = _card(paper, facts, row, metrics, changed, measured)
+    atomic_write(folder / "README.md", card)
+    for each in (file, folder / "README.md"):
+        print(short(each))
+    return 0
+
+
+def _train_again(
+    paper: Paper, cell: Cell, seed: int, run: Run, row: Mapping[str, Any], inputs: Mapping[str, str]
+) -> tuple[Trained, dict[str, float]]:
+    """Carry out a run once more, from its last checkpoint where it has one: the store keeps numbers, not weights."""
+    import re
+
+    import torch
+
+    from lightning_regs.core.runs import RunContext
+    from lightning_regs.study.paper.tasks import add_to_path, import_task
+    from lightning_regs.training.fit import Trained
+
+    if paper.folder:
+        add_to_path(paper.folder.parent)
+    threads = re.search(r"\((\d+) thread", str(row.get("device")))
+    before = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("last.ckpt", "curves.csv"):
+            if (run.folder / name).is_file():
+                shutil.copyfile(run.folder / name, Path(scratch) / name)
+        context = RunContext(scratch, seed, int(threads[1]) if threads else before, inputs=inputs)
+        torch.set_num_threads(context.threads)  # rounding depends on it
+        try:
+            measured: dict[str, float] = import_task(cell.task)(cell.config, context)
+        finally:
+            torch.set_num_threads(before)
+    if not isinstance(context.trained, Trained):
+        raise ValueError(
+            f"cell {cell.name!r} trains no single Classifier, whose weights could be exported; name another."
+        )
+    return context.trained, measured
+
+
+def _card(
+    paper: Paper,
+    facts: Mapping[str, str],
+    row: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    changed: list[str],
+    measured: Mapping[str, float],
+) -> str:
+    """Write the model card, with the heading that model hubs read."""
+    from lightning_regs.study.report.tables import heading, number
+
+    where = f"arXiv {paper.arxiv}" if paper.arxiv else paper.link
+    same = "When the weights were exported the run was carried out once more and gave the same numbers."
+    if changed:
+        told = ", ".join(f"{heading(name)} {number(measured[name])}" for name in changed)
+        same = f"When the weights were exported the run was carried out once more, which gave other numbers for {told}."
+    command = f"lightning-regs reproduce {paper.id} --scale {facts['scale']} --cells {facts['cell']} "
+    lines = [
+        "---",
+        "license: apache-2.0",
+        "library_name: lightning-regs",
+        "tags: [image-classification, pytorch, lightning-regs]",
+        "---",
+        f"# {paper.title}: {facts['cell']}, seed {facts['seed']}",
+        "",
+        f"Weights of one run of a reproduction of {paper.authors}, *{paper.title}* ({paper.year}"
+        f"{', ' + where if where else ''}), at scale `{facts['scale']}`.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        *(f"| {heading(name)} | {number(value)} |" for name, value in metrics.items()),
+        f"| Commit | {row.get('commit')} |",
+        f"| Versions | {row.get('versions')} |",
+        f"| Trained on | {row.get('device')}, {row.get('precision')} |",
+        f"| Run | `{facts['run']}`: `{command}--seeds {facts['seed']},` |",
+        "",
+        f"{same} One seed says little about a method: the paper's page has all of them, with intervals.",
+        "",
+        "```python",
+        "from lightning_regs.training.weights import load_weights",
+        "",
+        'network = load_weights("model.safetensors")  # a torch.nn.Module: whitened images to logits',
+        "```",
+        "",
+        "The code is under Apache-2.0; for the data see their own licence.",
+    ]
+    return "\n".join(lines) + "\n"

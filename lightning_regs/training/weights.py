@@ -1,0 +1,70 @@
+"""Trained weights as a file that other programs read, and the network that they belong to made again from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lightning_regs.core.files import whole
+from lightning_regs.training.classifier import Classifier
+
+_BUILT_BY = ("architecture", "architecture_args", "layers")
+
+
+def save_weights(
+    file: Path, network: nn.Module, model: Mapping[str, Any], shape: tuple[int, ...], classes: int, **facts: str
+) -> None:
+    """Write a network's parameters and buffers as a safetensors file.
+
+    Args:
+        file: Where to.
+        network: The network of a Classifier.
+        model: The Classifier's arguments; those that say how the network is built are kept.
+        shape: Of one sample, ``(C, H, W)`` or ``(L,)``.
+        classes: Number of classes.
+        **facts: What else the file is to say of itself, as text.
+    """
+    from safetensors.torch import save_model
+
+    built = {name: model[name] for name in _BUILT_BY if model.get(name)}
+    made = json.dumps({**built, "input_shape": list(shape), "num_classes": classes}, sort_keys=True)
+    with whole(file) as part:
+        save_model(network, str(part), {"format": "pt", "classifier": made, **facts})
+
+
+def load_weights(file: str | Path) -> nn.Module:
+    """Make the network of a file that ``lightning-regs export`` wrote: images as the data module gives them, to logits.
+
+    Example:
+        ``network = load_weights("model.safetensors")``
+
+    Args:
+        file: The file.
+
+    Returns:
+        The network in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no safetensors file, or does not say how its network is built.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_model
+
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            made = (opened.metadata() or {}).get("classifier")
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no whole safetensors file ({error}); export it again.") from error
+    if made is None:
+        raise ValueError(
+            f"{file} does not say how its network is built; give a file that `lightning-regs export` wrote."
+        )
+    network = Classifier(**json.loads(made), seed=0).network
+    assert network is not None  # it is built at once, as shape and classes are known
+    load_model(network, str(file))
+    return network.eval()
