@@ -94,8 +94,6 @@ class LocalResponseNorm(nn.LocalResponseNorm):
 class _LocalResponseNorm(torch.autograd.Function):
     """Returns (y, d, d ** -beta); the last two are outputs only so that functorch transforms can save them."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(
         x: Tensor, size: int, alpha: float, beta: float, k: float, channels_last: bool
@@ -126,6 +124,12 @@ class _LocalResponseNorm(torch.autograd.Function):
             spread = _window_sum(direct * x / d, size, channels_last, adjoint=True)
             total = torch.addcmul(direct, x, spread, value=-2 * alpha * beta / size)
         return total, None, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, *constants: Any) -> tuple[tuple[Tensor, ...], int]:
+        # A net a row is a larger batch. The rule that torch makes hands undefined gradients to vmap, which fails.
+        x = x.movedim(in_dims[0], 0)
+        return tuple(y.unflatten(0, x.shape[:2]) for y in _LocalResponseNorm.apply(x.flatten(0, 1), *constants)), 0
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, None, None]:

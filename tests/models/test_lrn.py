@@ -87,6 +87,20 @@ def test_per_sample_gradients_with_torch_func():
     assert torch.allclose(gradients(local_response_norm), gradients(F.local_response_norm), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("in_dim", [0, 2])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_a_batch_of_nets_under_vmap(memory_format, in_dim):
+    x = images(10, 6, 2, 2, dtype=torch.float64).contiguous(memory_format=memory_format).unflatten(0, (2, 5))
+    x = x.movedim(0, in_dim).requires_grad_()
+
+    def gradient(layer):
+        y = torch.vmap(lambda own: layer(own, 3, 0.5), in_dims=in_dim, out_dims=in_dim)(x)
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.stack([first, *torch.autograd.grad(first.square().sum(), x)])
+
+    torch.testing.assert_close(gradient(local_response_norm), gradient(F.local_response_norm), rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_keeps_memory_format_and_dtype(memory_format, dtype):

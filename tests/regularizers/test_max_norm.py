@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from foreign import Plain, fit, images
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -22,6 +22,7 @@ def norms(weight: Tensor) -> Tensor:
     return weight.detach().flatten(1).norm(dim=1)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([(4, 3), (5, 2, 3, 3), (1, 1)]), st.floats(0.01, 10), st.integers(0, 1000))
 def test_equals_renorm_of_torch_and_leaves_what_is_within(shape: tuple[int, ...], value: float, seed: int) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed))

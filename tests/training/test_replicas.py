@@ -10,6 +10,7 @@ from torch import nn
 from lightning_regs import Classifier, ImageDataModule, LabelSmoothing, Mixup
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.rng import replica_seeds
+from lightning_regs.models import build
 from lightning_regs.training.replicas import Replicated, clip_replica_norms
 
 SEEDS = (3, 4, 7)
@@ -74,6 +75,27 @@ def test_gradients_of_linear_layers_equal_those_of_single_nets_in_float64(shape,
         for stack, p in zip(stacked.parameters(), net.parameters(), strict=True):
             torch.testing.assert_close(stack.grad[i], p.grad, rtol=1e-12, atol=1e-12)
             assert stack.grad.is_contiguous()
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("norm", ["lrn", "batch", "layer", "weight", None])
+@pytest.mark.parametrize("shared", [False, True])
+def test_alexnets_in_training_equal_single_ones_in_float64(norm, shared):
+    nets = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        nets.append(build("small_alexnet", (3, 8, 8), 5, norm=norm, width=0.2).double())
+    stack = Replicated(nets)
+    x = torch.randn(1 if shared else 3, 4, 3, 8, 8, dtype=torch.float64).expand(3, -1, -1, -1, -1)
+    for module, batch in ((stack, (x[0] if shared else x, shared)), *((net, (x[i],)) for i, net in enumerate(nets))):
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (module(*batch).square().mean((-2, -1)).sum()).backward()
+            optimizer.step()
+    for i, net in enumerate(nets):
+        for name, value in net.state_dict().items():
+            torch.testing.assert_close(stack.state_of(i)[name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
 def test_a_second_derivative_goes_through_linear_layers():
