@@ -15,7 +15,7 @@ from lightning_regs.core.files import atomic_write, lock, whole
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.headline import strip
-from lightning_regs.study.report.legible import legible
+from lightning_regs.study.report.legible import legible, pieces
 from lightning_regs.study.report.specification import Section, Specification, command, download, slug, specify
 from lightning_regs.study.store.results import ENDINGS
 
@@ -66,8 +66,8 @@ def write_report(
                     atomic_write(target, section.claims_json, durable=False)
                 elif target.name in section.downloads:
                     _copy(Path(results_dir) / name, target)
-        data = json.dumps(specification.as_dict(), ensure_ascii=False, allow_nan=False)
-        atomic_write(page.with_suffix(".json"), f"{data}\n", durable=False)
+        with whole(page.with_suffix(".json"), durable=False) as part, part.open("w", encoding="utf-8") as file:
+            file.writelines(pieces(specification))
         atomic_write(page, render(specification), durable=False)
         summary = json.dumps(_summary(specification, command(paper, paper.scales[0].name)), indent=1)
         atomic_write(page.with_suffix(_SUMMARY), f"{summary}\n", durable=False)

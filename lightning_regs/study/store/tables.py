@@ -19,6 +19,7 @@ T = TypeVar("T")
 Tell = Callable[[str], object]
 """Receives what is wrong with a file: the rest of a sentence that begins with its name."""
 
+_SHARED = ("epochs", "device", "precision", "commit", "versions")
 _WHOLE = re.compile("-?[0-9]{1,10}", re.ASCII)
 
 
@@ -124,9 +125,15 @@ def read(path: Path, tell: Tell, using: Callable[[str, Tell], T]) -> T | None:
 def parse(text: str, tell: Tell, paper: str, scale: str, needed: Collection[str] = ()) -> list[Row]:
     """Read the rows that are whole of a table of a paper's scale; see :func:`lines`."""
     return [
-        Row(intern(line["cell"]), int(line["seed"]), metrics, {name: intern(line.get(name, "")) for name in TRAILING})
+        Row(intern(line["cell"]), int(line["seed"]), metrics, _origin(line))
         for line, metrics in lines(text, tell, needed, paper=paper, scale=scale)
     ]
+
+
+def _origin(line: Mapping[str, str]) -> dict[str, str]:
+    """Return what a line says of its run; most of it is the same text in many lines, and kept once."""
+    given = ((name, line.get(name, "")) for name in TRAILING)
+    return {name: intern(text) if name in _SHARED else text for name, text in given}
 
 
 def lines(

@@ -19,7 +19,7 @@ from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.paper.rows import MissingRows
-from lightning_regs.study.report.legible import legible, plain
+from lightning_regs.study.report.legible import legible, pieces, plain
 from lightning_regs.study.report.plots import describe, note
 from lightning_regs.study.report.report import render, write_report
 from lightning_regs.study.report.specification import specify
@@ -96,6 +96,7 @@ def check_page(specification):
     """Look up everything that the data say in what a browser would show."""
     page = Page(render(specification))
     data = strict(specification.as_dict())
+    assert json.loads("".join(pieces(specification))) == data
     claims = [row for title in TITLES.values() for row in page.rows(title)]
     entries = [(row[0], row[1], re.sub("(95 % )?interval ", " ", row[2])) for row in claims]
     cells = {(row[0], *row[2 : 2 + length]) for row in page.rows("") if len(row) > 5 for length in range(5)}
@@ -301,6 +302,9 @@ def test_texts_that_people_write_are_left_alone():
     text = "Größe: 3 ± 1 %,\tπ ≈ 3\u202f%\n«日本語» עברית \U0001f600"
     assert legible(text) == text
     assert legible({"a": (text, 1.5, None), "b\x00": [True]}) == {"a": (text, 1.5, None), "b\\u0000": [True]}
+    assert legible({"b\\u0000": text, "b\x00": text}) == {"b\\u0000": text}
+    rows = ({"a": [text]}, Source("a", text, "", 2020, "b", "c"))
+    assert legible(rows) is rows
 
 
 @given(st.lists(st.floats()))
