@@ -51,8 +51,8 @@ class Compared:
         own, committed = (tables.shown(side, self.metric) for side in (self.own, self.committed))
         if self.agreement == "equal" or self.difference is None:
             return own, committed, ""
-        summary = tables.Estimate(self.difference, self.half, len(self.own), len(self.own))
-        return own, committed, tables.mean(summary, self.metric.unit).replace("-", tables.MINUS)
+        difference = tables.plus_minus(self.difference, self.half, self.metric.unit)
+        return own, committed, difference.replace("-", tables.MINUS)
 
 
 @dataclass(frozen=True)

@@ -220,13 +220,17 @@ def _index_entry(file: Path) -> Any:
         return None
 
 
-def _prose(text: str) -> Any:
+def _prose(text: str, title: str) -> Any:
     """Write the prose of a card as HTML; links that lead from the card into the repository become plain words."""
     from markdown_it import MarkdownIt
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     words = re.sub(r"!?\[([^\]]+)\]\((?!https://)[^)]*\)", r"\1", text)
-    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(words))  # noqa: S704
+    shown = MarkdownIt("commonmark", {"html": False}).enable("table").render(words)
+    # Who hears a table is told what it is and which cells are headings. Text is escaped: these tags are the renderer's.
+    shown = re.sub(r"<th(?=[ >])", '<th scope="col"', shown)
+    shown = re.sub(r"<tr>\n<td([^>]*)>(.*?)</td>", r'<tr>\n<th scope="row"\1>\2</th>', shown)
+    return Markup(shown.replace("<table>", f'<table>\n<caption class="hidden">{escape(title)}</caption>'))  # noqa: S704
 
 
 def _sentence(text: str) -> str:

@@ -28,39 +28,6 @@ HALF = "mean over seeds \u00b1 half of the 95 % interval; accuracies in %."
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its 95 % t-interval.
-
-    Attributes:
-        mean: Mean over the runs that have a number.
-        half: Half the width of the interval; None with fewer than two numbers.
-        n: Runs that have a number.
-        total: Runs.
-    """
-
-    mean: float
-    half: float | None
-    n: int
-    total: int
-
-
-def estimate(values: Iterable[float]) -> Estimate | None:
-    """Summarise one metric over seeds; None when no run has a finite number, or their sum is too large for one."""
-    given = list(values)
-    finite = [value for value in given if math.isfinite(value)]
-    if not finite:
-        return None
-    half = None
-    try:
-        if len(finite) > 1:
-            low, high = interval(finite)
-            half = (high - low) / 2
-        return Estimate(statistics.fmean(finite), half, len(finite), len(given))
-    except OverflowError:
-        return None
-
-
 def number(value: float | None, unit: str = "") -> str:
     """Write a number with its unit.
 
@@ -111,35 +78,36 @@ def shown(values: Sequence[float], metric: Metric) -> str:
     Where some runs have no number, the mean of the others would be that of the runs that did well: for what comes late
     or never, the median of all runs is written instead, as far as it is known; else the range of what there is.
     """
-    summary = estimate(values)
-    if summary is None:
-        return metric.never if values else DASH
-    if summary.n == summary.total:
-        return mean(summary, metric.unit)
     finite = sorted(value for value in values if math.isfinite(value))
-    missing = summary.total - summary.n
+    n, total = len(finite), len(values)
+    if not finite:
+        return metric.never if values else DASH
+    if n == total:
+        try:
+            low, high = interval(values) if n > 1 else (0.0, 0.0)
+            return plus_minus(statistics.fmean(values), (high - low) / 2 if n > 1 else None, metric.unit)
+        except OverflowError:
+            return metric.never
     if not metric.never.startswith("never"):
         ends = dict.fromkeys((entry(finite[0], metric), entry(finite[-1], metric)))
-        return f"{' to '.join(ends)} ({summary.n} of {summary.total})"
-    middle = (*finite, *[math.inf] * missing)[(summary.total - 1) // 2 : summary.total // 2 + 1]
+        return f"{' to '.join(ends)} ({n} of {total})"
+    middle = (*finite, *[math.inf] * (total - n))[(total - 1) // 2 : total // 2 + 1]
+    behind = f"({total - n} of {total} {metric.never})"
     if math.isinf(middle[-1]):
-        return (
-            f"median above {entry(finite[-1] if math.isinf(middle[0]) else middle[0], metric)}"
-            f" ({missing} of {summary.total} {metric.never})"
-        )
-    return f"median {entry(statistics.fmean(middle), metric)} ({missing} of {summary.total} {metric.never})"
+        return f"median above {entry(finite[-1] if math.isinf(middle[0]) else middle[0], metric)} {behind}"
+    return f"median {entry(statistics.fmean(middle), metric)} {behind}"
 
 
-def mean(summary: Estimate, unit: str = "") -> str:
-    """Write a mean and half of its interval; percentages with two decimals."""
+def plus_minus(mean: float, half: float | None, unit: str = "") -> str:
+    """Write a mean and half of its interval, None where it has none; percentages with two decimals."""
     if unit == "%":
-        return f"{summary.mean:.2f}" if summary.half is None else f"{summary.mean:.2f} ± {summary.half:.2f}"
-    if summary.half is None or 0 < summary.half < _ROUNDING * abs(summary.mean):
-        return number(summary.mean)  # the rest is rounding
-    if not summary.half or not 1e-3 <= abs(summary.mean) < 1e6:
-        return f"{number(summary.mean)} ± {number(summary.half)}"
-    decimals = max(0, 1 - math.floor(math.log10(summary.half)))
-    return f"{summary.mean:,.{decimals}f} ± {summary.half:,.{decimals}f}".replace("-", MINUS)
+        return f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
+    if half is None or 0 < half < _ROUNDING * abs(mean):
+        return number(mean)  # the rest is rounding
+    if not half or not 1e-3 <= abs(mean) < 1e6:
+        return f"{number(mean)} ± {number(half)}"
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}".replace("-", MINUS)
 
 
 def entry(value: float, metric: Metric) -> str:
@@ -245,9 +213,9 @@ def _group(family: Family, cells: dict[str, list[Row]]) -> Group:
     for cell, runs in cells.items():
         given = {m: [run.metrics[m.name] for run in runs if m.name in run.metrics] for m in metrics}
         texts = [shown(values, metric) for metric, values in given.items()]
-        times = estimate(_float(run.origin["wall_s"]) for run in runs)
+        times = _times(runs)
         origin = {column: distinct(runs, column) for column in ORIGIN}
-        lines.append(CellSummary(cell, runs, texts, times.mean if times else None, origin))
+        lines.append(CellSummary(cell, runs, texts, sum(times) / len(times) if times else None, origin))
     name = family.title or " and ".join(sorted({cell.split("/")[0] for cell in cells})[:3])
     return Group(name, metrics, [*declared, *(Metric(name, heading(name)) for name in others)], lines)
 
@@ -274,8 +242,11 @@ def seconds(value: float | None) -> str:
 
 def total_seconds(rows: Iterable[Row]) -> float | None:
     """Add up the wall time of runs; None when no row records it."""
-    times = [time for row in rows if math.isfinite(time := _float(row.origin["wall_s"]))]
-    return sum(times) if times else None
+    return sum(times) if (times := _times(rows)) else None
+
+
+def _times(rows: Iterable[Row]) -> list[float]:
+    return [time for row in rows if math.isfinite(time := _float(row.origin["wall_s"]))]
 
 
 def distinct(rows: Iterable[Row], column: str) -> list[str]:

@@ -138,6 +138,7 @@ def test_the_prose_of_the_card_is_on_the_page(tmp_path):
     made = make_paper(folder=tmp_path / "card")
     (tmp_path / "card").mkdir()
     text = "# T\n\n## Protocol\n\n**Plain** <b>SGD</b>, see [docs](../docs/x.md) and [it](https://a.org/x).\n"
+    text += "\n| Rate | Accuracy |\n| --- | ---: |\n| 0.1 | <i>90</i> |\n"
     part = "\n## Deviations\n\n<!-- begin:p/deviations -->\nbygone\n<!-- end:p/deviations -->\n"
     (tmp_path / "card" / "README.md").write_text(f"{text}{part}\n## What was hard\n\nThe misses.\n", encoding="utf-8")
     write_results(made, tmp_path / "results")
@@ -150,6 +151,7 @@ def test_the_prose_of_the_card_is_on_the_page(tmp_path):
     ]
     places = [page.text.index(words) for words in order]
     assert places == sorted(places)
+    assert page.table("Protocol") == [["Rate", "Accuracy"], ["0.1", "<i>90</i>"]]
     assert {"href": "https://a.org/x"} in page.all("a")
     assert "bygone" not in page.text
 
@@ -210,6 +212,11 @@ def test_the_index_counts_the_verdicts_of_each_paper_and_scale(tmp_path, paper):
     assert without[0].startswith("Other nets")
     assert "no results yet: lightning-regs reproduce doe2021 --scale quick" in without[1]
     assert measured[1:] == ["quick", "2", "1", "1", "0", "0", "1"]
+    known = [attrs["href"] for attrs in page.all("a") if attrs.get("class", "").startswith("nowrap")]
+    ids = {attrs["id"] for attrs in Page((tmp_path / "site" / "smith2020.html").read_text(encoding="utf-8")).all("tr")
+           if "id" in attrs}  # fmt: skip
+    assert len(known) == len(paper.claims)
+    assert {link.removeprefix("smith2020.html#") for link in known} <= ids
 
 
 def test_scales_are_shown_nearest_to_the_paper_first_but_unfinished_ones_last_or_as_asked(tmp_path, paper):
