@@ -68,6 +68,8 @@ def reproduce(options: argparse.Namespace) -> int:
             print(f"\nRows: {short(outcome.csv)}")
         page = write_report(paper, outcome.csv.parent, page_folder, store)
         print(f"Page: {short(page)}")
+        if not committed and (default_results(paper) / outcome.csv.name).exists():
+            print(f"Beside the committed rows: lightning-regs compare {paper.id}")
         if options.open:
             show(page)
     return outcome.exit_code
@@ -193,6 +195,8 @@ def freeze(options: argparse.Namespace) -> int:
     from lightning_regs.study.store.results import measured
 
     paper = load_paper(options.paper)
+    if carried(paper):
+        raise ValueError(f"{paper.id} came with the installed package; freeze its claims in a checkout.")
     rows = measured(paper, Store(None).results(paper.id))  # a look at one's own rows is a look
     commit, date = provenance.commit().partition("+")[0], datetime.datetime.now(datetime.timezone.utc).date()
     done = freeze(paper, rows, date=date.isoformat(), commit=commit, scale=options.scale, reason=options.reason or "")
