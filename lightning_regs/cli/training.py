@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import logging
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from lightning_regs import Classifier, ImageDataModule
@@ -19,7 +21,7 @@ from lightning_regs.cli.common import columns, short
 from lightning_regs.cli.mistakes import sentence
 from lightning_regs.core.files import whole
 from lightning_regs.core.lightning import NAMESPACE, lightning_cli, pl
-from lightning_regs.study.paper.config import find_config
+from lightning_regs.study.paper.config import check_ends, find_config
 
 _Base: Any = lightning_cli()
 
@@ -69,6 +71,8 @@ def _with_configs(arguments: Sequence[str]) -> list[str]:
         path = Path(value if is_one else given[at + 1])
         file = path if path.is_file() else find_config(path)
         given[at if is_one else at + 1] = f"{name}={file}" if is_one else str(file)
+        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError, RecursionError):  # jsonargparse says it
+            check_ends(file, yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader))
         _add_to_path(file.absolute().parent)
     _add_to_path(Path.cwd())
     return given

@@ -161,6 +161,9 @@ def load(path: Path) -> dict[str, Any]:
 
     try:
         with zipfile.ZipFile(path) as archive:
+            # torch compresses nothing; what is longer than its file would fill the memory.
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                raise DamagedFileError(f"{path} is damaged (it would unfold to more than is in it)")
             changed = archive.testzip()
         if changed is not None:
             raise DamagedFileError(f"{path} is damaged ({changed} is not as it was written)")

@@ -9,11 +9,13 @@ import os
 import shutil
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
-from lightning_regs.core.files import atomic_write, digest, disk_full, lock, renew, sweep, whole
+from lightning_regs.core.files import DamagedFileError, atomic_write, digest, disk_full, load, lock, renew, sweep, whole
 
 
 def names(folder: Path) -> list[str]:
@@ -180,3 +182,15 @@ def test_what_a_full_disk_looks_like(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 0}))
     assert disk_full(RuntimeError("file write failed"), tmp_path / "not" / "there")
     assert not disk_full(KeyError("x"), tmp_path)
+
+
+def test_a_checkpoint_that_unfolds_to_more_than_its_file_is_refused(tmp_path: Path) -> None:
+    path, packed = tmp_path / "last.ckpt", tmp_path / "packed.ckpt"
+    torch.save({"weights": torch.zeros(10**6)}, path)
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        for part in stored.infolist():
+            file.writestr(part.filename, stored.read(part))
+    assert load(path)["weights"].shape == (10**6,)
+    assert packed.stat().st_size < 10**4
+    with pytest.raises(DamagedFileError, match=r"packed.ckpt is damaged \(it would unfold to more than is in it\)"):
+        load(packed)

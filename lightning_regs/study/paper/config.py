@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from lightning_regs.core.identity import canonical, identity, plain
 from lightning_regs.core.names import unknown_name
 
 PAPERS_ENV = "LIGHTNING_REGS_PAPERS"
+_MOST_ENTRIES = 100_000
 _PACKAGE = Path(__file__).resolve().parents[2]
 _SECTIONS = ("ckpt_path", "data", "lr_scheduler", "model", "optimizer", "seed_everything", "seeds", "trainer")
 
@@ -167,6 +169,33 @@ def _merge(node: dict[str, Any], key: str, value: Any) -> None:
         node[key] = value
 
 
+def check_ends(path: Path, node: Any) -> None:
+    """Refuse a configuration that its aliases unfold to more than anybody writes, or that holds itself.
+
+    Args:
+        path: The file, for the message.
+        node: What ``yaml.compose`` made of it.
+
+    Raises:
+        ValueError: If it has more than 100,000 entries.
+    """
+    sizes: dict[int, float] = {}
+
+    def size(node: Any) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # it holds itself, if it is asked for before it is known
+            below = [] if isinstance(node.value, str) else node.value
+            sizes[id(node)] = 1 + sum(sum(map(size, p)) if isinstance(p, tuple) else size(p) for p in below)
+        return sizes[id(node)]
+
+    if node is not None and size(node) > _MOST_ENTRIES:
+        ends = f"to {sizes[id(node)]:.3g} entries" if sizes[id(node)] < math.inf else "without end"
+        raise ValueError(
+            f"config {path} unfolds {ends} by its aliases (*name), and {_MOST_ENTRIES} are allowed; write out what "
+            "it needs."
+        )
+
+
 @functools.lru_cache(maxsize=256)
 def _load(path: Path, _modified: int) -> dict[str, Any]:
     import yaml
@@ -181,8 +210,11 @@ def _load(path: Path, _modified: int) -> dict[str, Any]:
         list("-+.0123456789"),
     )
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        loader = Loader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        check_ends(path, node)
+        data = None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"config {path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(data, dict):
         raise ValueError(
