@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ def export(options: argparse.Namespace) -> int:
     """Write the weights that a run of the store trained, and a card that says what they are."""
     from lightning_regs.core.runs import FIXED, Store
     from lightning_regs.study.paper.loading import load_paper
+    from lightning_regs.study.report.tables import seconds
     from lightning_regs.training.weights import save_weights
 
     paper, store = load_paper(options.paper), Store(options.runs)
@@ -40,6 +42,7 @@ def export(options: argparse.Namespace) -> int:
         raise ValueError(f"{cell.name} seed {options.seed} is not complete in {store.root}; run `{command}` first.")
     folder = options.output or Path(f"{paper.id}-{cell.name.replace('/', '-')}-seed{options.seed}")
     inputs = {other.name: str(store.root / other.hash(options.seed)) for other in scale.with_needs(cell)[:-1]}
+    print(f"Carrying out {cell.name} seed {options.seed} once more, which took {seconds(row.get('wall_s'))} in all.")
     trained, measured = _train_again(paper, cell, options.seed, run, row, inputs)
     changed = [name for name, value in measured.items() if row.get(name) != value and value == value]
     file = folder / "model.safetensors"
@@ -58,8 +61,6 @@ def _train_again(
     paper: Paper, cell: Cell, seed: int, run: Run, row: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> tuple[Trained, dict[str, float]]:
     """Carry out a run once more, from its last checkpoint where it has one: the store keeps numbers, not weights."""
-    import re
-
     import torch
 
     from lightning_regs.core.runs import RunContext
