@@ -85,7 +85,7 @@ class Scale:
 
     def with_needs(self, cell: Cell) -> tuple[Cell, ...]:
         """Return the cells that a cell needs, those that they need among them, and the cell itself at the end."""
-        by_name = {other.name: other for other in self.cells}
+        by_name = {other.name: other for other in self.cells} if cell.needs else {}
         found: dict[str, Cell] = {}
         for name in cell.needs:
             found |= {other.name: other for other in self.with_needs(by_name[name]) if other.name not in found}

@@ -103,8 +103,9 @@ def plan(
     runs = []
     for cell in chosen.select(cells):
         own = _seeds(cell.seeds) if cell.seeds is not None and seeds is None else wanted[: cell.seeds]
+        needed = chosen.with_needs(cell)
         for position, seed in enumerate(own):
-            runs += [(position, Planned(each, seed, each.hash(seed))) for each in chosen.with_needs(cell)]
+            runs += [(position, Planned(each, seed, each.hash(seed))) for each in needed]
     ordered = [planned for _, planned in sorted(runs, key=lambda entry: entry[0])]
     return list({(planned.cell.name, planned.seed): planned for planned in ordered}.values())
 

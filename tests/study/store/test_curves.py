@@ -63,3 +63,14 @@ def test_a_band_of_nothing_is_none():
 def test_a_diverged_loss_leaves_a_gap_and_not_a_nan():
     text = "cell,seed,step,epoch,train_loss\nnet,0,1,1,2.5\nnet,0,2,2,nan\nnet,0,3,3,inf\nnet,0,4,4,\n"
     assert [point.get("train_loss") for point in parse_curves(text).data["net"][0]] == [2.5, None, None, None]
+
+
+def test_only_tables_that_may_fit_are_written(monkeypatch):
+    points = [{"step": float(step), "train_loss": 1.0} for step in range(100)]
+    curves, written = Curves({f"net/{at}": dict.fromkeys(range(10), points) for at in range(10)}), []
+    table = Curves._table
+    monkeypatch.setattr(Curves, "_table", lambda self, limit: written.append(limit) or table(self, limit))
+    assert len(curves.to_csv(18_000).splitlines()) == 1201
+    assert written == [12]
+    assert len(curves.to_csv(1).splitlines()) == 301
+    assert written == [12, 3]
