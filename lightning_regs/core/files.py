@@ -7,13 +7,20 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
+import socket
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+_PART = re.compile(r"\..+?\.(?:(?P<host>[A-Za-z0-9]*)-(?P<pid>\d+)\.)?[0-9a-f]{16}\.part")
+_ABANDONED = 7 * 24 * 3600.0  # seconds after which a part of another machine has no writer any more
+_swept: set[Path] = set()  # folders that this process has looked through
 
 
 @contextlib.contextmanager
@@ -21,8 +28,9 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give the path to write to; what was written takes the place of ``path`` when the block ends well.
 
     A reader finds the old content or the new, whenever the process or the machine stops. Where the block or the disk
-    fails, the old content is still there, and nothing else is left behind. Of several that write the same file at
-    once, in whatever processes and on whatever machines, the last one wins.
+    fails, the old content is still there, and nothing else is left behind; what is left where the process is killed,
+    the next one that writes into the folder removes. Of several that write the same file at once, in whatever
+    processes and on whatever machines, the last one wins.
 
     Args:
         path: The file; its folder is made where it is missing.
@@ -32,7 +40,10 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
         OSError: If it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        sweep(path.parent)
+    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{secrets.token_hex(8)}.part")
     try:
         yield part
         if durable:
@@ -60,15 +71,29 @@ def renew(path: Path, text: str) -> bool:
     return True
 
 
-def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what writers that were killed left behind; only the one who holds the folder may call it.
+def sweep(folder: Path) -> None:
+    """Remove the parts of files in a folder whose writers are no more."""
+    with contextlib.suppress(OSError):
+        for part in folder.glob(".*.part"):
+            found = _PART.fullmatch(part.name)
+            if found and not _at_work(found["host"], int(found["pid"] or 0), part):
+                part.unlink(missing_ok=True)
 
-    Args:
-        folder: The folder.
-        name: Name, or glob, of the files that were being written.
-    """
-    for part in folder.glob(f".{name}.part"):
-        part.unlink(missing_ok=True)
+
+def _at_work(host: str | None, pid: int, part: Path) -> bool:
+    """Tell whether the writer of a part may still be there; a part without a process is of an earlier version."""
+    if host is not None and host != _host():
+        return time.time() - part.stat().st_mtime < _ABANDONED
+    try:
+        return pid > 0 and os.kill(pid, 0) is None
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+
+
+def _host() -> str:
+    return re.sub("[^A-Za-z0-9]", "", socket.gethostname())[:20]
 
 
 def digest(path: Path) -> str:

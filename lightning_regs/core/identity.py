@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import hashlib
 import inspect
 import json
 import math
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -18,6 +20,10 @@ from typing import Any
 _INSTALLED = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
 _SITES = {"site-packages", "dist-packages"}
 _CONSTANTS = (bool, int, float, str)
+_LONG = 1000  # entries of a collection that are still looked at
+_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
+_HAS_DOCSTRING = 0x4000000
+_FILLING = {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "setdefault", "update"}
 
 
 def plain(value: Any, where: str = "config") -> Any:
@@ -81,45 +87,83 @@ def digest(state: Mapping[str, Any]) -> str:
     return total.hexdigest()
 
 
-def sources(*things: Any) -> dict[str, str]:
+def sources(*things: Any, attributes: bool = True) -> dict[str, str]:
     """Return name -> hash of the code of functions that the user wrote, in classes too, and of all that they name.
 
     The user wrote what is neither installed nor Python's nor this package's. What counts is compiled code, with the
-    functions and classes that it names in its module and around it; of numbers and texts there, and in classes, it is
-    ``"= 0.1"``. Comments, layout and docstrings do not count, and a session without files can be looked into. The key
-    ``"python"`` has the version that compiled it, since only code of one version can be compared.
+    functions and classes that it names in its module and around it; of numbers, texts, arrays and short collections
+    there and in classes, and of those attributes of objects that it names, it is ``"= 0.1"``. Collections that the
+    code fills itself do not count, unless they are named in capitals, nor do comments, layout and docstrings. A session
+    without files can be looked into. The key ``"python"`` has the version that compiled it, since only code of one
+    version can be compared.
 
     Args:
-        *things: Functions, classes, objects that are called.
+        *things: Functions, classes, objects, collections of them.
+        attributes: Whether the numbers and the like in classes count.
     """
     found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-    seen: set[int] = set()
+    filled: set[str] = set()
+    seen: dict[int, Any] = {}  # which keeps them, so that no other gets their number
     todo = [("", thing) for thing in things]
     while todo:
         name, thing = todo.pop()
         thing = inspect.unwrap(getattr(thing, "__func__", thing))
-        if isinstance(thing, _CONSTANTS):
-            found |= {name: f"= {thing!r}"} if "." in name and "__" not in name else {}
+        text = _value(thing)
+        if text is not None:
+            counts = thing is not None or name.rpartition(".")[2].isupper()  # else it may be filled later
+            found |= {name: f"= {text}"} if counts and "." in name and "__" not in name else {}
+        elif id(thing) in seen or isinstance(thing, (ModuleType, BuiltinFunctionType)):
+            continue
+        elif isinstance(thing, (list, tuple, set, frozenset, dict)):
+            seen[id(thing)] = thing
+            if len(thing) <= _LONG:
+                parts = thing.items() if isinstance(thing, dict) else enumerate(_ordered(thing))
+                todo += [(name, len(thing)), *((f"{name}[{key!r}]", part) for key, part in parts)]
         elif isinstance(thing, functools.partial):
-            todo += [("", part) for part in (thing.func, *thing.args, *thing.keywords.values()) if callable(part)]
+            todo += [("", part) for part in (thing.func, *thing.args, *thing.keywords.values())]
         elif isinstance(thing, property):
             todo += [("", part) for part in (thing.fget, thing.fset) if part is not None]
         elif isinstance(thing, FunctionType):
             if id(thing.__code__) not in seen and written(thing.__code__.co_filename):
-                seen.add(id(thing.__code__))
-                parts = [*_content(thing.__code__, thing.__doc__), repr(thing.__defaults__), repr(thing.__kwdefaults__)]
+                seen[id(thing.__code__)] = thing
+                defaults = (_ADDRESS.sub("", repr(value)) for value in (thing.__defaults__, thing.__kwdefaults__))
                 before = found.get(thing.__qualname__, "")  # of another lambda in the same function
-                found[thing.__qualname__] = hashlib.sha256("\n".join([before, *parts]).encode()).hexdigest()
-                todo += _named(thing)
+                parts = "\n".join([before, *_content(thing.__code__), *defaults])
+                found[thing.__qualname__] = hashlib.sha256(parts.encode()).hexdigest()
+                named = list(_named(thing))
+                if _fills(thing.__code__):
+                    filled |= {key for key, value in named if isinstance(value, (list, dict, set))}
+                todo += named
         elif isinstance(thing, type):
             for cls in thing.__mro__:
                 file = getattr(sys.modules.get(cls.__module__), "__file__", None)
                 if id(cls) not in seen and cls.__module__ != "builtins" and written(file):
-                    seen.add(id(cls))
-                    todo += [(f"{cls.__qualname__}.{key}", part) for key, part in sorted(vars(cls).items())]
-        elif callable(thing) and not isinstance(thing, (ModuleType, BuiltinFunctionType)):
+                    seen[id(cls)] = cls
+                    inside = [(f"{cls.__qualname__}.{key}", part) for key, part in sorted(vars(cls).items())]
+                    todo += [(key, part) for key, part in inside if attributes or hasattr(part, "__get__")]
+        else:
             todo.append(("", type(thing)))
-    return dict(sorted(found.items()))
+    filled = {name for name in filled if not name.rpartition(".")[2].isupper()}
+    return {name: found[name] for name in sorted(found) if name.partition("[")[0] not in filled}
+
+
+def _value(thing: Any) -> str | None:
+    """Return a number, text or array as a text; None for what is none."""
+    if thing is None or isinstance(thing, (*_CONSTANTS, bytes)):
+        return repr(thing)
+    if hasattr(thing, "__array_interface__"):
+        import numpy as np
+
+        thing = np.asarray(thing)
+        content = repr(thing.tolist()).encode() if thing.dtype.hasobject else thing.tobytes()
+        return hashlib.sha256(f"{thing.dtype}:{thing.shape}:".encode() + content).hexdigest()
+    if (torch := sys.modules.get("torch")) is not None and isinstance(thing, torch.Tensor):
+        return digest({"": thing})
+    return None
+
+
+def _ordered(collection: Any) -> list[Any]:
+    return sorted(collection, key=repr) if isinstance(collection, (set, frozenset)) else list(collection)
 
 
 def written(file: str | None) -> bool:
@@ -132,26 +176,45 @@ def written(file: str | None) -> bool:
     )
 
 
-def _content(code: CodeType, doc: str | None = None) -> Iterator[str]:
-    yield f"{code.co_code.hex()} {code.co_names}"
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _content(constant)
-        elif constant != doc:
-            yield repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
+def _within(code: CodeType) -> list[CodeType]:
+    """Return compiled code, and that of the functions and classes within it."""
+    codes = [code]
+    for one in codes:
+        codes += [constant for constant in one.co_consts if isinstance(constant, CodeType)]
+    return codes
+
+
+def _content(code: CodeType) -> Iterator[str]:
+    for one in _within(code):
+        yield f"{one.co_code.hex()} {one.co_names}"
+        # The first constant of a function is its docstring, if it has one: before Python 3.13 it is None otherwise.
+        has_doc = sys.version_info < (3, 13) or one.co_flags & _HAS_DOCSTRING
+        first = int(not one.co_name.startswith("<") and bool(has_doc))
+        for constant in one.co_consts[first:]:
+            if not isinstance(constant, CodeType):
+                yield repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
+
+
+def _fills(code: CodeType) -> bool:
+    """Tell whether a function changes collections."""
+    codes = _within(code)
+    if _FILLING & {name for one in codes for name in one.co_names}:
+        return True
+    return any(step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") for one in codes for step in dis.get_instructions(one))
 
 
 def _named(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield what a function names that is neither an argument nor a local variable of its own."""
-    codes = [function.__code__]
-    for code in codes:
-        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    names = sorted({name for code in codes for name in code.co_names})
-    found = {f"{function.__module__}.{name}": function.__globals__.get(name) for name in names}
+    names = sorted({name for code in _within(function.__code__) for name in code.co_names})
+    theirs = function.__globals__
+    found = {f"{function.__module__}.{name}": theirs[name] for name in names if name in theirs}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # not filled yet
             found[f"{function.__qualname__}.{name}"] = cell.cell_contents
     for name, value in found.items():
         yield name, value
-        if isinstance(value, ModuleType) and written(value.__file__):
-            yield from ((f"{value.__name__}.{part}", getattr(value, part)) for part in names if hasattr(value, part))
+        if isinstance(value, ModuleType):
+            if written(value.__file__):
+                yield from ((f"{value.__name__}.{n}", getattr(value, n)) for n in names if hasattr(value, n))
+        elif not isinstance(value, type) and hasattr(value, "__dict__") and not callable(value):
+            yield from ((f"{name}.{n}", vars(value)[n]) for n in names if n in vars(value))

@@ -11,11 +11,14 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.optim.swa_utils import AveragedModel
 
 from lightning_regs.core.names import unknown_name
@@ -170,6 +173,14 @@ def averaged_modules(trainer: pl.Trainer) -> list[Any]:
 def combined_mode(loaders: Any) -> Any:
     """Return the mode of a ``CombinedLoader``: how long an epoch of several loaders is."""
     return loaders._mode
+
+
+def while_restoring(error: BaseException) -> bool:
+    """Whether an error came from what a checkpoint holds, while Lightning restored it; not from disk or memory."""
+    if isinstance(error, (OSError, MemoryError, torch.cuda.OutOfMemoryError)):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).name == "checkpoint_connector.py" for frame in frames)
 
 
 def end_epoch(loop: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import math
@@ -11,12 +12,13 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import atomic_write, lock, sweep
+from lightning_regs.core.files import atomic_write, lock
 from lightning_regs.core.names import writable
 
 RUNS_ENV = "LIGHTNING_REGS_RUNS"
@@ -70,8 +72,15 @@ class Run:
             row = json.loads((self.folder / "row.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
-        whole = isinstance(row, dict) and row.get("config_hash") == self.hash and not unfit(row)
-        return row if whole else None
+        if not isinstance(row, dict) or row.pop("sealed", None) not in (None, self._seal(row)):
+            return None
+        return row if row.get("config_hash") == self.hash and not unfit(row) else None
+
+    def _seal(self, row: Mapping[str, Any]) -> str:
+        """Return the hash of a row and of the curves beside it."""
+        curves = self.folder / "curves.csv"
+        content = curves.read_bytes() if curves.is_file() else b""
+        return hashlib.sha256(json.dumps(row).encode() + content).hexdigest()[:16]
 
     def code(self) -> dict[str, str] | None:
         """Return what is known of the code that the run was begun with; None where nothing is."""
@@ -94,10 +103,11 @@ class Run:
                 path.unlink(missing_ok=True)
 
     def finish(self, row: Mapping[str, Any]) -> None:
-        """Write the row, which makes the run complete, and drop what earlier attempts left; for who holds the lock."""
-        atomic_write(self.folder / "row.json", json.dumps(row, indent=1) + "\n")
-        (self.folder / "error.txt").unlink(missing_ok=True)
-        sweep(self.folder)
+        """Drop what earlier attempts left, and write the row, which makes the run complete; for who holds the lock."""
+        for left in [self.folder / "error.txt", *self.folder.rglob("last*.ckpt")]:
+            left.unlink(missing_ok=True)
+        text = json.dumps(dict(row) | {"sealed": self._seal(row)}, indent=1)
+        atomic_write(self.folder / "row.json", text + "\n")
 
     def error(self) -> str | None:
         """Return the traceback of the last attempt, or None when it did not fail."""
@@ -154,6 +164,7 @@ class RunContext:
         threads: Threads that the task may use, at least 1.
         on_progress: Receives ``(done, total, text)``.
         inputs: Folders of the runs that this one needs, by the names of their cells.
+        on_note: Receives sentences that people should read; default: they are warnings.
 
     Attributes:
         device: What it ran on; a task that uses something other than the CPU sets it.
@@ -169,8 +180,10 @@ class RunContext:
         threads: int = 1,
         on_progress: Callable[[float, float, str], None] | None = None,
         inputs: Mapping[str, str] | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self._on_note = on_note
         self.inputs = {name: Path(path) for name, path in (inputs or {}).items()}
         self.seed = seed
         self.threads = threads
@@ -208,6 +221,13 @@ class RunContext:
             self._on_progress(float(done), float(total), text)
         self._save_elapsed(_SAVE_ELAPSED_EVERY)
 
+    def note(self, sentence: str) -> None:
+        """Tell people what happened to the run, such as that it starts over."""
+        if self._on_note is not None:
+            self._on_note(sentence)
+        else:
+            warnings.warn(sentence, UserWarning, stacklevel=3)
+
     def log_curve(self, row: Mapping[str, float]) -> None:
         """Append one row to ``curves.csv``.
 
@@ -235,7 +255,10 @@ class RunContext:
             rows: The rows up to where the run goes on.
         """
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
-        atomic_write(self.folder / "curves.csv", _csv_lines(rows, self._columns, True) if rows else "")
+        if rows:
+            atomic_write(self.folder / "curves.csv", _csv_lines(rows, self._columns, True))
+        else:
+            (self.folder / "curves.csv").unlink(missing_ok=True)
 
     def _read_elapsed(self) -> float:
         try:

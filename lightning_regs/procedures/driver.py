@@ -19,7 +19,7 @@ from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelStat
 from lightning_regs.procedures.objects import Data, describe, describe_data, describe_module, make, name_of
 from lightning_regs.procedures.replay import Replay
 from lightning_regs.procedures.results import Level, read_level
-from lightning_regs.training.checkpoints import EpochCheckpoint
+from lightning_regs.training.checkpoints import EpochCheckpoint, check_owner
 
 # Options of a Trainer that change what is shown or kept, not what is trained.
 _SHOW = {
@@ -129,15 +129,18 @@ class Driver:
         data, module = self.make(stage.seed)
         if _first_process() and not resumed:
             folder.begin(made_from)
+        of = folder.owner if _first_process() else ""  # whose files they are
         recorder = ValidationRecorder(folder.path, resumed, None if stage.length else self.monitor)
-        ends = Ends(stage, self.folder, resumed, recorder.last)
+        ends = Ends(stage, self.folder, resumed, recorder.last, of)
+        point = RewindPoint(folder.path / REWIND, replay, stage.point)
+        saver = EpochCheckpoint(folder.path / LAST, self.checkpoint_every)
+        point.of = saver.of = of
         trainer = pl.Trainer(
             **self._options(stage, folder.path),
             callbacks=[
                 *([ends, ends.mask, ends.frozen] if stage.needs else [ends]),
                 *(self.callbacks(stage.name) if self.callbacks is not None else []),
-                *(RewindPoint(folder.path / REWIND, replay, stage.point), recorder),
-                EpochCheckpoint(folder.path / LAST, self.checkpoint_every),
+                *(point, recorder, saver),
             ],
         )
         goes_on_from = folder.path / LAST if resumed else stage.rewinds and self.folder / stage.rewinds / REWIND
@@ -180,13 +183,16 @@ class Driver:
         callbacks = None if self.callbacks is None else name_of(self.callbacks)
         given = data.datamodule or data.loaders
         described = None if given is None else describe_data(given)
-        written = [self.module, self.data if callable(self.data) else None, type(data.datamodule)]
+        written = [self.module, self.data if callable(self.data) else None, *self.trainer.values()]
         written += sorted({type(part) for part in module.modules()}, key=name_of)
-        written += [type(loader.dataset) for loader in data.loaders or () if hasattr(loader, "dataset")]
+        sets = [getattr(loader, "dataset", None) for loader in data.loaders or ()]
+        for part in (data.datamodule, *(data.loaders or ()), *sets):
+            written += [type(part), *(value for value in vars(part).values() if callable(value))] if part else []
         return {
             "settings": {"trainer": trainer, "callbacks": callbacks},
             "objects": {"module": describe_module(self.module, module), "data": described},
-            "sources": sources(*written),
+            # What classes of callbacks hold are most often states of theirs.
+            "sources": sources(self.callbacks, attributes=False) | sources(*written),
         }
 
 
@@ -198,7 +204,7 @@ def _resumable(stage: Stage, folder: LevelFolder) -> bool:
     point = checkpoint["callbacks"].get(RewindPoint.__qualname__, {})
     if stage.point is not None and point.get("saved"):
         try:
-            read(folder.path / REWIND)
+            check_owner(read(folder.path / REWIND), folder.path / REWIND, folder.owner)
         except DamagedFileError as error:
             warn(f"{error}; the level starts over.")
             return False

@@ -71,13 +71,15 @@ class Ends(Callback):
         folder: Of all levels.
         resumed: Whether training goes on from the level's own checkpoint, so that nothing is to be set.
         last: What else is written down at the end.
+        of: Whose training it is.
 
     Attributes:
         mask: Holds what is pruned at zero; has its mask when training starts.
         frozen: Holds it where it was, in a level that freezes it.
     """
 
-    def __init__(self, stage: Stage, folder: Path, resumed: bool, last: dict[str, float]) -> None:
+    def __init__(self, stage: Stage, folder: Path, resumed: bool, last: dict[str, float], of: str) -> None:
+        self.of = of
         self.stage = stage
         self.folder = folder
         self.resumed = resumed
@@ -116,7 +118,7 @@ class Ends(Callback):
         self._hold(start)
         if trainer.is_global_zero:
             state = LevelState(own if self.stage.fresh else {}, start.weights, {}, start.mask)
-            replace(state, facts={"frozen": start.frozen}).save(self.folder / self.stage.name)
+            replace(state, facts={"frozen": start.frozen, "of": self.of}).save(self.folder / self.stage.name)
         if start.weights is not own or start.mask.kept < start.mask.total:
             pl_module.load_state_dict(start.weights if start.frozen else start.mask.apply(start.weights))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import sys
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from lightning_regs.core import files
 from lightning_regs.core.files import DamagedFileError, whole
-from lightning_regs.core.identity import digest
+from lightning_regs.core.identity import digest, identity
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.pruning import Mask
+from lightning_regs.training.checkpoints import check_owner
 
 State = dict[str, Tensor]
 LEVEL, CONFIG, CURVES, REWIND, LAST = "level.pt", "config.json", "curves.csv", "rewind.ckpt", "last.ckpt"
@@ -100,6 +102,11 @@ class LevelFolder:
         files.sweep(self.path)
         (self.path / LAST).unlink(missing_ok=True)
 
+    @property
+    def owner(self) -> str:
+        """The hash of what the level was made from, by which its files are known."""
+        return identity(self.made_from())
+
     def made_from(self) -> dict[str, Any]:
         """Read what the level was made from.
 
@@ -134,31 +141,51 @@ class LevelFolder:
         complete = state is not None and "tested" in state.facts
         if not (complete or interrupted or reason):
             return False  # no epoch was trained, so that nothing is lost, whatever it was made from
+        kept = ""
         try:
-            reason = self._outdated(self.made_from(), json.loads(json.dumps(made_from))) or reason
+            outdated = self._outdated(self.made_from(), json.loads(json.dumps(made_from)))
             if complete and state is not None:
+                self._check(state)
                 for name in needed:
-                    read(self.path / name)
+                    check_owner(read(self.path / name), self.path / name, self.owner)
                 if state.facts["curves"] != self._curves():
                     raise DamagedFileError(f"{self.path / CURVES} is damaged (it is not as it was written)")
+                kept = f", and what it was is kept in {self._aside.name}" if outdated else ""
+            reason = outdated or reason
         except (DamagedFileError, MisconfigurationException) as error:
             reason = str(error)
         if reason is not None:
-            warn(f"{reason}; the level is redone.")
-            if remove:
-                self.begin({})
+            warn(f"{reason}; the level is redone{kept}.")
+        if remove and reason is not None:
+            if kept:
+                self.path.rename(self._aside)
+            self.begin({})
+        elif remove and complete:  # what a kill at its end left
+            files.sweep(self.path)
+            (self.path / LAST).unlink(missing_ok=True)
         return reason is None and complete
+
+    @property
+    def _aside(self) -> Path:
+        names = (self.path.with_name(f"{self.path.name}.old-{number}") for number in itertools.count(1))
+        return next(name for name in names if not name.exists())
+
+    def _check(self, state: LevelState) -> None:
+        if state.facts.get("of", self.owner) != self.owner:  # levels of earlier versions do not say
+            raise DamagedFileError(f"{self.path / LEVEL} is damaged (it is of another level)")
 
     def resumable(self) -> dict[str, Any] | None:
         """Return the checkpoint that the interrupted level can go on from; None where it starts over."""
         if not self.has(LAST):
             return None
         try:
-            LevelState.load(self.path)
-            return read(self.path / LAST)
+            self._check(LevelState.load(self.path))
+            checkpoint = read(self.path / LAST)
+            check_owner(checkpoint, self.path / LAST, self.owner)
         except (DamagedFileError, MisconfigurationException) as error:
             warn(f"{error}; the level starts over.")
             return None
+        return checkpoint
 
     def _curves(self) -> str | None:
         return files.digest(self.path / CURVES) if self.has(CURVES) else None
@@ -166,9 +193,17 @@ class LevelFolder:
     def _outdated(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
         self._refuse_others(theirs["settings"], ours["settings"])
         old, new = theirs["sources"], ours["sources"]
-        comparable = old.keys() & new.keys() if old.get("python") == new["python"] else ()
+        comparable = old.keys() & new.keys() if old.get("python") == new["python"] else set()
+        if not comparable:
+            warn(
+                f"the levels in {self.path.parent} were made with Python {old.get('python')}; whether the code of the "
+                "module has changed since is not known, and they count as its own."
+            )
         changed = sorted(name for name in comparable if old[name] != new[name])
-        if code := [name for name in changed if new[name][:1] != "="]:
+        edited = {name for name in changed if new[name][:1] != "="}
+        if comparable:  # functions that came or went; numbers may have been left out by an earlier version
+            edited |= {name for name in old.keys() ^ new.keys() if {**old, **new}[name][:1] != "="}
+        if code := sorted(edited):
             return f"{self.path} was made when the code of {code[0]} was another"
         # A number that the code names may be one of these, and they say better what it is.
         self._refuse_others(theirs["objects"], ours["objects"])

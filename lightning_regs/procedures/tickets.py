@@ -62,8 +62,9 @@ def find_ticket(
 
     A folder is of one configuration: initial weights, hyper-parameters, options of the Trainer, arguments of the
     DataModule, or of loaders the tensors and some samples of the data. Where the code of the module, its layers or its
-    data changes, or of what that code names, the levels are redone. What the functions that make callbacks compute is
-    not looked into, nor are files that a DataModule reads: use another folder where these change.
+    data, of callbacks or of what the Trainer is given changes, or of what that code names, the levels are redone; those
+    that were complete are kept beside them, as ``level_00.old-1``. Files that a DataModule reads are not looked into,
+    nor is code that another version of Python compiled, which is said: use another folder where these change.
 
     Does not compose with: FSDP, DeepSpeed; callbacks that end training early shorten it before the mask is determined.
     Workers that persist over epochs draw on from one epoch to the next, and what they draw is not restored.

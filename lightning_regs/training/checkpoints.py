@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import time
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lightning_regs.core.files import DamagedFileError, load, whole
 from lightning_regs.core.lightning import Checkpoint, end_epoch, pl
@@ -17,8 +19,12 @@ class Saver(Checkpoint):
 
     Beside what Lightning saves it keeps what schedules that wait for a plateau are about to see; it leaves out the
     hyper-parameters, whose types are any; and of an epoch's end it sees to it that Lightning takes it for one.
+
+    Attributes:
+        of: Whose training it is, for :func:`check_owner`.
     """
 
+    of = ""
     _saving = False
     _between_epochs = True
 
@@ -26,8 +32,8 @@ class Saver(Checkpoint):
         self._monitored: list[float | None] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what schedules that wait for a plateau are about to see."""
-        return {"monitored": self._monitored}
+        """Return what schedules that wait for a plateau are about to see, and whose training it is."""
+        return {"monitored": self._monitored, "of": self.of}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what they have not seen."""
@@ -47,9 +53,14 @@ class Saver(Checkpoint):
             self._monitored = [_awaited(trainer, config) for config in trainer.lr_scheduler_configs]
         try:
             if trainer.is_global_zero:
-                # Lightning writes elsewhere and moves, a copy where that is another disk; only a rename is whole.
-                with whole(path) as part:
-                    trainer.save_checkpoint(part, weights_only=False)
+                # Lightning writes elsewhere and moves, a copy where that is another disk; only a rename is whole, and
+                # what a kill leaves elsewhere nobody finds.
+                theirs, trainer.strategy.checkpoint_io = trainer.strategy.checkpoint_io, _ToTheFile()
+                try:
+                    with whole(path) as part:
+                        trainer.save_checkpoint(part, weights_only=False)
+                finally:
+                    trainer.strategy.checkpoint_io = theirs
             else:
                 # Writes nothing, and takes part in what is collective.
                 trainer.save_checkpoint(path, weights_only=False)
@@ -90,16 +101,45 @@ class EpochCheckpoint(Saver):
             self.saved = time.monotonic()
 
 
-def resumable(path: Path) -> Path | None:
-    """Return the checkpoint if it is there and whole; remove a damaged one with a warning."""
+class _ToTheFile(pl.plugins.TorchCheckpointIO):
+    """Writes a checkpoint where it is told to, and nowhere else."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)
+
+
+def check_owner(checkpoint: Mapping[str, Any], path: Path, of: str) -> None:
+    """Refuse a checkpoint that is whole, and of another training or of none.
+
+    Args:
+        checkpoint: What was read.
+        path: From where.
+        of: Whose it has to be, as its :class:`Saver` was told; checkpoints of earlier versions do not say.
+
+    Raises:
+        DamagedFileError: In one sentence.
+    """
+    callbacks = checkpoint.get("callbacks")
+    if not isinstance(callbacks, Mapping) or not {"state_dict", "loops", "optimizer_states"} <= checkpoint.keys():
+        raise DamagedFileError(f"{path} is damaged (it is no checkpoint of a training)")
+    owners = {state["of"] for state in callbacks.values() if isinstance(state, Mapping) and "of" in state}
+    if owners and owners != {of}:
+        raise DamagedFileError(f"{path} is damaged (it is of another training)")
+
+
+def resumable(path: Path, of: str = "") -> Path | None:
+    """Return the checkpoint that a training can go on from; None where there is none.
+
+    Raises:
+        DamagedFileError: If it is damaged or another training's; it is no more there then.
+    """
     if not path.exists():
         return None
     try:
-        load(path)
+        check_owner(load(path), path, of)
     except (DamagedFileError, pickle.UnpicklingError) as error:
-        warnings.warn(f"{error}; the checkpoint was removed and the run starts over.", stacklevel=2)
         path.unlink()
-        return None
+        raise DamagedFileError(f"{error}: it was removed") from error
     return path
 
 

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import call, seeds_apart
-from lightning_regs.core.lightning import NAMESPACE, Callback, pl
+from lightning_regs.core.files import DamagedFileError
+from lightning_regs.core.identity import identity
+from lightning_regs.core.lightning import NAMESPACE, Callback, pl, while_restoring
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
@@ -186,6 +188,7 @@ def _fit(
     names = " ".join(run.folder.name for run in runs)
     ending = "" if replicas is None else f"-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
     last = runs[0].folder / f"last{ending}.ckpt"
+    of = identity({"runs": names, "seeds": [run.seed for run in runs]})
     # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker.
     # A cell that needs more names devices and a spawning strategy itself.
     silent = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
@@ -193,8 +196,10 @@ def _fit(
         *callbacks,
         *(make(c, Callback, order, "callback", "lightning_regs.WeightMask") for c in config.get("callbacks") or []),
         *([] if own else [recorder]),
-        EpochCheckpoint(last),
+        saver := EpochCheckpoint(last),
     ]
+    saver.of = of
+    going_on = _going_on(last, of, runs[0])
     with quiet():
         trainer = pl.Trainer(
             **(silent | config["trainer"]),
@@ -202,7 +207,14 @@ def _fit(
             callbacks=used,
             use_distributed_sampler=False,
         )
-        trainer.fit(module, datamodule=data, ckpt_path=resumable(last))
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=going_on)
+        except Exception as error:
+            if going_on is None or not while_restoring(error):
+                raise
+            last.unlink(missing_ok=True)
+            why = " ".join(str(error).split())[:200]
+            raise DamagedFileError(f"{last} does not fit this training ({why}): it was removed") from error
     metrics: list[dict[str, float]] = [{} for _ in runs] if own else recorder.measured()
     for split in ("train", "test"):
         for row, values in zip(metrics, evaluate(trainer, module, data, split), strict=True):
@@ -215,6 +227,14 @@ def _fit(
     for run, trained in zip(runs, found, strict=True):
         run.trained = trained
     return found
+
+
+def _going_on(last: Path, of: str, run: RunContext) -> Path | None:
+    try:
+        return resumable(last, of)
+    except DamagedFileError as error:
+        run.note(f"{error}, and the training starts over.")
+        return None
 
 
 def evaluate(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, split: Any) -> list[dict[str, float]]:

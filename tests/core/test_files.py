@@ -7,15 +7,18 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
 
-from lightning_regs.core.files import DamagedFileError, atomic_write, digest, disk_full, load, lock, renew, sweep, whole
+from lightning_regs.core.files import DamagedFileError, _host, atomic_write, digest, disk_full, load, lock, renew, whole
 
 
 def names(folder: Path) -> list[str]:
@@ -96,12 +99,35 @@ def test_writers_that_meet_have_parts_of_their_own(tmp_path: Path) -> None:
 
 
 def test_what_killed_writers_left_is_swept_away(tmp_path: Path) -> None:
-    for name in (".row.json.17.part", ".curves.csv.18.part", "row.json", "mine.part"):
+    end, ended = "0123456789abcdef.part", subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = [f".row.json.{_host()}-{ended.pid}.{end}", f".of.an.earlier.version.{end}", f".old.elsewhere-1.{end}"]
+    alive = [f".row.json.{_host()}-{os.getppid()}.{end}", f".new.elsewhere-1.{end}"]
+    others = ["row.json", "mine.part", ".users.own.part"]
+    for name in (*dead, *alive, *others):
         (tmp_path / name).write_text("")
-    sweep(tmp_path, "row.json.*")
-    assert names(tmp_path) == [".curves.csv.18.part", "mine.part", "row.json"]
-    sweep(tmp_path)
-    assert names(tmp_path) == ["mine.part", "row.json"]
+    os.utime(tmp_path / dead[2], (0, 0))
+    with whole(tmp_path / "page.html") as part:
+        part.write_text("")
+        assert names(tmp_path) == sorted([*alive, *others, part.name])
+    assert names(tmp_path) == sorted([*alive, *others, "page.html"])
+
+
+def test_a_bit_that_is_flipped_anywhere_in_a_file_of_tensors_is_seen_or_means_nothing(tmp_path: Path) -> None:
+    path, state = tmp_path / "a.pt", {"a": torch.arange(12.0), "b": {"c": 1.5, "d": "text"}}
+    torch.save(state, path)
+    content = path.read_bytes()
+    seen = 0
+    for at in range(0, len(content), 5):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        try:
+            found = load(path)
+        except (DamagedFileError, UnpicklingError):
+            seen += 1
+            continue
+        assert torch.equal(found["a"], state["a"])
+        assert (found["b"], found.keys()) == (state["b"], state.keys())
+    assert seen > len(content) / 5 / 3
 
 
 def test_a_digest_is_sha256(tmp_path: Path) -> None:

@@ -106,6 +106,64 @@ def test_comments_layout_and_docstrings_do_not_count(old: str, new: str) -> None
     assert of(SCRIPT.replace(old, new)) == of(SCRIPT)
 
 
+SETTINGS = '''
+import types, torch
+CONFIG = {"lr": 0.1, "deep": {"betas": [1, 2]}}
+config = {"lr": 0.1}
+arguments = types.SimpleNamespace(lr=0.1, other=3)
+weights = torch.tensor([1.0, 2.0])
+sizes = (1, "a")
+LIMIT = None
+history, METHODS = [], [print]
+class Helper:
+    def go(self):
+        return 1
+helper = Helper()
+def call(x, f=torch.relu):
+    return f(x)
+class Net:
+    rates = (0.1, 0.2)
+    table = {"a": 1}
+    best = None
+    def step(self):
+        def inner():
+            """Say something."""
+            return config["lr"]
+        return CONFIG["lr"] * arguments.lr * weights.sum() * sizes[0] * helper.go() + inner() + call(1) + LIMIT
+    def log(self):
+        history.append(METHODS)
+def make():
+    return Net()
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ('{"lr": 0.1, ', '{"lr": 0.2, ', ["a_script.CONFIG['lr']"]),
+        ("[1, 2]", "[1, 3]", ["a_script.CONFIG['deep']['betas'][1]"]),
+        ("[1, 2]", "[1]", ["a_script.CONFIG['deep']['betas']"]),
+        ('config = {"lr": 0.1', 'config = {"lr": 0.3', ["a_script.config['lr']"]),
+        ("(lr=0.1", "(lr=0.3", ["a_script.arguments.lr"]),
+        ("2.0])", "3.0])", ["a_script.weights"]),
+        ('"a")', '"b")', ["a_script.sizes[1]"]),
+        ("LIMIT = None", "LIMIT = 3", ["a_script.LIMIT"]),
+        ("return 1", "return 2", ["Helper.go"]),
+        ("(0.1, 0.2)", "(0.1, 0.3)", ["Net.rates[1]"]),
+        ('{"a": 1}', '{"a": 2}', ["Net.table['a']"]),
+        ("history, METHODS = []", "history, METHODS = [3]", []),
+        ("other=3", "other=4", []),
+        ("Say something", "Say nothing", []),
+        ("best = None", "best = 3", []),
+    ],
+)
+def test_settings_count_that_the_code_names_and_what_it_fills_does_not(old: str, new: str, names: list[str]) -> None:
+    assert old in SETTINGS
+    before, after = of(SETTINGS), of(SETTINGS.replace(old, new))
+    assert [name for name in before if name in after and before[name] != after[name]] == names
+    assert before == of(SETTINGS)
+
+
 def test_installed_code_and_that_of_this_package_do_not_count() -> None:
     from lightning_regs import Classifier, ImageDataModule
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from lightning_regs.core.files import _swept
 from lightning_regs.core.runs import Run, RunContext, Store
 
 
@@ -35,13 +36,35 @@ def test_a_finished_run_has_its_row_and_no_error(folder):
     run = Run(folder)
     run.fail("Traceback")
     assert (run.row(), run.error()) == (None, "Traceback")
-    (folder / ".last.ckpt.4711.part").write_text("of an attempt that was killed")
+    (folder / ".last.ckpt.0123456789abcdef.part").write_text("of an attempt that was killed")
+    (folder / "net1").mkdir()
+    (folder / "net1" / "last.ckpt").write_text("of an epoch")
+    (folder / "last-12.ckpt").write_text("of an epoch")
+    _swept.discard(folder)  # as in another process
     run.finish({"acc": math.nan, "config_hash": run.hash})
-    assert [path.name for path in folder.iterdir()] == ["row.json"]
+    assert sorted(path.name for path in folder.rglob("*")) == ["net1", "row.json"]
     row = run.row()
     assert row is not None
     assert math.isnan(row["acc"])
     assert run.error() is None
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"), [("row.json", "0.75", "0.76"), ("row.json", '"x"', '"y"'), ("curves.csv", "0.5", "0.6")]
+)
+def test_a_row_that_is_not_as_it_was_written_or_has_other_curves_counts_as_none(folder, file, old, new):
+    run = Run(folder)
+    RunContext(folder).log_curve({"epoch": 1, "acc": 0.5})
+    run.finish({"acc": 0.75, "b": 1e-300, "device": "x", "config_hash": run.hash})
+    assert run.row() == {"acc": 0.75, "b": 1e-300, "device": "x", "config_hash": run.hash}
+    path = folder / file
+    path.write_text(path.read_text().replace(old, new))
+    assert run.row() is None
+
+
+def test_a_row_of_an_earlier_version_counts(folder):
+    (folder / "row.json").write_text(json.dumps({"acc": 0.75, "config_hash": folder.name}))
+    assert Run(folder).row() == {"acc": 0.75, "config_hash": folder.name}
 
 
 def test_curves_read_back(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import torch
 from ticket_cases import LitNet, all_weights, assert_same, search
 
 from lightning_regs.core.lightning import pl
-from lightning_regs.procedures.level import LevelFolder
 from lightning_regs.procedures.tickets import Tickets
 
 
@@ -103,21 +103,17 @@ def test_an_intact_level_goes_on_without_a_word(
     assert not [w for w in recwarn if "starts over" in str(w.message) or "redone" in str(w.message)]
 
 
-def test_killed_before_a_file_is_in_its_place(whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace, calls = Path.replace, []
-
-    def fail(self: Path, target: Any) -> Any:
-        calls.append(Path(target).name)
-        if calls.count("last.ckpt") == 2:
-            raise InterruptedError
-        return replace(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", fail)
-        with pytest.raises(InterruptedError):
-            run(tmp_path / "killed")
-    assert LevelFolder(tmp_path / "killed" / "level_00").resumable()  # from the checkpoint before
-    assert_same(all_weights(run(tmp_path / "killed")), all_weights(whole))
+@pytest.mark.parametrize("file", ["level_00/last.ckpt", "level_01/level.pt", "level_00/rewind.ckpt"])
+def test_whole_files_of_another_level_are_not_gone_on_from(
+    file: str, whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of the same nets, and of another seed."""
+    for name, seed in (("one", None), ("other", 1)):
+        interrupt(monkeypatch, tmp_path / name, file.partition("/")[0], seed=seed)
+    shutil.copy(tmp_path / "other" / file, tmp_path / "one" / file)
+    with pytest.warns(UserWarning, match=rf"{file} is damaged \(it is of another (level|training)\); the"):
+        again = run(tmp_path / "one")
+    assert_same(all_weights(again), all_weights(whole))
 
 
 def test_a_state_that_is_not_plain_is_no_damage_but_the_level_can_start_over(

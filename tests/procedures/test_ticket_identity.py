@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
+import re
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, WeightedRandomSampler
 
 from lightning_regs import Classifier, ImageDataModule, NormPenalty
+from lightning_regs.procedures.level import LevelFolder, LevelState
 from lightning_regs.procedures.objects import describe, describe_data
 
 SHORT: dict[str, Any] = {"levels": 1, "trainer": {"max_epochs": 1}}
@@ -218,6 +222,9 @@ def test_levels_of_an_edited_module_are_redone(old: str, new: str, name: str, tm
         after = run(tmp_path / "one", edited)
     assert_same(after, run(tmp_path / "two", edited))
     assert not torch.equal(after["level_00 final net.0.weight"], before["level_00 final net.0.weight"])
+    kept = [LevelState.load(tmp_path / "one" / f"level_0{level}.old-1") for level in (0, 1)]
+    assert torch.equal(kept[0].final["net.0.weight"], before["level_00 final net.0.weight"])
+    assert kept[1].facts["curves"]
 
 
 def test_a_number_that_the_code_names_is_seen_where_nothing_else_tells(tmp_path: Path) -> None:
@@ -231,6 +238,37 @@ def test_a_number_that_the_code_names_is_seen_where_nothing_else_tells(tmp_path:
     search(tmp_path, made(0.1), **SHORT)
     with pytest.warns(UserWarning, match=r"level_00 was made with .*configure_optimizers.lr = 0.1; .* redone"):
         search(tmp_path, made(0.2), **SHORT)
+
+
+class Louder(NormPenalty):
+    """A method of the user's."""
+
+
+def test_the_code_of_callbacks_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(alpha: float) -> Any:
+        return lambda name: [Louder(alpha)]
+
+    search(tmp_path, callbacks=made(1e-4), **SHORT)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "level_0")
+        search(tmp_path, callbacks=made(1e-4), **SHORT)
+    with pytest.warns(UserWarning, match=r"level_00 was made with .*made.<locals>.<lambda>.alpha = 0.0001; .* redone"):
+        search(tmp_path, callbacks=made(1e-3), **SHORT)
+    monkeypatch.setattr(Louder, "on_gradients", lambda self, at: None, raising=False)
+    with pytest.warns(UserWarning, match=r"made when the code of .*lambda> was another; .* kept in level_00.old-2"):
+        search(tmp_path, callbacks=made(1e-3), **SHORT)
+
+
+def test_code_that_another_python_compiled_is_not_compared_and_that_is_said(tmp_path: Path) -> None:
+    search(tmp_path, Lazy, **SHORT)
+    for file in tmp_path.glob("*/config.json"):
+        file.write_text(re.sub('"python": ".*"', '"python": "2.7"', file.read_text()))
+    for file in tmp_path.glob("*/level.pt"):
+        state = LevelState.load(file.parent)
+        replace(state, facts=state.facts | {"of": LevelFolder(file.parent).owner}).save(file.parent)
+    with pytest.warns(UserWarning, match=r"were made with Python 2.7; whether the code .* is not known"):
+        assert len(search(tmp_path, Lazy, **SHORT)) == 2
+    assert not list(tmp_path.glob("*.old-1"))
 
 
 class Lazy(LitNet):

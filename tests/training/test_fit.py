@@ -1,3 +1,5 @@
+import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import torch
 from lightning_regs import Cutout, ImageDataModule, Mixup
 from lightning_regs.core.runs import RunContext
 from lightning_regs.regularizers import Regularizer
+from lightning_regs.study.run.events import Event, Job
+from lightning_regs.study.run.worker import perform
 from lightning_regs.training import fit as training
 from lightning_regs.training.fit import fit, fit_stack, initial_network, make
 
@@ -105,6 +109,45 @@ def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(
     with pytest.warns(UserWarning, match=r"last\.ckpt is damaged.*starts over"):
         metrics = training.train(CONFIG, RunContext(tmp_path))
     assert metrics == training.train(CONFIG, RunContext(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("what", ["another run", "other shapes", "no checkpoint", "an object"])
+def test_a_whole_file_that_is_not_the_runs_is_named_and_the_run_starts_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As often as it is repeated otherwise, the run would fail."""
+    with monkeypatch.context() as patch:
+        kill_after(2, patch)
+        for name, seed in (("mine", 0), ("other", 1)):
+            (tmp_path / name).mkdir()
+            with pytest.raises(Killed):
+                training.train(CONFIG, RunContext(tmp_path / name, seed))
+    file, said = tmp_path / "mine" / "last.ckpt", "is damaged .*: it was removed, and the training starts over"
+    if what == "another run":
+        shutil.copy(tmp_path / "other" / "last.ckpt", file)
+    elif what == "other shapes":
+        state = torch.load(file, weights_only=True)
+        state["state_dict"]["network.head.weight"] = torch.zeros(3, 3)
+        torch.save(state, file)
+        said = r"last\.ckpt does not fit this training \(.*size mismatch.*; the run starts over"
+    else:
+        torch.save({"state_dict": {}} if what == "no checkpoint" else {"a": CONFIG.__class__, "b": Path()}, file)
+        said = said if what == "no checkpoint" else "it was removed, and the training starts over"
+    job = Job("one", 0, "lightning_regs.training.fit:train", CONFIG, str(tmp_path / "mine"))
+    events: list[Event] = []
+    perform((job,), 1, events.append)
+    notes = [event.text for event in events if event.kind == "noted"]
+    assert [event.kind for event in events if event.kind in ("finished", "failed")] == ["finished"], notes
+    assert len(notes) == 1
+    assert re.search(
+        said or r"last\.ckpt does not fit this training \(.*size mismatch.*; the run starts over", notes[0]
+    )
+    row = events[-1].row or {}
+    assert {name: row[name] for name in METRICS} == training.train(CONFIG, RunContext(tmp_path))
+    assert not file.exists()
+
+
+METRICS = ("train_acc", "train_loss", "test_acc", "test_loss", "fit_epoch", "best_test_acc")
 
 
 def test_fit_epoch_is_the_first_epoch_at_the_threshold(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lightning_regs.core.files import lock, renew, sweep
+from lightning_regs.core.files import lock, renew
 from lightning_regs.study.lock.fingerprint import Plan, plans
 from lightning_regs.study.paper.claims import Frozen
 from lightning_regs.study.paper.paper import Paper, Scale
@@ -227,7 +227,6 @@ def freeze(
                 done += [Change(name, id, what, line.seeds if line and id in now else ())] if what else []
         places = {name: at for at, name in enumerate(order)}
         ranked = sorted(new, key=lambda key: places.get(key[0], len(places)))
-        sweep(paper.folder, f"{FILE}.*")
         renew(paper.folder / FILE, text({key: new[key] for key in ranked}))
     return done
 

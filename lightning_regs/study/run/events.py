@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lightning_regs.core.runs import Run
 
 Kind = Literal[
-    "plan", "skipped", "changed", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"
+    "plan", "skipped", "noted", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"
 ]
 
 
@@ -67,8 +67,8 @@ class Event:
 
     Attributes:
         kind: ``plan``: the command knows its runs (``done`` complete of ``total``, ``jobs`` at once). ``skipped``: the
-            run was complete before. ``changed``: complete runs, or one that goes on, were begun by other code, ``text``
-            says which. ``waiting``: another process has it (``text`` is its id). ``started``.
+            run was complete before. ``noted``: ``text`` is a sentence on the run, or on the whole command, that people
+            should read. ``waiting``: another process has it (``text`` is its id). ``started``.
             ``progress``: ``done`` of ``total``, ``text``. ``finished``: ``row``. ``failed``: ``text`` is one line, the
             traceback is in ``folder``. ``stopped``: nothing more will run, ``text`` says why. ``interrupted``: Ctrl-C.
             Of a stack, the first run that is ``started`` and makes ``progress`` stands for all.

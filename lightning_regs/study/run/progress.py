@@ -108,7 +108,7 @@ class Reporter:
         elif event.kind == "waiting":
             by = f" by process {event.text}" if event.text else " by another process"
             self._say(f"run {_title(event)} is being trained{by}; waiting")
-        elif event.kind == "changed":
+        elif event.kind == "noted":
             self._say(f"{_title(event)} {event.text}" if event.cell else event.text, style="yellow")
         elif event.kind == "finished":
             self._running.pop(event.run, None)

@@ -141,7 +141,7 @@ def reproduce(
             for each alone. The results are equal up to rounding, but for nets that draw at random within, as dropout
             does; the rows say how many were together.
         force: Whether to measure the chosen cells anew where they are complete; what they need is kept. Without it, a
-            run that was made by other code of the user's than there is now is told of as ``"changed"``, and kept.
+            run that was made by other code of the user's than there is now is told of as ``"noted"``, and kept.
 
     Returns:
         The outcome. A run that fails, a full disk and Ctrl-C are part of it and are not raised.
@@ -210,7 +210,7 @@ def reproduce(
         for p in complete:
             notify(Event("skipped", run=p.run, cell=p.cell.name, seed=p.seed, row=dict(results.runs[p.run])))
         if outcome.changed is not None:
-            notify(Event("changed", text=outcome.changed))
+            notify(Event("noted", text=outcome.changed))
         if todo:
             executor.run(stacks, emit)
     with _noting(outcome, results.folder):

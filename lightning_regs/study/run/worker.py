@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import atomic_write, disk_full
+from lightning_regs.core.files import DamagedFileError, atomic_write, disk_full
 from lightning_regs.core.runs import LEADING, TRAILING, RunContext, unfit
 from lightning_regs.core.streams import fill_closed
 from lightning_regs.study.paper.tasks import add_to_path, import_task
@@ -84,23 +84,43 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
     def progress(done: float, total: float, text: str) -> None:
         emit(first.event("progress", done=done, total=total, text=text, stacked=len(stack)))
 
-    contexts = []
+    def note(text: str) -> None:
+        emit(first.event("noted", text=text))
+
     for job in stack:
         config: dict[str, Any] = {"task": job.task, "config": job.config, "seed": job.seed}
+        if (Path(job.folder) / "row.json").exists():
+            emit(
+                job.event(
+                    "noted", text="has a row.json that is damaged, or not with the curves of its run: it is redone"
+                )
+            )
         if code := _code(job, emit):
             config["code"] = code
         atomic_write(Path(job.folder) / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
-        report = progress if job is first else None
-        contexts.append(RunContext(job.folder, job.seed, threads, report, job.inputs))
+
+    def attempt() -> tuple[list[RunContext], list[Any]]:
+        contexts = [
+            RunContext(job.folder, job.seed, threads, progress if job is first else None, job.inputs, note)
+            for job in stack
+        ]
+        try:
+            task = import_task(first.task)
+            with undone({}), _torch_threads(threads):
+                return contexts, [task(first.config, *contexts)] if len(stack) == 1 else _together(
+                    task, stack, contexts
+                )
+        finally:
+            for context in contexts:
+                context.close()
+
+    if first.papers is not None:
+        add_to_path(first.papers)
     try:
-        if first.papers is not None:
-            add_to_path(first.papers)
-        task = import_task(first.task)
-        with undone({}), _torch_threads(threads):
-            measured = [task(first.config, contexts[0])] if len(stack) == 1 else _together(task, stack, contexts)
-    finally:
-        for context in contexts:
-            context.close()
+        contexts, measured = attempt()
+    except DamagedFileError as error:  # who reads a file that is not whole removes it
+        note(f"{error}; the run starts over.")
+        contexts, measured = attempt()
     for job, context, metrics in zip(stack, contexts, measured, strict=True):
         try:
             row = _row(job, context, metrics, len(stack))
@@ -120,7 +140,7 @@ def _code(job: Job, emit: Emit) -> Mapping[str, str]:
         return job.code
     if what := changed(begun, job.code):
         text = f"goes on where it was, though {what} has changed since it began; --force starts it over"
-        emit(job.event("changed", text=text))
+        emit(job.event("noted", text=text))
     return begun
 
 

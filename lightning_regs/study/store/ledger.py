@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import lock, renew, sweep
+from lightning_regs.core.files import lock, renew
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.paper import Paper, Scale
@@ -98,7 +98,6 @@ class Ledger:
         if not self._rows:
             return
         with lock(self.folder, file=""):
-            sweep(self.folder, f"{self.scale.name}.*")
             self._merge()
             renew(self.csv, table(self.rows(), self.paper.id, self.scale.name))
             self._seen, self._new, self._written = self._state(), 0, time.monotonic()

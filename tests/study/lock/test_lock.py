@@ -309,7 +309,7 @@ def test_a_lock_is_the_same_text_whoever_writes_it(folder):
 
 def test_two_commands_at_once_lose_nothing(folder):
     """Both freeze another scale; the one that comes second reads what the first has written, a killed one nothing."""
-    (folder / f".{FILE}.12345.part").write_text("scale,cl")
+    (folder / f".{FILE}.0123456789abcdef.part").write_text("scale,cl")
     script = (
         "import sys; from pathlib import Path; from test_lock import *\n"
         "scales = tuple(Scale(name, 'x', CELLS) for name in ('one', 'two'))\n"

@@ -108,7 +108,7 @@ def test_complete_runs_of_other_code_are_kept_and_told_of_and_forced_ones_measur
     events = []
     kept = reproduce("toy", jobs=0, on_event=events.append)
     assert "4 complete runs, of cell 'one' for example, began before toy.tasks:count changed" in kept.changed
-    assert [event.text for event in events if event.kind == "changed"] == [kept.changed]
+    assert [event.text for event in events if event.kind == "noted"] == [kept.changed]
     assert [row.metrics["value"] for row in kept.rows] == [0.0, 0.1, 0.0, 0.1]
     forced = reproduce("toy", jobs=0, cells="two", force=True)
     assert (forced.changed, forced.finished, forced.skipped) == (None, 2, 0)
@@ -139,6 +139,6 @@ def test_a_run_that_goes_on_with_other_code_says_so_and_is_known_by_the_code_it_
     (failed / "last.ckpt").write_text("half of it")
     kept = reproduce("toy", jobs=0, on_event=events.append)
     assert kept.finished == 1
-    [said] = [event.text for event in events if event.kind == "changed"]
+    [said] = [event.text for event in events if event.kind == "noted"]
     assert "goes on where it was, though toy.tasks:count has changed since it began" in said
     assert "began before toy.tasks:count changed" in reproduce("toy", jobs=0).changed

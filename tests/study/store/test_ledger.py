@@ -138,10 +138,9 @@ def test_a_file_that_is_up_to_date_is_left_alone(book):
 
 def test_what_a_killed_command_left_is_swept_away(book):
     book.folder.mkdir()
-    (book.folder / ".quick.csv.4711.part").write_text("half")
-    (book.folder / ".full.csv.4711.part").write_text("of another scale")
+    (book.folder / ".quick.csv.0123456789abcdef.part").write_text("half")
     finish(book, SCALE.cells[0], 0, x=1)
-    assert sorted(path.name for path in book.folder.iterdir()) == [".full.csv.4711.part", "quick.csv"]
+    assert sorted(path.name for path in book.folder.iterdir()) == ["quick.csv"]
 
 
 def test_a_damaged_row_of_a_run_is_no_number(book):
