@@ -84,12 +84,12 @@ def _at_work(host: str | None, pid: int, part: Path) -> bool:
     """Tell whether the writer of a part may still be there; a part without a process is of an earlier version."""
     if host is not None and host != _host():
         return time.time() - part.stat().st_mtime < _ABANDONED
-    try:
-        return pid > 0 and os.kill(pid, 0) is None
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid or os.getpid(), 0)
+        except ProcessLookupError:
+            return False
+    return pid > 0
 
 
 def _host() -> str:

@@ -117,8 +117,8 @@ def sources(*things: Any, attributes: bool = True) -> dict[str, str]:
         elif isinstance(thing, (list, tuple, set, frozenset, dict)):
             seen[id(thing)] = thing
             if len(thing) <= _LONG:
-                parts = thing.items() if isinstance(thing, dict) else enumerate(_ordered(thing))
-                todo += [(name, len(thing)), *((f"{name}[{key!r}]", part) for key, part in parts)]
+                entries = thing.items() if isinstance(thing, dict) else enumerate(_ordered(thing))
+                todo += [(name, len(thing)), *((f"{name}[{key!r}]", part) for key, part in entries)]
         elif isinstance(thing, functools.partial):
             todo += [("", part) for part in (thing.func, *thing.args, *thing.keywords.values())]
         elif isinstance(thing, property):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_regs.core import files
 from lightning_regs.core.files import DamagedFileError, whole
-from lightning_regs.core.identity import digest, identity
+from lightning_regs.core.identity import canonical, digest, identity
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.pruning import Mask
 from lightning_regs.training.checkpoints import check_owner
@@ -105,7 +105,7 @@ class LevelFolder:
     @property
     def owner(self) -> str:
         """The hash of what the level was made from, by which its files are known."""
-        return identity(self.made_from())
+        return identity(canonical(self.made_from()))
 
     def made_from(self) -> dict[str, Any]:
         """Read what the level was made from.
@@ -144,13 +144,14 @@ class LevelFolder:
         kept = ""
         try:
             outdated = self._outdated(self.made_from(), json.loads(json.dumps(made_from)))
-            if complete and state is not None:
+            if outdated is not None:
+                kept = f", and what it was is kept in {self._aside.name}" if complete else ""
+            elif complete and state is not None:
                 self._check(state)
                 for name in needed:
                     check_owner(read(self.path / name), self.path / name, self.owner)
                 if state.facts["curves"] != self._curves():
                     raise DamagedFileError(f"{self.path / CURVES} is damaged (it is not as it was written)")
-                kept = f", and what it was is kept in {self._aside.name}" if outdated else ""
             reason = outdated or reason
         except (DamagedFileError, MisconfigurationException) as error:
             reason = str(error)
@@ -200,13 +201,13 @@ class LevelFolder:
                 "module has changed since is not known, and they count as its own."
             )
         changed = sorted(name for name in comparable if old[name] != new[name])
-        edited = {name for name in changed if new[name][:1] != "="}
-        if comparable:  # functions that came or went; numbers may have been left out by an earlier version
-            edited |= {name for name in old.keys() ^ new.keys() if {**old, **new}[name][:1] != "="}
-        if code := sorted(edited):
+        if code := [name for name in changed if new[name][:1] != "="]:
             return f"{self.path} was made when the code of {code[0]} was another"
         # A number that the code names may be one of these, and they say better what it is.
         self._refuse_others(theirs["objects"], ours["objects"])
+        both = {**old, **new}
+        if comparable and (other := sorted(name for name in old.keys() ^ new.keys() if both[name][:1] != "=")):
+            return f"{self.path} was made {'with' if other[0] in old else 'without'} the code of {other[0]}"
         if changed:
             return f"{self.path} was made with {changed[0]} {old[changed[0]]}"
         for name, value in ours["inputs"].items():

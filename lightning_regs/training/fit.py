@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lightning_regs.core.checks import call, seeds_apart
 from lightning_regs.core.files import DamagedFileError
-from lightning_regs.core.identity import identity
+from lightning_regs.core.identity import canonical, identity
 from lightning_regs.core.lightning import NAMESPACE, Callback, pl, while_restoring
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import RunContext
@@ -188,7 +188,7 @@ def _fit(
     names = " ".join(run.folder.name for run in runs)
     ending = "" if replicas is None else f"-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
     last = runs[0].folder / f"last{ending}.ckpt"
-    of = identity({"runs": names, "seeds": [run.seed for run in runs]})
+    of = identity(canonical({"runs": names, "seeds": [run.seed for run in runs]}))
     # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker.
     # A cell that needs more names devices and a spawning strategy itself.
     silent = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}

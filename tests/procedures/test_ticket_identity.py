@@ -255,7 +255,7 @@ def test_the_code_of_callbacks_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.warns(UserWarning, match=r"level_00 was made with .*made.<locals>.<lambda>.alpha = 0.0001; .* redone"):
         search(tmp_path, callbacks=made(1e-3), **SHORT)
     monkeypatch.setattr(Louder, "on_gradients", lambda self, at: None, raising=False)
-    with pytest.warns(UserWarning, match=r"made when the code of .*lambda> was another; .* kept in level_00.old-2"):
+    with pytest.warns(UserWarning, match=r"made without the code of .*lambda>; .* kept in level_00.old-2"):
         search(tmp_path, callbacks=made(1e-3), **SHORT)
 
 
