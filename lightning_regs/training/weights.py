@@ -27,11 +27,19 @@ def save_weights(
         shape: Of one sample, ``(C, H, W)`` or ``(L,)``.
         classes: Number of classes.
         **facts: What else the file is to say of itself, as text.
+
+    Raises:
+        ValueError: If the network is not the one that these arguments build, so that nobody could load it.
     """
     from safetensors.torch import save_model
 
     built = {name: model[name] for name in _BUILT_BY if model.get(name)}
     made = json.dumps({**built, "input_shape": list(shape), "num_classes": classes}, sort_keys=True)
+    if _built(made).state_dict().keys() != network.state_dict().keys():
+        raise ValueError(
+            f"a {type(network).__name__} with other parts than {built} builds (a supermask, say) could not be loaded "
+            "again; save its state_dict by torch.save."
+        )
     with whole(file) as part:
         save_model(network, str(part), {"format": "pt", "classifier": made, **facts})
 
@@ -64,7 +72,12 @@ def load_weights(file: str | Path) -> nn.Module:
         raise ValueError(
             f"{file} does not say how its network is built; give a file that `lightning-regs export` wrote."
         )
-    network = Classifier(**json.loads(made), seed=0).network
-    assert network is not None  # it is built at once, as shape and classes are known
+    network = _built(made)
     load_model(network, str(file))
     return network.eval()
+
+
+def _built(made: str) -> nn.Module:
+    network = Classifier(**json.loads(made), seed=0).network
+    assert network is not None  # it is built at once, as shape and classes are known
+    return network

@@ -11,7 +11,7 @@ import yaml
 from lightning_regs.cli.parser import main
 from lightning_regs.data import ImageDataModule
 from lightning_regs.study import load_paper, reproduce
-from lightning_regs.training.weights import load_weights
+from lightning_regs.training.weights import load_weights, save_weights
 
 PAPER = """
 from lightning_regs.study import Cell, Paper, Scale, grid
@@ -70,3 +70,6 @@ def test_what_is_no_exported_file_is_refused(tmp_path: Path) -> None:
         load_weights(tmp_path / "text")
     with pytest.raises(ValueError, match="does not say how its network is built"):
         load_weights(tmp_path / "other")
+    with pytest.raises(ValueError, match="could not be loaded again"):
+        save_weights(tmp_path / "new", torch.nn.Linear(2, 2), {"architecture": "mlp"}, (2,), 2)
+    assert not (tmp_path / "new").exists()
