@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.batch import check_indices
-from lightning_regs.core.checks import Count, Shape, Share, Whole, checked
+from lightning_regs.core.checks import Count, Shape, Share, Whole, checked, unchecked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.parts.mixing import PairMixing, draw_partners, follow_heavier
 from lightning_regs.regularizers.parts.moment import Moment
@@ -57,7 +57,7 @@ def cutmix(x: Annotated[Tensor, Shape("N C H W")], y: Labels, box: Box, permutat
 
     check_indices("permutation", permutation, len(x))
     if y.ndim < 3 or y.shape[-2:] != x.shape[-2:]:
-        return paste(x), mix_targets(y, own_share(box, height, width), permutation)
+        return paste(x), unchecked(mix_targets)(y, own_share(box, height, width), permutation)
     if not isinstance(y, MixedTarget):
         return paste(x), paste(y)
     return paste(x), MixedTarget([(paste(labels), share) for labels, share in y.components], y.smoothing)
@@ -157,5 +157,5 @@ class CutMix(PairMixing):
         row, column = (int(torch.randint(side, (), generator=at.generator)) for side in (height, width))
         box = cutmix_box(self.draw_lam(at), (row, column), height, width)
         permutation = draw_partners(x, at.generator)
-        images, labels = cutmix(x, y, box, permutation)
+        images, labels = unchecked(cutmix)(x, y, box, permutation)
         return images, follow_heavier(labels, y, own_share(box, height, width), permutation)

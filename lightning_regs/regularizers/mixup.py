@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lightning_regs.core.checks import Shape, Share, checked
+from lightning_regs.core.checks import Shape, Share, checked, unchecked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.parts.mixing import PairMixing, draw_partners, follow_heavier
 from lightning_regs.regularizers.parts.moment import Moment
@@ -39,7 +39,7 @@ def mixup(
         TypeError: If the samples are integers.
         ValueError: If ``lam`` is outside [0, 1].
     """
-    labels = mix_targets(y, lam, permutation)
+    labels = unchecked(mix_targets)(y, lam, permutation)
     return torch.lerp(x[permutation], x, lam), labels
 
 
@@ -54,7 +54,8 @@ class Mixup(PairMixing):
 
     Does not help: small nets and short trainings, which underfit already (ResNet-50 for 200 epochs got worse in an
     independent reproduction); with a weight decay of 5e-4 instead of 1e-4 the paper's gain more than halves. A loss
-    that reads the labels elsewhere (NumPy, Python numbers) sees the heavier one alone, and a warning says so.
+    that reads the labels elsewhere (NumPy, Python numbers) sees the heavier one alone, and a warning says so; a copy by
+    ``torch.tensor(y)``, which torch advises against, is not seen.
 
     Composes with every method here; with :class:`CutMix` both act on each batch, and a sample then has four parents.
     Not after an :class:`AdversarialTraining` that weighs its samples, nor with a second Mixup of the same seed. With
@@ -82,5 +83,5 @@ class Mixup(PairMixing):
         if not self.has_partners(x):
             return x, y
         lam, permutation = self.draw_lam(at), draw_partners(x, at.generator)
-        samples, labels = mixup(x, y, lam, permutation)
+        samples, labels = unchecked(mixup)(x, y, lam, permutation)
         return samples, follow_heavier(labels, y, lam, permutation)

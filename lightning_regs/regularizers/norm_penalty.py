@@ -103,7 +103,8 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
     of the optimizer, which for ``AdamW`` is 0.01 unless set to 0.
 
     Composes with every method here; p = 1 and p = 2 together are the elastic net. Not with another NormPenalty of the
-    same p on the same parameters. Not with FSDP's flattened parameters, nor, coupled, with sparse gradients.
+    same p on the same parameters. Not with FSDP's flattened parameters, nor, coupled, with sparse gradients. With
+    SAM by ``first_step`` and ``second_step`` instead of ``step`` a coupled penalty is in the second gradient alone.
 
     Args:
         coefficient: c, at least 0.
