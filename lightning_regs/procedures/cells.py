@@ -130,7 +130,7 @@ def _levels(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> li
         if kind.endswith(TWIN):
             twin = needed[kind.removesuffix(TWIN), number]
             row["barrier"] = error_barrier(partial(_error, trained.network(), data), twin.final, final, POINTS).barrier
-        _hand_on(kind, start, final, needed).save(run.folder)
+        dataclasses.replace(_hand_on(kind, start, final, needed), facts={"of": run.folder.name}).save(run.folder)
         run.epochs = config["iterations"] * config["data"]["batch_size"] / len(data.dataset("train"))
     # Of a stack it is large, and the levels hold what others need.
     found[0].checkpoint.unlink(missing_ok=True)
@@ -147,7 +147,9 @@ def load_inputs(run: RunContext) -> Levels:
     for name, folder in run.inputs.items():
         _, kind, number = name.rsplit("/", 2)
         try:
-            found[kind, int(number)] = LevelState.load(folder)
+            found[kind, int(number)] = state = LevelState.load(folder)
+            if state.facts.get("of", folder.name) != folder.name:  # runs of earlier versions do not say
+                raise DamagedFileError(f"the level in {folder} is that of run {state.facts['of']}")
         except DamagedFileError as error:
             raise ValueError(f"{error}; remove its folder, so that the level is trained again.") from error
     return found

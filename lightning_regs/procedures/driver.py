@@ -187,7 +187,7 @@ class Driver:
         written += sorted({type(part) for part in module.modules()}, key=name_of)
         sets = [getattr(loader, "dataset", None) for loader in data.loaders or ()]
         for part in (data.datamodule, *(data.loaders or ()), *sets):
-            written += [type(part), *(value for value in vars(part).values() if callable(value))] if part else []
+            written += [type(part), *filter(callable, getattr(part, "__dict__", {}).values())]
         return {
             "settings": {"trainer": trainer, "callbacks": callbacks},
             "objects": {"module": describe_module(self.module, module), "data": described},
