@@ -21,6 +21,7 @@ from lightning_regs import functional, models
 from lightning_regs.core import registry
 from lightning_regs.regularizers import Acts
 from lightning_regs.testing.generated import methods_table
+from lightning_regs.testing.table import HEADINGS, rows
 from lightning_regs.testing.variants import methods
 
 DOCS = Path(__file__).parent
@@ -34,7 +35,6 @@ COPIES = {f"reproductions/{paper}/README.md": f"papers/{paper}" for paper in PAP
     "tests/benchmarks/results.md": "project/speed",
     "tests/benchmarks/profile.md": "project/penalty-time",
     "tests/benchmarks/replicas.md": "project/replicas",
-    "tests/contracts/pairs.md": "methods/pairs",
 }
 _TITLES = {
     "project/speed": "Speed",
@@ -60,7 +60,7 @@ def made() -> dict[str, str]:
     table = re.sub(r"^\| `(\w+)`", r"| [\1](\1.md)", methods_table(), flags=re.M)
     intro = "Each is a callback for any LightningModule; what it computes is a pure function."
     names = [cls.__name__ for cls in methods()]
-    found["methods/index"] = f"# Methods\n\n{intro}\n\n{table}\n\n{_toc([*names, 'pairs'])}"
+    found["methods/index"] = f"# Methods\n\n{intro}\n\n{table}\n\n{_toc(names)}"
     found |= {f"methods/{cls.__name__}": _method(cls) for cls in methods()}
     shown = {f"lightning_regs.{name}" for name in names} | {f for f in map(_function, methods()) if f}
     places = {id(_find(name)): name for name in shown}
@@ -143,6 +143,7 @@ def _method(cls: type[Any]) -> str:
         f"## In a training\n\n```python\n{example(cls)}```",
         f"## The pure function\n\n{_rst(f'.. autofunction:: {function}')}" if function else "",
         f"## What it costs\n\n{_cost(name)}",
+        f"## On which modules it acts\n\n{_contract(name)}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -180,11 +181,20 @@ def _function(cls: type[Any]) -> str:
 
 def _cost(name: str) -> str:
     text = (ROOT / "tests/benchmarks/results.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if re.search(rf": {name}\b.* / plain", line)]
-    if not rows:
+    lines = [line for line in text.splitlines() if re.search(rf": {name}\b.* / plain", line)]
+    if not lines:
         return "`make bench` does not measure this method."
     told = "Time of a training step with the method over that of a plain step ([all](../project/speed.md))."
-    return "\n".join([told, "", "| measured | ratio | goal | met |", "| --- | ---: | ---: | --- |", *rows])
+    return "\n".join([told, "", "| measured | ratio | goal | met |", "| --- | ---: | ---: | --- |", *lines])
+
+
+def _contract(name: str) -> str:
+    found = [row for row in rows() if row.method == name]
+    works = "; ".join(row.module for row in found if row.outcome == "W")
+    others = [f"| {row.module} | {HEADINGS[row.outcome]} | {row.sentence} |" for row in found if row.outcome != "W"]
+    head = ["It says so on the others:", "", "| module | it | by this sentence |", "| --- | --- | --- |"]
+    told = f"It does what a loop by hand would do ([all methods](../contract.md)) on modules with: {works}."
+    return "\n".join([told, "", *(head if others else ()), *others])
 
 
 # -- a page a room -------------------------------------------------------------------------------------------------

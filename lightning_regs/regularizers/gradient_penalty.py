@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_regs.core.checks import Count, NotNegative, Positive, Shape, checked
 from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, pl, replace_loss
@@ -32,7 +32,7 @@ Estimator = Literal["exact", "forward_difference", "central_difference"]
 @checked
 def gradient_penalty(
     loss: Annotated[Tensor, Shape("...", "floating-point")],
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[Tensor],
     coefficient: NotNegative | Tensor,
     scale: Positive | Tensor = 1.0,
 ) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ _MESSAGES = {
 }
 
 
-def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph: bool = False) -> list[Tensor | None]:
+def gradients_of(loss: Tensor, parameters: Sequence[Tensor], create_graph: bool = False) -> list[Tensor | None]:
     """Return the gradient for each parameter, dense, and None for one that the loss does not depend on.
 
     Raises:

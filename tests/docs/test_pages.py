@@ -1,0 +1,156 @@
+"""What README and documentation show is so: code runs, commands parse, links resolve, public names have a place."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+import pytorch_lightning as pl
+
+from lightning_regs.cli import parser
+from lightning_regs.testing.variants import methods
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+WRITTEN = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("howto/*.md")])
+TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in WRITTEN}
+NOTEBOOKS = sorted(DOCS.glob("notebooks/*.ipynb"))
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
+
+
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_pages", DOCS / "pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def made(pages: ModuleType) -> dict[str, str]:
+    return pages.made()
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", [page for page in TEXTS if page != "README.md" and blocks(TEXTS[page], "python")])
+def test_code_runs(page: str) -> None:
+    namespace: dict[str, Any] = {}  # a reader goes on from one block to the next
+    for code in blocks(TEXTS[page], "python"):
+        exec(code, namespace)
+        if "trainer." not in code:
+            continue
+        trainer = namespace["trainer"]
+        assert isinstance(trainer, pl.Trainer)
+        assert trainer.state.finished
+        assert trainer.global_step > 0
+        assert all(value.isfinite() for value in trainer.callback_metrics.values())
+        if "trainer.test(" in code:
+            assert trainer.callback_metrics["test/acc"] > 50
+        if "replica_results" in code:
+            assert len({own["loss"] for own in namespace["model"].replica_results["train"]}) == 5
+
+
+def test_the_readme_has_code_that_runs_on_another_page() -> None:
+    shown = blocks(TEXTS["README.md"], "python")
+    assert shown
+    assert set(shown) <= set(blocks(TEXTS["docs/howto/own-project.md"], "python"))
+
+
+def test_the_readme_is_short() -> None:
+    assert TEXTS["README.md"].count("\n") <= 120
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_runs(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code), "clear the outputs: make docs runs it"
+    namespace: dict[str, Any] = {}
+    with mpl.rc_context({"backend": "agg"}):
+        for cell in code:
+            exec("".join(cell["source"]), namespace)
+
+
+def test_commands_are_ones() -> None:
+    known = parser._parser()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page, text in TEXTS.items():
+        for line in re.findall(r"^\$ (?:\w+=\S+ )?lightning-regs (.*)$", text, flags=re.M):
+            words = shlex.split(line, comments=True)
+            if words[0] not in ("fit", "validate", "test", "predict"):  # which are Lightning's
+                assert known.parse_args(words).run, f"{page}: {line}"
+        for target in re.findall(r"(?:^\$ |`)make ([a-z]+)", text, flags=re.M):
+            assert re.search(rf"^{target}:", makefile, flags=re.M), f"{page}: {target}"
+
+
+def test_links_resolve(pages: ModuleType, made: dict[str, str]) -> None:
+    generated = {DOCS / f"{page}.md" for page in made} | {DOCS / f"methods/{cls.__name__}.svg" for cls in methods()}
+    cards = [
+        *WRITTEN,
+        *(ROOT / "reproductions").glob("*/README.md"),
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "ARCHITECTURE.md",
+    ]
+    for card in cards:
+        for target in re.findall(r"\]\(([^)#\s]+)\)|<!-- show (\S+)", card.read_text(encoding="utf-8")):
+            link = target[0] or f"../{target[1]}"
+            file = (card.parent / link).resolve()
+            assert "://" in link or file.exists() or file in generated, f"{card.name} links to {link}"
+    for page in (*made, "tour"):
+        text = made.get(page) or TEXTS[f"docs/{page}.md"]
+        for link in re.findall(r"\]\(([^)#\s]+)\)", pages.linked(text, page)):
+            file = (DOCS / page).parent.joinpath(link).resolve()
+            assert "://" in link or file.exists() or file in generated, f"{page} links to {link}"
+
+
+def test_terms_are_in_the_glossary() -> None:
+    known = re.findall(r"^(\S.*)\n  \S", TEXTS["docs/glossary.md"], flags=re.M)
+    assert known == sorted(known, key=str.lower)
+    for page, text in TEXTS.items():
+        for told in re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", text):
+            assert told in known, f"{page}: {told}"
+
+
+def test_every_public_name_is_on_one_page(made: dict[str, str]) -> None:
+    text = "\n".join(made.values())
+    shown = Counter(re.findall(r"^\.\. (?:auto\w+|py:data):: (\S+)", text, flags=re.M))
+    assert not [name for name, times in shown.items() if times > 1]
+    rooms = [page.removeprefix("api/") for page in made if page.startswith("api/lightning_regs")]
+    assert len(rooms) > 10
+    places = [(name, getattr(importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2]))
+              for name in shown if name not in rooms]  # fmt: skip
+    for room in rooms:
+        module = importlib.import_module(room)
+        for name in getattr(module, "__all__", ()):
+            found = getattr(module, name)
+            assert name == "__version__" or any(place is found for _, place in places), f"{room}.{name}"
+
+
+@pytest.mark.parametrize("cls", methods(), ids=lambda cls: cls.__name__)
+def test_a_method_has_its_page(cls: type[Any], pages: ModuleType, made: dict[str, str]) -> None:
+    text = made[f"methods/{cls.__name__}"]
+    assert f"autoclass:: lightning_regs.{cls.__name__}\n" in text
+    assert re.search(r"^ *(Does not help: |It does not help )", str(cls.__doc__), flags=re.M), (
+        "say when it does not help"
+    )
+    namespace: dict[str, Any] = {}
+    exec(pages.example(cls).replace("max_epochs=5", "max_epochs=1"), namespace)
+    assert namespace["trainer"].state.finished
