@@ -35,6 +35,7 @@ __all__ = [
     "check_seeds",
     "checked",
     "nonempty",
+    "unchecked",
     "seeds_apart",
 ]
 
@@ -132,7 +133,10 @@ def checked(target: Target) -> Target:
     def call(*args: Any, **options: Any) -> Any:
         if not known:
             known.append(_arguments(target, _Names(target.__globals__)))
-        args, options = known[0].check(args, options)
+        try:
+            args, options = known[0].check(args, options)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{_owner(target, args, options)}{error}") from None
         return target(*args, **options)
 
     return call  # type: ignore[return-value]
@@ -142,6 +146,15 @@ def unchecked(function: Target) -> Target:
     """Return a checked function without its checks, for arguments that are known to be right, in every step."""
     bare: Target = getattr(function, "__wrapped__", function)
     return bare
+
+
+def _owner(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    """Return what has a wrong argument, where it has a name: ``cell 'mlp': ``."""
+    for place, name in enumerate(function.__code__.co_varnames[:2]):
+        given = args[place] if place < len(args) else options.get(name)
+        if name in ("id", "name") and isinstance(given, str):
+            return f"{function.__qualname__.split('.')[0].lower()} {given!r}: "
+    return ""
 
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:

@@ -264,11 +264,20 @@ def _literal(names: tuple[Any, ...]) -> Check:
 def _union(options: list[Check]) -> Check:
     if ANY in options:
         return ANY
+    none = _PLAIN[types.NoneType]
+    if none in options and len(options) == 2:
+        (other,) = (option for option in options if option is not none)
+        test = other.test
+        return Check(
+            f"{other.what} or None",
+            lambda value: value is None or other.fits(value),
+            lambda name, value: None if value is None else test(name, value),
+        )
     whats = [option.what for option in options]
     # A tensor that is asked for is no number, though it may hold one.
     options = sorted(options, key=lambda option: option.what in [scalar.what for scalar in _SCALARS.values()])
 
-    def test(name: str, value: Any) -> Any:
+    def any_of(name: str, value: Any) -> Any:
         wrong: Exception | None = None
         for option in options:
             if option.fits(value):
@@ -280,7 +289,7 @@ def _union(options: list[Check]) -> Check:
             raise wrong
         raise TypeError(f"{name} must be {', '.join(whats[:-1])} or {whats[-1]}, got {shown(value)}.")
 
-    return Check(" or ".join(whats), lambda value: any(option.fits(value) for option in options), test)
+    return Check(" or ".join(whats), lambda value: any(option.fits(value) for option in options), any_of)
 
 
 def _mapping(parts: tuple[Any, ...]) -> Check:
@@ -307,7 +316,8 @@ def _sequence(kind: type[Any], parts: tuple[Any, ...]) -> Check:
 
     def test(name: str, value: Any) -> Any:
         if not fits(value):
-            raise TypeError(f"{name} must be {what}, got {shown(value)}.")
+            remedy = f"; write ({value!r},)" if kind is tuple and isinstance(value, str) else ""
+            raise TypeError(f"{name} must be {what}, got {shown(value)}{remedy}.")
         if base is Sequence and hasattr(value, "tolist"):
             value = value.tolist()
         if not isinstance(value, Sequence | abc.Set):

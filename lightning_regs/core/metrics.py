@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lightning_regs.core.checks import checked
 
+
+@checked
 @dataclass(frozen=True)
 class Metric:
     """A column of results.
@@ -23,6 +26,7 @@ class Metric:
     never: str = "\u2013"
 
 
+@checked
 @dataclass(frozen=True)
 class Family:
     """What one kind of run measures.

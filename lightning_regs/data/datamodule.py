@@ -6,14 +6,15 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import with_notes
-from lightning_regs.core.checks import check_seeds
+from lightning_regs.core.checks import Count, Range, Seed, Share, Whole, check_seeds
+from lightning_regs.core.checks import check_arguments as check_types
 from lightning_regs.core.lightning import check_trainer, current_batch, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import replica_seeds
@@ -97,32 +98,33 @@ class ImageDataModule(pl.LightningDataModule):
         self,
         source: str = "digits",
         root: str | None = None,
-        batch_size: int = 128,
-        image_size: int | None = None,
+        batch_size: Count = 128,
+        image_size: Count | None = None,
         corruption: str = "none",
-        corruption_p: float = 1.0,
+        corruption_p: Share = 1.0,
         whiten: bool = True,
         random_crop: bool = False,
         random_flip: bool = False,
-        random_rotation: float = 0.0,
-        color_jitter: float = 0.0,
+        random_rotation: Annotated[float, Range(0, 180)] = 0.0,
+        color_jitter: Share = 0.0,
         val_split: int | float = 0,
         monitor_test: bool = False,
-        train_size: int | None = None,
-        test_size: int | None = None,
+        train_size: Count | None = None,
+        test_size: Count | None = None,
         drop_last: bool = False,
-        eval_batch_size: int = 1000,
-        num_workers: int = 0,
+        eval_batch_size: Count = 1000,
+        num_workers: Whole = 0,
         resident: bool | Literal["auto"] = "auto",
-        seed: int | None = None,
-        corruption_seed: int | None = None,
+        seed: Seed | None = None,
+        corruption_seed: Seed | None = None,
         lazy: bool = False,
-        batch_repeats: int = 1,
-        replicas: int | Sequence[int] | None = None,
+        batch_repeats: Count = 1,
+        replicas: Count | Sequence[Seed] | None = None,
         seeds: dict[str, int] | None = None,
         resplit: bool = False,
     ) -> None:
         arguments = locals()
+        check_types(ImageDataModule.__init__, arguments)
         super().__init__()
         # Says what the data are, for `find_ticket`; a logger has the module's hyperparameters to show.
         self.save_hyperparameters(logger=False, ignore=[name for name in ("seeds", "resplit") if not arguments[name]])

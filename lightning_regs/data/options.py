@@ -13,11 +13,6 @@ from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.corruptions import PIXEL_CORRUPTIONS, check_corruption
 
-# Least value of what has to be a whole number; the optional ones can be None.
-_WHOLE = {"batch_size": 1, "eval_batch_size": 1, "batch_repeats": 1, "num_workers": 0}
-_OPTIONAL = {"image_size": 1, "train_size": 1, "test_size": 1}
-# Largest value of what has to be a number from 0 on.
-_RANGES = {"random_rotation": 180.0, "color_jitter": 1.0}
 # How far beyond [0, 1] arithmetic may have put a pixel.
 _ROUNDING = 1e-3
 
@@ -47,28 +42,17 @@ def _problems(
     replicas: object,
     **others: Any,
 ) -> Iterator[str]:
-    numbers = {**others, "image_size": image_size, "num_workers": num_workers, "batch_repeats": batch_repeats}
-    for name, least in {**_WHOLE, **_OPTIONAL}.items():
-        value = numbers[name]
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if not whole and not (value is None and name in _OPTIONAL):
-            yield f"{name}={value!r} is not possible; give a whole number from {least} on."
-    if isinstance(val_split, bool) or not 0 <= val_split < math.inf or (val_split > 1 and val_split != int(val_split)):
+    if not 0 <= val_split < math.inf or (val_split > 1 and val_split != int(val_split)):
         yield f"val_split={val_split!r} is not possible; give a share in [0, 1) or a whole number of samples."
     if val_split and monitor_test:
         yield f"val_split={val_split!r} and monitor_test=True both claim the validation loader; choose one of them."
-    for name, largest in _RANGES.items():
-        if not 0 <= others[name] <= largest:
-            yield f"{name}={others[name]!r} is out of range; give a number in [0, {largest:g}], 0 for off."
     if random_crop and image_size is None:
         yield "random_crop=True needs a size to crop to; set image_size, below that of the images."
-    if corruption in PIXEL_CORRUPTIONS and (random_crop or any(others[name] for name in _RANGES)):
+    if corruption in PIXEL_CORRUPTIONS and (random_crop or others["random_rotation"] or others["color_jitter"]):
         yield (
             f"corruption={corruption!r} fixes the pixels after the centre crop; switch random_crop, random_rotation "
             "and color_jitter off."
         )
-    if not isinstance(resident, bool) and resident != "auto":
-        yield f"resident={resident!r} is not possible; give True, False or 'auto'."
     if resident is True and num_workers:
         yield (
             f"resident=True with num_workers={num_workers} is not possible, as workers cannot read from the device; "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.batch import notes
-from lightning_regs.core.checks import check_seeds
+from lightning_regs.core.checks import Count, Seed, check_arguments, check_seeds
 from lightning_regs.core.lightning import MisconfigurationException, pl, warn_if_other_came_later
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
@@ -86,14 +86,15 @@ class Classifier(KeepsMethods):
         schedule: dict[str, Any] | None = None,
         loss: str = "cross_entropy",
         regularizers: list[Regularizer] | None = None,
-        input_shape: tuple[int, ...] | None = None,
-        num_classes: int | None = None,
+        input_shape: tuple[Count, ...] | None = None,
+        num_classes: Count | None = None,
         channels_last: bool | None = None,
-        seed: int | None = None,
-        replicas: int | Sequence[int] | None = None,
+        seed: Seed | None = None,
+        replicas: Count | Sequence[Seed] | None = None,
         layers: list[dict[str, Any]] | None = None,
         seeds: dict[str, int] | None = None,
     ) -> None:
+        check_arguments(Classifier.__init__, locals())
         super().__init__()
         warn_if_other_came_later()
         optimizer = dict(optimizer or {"name": "SGD", "lr": 0.01, "momentum": 0.9})

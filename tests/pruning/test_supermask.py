@@ -466,7 +466,7 @@ def shared() -> nn.Module:
         (small_net(), {"kind": "edge_popup", "density": 0.0}, ValueError, r"density must be above 0.*got 0.0"),
         (small_net(), {"kind": "edge_popup", "density": 1}, ValueError, r"density must be above 0 and below 1, got 1"),
         (small_net(), {"kind": "edge_popup", "density": math.nan}, ValueError, r"density must be above 0.*nan"),
-        (small_net(), {"kind": "edge_popup", "density": "a"}, TypeError, "density must be a number or None, got 'a'"),
+        (small_net(), {"kind": "edge_popup", "density": "a"}, TypeError, "density must be a number, got 'a'"),
         (small_net(), {"density": 0.5}, ValueError, "density=0.5 is of kind='edge_popup'"),
         (small_net(), {"kind": "edge_popup", "initial_logit": 0.0}, ValueError, "are of kind='bernoulli'"),
         (small_net(), {"kind": "edge_popup", "evaluation": "sample"}, ValueError, "are of kind='bernoulli'"),

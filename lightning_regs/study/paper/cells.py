@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from lightning_regs.core.checks import seeds_apart
+from lightning_regs.core.checks import Count, checked, seeds_apart
 from lightning_regs.core.identity import plain
 from lightning_regs.core.names import unknown_name, writable
 from lightning_regs.study.paper.config import override, resolve, run_hash, seedless
@@ -24,6 +24,7 @@ _READ = ("callbacks", "fitted", "seeds")  # what training reads beside the secti
 Overrides = Mapping[str, Any]
 
 
+@checked
 @dataclass(frozen=True)
 class Cell:
     """One configuration, measured over several seeds.
@@ -50,14 +51,11 @@ class Cell:
     name: str
     task: str
     config: dict[str, Any] = field(default_factory=dict)
-    seeds: int | None = None
+    seeds: Count | None = None
     needs: tuple[str, ...] = ()
     stack: str | None = None
 
     def __post_init__(self) -> None:
-        needs: object = self.needs
-        if isinstance(needs, str):
-            raise TypeError(f"cell {self.name!r} has needs={self.needs!r}; write names in a tuple: ({self.needs!r},).")
         if self.name in self.needs:
             raise ValueError(f"cell {self.name!r} needs itself; name the cells that come before it.")
         if not self.name.strip():
@@ -66,8 +64,6 @@ class Cell:
             raise ValueError(f"cell {self.name!r} has a name that no file can hold; give it another.")
         if self.task.count(":") != 1 or not all(self.task.split(":")):
             raise ValueError(f"cell {self.name!r} has the task {self.task!r}; write it as 'module:function'.")
-        if self.seeds is not None and self.seeds < 1:
-            raise ValueError(f"cell {self.name!r} has {self.seeds} seeds; give at least 1, or None for the scale's.")
         if "trainer" in self.config:
             try:
                 seeds_apart(self.config)
@@ -115,14 +111,15 @@ class Cells(tuple[Cell, ...]):
         return Cells((*self, *other))
 
 
+@checked
 def grid(
     name: str,
     config: str,
     overrides: Overrides | None = None,
     *,
     task: str = TRAIN,
-    seeds: int | None = None,
-    **axes: Mapping[str, Overrides],
+    seeds: Count | None = None,
+    **axes: Mapping[Any, Overrides],
 ) -> Cells:
     """Make a cell for each combination of what varies.
 
@@ -144,10 +141,7 @@ def grid(
         TypeError: If the values of an axis are no mapping.
     """
     named = set(re.findall("{(.*?)}", name))
-    for axis, values in axes.items():
-        given: object = values
-        if not isinstance(given, Mapping):
-            raise TypeError(f"the grid {name!r} varies {axis!r} by {given!r}; give a mapping: label -> overrides.")
+    for axis in axes:
         if axis not in named:
             raise ValueError(f"the grid {name!r} varies {axis!r}, which its name does not say; write {{{axis}}} in it.")
     if unknown := sorted(named - set(axes)):

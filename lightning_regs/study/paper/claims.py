@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from lightning_regs.core.names import unknown_name
+from lightning_regs.core.checks import checked
 from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
@@ -25,6 +25,7 @@ Origin = Literal["read", "derived", "recalled"]
 _ORIGINS: dict[str, str] = {"read": "", "derived": "derived from ", "recalled": "recalled, not read again: "}
 
 
+@checked
 @dataclass(frozen=True)
 class Source:
     """Something that was read, and that a reader can find.
@@ -66,6 +67,7 @@ def check_link(owner: str, link: str) -> None:
         raise ValueError(f"{owner} has the link {link!r}; write it as 'arxiv.org/abs/1611.03530'.")
 
 
+@checked
 @dataclass(frozen=True)
 class Claim:
     """One sentence of a paper with a check.
@@ -131,18 +133,10 @@ class Claim:
         name = f"claim {self.id!r}"
         if not self.id.strip() or not self.id.isprintable():
             raise ValueError(f"{name} has no id that fits into a line; give it a short name.")
-        if isinstance(self.on, str):
-            raise TypeError(f"{name} has on={self.on!r}; write scales in a tuple: ({self.on!r},).")
-        if self.origin not in get_args(Origin):
-            raise unknown_name("origin of a claim", self.origin, get_args(Origin))
-        if self.kind not in KINDS:
-            raise unknown_name("kind of a claim", self.kind, KINDS)
         if not self.sources and self.kind != "control":
             raise ValueError(f"{name} has no source; name what was read, or say kind='control' for a check of ours.")
         if (self.measure is None) == (not self.out_of_reach):
             raise ValueError(f"{name} needs either a measure, or out_of_reach= with the reason why it has none.")
-        if isinstance(self.published, float) and not math.isfinite(self.published):
-            raise ValueError(f"{name} has the published number {self.published}; give a finite one, or words.")
         if self.measure is not None and self.criterion is None:
             raise ValueError(f"{name} is measured by no criterion; add above=, below=, at_least=, at_most= or within=.")
 
@@ -196,6 +190,7 @@ class Claim:
         return self.variants.get(scale, self)
 
 
+@checked
 def across(**by_scale: Iterable[Claim]) -> tuple[Claim, ...]:
     """Make one claim of those that say the same at several scales, each with the scale's own net or threshold.
 

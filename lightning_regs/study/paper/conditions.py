@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from lightning_regs.core.checks import checked
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.rows import Cells, Rows
 
@@ -55,6 +56,7 @@ class Condition:
         return f"every run of {', '.join(self.cells)} has {self.metric} {self.criterion.text()}"
 
 
+@checked
 def trained(
     cells: Cells,
     metric: str = "train_acc",

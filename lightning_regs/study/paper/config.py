@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_regs.core.checks import Seed, checked
 from lightning_regs.core.identity import canonical, identity, plain
 from lightning_regs.core.names import unknown_name
 
@@ -84,6 +85,7 @@ def find_config(config_path: str | os.PathLike[str]) -> Path:
     raise unknown_name("config", str(config_path), known)
 
 
+@checked
 def resolve(config_path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Load a config and apply overrides to it.
 
@@ -108,6 +110,7 @@ def resolve(config_path: str | os.PathLike[str], overrides: Mapping[str, Any] | 
     return override(_load(path, path.stat().st_mtime_ns), overrides or {})
 
 
+@checked
 def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a resolved configuration with overrides; errors are those of :func:`resolve`."""
     changed: dict[str, Any] = copy.deepcopy(dict(config))
@@ -116,7 +119,8 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     return changed
 
 
-def config_hash(task: str, config: Mapping[str, Any], seed: int) -> str:
+@checked
+def config_hash(task: str, config: Mapping[str, Any], seed: Seed) -> str:
     """Name a run by what determines its result.
 
     Threads, folders, device and code version are not part of it: they never enter a config.

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_regs.core.names import unknown_name
+from lightning_regs.core.checks import checked
 from lightning_regs.study.paper.measures import Measure, value
 from lightning_regs.study.paper.tasks import import_task
 
@@ -29,6 +29,7 @@ Sweeps = Mapping[str, Mapping[float, Point]]
 _KINDS = "lightning_regs.study.report.kinds"
 
 
+@checked
 @dataclass(frozen=True)
 class Panel:
     """What a figure is about, for services that draw logged runs themselves.
@@ -50,13 +51,8 @@ class Panel:
     x: str = "trainer/global_step"
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(PanelKind):
-            raise unknown_name("kind of panel", self.kind, get_args(PanelKind))
         for name in ("metrics", "cells"):
-            given: object = getattr(self, name)
-            if isinstance(given, str):
-                raise TypeError(f"a panel has {name}={given!r}; write names in a tuple: ({given!r},).")
-            if not given:
+            if not (given := getattr(self, name)):
                 raise ValueError(f"a {self.kind} panel has {name}={given!r}; name at least one.")
 
     def select(self, cells: Iterable[str]) -> tuple[str, ...]:
@@ -64,6 +60,7 @@ class Panel:
         return tuple(name for name in cells if any(name == p or fnmatchcase(name, p) for p in self.cells))
 
 
+@checked
 @dataclass(frozen=True)
 class Figure:
     """A figure that a function of the paper draws; the kinds below need none.
@@ -142,6 +139,7 @@ class Kind(Figure):
         return draw(self, rows, curves, {**self.published, **(published or {})}, **self.options)
 
 
+@checked
 def curves(
     id: str, title: str, metric: str | tuple[str, ...], plots: Lines | Mapping[str, Lines], caption: str = "", *,
     y: str = "", x: Literal["step", "epoch"] = "step", on: tuple[str, ...] | None = None,
@@ -162,6 +160,7 @@ def curves(
     return Kind(id, title, caption, "draw_curves", metrics=metrics, plots=_plots(plots), y=y, options={"x": x}, on=on)
 
 
+@checked
 def sweep(
     id: str, title: str, metric: str, plots: Sweeps | Mapping[str, Sweeps], caption: str = "", *,
     x: str = "", y: str = "", log_x: int = 0, log_y: int = 0, descending: bool = False, error: bool = False,
@@ -195,6 +194,7 @@ def sweep(
     return Kind(id, title, caption, "draw_sweep", metrics=(metric,), plots=whole, y=y, options=options, on=on)
 
 
+@checked
 def points(
     id: str, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
     y: str = "", limits: tuple[float, float] | None = None, bars: bool = False,
@@ -222,6 +222,7 @@ def points(
     )  # fmt: skip
 
 
+@checked
 def bars(
     id: str, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
     y: str = "", limits: tuple[float, float] | None = None, on: tuple[str, ...] | None = None,
@@ -230,6 +231,7 @@ def bars(
     return points(id, title, metrics, plots, caption, y=y, limits=limits, bars=True, on=on)
 
 
+@checked
 def table(
     id: str, title: str, metrics: Mapping[str, str], rows: Lines, caption: str = "", *,
     on: tuple[str, ...] | None = None,

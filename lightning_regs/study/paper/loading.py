@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from lightning_regs.core.checks import checked
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.config import PAPERS_ENV, search_folders
 from lightning_regs.study.paper.paper import Paper
@@ -30,6 +31,7 @@ def find_papers() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+@checked
 def load_paper(paper_id: str) -> Paper:
     """Load one paper.
 

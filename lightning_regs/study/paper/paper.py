@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
-from typing import TypeGuard
+from typing import Annotated, TypeGuard
 
+from lightning_regs.core.checks import checked
 from lightning_regs.core.metrics import Family
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.cells import Cell, Cells, Overrides, check_unique
@@ -20,6 +21,7 @@ from lightning_regs.study.paper.measures import Measure
 HEADLINES = 5  # claims that a paper may be known for, at most
 
 
+@checked
 @dataclass(frozen=True)
 class Scale:
     """One size at which the paper is measured.
@@ -102,6 +104,7 @@ class Scale:
         return Cells(self.cells).only(*([patterns] if isinstance(patterns, str) else patterns))
 
 
+@checked
 @dataclass(frozen=True)
 class Deviation:
     """Something that is done otherwise than in the paper.
@@ -126,6 +129,7 @@ class Deviation:
             raise ValueError(f"a deviation says theirs and ours, got {self.theirs!r} and {self.ours!r}; give it both.")
 
 
+@checked
 @dataclass(frozen=True)
 class Paper:
     """A paper with everything needed to reproduce it.
@@ -161,7 +165,7 @@ class Paper:
     figures: tuple[Figure, ...] = ()
     summary: str = ""
     link: str = ""
-    metrics: tuple[Family, ...] = ()
+    metrics: Annotated[tuple[Family, ...], "families: (Family(title, (Metric(name, heading),)),)"] = ()
     deviations: tuple[Deviation, ...] = ()
     folder: Path | None = None
 
@@ -172,10 +176,6 @@ class Paper:
         check_unique(owner, "figure", [figure.id for figure in self.figures])
         check_unique(owner, "source", [source.key for source in self.sources])
         check_link(owner, self.link)
-        for family in self.metrics:
-            given: object = family
-            if not isinstance(given, Family):
-                raise TypeError(f"{owner} has the metrics {given!r}; write Family(title, (Metric(name, heading),)).")
         scales = [part.on or () for part in self.claims] + [part.on or () for part in self.figures]
         for name in (*chain(*scales), *(deviation.scale for deviation in self.deviations if deviation.scale)):
             self.scale(name)

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lightning_regs.core.checks import checked
 from lightning_regs.core.files import disk_full
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.cells import Cell
@@ -110,6 +111,7 @@ def plan(
     return list({(planned.cell.name, planned.seed): planned for planned in ordered}.values())
 
 
+@checked
 def reproduce(
     paper: Paper | str,
     scale: str = "quick",

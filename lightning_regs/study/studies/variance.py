@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_regs.core.checks import checked
 from lightning_regs.study.paper.cells import TRAIN, Cell, Cells
 from lightning_regs.study.paper.config import override
 from lightning_regs.study.paper.estimates import Estimate
@@ -31,6 +32,7 @@ _VARIED: dict[str, dict[str, Any]] = {
 }
 
 
+@checked
 def variance_cells(config: Mapping[str, Any], split: bool = True, stack: bool = True) -> Cells:
     """Make the cells of a study of variance.
 
@@ -50,6 +52,7 @@ def variance_cells(config: Mapping[str, Any], split: bool = True, stack: bool = 
     )  # fmt: skip
 
 
+@checked
 def share_of_variance(cell: str, whole: str = WHOLE, metric: str = "test_acc") -> Measure:
     """The variance over seeds in one cell over that in another.
 
@@ -79,6 +82,7 @@ def _share(sample: Sample) -> Estimate:
     return Estimate(share, ends, tuple(n / (n - 1) * (value - center) ** 2 / total for value in part))
 
 
+@checked
 def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)) -> Figure:
     """Draw the variances of a study, relative to the whole.
 

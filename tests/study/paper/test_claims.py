@@ -29,13 +29,13 @@ def claim(name="c", **about):
         ({"out_of_reach": "ImageNet"}, ValueError, "claim 'c' needs either a measure, or out_of_reach="),
         ({"above": None}, ValueError, "claim 'c' is measured by no criterion; add above=, below=, at_least=, at_most="),
         ({"below": 0}, ValueError, "claim 'c' asks for a number above 0 and below 0, and there is none"),
-        ({"origin": "red"}, ValueError, "unknown origin of a claim 'red'. Did you mean 'read'?"),
+        ({"origin": "red"}, ValueError, "claim 'c': unknown origin 'red'. Did you mean 'read'?"),
         (
             {"published": float("nan")},
             ValueError,
-            "claim 'c' has the published number nan; give a finite one, or words.",
+            "claim 'c': published must be finite, got nan.",
         ),
-        ({"on": "quick"}, TypeError, "claim 'c' has on='quick'; write scales in a tuple: ('quick',)"),
+        ({"on": "quick"}, TypeError, "claim 'c': on must be a tuple, got 'quick'; write ('quick',)."),
     ],
 )
 def test_a_claim_that_cannot_be_judged_or_followed_is_refused(about, error, message):

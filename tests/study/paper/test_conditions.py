@@ -118,7 +118,7 @@ def test_bad_conditions_kinds_and_deviations_are_refused():
         (lambda: trained("a"), "the condition on ('a',) has no limit or no cell; add at_least= or the like"),
         (lambda: trained((), at_least=1), "has no limit or no cell"),
         (lambda: trained("a", above=1, at_least=1), "gives both above= and at_least="),
-        (lambda: claim(kind="theorem"), "unknown kind of a claim 'theorem'"),
+        (lambda: claim(kind="theorem"), "unknown kind 'theorem'"),
         (lambda: Deviation("", "not stated", " "), "a deviation says theirs and ours, got 'not stated' and ' '"),
     ]:
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -13,12 +13,12 @@ from lightning_regs.study.store.curves import Curves
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"kind": "pie"}, ValueError, "unknown kind of panel 'pie'. Known: bar, curve."),
+        ({"kind": "pie"}, ValueError, "unknown kind 'pie'. Known: bar, curve."),
         ({"kind": "bars"}, ValueError, "Did you mean 'bar'?"),
         ({"metrics": ()}, ValueError, "a bar panel has metrics=(); name at least one."),
         ({"cells": ()}, ValueError, "a bar panel has cells=(); name at least one."),
-        ({"metrics": "test_acc"}, TypeError, "write names in a tuple: ('test_acc',)."),
-        ({"cells": "net/*"}, TypeError, "write names in a tuple: ('net/*',)."),
+        ({"metrics": "test_acc"}, TypeError, "metrics must be a tuple, got 'test_acc'; write ('test_acc',)."),
+        ({"cells": "net/*"}, TypeError, "cells must be a tuple, got 'net/*'; write ('net/*',)."),
     ],
 )
 def test_a_panel_that_shows_nothing_is_refused(change, error, words):

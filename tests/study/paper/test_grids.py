@@ -46,7 +46,7 @@ def test_a_grid_makes_a_cell_of_each_combination_and_later_axes_win():
             "{method}",
             {"method": ["none"]},
             TypeError,
-            "varies 'method' by ['none']; give a mapping: label -> overrides.",
+            "grid '{method}': method must be a mapping, got ['none'].",
         ),
         ("{m}{w}", {"m": {"a": {}, "ab": {}}, "w": {"bc": {}, "c": {}}}, ValueError, "more than one cell named 'abc'"),
     ],
@@ -89,7 +89,7 @@ def test_a_scale_changes_the_cells_that_train_and_no_other():
             ValueError,
             "cell 'a' has the task 'module.function'; write it as 'module:function'",
         ),
-        ({"seeds": 0}, ValueError, "cell 'a' has 0 seeds; give at least 1, or None for the scale's"),
+        ({"seeds": 0}, ValueError, "cell 'a': seeds must be at least 1, got 0"),
         ({"name": " "}, ValueError, "a cell needs a name; give it one that says what it varies"),
         ({"name": "a\ud800"}, ValueError, "cell 'a\\ud800' has a name that no file can hold; give it another"),
         ({"config": {"x": Path("/")}}, TypeError, "config of cell 'a'.x is a PosixPath"),
@@ -99,7 +99,7 @@ def test_a_scale_changes_the_cells_that_train_and_no_other():
             "cell 'a': data.seeds is set by the run; leave it out, and give what has another seed as seeds beside the",
         ),
         ({"config": {"trainer": {}, "model": {"seed": 3}}}, ValueError, "cell 'a': model.seed is set by the run;"),
-        ({"needs": "b"}, TypeError, "cell 'a' has needs='b'; write names in a tuple: ('b',)."),
+        ({"needs": "b"}, TypeError, "cell 'a': needs must be a tuple, got 'b'; write ('b',)."),
     ],
 )
 def test_a_bad_cell_is_refused(about, error, message):

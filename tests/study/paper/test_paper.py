@@ -181,5 +181,5 @@ def test_a_claim_about_a_cell_that_no_scale_has_is_refused():
 
 def test_what_tasks_measure_comes_in_families():
     for given in (Metric("norm", "Norm"), "norm"):
-        with pytest.raises(TypeError, match=r"^paper 'p' has the metrics .*norm.*; write Family\("):
+        with pytest.raises(TypeError, match=r"^paper 'p': metrics must be families: \(Family\(.*norm"):
             paper(metrics=(given,))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from lightning_regs.core.checks import checked
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.samples import Part, Sample
 from lightning_regs.study.paper.rows import MissingRows, Rows
@@ -13,6 +14,7 @@ from lightning_regs.study.paper.rows import MissingRows, Rows
 T = TypeVar("T")
 
 
+@checked
 @dataclass(frozen=True)
 class Measure:
     """What a claim looks at.
@@ -101,6 +103,7 @@ def same(number: float) -> float:
     return number
 
 
+@checked
 def per_seed(function: Callable[..., float], *parts: Part) -> Measure:
     """A function of several (cell, metric) pairs, applied seed by seed to the seeds that all of them have.
 
@@ -110,6 +113,7 @@ def per_seed(function: Callable[..., float], *parts: Part) -> Measure:
     return Measure(per_seed.__name__, parts, function)
 
 
+@checked
 def either(first: Measure, *others: Measure) -> Measure:
     """The first of several measures whose cells have rows: what differs between scales."""
     return replace(first, others=(*first.others, *others))

@@ -7,12 +7,14 @@ import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
+from lightning_regs.core.checks import checked
 from lightning_regs.study.paper.estimates import ANYTHING, Estimate, mean
 from lightning_regs.study.paper.measures.measure import Measure, same
 from lightning_regs.study.paper.measures.samples import Sample
 from lightning_regs.study.paper.measures.sums import of_sums
 
 
+@checked
 def median(cell: str, metric: str, until: str = "") -> Measure:
     """The median over seeds, which a few times that never came leave as it is.
 
@@ -42,6 +44,7 @@ def median(cell: str, metric: str, until: str = "") -> Measure:
     return Measure(median.__name__, ((cell, metric),), same, estimate, until)
 
 
+@checked
 def rank_correlation(metric: str, *cells: str, until: str = "") -> Measure:
     """Spearman's correlation of the metric with the cells' order, seed by seed.
 
@@ -87,6 +90,7 @@ def _spearman(numbers: Sequence[float]) -> float:
     return statistics.correlation(range(len(ranks)), ranks)
 
 
+@checked
 def peak_distance(cells: Mapping[int, str], others: Mapping[int, str], metric: str = "test_acc") -> Measure:
     """How far the peak of ``others`` is from that of ``cells``, of means over seeds.
 

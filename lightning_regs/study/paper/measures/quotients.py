@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from lightning_regs.core.checks import checked
 from lightning_regs.study.paper.estimates import Estimate, UnfitError, fieller, mean
 from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.measures.samples import Sample
@@ -12,6 +13,7 @@ from lightning_regs.study.paper.measures.sums import share_won
 from lightning_regs.study.paper.rows import Cells
 
 
+@checked
 def ratio(cells: Cells, others: Cells, metric: str = "test_acc", other_metric: str = "", until: str = "") -> Measure:
     """The metric in ``cells`` over that in ``others``.
 
@@ -52,6 +54,7 @@ def _exp(number: float) -> float:
     return math.exp(number) if number < 700 else math.inf
 
 
+@checked
 def percent_lower(cells: Cells, others: Cells, metric: str = "test_acc") -> Measure:
     """By how many percent of ``others`` the metric is lower in ``cells``, from their :func:`ratio`."""
 
@@ -66,6 +69,7 @@ def percent_lower(cells: Cells, others: Cells, metric: str = "test_acc") -> Meas
     )
 
 
+@checked
 def share(cells: Cells, start: Cells, end: Cells, metric: str = "test_acc", end_from: Cells | None = None) -> Measure:
     """The share of the way from ``start`` to ``end`` that ``cells`` have gone, of means over seeds.
 

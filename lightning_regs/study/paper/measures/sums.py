@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from lightning_regs.core.checks import checked
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.measure import Measure, same
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
@@ -16,6 +17,7 @@ from lightning_regs.study.paper.rows import Cells
 Choose = Callable[[Sequence[float]], float]
 
 
+@checked
 def value(cell: Cells, metric: str = "test_acc", until: str = "") -> Measure:
     """One metric of one cell, or its mean over several.
 
@@ -27,6 +29,7 @@ def value(cell: Cells, metric: str = "test_acc", until: str = "") -> Measure:
     return Measure(value.__name__, ((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]), until)
 
 
+@checked
 def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:
     """A weighted sum, seed by seed: weight, cell (or cells) and metric of each term."""
     weights: dict[Part, float] = {}
@@ -36,6 +39,7 @@ def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:
     return _sums(weighted_sum.__name__, tuple(weights), [tuple(weights.values())])
 
 
+@checked
 def difference(
     cells: Cells, others: Cells, metric: str = "test_acc", other_metric: str = "", until: str = ""
 ) -> Measure:
@@ -56,6 +60,7 @@ def difference(
     return replace(_sums(difference.__name__, parts, [(1, -1)], until=until), estimate=estimate)
 
 
+@checked
 def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") -> Measure:
     """The mean over pairs of cells of how much larger the metric is in the first."""
     one = 1 / len(pairs)
@@ -63,22 +68,26 @@ def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") 
     return replace(weighted_sum(*terms), name=mean_difference.__name__)
 
 
+@checked
 def margin(cell: str, others: Sequence[str], metric: str = "test_acc", until: str = "") -> Measure:
     """How far the metric in ``cell`` is above the largest of ``others``, seed by seed; arguments as in `difference`."""
     over = [[1, *(-float(at == other) for at in range(len(others)))] for other in range(len(others))]
     return _sums(margin.__name__, ((cell, metric), *((other, metric) for other in others)), over, until=until)
 
 
+@checked
 def smallest(metric: str, *cells: str) -> Measure:
     """The smallest of the cells, seed by seed."""
     return _sums(smallest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)))
 
 
+@checked
 def largest(metric: str, *cells: str) -> Measure:
     """The largest of the cells, seed by seed."""
     return _sums(largest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)), max)
 
 
+@checked
 def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
     """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next, seed by seed."""
     steps = [
