@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lightning_regs.core.hints import ANY, Range, Unknown, check, read
+from lightning_regs.core.hints import ANY, Range, Unknown, check, read, shown
 from lightning_regs.core.names import unknown_name
 
 __all__ = [
     "PURPOSES",
     "Count",
+    "Name",
     "NoEffectWarning",
     "NotNegative",
     "Number",
@@ -37,6 +38,7 @@ __all__ = [
     "nonempty",
     "unchecked",
     "seeds_apart",
+    "shown",
 ]
 
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -110,6 +112,7 @@ Number = Annotated[float, Range(infinite=True)]
 Count = Annotated[int, Range(1)]
 Whole = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0)]
+Name = Annotated[str, nonempty]
 
 
 def checked(target: Target) -> Target:
@@ -125,14 +128,15 @@ def checked(target: Target) -> Target:
         return target
 
     known: list[_Arguments] = []
+    names = inspect.unwrap(target).__globals__
     # At once where it can be, as torch.compile could not look into it; later, where a type is defined further down.
     with suppress(NameError):
-        known.append(_arguments(target, target.__globals__))
+        known.append(_arguments(target, names))
 
     @wraps(target)
     def call(*args: Any, **options: Any) -> Any:
         if not known:
-            known.append(_arguments(target, _Names(target.__globals__)))
+            known.append(_arguments(target, _Names(names)))
         try:
             args, options = known[0].check(args, options)
         except (TypeError, ValueError) as error:
@@ -150,7 +154,7 @@ def unchecked(function: Target) -> Target:
 
 def _owner(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
     """Return what has a wrong argument, where it has a name: ``cell 'mlp': ``."""
-    for place, name in enumerate(function.__code__.co_varnames[:2]):
+    for place, name in enumerate(list(inspect.signature(function).parameters)[:2]):
         given = args[place] if place < len(args) else options.get(name)
         if name in ("id", "name") and isinstance(given, str):
             return f"{function.__qualname__.split('.')[0].lower()} {given!r}: "

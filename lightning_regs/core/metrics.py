@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Name, Whole, checked
 
 
 @checked
@@ -20,7 +20,7 @@ class Metric:
             for the epoch of an event that did not come.
     """
 
-    name: str
+    name: Name
     heading: str
     unit: str = ""
     never: str = "\u2013"
@@ -39,4 +39,4 @@ class Family:
 
     title: str
     metrics: tuple[Metric, ...]
-    shown: int = 4
+    shown: Whole = 4

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.batch import notes
-from lightning_regs.core.checks import Count, Seed, check_arguments, check_seeds
+from lightning_regs.core.checks import Count, Seed, check_arguments, check_seeds, nonempty
 from lightning_regs.core.lightning import MisconfigurationException, pl, warn_if_other_came_later
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
@@ -86,7 +86,7 @@ class Classifier(KeepsMethods):
         schedule: dict[str, Any] | None = None,
         loss: str = "cross_entropy",
         regularizers: list[Regularizer] | None = None,
-        input_shape: tuple[Count, ...] | None = None,
+        input_shape: Annotated[tuple[Count, ...], nonempty] | None = None,
         num_classes: Count | None = None,
         channels_last: bool | None = None,
         seed: Seed | None = None,

@@ -16,11 +16,11 @@ Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
 
 
 def _as_list(name: str, parameters: Selection) -> Selection:
-    if parameters is None or isinstance(parameters, str) or callable(parameters):
+    if parameters is None or callable(parameters):
         return parameters
     if not parameters:
-        raise ValueError(f"{name} is an empty list, which selects nothing; leave it out to select the weights.")
-    return list(parameters)
+        raise ValueError(f"{name} is empty, which selects nothing; leave it out to select the weights.")
+    return parameters if isinstance(parameters, str) else list(parameters)
 
 
 Parameters = Annotated[

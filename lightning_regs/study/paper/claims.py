@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Count, checked
 from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
@@ -42,7 +42,7 @@ class Source:
     key: str
     title: str
     authors: str = ""
-    year: int | None = None
+    year: Count | None = None
     link: str = ""
     note: str = ""
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Name, checked
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.rows import Cells, Rows
 
@@ -59,7 +59,7 @@ class Condition:
 @checked
 def trained(
     cells: Cells,
-    metric: str = "train_acc",
+    metric: Name = "train_acc",
     *,
     above: float | None = None,
     below: float | None = None,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.checks import Seed, checked
+from lightning_regs.core.checks import Name, Seed, checked
 from lightning_regs.core.identity import canonical, identity, plain
 from lightning_regs.core.names import unknown_name
 
@@ -120,7 +120,7 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
 
 
 @checked
-def config_hash(task: str, config: Mapping[str, Any], seed: Seed) -> str:
+def config_hash(task: Name, config: Mapping[str, Any], seed: Seed) -> str:
     """Name a run by what determines its result.
 
     Threads, folders, device and code version are not part of it: they never enter a config.

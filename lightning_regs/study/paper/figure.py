@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Name, Whole, checked
 from lightning_regs.study.paper.measures import Measure, value
 from lightning_regs.study.paper.tasks import import_task
 
@@ -74,7 +74,7 @@ class Figure:
         on: Names of the scales that draw it; None for all.
     """
 
-    id: str
+    id: Name
     title: str
     caption: str = ""
     draw: str | Callable[..., Any] = ""
@@ -141,7 +141,7 @@ class Kind(Figure):
 
 @checked
 def curves(
-    id: str, title: str, metric: str | tuple[str, ...], plots: Lines | Mapping[str, Lines], caption: str = "", *,
+    id: Name, title: str, metric: Name | tuple[Name, ...], plots: Lines | Mapping[str, Lines], caption: str = "", *,
     y: str = "", x: Literal["step", "epoch"] = "step", on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
     """Make a figure of learning curves: a line a cell, its mean over seeds in a band from the lowest to the highest.
@@ -162,8 +162,8 @@ def curves(
 
 @checked
 def sweep(
-    id: str, title: str, metric: str, plots: Sweeps | Mapping[str, Sweeps], caption: str = "", *,
-    x: str = "", y: str = "", log_x: int = 0, log_y: int = 0, descending: bool = False, error: bool = False,
+    id: Name, title: str, metric: Name, plots: Sweeps | Mapping[str, Sweeps], caption: str = "", *,
+    x: str = "", y: str = "", log_x: Whole = 0, log_y: Whole = 0, descending: bool = False, error: bool = False,
     reference: tuple[float, str] | Mapping[str, str] | None = None, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
     """Make a figure of a metric against what was varied: a line a setting, its points means over seeds.
@@ -196,7 +196,7 @@ def sweep(
 
 @checked
 def points(
-    id: str, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
+    id: Name, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
     y: str = "", limits: tuple[float, float] | None = None, bars: bool = False,
     published: Mapping[tuple[str, str], float] | None = None, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
@@ -224,7 +224,7 @@ def points(
 
 @checked
 def bars(
-    id: str, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
+    id: Name, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
     y: str = "", limits: tuple[float, float] | None = None, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
     """Make a figure as :func:`points` does, with bars from zero for the means."""
@@ -233,7 +233,7 @@ def bars(
 
 @checked
 def table(
-    id: str, title: str, metrics: Mapping[str, str], rows: Lines, caption: str = "", *,
+    id: Name, title: str, metrics: Mapping[str, str], rows: Lines, caption: str = "", *,
     on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
     """Make a table as a picture: a row a cell, and in each column ours with its interval and the published value.

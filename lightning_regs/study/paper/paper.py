@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeGuard
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Count, Name, Whole, checked
 from lightning_regs.core.metrics import Family
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.cells import Cell, Cells, Overrides, check_unique
@@ -47,11 +47,11 @@ class Scale:
     description: str
     cells: tuple[Cell, ...]
     overrides: Overrides = field(default_factory=dict, repr=False, kw_only=True)
-    seeds: int = 3
-    jobs: int | None = None
-    replicas: int = 1
+    seeds: Count = 3
+    jobs: Count | None = None
+    replicas: Count = 1
     budget: str = ""
-    test_items: int = 0
+    test_items: Whole = 0
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable():
@@ -155,10 +155,10 @@ class Paper:
         TypeError: If what it measures is not in families.
     """
 
-    id: str
+    id: Name
     title: str
     authors: str
-    year: int
+    year: Count
     arxiv: str
     scales: tuple[Scale, ...]
     claims: tuple[Claim, ...] = ()

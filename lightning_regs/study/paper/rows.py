@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-Cells = str | Sequence[str]
+from lightning_regs.core.checks import nonempty
+
+Cells = Annotated[str | Sequence[str], nonempty]
 # Ends of the names of metrics, in percent, of which one is 100 minus the other.
 ACCURACY, ERROR = "_acc", "_error"
 # The cell that measures how far trained nets are right on the same test samples.

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Name, checked
 from lightning_regs.study.paper.cells import TRAIN, Cell, Cells
 from lightning_regs.study.paper.config import override
 from lightning_regs.study.paper.estimates import Estimate
@@ -53,7 +53,7 @@ def variance_cells(config: Mapping[str, Any], split: bool = True, stack: bool = 
 
 
 @checked
-def share_of_variance(cell: str, whole: str = WHOLE, metric: str = "test_acc") -> Measure:
+def share_of_variance(cell: Name, whole: Name = WHOLE, metric: Name = "test_acc") -> Measure:
     """The variance over seeds in one cell over that in another.
 
     The interval is Pitman's and Morgan's (1939), exact for normal values in pairs: runs of one seed share what both of

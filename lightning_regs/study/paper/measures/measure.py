@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Name, checked
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.samples import Part, Sample
 from lightning_regs.study.paper.rows import MissingRows, Rows
@@ -29,7 +29,7 @@ class Measure:
         others: What is measured instead where the parts have no rows, the first that has some; see :func:`either`.
     """
 
-    name: str
+    name: Name
     parts: tuple[Part, ...]
     each: Callable[..., float] | None
     estimate: Callable[[Sample], Estimate] | None = None

@@ -6,8 +6,9 @@ import math
 import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Name, checked, nonempty
 from lightning_regs.study.paper.estimates import ANYTHING, Estimate, mean
 from lightning_regs.study.paper.measures.measure import Measure, same
 from lightning_regs.study.paper.measures.samples import Sample
@@ -15,7 +16,7 @@ from lightning_regs.study.paper.measures.sums import of_sums
 
 
 @checked
-def median(cell: str, metric: str, until: str = "") -> Measure:
+def median(cell: Name, metric: Name, until: str = "") -> Measure:
     """The median over seeds, which a few times that never came leave as it is.
 
     Its interval is between two order statistics, whatever the distribution. Fewer than 6 seeds have none at 95 %, and
@@ -45,7 +46,7 @@ def median(cell: str, metric: str, until: str = "") -> Measure:
 
 
 @checked
-def rank_correlation(metric: str, *cells: str, until: str = "") -> Measure:
+def rank_correlation(metric: Name, *cells: str, until: str = "") -> Measure:
     """Spearman's correlation of the metric with the cells' order, seed by seed.
 
     Times that never came within runs of equal length rank last. Where that is more than one, their own order is not
@@ -91,7 +92,11 @@ def _spearman(numbers: Sequence[float]) -> float:
 
 
 @checked
-def peak_distance(cells: Mapping[int, str], others: Mapping[int, str], metric: str = "test_acc") -> Measure:
+def peak_distance(
+    cells: Annotated[Mapping[int, Name], nonempty],
+    others: Annotated[Mapping[int, Name], nonempty],
+    metric: Name = "test_acc",
+) -> Measure:
     """How far the peak of ``others`` is from that of ``cells``, of means over seeds.
 
     The interval is that of the distances between positions that may be peaks. One may not be where another position of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Name, checked
 from lightning_regs.study.paper.estimates import Estimate, UnfitError, fieller, mean
 from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.measures.samples import Sample
@@ -14,7 +14,7 @@ from lightning_regs.study.paper.rows import Cells
 
 
 @checked
-def ratio(cells: Cells, others: Cells, metric: str = "test_acc", other_metric: str = "", until: str = "") -> Measure:
+def ratio(cells: Cells, others: Cells, metric: Name = "test_acc", other_metric: str = "", until: str = "") -> Measure:
     """The metric in ``cells`` over that in ``others``.
 
     Where both are positive at every seed it is the geometric mean of the quotients seed by seed, with the t-interval of
@@ -55,7 +55,7 @@ def _exp(number: float) -> float:
 
 
 @checked
-def percent_lower(cells: Cells, others: Cells, metric: str = "test_acc") -> Measure:
+def percent_lower(cells: Cells, others: Cells, metric: Name = "test_acc") -> Measure:
     """By how many percent of ``others`` the metric is lower in ``cells``, from their :func:`ratio`."""
 
     def lower(quotient: float) -> float:
@@ -70,7 +70,7 @@ def percent_lower(cells: Cells, others: Cells, metric: str = "test_acc") -> Meas
 
 
 @checked
-def share(cells: Cells, start: Cells, end: Cells, metric: str = "test_acc", end_from: Cells | None = None) -> Measure:
+def share(cells: Cells, start: Cells, end: Cells, metric: Name = "test_acc", end_from: Cells | None = None) -> Measure:
     """The share of the way from ``start`` to ``end`` that ``cells`` have gone, of means over seeds.
 
     Its interval is Fieller's: quotients seed by seed have no mean where a way is near zero.

@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Annotated
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import Name, checked, nonempty
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.measure import Measure, same
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
@@ -18,7 +19,7 @@ Choose = Callable[[Sequence[float]], float]
 
 
 @checked
-def value(cell: Cells, metric: str = "test_acc", until: str = "") -> Measure:
+def value(cell: Cells, metric: Name = "test_acc", until: str = "") -> Measure:
     """One metric of one cell, or its mean over several.
 
     Args:
@@ -41,7 +42,7 @@ def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:
 
 @checked
 def difference(
-    cells: Cells, others: Cells, metric: str = "test_acc", other_metric: str = "", until: str = ""
+    cells: Cells, others: Cells, metric: Name = "test_acc", other_metric: str = "", until: str = ""
 ) -> Measure:
     """How much larger the metric is in ``cells`` than in ``others``, seed by seed.
 
@@ -61,7 +62,7 @@ def difference(
 
 
 @checked
-def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") -> Measure:
+def mean_difference(pairs: Annotated[Sequence[tuple[Name, Name]], nonempty], metric: Name = "test_acc") -> Measure:
     """The mean over pairs of cells of how much larger the metric is in the first."""
     one = 1 / len(pairs)
     terms = (term for a, b in pairs for term in ((one, a, metric), (-one, b, metric)))
@@ -69,26 +70,28 @@ def mean_difference(pairs: Sequence[tuple[str, str]], metric: str = "test_acc") 
 
 
 @checked
-def margin(cell: str, others: Sequence[str], metric: str = "test_acc", until: str = "") -> Measure:
+def margin(
+    cell: Name, others: Annotated[Sequence[Name], nonempty], metric: Name = "test_acc", until: str = ""
+) -> Measure:
     """How far the metric in ``cell`` is above the largest of ``others``, seed by seed; arguments as in `difference`."""
     over = [[1, *(-float(at == other) for at in range(len(others)))] for other in range(len(others))]
     return _sums(margin.__name__, ((cell, metric), *((other, metric) for other in others)), over, until=until)
 
 
 @checked
-def smallest(metric: str, *cells: str) -> Measure:
+def smallest(metric: Name, *cells: str) -> Measure:
     """The smallest of the cells, seed by seed."""
     return _sums(smallest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)))
 
 
 @checked
-def largest(metric: str, *cells: str) -> Measure:
+def largest(metric: Name, *cells: str) -> Measure:
     """The largest of the cells, seed by seed."""
     return _sums(largest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)), max)
 
 
 @checked
-def smallest_step(metric: str, sign: float, *cells: str) -> Measure:
+def smallest_step(metric: Name, sign: float, *cells: str) -> Measure:
     """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next, seed by seed."""
     steps = [
         [sign * (after - before) for before, after in zip(*two, strict=True)] for two in pairwise(_one_each(len(cells)))

@@ -1,0 +1,331 @@
+"""A bad value is refused in one sentence that names it, by every public callable: never taken, and no cryptic error.
+
+Each callable has a valid call in ``CALLS``, of which one argument at a time is replaced by each of ``BAD``. What is
+legal then all the same is in ``LEGAL``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import lightning_regs
+from lightning_regs.analysis import GaussianKernel, fit_relu, random_conv_filters
+from lightning_regs.core.checks import shown
+from lightning_regs.core.lightning import MisconfigurationException
+from lightning_regs.pruning import Mask
+from lightning_regs.study import Metric, Scale, value
+
+ROOMS = ("", ".functional", ".analysis", ".pruning", ".init", ".optim", ".layers", ".models", ".data", ".study")
+# What functions return, for others to read: nobody makes them by hand.
+RECORDS = [
+    "ClaimResult",
+    "ConvFilters",
+    "Distances",
+    "ErrorBarrier",
+    "Estimate",
+    "Initialized",
+    "KernelMachine",
+    "MaskOverlap",
+    "MissingRows",
+    "NotPositiveDefiniteError",
+    "Outcome",
+    "Overlap",
+    "ReluFit",
+    "Selection",
+    "SpdSolution",
+    "SymmetricOperator",
+    "Travel",
+    "Travelled",
+]
+# They run for minutes, or take what they find; their arguments have tests of their own.
+OWN_TESTS = [
+    "ArraySource",
+    "Cells",
+    "ImageArrays",
+    "ImageFiles",
+    "RunContext",
+    "Store",
+    "Rows",
+    "find_ticket",
+    "identity_collate",
+    "load",
+    "reproduce",
+]
+
+BAD = (math.nan, math.inf, -1, 2.5, True, 10**30, "no", "", b"x", None, [], {}, object())
+
+x, y = torch.rand(6, 2, 8, 8), torch.arange(6) % 3
+flat, permutation = x.flatten(1), torch.tensor([1, 2, 3, 4, 5, 0])
+net = nn.Sequential(nn.Flatten(), nn.Linear(128, 4), nn.ReLU(), nn.Linear(4, 3))
+weights = {"1.weight": net[1].weight, "3.weight": net[3].weight}
+masks = {name: torch.ones_like(weight) for name, weight in weights.items()}
+state = {name: weight.detach() for name, weight in net.state_dict().items()}
+points, gram = torch.rand(6, 3), torch.eye(6)
+conv = random_conv_filters(x, 3, torch.Generator().manual_seed(0), 3, 50)
+relu = fit_relu(points, points[:, 0], torch.rand(3))
+operator = GaussianKernel(points, 1.0)
+columns = torch.rand(6, 2)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def supermasked() -> nn.Module:
+    return lightning_regs.add_supermask(nn.Sequential(nn.Linear(2, 2)))
+
+
+# Callable -> arguments of a valid call; what has a default and is not here is tried too.
+CALLS: dict[str, Callable[[], dict[str, Any]]] = {
+    "AdversarialTraining": lambda: {"steps": 2, "mode": "mixed"},
+    "Classifier": lambda: {"num_classes": 3, "input_shape": (4,)},
+    "CutMix": dict,
+    "Cutout": dict,
+    "GaussianKernel": lambda: {"x": points, "bandwidth": 1.0},
+    "GradientPenalty": dict,
+    "ImageDataModule": dict,
+    "LabelSmoothing": dict,
+    "Mask": lambda: {"masks": masks},
+    "MaxNorm": dict,
+    "MixedTarget": lambda: {"components": [(y, 1.0)]},
+    "Mixup": dict,
+    "NormPenalty": dict,
+    "PackedCholesky": lambda: {"operator": operator, "ridge": 1.0},
+    "Pruning": dict,
+    "Regularizer": dict,
+    "StoredPanels": lambda: {"panels": [gram]},
+    "WeightMask": dict,
+    "add_supermask": lambda: {"network": nn.Sequential(nn.Linear(2, 2))},
+    "agreement": lambda: {"right": y > 0, "other": y > 1},
+    "apply_supermask": lambda: {"weights": weights, "mask": masks},
+    "build": lambda: {"name": "mlp", "input_shape": (4,), "num_classes": 2},
+    "check_optimization": lambda: {"optimizer": {"name": "SGD", "lr": 0.1}, "schedule": None},
+    "check_options": lambda: {"name": "mlp", "options": ["hidden"]},
+    "coefficient_norm": lambda: {"coefficients": columns},
+    "cutmix": lambda: {"x": x, "y": y, "box": (0, 2, 0, 2), "permutation": permutation},
+    "cutmix_box": lambda: {"lam": 0.5, "center": (1, 1), "height": 8, "width": 8},
+    "cutout": lambda: {"x": x, "centers": torch.ones(6, 2, dtype=torch.long), "length": 2},
+    "deep_relu": lambda: {"fit": relu, "depth": 3},
+    "disagreement": lambda: {"right": y > 0, "other": y > 1},
+    "distance_travelled": lambda: {"initial": weights, "final": weights, "mask": masks},
+    "early_stopping_iteration": lambda: {"iterations": [1, 2], "losses": [0.5, 0.1]},
+    "error_barrier": lambda: {"evaluate": lambda _: 0.5, "state_a": state, "state_b": state, "points": 3},
+    "error_rate": lambda: {"scores": columns, "labels": y},
+    "evaluate_relu": lambda: {"fit": relu, "x": points.double()},
+    "fgsm": lambda: {"loss": lambda x: x.sum(), "x": x, "epsilon": 0.1},
+    "fit": lambda: {"kernel": gram, "targets": columns},
+    "fit_relu": lambda: {"x": points, "y": points[:, 0], "direction": torch.rand(3)},
+    "full_precision": dict,
+    "gabor_features": lambda: {"x": x, "filters": torch.rand(4, 2, 3, 3)},
+    "gabor_filters": lambda: {"size": 5},
+    "gaussian_kernel": lambda: {"x": points, "y": points, "bandwidth": 1.0},
+    "gradient_descent": lambda: {"x": points, "y": y, "steps": 2, "batch_size": 2, "generator": generator()},
+    "gradient_penalty": lambda: {
+        "loss": net(x).square().sum(),
+        "parameters": list(net.parameters()),
+        "coefficient": 0.1,
+    },
+    "gram_matrix": lambda: {"blocks": [points]},
+    "implicit_regularizer": lambda: {"network": net, "x": x, "y": y, "batch_size": 3},
+    "initialize": lambda: {"module": net, "rule": None},
+    "instability": lambda: {"module": net, "evaluate": lambda _: 0.5, "state_a": state, "state_b": state, "points": 3},
+    "interpolate": lambda: {"state_a": state, "state_b": state, "alpha": 0.5},
+    "label_smoothing": lambda: {"y": y, "smoothing": 0.1},
+    "layer_replacements": lambda: {"entries": []},
+    "learned_mask": lambda: {"network": supermasked()},
+    "make_optimizer": lambda: {"params": list(net.parameters()), "config": {"name": "SGD", "lr": 0.1}},
+    "make_schedules": lambda: {
+        "optimizer": torch.optim.SGD(net.parameters(), lr=0.1),
+        "config": {"name": "CosineAnnealing"},
+        "epochs": 2,
+        "steps": 4,
+    },
+    "mask_overlap": lambda: {"mask_a": masks, "mask_b": masks},
+    "max_norm": lambda: {"weight": points, "value": 1.0},
+    "max_width": lambda: {"network": net},
+    "mean_squared_distance": lambda: {"x": points},
+    "min_norm_solution": lambda: {"x": points, "y": y},
+    "mix_targets": lambda: {"y": y, "lam": 0.5, "permutation": permutation},
+    "mixup": lambda: {"x": x, "y": y, "lam": 0.5, "permutation": permutation},
+    "model_options": lambda: {"name": "mlp"},
+    "norm_penalty": lambda: {"parameters": list(net.parameters())},
+    "num_connections": lambda: {"network": net},
+    "num_parameters": lambda: {"module": net},
+    "one_hot": lambda: {"labels": y, "num_classes": 3},
+    "outside_span": lambda: {"x": points, "w": torch.rand(3)},
+    "pgd": lambda: {"loss": lambda x: x.sum(), "x": x, "epsilon": 0.1, "step_size": 0.1, "steps": 1},
+    "predict": lambda: {"x": points, "x_train": points, "coefficients": columns, "bandwidth": 1.0},
+    "prunable": lambda: {"module": net},
+    "prune": lambda: {"scores": weights, "mask": Mask(masks), "rate": 0.5},
+    "random_conv_features": lambda: {"x": x, "filters": conv},
+    "random_conv_filters": lambda: {
+        "x": x,
+        "num_filters": 3,
+        "generator": generator(),
+        "patch_size": 3,
+        "num_patches": 9,
+    },
+    "random_mask": lambda: {"mask": Mask(masks), "generator": generator()},
+    "recomputed_kernel": lambda: {"blocks": lambda x: [x], "x": points, "x_test": points, "bandwidth": 1.0},
+    "replace_layers": lambda: {"module": nn.Sequential(nn.ReLU()), "replacements": {nn.ReLU: lambda _: nn.Tanh()}},
+    "rkhs_norm": lambda: {"coefficients": columns, "fitted": columns},
+    "rules": dict,
+    "select": lambda: {
+        "gram": gram,
+        "labels": y,
+        "num_classes": 3,
+        "bandwidths": [1.0],
+        "ridges": [0.1],
+        "generator": generator(),
+    },
+    "set_evaluation": lambda: {"network": supermasked(), "evaluation": "expected"},
+    "smith_coefficient": lambda: {"value": 0.1, "convention": "mean", "num_parameters": 3},
+    "solve_spd": lambda: {"operator": operator, "targets": columns, "ridge": 1.0},
+    "squared_distances": lambda: {"gram": gram},
+    "stored_kernel": lambda: {"blocks": lambda x: [x], "x": points, "x_test": points, "bandwidth": 1.0},
+    "symmetric_matmul": lambda: {"operator": operator, "vectors": columns},
+    "zero_pruned": lambda: {"weights": [points.clone()], "masks": [torch.ones(6, 3)]},
+    # papers
+    "Cell": lambda: {"name": "a", "task": "module:function"},
+    "Claim": lambda: {"id": "c", "sentence": "s", "measure": value("a"), "above": 0.5, "kind": "control"},
+    "Deviation": lambda: {"scale": "quick", "theirs": "t", "ours": "o"},
+    "Family": lambda: {"title": "t", "metrics": (Metric("m", "M"),)},
+    "Figure": lambda: {"id": "f", "title": "t", "draw": "module:function"},
+    "Measure": lambda: {"name": "m", "parts": (("a", "test_acc"),), "each": float},
+    "Metric": lambda: {"name": "m", "heading": "M"},
+    "Panel": lambda: {"kind": "bar", "metrics": ("m",)},
+    "Paper": lambda: {
+        "id": "p",
+        "title": "t",
+        "authors": "A",
+        "year": 2020,
+        "arxiv": "",
+        "scales": (Scale("quick", "d", ()),),
+    },
+    "Scale": lambda: {"name": "quick", "description": "d", "cells": ()},
+    "Source": lambda: {"key": "k", "title": "t"},
+    "across": dict,
+    "bars": lambda: {"id": "f", "title": "t", "metrics": "m", "plots": {"a": "a"}},
+    "config_hash": lambda: {"task": "m:f", "config": {}, "seed": 0},
+    "curves": lambda: {"id": "f", "title": "t", "metric": "m", "plots": {"a": "a"}},
+    "difference": lambda: {"cells": "a", "others": "b"},
+    "either": lambda: {"first": value("a")},
+    "find_papers": dict,
+    "grid": lambda: {"name": "a", "config": "configs/methods.yaml", "task": "m:f"},
+    "largest": lambda: {"metric": "m"},
+    "load_paper": lambda: {"paper_id": "smith2021"},
+    "margin": lambda: {"cell": "a", "others": ["b"]},
+    "mean_difference": lambda: {"pairs": [("a", "b")]},
+    "median": lambda: {"cell": "a", "metric": "m"},
+    "override": lambda: {"config": {}, "overrides": {}},
+    "peak_distance": lambda: {"cells": {1: "a", 2: "b"}, "others": {1: "c", 2: "d"}},
+    "per_seed": lambda: {"function": float},
+    "percent_lower": lambda: {"cells": "a", "others": "b"},
+    "points": lambda: {"id": "f", "title": "t", "metrics": "m", "plots": {"a": "a"}},
+    "rank_correlation": lambda: {"metric": "m"},
+    "ratio": lambda: {"cells": "a", "others": "b"},
+    "resolve": lambda: {"config_path": "configs/methods.yaml"},
+    "share": lambda: {"cells": "a", "start": "b", "end": "c"},
+    "share_of_variance": lambda: {"cell": "a"},
+    "smallest": lambda: {"metric": "m"},
+    "smallest_step": lambda: {"metric": "m", "sign": 1.0},
+    "sweep": lambda: {"id": "f", "title": "t", "metric": "m", "plots": {"a": {1.0: "a"}}},
+    "table": lambda: {"id": "f", "title": "t", "metrics": {"m": "M"}, "rows": {"a": "a"}},
+    "trained": lambda: {"cells": "a", "at_least": 0.5},
+    "value": lambda: {"cell": "a"},
+    "variance_cells": lambda: {"config": {}},
+    "variance_figure": lambda: {"what": "w"},
+    "weighted_sum": dict,
+}
+
+
+def public() -> dict[str, Any]:
+    """Return every public callable by name."""
+    found = {}
+    for room in ROOMS:
+        module = importlib.import_module(f"lightning_regs{room}")
+        found |= {name: getattr(module, name) for name in module.__all__ if callable(getattr(module, name))}
+    return found
+
+
+def parameters(target: Any) -> list[str]:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in inspect.signature(target).parameters.values() if p.kind not in kinds]
+
+
+def cryptic(error: Exception, parameter: str, bad: object) -> str:
+    """Say what is wrong with how a bad value is refused; nothing where it is clear."""
+    if not isinstance(error, (ValueError, TypeError, MisconfigurationException)):
+        return "of another kind"
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or Path(lightning_regs.__file__).parent not in Path(last.tb_frame.f_code.co_filename).parents:
+        return "from the inside"
+    said = str(error).replace("\u2212", "-")
+    named = parameter in said or shown(bad) in said or (isinstance(bad, (list, dict)) and not bad)
+    return "" if named and "\n" not in said else f"names neither {parameter} nor {shown(bad)}"
+
+
+def legal(name: str, parameter: inspect.Parameter, bad: object) -> bool:
+    """Tell whether a value is meant to be taken: by what the annotation says in words, else by ``LEGAL``."""
+    words = str(parameter.annotation)
+    if any(fnmatchcase(f"{name}.{parameter.name}", pattern) for pattern in LEGAL.get(shown(bad), "").split()):
+        return True
+    if parameter.name not in ("batch", "generator") and isinstance(bad, list | dict):
+        return "nonempty" not in words
+    kinds: dict[Any, tuple[str, ...]] = {
+        "None": ("None",),
+        "True": ("bool",),
+        "2.5": ("float", "Positive", "NotNegative"),
+        str(10**30): ("float", "Positive", "NotNegative"),
+        "'no'": ("str", "Name", "Cells", "Globs", "Parameters"),
+    }
+    return any(word in words for word in kinds.get(shown(bad), ()))
+
+
+# Those that a range would have excluded, and one that takes whatever there is.
+LEGAL = {
+    "-1": "Claim.above Claim.below Claim.published Cutout.fill cutout.fill add_supermask.initial_logit "
+    "interpolate.alpha "
+    "smallest_step.sign trained.at_least trained.at_most",
+    "''": "*.caption *.unit *.where *.until *.other_metric *.x *.y *.note *.link *.authors *.sentence *.published "
+    "*.stack "
+    "*.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary *.description "
+    "*.budget "
+    "*.split *.what *.metrics *.source *.root *.end_from",
+    "None": "*.clip *.parameters Regularizer.batch",
+}
+
+
+@pytest.mark.parametrize("name", sorted(public()))
+def test_a_bad_value_is_refused_in_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in RECORDS or name in OWN_TESTS:
+        return
+    assert name in CALLS, f"tests/contracts/test_values.py knows no valid call of {name}: add one to CALLS."
+    target, wrong = public()[name], []
+    target(**CALLS[name]())
+    for parameter in inspect.signature(target).parameters.values():
+        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            continue
+        for bad in BAD:
+            said = f"{name}({parameter.name}={shown(bad)})"
+            try:
+                target(**{**CALLS[name](), parameter.name: bad})
+            except Exception as error:
+                if why := cryptic(error, parameter.name, bad):
+                    wrong.append(f"{said} is refused {why}: {error}")
+            else:
+                if not legal(name, parameter, bad):
+                    wrong.append(f"{said} is taken without a word")
+    assert not wrong, "\n".join(wrong)
