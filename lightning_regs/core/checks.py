@@ -247,14 +247,11 @@ def check_seeds(seeds: object) -> dict[str, int]:
         TypeError: If it is no mapping, or a seed no integer.
         ValueError: If a purpose is none of :data:`PURPOSES`, or a seed below 0.
     """
-    if seeds is None:
-        return {}
-    if not isinstance(seeds, Mapping):
-        raise TypeError(f"seeds is {seeds!r}; give those apart from the run's by purpose, such as {{'weights': 0}}.")
-    for purpose in seeds:
+    apart: dict[str, int] = dict(check("seeds", seeds, Mapping[str, Seed] | None) or {})
+    for purpose in apart:
         if purpose not in PURPOSES:
             raise unknown_name("purpose of a seed", purpose, PURPOSES)
-    return {purpose: check(f"the seed of {purpose}", seed, Seed) for purpose, seed in seeds.items()}
+    return apart
 
 
 def seeds_apart(config: Mapping[str, Any]) -> dict[str, int]:

@@ -47,10 +47,9 @@ class Range:
 
     def __call__(self, name: str, number: Any) -> Any:
         """Return the number, or raise a ``ValueError`` where it is outside."""
-        if self.missing and number != number:
-            return number
         inside = self.low <= number <= self.high and (self.infinite or -math.inf < number < math.inf)
-        if inside and (self.above is None or number > self.above) and (self.below is None or number < self.below):
+        inside = inside and (self.above is None or number > self.above) and (self.below is None or number < self.below)
+        if inside or (self.missing and number != number):
             return number
         ends = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
         said = [f"{end} {value:g}" for end, value in ends.items() if value is not None and abs(value) < _LONGEST]
@@ -80,7 +79,7 @@ def check(name: str, value: Any, hint: Any) -> Any:
 
     Raises:
         TypeError: If the value is of another type.
-        ValueError: If it is outside its range, or none of the names.
+        ValueError: If it is outside.
     """
     return read(hint).test(name, value)
 
@@ -155,16 +154,12 @@ def _item(value: Any) -> Any:
     return value.item() if not isinstance(value, _PLAIN_KINDS) and getattr(value, "ndim", None) == 0 else value
 
 
-def _fits_bool(value: Any) -> bool:
-    return isinstance(_item(value), bool)
+def _number(kind: type[Any]) -> Callable[[Any], bool]:
+    """Return what tells whether a value is of a kind of numbers; True and False are a kind of their own."""
+    return lambda value: isinstance(item := _item(value), kind) and isinstance(item, bool) is (kind is bool)
 
 
-def _fits_int(value: Any) -> bool:
-    return isinstance(item := _item(value), Integral) and not isinstance(item, bool)
-
-
-def _fits_float(value: Any) -> bool:
-    return isinstance(item := _item(value), Real) and not isinstance(item, bool)
+_fits_bool, _fits_int, _fits_float = _number(bool), _number(Integral), _number(Real)
 
 
 def _bool(name: str, value: Any) -> bool:

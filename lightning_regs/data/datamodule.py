@@ -129,10 +129,8 @@ class ImageDataModule(pl.LightningDataModule):
         # Says what the data are, for `find_ticket`; a logger has the module's hyperparameters to show.
         self.save_hyperparameters(logger=False, ignore=[name for name in ("seeds", "resplit") if not arguments[name]])
         check_arguments(arguments)
-        self.source = source
-        self.root = root
-        self.batch_size = batch_size
-        self.batch_repeats = batch_repeats
+        self.source, self.root = source, root
+        self.batch_size, self.batch_repeats = batch_size, batch_repeats
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.drop_last = drop_last

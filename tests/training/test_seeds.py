@@ -117,10 +117,10 @@ def test_without_seeds_the_arguments_that_are_kept_are_those_of_before() -> None
     ("seeds", "error", "message"),
     [
         ({"weight": 0}, ValueError, "unknown purpose of a seed 'weight'. Did you mean 'weights'"),
-        ({"order": -1}, ValueError, "the seed of order must be at least 0, got -1"),
-        ({"order": 1.5}, TypeError, "the seed of order must be an integer, got 1.5"),
-        ({"split": True}, TypeError, "the seed of split must be an integer, got True"),
-        (3, TypeError, "seeds is 3; give those apart from the run's by purpose"),
+        ({"order": -1}, ValueError, r"seeds\['order'\] must be at least 0, got -1"),
+        ({"order": 1.5}, TypeError, r"seeds\['order'\] must be an integer, got 1.5"),
+        ({"split": True}, TypeError, r"seeds\['split'\] must be an integer, got True"),
+        (3, TypeError, "seeds must be a mapping, got 3"),
     ],
 )
 def test_seeds_that_are_none_are_refused_at_load(seeds: Any, error: type[Exception], message: str) -> None:

@@ -56,11 +56,6 @@ class Scale:
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable():
             raise ValueError(f"scale {self.name!r} has no name that fits into a line; give it one, such as 'quick'.")
-        if self.seeds < 1 or (self.jobs is not None and self.jobs < 1) or self.replicas < 1:
-            raise ValueError(
-                f"scale {self.name!r} has seeds={self.seeds}, jobs={self.jobs}, replicas={self.replicas}; "
-                "each is at least 1."
-            )
         object.__setattr__(self, "cells", Cells(self.cells).at(self.overrides) if self.overrides else self.cells)
         check_unique(f"scale {self.name!r}", "cell", [cell.name for cell in self.cells])
         self._check_needs()

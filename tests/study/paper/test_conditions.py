@@ -116,7 +116,7 @@ def test_what_could_never_be_judged_or_shown_is_refused_when_the_paper_loads(cla
 def test_bad_conditions_kinds_and_deviations_are_refused():
     for make, message in [
         (lambda: trained("a"), "the condition on ('a',) has no limit or no cell; add at_least= or the like"),
-        (lambda: trained((), at_least=1), "has no limit or no cell"),
+        (lambda: trained((), at_least=1), "cells is empty; give at least one."),
         (lambda: trained("a", above=1, at_least=1), "gives both above= and at_least="),
         (lambda: claim(kind="theorem"), "unknown kind 'theorem'"),
         (lambda: Deviation("", "not stated", " "), "a deviation says theirs and ours, got 'not stated' and ' '"),

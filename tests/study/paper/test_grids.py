@@ -54,7 +54,7 @@ def test_a_grid_makes_a_cell_of_each_combination_and_later_axes_win():
 def test_a_grid_whose_names_do_not_say_what_varies_is_refused(name, axes, error, message):
     with pytest.raises(error) as refused:
         grid(name, "mlp.yaml", **axes)
-    assert str(refused.value).startswith(f"the grid {name!r} ")
+    assert f"grid {name!r}" in str(refused.value)
     assert message in str(refused.value)
 
 

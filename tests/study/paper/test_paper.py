@@ -128,7 +128,7 @@ def test_names_are_unique_and_known():
     for make, says in [
         (lambda: Scale("a\nb", "", ()), "scale 'a\\nb' has no name that fits into a line; give it one"),
         (lambda: Scale("quick", "", (cell, cell)), "scale 'quick' has more than one cell named 'a'; rename one"),
-        (lambda: Scale("quick", "", (), jobs=0), "scale 'quick' has seeds=3, jobs=0, replicas=1; each is at least 1"),
+        (lambda: Scale("quick", "", (), jobs=0), "scale 'quick': jobs must be at least 1, got 0"),
         (lambda: paper(scales=(scale, scale)), "paper 'p' has more than one scale named 'quick'"),
         (lambda: paper(claims=claims), "paper 'p' has more than one claim named 'c'"),
         (lambda: paper(claims=(claims[0], replace(claims[1], id="d"))), "more than one source named 'k'"),
