@@ -36,9 +36,9 @@ __all__ = [
     "check_seeds",
     "checked",
     "nonempty",
-    "unchecked",
     "seeds_apart",
     "shown",
+    "unchecked",
 ]
 
 Target = TypeVar("Target", bound=Callable[..., Any])
