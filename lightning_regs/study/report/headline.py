@@ -158,7 +158,7 @@ def _draw(entries: Sequence[ClaimEntry]) -> Drawing:
         _lines(ground, _WIDTH - _ASIDE, top, [entry.signed], color=VERDICTS[entry.verdict], weight="bold")
         _lines(ground, _WIDTH - _ASIDE, top + _LINE, aside, color=MUTED)
         ends = span(entry.numbers)
-        _lines(ground, 0, top + axis + _LINE, why, color=MUTED)
+        _lines(ground, 0, top + axis + _LINE + 3 * bool(axis), why, color=MUTED)
         if ends is None:
             ground.plot([0, _WIDTH - _ASIDE - _EDGE], [top + _LINE / 2] * 2, color=FAINT, linewidth=1)
         else:

@@ -223,15 +223,18 @@ def tell_all(paper: Paper, found: ScaleResults) -> tuple[ClaimEntry, ...]:
     families = (*paper.metrics, TRAINED)
     never = {m.name: m.never for family in families for m in family.metrics if m.never.startswith("never")}
     forms, measured = _forms(paper, found.name), {row.cell for row in found.rows}
-    panels = [(figure.id, panel) for figure in paper.figures_at(found.name) for panel in figure.panels]
+    drawn = {
+        figure.id: {cell for panel in figure.panels if panel.cells != ("*",) for cell in panel.select(measured)}
+        for figure in paper.figures_at(found.name)
+    }
     told = []
     for result in found.claims:
         form = forms.get(result.id)
         metrics = [metric for _, metric in form.measure.parts] if form and isinstance(form.measure, Measure) else []
         entry = tell(result, found.name, form, next((never[name] for name in metrics if name in never), ""))
         cells = tuple(cell for cell in entry.cells if cell in measured)
-        shown = dict.fromkeys(id for id, panel in panels if panel.cells != ("*",) and panel.select(cells))
-        told.append(replace(entry, cells=cells, figures=tuple(shown)))
+        figures = tuple(id for id, shown in drawn.items() if not shown.isdisjoint(cells))
+        told.append(replace(entry, cells=cells, figures=figures))
     return tuple(told)
 
 

@@ -109,6 +109,7 @@ def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
         "asked at scale full only",
         "ImageNet is not here",
         "3 seeds, quick",
+        "test_acc is 10 to 10.2 in 3 of 3 runs of",
     ):
         assert words in svg
     for title in ("Claims of the paper", "Theory", "Our controls"):
