@@ -86,7 +86,7 @@ class Shape:
         fixed = [dim for dim in dims if dim != "..."]
         right = len(shape) == len(fixed) if len(fixed) == len(dims) else len(shape) >= len(fixed)
         said = ""
-        for dim, size in zip(fixed, shape, strict=False) if right else ():
+        for dim, size in zip(fixed, shape) if right else ():  # noqa: B905
             wanted, where = (int(dim), name) if dim.isdigit() else sizes.setdefault(dim, (size, name))
             if size != wanted:
                 right, said = False, "" if dim.isdigit() else f" with {dim} = {wanted}, as in {where}"
@@ -184,7 +184,8 @@ class _Arguments(NamedTuple):
     def check(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a call as the annotations want them."""
         tests, places, more = self.tests, self.places, self.more
-        made = [tests[name](name, value) if name in tests else value for name, value in zip(places, args, strict=False)]
+        # Without strict=False, which the compiler of torch 2.7 does not trace.
+        made = [tests[name](name, value) if name in tests else value for name, value in zip(places, args)]  # noqa: B905
         if len(args) > len(places):
             made += [more(f"argument {i + 1}", args[i]) for i in range(len(places), len(args))]
         for name, value in options.items():

@@ -174,4 +174,6 @@ def _window_sum(x: Tensor, size: int, channels_last: bool, adjoint: bool = False
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    # The compiler of torch 2.7 does not trace the question, and compiles for devices with autocast alone.
+    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else nullcontext()

@@ -86,6 +86,8 @@ def some_mask() -> Mask:
     return Mask({name: torch.rand(shape, generator=g) < 0.4 for name, shape in ((NAME, (8, 108)),)})
 
 
+# torch 2.7 saves a function, which is not loaded with weights_only=True, Lightning's default too.
+SWA_CAN_BE_LOADED = hasattr(torch.optim.swa_utils.SWALR, "_set_anneal_func")
 AVERAGES: dict[str, Callable[[], pl.Callback]] = {
     "mean": Mean,
     "ema": lambda: EMA(decay=0.5),
@@ -108,7 +110,7 @@ def test_averages_are_masked_in_validation_and_in_the_end(average: str, first: b
     assert sum(model.wrong) == 0
     assert nonzero(model.state_dict(), mask) == 0
     assert (model.get_parameter(NAME)[mask[NAME]] != 0).all()
-    saved = [torch.load(path, weights_only=True) for path in tmp_path.glob("*.ckpt")]
+    saved = [torch.load(path, weights_only=SWA_CAN_BE_LOADED) for path in tmp_path.glob("*.ckpt")]
     assert len(saved) > 3
     assert average == "other" or all(nonzero(checkpoint["state_dict"], mask) == 0 for checkpoint in saved)
 
@@ -132,6 +134,8 @@ def test_the_average_is_that_of_the_masked_weights() -> None:
 @pytest.mark.parametrize("first", [False, True])
 def test_an_average_of_dense_weights_from_a_checkpoint(average: str, first: bool, tmp_path: Path) -> None:
     # As when a ticket is rewound.
+    if average == "swa" and not SWA_CAN_BE_LOADED:
+        pytest.skip("what this torch saves of StochasticWeightAveraging, Lightning cannot load")
     save = pl.callbacks.ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1)
     train(Validates(), [AVERAGES[average](), save], 4)
     mask = some_mask()

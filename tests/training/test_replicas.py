@@ -77,6 +77,9 @@ def test_gradients_of_linear_layers_equal_those_of_single_nets_in_float64(shape,
             assert stack.grad.is_contiguous()
 
 
+GROUP_NORM_UNDER_VMAP = tuple(map(int, torch.__version__.split(".")[:2])) > (2, 7)
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("norm", ["lrn", "batch", "layer", "weight", None])
 @pytest.mark.parametrize("shared", [False, True])
@@ -86,6 +89,8 @@ def test_alexnets_in_training_equal_single_ones_in_float64(norm, shared):
         torch.manual_seed(seed)
         nets.append(build("small_alexnet", (3, 8, 8), 5, norm=norm, width=0.2).double())
     stack = Replicated(nets)
+    if norm == "layer" and shared and not GROUP_NORM_UNDER_VMAP:
+        pytest.skip("this torch has no group_norm under vmap for shared images in channels_last")
     x = torch.randn(1 if shared else 3, 4, 3, 8, 8, dtype=torch.float64).expand(3, -1, -1, -1, -1)
     for module, batch in ((stack, (x[0] if shared else x, shared)), *((net, (x[i],)) for i, net in enumerate(nets))):
         optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)

@@ -277,7 +277,8 @@ def smoothed(rows: Tensor, smoothing: float) -> Tensor:
 
 
 def _bound(func: Function, args: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
-    return _LOSSES[func] | dict(zip(_LOSSES[func], args, strict=False)) | options
+    # Without strict=False, which the compiler of torch 2.7 does not trace.
+    return _LOSSES[func] | dict(zip(_LOSSES[func], args)) | options  # noqa: B905
 
 
 def _is_read() -> bool:
