@@ -32,14 +32,6 @@ def test_a_bare_command_is_help_and_version_is_the_packages(capsys: pytest.Captu
         assert capsys.readouterr().out.startswith(said)
 
 
-def test_list_names_the_papers_and_scales(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert main(["list"]) == 0
-    text = capsys.readouterr().out
-    for word in ("zhang2017", "quick", "standard", "paper", "rethinking generalization"):
-        assert word in text
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

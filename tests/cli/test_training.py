@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.cli.parser import main
 from lightning_regs.cli.training import write_predictions
 
@@ -55,35 +56,32 @@ def test_fit_ends_with_a_table_and_what_comes_next(fitted: tuple[Path, str]) -> 
     assert config["model"]["regularizers"][0]["class_path"] == "halved_gradients.Halved"
 
 
-@pytest.mark.parametrize("name", ["predictions.csv", "mine/some.npz"])
-def test_predict_writes_a_file(fitted: tuple[Path, str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_writes_a_file(fitted: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = fitted
     monkeypatch.chdir(folder)
     [checkpoint] = folder.rglob("*.ckpt")
-    output = [] if name == "predictions.csv" else ["--output", name]
     config = ["--config", "lightning_logs/version_0/config.yaml", "--trainer.logger", "false"]
-    assert main(["predict", *config, "--ckpt_path", str(checkpoint), *output]) == 0
-    from lightning_regs import Classifier, ImageDataModule
-
+    assert main(["predict", *config, "--ckpt_path", str(checkpoint)]) == 0
     data = ImageDataModule("digits")
     data.setup()
     model = Classifier.load_from_checkpoint(checkpoint, regularizers=[]).eval()
     with torch.no_grad():
         expected = model(data.eval_transform(data.dataset("test").x)).softmax(-1).numpy()
-    if name.endswith(".npz"):
-        found = np.load(folder / name)
-        np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)
-        assert found["index"].tolist() == list(range(597))
-    else:
-        with (folder / name).open() as file:
-            rows = list(csv.DictReader(file))
-        assert [int(row["predicted"]) for row in rows] == expected.argmax(-1).tolist()
-        np.testing.assert_allclose([float(row["p(3)"]) for row in rows], expected[:, 3], rtol=1e-4, atol=1e-6)
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == list(range(597))
+    assert [int(row["predicted"]) for row in rows] == expected.argmax(-1).tolist()
+    np.testing.assert_allclose([float(row["p(3)"]) for row in rows], expected[:, 3], rtol=1e-4, atol=1e-6)
 
 
-def test_predictions_are_headed_by_the_names_of_the_classes(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "two.csv", torch.tensor([[0.0, 0.0], [0.0, 100.0]]), ("cat", "dog"))
+def test_predictions_are_headed_by_the_names_of_the_classes_or_are_arrays(tmp_path: Path) -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, 100.0]])
+    write_predictions(tmp_path / "two.csv", logits, ("cat", "dog"))
     assert (tmp_path / "two.csv").read_text() == "index,predicted,p(cat),p(dog)\n0,0,0.5,0.5\n1,1,3.78351e-44,1\n"
+    write_predictions(tmp_path / "two.npz", logits)
+    found = np.load(tmp_path / "two.npz")
+    assert (found["index"].tolist(), found["predicted"].tolist()) == ([0, 1], [0, 1])
+    np.testing.assert_array_equal(found["probabilities"], logits.softmax(-1))
 
 
 BASE = {"model": {"architecture": "mlp"}, "data": {"source": "digits"}, "trainer": {"max_epochs": 1}}

@@ -54,6 +54,7 @@ def test_a_wheel_in_an_empty_folder_lists_its_papers_with_their_results(
     said = capsys.readouterr().out
     papers = {path.parent.name for path in ROOT.glob("reproductions/*/paper.py")}
     assert {line.split()[0] for line in said.splitlines() if not line.startswith(" ")} == papers
+    assert all(word in said for word in ("quick ", "standard ", "rethinking generalization", "minutes on two cores"))
     assert said.count(" reproduced") >= len(papers)
     assert main(["reproduce", "zhang2017", "--commit-results"]) == 2
     assert "zhang2017 came with the installed package" in capsys.readouterr().err
