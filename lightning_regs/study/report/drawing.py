@@ -42,8 +42,8 @@ class FigureEntry:
     fingerprint: str = ""
 
 
-def name_figure(figure: Figure) -> FigureEntry:
-    """Return the figure without a drawing."""
+def name_figure(figure: Figure, *_: object) -> FigureEntry:
+    """Return the figure without a drawing; takes what :func:`draw` does."""
     return FigureEntry(figure.id, figure.title, figure.caption, panels=tuple(figure.panels))
 
 

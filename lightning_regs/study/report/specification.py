@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,8 @@ from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.comparison import Comparison, compare
-from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
+from lightning_regs.study.report.drawing import FigureEntry, name_figure
+from lightning_regs.study.report.drawing import draw as draw_figure
 from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.telling import ClaimEntry, Tally, in_common, say, tallies, tell
@@ -27,7 +28,6 @@ from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.figure import Figure
     from lightning_regs.study.paper.paper import Paper, Scale
 
 _REASON, _TRACEBACK = 500, 4000
@@ -180,6 +180,7 @@ def specify(
     """
     from lightning_regs import __version__
 
+    show = draw_figure if draw else name_figure
     folder = Path(results_dir)
     scales = None if scales is None else [*scales]
     results = load(paper, folder, scales)
@@ -197,14 +198,14 @@ def specify(
             year=paper.year,
             arxiv=paper.arxiv,
             version=__version__,
-            sections=tuple(_section(paper, found, store, draw) for found in results),
+            sections=tuple(_section(paper, found, store, show) for found in results),
             problems=tuple(filter(None, [*strangers(paper, folder), mismatches(paper)])),
             summary=paper.summary,
             link=paper.link,
             sources=paper.sources,
             deviations=paper.deviations,
             headlines=known_for,
-            picture=_drawn(shows, results[0], f"{slug(paper.id)}-headline", {}, draw) if shows else None,
+            picture=show(shows, results[0], f"{slug(paper.id)}-headline", {}) if shows else None,
             comparisons=tuple(compare(paper, own, scales)) if any(own.glob("*.csv")) else (),
             prose=_prose(paper),
         )
@@ -268,7 +269,7 @@ def download(paper: str, file: str) -> str:
     return f"{slug(paper)}-{slug(file)}"
 
 
-def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool) -> Section:
+def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Callable[..., FigureEntry]) -> Section:
     scale = paper.scale(found.name)
     name = slug(f"{paper.id}-{found.name}")
     figures = paper.figures_at(found.name) if found.rows else []
@@ -285,7 +286,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
         summary=summary(paper, found),
         claims=tell_all(paper, found),
         claims_json=claims_text(found.claims) if found.claims else "",
-        figures=tuple(_drawn(figure, found, f"{name}-{figure.id}", published, draws) for figure in figures),
+        figures=tuple(show(figure, found, f"{name}-{figure.id}", published) for figure in figures),
         groups=tuple(_with_commands(group, paper, found.name) for group in tables.groups(found.rows, paper.metrics)),
         origin={column: tuple(tables.distinct(found.rows, column)) for column in tables.ORIGIN},
         seconds=tables.total_seconds(found.rows),
@@ -294,12 +295,6 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, draws: bool
         command=command(paper, found.name),
         one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells else "",
     )
-
-
-def _drawn(
-    figure: Figure, found: ScaleResults, name: str, published: Mapping[tuple[str, str], float], draws: bool
-) -> FigureEntry:
-    return draw(figure, found, name, published) if draws else name_figure(figure)
 
 
 def _with_commands(group: tables.Group, paper: Paper, scale: str) -> tables.Group:
