@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_regs.core.batch import check_indices
-from lightning_regs.core.checks import Range, Shape, Share, checked
+from lightning_regs.core.checks import Range, Shape, Share, checked, unchecked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.parts.mixed import COPIES, MOVES, Function, Mixed, Mixture, smoothed
 
@@ -173,18 +173,23 @@ def mix_targets(y: Labels, lam: Share, permutation: Partners) -> Tensor:
     if y.is_floating_point():
         return torch.lerp(y[permutation], y, lam).as_subclass(MixedValues).attach(mixed)
     if not isinstance(y, MixedTarget):
-        return MixedTarget(mixed)
+        return _made(mixed)
     if y.sample_weights is not None:
         raise MisconfigurationException(
             "samples with different weights in the loss cannot be mixed; put the method that weighs them "
             "(AdversarialTraining) after the one that mixes them."
         )
-    return MixedTarget(mixed, y.smoothing)
+    return _made(mixed, y.smoothing)
+
+
+def _made(components: Sequence[Component], smoothing: float = 0.0) -> MixedTarget:
+    """Make a mixed target in a step, of what is known to be right."""
+    return unchecked(MixedTarget.__new__)(MixedTarget, components, smoothing)
 
 
 def as_mixed(y: Tensor) -> MixedTarget:
     """Return class indices as a mixed target of one component, and a mixed target as it is."""
-    return y if isinstance(y, MixedTarget) else MixedTarget([(y, 1.0)])
+    return y if isinstance(y, MixedTarget) else _made([(y, 1.0)])
 
 
 def count_odd_rows(y: Tensor) -> Tensor:
