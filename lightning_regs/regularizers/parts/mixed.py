@@ -277,8 +277,7 @@ def smoothed(rows: Tensor, smoothing: float) -> Tensor:
 
 
 def _bound(func: Function, args: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
-    # Without strict=False, which the compiler of torch 2.7 does not trace.
-    return _LOSSES[func] | dict(zip(_LOSSES[func], args)) | options  # noqa: B905
+    return _LOSSES[func] | dict(zip(_LOSSES[func], args)) | options  # noqa: B905 (torch 2.7 compiles no strict=)
 
 
 def _is_read() -> bool:
