@@ -37,6 +37,7 @@ def run(arguments: Sequence[str]) -> int:
         ValueError: If an option or a class is unknown, or a value is none; in one sentence.
     """
     logging.getLogger(NAMESPACE).setLevel(logging.INFO)
+    logging.getLogger(f"{NAMESPACE}.utilities.rank_zero").addFilter(_is_no_advertisement)
     for advice in (".*does not have many workers.*", ".*`tensorboardX` has been removed.*", ".*treespec, LeafSpec.*"):
         warnings.filterwarnings("ignore", advice)
     own = list(arguments) == sys.argv[1:]
@@ -59,6 +60,10 @@ def run(arguments: Sequence[str]) -> int:
             raise
         raise ValueError(sentence(str(error), ())) from error
     return 0
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return " Tip: " not in record.getMessage()
 
 
 def _with_configs(arguments: Sequence[str]) -> list[str]:

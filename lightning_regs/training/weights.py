@@ -42,6 +42,7 @@ def save_weights(
         )
     with whole(file) as part:
         save_model(network, str(part), {"format": "pt", "classifier": made, **facts})
+        part.chmod(0o644)  # safetensors makes files for their owner alone, which are to be passed on
 
 
 def load_weights(file: str | Path) -> nn.Module:
