@@ -111,12 +111,12 @@ def draw_sweep(
         axes.set(xlabel=x, ylabel=label)
         if isinstance(reference, tuple):
             axes.axhline(reference[0], color=MUTED, linewidth=1, linestyle=_DOTTED, label=reference[1])
-        elif (numbers := _values(measure_of(cell := (reference or {}).get(title, ""), metric), rows)) and all(
-            map(math.isfinite, numbers)
-        ):
-            level = statistics.fmean(numbers)
-            axes.axhline(100 - level if error else level, color=MUTED, linewidth=1, linestyle=_DOTTED)
-            plots.note(drawing, f"The dotted line{f' in {title}' if title else ''} is {cell}.")
+        elif cell := (reference or {}).get(title):
+            numbers = _values(measure_of(cell, metric), rows)
+            level = statistics.fmean(numbers) if numbers else math.nan
+            if math.isfinite(level):
+                axes.axhline(100 - level if error else level, color=MUTED, linewidth=1, linestyle=_DOTTED)
+                plots.note(drawing, f"The dotted line{f' in {title}' if title else ''} is {cell}.")
         if descending:
             axes.invert_xaxis()
         _finish(axes, title)
