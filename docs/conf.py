@@ -38,6 +38,7 @@ autodoc_typehints_format, autodoc_member_order, autodoc_preserve_defaults = "sho
 python_maximum_signature_line_length, python_use_unqualified_type_names = 88, True
 napoleon_use_rtype, napoleon_use_ivar, add_module_names, toc_object_entries = False, True, False, False
 
+_ANNOTATED = re.compile(r"[~\w.]*\bAnnotated\[")
 _DOES_NOT_HELP = re.compile(r"(Does not help: |It does not help )")
 
 
@@ -78,14 +79,14 @@ def mark_limits(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines
 
 def plain_signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, text: str, returned: str) -> Any:
     """Show ``Annotated[float, check]`` as ``float``."""
-    while text and (start := text.find("Annotated[")) >= 0:
-        depth, comma, end = 0, 0, start + 9
-        for end in range(start + 9, len(text)):
+    while text and (found := _ANNOTATED.search(text)):
+        depth, comma, end = 0, 0, found.end() - 1
+        for end in range(found.end() - 1, len(text)):
             depth += (text[end] in "[(") - (text[end] in "])")
             comma = comma or (end if depth == 1 and text[end] == "," else 0)
             if not depth:
                 break
-        text = text[:start] + text[start + 10 : comma] + text[end + 1 :]
+        text = text[: found.start()] + text[found.end() : comma] + text[end + 1 :]
     return text, returned
 
 

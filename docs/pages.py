@@ -169,8 +169,8 @@ def _call(cls: type[Any]) -> str:
 
 def _caption(cls: type[Any]) -> str:
     if cls.acts is Acts.BATCH:
-        return f"Six digits with their targets, as they are and with `{_call(cls)}`, in the last of ten epochs."
-    return f"Weights of a small net's first layer after ten epochs on digits, without and with `{_call(cls)}`."
+        return f"Six digits with their targets, as they are and with `{_call(cls)}`, in the last of seven epochs."
+    return f"Weights of a small net's first layer after seven epochs on digits, without and with `{_call(cls)}`."
 
 
 def _function(cls: type[Any]) -> str:
