@@ -39,6 +39,12 @@ python_maximum_signature_line_length, python_use_unqualified_type_names = 88, Tr
 napoleon_use_rtype, napoleon_use_ivar, add_module_names, toc_object_entries = False, True, False, False
 
 _ANNOTATED = re.compile(r"[~\w.]*\bAnnotated\[")
+_ROLES = {
+    'role="heading"': 'role="heading" aria-level="2"',
+    '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
+    '<div class="highlight"><pre>': '<div class="highlight"><pre tabindex="0">',
+    "<dl>\n<dd>": '<dl role="presentation">\n<dd>',
+}
 _DOES_NOT_HELP = re.compile(r"(Does not help: |It does not help )")
 
 
@@ -90,6 +96,13 @@ def plain_signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, t
     return text, returned
 
 
+def mark_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Add what screen readers and keyboards need, and neither Sphinx nor the theme writes."""
+    for part in ("body", "furo_navigation_tree"):
+        for old, new in _ROLES.items():
+            context[part] = (context.get(part) or "").replace(old, new)
+
+
 def write_math(self: Any, node: nodes.Element) -> None:
     """Write a formula as MathML, which browsers draw without a script."""
     block = isinstance(node, nodes.math_block)
@@ -111,3 +124,4 @@ def setup(app: Sphinx) -> None:
     app.connect("missing-reference", find_reference)
     app.connect("autodoc-process-docstring", mark_limits)
     app.connect("autodoc-process-signature", plain_signature)
+    app.connect("html-page-context", mark_roles, priority=900)  # after the theme's own
