@@ -217,7 +217,7 @@ class Classifier(KeepsMethods):
 
     def _length(self) -> tuple[int, int]:
         steps, epochs = self._step.num_steps(self.trainer), self.trainer.max_epochs
-        if steps == float("inf"):
+        if not 0 <= steps < float("inf"):
             return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
         return int(steps), epochs if epochs is not None and epochs > 0 else 1
 

@@ -42,6 +42,7 @@ class TargetMixing(Regularizer, ABC, acts=Acts.BATCH):
         target = self.pair(batch)[1]
         if isinstance(target, MixedTarget) and not skipped and (why := self.reproach(target, name)):
             self.warn_once(why)
+            target.mixture.read = False  # which is the same, said by the first of several methods
         elif isinstance(target, MixedTarget) and target.mixture.read:
             self.warn_once(
                 f"is not in what {name}.training_step makes of labels that it reads as numbers (tolist, item, NumPy), "

@@ -60,7 +60,7 @@ def test_seeds_and_cells_choose_runs(toy):
     with pytest.raises(ValueError, match=r"unknown cell 'a/z'. Did you mean 'a/[xy]'"):
         chosen(cells="a/z")
     for bad in (0, -1, [], [1, 1], [-1], True):
-        with pytest.raises(ValueError, match="seeds is"):
+        with pytest.raises(ValueError, match="seeds"):
             chosen(seeds=bad)
     with pytest.raises(ValueError, match="jobs is -1"):
         reproduce(paper, jobs=-1)
@@ -178,7 +178,7 @@ def test_the_largest_seed_is_in_a_table_that_is_read_again(toy):
         outcome = reproduce("toy", jobs=0, seeds=[2**32 - 1])
         assert [row.seed for row in outcome.rows] == [2**32 - 1]
     for bad in (2**32, [2**32], [10**30]):
-        with pytest.raises(ValueError, match="seeds is"):
+        with pytest.raises(ValueError, match="seeds"):
             reproduce("toy", jobs=0, seeds=bad)
 
 

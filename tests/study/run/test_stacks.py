@@ -215,11 +215,11 @@ def test_cells_that_cannot_be_are_refused():
         Scale("quick", "", (a, b))
     with pytest.raises(ValueError, match="unknown cell that 'c' needs: 'bb'"):
         Scale("quick", "", (Cell("c", "m:f", needs=("bb",)), Cell("b", "m:f")))
-    with pytest.raises(TypeError, match="write names in a tuple"):
+    with pytest.raises(TypeError, match="needs must be a tuple"):
         Cell("a", "m:f", needs="b")
     with pytest.raises(ValueError, match="'b', which it needs, has 1; give it no more"):
         Scale("quick", "", (Cell("a", "m:f", needs=("b",)), Cell("b", "m:f", seeds=1)), seeds=3)
-    with pytest.raises(ValueError, match="replicas=0"):
+    with pytest.raises(ValueError, match="replicas must be at least 1"):
         Scale("quick", "", (), replicas=0)
     with pytest.raises(ValueError, match="replicas is 0"):
         reproduce_nothing(0)

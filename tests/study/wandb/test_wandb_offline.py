@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from wandb_lab import Lab, inspect, isolate, read_csv
 
-from lightning_regs.core.runs import FIXED
+from lightning_regs.core.runs import FIXED, Run
 from lightning_regs.study.report.specification import specify
 from lightning_regs.study.wandb.export import _confirm, _inspect, label
 
@@ -153,8 +153,8 @@ def test_a_repeated_command_writes_what_is_missing_and_nothing_else(logged, monk
     (cut.home / "wandb" / f"{cut.id}.json").write_text('{"digest": "')
     [log] = (gone.home / "wandb").glob(f"*-{gone.id}/*.wandb")
     log.unlink()
-    row = changed.home / "row.json"
-    row.write_text(row.read_text().replace('"count": 7', '"count": 8'))
+    run = Run(changed.home)
+    run.finish((run.row() or {}) | {"count": 8})
     logged.lab.reproduce()
     after = state()
     touched = {run.id for run in (unmarked, cut, gone, changed)}
