@@ -276,7 +276,7 @@ REFUSED = [
                 for width in (0.0, -1.0)
             ),
             *((name, "width", 0, "width must be at least 1") for name in ("resnet18", "resnet20", "wide_resnet")),
-            *((name, "norm", "layer", "norm must be 'batch', got 'layer'") for name in ("vgg11", "vgg19", "wide_resnet")),
+            *((name, "norm", "layer", "norm must be 'batch'") for name in ("vgg11", "vgg19", "wide_resnet")),
             ("resnet18", "shortcut", "avg_pool", "Did you mean 'avgpool'"),
             ("resnet20", "depth", 18, r"depth must be 6n \+ 2.* got 18: take 8, 14, 20"),
             ("resnet20", "depth", 2, r"depth must be 6n \+ 2"),
