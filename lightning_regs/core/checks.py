@@ -30,6 +30,7 @@ __all__ = [
     "Shape",
     "Share",
     "Whole",
+    "as_text",
     "call",
     "check",
     "check_arguments",
@@ -105,6 +106,11 @@ def nonempty(name: str, value: Any) -> Any:
     return value
 
 
+def as_text(name: str, value: Any) -> str:
+    """Return a path as text, which every checkpoint can hold."""
+    return str(value)
+
+
 NotNegative = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(above=0)]
 Share = Annotated[float, Range(0, 1)]
@@ -161,15 +167,18 @@ def _owner(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping
     return ""
 
 
-def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Check the arguments of a function from inside, where :func:`checked` would be in the way of looking at frames.
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a function as its annotations want them, where :func:`checked` would be in the way.
+
+    Lightning looks at the frames of constructors.
 
     Args:
         function: Whose annotations they have.
         given: Its ``locals()``, before it has others.
     """
     arguments = _arguments(function, _Names(function.__globals__))
-    arguments.check((), {name: value for name, value in given.items() if name in arguments.tests})
+    names = inspect.signature(function).parameters
+    return arguments.check((), {name: given[name] for name in names if name != "self"})[1]
 
 
 class _Arguments(NamedTuple):

@@ -3,7 +3,8 @@
 - A number is an ``int``, a ``float``, or what stands for one of them: numpy's scalars, arrays and tensors without
   dimensions. True and False are no numbers, and 1 is no truth value; 2.0 and 2.7 are no whole numbers.
 - A ``float`` is finite unless its :class:`Range` says otherwise, and never NaN; an ``int`` fits into 64 bits.
-- Text is no sequence; sequences and mappings are checked with what they hold.
+- Text is no sequence, a set neither; what can be read once, and a view of a mapping, are read into one. Sequences and
+  mappings are checked with what they hold.
 - What an annotation does not say (``Any``, what an iterable holds that can be read once) passes.
 """
 
@@ -189,17 +190,14 @@ def _float(name: str, value: Any) -> float:
         raise ValueError(f"{name} must be finite, got {shown(value)}.") from error
 
 
-def _finite(name: str, value: Any) -> float:
-    return _FINITE(name, _float(name, value))  # type: ignore[no-any-return]
-
-
 _PLAIN_KINDS = (int, float, str)
+_ONCE = (abc.Iterator, abc.MappingView)  # what is read into a tuple where a sequence is wanted
 _FINITE = Range()
 ANY = Check("anything", lambda value: True, lambda name, value: value)
 _SCALARS = {
     bool: Check("True or False", _fits_bool, _bool),
     int: Check("an integer", _fits_int, _int),
-    float: Check("a number", _fits_float, _finite),
+    float: Check("a number", _fits_float, lambda name, value: _FINITE(name, _float(name, value))),
 }
 _PLAIN: dict[Any, Check] = {
     **_SCALARS,
@@ -241,19 +239,21 @@ def _said(what: str, test: Callable[[str, Any], Any]) -> Callable[[str, Any], An
 
 
 def _literal(names: tuple[Any, ...]) -> Check:
-    kinds = {type(name) for name in names}
+    kind = str if isinstance(names[0], str) else Real
     listed = [repr(name) for name in names]
     what = " or ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
 
-    def test(name: str, value: Any) -> Any:
-        value = _item(value)
-        if type(value) in kinds and value in names:
-            return value
-        if kinds == {str} and len(names) > 1:
-            raise unknown_name(name, value, names)
-        raise (ValueError if type(value) in kinds else TypeError)(f"{name} must be {what}, got {shown(value)}.")
+    def fits(value: Any) -> bool:
+        return isinstance(item := _item(value), kind) and not isinstance(item, bool)
 
-    return Check(what, lambda value: type(_item(value)) in kinds, test)
+    def test(name: str, value: Any) -> Any:
+        if fits(value) and _item(value) in names:
+            return names[names.index(_item(value))]
+        if kind is str and len(names) > 1:
+            raise unknown_name(name, value, names)
+        raise (ValueError if fits(value) else TypeError)(f"{name} must be {what}, got {shown(value)}.")
+
+    return Check(what, fits, test)
 
 
 def _union(options: list[Check]) -> Check:
@@ -306,15 +306,15 @@ def _sequence(kind: type[Any], parts: tuple[Any, ...]) -> Check:
     what = f"{len(tests)} values" if fixed else f"{'an' if kind.__name__[0] in 'Ii' else 'a'} {kind.__name__.lower()}"
 
     def fits(value: Any) -> bool:
-        array = base is Sequence and getattr(value, "ndim", 0) == 1
-        return array or (isinstance(value, base) and not isinstance(value, str | bytes))
+        ordered = base is Sequence and (getattr(value, "ndim", 0) == 1 or isinstance(value, _ONCE))
+        return ordered or (isinstance(value, base) and not isinstance(value, str | bytes))
 
     def test(name: str, value: Any) -> Any:
         if not fits(value):
             remedy = f"; write ({value!r},)" if kind is tuple and isinstance(value, str) else ""
             raise TypeError(f"{name} must be {what}, got {shown(value)}{remedy}.")
-        if base is Sequence and hasattr(value, "tolist"):
-            value = value.tolist()
+        if base is Sequence and not isinstance(value, Sequence):
+            value = value.tolist() if hasattr(value, "tolist") else tuple(value)
         if not isinstance(value, Sequence | abc.Set):
             return value
         if fixed and len(value) != len(tests):

@@ -6,6 +6,8 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import with_notes
-from lightning_regs.core.checks import Count, Range, Seed, Share, Whole, check_seeds
+from lightning_regs.core.checks import Count, Range, Seed, Share, Whole, as_text, check_seeds
 from lightning_regs.core.checks import check_arguments as check_types
 from lightning_regs.core.lightning import check_trainer, current_batch, pl
 from lightning_regs.core.names import unknown_name
@@ -26,6 +28,8 @@ from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, m
 from lightning_regs.data.transforms import BatchTransform
 
 _SPLITS = ("train", "val", "test")
+_PLANNED = ("corruption", "corruption_p", "image_size", "train_size", "test_size", "val_split", "resplit")
+_TRANSFORMED = ("image_size", "whiten", "random_crop", "random_flip", "random_rotation", "color_jitter")
 
 # Image folders are decoded with the margin that 32 pixels have around 28.
 _FOLDER_MARGIN = 32 / 28
@@ -96,8 +100,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        source: str = "digits",
-        root: str | None = None,
+        source: Annotated[str | Path, as_text] = "digits",
+        root: Annotated[str | Path, as_text] | None = None,
         batch_size: Count = 128,
         image_size: Count | None = None,
         corruption: str = "none",
@@ -123,31 +127,26 @@ class ImageDataModule(pl.LightningDataModule):
         seeds: dict[str, int] | None = None,
         resplit: bool = False,
     ) -> None:
-        arguments = locals()
-        check_types(ImageDataModule.__init__, arguments)
+        arguments = check_types(ImageDataModule.__init__, locals())
         super().__init__()
         # Says what the data are, for `find_ticket`; a logger has the module's hyperparameters to show.
         self.save_hyperparameters(logger=False, ignore=[name for name in ("seeds", "resplit") if not arguments[name]])
+        # As plain values, which a checkpoint may hold.
+        self.hparams.update({name: arguments[name] for name in self.hparams if name in arguments})
         check_arguments(arguments)
-        self.source, self.root = source, root
-        self.batch_size, self.batch_repeats = batch_size, batch_repeats
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
-        self.drop_last = drop_last
-        self.monitor_test, self.resident, self.lazy = monitor_test, resident, lazy
-        self.replicas = replica_seeds(replicas, rng.run_seed(seed))
-        self._given_seed, self._corruption_seed, self._apart = seed, corruption_seed, check_seeds(seeds)
-        self._plan = SplitPlan(
-            corruption=corruption,
-            corruption_p=corruption_p,
-            image_size=image_size,
-            keep_margin=random_crop or random_rotation > 0,
-            train_size=train_size,
-            test_size=test_size,
-            val_split=val_split,
-            resplit=resplit,
-        )
-        self._transform = BatchTransform(image_size, whiten, random_crop, random_flip, random_rotation, color_jitter)
+        given = SimpleNamespace(**arguments)
+        self.source, self.root = given.source, given.root
+        self.batch_size, self.batch_repeats = given.batch_size, given.batch_repeats
+        self.eval_batch_size = given.eval_batch_size
+        self.num_workers = given.num_workers
+        self.drop_last = given.drop_last
+        self.monitor_test, self.resident, self.lazy = given.monitor_test, given.resident, given.lazy
+        self.replicas = replica_seeds(given.replicas, rng.run_seed(given.seed))
+        self._given_seed, self._corruption_seed = given.seed, given.corruption_seed
+        self._apart = check_seeds(given.seeds)
+        keep_margin = given.random_crop or given.random_rotation > 0
+        self._plan = SplitPlan(keep_margin=keep_margin, **{name: arguments[name] for name in _PLANNED})
+        self._transform = BatchTransform(*(arguments[name] for name in _TRANSFORMED))
         self._served: Literal["train", "val", "test"] = "test"
         self._splits: Splits | None = None
         self._num_classes = 0

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from lightning_regs.core import registry
@@ -60,11 +61,11 @@ def _split(kind: str, config: Config) -> tuple[str, dict[str, Any]]:
 
 
 @checked
-def make_optimizer(params: Iterable[torch.nn.Parameter], config: Config) -> Optimizer:
+def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parameter]], config: Config) -> Optimizer:
     """Build an optimizer, one of ``torch.optim``'s or of this folder's.
 
     Args:
-        params: The parameters to train.
+        params: The parameters to train, with their names or in groups as torch takes them.
         config: ``{"name": "SGD", "lr": 0.1, "momentum": 0.9}``: the class (letter case is free) and its arguments.
 
     Returns:

@@ -94,7 +94,10 @@ class Classifier(KeepsMethods):
         layers: list[dict[str, Any]] | None = None,
         seeds: dict[str, int] | None = None,
     ) -> None:
-        check_arguments(Classifier.__init__, locals())
+        given = check_arguments(Classifier.__init__, locals())
+        # Numbers that stand for plain ones, which a checkpoint may hold.
+        input_shape, num_classes, seed = given["input_shape"], given["num_classes"], given["seed"]
+        replicas, channels_last = given["replicas"], given["channels_last"]
         super().__init__()
         warn_if_other_came_later()
         optimizer = dict(optimizer or {"name": "SGD", "lr": 0.01, "momentum": 0.9})

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -329,3 +331,26 @@ def test_a_bad_value_is_refused_in_one_sentence(name: str, monkeypatch: pytest.M
                 if not legal(name, parameter, bad):
                     wrong.append(f"{said} is taken without a word")
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_stands_for_a_plain_value_is_taken_as_it() -> None:
+    """Numbers of numpy and tensors, paths, generators and views of mappings, as users have them at hand."""
+    data = lightning_regs.ImageDataModule(
+        np.str_("digits"), Path("data"), np.int64(32), val_split=np.int64(9), replicas=[0, np.int64(1)]
+    )
+    data.setup()
+    next(iter(data.train_dataloader()))
+    classifier = lightning_regs.Classifier(input_shape=np.array([4]), num_classes=y.max() + 1, replicas=np.arange(2))
+    held = io.BytesIO()
+    torch.save([dict(data.hparams), dict(classifier.hparams)], held)
+    held.seek(0)
+    (kept, shape), types = torch.load(held, weights_only=True), (str, str, int)
+    assert tuple(type(kept[name]) for name in ("source", "root", "batch_size")) == types
+    assert (shape["input_shape"], shape["num_classes"], shape["replicas"]) == ([4], 3, [0, 1])
+    layers, kept_weights = {"a": points.clone()}, (weight for weight in [torch.zeros(6, 3)])
+    lightning_regs.functional.zero_pruned(layers.values(), kept_weights)
+    assert not layers["a"].any()
+    assert lightning_regs.NormPenalty(p=2.0).p == 2
+    groups = [{"params": list(net[1].parameters()), "lr": 0.5}, {"params": list(net[3].parameters())}]
+    made = lightning_regs.optim.make_optimizer(groups, {"name": "SGD", "lr": 1})
+    assert [group["lr"] for group in made.param_groups] == [0.5, 1]
