@@ -83,7 +83,7 @@ FIGURES = (
         "fig1a", "Figure 1a: the penalty over training", ("test_acc", "train_loss"),
         {net.title: _training(net) for net in NETS},
         "At the small learning rate with and without the penalty, and at the best learning rate. The paper's "
-        "regularised run is clearly higher late in training (recalled).", y=_ACCURACY,
+        "regularised run is clearly higher in test accuracy late in training (recalled).", y=_ACCURACY,
     ),
     sweep(
         "fig1b", "Figure 1b: test accuracy by learning rate and coefficient", "test_acc",
@@ -116,11 +116,12 @@ FIGURES = (
     sweep(
         "fig3", "Figure 3: several updates a minibatch", "test_acc",
         {MNIST1D.title: {"n = 1": {2.0**lr: MNIST1D.sgd(lr) for lr in MNIST1D.lrs[:-1]},
-                         **{f"n = {n}": {2.0**lr: MNIST1D.repeated(n, lr)} for n, lr in ((2, -2), (4, -3))}},
+                         **{f"n = {n}": {2.0**lr: MNIST1D.repeated(n, lr)} for n, lr in ((2, -2), (4, -3))},
+                         "n = 4, equal epochs": {2.0**-3: MNIST1D.repeated(4, -3, "equal-epochs")}},
          "CIFAR-10, Wide-ResNet 16-4": _REPEATS},
-        "Test accuracy with n updates on each minibatch against the bare learning rate, at equal numbers of updates "
-        "(of epochs at the paper scale). In the paper a large bare rate helps, and a larger n at the same bare rate "
-        "hurts.",
+        "Test accuracy with n updates on each minibatch against the bare learning rate, at nearly equal numbers of "
+        "updates (of epochs where it is said, and at the paper scale). In the paper a large bare rate helps, and a "
+        "larger n at the same bare rate hurts.",
         x="bare learning rate", y=_ACCURACY, log_x=2, on=("quick", "paper"),
     ),
     points(
