@@ -1,9 +1,13 @@
-"""The numbers in docs/verdicts.md are those that the committed rows give."""
+"""What documentation and rows say of each other: numbers in docs/verdicts.md, and commits in the tables."""
 
 from __future__ import annotations
 
+import csv
 import re
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from lightning_regs.study import load_paper
 from lightning_regs.study.paper.rows import AGREEMENT, Rows
@@ -42,3 +46,21 @@ def test_what_hangs_on_them_is_said():
         now = reproduced(paper, rows)
         worst = reproduced(paper, [row for row in rows if row.cell != AGREEMENT])
         assert [int(lost), int(of)] == [len(now - worst), len(now)]
+
+
+def test_rows_are_of_commits_that_a_clone_has():
+    """A row names the commit that measured it, and one that was rebased away is none that a reader can look at."""
+    root = Path(__file__).parents[2]
+
+    def git(*command):
+        done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=False)
+        return done.stdout.split() if not done.returncode else None
+
+    if git("rev-parse", "--is-shallow-repository") != ["false"]:
+        pytest.skip("the history is not here")
+    history = git("rev-list", "--abbrev-commit", "--abbrev=7", "HEAD")
+    for table in sorted(root.glob("reproductions/*/results/*[a-z].csv")):
+        if not table.stem.endswith(".curves"):
+            with table.open(encoding="utf-8", newline="") as file:
+                commits = {row["commit"].partition("+")[0] for row in csv.DictReader(file)}
+            assert not {commit for commit in commits if commit[:7] not in history}, table
