@@ -27,6 +27,7 @@ from lightning_regs.testing.variants import methods
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 PAPERS = [card.parent.name for card in sorted((ROOT / "reproductions").glob("*/README.md"))]
+WRITTEN = {*DOCS.glob("*.md"), *DOCS.glob("howto/*.md")}
 # File of the repository -> the page that shows it.
 COPIES = {f"reproductions/{paper}/README.md": f"papers/{paper}" for paper in PAPERS} | {
     "ARCHITECTURE.md": "project/architecture",
@@ -49,6 +50,8 @@ _ALSO = {
     "pruning": "learned_masks.BernoulliMask learned_masks.EdgePopup supermask.signed_constants",
     "training": "fit.fit fit.Trained replicas.Replicated",
 }
+# Names of ours in pages that were written by hand lead to their pages.
+_NAME = re.compile(r"(?<![\[`\w])`(lightning_regs(?:\.\w+)+|[A-Za-z_]\w+)`(?![`\]])")
 _PART = re.compile(r"<!-- show (?P<file>\S+) (?P<name>\S+) -->")
 _LINK = re.compile(r'(?P<open>!?\[(?P<text>[^\]]*)\]\(|<img src=")(?P<target>[^)#\s":]+)(?P<rest>(?:#[\w-]+)?(?:\)|"))')
 
@@ -96,7 +99,12 @@ def linked(text: str, page: str) -> str:
             raise ValueError(f"docs/{page} shows {match['name']!r}, and {match['file']} has no such part.")
         return _links(begun.partition("<!-- end:")[0], card.parent, here)
 
-    return _PART.sub(part, _links(text, source, here))
+    def name(match: re.Match[str]) -> str:
+        ours = match[1] in lightning_regs.__all__ and f"~lightning_regs.{match[1]}"
+        return f"{{py:obj}}`{ours or match[1]}`" if ours or "." in match[1] else match[0]
+
+    by_hand = (here / f"{Path(page).name}.md") in WRITTEN
+    return _PART.sub(part, _links(_NAME.sub(name, text) if by_hand else text, source, here))
 
 
 def _links(text: str, base: Path, here: Path) -> str:
@@ -104,7 +112,7 @@ def _links(text: str, base: Path, here: Path) -> str:
         file = (base / match["target"]).resolve()
         if file.is_dir():
             return f"`{match['text'].strip('`')}`"
-        shown = COPIES.get(os.path.relpath(file, ROOT))
+        shown = "methods/index" if file == ROOT / "README.md" else COPIES.get(os.path.relpath(file, ROOT))
         target = os.path.relpath(DOCS / f"{shown}.md" if shown else file, here)
         return f"{match['open']}{target}{match['rest']}" if file.exists() else match[0]
 

@@ -122,11 +122,32 @@ def test_links_resolve(pages: ModuleType, made: dict[str, str]) -> None:
 
 
 def test_terms_are_in_the_glossary() -> None:
-    known = re.findall(r"^(\S.*)\n  \S", TEXTS["docs/glossary.md"], flags=re.M)
+    known = re.findall(r"^## (.+)\n\n\S", TEXTS["docs/glossary.md"], flags=re.M)
     assert known == sorted(known, key=str.lower)
-    for page, text in TEXTS.items():
-        for told in re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", text):
-            assert told in known, f"{page}: {told}"
+    anchors = {term.lower().replace(" ", "-") for term in known}
+    links = {(page, anchor) for page, text in TEXTS.items() for anchor in re.findall(r"glossary\.md#([\w-]+)", text)}
+    own = {("docs/glossary.md", anchor) for anchor in re.findall(r"\(#([\w-]+)\)", TEXTS["docs/glossary.md"])}
+    assert links
+    assert not [link for link in links | own if link[1] not in anchors]
+
+
+def test_pages_read_well_on_github() -> None:
+    for page, text in TEXTS.items():  # which shows roles as they are written; the index is the site's alone
+        assert page == "docs/index.md" or not re.findall(r"\{[\w:]+\}`[^`]", text), page
+
+
+def test_the_tour_says_of_claims_what_their_rows_say() -> None:
+    """Each sentence of the tour's own about a claim names its verdict, and each paper's section has one."""
+    _, *sections = TEXTS["docs/tour.md"].split("\n## ")
+    for section in sections[:-1]:
+        prose = " ".join(re.sub(r"<!-- begin.*<!-- end\S* -->", "", section, flags=re.S).split())
+        (paper,) = re.findall(r"<!-- begin:(\w+)/headline -->\n.", section)
+        told = re.findall(r"claim `([\w-]+)`[^`.]*? is ([a-z ]+) at `(\w+)`", prose, flags=re.I)
+        assert len(told) == len(re.findall(r"claim `", prose, flags=re.I)) > 0, prose
+        for claim, verdict, scale in told:
+            file = ROOT / "reproductions" / paper / "results" / f"{scale}.claims.json"
+            found = {row["id"]: row["verdict"] for row in json.loads(file.read_text(encoding="utf-8"))}
+            assert found[claim] == verdict, f"{paper}, {scale}, claim {claim}"
 
 
 def test_every_public_name_is_on_one_page(made: dict[str, str]) -> None:
