@@ -265,7 +265,9 @@ class ClaimResult:
             less where the measure is how much lower it is.
         bound: ``"above"`` where the number is only known to be above ``ours`` (something never came), or ``"below"``.
         exploratory: Why the verdict is one after a look; empty where it is not.
-        frozen: When and where the claim was fixed, in words; empty where it never was.
+        frozen: When the claim was frozen and on top of which commit, in words; empty where it never was.
+        exact: Whether its numbers have no spread over seeds, so that the ends are the lowest and the highest of them.
+        test_items: Number of test samples whose sampling error is part of the interval.
         settings: What was found in other settings.
     """
 
@@ -293,6 +295,8 @@ class ClaimResult:
     bound: str = ""
     exploratory: str = ""
     frozen: str = ""
+    exact: bool = False
+    test_items: int = 0
     settings: tuple[Setting, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

@@ -92,9 +92,6 @@ def _result(
         sentence=claim.sentence,
         paper_value=claim.published,
         provenance=claim.provenance,
-        ours=found.get("ours"),
-        low=found.get("low"),
-        high=found.get("high"),
         n=n,
         verdict=verdict,
         unit=claim.unit,
@@ -108,12 +105,10 @@ def _result(
             *(f"claim {id} is reproduced" for id in claim.rests_on),
         ),
         confidence=fixed.confidence,
-        p=found.get("p"),
-        smallest=found.get("smallest"),
-        won=found.get("won"),
-        bound=found.get("bound", ""),
+        exact=claim.exact,
         exploratory=fixed.exploratory,
-        frozen=" ".join(filter(None, (fixed.date, fixed.commit))),
+        frozen=", on top of ".join(filter(None, (fixed.date, fixed.commit))),
+        **{"ours": None, "low": None, "high": None} | found,
     )
 
 
@@ -142,6 +137,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
         reason = "one seed gives no interval; run it with at least 2 seeds"
         return _result(claim, "not decided", reason, n, frozen, ours=estimate.ours)
     found = {"ours": estimate.ours, "low": low, "high": high, "won": estimate.won, "bound": estimate.bound}
+    found["test_items"] = rows.test_items if estimate.seeds else 0
     if broken := [*broken, *filter(None, [estimate.invalid])]:
         return _result(claim, "invalid", "; ".join(broken), n, frozen, **found)
     planned = frozen.seeds[-1] if frozen.seeds and not claim.exact else 0
@@ -150,7 +146,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     verdict = judge(claim.criterion, low, high)
     reason = ""
     if verdict == "not decided":
-        reason = _open(claim.criterion, estimate, frozen.confidence, rows.test_items, claim.unit)
+        reason = _open(claim.criterion, estimate, frozen.confidence, claim.unit)
         found["smallest"] = smallest_beyond(estimate, claim.criterion, frozen.confidence)
     if low < high and not claim.exact:  # else nothing was tested: the measurements are all that there is
         found["p"] = p_value(estimate, claim.criterion)
@@ -177,14 +173,15 @@ def estimated(claim: Claim, rows: Rows) -> Estimate:
     return every(values) if claim.exact else mean(values)
 
 
-def _open(criterion: Criterion, estimate: Estimate, confidence: float, items: int, unit: str) -> str:
+def _open(criterion: Criterion, estimate: Estimate, confidence: float, unit: str) -> str:
     """Say why a claim is not decided."""
     if estimate.ends(confidence) == ANYTHING:
         return f"at {100 * confidence:.3g} % its interval is everything"
-    if estimate.seeds is not None and judge(criterion, *(ends := estimate.seeds(confidence))) != "not decided":
-        low, high = (short(end, 4) for end in ends)
-        return f"the seeds agree ({low} to {high}{f' {unit}'.rstrip()}); {items:,} test samples do not carry it further"
-    return f"the interval crosses an edge of '{criterion.text()}'"
+    crosses = f"the interval crosses an edge of '{criterion.text()}'"
+    if estimate.seeds is None or (alone := judge(criterion, *(ends := estimate.seeds(confidence)))) == "not decided":
+        return crosses
+    low, high = (short(end, 4) for end in ends)
+    return f"{crosses}; by the seeds alone ({low} to {high}{f' {unit}'.rstrip()}) it would be {alone}"
 
 
 def _setting(claim: Claim, name: str, measure: Measure, rows: Rows, frozen: Frozen) -> Setting:

@@ -40,7 +40,9 @@ from lightning_regs.study.report.telling import (
     SYMBOLS,
     TITLES,
     ClaimEntry,
+    intervals,
     legend,
+    signs,
     tallies,
 )
 from lightning_regs.study.store.results import ScaleResults, default_results, load
@@ -141,7 +143,8 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
         return [*_counted(paper, measured), "", *drawn, "", *_claims(known_for, True)], images
     if kind == "claims":
         told = tell_all(paper, found)
-        return [_origin(paper, found), *_kinds(told)], {}
+        about = intervals(paper.scale(found.name).test_items, found.lookup())
+        return [_origin(paper, found), "", about, *_kinds(told)], {}
     if kind == "results":
         lines = [_origin(paper, found)]
         for group in tables.groups(found.rows, paper.metrics):
@@ -208,7 +211,7 @@ def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
         yield from ("", f"**{TITLES[tally.kind]}.** {tally.sentence}")
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
             yield from ("", *_claims(judged), "")
-            yield from ("<details><summary>What had to hold, and when and where it was fixed</summary>", "")
+            yield from ("<details><summary>What had to hold, and when it was frozen</summary>", "")
             yield from (*rules(judged), "", "</details>")
         reasons: dict[str, list[str]] = {}
         for claim in own:
@@ -237,7 +240,7 @@ def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> list[str]:
             "<br>".join(map(escape, filter(None, (claim.ours, claim.interval)))),
             f"{claim.n}{f'<br>{claim.scale}' if scales else ''}" if claim.n else "",
         ])  # fmt: skip
-    headings = ["", "Claim", "Paper", "Holds for", "Ours, 95 % interval", "Seeds"]
+    headings = ["", "Claim", "Paper", "Holds for", "Ours, interval of 95 % or as said", "Seeds"]
     meant = [line for mark, text in legend(claims).items() for line in ("", f"{mark} {text}.")]
     return [*table(headings, lines, (2, 4, 5)), *([] if scales else meant)]
 
@@ -245,26 +248,33 @@ def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> list[str]:
 def _gallery(papers: list[Paper], base: Path) -> list[str]:
     """Count the papers' own claims by verdict, theory and controls apart, with the verdicts of the headlines."""
     lines = [
-        f"| Paper | Headlines | Scale | {' | '.join(SYMBOLS[verdict] for verdict in VERDICTS)} | Theory | Controls |",
-        "| --- | :---: | --- |" + " ---: |" * (len(VERDICTS) + 2),
+        f"| Paper | Scale | Headlines | {' | '.join(SYMBOLS[verdict] for verdict in VERDICTS)} | Theory | Controls |",
+        "| --- | --- | :---: |" + " ---: |" * (len(VERDICTS) + 2),
     ]
     for paper in papers:
         link = _link((paper.folder or base) / "README.md", base)
         name = f"[{escape(paper.title)}]({link}) ({escape(paper.authors)}, {paper.year})"
         measured = [part for part in load(paper, default_results(paper)) if part.rows]
-        known_for = "\u00a0".join(SYMBOLS[claim.verdict] for claim in headlines(paper, measured))
+        known_for = [claim.id for claim in paper.headlines]
         for part in measured:
             counted = {tally.kind: tally for tally in tallies(part.claims)}
             own = counted["paper"]
             counts = [f"{number}{f' ({own.exploratory[verdict]}{DAGGER})' if own.exploratory[verdict] else ''}"
-                      for verdict, number in own.counts.items()]  # fmt: skip
+                      for verdict, number in own.found.items()]  # fmt: skip
             apart = [counted[kind].brief if kind in counted else "" for kind in KINDS[1:]]
-            lines.append(f"| {name} | {known_for} | {part.name} | {' | '.join([*counts, *apart])} |")
-            name = known_for = ""
+            scale = (
+                f"{part.name}, {part.finished} of {part.expected} runs" if part.finished < part.expected else part.name
+            )
+            scale += f" ({own.waiting} waiting)" if own.waiting else ""
+            lines.append(f"| {name} | {scale} | {signs(part.claims, known_for)} | {' | '.join([*counts, *apart])} |")
+            name = ""
         if not measured:
-            lines.append(f"| {name} | | no results yet |{' |' * (len(VERDICTS) + 2)}")
+            lines.append(f"| {name} | no results yet | |{' |' * (len(VERDICTS) + 2)}")
     legend = ", ".join(f"{SYMBOLS[verdict]} {verdict}" for verdict in VERDICTS)
-    return [*lines, "", f"{legend}; in brackets {DAGGER} {EXPLORATORY}. Theory and our own controls are counted apart."]
+    legend += (
+        f"; {DAGGER} {EXPLORATORY}. Theory, in brackets among the headlines, and our own controls are counted apart"
+    )
+    return [*lines, "", f"{legend}; so are claims that wait for runs."]
 
 
 def _link(path: Path, base: Path) -> str:

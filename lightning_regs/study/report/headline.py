@@ -107,7 +107,9 @@ def headlines(paper: Paper, found: Sequence[ScaleResults]) -> tuple[ClaimEntry, 
                 for name, other in others
             ]
             elsewhere = tuple((name, other.verdict) for name, other in others)
-            entries.append(replace(entry, facts=(*said, *entry.facts), elsewhere=elsewhere))
+            unseen = result.verdict == "not at this scale" and claim.on
+            reason = f"not measured yet: {' and '.join(claim.on or ())} scale" if unseen else entry.reason
+            entries.append(replace(entry, reason=reason, facts=(*said, *entry.facts), elsewhere=elsewhere))
     return tuple(entries)
 
 
@@ -123,7 +125,7 @@ def picture(entries: Sequence[ClaimEntry]) -> Figure:
     """Return the figure of headline claims: below each sentence our interval and the paper's figure on an axis."""
     caption = (
         "The claims that the paper is known for. Dots and lines are ours with their intervals, rings the paper's "
-        "figures; a claim holds where the ground is shaded."
+        "figures; a claim holds where the ground is shaded. What is invalid is grey."
     )
     caption += "".join(f" {mark} {meaning}." for mark, meaning in legend(entries).items())
     return Figure("headline", TITLE, caption, lambda rows, curves: _draw(entries))
@@ -195,8 +197,9 @@ def _axis(axes: Axes, entry: ClaimEntry) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}{unit}".replace("-", tables.MINUS)))
     left, right = axes.get_xlim()
     numbers = {name: value for name, value in entry.numbers.items() if value is not None}
-    ours, color = numbers["ours"], VERDICTS[entry.verdict]
-    if entry.criterion:
+    ours, void = numbers["ours"], entry.verdict == "invalid"
+    color = MUTED if void else VERDICTS[entry.verdict]
+    if entry.criterion and not void:
         low, high = max(numbers.get("holds_low", left), left), min(numbers.get("holds_high", right), right)
         axes.axvspan(low, max(high, low + (right - left) / 150), color=HOLDS, linewidth=0, zorder=0)
     axes.plot([max(numbers.get("low", ours), left), min(numbers.get("high", ours), right)], [0, 0], color=color, lw=2)

@@ -64,7 +64,7 @@ def draw_curves(figure: Kind, rows: Rows, curves: Curves, published: Published, 
         ends = "; ".join(f"{name} {band.mean[-1]:.3g}" for name, band in bands.items())
         told.append(f"{_named(label, title)} over training. At the end: {ends}.")
     for metric in sorted({metric for metric, _ in found.values()} - {figure.metrics[0]}):
-        plots.note(drawing, f"This scale did not record {_words(figure.metrics[0])}, so {_words(metric)} is drawn.")
+        plots.note(drawing, f"Not recorded over training: {_words(figure.metrics[0])}, so {_words(metric)} is drawn.")
     plots.describe(drawing, " ".join(told))
     seeds = sorted({band.n for _, bands in found.values() for band in bands.values()})
     if seeds[-1] > 1:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lightning_regs.study.paper.paper import Deviation
     from lightning_regs.study.report.telling import ClaimEntry
 
-RULES = ("Claim", "Judged only if", "When and where it was fixed")
+RULES = ("Claim", "Judged only if", "When it was frozen")
 
 
 def escape(text: str) -> str:
@@ -45,7 +45,7 @@ def deviations(entries: Sequence[Deviation]) -> list[str]:
 
 
 def rules(claims: Iterable[ClaimEntry]) -> list[str]:
-    """Return a table of what had to hold for claims to be judged, and when that was fixed."""
+    """Return a table of what had to hold for claims to be judged, and when it was frozen."""
     return table(RULES, ([code(claim.id), *map(escape, claim.rule[1:])] for claim in claims))
 
 

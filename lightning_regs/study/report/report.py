@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core.files import atomic_write, lock, whole
 from lightning_regs.study.paper.claims import VERDICTS
+from lightning_regs.study.paper.criteria import short
 from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.headline import strip
 from lightning_regs.study.report.legible import legible, pieces
@@ -69,7 +70,7 @@ def write_report(
         with whole(page.with_suffix(".json"), durable=False) as part, part.open("w", encoding="utf-8") as file:
             file.writelines(pieces(specification))
         atomic_write(page, render(specification), durable=False)
-        summary = json.dumps(_summary(specification, command(paper, paper.scales[0].name)), indent=1)
+        summary = json.dumps(_summary(specification, paper), indent=1)
         atomic_write(page.with_suffix(_SUMMARY), f"{summary}\n", durable=False)
     write_index(out)
     return page
@@ -144,6 +145,7 @@ def environment() -> Environment:
         "strip": strip,
         "tidy": tables.tidy,
         "sentence": _sentence,
+        "short": short,
         "slug": slug,
         "breakable": _breakable,
         "legend": telling.legend,
@@ -172,13 +174,16 @@ def _copy(file: Path, target: Path) -> None:
         shutil.copyfile(file, part)
 
 
-def _summary(specification: Specification, first: str) -> dict[str, Any]:
+def _summary(specification: Specification, paper: Paper) -> dict[str, Any]:
+    order = [scale.name for scale in reversed(paper.scales)]
+    known_for = {claim.id for claim in specification.headlines}
+    sections = sorted(specification.sections, key=lambda section: order.index(section.scale))
     return {
         "title": specification.title,
         "authors": specification.authors,
         "year": str(specification.year),
         "summary": specification.summary,
-        "command": first,
+        "command": command(paper, paper.scales[0].name),
         "headlines": [
             {
                 "id": claim.id,
@@ -188,19 +193,21 @@ def _summary(specification: Specification, first: str) -> dict[str, Any]:
             }
             for claim in specification.headlines
         ],
-        "scales": [_scale_summary(section) for section in specification.sections if not section.blank],
+        "scales": [_scale_summary(section, known_for) for section in sections if not section.blank],
     }
 
 
-def _scale_summary(section: Section) -> dict[str, Any]:
+def _scale_summary(section: Section, known_for: set[str]) -> dict[str, Any]:
     notes = [section.progress] if section.state == "half finished" else []
     notes += ["damaged"] if section.problems else []
     notes += [f"{len(section.failures)} failed"] if section.failures else []
     own, *apart = section.tallies
+    notes += [f"{own.waiting} waiting for runs"] if own.waiting else []
     return {
         "name": section.scale,
+        "known": telling.signs(section.claims, known_for),
         "notes": [*notes, *section.mixed],
-        "counts": own.counts,
+        "counts": own.found,
         "exploratory": own.exploratory,
         "apart": [f"{telling.TITLES[tally.kind]}: {tally.brief}" for tally in apart if tally.measured],
     }

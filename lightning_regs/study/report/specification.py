@@ -22,7 +22,7 @@ from lightning_regs.study.report.drawing import FigureEntry, name_figure
 from lightning_regs.study.report.drawing import draw as draw_figure
 from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.legible import legible, plain
-from lightning_regs.study.report.telling import ClaimEntry, Tally, in_common, say, tallies, tell
+from lightning_regs.study.report.telling import ClaimEntry, Tally, in_common, intervals, say, tallies, tell
 from lightning_regs.study.store.results import ScaleResults, claims_text, load, strangers
 from lightning_regs.training.measured import TRAINED
 
@@ -60,6 +60,7 @@ class Section:
         tallies: Its claims counted, each kind apart.
         summary: The counts in plain sentences, and what the invalid claims have in common.
         claims: The claims, in the order of the paper.
+        intervals: What their intervals are, in a sentence.
         claims_json: The claims as the download has them; not among the data.
         figures: The paper's figures; empty without rows.
         groups: Its cells as tables.
@@ -81,6 +82,7 @@ class Section:
     tallies: tuple[Tally, ...]
     summary: tuple[str, ...]
     claims: tuple[ClaimEntry, ...]
+    intervals: str
     claims_json: str
     figures: tuple[FigureEntry, ...]
     groups: tuple[tables.Group, ...]
@@ -285,6 +287,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Calla
         tallies=tallies(found.claims),
         summary=summary(paper, found),
         claims=tell_all(paper, found),
+        intervals=intervals(scale.test_items, found.lookup()),
         claims_json=claims_text(found.claims) if found.claims else "",
         figures=tuple(show(figure, found, f"{name}-{figure.id}", published) for figure in figures),
         groups=tuple(_with_commands(group, paper, found.name) for group in tables.groups(found.rows, paper.metrics)),

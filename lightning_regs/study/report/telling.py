@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, ClaimResult, Kind, Verdict, count_verdicts
 from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.paper.measures import Measure
-from lightning_regs.study.paper.rows import MissingRows, Rows
+from lightning_regs.study.paper.rows import AGREEMENT, MissingRows, Rows
 from lightning_regs.study.report import tables
 
 MEASURED, BEYOND = VERDICTS[:4], VERDICTS[4:]
@@ -54,7 +54,7 @@ class ClaimEntry:
         paper: The paper's figure, in words or with its unit; a dash where it gives none.
         cited: Where that figure was seen, in pieces, each with the key of the source that it names, if any.
         ours: Our number with its unit; a dash where there is none.
-        interval: Our interval, empty where there is none; with its confidence where that is not 95 %.
+        interval: Our interval, empty where there is none; with its confidence where that is not 95 %, or what it is.
         reason: Why it was not decided, is invalid or is out of reach, and what so many seeds could have seen.
         marks: Signs behind the verdict; see :data:`MARKS`.
         facts: What else there is to the number: adjusted p-value, share of pairs won, verdicts in other settings.
@@ -98,8 +98,8 @@ class ClaimEntry:
 
     @property
     def rule(self) -> tuple[str, str, str]:
-        """Its id, what had to hold for it to be judged, and when and where that was fixed."""
-        return self.id, "; ".join(self.conditions), f"fixed {self.frozen}" if self.frozen else "not frozen"
+        """Its id, what had to hold for it to be judged, and when it was frozen."""
+        return self.id, "; ".join(self.conditions), f"frozen {self.frozen}" if self.frozen else "not frozen"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -191,16 +191,31 @@ def why(claim: ClaimResult) -> str:
     """Say why a claim has its verdict, and what effect so many seeds would have seen."""
     if claim.smallest is None or claim.verdict != "not decided":
         return claim.reason
-    # The edge stands beside it, as the criterion.
-    reason = claim.reason.partition(" of '")[0]
+    reason = re.sub(r" of '[^']*'", "", claim.reason)  # the edge stands beside it, as the criterion
+    sample = f" and {claim.test_items:,} test samples" if claim.test_items else ""
     least = tables.number(claim.smallest, "points" if claim.unit == "%" else claim.unit)
-    return f"{reason}; {claim.n} seeds see what lies {least} beyond it 4 times in 5".lstrip("; ")
+    return f"{reason}; {claim.n} seeds{sample} see what lies {least} beyond the edge 4 times in 5".lstrip("; ")
 
 
 def _interval(claim: ClaimResult) -> str:
     text = tables.claim_interval(claim)
-    level = f" (at {100 * claim.confidence:.4g} % confidence)" if claim.confidence != CONFIDENCE else ""
-    return f"{text}{level}" if text and claim.low != claim.high else text
+    if not text or claim.low == claim.high:
+        return text
+    if claim.exact:
+        return f"{text} (lowest to highest of {claim.n} problems)"
+    return f"{text} (at {100 * claim.confidence:.4g} % confidence)" if claim.confidence != CONFIDENCE else text
+
+
+def intervals(items: int, rows: Rows) -> str:
+    """Say what the intervals of a scale are, and whether the error of so many test samples is part of them."""
+    said = "Intervals are of 95 % where no other level is given"
+    if not items:
+        return f"{said}."
+    worst = "as it was not measured here how far nets are right on the same samples, the worst case is assumed; "
+    return (
+        f"{said}; those of test accuracies include the sampling error of a test set of {items:,} "
+        f"({'' if AGREEMENT in rows.cells() else worst}see docs/verdicts.md)."
+    )
 
 
 def _facts(claim: ClaimResult) -> Iterable[str]:
@@ -210,8 +225,9 @@ def _facts(claim: ClaimResult) -> Iterable[str]:
         yield f"ahead in {100 * claim.won:.0f} % of the pairs of seeds"
     if measured := [setting for setting in claim.settings if setting.n]:
         held = [setting.name for setting in measured if setting.verdict == "reproduced"]
-        others = [f"{each.verdict} with {each.name} ({tables.number(each.ours, claim.unit)})" for each in measured
-                  if each.verdict != "reproduced"]  # fmt: skip
+        others = [f"{'one seed, no interval,' if (each.n, each.verdict) == (1, 'not decided') else each.verdict} with "
+                  f"{each.name} ({tables.number(each.ours, claim.unit)})"
+                  for each in measured if each.verdict != "reproduced"]  # fmt: skip
         said = f"holds in {len(held)} of {len(measured)} other settings"
         yield "; ".join([": ".join(filter(None, (said, ", ".join(held)))), *others])
 
@@ -235,16 +251,20 @@ class Tally:
     @property
     def measured(self) -> int:
         """How many have a number."""
-        return sum(self.counts[verdict] for verdict in MEASURED) - self.waiting
+        return sum(self.found[verdict] for verdict in MEASURED)
+
+    @property
+    def found(self) -> dict[Verdict, int]:
+        """The counts without those that wait for a measurement."""
+        return self.counts | {"not decided": self.counts["not decided"] - self.waiting}
 
     @property
     def sentence(self) -> str:
         """The counts as a plain sentence."""
-        found = dict(self.counts) | {"not decided": self.counts["not decided"] - self.waiting}
         says = f"No {_NOUNS[self.kind].format('')} is measured here."
         if self.measured:
             parts = [_SAYS[verdict].format(number, "is" if number == 1 else "are")
-                     for verdict in MEASURED if (number := found[verdict])]  # fmt: skip
+                     for verdict in MEASURED if (number := self.found[verdict])]  # fmt: skip
             told = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
             says = f"Of {self.measured} {_NOUNS[self.kind].format('s' * (self.measured != 1))} measured here {told}"
             if look := sum(self.exploratory.values()):
@@ -257,8 +277,11 @@ class Tally:
 
     @property
     def brief(self) -> str:
-        """The same for a narrow place: ``"3 of 4 held"``."""
-        return f"{self.counts['reproduced']} of {self.measured} held" if self.measured else "not measured"
+        """The same for a narrow place: ``"3 of 4 held, 1 undecided"``."""
+        held, missed, *others = (self.found[verdict] for verdict in MEASURED)
+        said = [f"{held} of {self.measured} held"] if held or missed else []
+        said += [f"{number} {word}" for number, word in zip(others, ("undecided", "invalid"), strict=True) if number]
+        return ", ".join(said) or "not measured"
 
 
 def tallies(claims: Iterable[ClaimResult | ClaimEntry]) -> tuple[Tally, ...]:
@@ -272,6 +295,15 @@ def tallies(claims: Iterable[ClaimResult | ClaimEntry]) -> tuple[Tally, ...]:
         if own or kind == "paper":
             counted.append(Tally(kind, count_verdicts(own), count_verdicts(marked), waiting))
     return tuple(counted)
+
+
+def signs(claims: Iterable[ClaimResult | ClaimEntry], known_for: Container[str]) -> str:
+    """Write the verdicts of those with the given ids as symbols, those of theory in brackets."""
+    return "\u00a0".join(
+        f"({sign})" if claim.kind == "theory" else sign
+        for claim in claims if claim.id in known_for
+        for sign in [SYMBOLS[claim.verdict] + DAGGER * (claim.verdict in MEASURED and bool(claim.exploratory))]
+    )  # fmt: skip
 
 
 def say(counted: Sequence[Tally]) -> str:

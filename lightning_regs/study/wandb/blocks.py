@@ -131,7 +131,7 @@ def _headlines(specification: Specification, place: Block) -> Iterator[Block]:
 
 def _claims_table(claims: Sequence[ClaimEntry], scales: bool = False) -> Block:
     """Make a table of claims that were judged, with the scale of each where they are of several."""
-    headings = ["Verdict", "Id", "Claim", "Reproduced if", "Paper", "Ours", "95 % interval", "Seeds", "Source", "Notes"]
+    headings = ["Verdict", "Id", "Claim", "Reproduced if", "Paper", "Ours", "Interval", "Seeds", "Source", "Notes"]
     lines = []
     for claim in claims:
         behind = f" (scale {escape(claim.scale)})" if scales and claim.n else ""
@@ -178,13 +178,14 @@ def _claims(section: Section) -> Iterator[Block]:
     if not section.claims:
         yield _paragraph("No claim is judged, as there is no row yet.")
         return
+    yield _paragraph(section.intervals)
     for tally in section.tallies:
         own = [claim for claim in section.claims if claim.kind == tally.kind]
         yield _heading(3, TITLES[tally.kind])
         yield _paragraph(tally.sentence)
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
             yield _claims_table(judged)
-            yield _heading(3, "What had to hold, and when and where it was fixed", [_table(rules(judged))])
+            yield _heading(3, "What had to hold, and when it was frozen", [_table(rules(judged))])
         for verdict in BEYOND:
             if beyond := [claim for claim in own if claim.verdict == verdict]:
                 lines = (

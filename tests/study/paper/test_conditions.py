@@ -164,7 +164,7 @@ def test_looks_at_growing_data_share_the_error():
     expected = scipy.stats.t.interval(0.975, 2, loc=10 / 3, scale=scipy.stats.sem(values))
     assert (result.low, result.high) == pytest.approx(expected)
     assert (result.confidence, result.exploratory) == (pytest.approx(0.975), "seeds were added after a look")
-    assert result.frozen == "2026-01-02 abc1234"
+    assert result.frozen == "2026-01-02, on top of abc1234"
 
 
 def test_no_verdict_before_the_planned_seeds_are_there():

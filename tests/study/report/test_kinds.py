@@ -144,7 +144,7 @@ def test_curves_of_another_metric_are_called_so_and_what_no_axes_have_is_named_o
     assert [axes.get_title(loc="left") for axes in drawing.axes] == ["left", "right"]
     assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in drawing.axes} == {("epochs", "val acc")}
     assert plots.notes(drawing) == [
-        "This scale did not record test accuracy, so val acc is drawn.",
+        "Not recorded over training: test accuracy, so val acc is drawn.",
         "Too little was measured at this scale to draw: gone.",
     ]
 

@@ -28,6 +28,7 @@ COUNTS = (
     "verdicts is exploratory. 1 more waits for runs; 1 is not at this scale; 1 is out of reach."
 )
 WHY = "The invalid claim looks at runs that did not reach the test accuracy asked for, in net/random-labels (1 claim)."
+SIGNS = f"✓†\u00a0?\u00a0!\u00a0·\u00a0{tables.DASH}"
 APART = "Of 1 claim of theory measured here 1 held. Of 1 control of ours measured here 1 held."
 
 
@@ -51,7 +52,8 @@ def result(**about):
 
 def test_kinds_are_counted_apart_in_plain_words(results):
     assert say(tallies(results)) == f"{COUNTS} {APART}"
-    assert [tally.brief for tally in tallies(results)] == ["1 of 4 held", "1 of 1 held", "1 of 1 held"]
+    briefs = [tally.brief for tally in tallies(results)]
+    assert briefs == ["1 of 4 held, 1 undecided, 1 invalid", "1 of 1 held", "1 of 1 held"]
     assert say(tallies([])) == "No claim of the paper is measured here."
 
 
@@ -76,7 +78,7 @@ def test_the_page_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     assert "holds in 1 of 2 other settings: noise; not reproduced with tests (10.10 %)" in held[0]
     assert held[2].endswith("(at 97.5 % confidence)")
     assert "Cells: net/true-labels" in held[0]
-    assert held[0].endswith("Fixed 2026-01-02 abc1234.")
+    assert held[0].endswith("Frozen 2026-01-02, on top of abc1234.")
     assert "test_acc is 10" in broken[0]
     assert "Judged only if every run of net/random-labels has test_acc at least 50Not frozen." in spaced(broken[0])
     assert [len(page.rows(title)) for title in ("Theory", "Our controls")] == [1, 1]
@@ -88,8 +90,9 @@ def test_the_page_opens_with_what_held_and_has_every_mark(tmp_path, paper):
 def test_the_index_keeps_kinds_apart(tmp_path, paper):
     write_report(paper, tmp_path / "smith2020" / "results", tmp_path / "site")
     [line] = Page((tmp_path / "site" / "index.html").read_text(encoding="utf-8")).rows("Verdicts")
-    assert line[1] == "quickTheory: 1 of 1 heldOur controls: 1 of 1 held"
-    assert line[2:] == ["11 †", "1", "2", "1", "1", "1"]
+    signs = SIGNS.replace("\u00a0", " ")
+    assert line[1] == f"quickHeadlines: {signs}Theory: 1 of 1 heldOur controls: 1 of 1 held1 waiting for runs"
+    assert line[2:] == ["11 †", "1", "1", "1", "1", "1"]
 
 
 def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
@@ -106,7 +109,7 @@ def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     for words in (
         "! invalid",
         "✓ reproduced †",
-        "asked at scale full only",
+        "not measured yet: full scale",
         "ImageNet is not here",
         "3 seeds, quick",
         "test_acc is 10 to 10.2 in 3 of 3 runs of",
@@ -116,10 +119,10 @@ def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
         assert f"**{title}.** Of" in claims
     assert "| ✓\u00a0reproduced\u00a0† | `held`" in claims
     assert f"† {MARK}" in claims
-    assert "| `held` |  | fixed 2026-01-02 abc1234 |" in claims
+    assert "| `held` |  | frozen 2026-01-02, on top of abc1234 |" in claims
     assert "- Not at this scale: asked at scale full only (`far`)." in claims
-    symbols = f"✓\u00a0?\u00a0!\u00a0·\u00a0{tables.DASH}"
-    assert f"| {symbols} | quick | 1 (1†) | 1 | 2 | 1 | 1 | 1 | 1 of 1 held | 1 of 1 held |" in gallery
+    assert "Intervals are of 95 % where no other level is given." in claims
+    assert f"| quick (1 waiting) | {SIGNS} | 1 (1†) | 1 | 1 | 1 | 1 | 1 | 1 of 1 held | 1 of 1 held |" in gallery
 
 
 def test_a_terminal_ends_with_the_headlines_and_the_counts(results):
@@ -180,6 +183,7 @@ def test_a_paper_without_claims_has_no_picture(tmp_path):
         ({"low": -math.inf, "high": 4.0}, f"3.00\u202f{TIMES}", "below 4.00"),
         ({"low": -math.inf, "high": math.inf}, f"3.00\u202f{TIMES}", "no bound"),
         ({"low": 2.0, "high": 4.0, "confidence": 0.975}, f"3.00\u202f{TIMES}", "2.00 to 4.00 (at 97.5 % confidence)"),
+        ({"exact": True, "confidence": 0.975}, f"3.00\u202f{TIMES}", "2.50 to 3.50 (lowest to highest of 5 problems)"),
         ({"low": 3.0, "high": 3.0}, f"3.00\u202f{TIMES}", "all 5 equal"),
         ({"low": 3.0, "high": 3.0, "n": 1}, f"3.00\u202f{TIMES}", "exact"),
         ({"low": None, "high": None, "n": 1}, f"3.00\u202f{TIMES}", ""),
@@ -195,9 +199,13 @@ def test_bounds_and_intervals_read_well(about, ours, interval):
 
 
 def test_what_is_undecided_says_what_so_many_seeds_would_have_seen():
-    reason = "the interval crosses an edge of 'above 1'"
-    told = why(result(verdict="not decided", reason=reason, smallest=0.5))
-    assert told == f"the interval crosses an edge; 5 seeds see what lies 0.50\u202f{TIMES} beyond it 4 times in 5"
+    reason = "the interval crosses an edge of 'above 1'; by the seeds alone (2 to 3) it would be reproduced"
+    told = why(result(verdict="not decided", reason=reason, smallest=0.5, test_items=1000))
+    assert told == (
+        "the interval crosses an edge; by the seeds alone (2 to 3) it would be reproduced; 5 seeds and 1,000 test "
+        f"samples see what lies 0.50\u202f{TIMES} beyond the edge 4 times in 5"
+    )
+    assert "5 seeds see " in why(result(verdict="not decided", smallest=0.5))
     assert why(result(verdict="invalid", reason="it diverged", smallest=0.5)) == "it diverged"
 
 
@@ -231,12 +239,14 @@ def test_a_number_is_no_wider_than_its_precision(values, text):
 def test_other_numbers_of_a_claim_are_told():
     settings = (
         Setting("batch 64", 1.0, 0.5, 1.5, 3, "not reproduced"),
+        Setting("float32", 2.0, None, None, 1, "not decided"),
         Setting("none", None, None, None, 0, "not decided"),
     )
     facts = tell(result(q=0.012, won=0.84, settings=settings), "quick").facts
     assert facts == (
         "q = 0.012", "ahead in 84 % of the pairs of seeds",
-        f"holds in 0 of 1 other settings; not reproduced with batch 64 (1.00\u202f{TIMES})",
+        f"holds in 0 of 2 other settings; not reproduced with batch 64 (1.00\u202f{TIMES}); "
+        f"one seed, no interval, with float32 (2.00\u202f{TIMES})",
     )  # fmt: skip
 
 
