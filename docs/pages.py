@@ -162,7 +162,8 @@ def example(cls: type[Any]) -> str:
         "import pytorch_lightning as pl\n"
         f"from lightning_regs import Classifier, ImageDataModule, {cls.__name__}\n\n"
         'model = Classifier("mlp", {"hidden": [64]}, optimizer={"name": "SGD", "lr": 0.1})\n'
-        f"trainer = pl.Trainer(max_epochs=5, callbacks=[{_call(cls)}])\n"
+        f"method = {_call(cls)}\n"
+        "trainer = pl.Trainer(max_epochs=5, callbacks=[method])\n"
         'trainer.fit(model, datamodule=ImageDataModule("digits"))\n'
     )
 
