@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_regs.cli import listing
-from lightning_regs.cli.common import Troubles, carried, load_papers, make_folder, short, show, tell_of_locks
+from lightning_regs.cli.common import Troubles, carried, load_papers, make_folder, places, short, show, tell_of_locks
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
@@ -69,7 +69,7 @@ def reproduce(options: argparse.Namespace) -> int:
         page = write_report(paper, outcome.csv.parent, page_folder, store)
         print(f"Page: {short(page)}")
         if not committed and (default_results(paper) / outcome.csv.name).exists():
-            print(f"Beside the committed rows: lightning-regs compare {paper.id}")
+            print(f"Beside the committed rows: lightning-regs compare {paper.id}{places(options)}")
         if options.open:
             show(page)
     return outcome.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -88,6 +89,12 @@ def tell_of_locks(papers: list[Paper], troubles: Troubles) -> None:
 
     for told in filter(None, troubles.each(papers, mismatches)):
         print(told, file=sys.stderr)
+
+
+def places(options: argparse.Namespace) -> str:
+    """Return the options that say where a command's runs and rows are, for the command that comes next."""
+    given = {"runs": options.runs, "results": options.results}
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items() if value)
 
 
 def make_folder(folder: Path) -> None:

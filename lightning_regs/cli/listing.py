@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_regs.cli.common import Troubles, columns, tell_of_locks
+from lightning_regs.cli.common import Troubles, columns, places, tell_of_locks
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
@@ -155,7 +155,7 @@ def compare(options: argparse.Namespace) -> int:
         at = f" at scale {options.scale}" if options.scale else ""
         raise ValueError(
             f"{paper.id} has no rows{at} in {results} that the committed ones could stand beside; "
-            f"run `lightning-regs reproduce {paper.id}` first."
+            f"run `lightning-regs reproduce {paper.id}{places(options)}` first."
         )
     for each in found:
         for line in _compared(paper, each):

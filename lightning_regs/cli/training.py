@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import logging
 import sys
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,13 @@ def _with_configs(arguments: Sequence[str]) -> list[str]:
         path = Path(value if is_one else given[at + 1])
         file = path if path.is_file() else find_config(path)
         given[at if is_one else at + 1] = f"{name}={file}" if is_one else str(file)
-        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError, RecursionError):  # jsonargparse says it
-            check_ends(file, yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader))
+        try:
+            node = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"config {file} is no YAML: {' '.join(str(error).split())}.") from error
+        if not isinstance(node, yaml.MappingNode):
+            raise ValueError(f"config {file} holds no sections; write model:, data: and trainer: with what they set.")
+        check_ends(file, node)
         _add_to_path(file.absolute().parent)
     _add_to_path(Path.cwd())
     return given
@@ -149,13 +154,16 @@ class CommandLine(_Base):  # type: ignore[misc]
         """Parse as Lightning does.
 
         Raises:
-            ValueError: If an option or a value is none.
+            ValueError: If an option or a value is none, or the checkpoint.
         """
         try:
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
             known = {action.dest for each in self._subcommand_parsers.values() for action in each._actions}
             raise ValueError(sentence(str(error), sorted(known))) from error
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path and Path(path).is_file() and not zipfile.is_zipfile(path):
+            raise ValueError(f"--ckpt_path {path} is no checkpoint, or a part of one; give one that fit wrote.")
 
     def after_fit(self) -> None:
         """Print the metrics of the last epoch, where the checkpoint is and what tests it."""

@@ -125,12 +125,18 @@ def test_a_mistake_in_a_configuration_is_one_sentence(
         (["fit", "--confg", "x"], "unknown option '--confg'. Did you mean '--config'?"),
         (["predict", "--config", "zhang2017/digits-mlp-1x512.yaml"], "without --ckpt_path FILE the weights are"),
         (["predict", "--config=zhang2017/digits-mlp-1x512.yaml", "--output", "a.txt"], "a.txt is neither .csv nor"),
+        (["fit", "--config", "zhang2017/digits-mlp-1x512.yaml", "--ckpt_path", "junk"], "--ckpt_path junk is no chec"),
+        (["fit", "--config", "open"], "config open is no YAML: while parsing"),
+        (["fit", "--config", "bytes"], "config bytes is no YAML: 'utf-8' codec"),
+        (["fit", "--config", "empty"], "config empty holds no sections"),
     ],
-    ids=["config", "flag", "untrained", "ending"],
+    ids=["config", "flag", "untrained", "ending", "junk", "no YAML", "bytes", "empty"],
 )
 def test_commands_that_make_no_sense_are_refused(
     arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name, held in {"junk": b"junk", "open": b"model: [", "bytes": b"\xff", "empty": b""}.items():
+        (tmp_path / name).write_bytes(held)
     assert main(arguments) == 2
     assert told in capsys.readouterr().err
