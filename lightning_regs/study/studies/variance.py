@@ -93,13 +93,14 @@ def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)
     """
     names = {"initial weights": "weights", "order": "order", split: "split", "train and test samples": "items"}
     drawn = {name: share_of_variance(f"variance/{varied}") for name, varied in names.items() if name}
-    unsplit = "" if split else " Nothing of the split is drawn here."
+    unsplit = "" if split else " No split is drawn here."
     return points(
         "variance", "Where the variance over seeds comes from", "test_acc", drawn,
-        f"{what}: variance of the test accuracy over {SEEDS} seeds where one thing follows the seed, over the variance "
-        f"where all that our other rows draw follows it: 1 is as much, and lines need not sum to 1, as all else is at "
-        f"one value. The order has all draws of training with it.{unsplit} Our other rows never draw which samples are "
-        "for training and which for test: of the last line their intervals know the part of the test samples alone. "
-        "Ticks are squared deviations of single seeds.",
+        f"{what}, {SEEDS} seeds a line. How much the test accuracy varies where one source of randomness follows the "
+        "seed and the others stay fixed, over its variance where all that our other rows draw follows the seed: 1 is "
+        "as much. The shares need not sum to 1, as sources act together. The order of the samples has all other draws of "
+        f"the training with it, such as dropout's.{unsplit} Our other rows never draw which samples are for training "
+        "and which for test; of that line their intervals have the part of the test samples alone. A seed's number is "
+        "its squared deviation from the mean.",
         y="variance, relative to all varying", on=on,
     )  # fmt: skip
