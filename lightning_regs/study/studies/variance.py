@@ -99,8 +99,8 @@ def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)
         f"{what}, {SEEDS} seeds a line. How much the test accuracy varies where one source of randomness follows the "
         "seed and the others stay fixed, over its variance where all that our other rows draw follows the seed: 1 is "
         "as much. The shares need not sum to 1, as sources act together. The order of the samples has all other draws "
-        f"of the training with it, such as dropout's.{unsplit} Our other rows never draw which samples are for training "
-        "and which for test; of that line their intervals have the part of the test samples alone. A seed's number is "
-        "its squared deviation from the mean.",
+        f"of the training with it, such as dropout's.{unsplit} Our other rows never draw which samples are for "
+        "training and which for test; of that line their intervals have the part of the test samples alone. A seed's "
+        "number is its squared deviation from the mean.",
         y="variance, relative to all varying", on=on,
     )  # fmt: skip
