@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from lightning_regs.study.paper.claims import Claim, Frozen
 from lightning_regs.study.paper.power import smallest_beyond, smallest_effect
 from lightning_regs.study.paper.rows import Rows
@@ -21,16 +23,10 @@ def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
     if seeds[-1] < 2:
         return "one seed sees nothing"
     confidence = Frozen(seeds).confidence
-    effect, unit = _beyond(form, rows, seeds[-1], confidence), form.unit
+    effect, unit = None, form.unit
+    with contextlib.suppress(Exception, SystemExit):  # a measure that fails says so when it is judged
+        if rows is not None and form.criterion:
+            effect = smallest_beyond(estimated(form, rows), form.criterion, confidence, seeds[-1])
     if not effect:
         effect, unit = smallest_effect(seeds[-1], confidence), "standard deviations over seeds"
     return f"{seeds[-1]} seeds see {effect:.2g} {unit}".rstrip()
-
-
-def _beyond(form: Claim, rows: Rows | None, seeds: int, confidence: float) -> float | None:
-    """Return the effect in the claim's unit; None where nothing tells how much seeds differ."""
-    assert form.criterion is not None
-    try:
-        return None if rows is None else smallest_beyond(estimated(form, rows), form.criterion, confidence, seeds)
-    except (Exception, SystemExit):  # a measure that fails says so when it is judged
-        return None

@@ -28,23 +28,12 @@ from lightning_regs.core.files import atomic_write
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.claims import KINDS, VERDICTS
 from lightning_regs.study.paper.loading import find_papers, load_paper
-from lightning_regs.study.report import tables
+from lightning_regs.study.report import tables, telling
 from lightning_regs.study.report.drawing import draw
 from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.markdown import cells, code, deviations, escape, paper_figure, rules, table
 from lightning_regs.study.report.specification import command, summary, tell_all
-from lightning_regs.study.report.telling import (
-    DAGGER,
-    EXPLORATORY,
-    MEASURED,
-    SYMBOLS,
-    TITLES,
-    ClaimEntry,
-    intervals,
-    legend,
-    signs,
-    tallies,
-)
+from lightning_regs.study.report.telling import DAGGER, EXPLORATORY, MEASURED, SYMBOLS, ClaimEntry
 from lightning_regs.study.store.results import ScaleResults, default_results, load
 
 if TYPE_CHECKING:
@@ -143,7 +132,7 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
         return [*_counted(paper, measured), "", *drawn, "", *_claims(known_for, True)], images
     if kind == "claims":
         told = tell_all(paper, found)
-        about = intervals(paper.scale(found.name).test_items, found.lookup())
+        about = telling.intervals(paper.scale(found.name).test_items, found.lookup())
         return [_origin(paper, found), "", about, *_kinds(told)], {}
     if kind == "results":
         lines = [_origin(paper, found)]
@@ -206,9 +195,9 @@ def _counted(paper: Paper, measured: Sequence[ScaleResults]) -> Iterator[str]:
 
 def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
     """Write the claims that were measured, each kind apart; what is not measured as ids below its reason."""
-    for tally in tallies(claims):
+    for tally in telling.tallies(claims):
         own = [claim for claim in claims if claim.kind == tally.kind]
-        yield from ("", f"**{TITLES[tally.kind]}.** {tally.sentence}")
+        yield from ("", f"**{telling.TITLES[tally.kind]}.** {tally.sentence}")
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
             yield from ("", *_claims(judged), "")
             yield from ("<details><summary>What had to hold, and when it was frozen</summary>", "")
@@ -217,14 +206,11 @@ def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
         for claim in own:
             if claim.verdict not in MEASURED:
                 reasons.setdefault(f"{claim.verdict}: {claim.reason}".rstrip(": "), []).append(code(claim.id))
-        if reasons:
-            yield from (
-                "",
-                *(
-                    f"- {escape(reason[:1].upper() + reason[1:])} ({', '.join(ids)})."
-                    for reason, ids in reasons.items()
-                ),
-            )
+        lead = [""] if reasons else []
+        yield from (
+            *lead,
+            *(f"- {escape(why[:1].upper() + why[1:])} ({', '.join(ids)})." for why, ids in reasons.items()),
+        )
 
 
 def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> list[str]:
@@ -241,7 +227,7 @@ def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> list[str]:
             f"{claim.n}{f'<br>{claim.scale}' if scales else ''}" if claim.n else "",
         ])  # fmt: skip
     headings = ["", "Claim", "Paper", "Holds for", "Ours, interval of 95 % or as said", "Seeds"]
-    meant = [line for mark, text in legend(claims).items() for line in ("", f"{mark} {text}.")]
+    meant = [line for mark, text in telling.legend(claims).items() for line in ("", f"{mark} {text}.")]
     return [*table(headings, lines, (2, 4, 5)), *([] if scales else meant)]
 
 
@@ -257,16 +243,15 @@ def _gallery(papers: list[Paper], base: Path) -> list[str]:
         measured = [part for part in load(paper, default_results(paper)) if part.rows]
         known_for = [claim.id for claim in paper.headlines]
         for part in measured:
-            counted = {tally.kind: tally for tally in tallies(part.claims)}
+            counted = {tally.kind: tally for tally in telling.tallies(part.claims)}
             own = counted["paper"]
             counts = [f"{number}{f' ({own.exploratory[verdict]}{DAGGER})' if own.exploratory[verdict] else ''}"
                       for verdict, number in own.found.items()]  # fmt: skip
             apart = [counted[kind].brief if kind in counted else "" for kind in KINDS[1:]]
-            scale = (
-                f"{part.name}, {part.finished} of {part.expected} runs" if part.finished < part.expected else part.name
-            )
-            scale += f" ({own.waiting} waiting)" if own.waiting else ""
-            lines.append(f"| {name} | {scale} | {signs(part.claims, known_for)} | {' | '.join([*counts, *apart])} |")
+            scale = part.name + f", {part.finished} of {part.expected} runs" * (part.finished < part.expected)
+            scale += f" ({own.waiting} waiting)" * bool(own.waiting)
+            entries = [name, scale, telling.signs(part.claims, known_for), *counts, *apart]
+            lines.append(f"| {' | '.join(entries)} |")
             name = ""
         if not measured:
             lines.append(f"| {name} | no results yet | |{' |' * (len(VERDICTS) + 2)}")

@@ -101,12 +101,10 @@ def headlines(paper: Paper, found: Sequence[ScaleResults]) -> tuple[ClaimEntry, 
         if results:
             scale, result = min(results, key=lambda each: _rank(each[1]))
             entry = tell(result, scale, claim.at(scale) or claim)
-            others = [(name, other) for name, other in results if name != scale and other.n]
-            said = [
-                f"{name}: {other.verdict}{f' ({other.reason})' * (other.verdict == 'invalid')}"
-                for name, other in others
-            ]
-            elsewhere = tuple((name, other.verdict) for name, other in others)
+            others = {name: other for name, other in results if name != scale and other.n}
+            voids = {name: f" ({other.reason})" for name, other in others.items() if other.verdict == "invalid"}
+            elsewhere = tuple((name, other.verdict) for name, other in others.items())
+            said = [f"{name}: {verdict}{voids.get(name, '')}" for name, verdict in elsewhere]
             unseen = result.verdict == "not at this scale" and claim.on
             reason = f"not measured yet: {' and '.join(claim.on or ())} scale" if unseen else entry.reason
             entries.append(replace(entry, reason=reason, facts=(*said, *entry.facts), elsewhere=elsewhere))
@@ -136,25 +134,20 @@ def _draw(entries: Sequence[ClaimEntry]) -> Drawing:
 
     if not entries:
         raise MissingRows("the paper has no claims")
-    sentences = [textwrap.wrap(entry.sentence, _LETTERS) for entry in entries]
-    asides = [_aside(entry) for entry in entries]
-    reasons = [
-        textwrap.wrap(_untested(entry), 44, max_lines=3, placeholder=" \u2026")
-        if entry.verdict == "invalid" or not span(entry.numbers)
-        else []
-        for entry in entries
-    ]
-    axes = [
-        2 * _LINE * (span(entry.numbers) is not None and bool(why)) for entry, why in zip(entries, reasons, strict=True)
-    ]
-    below = [max(_LINE * (1 + len(aside)), axis + _LINE * (1 + len(why)))
-             for aside, axis, why in zip(asides, axes, reasons, strict=True)]  # fmt: skip
-    height = sum(len(lines) * _LINE + room + _GAP for lines, room in zip(sentences, below, strict=True))
+    laid = []
+    for entry in entries:
+        seen = span(entry.numbers) is not None
+        told = "" if seen and entry.verdict != "invalid" else _untested(entry)
+        why, aside = textwrap.wrap(told, 44, max_lines=3, placeholder=" \u2026"), _aside(entry)
+        axis = 2 * _LINE * (seen and bool(why))
+        room = max(_LINE * (1 + len(aside)), axis + _LINE * (1 + len(why)))
+        laid.append((entry, textwrap.wrap(entry.sentence, _LETTERS), aside, axis, why, room))
+    height = sum(len(lines) * _LINE + room + _GAP for _, lines, _, _, _, room in laid)
     drawing = MatplotlibFigure(figsize=(_WIDTH / 72, height / 72))
     ground = drawing.add_axes((0, 0, 1, 1), xlim=(0, _WIDTH), ylim=(height, 0))
     ground.set_axis_off()
     top = 0.0
-    for entry, lines, aside, axis, why, room in zip(entries, sentences, asides, axes, reasons, below, strict=True):
+    for entry, lines, aside, axis, why, room in laid:
         _lines(ground, 0, top, lines)
         top += len(lines) * _LINE + 3
         _lines(ground, _WIDTH - _ASIDE, top, [entry.signed], color=VERDICTS[entry.verdict], weight="bold")

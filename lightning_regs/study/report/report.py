@@ -185,13 +185,9 @@ def _summary(specification: Specification, paper: Paper) -> dict[str, Any]:
         "summary": specification.summary,
         "command": command(paper, paper.scales[0].name),
         "headlines": [
-            {
-                "id": claim.id,
-                "sentence": claim.sentence,
-                "scale": claim.scale,
-                "found": [(claim.scale, claim.verdict), *claim.elsewhere],
-            }
+            {"id": claim.id, "sentence": claim.sentence, "found": sorted(found, key=lambda each: order.index(each[0]))}
             for claim in specification.headlines
+            for found in [[(claim.scale, claim.verdict), *claim.elsewhere]]
         ],
         "scales": [_scale_summary(section, known_for) for section in sections if not section.blank],
     }

@@ -250,7 +250,7 @@ def test_seeds_that_nobody_planned_widen_the_interval(folder):
     few = [row for row in rows if row.seed < 5]
     [planned], [more] = check_claims(made, made.scale("quick"), few), check_claims(made, made.scale("quick"), rows)
     assert (planned.confidence, more.confidence) == pytest.approx((0.95, 0.975))
-    assert planned.frozen == "2030-01-01 c0ffee1"
+    assert planned.frozen == "2030-01-01, on top of c0ffee1"
 
 
 @pytest.mark.parametrize(
