@@ -41,6 +41,8 @@ def export(options: argparse.Namespace) -> int:
         )
         raise ValueError(f"{cell.name} seed {options.seed} is not complete in {store.root}; run `{command}` first.")
     folder = options.output or Path(f"{paper.id}-{cell.name.replace('/', '-')}-seed{options.seed}")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output {folder} is a file; name the folder of the weights and their card.")
     inputs = {other.name: str(store.root / other.hash(options.seed)) for other in scale.with_needs(cell)[:-1]}
     print(f"Carrying out {cell.name} seed {options.seed} once more, which took {seconds(row.get('wall_s'))} in all.")
     trained, measured = _train_again(paper, cell, options.seed, run, row, inputs)

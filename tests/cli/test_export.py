@@ -51,10 +51,12 @@ def test_exported_weights_give_the_runs_numbers_again(tiny: Path, capsys: pytest
     assert yaml.safe_load(head)["license"] == "apache-2.0"
     for part in ("A tiny paper: net/8, seed 0", rows["net/8"].run, "gave the same numbers", "| Test accuracy | "):
         assert part in card
+    card_file = str(folder / "README.md")
     for arguments, told in (
         (["--cell", "net/16"], "reproduce tiny --scale quick --cells net/16 --seeds 0,` first"),
         (["--cell", "net/*"], "--cell net/* names 2 cells (net/8, net/16, ...)"),
         (["--cell", "none"], "cell 'none' trains no single Classifier"),
+        (["--cell", "net/8", "--output", card_file], "is a file; name the folder"),
         (["--cell", "net/9"], "Did you mean 'net/8'?"),
     ):
         assert main(["export", "tiny", *arguments]) == 2
