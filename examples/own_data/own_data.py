@@ -27,16 +27,12 @@ def main(folder: Path) -> str:
     """Fit, test and predict in a folder; return what the test printed."""
     write(folder / "flowers.npz")
     config = Path(__file__).with_name("config.yaml").resolve()
-    said = ""
-    for words in (["fit"], ["test", "--ckpt_path", "last.ckpt"], ["predict", "--ckpt_path", "last.ckpt"]):
-        options = ["--trainer.default_root_dir", "."] if words == ["fit"] else []
-        command = [sys.executable, "-m", "lightning_regs", words[0], "--config", str(config), *words[1:], *options]
-        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-        if words == ["fit"]:
-            (checkpoint,) = sorted(folder.rglob("*.ckpt"))
-            checkpoint.replace(folder / "last.ckpt")
-        said = done.stdout if words[0] == "test" else said
-    return said
+    said = {}
+    for name in ("fit", "test", "predict"):
+        checkpoint = [word for file in folder.rglob("*.ckpt") for word in ("--ckpt_path", str(file))]
+        command = [sys.executable, "-m", "lightning_regs", name, "--config", str(config), *checkpoint]
+        said[name] = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+    return said["test"]
 
 
 if __name__ == "__main__":

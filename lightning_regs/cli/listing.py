@@ -153,10 +153,10 @@ def compare(options: argparse.Namespace) -> int:
     found = compare(paper, results, [options.scale] if options.scale else None)
     if not found:
         at = f" at scale {options.scale}" if options.scale else ""
-        raise ValueError(
-            f"{paper.id} has no rows{at} in {results} that the committed ones could stand beside; "
-            f"run `lightning-regs reproduce {paper.id}{places(options)}` first."
-        )
+        own = bool(list(results.glob(f"{options.scale or '*'}.csv")))
+        whose, then = ("committed rows", " --commit-results") if own else (f"rows in {results}", places(options))
+        command = f"lightning-regs reproduce {paper.id}{then}"
+        raise ValueError(f"{paper.id} has no {whose}{at} to compare; `{command}` makes them.")
     for each in found:
         for line in _compared(paper, each):
             print(line)

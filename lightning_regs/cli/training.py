@@ -24,6 +24,7 @@ from lightning_regs.core.lightning import NAMESPACE, lightning_cli, pl
 from lightning_regs.study.paper.config import check_ends, find_config
 
 _Base: Any = lightning_cli()
+_Save: Any = sys.modules[_Base.__module__].SaveConfigCallback
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,6 +41,8 @@ def run(arguments: Sequence[str]) -> int:
     logging.getLogger(f"{NAMESPACE}.utilities.rank_zero").addFilter(_is_no_advertisement)
     for advice in (".*does not have many workers.*", ".*`tensorboardX` has been removed.*", ".*treespec, LeafSpec.*"):
         warnings.filterwarnings("ignore", advice)
+    if list(arguments) == ["fit"]:
+        raise ValueError("fit needs to know what to train; give it --config FILE, or options (see --help).")
     own = list(arguments) == sys.argv[1:]
     given = _with_configs(arguments)
     if own:
@@ -51,6 +54,7 @@ def run(arguments: Sequence[str]) -> int:
             trainer_class=Trainer,
             args=None if own else given,
             seed_everything_default=0,
+            save_config_callback=_SavedConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={name: {"exit_on_error": False} for name in CommandLine.subcommands()}
             | {"exit_on_error": False},
@@ -60,6 +64,22 @@ def run(arguments: Sequence[str]) -> int:
             raise
         raise ValueError(sentence(str(error), ())) from error
     return 0
+
+
+def _config(trainer: Any) -> Path:
+    """Return where a training saves its configuration: in its log, else beside its checkpoints."""
+    folder = Path(trainer.log_dir or ".")
+    return folder / "config.yaml" if trainer.logger else folder / "checkpoints" / "config.yaml"
+
+
+class _SavedConfig(_Save):  # type: ignore[misc]
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if trainer.logger is None:
+            if stage != "fit" or trainer.checkpoint_callback is None:
+                return
+            _config(trainer).parent.mkdir(parents=True, exist_ok=True)
+            self.config_filename = "checkpoints/config.yaml"
+        super().setup(trainer, pl_module, stage)
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
@@ -185,6 +205,6 @@ class CommandLine(_Base):  # type: ignore[misc]
         saved = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if saved:
             print(f"Checkpoint: {short(Path(saved))}")
-            config = Path(self.trainer.log_dir or ".") / "config.yaml"
+            config = _config(self.trainer)
             if config.is_file():
                 print(f"Test it: lightning-regs test --config {short(config)} --ckpt_path '{short(Path(saved))}'")

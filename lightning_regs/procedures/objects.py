@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -109,11 +110,15 @@ def make(factory: Callable[..., pl.LightningModule], data: Any, seed: int, own: 
     made = Data.make(data)
     remember(own)
     seed_all(derive_seed(own, "ticket module"))
-    try:
-        takes_seed = "seed" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        takes_seed = False
-    module = factory(seed=own) if takes_seed else factory()
+    asked: Mapping[str, inspect.Parameter] = {}
+    with contextlib.suppress(TypeError, ValueError):
+        asked = inspect.signature(factory).parameters
+    if more := [name for name, one in asked.items() if name != "seed" and one.default is one.empty and one.kind < 2]:
+        raise TypeError(
+            f"the module's factory is called without arguments, or with seed=..., and it asks for {', '.join(more)}; "
+            "give a function of none, or of seed."
+        )
+    module = factory(seed=own) if "seed" in asked else factory()
     if not isinstance(module, pl.LightningModule):
         raise TypeError(f"the module's factory must return a LightningModule, got {type(module).__name__}.")
     remember(seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,22 @@ def test_fit_ends_with_a_table_and_what_comes_next(fitted: tuple[Path, str]) -> 
     assert lines[4].startswith("Test it: lightning-regs test --config lightning_logs/version_0/config.yaml")
     config = yaml.safe_load((folder / "lightning_logs" / "version_0" / "config.yaml").read_text())
     assert config["model"]["regularizers"][0]["class_path"] == "halved_gradients.Halved"
+
+
+def test_without_a_logger_a_configuration_of_the_users_stays_as_it_is(tmp_path, monkeypatch, capsys) -> None:
+    own = "# of mine\n" + yaml.safe_dump({"data": {"source": "digits"}, "trainer": {"logger": False}})
+    (tmp_path / "config.yaml").write_text(own)
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", "config.yaml", *SHORT]) == 0
+    assert (tmp_path / "config.yaml").read_text() == own
+    [test] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Test it: lightning-regs ")]
+    assert main(shlex.split(test)[3:]) == 0
+    assert (tmp_path / "config.yaml").read_text() == own
+
+
+def test_fit_of_nothing_is_refused(capsys) -> None:
+    assert main(["fit"]) == 2
+    assert "fit needs to know what to train; give it --config FILE" in capsys.readouterr().err
 
 
 def test_predict_writes_a_file(fitted: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ AT_ONCE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"callbacks": [pl.Callback()]}, TypeError, "callbacks must be a function of the level's name"),
     ({"module": LitNet()}, TypeError, "give find_ticket the class or a function that makes the module, not the object"),
     ({"module": lambda: None}, TypeError, "must return a LightningModule, got NoneType"),
+    ({"module": lambda s: None}, TypeError, "and it asks for s; give a function of none, or of seed"),
     ({"module": Bare}, ValueError, "Bare has nothing to prune"),
     ({"pruning": Pruning(layers="net.9")}, ValueError, "the glob 'net.9' matches none of the 3 prunable weights"),
     ({"data": dataset()}, TypeError, "data must be a LightningDataModule.* got TensorDataset; put a data set into"),

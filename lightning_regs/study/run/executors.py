@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,15 @@ from lightning_regs.study.run.provenance import cores
 from lightning_regs.study.run.worker import perform, start, undone, work
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def _threads(jobs: int) -> int:
+    """Return the threads of each of several runs: its share of the cores, or fewer if the environment says so.
+
+    Threads that share a core with other programs wait for each other most of the time.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores() // jobs, int(asked) if asked.isdecimal() and int(asked) else cores()))
 
 
 class Executor(Protocol):
@@ -38,13 +48,13 @@ class InProcess:
     """Carries out runs one after another in the calling process: for debugging, and for tests.
 
     Args:
-        threads: Threads for each run; default: all cores.
+        threads: Threads for each run; default: all cores, or what ``OMP_NUM_THREADS`` says.
     """
 
     jobs = 1
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or cores()
+        self.threads = threads or _threads(1)
 
     def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
         """Carry out all runs; see :class:`Executor`."""
@@ -72,7 +82,7 @@ class Processes:
         if jobs < 1 or (threads is not None and threads < 1):
             raise ValueError(f"jobs={jobs}, threads={threads}: both must be at least 1.")
         self.jobs = jobs
-        self.threads = threads or max(1, cores() // jobs)
+        self.threads = threads or _threads(jobs)
 
     def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
         """Carry out all runs; see :class:`Executor`."""
