@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ from lightning_regs.cli.common import short
 from lightning_regs.core.files import atomic_write
 
 if TYPE_CHECKING:
-    from lightning_regs.core.runs import Run
     from lightning_regs.study.paper.cells import Cell
     from lightning_regs.study.paper.paper import Paper
     from lightning_regs.training.fit import Trained
@@ -45,7 +43,7 @@ def export(options: argparse.Namespace) -> int:
         raise ValueError(f"--output {folder} is a file; name the folder of the weights and their card.")
     inputs = {other.name: str(store.root / other.hash(options.seed)) for other in scale.with_needs(cell)[:-1]}
     print(f"Carrying out {cell.name} seed {options.seed} once more, which took {seconds(row.get('wall_s'))} in all.")
-    trained, measured = _train_again(paper, cell, options.seed, run, row, inputs)
+    trained, measured = _train_again(paper, cell, options.seed, row, inputs)
     changed = [name for name, value in measured.items() if row.get(name) != value and value == value]
     file = folder / "model.safetensors"
     facts = {"paper": paper.id, "scale": scale.name, "cell": cell.name, "seed": str(options.seed), "run": run.hash}
@@ -60,9 +58,9 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _train_again(
-    paper: Paper, cell: Cell, seed: int, run: Run, row: Mapping[str, Any], inputs: Mapping[str, str]
+    paper: Paper, cell: Cell, seed: int, row: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> tuple[Trained, dict[str, float]]:
-    """Carry out a run once more, from its last checkpoint where it has one: the store keeps numbers, not weights."""
+    """Carry out a run once more: the store keeps numbers, not weights."""
     import torch
 
     from lightning_regs.core.runs import RunContext
@@ -74,9 +72,6 @@ def _train_again(
     threads = re.search(r"\((\d+) thread", str(row.get("device")))
     before = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
-        for name in ("last.ckpt", "curves.csv"):
-            if (run.folder / name).is_file():
-                shutil.copyfile(run.folder / name, Path(scratch) / name)
         context = RunContext(scratch, seed, int(threads[1]) if threads else before, inputs=inputs)
         torch.set_num_threads(context.threads)  # rounding depends on it
         try:

@@ -33,6 +33,7 @@ from lightning_regs.core.lightning import (
     only_gathers_statistics,
     pl,
     replace_loss,
+    while_restoring,
 )
 
 SCALE = 1024.0
@@ -467,6 +468,24 @@ def test_epochs_trained_are_known_when_a_training_resumes(tmp_path: Path) -> Non
     fit(resumed, look, max_epochs=3, ckpt_path=tmp_path / "one.ckpt")
     assert seen == [1] * 4 + [2] * 4
     assert epochs_trained(resumed.trainer) == 3
+
+
+def test_what_a_checkpoint_does_to_a_training_is_told_from_what_the_training_does(tmp_path: Path) -> None:
+    """``while_restoring`` (training/fit.py) can go if Lightning says which of the two it was."""
+    module = Net()
+    fit(module, Hook("on_train_epoch_end", lambda: module.trainer.save_checkpoint(tmp_path / "one.ckpt")))
+    other = Net()
+    other.layer = nn.Linear(3, 5)
+    with pytest.raises(RuntimeError, match="size mismatch") as misfit:
+        fit(other, max_epochs=2, ckpt_path=tmp_path / "one.ckpt")
+
+    def fails(batch: Any, i: int) -> None:
+        raise RuntimeError("of mine")
+
+    with pytest.raises(RuntimeError, match="of mine") as own:
+        fit(Net(), Hook("on_train_batch_start", fails), max_epochs=2, ckpt_path=tmp_path / "one.ckpt")
+    assert while_restoring(misfit.value)
+    assert not while_restoring(own.value)
 
 
 @pytest.mark.parametrize("ended", [False, True])

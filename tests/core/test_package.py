@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
+from load_file import load_file
 
 from lightning_regs import __version__
 from lightning_regs.cli.parser import main
@@ -31,12 +31,7 @@ def wheel() -> dict[str, str]:
 def hook(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name in ("GITHUB_REPOSITORY", "GITHUB_SERVER_URL", "GITHUB_REF_NAME"):
         monkeypatch.delenv(name, raising=False)
-    found = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return load_file(ROOT / "hatch_build.py")
 
 
 def test_a_wheel_in_an_empty_folder_lists_its_papers_with_their_results(

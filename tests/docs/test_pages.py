@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import re
 import shlex
@@ -15,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 import pytorch_lightning as pl
+from load_file import load_file
 
 from lightning_regs.cli import parser
 from lightning_regs.testing.variants import methods
@@ -32,12 +32,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def pages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_pages", DOCS / "pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(DOCS / "pages.py")
 
 
 @pytest.fixture(scope="module")

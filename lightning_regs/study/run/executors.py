@@ -48,7 +48,7 @@ class InProcess:
     """Carries out runs one after another in the calling process: for debugging, and for tests.
 
     Args:
-        threads: Threads for each run; default: all cores, or what ``OMP_NUM_THREADS`` says.
+        threads: Threads for each run; default: all cores, or what ``OMP_NUM_THREADS`` says if that is less.
     """
 
     jobs = 1
@@ -72,7 +72,7 @@ class Processes:
 
     Args:
         jobs: Processes at once, at least 1.
-        threads: Threads for each; default: the cores, divided.
+        threads: Threads for each; default: the cores, divided, or what ``OMP_NUM_THREADS`` says if that is less.
 
     Raises:
         ValueError: If a number is below 1.
