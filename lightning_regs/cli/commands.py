@@ -54,8 +54,12 @@ def reproduce(options: argparse.Namespace) -> int:
                 store.root,
                 results,
                 on_event,
-                replicas=options.replicas,
-                force=options.force,
+                options.executor,
+                options.replicas,
+                options.force,
+                options.address,
+                options.cpus,
+                options.gpus,
             )
         if outcome.rows and not outcome.interrupted:
             exporter.add(Results(paper.id, options.scale, outcome.csv.parent, store.root))

@@ -108,8 +108,8 @@ def _committed(paper: Paper, scale: str) -> tuple[dict[str, int], dict[str, floa
 def plan(options: argparse.Namespace, paper: Paper, store: Store) -> int:
     """Print what ``reproduce`` would run, cell by cell, and how long that took where the committed rows are from."""
     from lightning_regs.study.report.tables import seconds
+    from lightning_regs.study.run.planning import plan
     from lightning_regs.study.run.provenance import cores
-    from lightning_regs.study.run.runner import plan
 
     scale = paper.scale(options.scale)
     planned = plan(paper, scale.name, options.cells, options.seeds)

@@ -88,7 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
     command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
     command.add_argument("--seeds", type=_seeds, metavar="N|A,B,..", help="so many seeds, or just these")
-    command.add_argument("--jobs", type=_positive, metavar="N", help="cells at once, the cores divided among them")
+    command.add_argument("--jobs", type=_positive, metavar="N", help="cells at once; the cores are divided among them")
+    command.add_argument("--executor", help="local (default), or ray: the machines of a Ray cluster")
+    command.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one on this machine)")
+    command.add_argument("--cpus", type=_positive, metavar="N", help="cores of each run on the cluster (default: 1)")
+    command.add_argument(
+        "--gpus", type=float, metavar="F", help="GPUs of each run on the cluster, or the share of one, such as 0.25"
+    )
     command.add_argument(
         "--replicas", type=_positive, metavar="N", help="runs of a stack trained together at most, 1 for each alone"
     )

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -39,11 +40,7 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.parent not in _swept:
-        _swept.add(path.parent)
-        sweep(path.parent)
-    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{secrets.token_hex(8)}.part")
+    part = _part(path)
     try:
         yield part
         if durable:
@@ -54,6 +51,62 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which takes the place of ``path`` when the block ends well.
+
+    A reader finds the old folder, none for a moment, or the new one, and never a mixture; see :func:`whole`.
+
+    Args:
+        path: The folder; what it held is removed.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    part, old = _part(path), _part(path)
+    try:
+        part.mkdir()
+        yield part
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(old)
+        part.rename(path)
+    finally:
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _part(path: Path) -> Path:
+    """Return a new name beside a file or folder, where its next content is put together."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        sweep(path.parent)
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{secrets.token_hex(8)}.part")
+
+
+def pack(folder: Path) -> bytes:
+    """Return the files below a folder as an archive that knows their checksums; without locks and parts of files."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", strict_timestamps=False) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != "lock" and not _PART.fullmatch(path.name):
+                archive.write(path, path.relative_to(folder).as_posix())
+    return content.getvalue()
+
+
+def unpack(packed: bytes, folder: Path) -> None:
+    """Write the files of an archive that :func:`pack` made into a folder.
+
+    Raises:
+        DamagedFileError: If the archive is not as it was made.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            archive.extractall(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise DamagedFileError(f"what came for {folder} is damaged ({error})") from error
 
 
 def atomic_write(path: Path, text: str, durable: bool = True) -> None:
@@ -72,12 +125,12 @@ def renew(path: Path, text: str) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the parts of files in a folder whose writers are no more."""
+    """Remove the parts of files and folders in a folder whose writers are no more."""
     with contextlib.suppress(OSError):
         for part in folder.glob(".*.part"):
             found = _PART.fullmatch(part.name)
             if found and not _at_work(found["host"], int(found["pid"] or 0), part):
-                part.unlink(missing_ok=True)
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
 
 def _at_work(host: str | None, pid: int, part: Path) -> bool:

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import atomic_write, lock
+from lightning_regs.core.files import DamagedFileError, atomic_write, lock, unpack, whole_folder
 from lightning_regs.core.names import writable
 
 RUNS_ENV = "LIGHTNING_REGS_RUNS"
@@ -108,6 +108,21 @@ class Run:
             left.unlink(missing_ok=True)
         text = json.dumps(dict(row) | {"sealed": self._seal(row)}, indent=1)
         atomic_write(self.folder / "row.json", text + "\n")
+
+    def take(self, packed: bytes) -> None:
+        """Hold from now on what another machine packed of this run, whole or not at all; for who holds the lock.
+
+        Raises:
+            DamagedFileError: If it is not as it was packed, or has a row that is not this run's.
+        """
+        with whole_folder(self.folder) as part:
+            unpack(packed, part / self.hash)
+            arrived = Run(part / self.hash)
+            if (arrived.folder / "row.json").exists() and arrived.row() is None:
+                raise DamagedFileError(f"what came for {self.folder} is damaged (its row is not that of this run)")
+            for path in arrived.folder.iterdir():
+                path.rename(part / path.name)
+            arrived.folder.rmdir()
 
     def error(self) -> str | None:
         """Return the traceback of the last attempt, or None when it did not fail."""

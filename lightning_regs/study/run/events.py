@@ -82,6 +82,7 @@ class Event:
         folder: The run's folder.
         jobs: Runs at once.
         full: Whether the run failed because the disk is full.
+        memory: Whether it failed because a GPU's memory did not suffice.
         stacked: Runs that this event stands for.
     """
 
@@ -96,6 +97,7 @@ class Event:
     folder: str = ""
     jobs: int = 0
     full: bool = False
+    memory: bool = False
     stacked: int = 1
 
 

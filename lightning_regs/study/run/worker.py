@@ -74,7 +74,16 @@ def _failed(job: Job, error: BaseException) -> Event:
     job.stored.fail("".join(traceback.format_exception(error)))
     full = disk_full(error, Path(job.folder))
     text = f"the disk that holds {Path(job.folder).parent} is full" if full else f"{type(error).__name__}: {error}"
-    return job.event("failed", text=" ".join(text.split()), full=full)
+    return job.event("failed", text=" ".join(text.split()), full=full, memory=_out_of_memory(error))
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether a GPU's memory did not suffice, by names: importing torch would cost seconds."""
+    while error is not None:
+        if any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:

@@ -13,7 +13,7 @@ import torch
 
 from lightning_regs.core.runs import Store
 from lightning_regs.study import load_paper, reproduce
-from lightning_regs.study.run.executors import Processes
+from lightning_regs.study.run.executors.local import Processes
 from lightning_regs.study.run.provenance import cores, processor
 from lightning_regs.study.run.worker import perform, start
 

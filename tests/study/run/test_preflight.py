@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from lightning_regs.study.run.runner import prepare_data
+from lightning_regs.study.run.planning import prepare_data
 
 
 def test_a_data_set_that_is_nowhere_is_named_once_before_any_run(tmp_path, monkeypatch):

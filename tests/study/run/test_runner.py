@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lightning_regs.study import load_paper, reproduce
-from lightning_regs.study.run import executors
+from lightning_regs.study.run.executors.queue import Queue
+from lightning_regs.study.run.planning import plan
 from lightning_regs.study.run.provenance import commit, versions
-from lightning_regs.study.run.runner import plan
 from lightning_regs.study.store.results import default_results
 from lightning_regs.study.store.tables import DamagedTable, read_table
 
@@ -98,7 +98,7 @@ class Instant:
     jobs = 1
 
     def run(self, stacks, emit):
-        queue = executors._Queue(stacks, emit)
+        queue = Queue(stacks, emit)
         while (stack := queue.pop()) is not None:
             for job in stack:
                 row = {"value": 1.0, "wall_s": 1.0, "seed": job.seed, "config_hash": job.run}

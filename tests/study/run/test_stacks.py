@@ -7,8 +7,8 @@ import pytest
 
 from lightning_regs.core.runs import Store
 from lightning_regs.study import Cell, Scale, load_paper, reproduce
-from lightning_regs.study.run.executors import InProcess, Processes
-from lightning_regs.study.run.runner import plan
+from lightning_regs.study.run.executors.local import InProcess, Processes
+from lightning_regs.study.run.planning import plan
 
 TASKS = """
 import os, signal

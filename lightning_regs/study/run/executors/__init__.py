@@ -1,0 +1,1 @@
+"""What carries out runs: this process, processes on this machine, or the machines of a Ray cluster."""

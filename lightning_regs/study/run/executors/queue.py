@@ -1,0 +1,126 @@
+"""The runs of a command that have not started, and what carries them out."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from lightning_regs.study.run.events import Emit, Event, Job, Stack
+
+
+class Executor(Protocol):
+    """Carries out runs. The runner knows nothing of how."""
+
+    jobs: int
+
+    def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
+        """Carry out all runs and return when each has ended in a ``finished`` or ``failed`` event.
+
+        Args:
+            stacks: The runs that are trained together, in the order in which they should start. A run that needs
+                others (``inputs``) starts when they are finished, and fails when one of them has failed; those that are
+                in no stack count as finished.
+            emit: Called in the caller's thread. What it raises ends all work: no process is left behind.
+        """
+
+
+class Queue:
+    """The runs that have not started, handed out when those that they need are finished.
+
+    Args:
+        stacks: All runs.
+        emit: Receives events.
+        shares: Whether runs share a GPU: one that ran out of its memory is then tried again, with the GPU for itself.
+
+    Attributes:
+        alone: Hashes of the runs that are tried again so.
+    """
+
+    def __init__(self, stacks: Sequence[Stack], emit: Emit, shares: bool = False) -> None:
+        self.alone: set[str] = set()
+        self._late: deque[Job] = deque()
+        self._jobs = {job.run: job for stack in stacks for job in stack if shares}
+        self._waiting = {at: list(stack) for at, stack in enumerate(stacks)}
+        self._ready: list[int] = []  # a heap of the stacks that can start
+        self._needs: dict[str, dict[str, str]] = {}  # by run: names of cells by the unfinished runs that it needs
+        self._needed_by: dict[str, list[tuple[int, Job]]] = {}
+        self._failed: deque[str] = deque()
+        self._again = itertools.count(-1, -1)
+        self._emit = emit
+        ours = {job.run for stack in stacks for job in stack}
+        for at, stack in enumerate(stacks):
+            for job in stack:
+                needs = {Path(folder).name: cell for cell, folder in job.inputs.items()}
+                self._needs[job.run] = {run: cell for run, cell in needs.items() if run in ours}
+                for run in self._needs[job.run]:
+                    self._needed_by.setdefault(run, []).append((at, job))
+            self._offer(at)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting or self._late)
+
+    def ready(self) -> bool:
+        """Tell whether a run could start now, were there room."""
+        return bool(self._ready or self._late or self._failed)
+
+    def emit(self, event: Event) -> None:
+        """Pass an event on, and remember which runs ended."""
+        if event.kind == "finished":
+            for at, job in self._needed_by.pop(event.run, ()):
+                del self._needs[job.run][event.run]
+                if job in self._waiting.get(at, ()):  # else it failed, for another that it needed
+                    self._offer(at)
+        elif event.memory and event.run in self._jobs and event.run not in self.alone:
+            self.alone.add(event.run)
+            self._late.append(self._jobs[event.run])
+            text = f"ran out of GPU memory beside others, and is tried again alone ({event.text})"
+            event = replace(event, kind="noted", text=text, memory=False)
+        elif event.kind == "failed":
+            self._failed.append(event.run)
+        self._emit(event)
+
+    def pop(self, running: int = 0) -> Stack | None:
+        """Take the first runs that can start; None while all wait for others. Runs whose needs failed fail here.
+
+        Args:
+            running: How many share the GPU now; those that are tried again alone wait until there are none.
+        """
+        while self._failed:
+            run = self._failed.popleft()
+            for at, job in self._needed_by.pop(run, ()):
+                if job in self._waiting.get(at, ()):
+                    self._waiting[at].remove(job)
+                    lost = self._needs[job.run][run]
+                    self._fail(job, f"it needs cell {lost!r} with seed {job.seed}, which failed")
+                    self._offer(at)
+        if self._ready:
+            return tuple(self._waiting.pop(heapq.heappop(self._ready)))
+        return (self._late.popleft(),) if self._late and not running else None
+
+    def back(self, stack: Stack) -> None:
+        """Take back runs that have to start again; they are the next."""
+        at = next(self._again)
+        self._waiting[at] = list(stack)
+        heapq.heappush(self._ready, at)
+
+    def end(self) -> None:
+        """Fail what is left when nothing runs any more: stacks that wait for each other."""
+        for job in [job for stack in self._waiting.values() for job in stack]:
+            self._fail(job, "its stack waits for a run of the same stack; give the two different stack labels")
+        self._waiting = {}
+
+    def _offer(self, at: int) -> None:
+        """Let a stack start if nothing that it needs is unfinished; one that is empty is forgotten."""
+        if not self._waiting[at]:
+            del self._waiting[at]
+        elif not any(self._needs[job.run] for job in self._waiting[at]):
+            heapq.heappush(self._ready, at)
+
+    def _fail(self, job: Job, why: str) -> None:
+        job.stored.fail(why + "\n")
+        self.emit(job.event("failed", text=why))
