@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_regs.cli import listing
-from lightning_regs.cli.common import Troubles, carried, load_papers, make_folder, places, short, show, tell_of_locks
+from lightning_regs.cli.common import (
+    Troubles,
+    carried,
+    columns,
+    load_papers,
+    make_folder,
+    places,
+    short,
+    show,
+    tell_of_locks,
+)
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
+    from lightning_regs.study.paper.claims import ClaimResult
     from lightning_regs.study.paper.paper import Paper
     from lightning_regs.study.run.events import Event
+    from lightning_regs.study.run.runner import Outcome
 
 
 def reproduce(options: argparse.Namespace) -> int:
@@ -63,7 +75,7 @@ def reproduce(options: argparse.Namespace) -> int:
             )
         if outcome.rows and not outcome.interrupted:
             exporter.add(Results(paper.id, options.scale, outcome.csv.parent, store.root))
-        print_claims(outcome.claims)
+        print_claims(_chosen(paper, options, outcome))
         if outcome.failed:
             some = ", ".join(f"{failure.cell} seed {failure.seed}" for failure in outcome.failed[:3])
             more = f" and {len(outcome.failed) - 3} more" if len(outcome.failed) > 3 else ""
@@ -77,6 +89,24 @@ def reproduce(options: argparse.Namespace) -> int:
         if options.open:
             show(page)
     return outcome.exit_code
+
+
+def _chosen(paper: Paper, options: argparse.Namespace, outcome: Outcome) -> list[ClaimResult]:
+    """Return the claims that a command is about; of chosen cells print the numbers first."""
+    if options.cells is None:
+        return outcome.claims
+    from lightning_regs.study.lock.fingerprint import plans
+    from lightning_regs.study.report.tables import HALF, groups
+    from lightning_regs.study.report.terminal import ascii_signs
+
+    scale = paper.scale(options.scale)
+    names = {cell.name for cell in scale.select(options.cells)}
+    for group in groups([row for row in outcome.rows if row.cell in names], paper.metrics):
+        lines = [("cell", "seeds", *(metric.heading for metric in group.metrics))]
+        lines += [(cell.name, str(len(cell.runs)), *cell.texts) for cell in group.cells]
+        print(ascii_signs(f"\n{columns(lines)}\n  {HALF}\n"))
+    about = {id for id, plan in plans(paper, scale).items() if plan.cells & names}
+    return [claim for claim in outcome.claims if claim.id in about]
 
 
 def _results(options: argparse.Namespace, paper: Paper, store: Store) -> Path:

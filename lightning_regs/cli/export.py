@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from lightning_regs.core.files import atomic_write
 if TYPE_CHECKING:
     from lightning_regs.study.paper.cells import Cell
     from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.study.run.events import Event
     from lightning_regs.training.fit import Trained
 
 
@@ -22,7 +23,7 @@ def export(options: argparse.Namespace) -> int:
     """Write the weights that a run of the store trained, and a card that says what they are."""
     from lightning_regs.core.runs import FIXED, Store
     from lightning_regs.study.paper.loading import load_paper
-    from lightning_regs.study.report.tables import seconds
+    from lightning_regs.study.run.progress import Reporter
     from lightning_regs.training.weights import save_weights
 
     paper, store = load_paper(options.paper), Store(options.runs)
@@ -42,8 +43,8 @@ def export(options: argparse.Namespace) -> int:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output {folder} is a file; name the folder of the weights and their card.")
     inputs = {other.name: str(store.root / other.hash(options.seed)) for other in scale.with_needs(cell)[:-1]}
-    print(f"Carrying out {cell.name} seed {options.seed} once more, which took {seconds(row.get('wall_s'))} in all.")
-    trained, measured = _train_again(paper, cell, options.seed, row, inputs)
+    with Reporter() as reporter:
+        trained, measured = _train_again(paper, cell, options.seed, row, inputs, reporter)
     changed = [name for name, value in measured.items() if row.get(name) != value and value == value]
     file = folder / "model.safetensors"
     facts = {"paper": paper.id, "scale": scale.name, "cell": cell.name, "seed": str(options.seed), "run": run.hash}
@@ -58,21 +59,32 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _train_again(
-    paper: Paper, cell: Cell, seed: int, row: Mapping[str, Any], inputs: Mapping[str, str]
+    paper: Paper,
+    cell: Cell,
+    seed: int,
+    row: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    tell: Callable[[Event], None],
 ) -> tuple[Trained, dict[str, float]]:
     """Carry out a run once more: the store keeps numbers, not weights."""
     import torch
 
     from lightning_regs.core.runs import RunContext
     from lightning_regs.study.paper.tasks import add_to_path, import_task
+    from lightning_regs.study.run.events import Event
     from lightning_regs.training.fit import Trained
 
+    def on_progress(done: float, total: float, text: str) -> None:
+        tell(Event("progress", cell.name, cell.name, seed, done, total, text))
+
+    tell(Event("plan", total=1, jobs=1, text=f"carrying out {cell.name} seed {seed} once more"))
+    tell(Event("started", cell.name, cell.name, seed))
     if paper.folder:
         add_to_path(paper.folder.parent)
     threads = re.search(r"\((\d+) thread", str(row.get("device")))
     before = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
-        context = RunContext(scratch, seed, int(threads[1]) if threads else before, inputs=inputs)
+        context = RunContext(scratch, seed, int(threads[1]) if threads else before, on_progress, inputs=inputs)
         torch.set_num_threads(context.threads)  # rounding depends on it
         try:
             measured: dict[str, float] = import_task(cell.task)(cell.config, context)

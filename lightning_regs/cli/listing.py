@@ -29,9 +29,10 @@ def list_papers(options: argparse.Namespace) -> int:
         raise ValueError(f"--scale {options.scale} is of one paper; name that paper: list PAPER.")
     if options.paper is not None:
         paper = load_paper(options.paper)
+        scales = [paper.scale(options.scale)] if options.scale else paper.scales
         tell_of_locks([paper], troubles)
         print(_headed(paper))
-        for scale in [paper.scale(options.scale)] if options.scale else paper.scales:
+        for scale in scales:
             print(_cells(paper, scale, store))
         return troubles.tell()
     found = find_papers()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from lightning_regs import __version__
 from lightning_regs.cli import commands, listing
 from lightning_regs.cli.export import export
+from lightning_regs.core.names import unknown_name
 from lightning_regs.core.streams import forgive, lost
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
@@ -59,8 +62,24 @@ def _run(arguments: list[str]) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses a mistyped command, option or choice in one sentence that suggests the nearest."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, left = super().parse_known_args(args, namespace)
+        if wrong := next((each for each in left if each.startswith("--")), None):
+            raise unknown_name("option", wrong.partition("=")[0], {*re.findall(r"--[\w-]+", self.format_help())})
+        return found, left
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.fullmatch(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            kind = "command" if found[1] == "COMMAND" else f"choice of {found[1]}"
+            raise unknown_name(kind, found[2], re.findall(r"[\w-]+", found[3]))
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lightning-regs",
         description="Why neural networks generalise: reproductions of papers, and training with regularizers.",
         epilog="fit, validate, test and predict are Lightning's: lightning-regs fit --config configs/FILE.yaml. "
@@ -68,11 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lightning-regs {__version__}")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    runs = argparse.ArgumentParser(add_help=False)
+    runs = _Parser(add_help=False)
     runs.add_argument(
         "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
     )
-    pages = argparse.ArgumentParser(add_help=False)
+    pages = _Parser(add_help=False)
     pages.add_argument("--page", type=Path, metavar="DIR", help="where the HTML pages go (default: in RUNS)")
     pages.add_argument("--open", action="store_true", help="show the page in a browser")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -69,6 +70,12 @@ def read_npz(path: Path, num_classes: int | None = None, classes: Sequence[str] 
             raise ValueError(
                 f"{path}: y_train reaches to {num_classes - 1}, and {len(y_train)} samples are not of so many classes; "
                 "number the classes from 0 on, or store their names as classes."
+            )
+        if min(y.min() for y in labels) > 0:
+            warnings.warn(
+                f"{path}: no label is 0, so class 0 of {num_classes} never occurs; number the classes from 0 on, or "
+                "store their names as classes.",
+                stacklevel=2,
             )
     y_train, y_test = (torch.from_numpy(y.astype(np.int64).reshape(-1)) for y in labels)
     source = replace(source, y_train=y_train, y_test=y_test, num_classes=num_classes, classes=names)

@@ -60,7 +60,7 @@ class Data:
         loaders = list(made) if isinstance(made, tuple) else [made]
         if not 1 <= len(loaders) <= 3:
             raise ValueError(f"data are (training, validation, test) loaders or fewer, got {len(loaders)}.")
-        for loader in loaders:
+        for loader in (loaders[0], *(each for each in loaders[1:] if each is not None)):
             if isinstance(loader, (Dataset, type)) or not hasattr(loader, "__iter__"):
                 raise TypeError(
                     "data must be a LightningDataModule, a function that makes one, or one that returns loaders, got "

@@ -75,7 +75,8 @@ def find_ticket(
         module: Makes the LightningModule; called at every level. If it has a parameter ``seed`` it is given one; else
             the global streams are seeded before it is called.
         data: A LightningDataModule, or a function that makes one, or that returns a training loader or
-            ``(training, validation)`` or ``(training, validation, test)`` loaders; None if the module has them.
+            ``(training, validation)`` or ``(training, validation, test)`` loaders, None for one that there is not;
+            None if the module has them.
         folder: Where the levels are, or will be.
         trainer: Options of the ``Trainer`` of each level, such as ``{"max_epochs": 5}``. Without more there is no
             logger, progress bar or summary.

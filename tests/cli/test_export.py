@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from lightning_regs.study import load_paper, reproduce
 from lightning_regs.training.weights import load_weights, save_weights
 
 PAPER = """
-from lightning_regs.study import Cell, Paper, Scale, grid
+from lightning_regs.study import Cell, Claim, Paper, Scale, Source, grid, value
 
 CELLS = grid("net/{width}", "configs/zhang2017/digits-mlp-1x512.yaml", {"trainer.max_epochs": 2},
              width={n: {"model.architecture_args.hidden": [int(n)]} for n in ("8", "16")})
 CELLS += (Cell("none", "tiny.tasks:none"),)
-PAPER = Paper("tiny", "A tiny paper", "Nobody", 2030, arxiv="", scales=(Scale("quick", "small", CELLS, seeds=1),))
+PAPER = Paper("tiny", "A tiny paper", "Nobody", 2030, arxiv="", scales=(Scale("quick", "small", CELLS, seeds=1),),
+              claims=(Claim("16", "16 is the better one.", value("net/16"), above=0, source=Source("a", "A note")),))
 """
 
 
@@ -36,11 +38,17 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_exported_weights_give_the_runs_numbers_again(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "tiny", "--cells", "net/8", "--cells", "none", "--wandb", "off", "--jobs", "1"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"cell +seeds +Train accuracy +Test accuracy.*\n +net/8 +1 ", said)
+    assert "the better one" not in said  # a claim of cells that were not chosen
     rows = {row.cell: row for row in reproduce("tiny", cells=["net/8", "none"], jobs=0).rows}
     assert main(["export", "tiny", "--cell", "net/8"]) == 0
     folder = Path("tiny-net-8-seed0")
     said = [str(folder / "model.safetensors"), str(folder / "README.md")]
-    assert capsys.readouterr().out.splitlines()[-2:] == said
+    told = capsys.readouterr().out
+    assert "carrying out net/8 seed 0 once more: 1 run" in told
+    assert told.splitlines()[-2:] == said
     data = ImageDataModule(**load_paper("tiny").scale("quick").cells[0].config["data"])
     data.setup()
     network, test = load_weights(folder / "model.safetensors"), data.dataset("test")

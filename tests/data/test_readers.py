@@ -37,6 +37,14 @@ def test_npz_layouts(tmp_path, stored, axes, loaded):
     assert source.num_classes == 3
 
 
+def test_labels_from_1_on_are_one_class_more_and_warned_of(tmp_path):
+    arrays = npz_arrays((7,))
+    arrays |= {key: arrays[key] + 1 for key in ("y_train", "y_test")}
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.warns(UserWarning, match="no label is 0, so class 0 of 4 never occurs; number the classes from 0 on"):
+        assert read_npz(tmp_path / "own.npz").num_classes == 4
+
+
 @pytest.mark.parametrize("shape", [(3, 3, 3), (1, 8, 3), (8, 8, 2), (2, 2, 2, 2)])
 def test_npz_refuses_a_layout_that_cannot_be_told(tmp_path, shape):
     np.savez(tmp_path / "own.npz", **npz_arrays(shape))

@@ -129,7 +129,7 @@ def test_loaders_of_other_data(first: DataLoader[Any], second: DataLoader[Any]) 
 
 def test_loaders_of_other_labels_are_refused_and_the_same_are_not(tmp_path: Path) -> None:
     def loaders(number: int) -> Any:
-        return lambda: DataLoader(other_labels(number), 16)
+        return lambda: (DataLoader(other_labels(number), 16), None, None)
 
     search(tmp_path, data=loaders(0), **SHORT)
     again = Made()

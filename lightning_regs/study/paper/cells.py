@@ -96,6 +96,9 @@ class Cells(tuple[Cell, ...]):
         for pattern in patterns:
             hits = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
             if not hits:
+                below = f"{pattern.rstrip('/')}/"
+                if number := sum(name.startswith(below) for name in names):
+                    raise ValueError(f"no cell is {pattern!r}, and {number} are '{below}*'; give that, or one of them.")
                 raise unknown_name("cell", pattern, names)
             chosen |= hits
         return Cells(cell for cell in self if cell.name in chosen)

@@ -8,6 +8,7 @@ from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate, quantile
 
 POWER = 0.8
+_MOST = 10_000
 
 
 def smallest_effect(seeds: int, confidence: float = CONFIDENCE, power: float = POWER) -> float:
@@ -29,6 +30,37 @@ def smallest_effect(seeds: int, confidence: float = CONFIDENCE, power: float = P
     from scipy.special import nctdtrinc
 
     return float(nctdtrinc(seeds - 1, 1 - power, quantile(seeds, confidence))) / math.sqrt(seeds)
+
+
+def seeds_needed(
+    distance: float, spread: float, confidence: float = CONFIDENCE, error: float = 0.0, power: float = POWER
+) -> int | None:
+    """Return the fewest seeds whose interval lies wholly beyond an edge most of the time; None where 10,000 do not.
+
+    Args:
+        distance: Of the true mean from the edge.
+        spread: Standard deviation over seeds.
+        confidence: That of the interval.
+        error: Standard error that is the same for any number of seeds: that of the test items.
+        power: How often it is to be seen, as a share of repetitions.
+    """
+    from scipy.special import nctdtr, ndtri
+
+    def seen(seeds: int) -> bool:
+        of_seeds, z = spread / math.sqrt(seeds), float(ndtri((1 + confidence) / 2))
+        whole = math.hypot(of_seeds, error) or math.ulp(0.0)
+        half = math.hypot(quantile(seeds, confidence) * of_seeds, z * error)
+        return float(nctdtr(seeds - 1, distance / whole, half / whole)) <= 1 - power
+
+    high = 2
+    while not seen(high):  # upwards: far beyond what is asked for, the noncentral t underflows
+        if (high := 2 * high) > 2 * _MOST:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if seen(middle) else (middle, high)
+    return high if high <= _MOST else None
 
 
 def smallest_beyond(

@@ -9,6 +9,7 @@ NAME is one of::
     PAPER/figures[/SCALE]        every figure that can be drawn
     PAPER/figure/ID[/SCALE]      one figure
     PAPER/deviations             what is done otherwise than in the paper, as a table
+    PAPER/power[/SCALE]          how many seeds would decide the claims that are open
 
 Without SCALE it is the one nearest to the paper's own protocol that has results; a headline claim without SCALE stands
 at the scale that says most about it. Figures are SVG files on a white card,
@@ -26,8 +27,10 @@ from typing import TYPE_CHECKING
 
 from lightning_regs.core.files import atomic_write
 from lightning_regs.core.names import unknown_name
+from lightning_regs.study.lock.power import BUDGET, needs
 from lightning_regs.study.paper.claims import KINDS, VERDICTS
 from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report import tables, telling
 from lightning_regs.study.report.drawing import draw
 from lightning_regs.study.report.headline import headlines, picture
@@ -44,7 +47,7 @@ _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=nam
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
 _SHOWS = re.compile(r"<!-- shows (\w+) -->")
 _OTHERS = ("imports", "methods", "speed")  # parts that another command writes
-_KINDS = ("headline", "claims", "results", "figures", "figure", "deviations")
+_KINDS = ("headline", "claims", "results", "figures", "figure", "deviations", "power")
 # What is to be written where.
 _Images = dict[Path, str]
 
@@ -134,6 +137,8 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
         told = tell_all(paper, found)
         about = telling.intervals(paper.scale(found.name).test_items, found.lookup())
         return [_origin(paper, found), "", about, *_kinds(told)], {}
+    if kind == "power":
+        return list(_power(paper, found)), {}
     if kind == "results":
         lines = [_origin(paper, found)]
         for group in tables.groups(found.rows, paper.metrics):
@@ -211,6 +216,32 @@ def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
             *lead,
             *(f"- {escape(why[:1].upper() + why[1:])} ({', '.join(ids)})." for why, ids in reasons.items()),
         )
+
+
+def _power(paper: Paper, found: ScaleResults) -> Iterator[str]:
+    """Write how many seeds would decide each open claim, and what they take."""
+    scale = paper.scale(found.name)
+    rows, lines = Rows((row.as_dict() for row in found.rows), scale.test_items), []
+    for need in sorted(needs(paper, scale, rows, found.claims), key=lambda need: (need.alone is None, need.seconds)):
+        unit, error = need.claim.unit, f"± {tables.number(need.error, need.claim.unit)}" if need.error else ""
+        n = [f"{number:,}" if number else "none" for number in (need.alone, need.seeds)]
+        within = need.alone is not None and need.seconds <= BUDGET
+        lines.append([
+            code(need.claim.id), escape(tables.number(need.distance, unit)), escape(error), str(need.claim.n),
+            n[0], n[1] if need.error else "", tables.seconds(need.seconds) if need.alone else "",
+            "within it" if within and need.seeds else "where agreement is known" if within else "undecidable",
+        ])  # fmt: skip
+    if not lines:
+        yield "No claim is open that more seeds could decide."
+        return
+    yield (
+        "How many seeds decide an open claim 4 times in 5, with one more look at the rows, if its number and its "
+        "spread over seeds are what was measured: by themselves, and with what the sample of test images adds, which "
+        f"no number of seeds lessens. The budget is {BUDGET / 60:.0f} minutes of one core; the time is that of the "
+        "seeds by themselves, with the runs that they start from."
+    )
+    headings = ["Claim", "From the edge", "Test images", "Seeds", "Decide by themselves", "With test images"]
+    yield from ("", *table([*headings, "They take", "At this budget"], lines, range(1, 7)))
 
 
 def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> list[str]:

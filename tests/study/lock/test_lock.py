@@ -13,13 +13,15 @@ import pytest
 
 from lightning_regs.study.lock.fingerprint import plans
 from lightning_regs.study.lock.lock import FILE, DamagedLockError, freeze, marks, mismatches, read
-from lightning_regs.study.lock.power import sees
+from lightning_regs.study.lock.power import needs, sees
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.conditions import trained
 from lightning_regs.study.paper.measures import difference, either, per_seed, ratio, smallest, value
 from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.power import seeds_needed
 from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.store.results import check_claims
 from lightning_regs.study.store.tables import Row
 
@@ -330,3 +332,19 @@ def test_what_is_planned_sees_is_said_in_the_unit_of_a_pilot(folder):
     pilot = Rows([{"cell": c, "seed": s, "test_acc": float(s * (c == "b"))} for c in "ab" for s in range(3)])
     assert sees(GAIN, (5,), pilot) == f"5 seeds see {1.682 * statistics.stdev([0, 1, 2]):.2g} points"
     assert sees(GAIN, (5,), Rows([])) == sees(GAIN, (5,))
+
+
+def test_an_open_claim_says_how_many_seeds_would_decide_it_and_what_they_take(folder):
+    numbers = {"a": (50.0, 52.0, 51.0), "b": (51.0, 52.0, 53.0)}
+    rows = [{"cell": cell, "seed": seed, "test_acc": number, "wall_s": 10.0}
+            for cell, at in numbers.items() for seed, number in enumerate(at)]  # fmt: skip
+    made = paper(folder, GAIN, FIT)
+    scale = made.scales[0]
+    [need] = needs(made, scale, Rows(rows), evaluate((GAIN,), Rows(rows), scale.name))
+    n = seeds_needed(1.0, 1.0, 0.975)
+    assert (need.claim.id, need.distance, need.alone, need.seeds) == ("gain", 1.0, n, n)
+    assert need.seconds == pytest.approx(2 * (n - 3) * 10.0)
+    few = Rows(rows, test_items=100)
+    [need] = needs(made, scale, few, evaluate((GAIN,), few, scale.name))
+    assert (need.alone, need.seeds) == (n, None)
+    assert need.error > 10

@@ -23,7 +23,7 @@ from lightning_regs.study.paper.measures import (
     share,
     value,
 )
-from lightning_regs.study.paper.power import smallest_beyond, smallest_effect
+from lightning_regs.study.paper.power import seeds_needed, smallest_beyond, smallest_effect
 from lightning_regs.study.paper.rows import AGREEMENT, Rows
 
 TIMES = 400
@@ -248,6 +248,22 @@ def test_the_smallest_effect_is_seen_four_times_in_five(n):
     assert smallest_effect(n, 0.975) > effect
     with pytest.raises(ValueError, match="plan at least 2"):
         smallest_effect(1)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.2])
+def test_the_seeds_needed_decide_four_times_in_five_and_one_fewer_do_not(error):
+    draw, repeats = np.random.default_rng(0), 40_000
+
+    def decided(n):
+        drawn = draw.normal(0.9, 1, (repeats, n)) + draw.normal(0, error, (repeats, 1))
+        of_seeds = scipy.stats.t.ppf(0.9875, n - 1) * drawn.std(1, ddof=1) / math.sqrt(n)
+        return np.mean(drawn.mean(1) > np.hypot(of_seeds, scipy.stats.norm.ppf(0.9875) * error))
+
+    n = seeds_needed(0.9, 1.0, 0.975, error)
+    assert decided(n) > 0.79
+    assert decided(n - 1) < 0.81
+    assert seeds_needed(0.5, 1.0, error=0.2) is None  # nearer to the edge than the test items tell
+    assert seeds_needed(50.0, 1.0) == 2
 
 
 def test_what_seeds_see_is_said_in_the_unit_of_the_claim():
