@@ -148,7 +148,7 @@ class TrainingLoader(Loader):
         sampler: Any = self.sampler
         if hasattr(sampler, "begin"):
             sampler.begin, skipped = skipped * (self.batch_size or sampler.batch_size), 0
-        for batch in islice(super().__iter__(), skipped, None):
+        for batch in islice(self._batches(), skipped, None):
             for _ in range(echoed, self.repeats):
                 yield (
                     batch
@@ -156,6 +156,14 @@ class TrainingLoader(Loader):
                     else [t.clone().pin_memory() if t.is_pinned() else t.clone() for t in batch]
                 )
             echoed = 0
+
+    def _batches(self) -> Iterator[list[Tensor]]:
+        if self.num_workers or self.pin_memory:
+            return super().__iter__()
+        # What the DataLoader does in one process, without its bookkeeping.
+        data: Any = self.dataset
+        stacked = self.batch_sampler is None
+        return map(data.__getitem__, self.sampler) if stacked else map(data.__getitems__, self.batch_sampler or ())
 
     def __len__(self) -> int:
         return self.repeats * super().__len__()

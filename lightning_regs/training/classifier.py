@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.batch import notes
 from lightning_regs.core.checks import Count, Seed, check_arguments, check_seeds, nonempty
-from lightning_regs.core.lightning import MisconfigurationException, pl, warn_if_other_came_later
+from lightning_regs.core.lightning import MisconfigurationException, is_compiled, pl, warn_if_other_came_later
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
 from lightning_regs.layers import layer_replacements, replace_layers
@@ -19,6 +19,7 @@ from lightning_regs.models import build
 from lightning_regs.optim import check_optimization, make_optimizer, make_schedules
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
+from lightning_regs.training.lean import run_lean
 from lightning_regs.training.losses import LOSSES, check_labels, labels_for, losses_of_replicas
 from lightning_regs.training.metrics import ClassificationMetrics
 from lightning_regs.training.replicas import Replicated, check_replicas, clip_replica_norms, mixes
@@ -68,6 +69,7 @@ class Classifier(KeepsMethods):
         seeds: Seeds of ``weights`` and ``order`` (here dropout) apart from ``seed``, as the DataModule takes them.
         layers: Other layers for the network, once it is built: ``{"replace": "ReLU", "by": "LeakyReLU"}`` or
             ``{"after": "ReLU", "add": "Dropout", "p": 0.5}``, in this order; see :mod:`lightning_regs.layers`.
+        compile: Whether ``torch.compile`` makes kernels for the network, or its mode: ``"reduce-overhead"`` for graphs.
 
     Raises:
         ValueError: At construction, for an unknown architecture, option, optimizer, schedule or loss, or an argument
@@ -93,6 +95,7 @@ class Classifier(KeepsMethods):
         replicas: Count | Sequence[Seed] | None = None,
         layers: list[dict[str, Any]] | None = None,
         seeds: dict[str, int] | None = None,
+        compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False,
     ) -> None:
         given = check_arguments(Classifier.__init__, locals())
         # Numbers that stand for plain ones, which a checkpoint may hold.
@@ -109,9 +112,10 @@ class Classifier(KeepsMethods):
         self.replicas = replica_seeds(replicas, seed)
         if self.replicas is not None:
             check_replicas(self.replicas, architecture, optimizer, regularizers or [])
-        self._layers, self._apart = layer_replacements(layers or []), check_seeds(seeds)
+        self._layers, self._apart, self._compile = layer_replacements(layers or []), check_seeds(seeds), compile
         # What a checkpoint holds of arguments that were not given stays as it was.
-        absent = [name for name, given in (("layers", layers), ("seeds", seeds)) if not given]
+        late = {"layers": layers, "seeds": seeds, "compile": compile}
+        absent = [name for name, given in late.items() if not given]
         self.save_hyperparameters(ignore=["architecture", "regularizers", *absent])
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
         self.hparams["architecture"] = self.architecture_name or type(architecture).__name__
@@ -153,10 +157,13 @@ class Classifier(KeepsMethods):
             self.hparams[name] = getattr(self, name)
 
     def configure_model(self) -> None:
-        """Build a named architecture, once the shape of the data is known."""
+        """Build a named architecture, once the shape of the data is known, and compile the network."""
         if self.network is None:
+            self.setup("fit")  # Lightning's averages of weights ask before it does
             self._build()
         assert self.network is not None
+        if self._compile and not is_compiled(self.network):
+            self.network.compile(mode=None if self._compile is True else self._compile)  # parameters keep their names
         if self.channels_last is None:
             self.channels_last = self.replicas is None and any(isinstance(m, nn.Conv2d) for m in self.network.modules())
 
@@ -194,8 +201,7 @@ class Classifier(KeepsMethods):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Hand the regularizers to the Trainer, and take over from it where one needs manual optimization."""
-        # A subclass with a training step of its own is a module like any other.
-        ours = type(self).training_step is Classifier.training_step
+        ours = type(self).training_step is Classifier.training_step  # else it is a module like any other
         self._step = step_of([*self.regularizers, *regularizers_of(self.trainer)] if ours else [])
         self.automatic_optimization = self.driver is None
         for theirs in regularizers_of(self.trainer):
@@ -208,6 +214,7 @@ class Classifier(KeepsMethods):
                 )
         if self.trainer.state.fn == "fit":
             self._step.check(self.trainer)
+            run_lean(self.trainer, self if ours else None)
         # After an earlier stage the Trainer has them, and Lightning would say that each overrides itself.
         had = regularizers_of(self.trainer)[-len(self.regularizers) :]
         return [] if had == self.regularizers else list(self.regularizers)
@@ -217,14 +224,8 @@ class Classifier(KeepsMethods):
         optimizer = make_optimizer(self.parameters(), self.optimizer_config)
         if self.schedule_config is None:
             return optimizer
-        steps, epochs = self._length()
+        epochs, steps = self._step.length(self.trainer)
         return [optimizer], make_schedules(optimizer, self.schedule_config, epochs=epochs, steps=steps)
-
-    def _length(self) -> tuple[int, int]:
-        steps, epochs = self._step.num_steps(self.trainer), self.trainer.max_epochs
-        if not 0 <= steps < float("inf"):
-            return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
-        return int(steps), epochs if epochs is not None and epochs > 0 else 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``; of replicas ``(R, N, ...)`` or ``(N, ...)`` too."""
@@ -282,10 +283,8 @@ class Classifier(KeepsMethods):
             check_labels(y, logits.shape[-1])
         loss = self.loss(logits, y) if self.replicas is None else losses_of_replicas(self.loss, logits, y)
         if record:
-            corrupted = notes(batch[1]).get("corrupted")
-            corrupted = None if corrupted is None else corrupted[rows]
-            metrics: Any = self.stages[stage]
-            metrics.update(loss.detach(), logits.detach(), y, corrupted)
+            metrics, corrupted = cast(Any, self.stages[stage]), notes(batch[1]).get("corrupted")
+            metrics.update(loss.detach(), logits.detach(), y, None if corrupted is None else corrupted[rows])
         # The sum, so that the gradient of a replica is that of its own mean loss.
         return loss if self.replicas is None else loss.sum()
 

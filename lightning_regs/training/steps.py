@@ -37,6 +37,13 @@ class Step:
         """Return the number of optimizer steps of the whole training, infinity where it has no end."""
         return trainer.estimated_stepping_batches
 
+    def length(self, trainer: pl.Trainer) -> tuple[int, int]:
+        """Return the numbers of epochs and of optimizer steps that a schedule is made for."""
+        steps, epochs = self.num_steps(trainer), trainer.max_epochs
+        if not 0 <= steps < math.inf:
+            return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
+        return epochs if epochs is not None and epochs > 0 else 1, int(steps)
+
 
 class DrivenStep(Step):
     """A step by the gradient that a method makes, in manual optimization with all that automatic optimization gives.
