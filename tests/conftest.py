@@ -17,3 +17,8 @@ def _one_thread() -> Iterator[None]:
     """A run within this process takes all cores, and leaves torch with them."""
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def device() -> torch.device:
+    return torch.device("cpu")

@@ -290,13 +290,29 @@ def _factor(
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Keep matrix products in full float32, whatever ``torch.set_float32_matmul_precision`` was given."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
+    """Compute float32 matrix products and convolutions in full float32, and leave torch set as it was.
+
+    Without this, convolutions on an NVIDIA GPU round their factors to the 10 bits of TF32, and matrix products do what
+    ``torch.set_float32_matmul_precision`` was given.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    with contextlib.ExitStack() as undo:
+        # torch 2.9 has a second way, and refuses the first, which every version has, where the user went that one.
+        try:
+            undo.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
+        except RuntimeError:
+            _set(matmul, "fp32_precision", "ieee", undo)
+        try:
+            _set(cudnn, "allow_tf32", False, undo)
+        except RuntimeError:
+            _set(cudnn.conv, "fp32_precision", "ieee", undo)  # type: ignore[attr-defined]
         yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+
+
+def _set(owner: object, name: str, value: object, undo: contextlib.ExitStack) -> None:
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
 
 
 def _bounds(size: int, block: int) -> list[tuple[int, int]]:

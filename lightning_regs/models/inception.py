@@ -35,16 +35,13 @@ class ShiftBatchNorm2d(nn.BatchNorm2d):
         num_features: Number of channels.
     """
 
-    weight: None  # type: ignore[assignment]
+    weight: Tensor  # type: ignore[assignment]
 
     def __init__(self, num_features: int) -> None:
         super().__init__(num_features)
-        self.register_parameter("weight", None)
-
-    def reset_parameters(self) -> None:
-        """Forget the running statistics and set the shift to 0."""
-        self.reset_running_stats()
-        nn.init.zeros_(self.bias)
+        del self.weight
+        # Ones that are no parameter, and not None: without a scale, CUDA computes no gradient of the shift.
+        self.register_buffer("weight", torch.ones(num_features), persistent=False)
 
 
 def conv_module(

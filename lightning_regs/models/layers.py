@@ -94,7 +94,9 @@ def to_channels_last(x: Tensor) -> Tensor:
     convolutions return the format of their input. Under ``torch.vmap`` over stacked nets images stay as they are: they
     have a dimension more than they show, and the convolutions of all nets are one over groups of channels.
     """
-    return x if torch._C._functorch.is_batchedtensor(x) else x.to(memory_format=torch.channels_last)
+    # The compiler of torch 2.7 does not trace the question; where stacked nets are compiled, Replicated skips `to`.
+    stacked = not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(x)
+    return x if stacked else x.to(memory_format=torch.channels_last)
 
 
 def flatten(x: Tensor) -> Tensor:

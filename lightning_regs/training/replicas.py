@@ -73,7 +73,7 @@ class Replicated(nn.Module):
             out: Tensor = functional_call(self.template, (parameters, buffers), (x,))
             return out
 
-        with _BatchedLinear():
+        with _OneCallForAll():
             randomness = "different" if draws_apart else "same"
             stacked = torch.vmap(single, in_dims=(0, 0, None if shared else 0), randomness=randomness)
             out: Tensor = stacked(parameters, buffers, x)
@@ -108,41 +108,60 @@ class Replicated(nn.Module):
             value[replica].copy_(state[name])
 
 
-class _BatchedLinear(TorchFunctionMode):
-    """Sends each linear layer under vmap to :class:`_Linear`: vmap's own makes gradients of transposed strides."""
+class _OneCallForAll(TorchFunctionMode):
+    """Sends layers under vmap to one call for all nets where vmap's own rule is worse than that.
+
+    Of linear layers it makes gradients of transposed strides. It takes the scale out of batch norm, without which the
+    output is float32 under autocast on a CPU, and CUDA refuses half-precision activations beside float32 statistics.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
             return _LinearUnderVmap.apply(*args)
-        return func(*args, **(kwargs or {}))
+        if func is F.batch_norm and not kwargs:
+            return _BatchNormUnderVmap.apply(*args)
+        if func is Tensor.to and "memory_format" in kwargs:  # of a net that is compiled, see to_channels_last
+            return args[0]
+        return func(*args, **kwargs)
 
 
-class _LinearUnderVmap(torch.autograd.Function):
+class _UnderVmap(torch.autograd.Function):
+    """A layer of whose rules only vmap's is called; autograd differentiates what that computes."""
+
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.linear(x, weight, bias)
+    def forward(*args: Any) -> Tensor:
+        raise AssertionError("only called under vmap")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         raise AssertionError("only called under vmap")
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        raise AssertionError("only called under vmap")
 
+class _LinearUnderVmap(_UnderVmap):
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, int]:
-        size = info.batch_size
-        x, weight, bias = (
-            t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
-            for t, dim in zip((x, weight, bias), in_dims, strict=True)
-        )
+    def vmap(info: Any, in_dims: Any, *args: Tensor) -> tuple[Tensor, int]:
+        x, weight, bias = (_replicas_first(t, dim, info.batch_size) for t, dim in zip(args, in_dims, strict=True))
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
         rows = x.flatten(1, -2) if x.ndim > 3 else x if x.ndim == 3 else x.unsqueeze(1)
         out: Tensor = _Linear.apply(rows, weight, bias)
         return out.view(*x.shape[:-1], weight.shape[1]), 0
+
+
+class _BatchNormUnderVmap(_UnderVmap):
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        x = _replicas_first(x, in_dims[0], info.batch_size).movedim(0, 1).flatten(1, 2)  # (N, R * C, ...)
+        # Views of the statistics, which are contiguous: they are updated in place.
+        each: list[Any] = [t.view(-1) if isinstance(t, Tensor) else t for t in rest]
+        y = F.batch_norm(x, *each)
+        return y.view(y.shape[0], info.batch_size, y.shape[1] // info.batch_size, *y.shape[2:]), 1
+
+
+def _replicas_first(t: Tensor, dim: int | None, replicas: int) -> Tensor:
+    return t.expand(replicas, *t.shape) if dim is None else t.movedim(dim, 0)
 
 
 class _Linear(torch.autograd.Function):

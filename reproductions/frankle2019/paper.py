@@ -98,7 +98,6 @@ PAPER = Paper(
         Deviation("paper", "Renda et al. choose the length of retraining on validation data", "130 epochs for all",
                   "May favour one kind of retraining"),
         Deviation("paper", "Zhou et al.'s optimizer for masks of conv nets was not read", "That of LeNet", "Unknown"),
-        Deviation("paper", "float32", "float32, where torch may use TF32 for convolutions on a GPU", "Small"),
         Deviation("", "Conv-6 has 1.7M weights in the paper's table",
         "2.26M, as its layers give them, which also fit the "
                   "paper's percentages", "None"),

@@ -75,7 +75,6 @@ PAPER = Paper(
                   "Unknown"),
         Deviation("paper", "Batch size, weight decay and batch norm of the Wide-ResNet 16-4 were not read",
                   "64, 5e-4 and on", "Unknown"),
-        Deviation("paper", "float32", "float32, where torch may use TF32 for convolutions on a GPU", "Small"),
         Deviation("paper", "Novack et al.: the best validation checkpoint, after an unknown number of epochs",
                   "The last of 300 epochs", "Ours is lower"),
         Deviation("paper", "Geiping et al.: a warm-up, and a coefficient that follows the learning rate",

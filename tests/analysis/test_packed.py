@@ -120,15 +120,33 @@ def test_zero_column_and_progress():
     assert calls[-1][0] == calls[-1][1]
 
 
-def test_global_matmul_precision_is_overruled_and_restored():
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
+@pytest.mark.parametrize("newer", [False, True])
+def test_global_precision_is_overruled_and_restored(newer):
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if newer and not hasattr(cudnn, "conv"):
+        pytest.skip("this torch has the older way alone to set it")
+
+    def state() -> list[object]:
+        if newer:  # where recurrent layers are set apart, torch refuses the older way
+            return [matmul.fp32_precision, cudnn.rnn.fp32_precision, cudnn.conv.fp32_precision]
+        return [torch.get_float32_matmul_precision(), cudnn.allow_tf32]
+
+    def put(values: list[object]) -> None:
+        if newer:
+            matmul.fp32_precision, cudnn.rnn.fp32_precision, cudnn.conv.fp32_precision = values
+        else:
+            torch.set_float32_matmul_precision(values[0])
+            cudnn.allow_tf32 = values[1]
+
+    before, rough = state(), ["tf32", "ieee", "tf32"] if newer else ["medium", True]
+    put(rough)
     try:
         with full_precision():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "medium"
+            assert state() == (["ieee"] * 3 if newer else ["highest", False])
+        assert state() == rough
     finally:
-        torch.set_float32_matmul_precision(before)
+        put(before)
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_refusals():

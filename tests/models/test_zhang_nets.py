@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.models import Inception_V3_Weights, inception_v3
 
 from lightning_regs.models import build, num_parameters
-from lightning_regs.models.inception import SmallInception
+from lightning_regs.models.inception import ShiftBatchNorm2d, SmallInception
 from lightning_regs.models.lrn import LocalResponseNorm
 from lightning_regs.models.small_alexnet import SmallAlexNet
 
@@ -61,15 +61,35 @@ def test_small_inception_batch_norm_has_a_shift_and_no_scale():
     net = SmallInception((3, 28, 28), 10)
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     assert sum(m.num_features for m in norms) == sum(m.bias.numel() for m in norms) == 1_712
-    assert all(m.weight is None for m in norms)
+    assert all([name for name, _ in m.named_parameters()] == ["bias"] for m in norms)
     assert all(m.bias is None for m in net.modules() if isinstance(m, nn.Conv2d))
-    reference = nn.BatchNorm2d(96)
-    norm = copy.deepcopy(norms[0])
+
+
+def test_shift_batch_norm_is_its_formula_forward_and_backward(device):
+    norm = ShiftBatchNorm2d(3).double().to(device)
+    # The names in checkpoints, which files of nets trained before have.
+    assert list(norm.state_dict()) == ["bias", "running_mean", "running_var", "num_batches_tracked"]
+    norm.load_state_dict(norm.state_dict() | {"bias": torch.tensor([0.5, -1.0, 2.0])})
+    x = images(4, 3, 5, 5, dtype=torch.float64).to(device).requires_grad_()
+    weight = images(4, 3, 5, 5, dtype=torch.float64, seed=1).to(device)
+    bias = norm.bias.detach().clone().requires_grad_()
+
+    def derivatives(y: torch.Tensor, bias: torch.Tensor) -> list[torch.Tensor]:
+        first = torch.autograd.grad((y * weight).sum(), (x, bias), create_graph=True)
+        return [y, *first, *torch.autograd.grad(first[0].pow(3).sum(), x)]
+
+    mean = x.mean((0, 2, 3), keepdim=True)
+    variance = (x - mean).square().mean((0, 2, 3), keepdim=True)
+    formula = (x - mean) / (variance + 1e-5).sqrt() + bias.view(1, 3, 1, 1)
+    for ours, theirs in zip(derivatives(norm(x), norm.bias), derivatives(formula, bias), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    running = 0.9 + 0.1 * variance.flatten() * 100 / 99
+    torch.testing.assert_close(norm.running_mean, 0.1 * mean.flatten())
+    torch.testing.assert_close(norm.running_var, running)
+    still = (x - 0.1 * mean) / (running.view(1, 3, 1, 1) + 1e-5).sqrt() + bias.view(1, 3, 1, 1)
+    torch.testing.assert_close(norm.eval()(x), still)
     norm.reset_parameters()
-    x = images(4, 96, 5, 5)
-    assert torch.allclose(norm(x), reference(x), atol=1e-6)
-    assert torch.allclose(norm.running_var, reference.running_var, atol=1e-6)
-    assert torch.allclose(norm.eval()(x), reference.eval()(x), atol=1e-6)
+    assert not norm.bias.any()
 
 
 def test_small_alexnet_layers_are_those_of_the_table():

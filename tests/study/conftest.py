@@ -42,6 +42,13 @@ def environment(config, run):
     return {"omp": int(os.environ["OMP_NUM_THREADS"]), "left": len(before), "pid": os.getpid()}
 
 
+def on_a_gpu(config, run):
+    import torch
+
+    run.device = "1 x Some GPU"
+    return {"tf32": float(torch.backends.cudnn.allow_tf32)}
+
+
 def full(config, run):
     import errno
 

@@ -115,7 +115,7 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
         ]
         try:
             task = import_task(first.task)
-            with undone({}), _torch_threads(threads):
+            with undone({}), _torch_set(threads):
                 return contexts, [task(first.config, *contexts)] if len(stack) == 1 else _together(
                     task, stack, contexts
                 )
@@ -166,14 +166,16 @@ def _together(task: Any, stack: Stack, contexts: list[RunContext]) -> list[Any]:
 def _row(job: Job, context: RunContext, metrics: object, stacked: int) -> dict[str, Any]:
     row: dict[str, Any] = dict(sorted(_checked(job.task, metrics).items()))
     epochs = row.pop("epochs", context.epochs)
-    processor = provenance.processor() if context.device.startswith("cpu") else ""
-    device = [context.device, processor, f"{stacked} replicas" if stacked > 1 else ""]
+    cpu = context.device.startswith("cpu")
+    device = [context.device, provenance.processor() if cpu else "", f"{stacked} replicas" if stacked > 1 else ""]
+    # Elsewhere, a GPU's float32 is TF32 in convolutions.
+    full = " (no TF32)" if context.precision == "32-true" and not cpu else ""
     return row | {
         "epochs": epochs,
         # What it cost: the runs of a stack share its time.
         "wall_s": round(context.elapsed / stacked, 3),
         "device": ", ".join(filter(None, device)),
-        "precision": context.precision,
+        "precision": context.precision + full,
         "commit": job.facts.get("commit", ""),
         "versions": job.facts.get("versions", ""),
         "seed": job.seed,
@@ -216,15 +218,21 @@ def undone(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    """Give torch so many threads, if the task uses it, and leave it as it was: the process may be the user's own."""
+def _torch_set(threads: int) -> Iterator[None]:
+    """Give torch so many threads and full float32, if the task uses it, and leave it as it was.
+
+    The process may be the user's own, and what a row calls float32 is not to be TF32 on a GPU.
+    """
     if (torch := sys.modules.get("torch")) is None:
         yield
         return
+    from lightning_regs.analysis.packed import full_precision
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield
+        with full_precision():
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -286,8 +286,11 @@ def test_a_complete_run_is_not_carried_out_again(toy):
     assert toy.ran() == [("one", 0)]
 
 
-def test_a_run_in_this_process_leaves_torch_its_threads(toy):
+def test_a_run_in_this_process_leaves_torch_its_threads_and_its_tf32(toy):
     torch.set_num_threads(cores() + 1)
-    toy.write(toy.cell("one"), seeds=1)
-    assert reproduce("toy", jobs=0).finished == 1
+    toy.write(toy.cell("one", task="on_a_gpu"), seeds=1)
+    [row] = reproduce("toy", jobs=0).rows
+    assert row.metrics["tf32"] == 0
+    assert row.origin["precision"] == "32-true (no TF32)"
     assert torch.get_num_threads() == cores() + 1
+    assert torch.backends.cudnn.allow_tf32
