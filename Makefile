@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test lint bench report docs clean
+.PHONY: reproduce test lint bench gpu report docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test        run the tests"
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       speed, as ratios measured within one process"
+	@echo "make gpu         tests, speed and cells of a paper on a CUDA card, in four minutes"
 	@echo "make docs        build the documentation, docs/_build/html/index.html"
 	@echo "make report      rebuild the HTML pages and the generated parts of the README files"
 
@@ -33,6 +34,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	LIGHTNING_REGS_BENCH_WRITE=1 $(BIN)/python -m pytest tests/benchmarks --override-ini addopts= -s -q
+
+gpu: $(STAMP)
+	$(BIN)/python tests/benchmarks/gpu.py --device $(or $(DEVICE),cuda)
 
 report: $(STAMP)
 	$(BIN)/lightning-regs report --cards

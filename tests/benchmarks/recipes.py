@@ -66,13 +66,18 @@ def ours(path: Path, folder: Path, architecture: str, options: dict[str, Any], p
     return fit_seconds(Classifier(architecture, options, SGD), data, folder, precision)
 
 
-def by_hand(path: Path, architecture: str, options: dict[str, Any], precision: str) -> float:
-    """A plain loop over tensors that are whitened already: the least that the step itself costs."""
+def whitened(path: Path) -> tuple[Tensor, Tensor]:
+    """Return the images (N, 3, 28, 28), cropped and whitened, and the labels (N,)."""
     with np.load(path) as arrays:
         x = torch.from_numpy(arrays["x_train"]).permute(0, 3, 1, 2)[:, :, 2:30, 2:30].float()
         y = torch.from_numpy(arrays["y_train"]).long()
     std, mean = torch.std_mean(x, (1, 2, 3), correction=0, keepdim=True)
-    x = ((x - mean) / std).contiguous()
+    return ((x - mean) / std).contiguous(), y
+
+
+def by_hand(path: Path, architecture: str, options: dict[str, Any], precision: str) -> float:
+    """A plain loop over tensors that are whitened already: the least that the step itself costs."""
+    x, y = whitened(path)
     torch.manual_seed(0)
     network = build(architecture, (3, 28, 28), 10, **options)
     if any(isinstance(m, nn.Conv2d) for m in network.modules()):
