@@ -189,8 +189,7 @@ def _fit(
     ending = "" if replicas is None else f"-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
     last = runs[0].folder / f"last{ending}.ckpt"
     of = identity(canonical({"runs": names, "seeds": [run.seed for run in runs]}))
-    # One device a run: several runs go at once with --jobs, and Lightning's DDP launcher cannot relaunch a worker.
-    # A cell that needs more names devices and a spawning strategy itself.
+    # One device a run: several runs go at once. For a cell that names more, the engine starts processes.
     silent = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     used = [
         *callbacks,

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import functools
 import gc
 import json
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from lightning_regs.core.files import DamagedFileError, atomic_write, disk_full
 from lightning_regs.core.runs import LEADING, TRAILING, RunContext, unfit
-from lightning_regs.core.streams import fill_closed
-from lightning_regs.study.paper.tasks import add_to_path, import_task
+from lightning_regs.study.paper.tasks import add_to_path
 from lightning_regs.study.run import provenance
+from lightning_regs.study.run.children import keep_to_parent, print_into
 from lightning_regs.study.run.code import changed
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
+from lightning_regs.study.run.executors.cards import devices
+from lightning_regs.study.run.ranks import measure_here, measure_in_processes
 
 
 def perform(stack: Stack, threads: int, emit: Emit) -> None:
@@ -114,16 +110,15 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
             for job in stack
         ]
         try:
-            task = import_task(first.task)
-            with undone({}), _torch_set(threads):
-                return contexts, [task(first.config, *contexts)] if len(stack) == 1 else _together(
-                    task, stack, contexts
-                )
+            return contexts, measure(first.task, [job.config for job in stack], contexts, threads)
         finally:
             for context in contexts:
                 context.close()
 
-    if first.papers is not None:
+    measure = measure_here
+    if (number := devices(first.config)) > 1:
+        measure = functools.partial(measure_in_processes, number, first.papers, progress, note)
+    elif first.papers is not None:
         add_to_path(first.papers)
     try:
         contexts, measured = attempt()
@@ -132,7 +127,7 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
         contexts, measured = attempt()
     for job, context, metrics in zip(stack, contexts, measured, strict=True):
         try:
-            row = _row(job, context, metrics, len(stack))
+            row = _row(job, context, metrics, len(stack), number)
             if why := unfit(row):
                 raise ValueError(f"task {job.task} returned {why}.")
         except (TypeError, ValueError) as error:  # metrics that are none: the others' are good
@@ -153,21 +148,12 @@ def _code(job: Job, emit: Emit) -> Mapping[str, str]:
     return begun
 
 
-def _together(task: Any, stack: Stack, contexts: list[RunContext]) -> list[Any]:
-    name = stack[0].task
-    if not hasattr(task, "stacked"):
-        raise TypeError(f"task {name} has no `stacked` form, which cells with a stack label need; leave the label out.")
-    measured = task.stacked([job.config for job in stack], contexts)
-    if not isinstance(measured, list) or len(measured) != len(stack):
-        raise TypeError(f"the stacked form of task {name} returned no list of {len(stack)} metrics, one a run.")
-    return measured
-
-
-def _row(job: Job, context: RunContext, metrics: object, stacked: int) -> dict[str, Any]:
+def _row(job: Job, context: RunContext, metrics: object, stacked: int, processes: int) -> dict[str, Any]:
     row: dict[str, Any] = dict(sorted(_checked(job.task, metrics).items()))
     epochs = row.pop("epochs", context.epochs)
     cpu = context.device.startswith("cpu")
-    device = [context.device, provenance.processor() if cpu else "", f"{stacked} replicas" if stacked > 1 else ""]
+    together = [f"{stacked} replicas" if stacked > 1 else "", f"{processes} processes" if processes > 1 else ""]
+    device = [context.device, provenance.processor() if cpu else "", *together]
     # Elsewhere, a GPU's float32 is TF32 in convolutions.
     full = " (no TF32)" if context.precision == "32-true" and not cpu else ""
     return row | {
@@ -204,66 +190,9 @@ def _was_interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-@contextlib.contextmanager
-def undone(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and undo these and any change that the block makes."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _torch_set(threads: int) -> Iterator[None]:
-    """Give torch so many threads and full float32, if the task uses it, and leave it as it was.
-
-    The process may be the user's own, and what a row calls float32 is not to be TF32 on a GPU.
-    """
-    if (torch := sys.modules.get("torch")) is None:
-        yield
-        return
-    from lightning_regs.analysis.packed import full_precision
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with full_precision():
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def start(body: Callable[..., object], name: str, *arguments: object) -> tuple[Connection, BaseProcess]:
-    """Start a process that ignores Ctrl-C from its first line on; return the parent's end of a pipe to it, and it.
-
-    Args:
-        body: What it does; receives the other end of the pipe, then the arguments. It has to ignore SIGINT itself.
-        name: Name of the process.
-        *arguments: What else it receives.
-    """
-    fill_closed()
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=body, args=(theirs, *arguments), name=name)
-    resource_tracker.ensure_running()  # where it starts it lets Ctrl-C through, whatever was held back
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        theirs.close()
-    return ours, process
-
-
 def work(pipe: Connection, threads: int) -> None:
     """Body of a worker process: take jobs until there are no more."""
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True, name="watch the parent").start()
+    keep_to_parent()
 
     def emit(event: Event) -> None:
         try:
@@ -282,26 +211,3 @@ def work(pipe: Connection, threads: int) -> None:
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
-
-
-def print_into(folder: Path) -> None:
-    """Send what this process prints to ``log.txt``: the terminal belongs to the progress display."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # a stream that was closed is None
-        stream.flush()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:
-        log = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if log > 2:
-        os.close(log)
-    faulthandler.enable(2)

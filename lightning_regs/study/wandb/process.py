@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_regs.core.runs import Store
-from lightning_regs.study.run.worker import print_into, start
+from lightning_regs.study.run.children import print_into, start
 from lightning_regs.study.wandb.export import CellRun, Results, export
 from lightning_regs.study.wandb.target import Target, log_in, one_line
 

@@ -13,9 +13,10 @@ import torch
 
 from lightning_regs.core.runs import Store
 from lightning_regs.study import load_paper, reproduce
+from lightning_regs.study.run.children import start
 from lightning_regs.study.run.executors.local import Processes
 from lightning_regs.study.run.provenance import cores, processor
-from lightning_regs.study.run.worker import perform, start
+from lightning_regs.study.run.worker import perform
 
 
 def alive(pid: int) -> bool:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from lightning_regs.study.run.children import start, surroundings
 from lightning_regs.study.run.events import Event, Job, Stack
-from lightning_regs.study.run.worker import start, undone, work
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# By these Lightning would take a run for one process of a training on several machines, as under `srun`.
-_WORLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+from lightning_regs.study.run.worker import work
 
 
 class Worker:
@@ -28,10 +24,7 @@ class Worker:
         self.cards = cards
         self.stack: list[Job] = []  # what is unfinished of the runs that it was given
         seen = {"CUDA_VISIBLE_DEVICES": ",".join(cards)} if cards else {}
-        # Set here: torch reads them when it is imported, and the child may import it before any line of ours runs.
-        with undone(dict.fromkeys(_THREAD_VARIABLES, str(threads)) | seen):
-            for name in _WORLD:
-                os.environ.pop(name, None)
+        with surroundings(threads, seen):
             self.pipe, self._process = start(work, "lightning-regs run", threads)
 
     def alive(self) -> bool:
