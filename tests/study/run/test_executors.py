@@ -134,17 +134,18 @@ def test_ctrl_c_stops_cleanly(toy, eventually, jobs):
     assert not list(toy.runs.glob("*/error.txt"))
 
 
-def test_ctrl_c_does_not_reach_a_process_that_starts():
+def test_ctrl_c_does_not_reach_a_process_that_starts(tmp_path, monkeypatch):
+    text = "import signal\ndef body(pipe):\n    pipe.send(signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+    (tmp_path / "blocked.py").write_text(text)  # a module of its own: this one would import torch
+    monkeypatch.syspath_prepend(tmp_path)
+    import blocked
+
     multiprocessing.resource_tracker._resource_tracker._stop()  # the next process starts it, as a command's first does
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    pipe, process = start(_blocked, "test")
+    pipe, process = start(blocked.body, "test")
     assert pipe.recv() == {signal.SIGINT} | before
     process.join()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
-
-
-def _blocked(pipe):
-    pipe.send(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def test_an_exit_made_of_ctrl_c_is_ctrl_c(toy, tmp_path):

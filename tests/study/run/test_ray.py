@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -42,9 +43,18 @@ def grow(config, run):
 def cluster():
     from ray.cluster_utils import Cluster
 
+    # What Ray and runs write is in one place; a socket's path must be short.
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        yield from started(Cluster, Path(folder))
+    shutil.rmtree(folder)
+
+
+def started(kind, folder):
     has = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20}  # the GPU is made up
-    made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **has})
-    made.other = made.add_node(**has)
+    made = kind(initialize_head=True, head_node_args={"include_dashboard": False, **has})
+    made.other, made.folder = made.add_node(**has), folder
     yield made
     made.shutdown()
 
@@ -71,8 +81,8 @@ def journal(toy) -> list[list[str]]:
     return [line.split() for line in toy.far.read_text().splitlines()] if toy.far.exists() else []
 
 
-def scratch() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
+def scratch(cluster) -> list[Path]:
+    return list(cluster.folder.glob(f"{_PREFIX}*"))
 
 
 def alive(pid: str) -> bool:
@@ -100,7 +110,7 @@ def test_the_cluster_gives_the_rows_of_this_machine_into_one_store(cluster, far,
     assert "in grow" in Path(there.failed[0].folder, "error.txt").read_text()
     # They ran elsewhere, and nothing is left there.
     assert not any(Path(folder).is_relative_to(far.runs) for _, _, _, folder in journal(far))
-    assert scratch() == []
+    assert scratch(cluster) == []
     for row in there.rows:
         mine = Store().run(row.origin["config_hash"])
         theirs = Store(tmp_path / "here").run(mine.hash)
@@ -114,14 +124,14 @@ def test_ctrl_c_leaves_nothing_behind(cluster, far, eventually):
     far.cells(long={"until": str(far.root / "never")})
     command = far.start(executor="ray", address=cluster.address)
     eventually(lambda: len(journal(far)) == 2, "both runs start")
-    assert len(scratch()) == 2
+    assert len(scratch(cluster)) == 2
     os.killpg(command.pid, signal.SIGINT)
     out, _ = command.communicate(timeout=30)
     assert command.returncode == 130, out
     assert out.splitlines()[-1].endswith("repeat the command to go on")
     assert "Traceback" not in out
     assert not any(alive(pid) for _, _, pid, _ in journal(far))
-    assert scratch() == []
+    assert scratch(cluster) == []
     assert not [path for path in far.runs.rglob("*") if path.name == "error.txt" or path.suffix == ".part"]
 
 
@@ -132,7 +142,7 @@ def test_a_machine_that_dies_costs_its_runs_only_time(cluster, far):
 
     def kill(event):
         told.append(event.kind)
-        if told.count("started") == 2 and cluster.other is not None:
+        if told.count("progress") == 2 and cluster.other is not None:
             cluster.remove_node(cluster.other, allow_graceful=False)
             cluster.other = None
         if event.kind == "noted":
