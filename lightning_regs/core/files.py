@@ -97,11 +97,12 @@ def pack(folder: Path) -> bytes:
 
 
 def unpack(packed: bytes, folder: Path) -> None:
-    """Write the files of an archive that :func:`pack` made into a folder.
+    """Write the files of an archive that :func:`pack` made into a folder, which is made where it is missing.
 
     Raises:
         DamagedFileError: If the archive is not as it was made.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             archive.extractall(folder)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from lightning_regs.core.files import _swept
+from lightning_regs.core.files import DamagedFileError, _host, _swept, pack
 from lightning_regs.core.runs import Run, RunContext, Store
 
 
@@ -159,3 +159,39 @@ def test_defaults_of_the_context(folder):
     assert RunContext(folder).device == "cpu (1 thread)"
     assert RunContext(folder).curves == []
     assert json.dumps(RunContext(folder, seed=3).seed) == "3"
+
+
+def test_a_run_of_another_machine_is_taken_whole_or_not_at_all(tmp_path):
+    here, there = (Store(tmp_path / place).run("0123") for place in ("here", "there"))
+    for run in (here, there):
+        run.folder.mkdir(parents=True)
+    (here.folder / "old").touch()
+    with there.lock():
+        (there.folder / "level_1").mkdir()
+        (there.folder / "level_1" / "net").write_bytes(bytes(1000))
+        (there.folder / "curves.csv").write_text("epoch\n1\n")
+        there.finish({"value": math.nan, "config_hash": "0123"})
+    packed = pack(there.folder)
+
+    row = (there.folder / "row.json").read_text()
+    (there.folder / "row.json").write_text(row.replace("NaN", "1.0"))
+    for damaged in (packed[:-100], packed.replace(bytes(1000), bytes(999) + b"1"), b"", pack(there.folder)):
+        with pytest.raises(DamagedFileError, match=r"what came for .*0123 is damaged"):
+            here.take(damaged)
+        assert [path.name for path in here.folder.iterdir()] == ["old"]
+    with here.lock():
+        here.take(packed)
+    assert here.row() is not None
+    assert sorted(path.name for path in here.folder.iterdir()) == ["curves.csv", "level_1", "row.json"]
+    assert (here.folder / "level_1" / "net").stat().st_size == 1000
+    assert [path.name for path in here.folder.parent.iterdir()] == ["0123"]
+
+
+def test_a_folder_that_a_killed_command_was_putting_together_is_swept_away(tmp_path):
+    run = Store(tmp_path).run("0123")
+    left = tmp_path / f".0123.{_host()}-{2**22 + 1}.{'0' * 16}.part"
+    left.mkdir()
+    (left / "file").touch()
+    _swept.discard(tmp_path)
+    run.take(pack(tmp_path / "nothing"))
+    assert [path.name for path in tmp_path.iterdir()] == ["0123"]

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,21 @@ def test_the_cluster_gives_the_rows_of_this_machine_into_one_store(cluster, far,
     told = []
     here = reproduce("toy", jobs=2, runs_dir=tmp_path / "here", on_event=told.append)
     far.far.unlink()
-    there = reproduce("toy", executor="ray", address=cluster.address, gpus=0.5, on_event=told.append)
+    # One run was begun on this machine, and another command has it until this one says that it waits.
+    begun = Store().run(here.rows[0].origin["config_hash"])
+    begun.folder.mkdir(parents=True)
+    (begun.folder / "begun").touch()
+    other = ExitStack()
+    other.enter_context(begun.lock())
+
+    def look(event):
+        told.append(event)
+        if event.kind == "waiting":
+            assert (event.run, event.text) == (begun.hash, str(os.getpid()))
+            other.close()
+
+    there = reproduce("toy", executor="ray", address=cluster.address, gpus=0.5, on_event=look)
+    assert [event.kind for event in told].count("waiting") == 1
     assert sum("tried again alone (OutOfMemoryError" in event.text for event in told) == 2 * 2
 
     def rows(outcome):
@@ -115,7 +130,9 @@ def test_the_cluster_gives_the_rows_of_this_machine_into_one_store(cluster, far,
         mine = Store().run(row.origin["config_hash"])
         theirs = Store(tmp_path / "here").run(mine.hash)
         assert mine.row() is not None
-        assert {p.name for p in mine.folder.iterdir()} | {"lock"} == {p.name for p in theirs.folder.iterdir()}
+        assert {p.name for p in mine.folder.iterdir()} | {"lock"} == {p.name for p in theirs.folder.iterdir()} | (
+            {"begun"} if mine.hash == begun.hash else set()
+        )
     assert not list(far.runs.glob(".*.part"))
     assert reproduce("toy", cells="[ab]", executor="ray", address="never:1").skipped == 4
 
