@@ -52,7 +52,8 @@ def test_events_come_from_the_processes(toy):
     assert events[5].row["value"] == 0.0
 
 
-def test_a_process_that_dies_fails_its_run_only(toy, name="SIGSEGV"):
+def test_a_process_that_dies_fails_its_run_only(toy):
+    name = "SIGSEGV"
     toy.write(toy.cell("one", die=name), toy.cell("two"), toy.cell("three"))
     outcome = reproduce("toy", jobs=2)
     assert [(f.cell, f.seed) for f in outcome.failed] == [("one", 0)]
