@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
 
 from lightning_regs.study import reproduce
 from lightning_regs.study.run.events import Job
-from lightning_regs.study.run.executors import cards
+from lightning_regs.study.run.executors import cards, process
 from lightning_regs.study.run.executors.cards import Cards, Memory
 from lightning_regs.study.run.executors.local import Processes
 
@@ -68,6 +69,19 @@ def test_a_run_goes_where_memory_is_free_and_waits_while_there_is_none(machine, 
     assert shared.place(stack(), []) == ("1",)
     assert shared.place(stack(devices=2), []) == ("0", "1")
     assert shared.place(stack(devices=2), [("0",)]) is None
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_process_is_told_its_card_where_there_is_a_choice(toy, monkeypatch, number):
+    def start(*arguments):
+        raise ZeroDivisionError(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(process, "start", start)
+    toy.write(toy.cell("one"))
+    memory = {str(card): Memory(40 * GB, 40 * GB) for card in range(number)}
+    with pytest.raises(ZeroDivisionError, match="None" if number == 1 else "0"):
+        reproduce("toy", executor=Processes(2, cards=Cards(lambda: memory)))
 
 
 def test_what_the_driver_says(monkeypatch, tmp_path):

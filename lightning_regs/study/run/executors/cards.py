@@ -66,11 +66,15 @@ class Cards:
 
     Args:
         look: Returns the memory of each.
+
+    Attributes:
+        several: Whether there is a choice; where there is none, a process sees what it always saw.
     """
 
     def __init__(self, look: Callable[[], Mapping[str, Memory]] = look) -> None:
         self._look = look
         self._seen, self._seen_at = look(), time.monotonic()
+        self.several = len(self._seen) > 1
         self._began: list[tuple[tuple[str, ...], float]] = []
 
     def jobs(self, cores: int) -> int:

@@ -110,7 +110,7 @@ class Processes:
             for worker in idle[:surplus]:
                 self._drop(worker)
             if fit is None:
-                self._workers.append(fit := Worker(self.threads, cards))
+                self._workers.append(fit := Worker(self.threads, cards, chosen=self._cards.several))
             fit.give(stack)
         for worker in [worker for worker in self._workers if not (worker.stack or (worker.alive() and queue))]:
             self._drop(worker)

@@ -17,13 +17,14 @@ class Worker:
 
     Args:
         threads: Threads that its runs may use.
-        cards: The GPUs that it sees; none leaves what this process sees.
+        cards: The GPUs that its runs share with others'.
+        chosen: Whether it sees no other GPU; else it sees what this process sees.
     """
 
-    def __init__(self, threads: int, cards: tuple[str, ...] = ()) -> None:
+    def __init__(self, threads: int, cards: tuple[str, ...] = (), chosen: bool = False) -> None:
         self.cards = cards
         self.stack: list[Job] = []  # what is unfinished of the runs that it was given
-        seen = {"CUDA_VISIBLE_DEVICES": ",".join(cards)} if cards else {}
+        seen = {"CUDA_VISIBLE_DEVICES": ",".join(cards)} if cards and chosen else {}
         with surroundings(threads, seen):
             self.pipe, self._process = start(work, "lightning-regs run", threads)
 
