@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,7 +234,13 @@ def _prose(text: str, title: str) -> Any:
     # Who hears a table is told what it is and which cells are headings. Text is escaped: these tags are the renderer's.
     shown = re.sub(r"<th(?=[ >])", '<th scope="col"', shown)
     shown = re.sub(r"<tr>\n<td([^>]*)>(.*?)</td>", r'<tr>\n<th scope="row"\1>\2</th>', shown)
-    return Markup(shown.replace("<table>", f'<table>\n<caption class="hidden">{escape(title)}</caption>'))  # noqa: S704
+    label, numbers = escape(title), count(1)
+
+    def scrolling(found: re.Match[str]) -> str:  # where it is wider than a telephone
+        region = f'<div class="scroll" role="region" tabindex="0" aria-label="{label}, table {next(numbers)}">'
+        return f'{region}\n<table>\n<caption class="hidden">{label}</caption>{found[1]}</table>\n</div>'
+
+    return Markup(re.sub(r"<table>(.*?)</table>", scrolling, shown, flags=re.DOTALL))  # noqa: S704
 
 
 def _sentence(text: str) -> str:

@@ -152,6 +152,7 @@ def test_the_prose_of_the_card_is_on_the_page(tmp_path):
     places = [page.text.index(words) for words in order]
     assert places == sorted(places)
     assert page.table("Protocol") == [["Rate", "Accuracy"], ["0.1", "<i>90</i>"]]
+    assert "Protocol, table 1" in [region.get("aria-label") for region in page.all("div")]  # it scrolls by itself
     assert {"href": "https://a.org/x"} in page.all("a")
     assert "bygone" not in page.text
 
