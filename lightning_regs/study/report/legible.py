@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 _LONGEST = 5000
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 # Fields that are drawings or files, not texts.
 _DRAWINGS = ("svg", "claims_json")
 # Control characters but tab and newline, marks without a width, marks that turn the direction of text, half characters.
@@ -71,24 +69,6 @@ def plain(value: Any) -> Any:
         names = [field.name for field in fields(value) if field.name not in _DRAWINGS]
         return {name: plain(getattr(value, name)) for name in names}
     return value
-
-
-def pieces(value: Any) -> Iterator[str]:
-    """Write data as JSON, as :func:`plain` makes them, piece by piece: a large report is never one text in memory."""
-    if is_dataclass(value) and not isinstance(value, type):
-        between = "{"
-        for name in (field.name for field in fields(value) if field.name not in _DRAWINGS):
-            yield f'{between}"{name}": '
-            yield from pieces(getattr(value, name))
-            between = ",\n"
-        yield "}"
-    elif isinstance(value, (list, tuple)) and value:
-        for number, entry in enumerate(value):
-            yield ",\n" if number else "["
-            yield from pieces(entry)
-        yield "]"
-    else:
-        yield _JSON.encode(plain(value))
 
 
 def _same(entries: Mapping[Any, Any], given: Mapping[Any, Any]) -> bool:

@@ -17,8 +17,7 @@ from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.paper.criteria import short
 from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.headline import strip
-from lightning_regs.study.report.legible import legible, pieces
-from lightning_regs.study.report.specification import Section, Specification, command, download, slug, specify
+from lightning_regs.study.report.specification import Specification, command, download, slug, specify
 from lightning_regs.study.store.results import ENDINGS
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from lightning_regs.study.paper.paper import Paper
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SUMMARY = ".summary.json"
+_ENTRY = ".entry"
 _MOST_LINES = 400
 
 
@@ -68,11 +67,10 @@ def write_report(
                     atomic_write(target, section.claims_json, durable=False)
                 elif target.name in section.downloads:
                     _copy(Path(results_dir) / name, target)
-        with whole(page.with_suffix(".json"), durable=False) as part, part.open("w", encoding="utf-8") as file:
-            file.writelines(pieces(specification))
+        data = json.dumps(specification.as_dict(), ensure_ascii=False, allow_nan=False)
+        atomic_write(page.with_suffix(".json"), data, durable=False)
         atomic_write(page, render(specification), durable=False)
-        summary = json.dumps(_summary(specification, paper), indent=1)
-        atomic_write(page.with_suffix(_SUMMARY), f"{summary}\n", durable=False)
+        atomic_write(page.with_suffix(_ENTRY), _entry(specification, paper, page), durable=False)
     write_index(out)
     return page
 
@@ -124,7 +122,7 @@ def write_index(out_dir: str | Path) -> Path:
     out = Path(out_dir)
     index = out / "index.html"
     with _writing(out):
-        papers = [entry for file in sorted(out.glob(f"*{_SUMMARY}")) if (entry := _index_entry(file))]
+        papers = [entry for file in sorted(out.glob(f"*{_ENTRY}")) if (entry := _index_entry(file))]
         atomic_write(index, environment().get_template("index.html.j2").render(papers=papers), durable=False)
     return index
 
@@ -148,6 +146,7 @@ def environment() -> Environment:
         "sentence": _sentence,
         "short": short,
         "slug": slug,
+        "signs": telling.signs,
         "breakable": _breakable,
         "legend": telling.legend,
         "prose": _prose,
@@ -175,52 +174,31 @@ def _copy(file: Path, target: Path) -> None:
         shutil.copyfile(file, part)
 
 
-def _summary(specification: Specification, paper: Paper) -> dict[str, Any]:
+def _entry(specification: Specification, paper: Paper, page: Path) -> str:
+    """Return the lines that a paper has in the index."""
     order = [scale.name for scale in reversed(paper.scales)]
-    known_for = {claim.id for claim in specification.headlines}
-    sections = sorted(specification.sections, key=lambda section: order.index(section.scale))
-    return {
-        "title": specification.title,
-        "authors": specification.authors,
-        "year": str(specification.year),
-        "summary": specification.summary,
-        "command": command(paper, paper.scales[0].name),
-        "headlines": [
-            {"id": claim.id, "sentence": claim.sentence, "found": sorted(found, key=lambda each: order.index(each[0]))}
-            for claim in specification.headlines
-            for found in [[(claim.scale, claim.verdict), *claim.elsewhere]]
-        ],
-        "scales": [_scale_summary(section, known_for) for section in sections if not section.blank],
-    }
-
-
-def _scale_summary(section: Section, known_for: set[str]) -> dict[str, Any]:
-    notes = [section.progress] if section.state == "half finished" else []
-    notes += ["damaged"] if section.problems else []
-    notes += [f"{len(section.failures)} failed"] if section.failures else []
-    own, *apart = section.tallies
-    notes += [f"{own.waiting} waiting for runs"] if own.waiting else []
-    return {
-        "name": section.scale,
-        "known": telling.signs(section.claims, known_for),
-        "notes": [*notes, *section.mixed],
-        "counts": own.found,
-        "exploratory": own.exploratory,
-        "apart": [f"{telling.TITLES[tally.kind]}: {tally.brief}" for tally in apart if tally.measured],
-    }
+    measured = {section.scale: section for section in specification.sections if not section.blank}
+    return (
+        environment()
+        .get_template("entry.html.j2")
+        .render(
+            paper=specification,
+            page=page.name,
+            command=command(paper, paper.scales[0].name),
+            order=order,
+            sections=[measured[scale] for scale in order if scale in measured],
+            known_for={claim.id for claim in specification.headlines},
+        )
+    )
 
 
 def _index_entry(file: Path) -> Any:
-    """Write a paper's part of the index; None without its page, or where its summary is damaged or old."""
-    import jinja2
+    """Read a paper's part of the index; None without its page, or where it cannot be read."""
     from markupsafe import Markup
 
-    page = file.with_name(f"{file.name.removesuffix(_SUMMARY)}.html")
     try:
-        summary = legible(json.loads(file.read_text(encoding="utf-8")))
-        made = Markup(environment().get_template("entry.html.j2").render(paper=summary, page=page.name))  # noqa: S704
-        return made if page.is_file() else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, jinja2.TemplateError):
+        return Markup(file.read_text(encoding="utf-8")) if file.with_suffix(".html").is_file() else None  # noqa: S704
+    except (OSError, UnicodeDecodeError):
         return None
 
 

@@ -104,6 +104,15 @@ class Section:
         return self.tallies[0].counts
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the index says beside the counts."""
+        notes = [self.progress] if self.state == "half finished" else []
+        notes += ["damaged"] if self.problems else []
+        notes += [f"{len(self.failures)} failed"] if self.failures else []
+        notes += [f"{self.tallies[0].waiting} waiting for runs"] if self.tallies[0].waiting else []
+        return (*notes, *self.mixed)
+
+    @property
     def progress(self) -> str:
         """How far it is, in words."""
         return f"{self.runs} of {self.expected} runs"
