@@ -26,7 +26,8 @@ from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.tasks import import_task
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report import plots
-from lightning_regs.study.report.card import is_stale
+from lightning_regs.study.report.card import update
+from lightning_regs.study.report.drawing import name_figure
 from lightning_regs.study.report.report import render
 from lightning_regs.study.report.specification import slug, specify
 from lightning_regs.study.store.curves import COLUMNS, Curves
@@ -211,7 +212,7 @@ def rows_are_of_cells_that_are_declared(paper: Paper) -> Iterator[str]:
 
 def pages_show_every_claim(paper: Paper) -> Iterator[str]:
     """With its id, and with what it asks for."""
-    page = render(specify(paper, default_results(paper), draw=False))
+    page = render(specify(paper, default_results(paper), show=name_figure))
     is_measured = any(committed(paper, scale) for scale in paper.scales)
     for claim in paper.claims if is_measured else ():
         if f"claim {claim.id}" not in page:
@@ -247,7 +248,7 @@ def test_the_committed_cards_show_the_committed_results(tmp_path: Path, monkeypa
     papers = [load_paper(name) for name in find_papers()]
     assert {paper.folder for paper in papers} == {path.parent for path in tmp_path.glob("reproductions/*/paper.py")}
     cards = (tmp_path / "README.md", *tmp_path.glob("reproductions/*/README.md"))
-    stale = [str(card.relative_to(tmp_path)) for card in cards if is_stale(card, papers)]
+    stale = [str(card.relative_to(tmp_path)) for card in cards if update(card, papers)]
     assert not stale, "these cards are older than their results; run make report"
 
 

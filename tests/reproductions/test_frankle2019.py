@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from lightning_regs.study.paper.config import search_folders
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.tasks import add_to_path
-from lightning_regs.study.report.card import is_stale
+from lightning_regs.study.report.card import update
 
 add_to_path(search_folders("reproductions")[0])
 cells = importlib.import_module("frankle2019.cells")
@@ -126,4 +127,5 @@ def test_needed_cells_have_as_many_seeds(paper):
 def test_the_card_names_parts_that_exist(paper, tmp_path):
     assert paper.folder is not None
     shutil.copy(Path(paper.folder) / "README.md", tmp_path / "README.md")
-    is_stale(tmp_path / "README.md", [paper])  # raises for a marker that is unknown or not closed
+    alone = replace(paper, folder=tmp_path)
+    update(tmp_path / "README.md", [alone])  # raises for a marker that is unknown or not closed

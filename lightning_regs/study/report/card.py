@@ -21,7 +21,7 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,24 +32,22 @@ from lightning_regs.study.paper.claims import KINDS, VERDICTS
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report import tables, telling
-from lightning_regs.study.report.drawing import draw
-from lightning_regs.study.report.headline import headlines, picture
+from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
 from lightning_regs.study.report.markdown import cells, code, deviations, escape, paper_figure, rules, table
-from lightning_regs.study.report.specification import command, summary, tell_all
+from lightning_regs.study.report.specification import Section, command, slug, specify
 from lightning_regs.study.report.telling import DAGGER, EXPLORATORY, MEASURED, SYMBOLS, ClaimEntry
 from lightning_regs.study.store.results import ScaleResults, default_results, load
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.figure import Figure
     from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.study.report.specification import Specification
 
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
 _SHOWS = re.compile(r"<!-- shows (\w+) -->")
 _OTHERS = ("imports", "methods", "speed")  # parts that another command writes
 _KINDS = ("headline", "claims", "results", "figures", "figure", "deviations", "power")
-# What is to be written where.
-_Images = dict[Path, str]
 
 
 def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
@@ -67,7 +65,19 @@ def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
     """
     file = Path(path)
     old = file.read_text(encoding="utf-8")
-    text, images = _renewed(file, old, papers)
+    known = None if papers is None else {paper.id: paper for paper in papers}
+    images: dict[Path, str] = {}
+
+    def fill(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name in _OTHERS:
+            return match[0]
+        body = "\n".join(_part(name, file.parent, known, images))
+        return f"<!-- begin:{name} -->\n{body}\n<!-- end:{name} -->"
+
+    text = _PART.sub(fill, old)
+    if left := _MARK.search(_PART.sub("", old)):
+        raise ValueError(f"{file}: marker {left[1]}:{left[2]} has no partner; write begin:NAME and end:NAME in pairs.")
     for image, svg in images.items():
         image.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(image, svg)
@@ -76,37 +86,10 @@ def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
     return bool(images) or text != old
 
 
-def is_stale(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
-    """Return whether :func:`update` would change the README or one of its figures; the arguments are the same."""
-    file = Path(path)
-    old = file.read_text(encoding="utf-8")
-    text, images = _renewed(file, old, papers)
-    return bool(images) or text != old
-
-
-def _renewed(file: Path, old: str, papers: Iterable[Paper] | None) -> tuple[str, _Images]:
-    known = None if papers is None else {paper.id: paper for paper in papers}
-    images: _Images = {}
-
-    def fill(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name in _OTHERS:
-            return match[0]
-        lines, drawn = _part(name, file.parent, known)
-        images.update(drawn)
-        body = "\n".join(lines)
-        return f"<!-- begin:{name} -->\n{body}\n<!-- end:{name} -->"
-
-    text = _PART.sub(fill, old)
-    if left := _MARK.search(_PART.sub("", old)):
-        raise ValueError(f"{file}: marker {left[1]}:{left[2]} has no partner; write begin:NAME and end:NAME in pairs.")
-    return text, images
-
-
-def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[str], _Images]:
+def _part(name: str, base: Path, known: Mapping[str, Paper] | None, images: dict[Path, str]) -> Iterable[str]:
+    """Return the lines of a part, and add the figures in it that have to be written."""
     if name == "gallery":
-        papers = [load_paper(paper_id) for paper_id in find_papers()] if known is None else list(known.values())
-        return _gallery(papers, base), {}
+        return _gallery(map(load_paper, find_papers()) if known is None else known.values(), base)
     paper_id, _, rest = name.partition("/")
     if known is not None and paper_id not in known:
         raise unknown_name("paper", paper_id, known)
@@ -115,61 +98,68 @@ def _part(name: str, base: Path, known: dict[str, Paper] | None) -> tuple[list[s
     if kind not in _KINDS:
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
     if kind == "deviations":
-        return deviations(paper.deviations) if paper.deviations else ["None."], {}
-    known_figures = [figure.id for figure in paper.figures]
-    wanted = known_figures
+        return deviations(paper.deviations) if paper.deviations else ["None."]
+    wanted = {"figures": [figure.id for figure in paper.figures], "headline": ["headline"]}.get(kind, [])
     if kind == "figure":
         wanted = [words.pop(0) if words else ""]
-        if wanted[0] not in known_figures:
+        if wanted[0] not in (known_figures := [figure.id for figure in paper.figures]):
             raise unknown_name(f"figure of {paper_id}", wanted[0], known_figures)
-    measured = load(paper, default_results(paper), words[:1] or None)
-    found = next((part for part in measured if part.rows), None)
-    if found is None:
-        scale = words[0] if words else paper.scales[0].name
-        return [f"No results yet: `{command(paper, scale)} --commit-results` measures them."], {}
     folder = (paper.folder or base) / "figures"
+
+    def place(name: str) -> Path:
+        return folder / f"{name.removeprefix(f'{slug(paper_id)}-')}.svg"
+
+    def show(figure: Figure, found: ScaleResults, name: str, published: Mapping[tuple[str, str], float]) -> FigureEntry:
+        if figure.id not in wanted:
+            return name_figure(figure)
+        drawn = draw(figure, found, name, published, inline=False, unless=_shown(place(name)))
+        if drawn.svg:
+            images[place(name)] = drawn.svg.replace(">\n", f">\n<!-- shows {drawn.fingerprint} -->\n", 1)
+        return drawn
+
+    told = specify(paper, default_results(paper), scales=words[:1] or None, show=show)
+    measured = _measured(paper, told)
+    if not measured:
+        scale = words[0] if words else paper.scales[0].name
+        return [f"No results yet: `{command(paper, scale)} --commit-results` measures them."]
+    section = measured[0]
     if kind == "headline":
-        known_for = headlines(paper, measured)
-        file = folder / f"{'-'.join([*words[:1], 'headline'])}.svg"
-        drawn, images = _figure(paper, picture(known_for), found, file, base, width=640)
-        return [*_counted(paper, measured), "", *drawn, "", *_claims(known_for, True)], images
+        assert told.picture is not None
+        counted = [f"- `{part.scale}`: {escape(' '.join(part.summary))}" for part in measured]
+        link = _link(place("-".join([*words[:1], "headline"])), base)
+        return [*counted, "", *_figure(told.picture, link, width=640), "", *_claims(told.headlines, True)]
     if kind == "claims":
-        told = tell_all(paper, found)
-        about = telling.intervals(paper.scale(found.name).test_items, found.lookup())
-        return [_origin(paper, found), "", about, *_kinds(told)], {}
+        return [_origin(section), "", section.intervals, *_kinds(section)]
     if kind == "power":
-        return list(_power(paper, found)), {}
+        [found] = load(paper, default_results(paper), [section.scale], curves=False)
+        return _power(paper, found)
     if kind == "results":
-        lines = [_origin(paper, found)]
-        for group in tables.groups(found.rows, paper.metrics):
+        lines = [_origin(section)]
+        for group in section.groups:
             lines += ["", f"{escape(group.name)}: {tables.HALF}", "", *cells(group)]
-        return lines, {}
-    lines, images = [], {}
-    for figure in paper.figures_at(found.name):
-        if figure.id in wanted:
-            drawn, more = _figure(paper, figure, found, folder / f"{found.name}-{figure.id}.svg", base)
-            lines += ["", *drawn] if lines else drawn
-            images |= more
-    return lines or ["This paper has no figures."], images
+        return lines
+    shown = [figure for figure in section.figures if figure.id in wanted]
+    links = [_link(place(f"{section.scale}-{figure.id}"), base) for figure in shown]
+    drawn = ["\n".join(_figure(*each)) for each in zip(shown, links, strict=True)]
+    return ["\n\n".join(drawn) or "This paper has no figures."]
 
 
-def _figure(
-    paper: Paper, figure: Figure, found: ScaleResults, path: Path, base: Path, width: int = 0
-) -> tuple[list[str], _Images]:
-    """Draw a figure; with a width in pixels where it should be larger than its file says."""
-    name = f"{paper.id}-{path.stem}"
-    drawing = draw(figure, found, name, paper.published(found.name), inline=False, unless=_shown(path))
-    if drawing.missing:
-        return [f"**{escape(figure.title)}** is not drawn: {escape(drawing.missing)}."], {}
-    images = {}
-    if drawing.svg:
-        images[path] = drawing.svg.replace(">\n", f">\n<!-- shows {drawing.fingerprint} -->\n", 1)
-    alt = escape(f"{figure.title}. {drawing.alt}".strip())
-    notes = " ".join([figure.caption, *drawing.notes])
-    shown = f"![{alt}]({_link(path, base)})"
+def _measured(paper: Paper, told: Specification) -> list[Section]:
+    """Return the scales that have rows, the one nearest to the paper's own protocol first."""
+    order = [scale.name for scale in reversed(paper.scales)]
+    measured = [section for section in told.sections if section.state != "empty"]
+    return sorted(measured, key=lambda section: order.index(section.scale))
+
+
+def _figure(figure: FigureEntry, link: str, width: int = 0) -> list[str]:
+    """Show a figure; with a width in pixels where it should be larger than its file says."""
+    if figure.missing:
+        return [f"**{escape(figure.title)}** is not drawn: {escape(figure.missing)}."]
+    alt = f"{figure.title}. {figure.alt}"
+    shown = f"![{escape(alt.strip())}]({link})"
     if width:
-        shown = f'<img src="{_link(path, base)}" width="{width}" alt="{html.escape(f"{figure.title}. {drawing.alt}")}">'
-    return [shown, "", f"**{escape(figure.title)}.** {escape(notes)}"], images
+        shown = f'<img src="{link}" width="{width}" alt="{html.escape(alt)}">'
+    return [shown, "", f"**{escape(figure.title)}.** {escape(' '.join([figure.caption, *figure.notes]))}"]
 
 
 def _shown(path: Path) -> str:
@@ -181,27 +171,22 @@ def _shown(path: Path) -> str:
     return found[1] if found else ""
 
 
-def _origin(paper: Paper, found: ScaleResults) -> str:
-    commits = tables.distinct(found.rows, "commit")
+def _origin(section: Section) -> str:
+    runs = sum(len(cell.runs) for group in section.groups for cell in group.cells)
+    commits = " and ".join(section.origin["commit"])
     facts = [
-        f"{len(found.rows)} of {found.expected} runs",
-        f"commit {' and '.join(commits)}" if commits else "",
-        " and ".join(tables.distinct(found.rows, "device")),
-        f"{tables.seconds(tables.total_seconds(found.rows))} of computing time",
+        f"{runs} of {section.expected} runs",
+        f"commit {commits}" if commits else "",
+        " and ".join(section.origin["device"]),
+        f"{tables.seconds(section.seconds)} of computing time",
     ]
-    return f"{', '.join([f'`{command(paper, found.name)}`', *map(escape, filter(None, facts))])}."
+    return f"{', '.join([f'`{section.command}`', *map(escape, filter(None, facts))])}."
 
 
-def _counted(paper: Paper, measured: Sequence[ScaleResults]) -> Iterator[str]:
-    for part in measured:
-        if part.rows:
-            yield f"- `{part.name}`: {escape(' '.join(summary(paper, part)))}"
-
-
-def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
+def _kinds(section: Section) -> Iterator[str]:
     """Write the claims that were measured, each kind apart; what is not measured as ids below its reason."""
-    for tally in telling.tallies(claims):
-        own = [claim for claim in claims if claim.kind == tally.kind]
+    for tally in section.tallies:
+        own = [claim for claim in section.claims if claim.kind == tally.kind]
         yield from ("", f"**{telling.TITLES[tally.kind]}.** {tally.sentence}")
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
             yield from ("", *_claims(judged), "")
@@ -211,11 +196,9 @@ def _kinds(claims: Sequence[ClaimEntry]) -> Iterator[str]:
         for claim in own:
             if claim.verdict not in MEASURED:
                 reasons.setdefault(f"{claim.verdict}: {claim.reason}".rstrip(": "), []).append(code(claim.id))
-        lead = [""] if reasons else []
-        yield from (
-            *lead,
-            *(f"- {escape(why[:1].upper() + why[1:])} ({', '.join(ids)})." for why, ids in reasons.items()),
-        )
+        yield from [""] if reasons else []
+        for why, ids in reasons.items():
+            yield f"- {escape(why[:1].upper() + why[1:])} ({', '.join(ids)})."
 
 
 def _power(paper: Paper, found: ScaleResults) -> Iterator[str]:
@@ -262,7 +245,7 @@ def _claims(claims: Sequence[ClaimEntry], scales: bool = False) -> list[str]:
     return [*table(headings, lines, (2, 4, 5)), *([] if scales else meant)]
 
 
-def _gallery(papers: list[Paper], base: Path) -> list[str]:
+def _gallery(papers: Iterable[Paper], base: Path) -> list[str]:
     """Count the papers' own claims by verdict, theory and controls apart, with the verdicts of the headlines."""
     lines = [
         f"| Paper | Scale | Headlines | {' | '.join(SYMBOLS[verdict] for verdict in VERDICTS)} | Theory | Controls |",
@@ -271,15 +254,15 @@ def _gallery(papers: list[Paper], base: Path) -> list[str]:
     for paper in papers:
         link = _link((paper.folder or base) / "README.md", base)
         name = f"[{escape(paper.title)}]({link}) ({escape(paper.authors)}, {paper.year})"
-        measured = [part for part in load(paper, default_results(paper)) if part.rows]
+        measured = _measured(paper, specify(paper, default_results(paper), show=name_figure))
         known_for = [claim.id for claim in paper.headlines]
         for part in measured:
-            counted = {tally.kind: tally for tally in telling.tallies(part.claims)}
+            counted = {tally.kind: tally for tally in part.tallies}
             own = counted["paper"]
             counts = [f"{number}{f' ({own.exploratory[verdict]}{DAGGER})' if own.exploratory[verdict] else ''}"
                       for verdict, number in own.found.items()]  # fmt: skip
             apart = [counted[kind].brief if kind in counted else "" for kind in KINDS[1:]]
-            scale = part.name + f", {part.finished} of {part.expected} runs" * (part.finished < part.expected)
+            scale = part.scale + f", {part.progress}" * (part.state == "half finished")
             scale += f" ({own.waiting} waiting)" * bool(own.waiting)
             entries = [name, scale, telling.signs(part.claims, known_for), *counts, *apart]
             lines.append(f"| {' | '.join(entries)} |")

@@ -11,6 +11,8 @@ from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report import plots
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
     from lightning_regs.study.paper.figure import Figure, Panel
     from lightning_regs.study.store.results import ScaleResults
 
@@ -27,8 +29,9 @@ class FigureEntry:
         notes: Sentences to print under it.
         missing: Why it is not drawn; empty when it is, or when nobody asked for a drawing.
         panels: Which logged curves and metrics it is about.
-        svg: The drawing, empty when there is none.
         fingerprint: Hash of what it shows, whatever the version of matplotlib; empty without a drawing.
+        svg: The drawing as a text, empty when there is none; not among the data.
+        drawing: The drawing itself; not among the data.
     """
 
     id: str
@@ -38,8 +41,9 @@ class FigureEntry:
     notes: tuple[str, ...] = ()
     missing: str = ""
     panels: tuple[Panel, ...] = ()
-    svg: str = ""
     fingerprint: str = ""
+    svg: str = ""
+    drawing: Drawing | None = None
 
 
 def name_figure(figure: Figure, *_: object) -> FigureEntry:
@@ -81,4 +85,4 @@ def draw(
     except (Exception, SystemExit) as error:  # a report with one figure missing serves the reader better than no report
         return replace(entry, missing=f"drawing it failed with {type(error).__name__}: {error}".rstrip("."))
     notes = tuple(plots.notes(drawn))
-    return replace(entry, svg=svg, notes=notes, alt=plots.description(drawn), fingerprint=mark)
+    return replace(entry, drawing=drawn, svg=svg, notes=notes, alt=plots.description(drawn), fingerprint=mark)

@@ -11,7 +11,7 @@ from typing import Any
 
 _LONGEST = 5000
 # Fields that are drawings or files, not texts.
-_DRAWINGS = ("svg", "claims_json")
+_DRAWINGS = ("svg", "drawing", "claims_json")
 # Control characters but tab and newline, marks without a width, marks that turn the direction of text, half characters.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\ud800-\udfff]"

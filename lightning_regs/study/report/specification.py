@@ -18,8 +18,7 @@ from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.comparison import Comparison, compare
-from lightning_regs.study.report.drawing import FigureEntry, name_figure
-from lightning_regs.study.report.drawing import draw as draw_figure
+from lightning_regs.study.report.drawing import FigureEntry, draw
 from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.telling import ClaimEntry, Tally, in_common, intervals, say, tallies, tell
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 _REASON, _TRACEBACK = 500, 4000
 _GENERATED = re.compile(r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->", re.DOTALL)
+Show = Callable[..., FigureEntry]
 State = Literal["empty", "half finished", "complete"]
 
 
@@ -172,7 +172,7 @@ def specify(
     results_dir: str | Path,
     store: Store | None = None,
     scales: Iterable[str] | None = None,
-    draw: bool = True,
+    show: Show = draw,
 ) -> Specification:
     """Gather what a report says about a paper, from its results as they are: whole, half finished, empty or damaged.
 
@@ -184,14 +184,14 @@ def specify(
             ones, else the results are.
         scales: Names of the scales, in that order. Default: all, complete ones first, of these the one at which most
             headline claims stand, of equal ones that nearest to the paper's protocol.
-        draw: Whether to draw the figures; without, their entries have neither drawing, notes nor description.
+        show: Draws a figure; with :func:`~lightning_regs.study.report.drawing.name_figure` their entries have neither
+            drawing, notes nor description.
 
     Raises:
         ValueError: The paper has no such scale.
     """
     from lightning_regs import __version__
 
-    show = draw_figure if draw else name_figure
     folder = Path(results_dir)
     scales = None if scales is None else [*scales]
     results = load(paper, folder, scales)
@@ -216,7 +216,9 @@ def specify(
             sources=paper.sources,
             deviations=paper.deviations,
             headlines=known_for,
-            picture=show(shows, results[0], f"{slug(paper.id)}-headline", {}) if shows else None,
+            picture=show(shows, results[0], "-".join([slug(paper.id), *(scales or ()), "headline"]), {})
+            if shows
+            else None,
             comparisons=tuple(compare(paper, own, scales)) if any(own.glob("*.csv")) else (),
             prose=_prose(paper),
         )
@@ -280,7 +282,7 @@ def download(paper: str, file: str) -> str:
     return f"{slug(paper)}-{slug(file)}"
 
 
-def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Callable[..., FigureEntry]) -> Section:
+def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show) -> Section:
     scale = paper.scale(found.name)
     name = slug(f"{paper.id}-{found.name}")
     figures = paper.figures_at(found.name) if found.rows else []

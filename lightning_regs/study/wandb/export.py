@@ -6,7 +6,6 @@ same id whenever it is written, and what is complete has a small mark.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -16,7 +15,6 @@ import re
 import shutil
 import subprocess
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +26,10 @@ from lightning_regs.study.report.legible import legible
 from lightning_regs.study.wandb.target import Target
 
 if TYPE_CHECKING:
+    from lightning_regs.study.paper.figure import Figure
     from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.study.report.drawing import FigureEntry
+    from lightning_regs.study.store.results import ScaleResults
 
 AXIS = "trainer/global_step"
 # To be raised when the same run is to be told differently: what was told before is then told anew.
@@ -141,36 +142,32 @@ class Results:
         import wandb
 
         from lightning_regs.study.report import plots
-        from lightning_regs.study.report.headline import headlines, picture
+        from lightning_regs.study.report.drawing import draw, name_figure
         from lightning_regs.study.report.specification import specify
-        from lightning_regs.study.store.results import load
 
-        paper = self._paper()
-        [section] = specify(paper, self.folder, scales=[self.scale], draw=False).sections
+        def show(figure: Figure, found: ScaleResults, *more: Any) -> FigureEntry:
+            here = found.name == self.scale or figure.id == "headline"
+            return draw(figure, found, *more) if here else name_figure(figure)
+
+        told = specify(self._paper(), self.folder, show=show)
+        section = next(each for each in told.sections if each.scale == self.scale)
         columns: list[str | int] = ["id", "sentence", "kind", "paper", "ours", "low", "high", "seeds", "verdict"]
         claims = wandb.Table([*columns, "exploratory", "reason"])
         for claim in section.claims:
             said = f"{claim.paper} (recalled)" if claim.recalled else claim.paper
             numbers = (claim.numbers[name] for name in ("ours", "low", "high"))
-            told = (*numbers, claim.n, claim.verdict, claim.exploratory, claim.reason)
-            claims.add_data(claim.id, claim.sentence, claim.kind, said, *told)
+            shown = (*numbers, claim.n, claim.verdict, claim.exploratory, claim.reason)
+            claims.add_data(claim.id, claim.sentence, claim.kind, said, *shown)
         logged: dict[str, Any] = {"claims": claims}
-        [found] = load(paper, self.folder, [self.scale])
-        everything = load(paper, self.folder, curves=False)
-        first = picture(headlines(paper, everything))
-        with plots.style(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            for figure in (first, *paper.figures):
-                drawn = None
-                with contextlib.suppress(Exception):  # the page says why it is not drawn
-                    drawn = figure.render(found.lookup(), found.curves, paper.published(self.scale))
-                if drawn is not None and figure.id in {first.id, *(entry.id for entry in section.figures)}:
+        with plots.style():
+            for figure in filter(None, (told.picture, *section.figures)):
+                if figure.drawing:  # the page says why one is not drawn
                     image = io.BytesIO()
-                    drawn.savefig(image, dpi=120, facecolor="white", transparent=False)
+                    figure.drawing.savefig(image, dpi=120, facecolor="white", transparent=False)
                     logged[f"figure/{figure.id}"] = wandb.Image(PIL.Image.open(image), caption=figure.title)
         run.log(logged, step=0)
         verdicts = {verdict.replace(" ", "_"): count for verdict, count in section.counts.items()}
-        run.summary.update({"runs": len(found.rows)} | verdicts)
+        run.summary.update({"runs": sum(len(cell.runs) for group in section.groups for cell in group.cells)} | verdicts)
         artifact = wandb.Artifact(label(re.sub(r"[^\w.-]", "-", f"{self.paper}-{self.scale}-results")), type="results")
         for path in self._files():
             artifact.add_file(str(path), name=path.name)

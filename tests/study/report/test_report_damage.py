@@ -10,6 +10,7 @@ from made_up import make_paper, make_rows, write_results
 from parsed import Page
 
 from lightning_regs.cli.parser import main
+from lightning_regs.study.report.drawing import name_figure
 from lightning_regs.study.report.report import render, write_index
 from lightning_regs.study.report.specification import specify
 
@@ -44,7 +45,7 @@ class Site:
         return Page((self.out / "index.html").read_text(encoding="utf-8")).text
 
     def section(self):
-        return specify(self.paper, self.results, draw=False, scales=["quick"]).sections[0]
+        return specify(self.paper, self.results, show=name_figure, scales=["quick"]).sections[0]
 
     def rows(self, change):
         rows = make_rows(self.paper)
@@ -145,7 +146,7 @@ def test_numbers_without_measure_do_not_stop_the_page(site, value):
 
     site.rows(change)
     assert site.report() == 0
-    json.dumps(specify(site.paper, site.results, draw=False).as_dict(), allow_nan=False)
+    json.dumps(specify(site.paper, site.results, show=name_figure).as_dict(), allow_nan=False)
     assert len(site.page) < 100_000
 
 

@@ -19,6 +19,7 @@ from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.paper.rows import MissingRows
+from lightning_regs.study.report.drawing import name_figure
 from lightning_regs.study.report.legible import legible, pieces, plain
 from lightning_regs.study.report.plots import describe, note
 from lightning_regs.study.report.report import render, write_report
@@ -148,13 +149,13 @@ def test_the_page_says_what_the_data_say(tmp_path, paper):
 @pytest.mark.parametrize("paper_id", list(find_papers()))
 def test_the_pages_of_the_papers_say_what_their_data_say(paper_id):
     paper = load_paper(paper_id)
-    specification = specify(paper, default_results(paper), draw=False)
+    specification = specify(paper, default_results(paper), show=name_figure)
     check_page(specification)
     assert [problem for section in specification.sections for problem in section.problems] == []
 
 
 def test_tables_that_would_be_too_long_are_left_to_the_download(tmp_path, paper):
-    specification = specify(paper, tmp_path / "results", draw=False)
+    specification = specify(paper, tmp_path / "results", show=name_figure)
     found = {most: Page(render(specification, most)) for most in (6, 5, 1)}
     assert [len(page.rows("Every run")) for page in found.values()] == [6, 0, 0]
     assert [len(page.rows("Training runs")) for page in found.values()] == [2, 2, 1]

@@ -14,6 +14,7 @@ from lightning_regs.core.metrics import Metric
 from lightning_regs.study.paper.claims import ClaimResult, Setting
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.card import update
+from lightning_regs.study.report.drawing import name_figure
 from lightning_regs.study.report.headline import headlines, picture, span, strip
 from lightning_regs.study.report.report import write_report
 from lightning_regs.study.report.specification import specify
@@ -144,7 +145,7 @@ def test_a_terminal_ends_with_the_headlines_and_the_counts(results):
 
 
 def test_the_report_for_weights_and_biases_has_every_mark(paper, tmp_path):
-    made = blocks(specify(paper, tmp_path / "smith2020" / "results", draw=False), None)["blocks"]
+    made = blocks(specify(paper, tmp_path / "smith2020" / "results", show=name_figure), None)["blocks"]
     texts = [block["text"] for block in made if block["type"] == "MarkdownBlock"]
     assert [block["text"] for block in made if block["type"] == "H1"][:3] == [
         "What held", "How to read it", "Deviations",

@@ -13,6 +13,7 @@ import pytest
 from wandb_lab import Lab, inspect, isolate, read_csv
 
 from lightning_regs.core.runs import FIXED, Run
+from lightning_regs.study.report.drawing import name_figure
 from lightning_regs.study.report.specification import specify
 from lightning_regs.study.wandb.export import _confirm, _inspect, label
 
@@ -42,7 +43,7 @@ def _of(logged, paper, cell=None, seed=None):
     def key(config):
         return (config["paper"], config.get("cell"), config.get("seed"))
 
-    specified = cell if cell is None else specify(logged.outcome.paper, logged.lab.results / "made", draw=False)
+    specified = cell if cell is None else specify(logged.outcome.paper, logged.lab.results / "made", show=name_figure)
     if specified is not None:  # where a cell's name cannot be shown as it is, both write it alike
         names = [each.name for group in specified.sections[0].groups for each in group.cells]
         cell = names[[each.name for each in logged.outcome.paper.scales[0].cells].index(cell)]
@@ -119,7 +120,7 @@ def test_results_are_a_run_of_their_own(logged):
     columns = ["id", "sentence", "kind", "paper", "ours", "low", "high", "seeds", "verdict", "exploratory", "reason"]
     assert claims["columns"] == columns
     ours = logged.outcome.claims[0]
-    [section] = specify(logged.outcome.paper, logged.lab.results / "made", draw=False).sections
+    [section] = specify(logged.outcome.paper, logged.lab.results / "made", show=name_figure).sections
     assert claims["data"][0][3] == f"{section.claims[0].paper} (recalled)"
     assert claims["data"][0][:2] + claims["data"][0][4:8] == ["1", "It is 33 %.", ours.ours, ours.low, ours.high, 2]
     assert claims["data"][1][:2] == ["2", "It is something."]

@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.paper.figure import Panel
 from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.report.drawing import name_figure
 from lightning_regs.study.report.markdown import code, escape
 from lightning_regs.study.report.specification import FailureEntry, specify
 from lightning_regs.study.store.results import default_results
@@ -41,7 +42,7 @@ def specification(tmp_path, *, cells=CELLS, panels=PANELS, **changes):
     paper = make_paper(cells=cells, **changes)
     paper = replace(paper, figures=tuple(replace(figure, panels=panels) for figure in paper.figures))
     write_results(paper, tmp_path / "results", rows=make_rows(paper, seeds=3))
-    return specify(paper, tmp_path / "results", draw=False)
+    return specify(paper, tmp_path / "results", show=name_figure)
 
 
 def every(made):
@@ -85,7 +86,7 @@ def strict(text):
 @pytest.mark.parametrize("name", ["zhang2017", "smith2021", "frankle2019"])
 def test_the_file_holds_every_claim_and_figure(name, tmp_path):
     paper = load_paper(name)
-    spec = specify(paper, default_results(paper), draw=False)
+    spec = specify(paper, default_results(paper), show=name_figure)
     made = strict(write_json(spec, TARGET, tmp_path / "report.json").read_text(encoding="utf-8"))
     lines = [{*map(plain, line)} for block in of(made, "MarkdownBlock") for line in parsed(block["text"])[0]]
     headings = [block["text"] for block in of(made, "H.")]
