@@ -183,7 +183,8 @@ def _renew_cards(papers: list[Paper], troubles: Troubles) -> list[Path]:
     for root in dict.fromkeys(folder.parent.parent for folder in folders):
         names = [name for name, folder in find_papers().items() if folder.parent.parent == root]
         ours = troubles.each(names, load_paper)
-        cards += [(root / "README.md", ours)] * (len(ours) == len(names))
+        if len(ours) == len(names):
+            cards += [(root / name, ours) for name in ("README.md", "docs/tour.md")]
     return exported + [card for card, shown in cards if card.is_file() and update(card, shown)]
 
 

@@ -1,4 +1,4 @@
-"""What methods there are, and the tour's tables: files that ``python -m lightning_regs.testing.generated`` writes."""
+"""What methods there are: files that ``python -m lightning_regs.testing.generated`` writes."""
 
 from __future__ import annotations
 
@@ -31,18 +31,7 @@ def generated() -> dict[Path, str]:
     text = readme.read_text(encoding="utf-8")
     measured = (package.parents[1] / "tests" / "benchmarks" / "results.md").read_text(encoding="utf-8")
     found[readme] = _filled(text, {"methods": methods_table(), "speed": speed(measured)})
-    tour = package.parents[1] / "docs" / "tour.md"
-    text = tour.read_text(encoding="utf-8")
-    found[tour] = _filled(text, {name: card_part(name) for name in re.findall(r"<!-- begin:(\S+) -->", text)})
     return found | {package.parents[1] / "docs" / "contract.md": contract_page()}
-
-
-def card_part(name: str) -> str:
-    """Return a generated part of a paper's card, PAPER/PART, for a page in ``docs/``."""
-    folder = f"reproductions/{name.partition('/')[0]}"
-    card = (Path(lightning_regs.__file__).parents[1] / folder / "README.md").read_text(encoding="utf-8")
-    body = card.partition(f"<!-- begin:{name} -->\n")[2].partition(f"\n<!-- end:{name} -->")[0]
-    return body.replace('src="figures/', f'src="../{folder}/figures/')
 
 
 def _filled(text: str, parts: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.measures import value
 from lightning_regs.study.paper.paper import Deviation, Paper, Scale
 from lightning_regs.study.paper.rows import MissingRows
-from lightning_regs.study.report.plots import SERIES, canvas, describe, note, values
+from lightning_regs.study.report.plots import SERIES, canvas, describe, note
 from lightning_regs.study.store.curves import Curves
 
 SLIDES = Source("slides", "Slides of a course", "Roe", 2021, "doi.org/10.1000/1", "They copy Table 1.")
@@ -38,7 +38,7 @@ def draw_loss(rows, curves):
 def draw_names(rows, curves):
     figure, axes = canvas()
     for cell in rows.cells():
-        axes.plot(list(values(rows, cell, "test_acc").values()), label=cell)
+        axes.plot(list(rows.metric(cell, "test_acc").values()), label=cell)
     axes.legend()
     return figure
 

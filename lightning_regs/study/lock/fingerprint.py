@@ -19,7 +19,7 @@ from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.paper import Paper, Scale
-from lightning_regs.study.paper.rows import ACCURACY, ERROR, Cells, MissingRows, Rows
+from lightning_regs.study.paper.rows import ERROR, MissingRows, Rows
 from lightning_regs.study.paper.verdicts import estimated
 
 _SEEDS = 5
@@ -125,15 +125,12 @@ class _MadeUp(Rows):
     def row(self, cell: str, seed: int) -> Mapping[str, Any]:
         return _Everything(lambda name: self.metric(cell, name)[seed])
 
-    def metric(self, cells: Cells, name: str) -> dict[int, float]:
-        if not isinstance(cells, str):
-            return super().metric(cells, name)
-        if name.endswith(ERROR):
-            return {seed: 100 - acc for seed, acc in self.metric(cells, name.removesuffix(ERROR) + ACCURACY).items()}
-        if cells not in self._runs:
-            raise MissingRows(f"the scale has no cell {cells!r}", cells)
-        self.asked.add(cells)
-        return {seed: self._number(cells, name, seed) for seed in range(_SEEDS)}
+    def _column(self, cell: str, name: str) -> dict[int, float]:
+        if cell not in self._runs:
+            raise MissingRows(f"the scale has no cell {cell!r}", cell)
+        self.asked.add(cell)
+        # An error is made of its accuracy.
+        return {} if name.endswith(ERROR) else {seed: self._number(cell, name, seed) for seed in range(_SEEDS)}
 
     def _number(self, cell: str, name: str, seed: int) -> float:
         text = json.dumps([self._draw, self._runs[cell], name, seed])

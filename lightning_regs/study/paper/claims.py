@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from lightning_regs.core.checks import Count, checked
 from lightning_regs.study.paper.conditions import Condition
-from lightning_regs.study.paper.criteria import Criterion
+from lightning_regs.study.paper.criteria import WORDS, Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import Rows
@@ -143,9 +143,8 @@ class Claim:
     @property
     def criterion(self) -> Criterion | None:
         """What the interval has to satisfy; None where nothing is measured."""
-        return Criterion.of(
-            f"claim {self.id!r}", self.published, self.above, self.below, self.at_least, self.at_most, self.within
-        )
+        limits = {word: getattr(self, word) for word in WORDS}
+        return Criterion.of(f"claim {self.id!r}", self.published, **limits)
 
     @property
     def sources(self) -> tuple[Source, ...]:

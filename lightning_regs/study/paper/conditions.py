@@ -80,7 +80,7 @@ def trained(
         ValueError: If there is no limit, or the limits leave no number.
     """
     names = (cells,) if isinstance(cells, str) else tuple(cells)
-    criterion = Criterion.of(f"the condition on {names}", None, above, below, at_least, at_most, None)
+    criterion = Criterion.of(f"the condition on {names}", above=above, below=below, at_least=at_least, at_most=at_most)
     if criterion is None or not names:
         raise ValueError(f"the condition on {names} has no limit or no cell; add at_least= or the like, and cells.")
     return Condition(names, metric, criterion)

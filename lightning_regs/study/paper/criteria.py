@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+WORDS = ("above", "below", "at_least", "at_most", "within")  # in which a claim says its criterion
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -25,33 +27,21 @@ class Criterion:
     within: float | None = None
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        published: float | str | None,
-        above: float | None,
-        below: float | None,
-        at_least: float | None,
-        at_most: float | None,
-        within: float | None,
-    ) -> Criterion | None:
+    def of(cls, name: str, published: float | str | None = None, **limits: float | None) -> Criterion | None:
         """Make the criterion from a claim's words; None where it has none.
 
         Args:
             name: What it belongs to, for the message.
             published: The number that ``within`` is around.
-            above: The number has to be above this, or ``at_least`` this; not both.
-            below: The number has to be below this, or ``at_most`` this; not both.
-            at_least: See ``above``.
-            at_most: See ``below``.
-            within: The number has to be this near to the published one; alone.
+            **limits: By word of :data:`WORDS`: the number has to be ``above`` or ``at_least`` one, ``below`` or
+                ``at_most`` another, or ``within`` so much of the published one, alone.
 
         Raises:
             ValueError: If the words contradict each other, leave no number, or there is no published number.
         """
-        given = {"above": above, "below": below, "at_least": at_least, "at_most": at_most, "within": within}
-        words = [word for word, number in given.items() if number is not None]
-        for limit in filter(None, given.values()):
+        above, below, at_least, at_most, within = map(limits.get, WORDS)
+        words = [word for word in WORDS if limits.get(word) is not None]
+        for limit in filter(None, limits.values()):
             if not math.isfinite(limit):
                 raise ValueError(f"{name} has the limit {limit}; give a finite number, or leave that side out.")
         if not words:

@@ -124,11 +124,6 @@ class Kind(Figure):
         panels = [Panel(kind, _metrics_of(lines) or self.metrics, _of(lines)) for lines in shown]
         object.__setattr__(self, "panels", tuple(panels))
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """Every cell that it draws, each once."""
-        return tuple(dict.fromkeys(cell for title in self.plots for cell in self.cells_of(title)))
-
     def cells_of(self, title: str) -> tuple[str, ...]:
         """Return the cells that it draws in one pair of axes."""
         return _of(self.plots[title])

@@ -99,15 +99,19 @@ class Rows:
             columns = [self.metric(cell, name) for cell in cells]
             seeds = sorted(set.intersection(*map(set, columns)))
             return {seed: statistics.fmean(column[seed] for column in columns) for seed in seeds}
-        if cells not in self._rows:
-            raise MissingRows(f"cell {cells!r} has no rows", cells)
-        rows = self._rows[cells]
-        found = {seed: float(rows[seed][name]) for seed in sorted(rows) if _is_number(rows[seed].get(name))}
+        found = self._column(cells, name)
         if not found and name.endswith(ERROR):
             return {seed: 100 - acc for seed, acc in self.metric(cells, name.removesuffix(ERROR) + ACCURACY).items()}
         if not found:
             raise MissingRows(f"the rows of cell {cells!r} have no metric {name!r}")
         return found
+
+    def _column(self, cell: str, name: str) -> dict[int, float]:
+        """Return the numbers of a column by seed, none where a cell lacks it."""
+        if cell not in self._rows:
+            raise MissingRows(f"cell {cell!r} has no rows", cell)
+        rows = self._rows[cell]
+        return {seed: float(rows[seed][name]) for seed in sorted(rows) if _is_number(rows[seed].get(name))}
 
     def paired(self, *parts: tuple[Cells, str]) -> list[tuple[float, ...]]:
         """Return, for each seed that all parts have, their values in order.

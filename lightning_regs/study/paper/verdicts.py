@@ -88,24 +88,20 @@ def _result(
 ) -> ClaimResult:
     fixed = frozen or Frozen()
     return ClaimResult(
-        id=claim.id,
-        sentence=claim.sentence,
+        **{
+            name: getattr(claim, name) for name in ("id", "sentence", "provenance", "unit", "headline", "kind", "exact")
+        },
         paper_value=claim.published,
-        provenance=claim.provenance,
         n=n,
         verdict=verdict,
-        unit=claim.unit,
         reason=reason,
         criterion=claim.criterion.text(claim.unit) if claim.criterion else "",
         recalled=claim.origin == "recalled",
-        headline=claim.headline,
-        kind=claim.kind,
         conditions=(
             *(condition.text() for condition in claim.conditions),
             *(f"claim {id} is reproduced" for id in claim.rests_on),
         ),
         confidence=fixed.confidence,
-        exact=claim.exact,
         exploratory=fixed.exploratory,
         frozen=", on top of ".join(filter(None, (fixed.date, fixed.commit))),
         **{"ours": None, "low": None, "high": None} | found,

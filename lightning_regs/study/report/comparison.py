@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ from lightning_regs.study.store.results import ScaleResults, default_results, lo
 from lightning_regs.study.store.tables import Row
 
 Agreement = Literal["equal", "within", "beyond", "unknown"]
-# What rounding on another machine may do to a number that has no spread over seeds, as a share of it.
-_ROUNDING = 1e-6
+# What rounding on another machine may do to a number that has no spread over seeds: as a share of it, and at least
+# (what is left of a sum that should be zero is nothing but rounding).
+_ROUNDING, _LEAST = 1e-6, 1e-9
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,15 @@ def _compared(paper: Paper, own: ScaleResults, committed: ScaleResults) -> Compa
 
 
 def _numbers(paper: Paper, own: Sequence[Row], committed: Sequence[Row]) -> Iterator[Compared]:
-    ours, theirs = _by_cell(own), _by_cell(committed)
+    both = {row.cell for row in own} & {row.cell for row in committed}
     for group in tables.groups([*own, *committed], paper.metrics):
-        for name in (cell.name for cell in group.cells if cell.name in ours and cell.name in theirs):
-            for metric in group.every:
-                pair = _numbers_of(ours[name], metric), _numbers_of(theirs[name], metric)
-                if any(pair):
-                    yield compare_numbers(name, metric, *pair)
+        for name, metric in itertools.product([cell.name for cell in group.cells if cell.name in both], group.every):
+            pair = [
+                {row.seed: row.metrics[metric.name] for row in rows if row.cell == name and metric.name in row.metrics}
+                for rows in (own, committed)
+            ]
+            if any(pair):
+                yield compare_numbers(name, metric, *pair)
 
 
 def compare_numbers(cell: str, metric: Metric, own: Mapping[int, float], committed: Mapping[int, float]) -> Compared:
@@ -182,7 +186,7 @@ def compare_numbers(cell: str, metric: Metric, own: Mapping[int, float], committ
     if a and b and all(map(math.isfinite, (*a, *b))):
         difference, half = statistics.fmean(a) - statistics.fmean(b), _half(a, b)
         if half is not None:
-            rounding = _ROUNDING * max(map(abs, (*a, *b)))
+            rounding = max(_LEAST, _ROUNDING * max(map(abs, (*a, *b))))
             agreement = "within" if abs(difference) <= max(half, rounding) else "beyond"
     elif min(len(a), len(b)) > 1 and {all(map(math.isnan, side)) for side in (a, b)} == {True, False}:
         finite = a if math.isnan(b[0]) else b
@@ -203,14 +207,3 @@ def _half(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 def _same(one: float, other: float) -> bool:
     return one == other or (math.isnan(one) and math.isnan(other))
-
-
-def _numbers_of(rows: Mapping[int, Row], metric: Metric) -> dict[int, float]:
-    return {seed: row.metrics[metric.name] for seed, row in rows.items() if metric.name in row.metrics}
-
-
-def _by_cell(rows: Iterable[Row]) -> dict[str, dict[int, Row]]:
-    found: dict[str, dict[int, Row]] = {}
-    for row in rows:
-        found.setdefault(row.cell, {})[row.seed] = row
-    return found

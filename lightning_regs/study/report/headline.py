@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lightning_regs.study.paper.figure import Figure
@@ -30,18 +30,6 @@ _LETTERS = 68
 _TICKS = 3
 
 
-@dataclass(frozen=True)
-class Strip:
-    """A claim's interval as a picture; every number is a share of the width, in percent."""
-
-    low: float
-    high: float
-    ours: float
-    holds_from: float
-    holds_to: float
-    paper: float | None
-
-
 def span(numbers: Mapping[str, float | None]) -> tuple[float, float] | None:
     """Return the ends of an axis for a claim's numbers; None without a measurement, or where they fit on none.
 
@@ -58,30 +46,25 @@ def span(numbers: Mapping[str, float | None]) -> tuple[float, float] | None:
     return (left, right) if 0 < right - left < math.inf else None
 
 
-def strip(numbers: Mapping[str, float | None]) -> Strip | None:
+def strip(numbers: Mapping[str, float | None]) -> dict[str, float | None] | None:
     """Lay out a claim's interval, the paper's figure and where the claim holds; None where :func:`span` has no ends.
 
     Args:
         numbers: As for :func:`span`. A claim without a limit holds to that side without end.
+
+    Returns:
+        The same numbers as shares of the width, in percent; None only for a figure that the paper does not give.
     """
-    ends, ours = span(numbers), numbers["ours"]
-    if ends is None or ours is None:
+    if (ends := span(numbers)) is None:
         return None
     left, right = ends
-
-    def place(value: float) -> float:
-        return round(100 * min(max((value - left) / (right - left), 0.0), 1.0), 2)
-
-    low, high, below, above = (numbers[name] for name in ("low", "high", "holds_low", "holds_high"))
-    paper = numbers["paper"]
-    return Strip(
-        place(ours if low is None else low),
-        place(ours if high is None else high),
-        place(ours),
-        place(-math.inf if below is None else below),
-        place(math.inf if above is None else above),
-        None if paper is None else place(paper),
-    )
+    ours = numbers["ours"]
+    open_ends = {"low": ours, "high": ours, "holds_low": -math.inf, "holds_high": math.inf}
+    given = {name: open_ends.get(name) if value is None else value for name, value in numbers.items()}
+    return {
+        name: None if value is None else round(100 * min(max((value - left) / (right - left), 0.0), 1.0), 2)
+        for name, value in given.items()
+    }
 
 
 def headlines(paper: Paper, found: Sequence[ScaleResults]) -> tuple[ClaimEntry, ...]:

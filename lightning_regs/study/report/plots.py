@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_regs.study.paper.rows import MissingRows, Rows
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -171,14 +169,6 @@ def _plain(value: Any) -> str:
     if hasattr(value, "tolist"):
         value = value.tolist()
     return f"{value:.6g}" if isinstance(value, int | float) else ",".join(map(_plain, value))
-
-
-def values(rows: Rows, cell: str, metric: str) -> dict[int, float]:
-    """Return a metric by seed; empty where the cell, or the metric, has no rows."""
-    try:
-        return rows.metric(cell, metric)
-    except MissingRows:
-        return {}
 
 
 def to_svg(figure: Figure, name: str, *, inline: bool, title: str = "") -> str:

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 
 from lightning_regs.core.metrics import Family, Metric
 from lightning_regs.study.paper.estimates import interval
+from lightning_regs.study.store.tables import Row
+from lightning_regs.study.store.tables import number as entry_number
 from lightning_regs.study.studies.measured import AGREEMENT
 from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.claims import ClaimResult
-    from lightning_regs.study.store.tables import Row
 
 # What a row says about how it came to be.
 ORIGIN = ("commit", "versions", "device", "precision")
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
-HALF = "mean over seeds \u00b1 half of the 95 % interval; accuracies in %."
+HALF = "mean over seeds \u00b1 half of the 95 % interval, where they differ; accuracies in %."
 # Below this share of a number, its interval is that of sums in floating point.
 _ROUNDING = 1e-9
 
@@ -100,11 +101,11 @@ def shown(values: Sequence[float], metric: Metric) -> str:
 
 def plus_minus(mean: float, half: float | None, unit: str = "") -> str:
     """Write a mean and half of its interval, None where it has none; percentages with two decimals."""
+    if half is None or half <= _ROUNDING * abs(mean):  # what there is beside is rounding
+        return f"{mean:.2f}" if unit == "%" else number(mean)
     if unit == "%":
-        return f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
-    if half is None or 0 < half < _ROUNDING * abs(mean):
-        return number(mean)  # the rest is rounding
-    if not half or not 1e-3 <= abs(mean) < 1e6:
+        return f"{mean:.2f} ± {half:.2f}"
+    if not 1e-3 <= abs(mean) < 1e6:
         return f"{number(mean)} ± {number(half)}"
     decimals = max(0, 1 - math.floor(math.log10(half)))
     return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}".replace("-", MINUS)
@@ -119,8 +120,8 @@ def entry(value: float, metric: Metric) -> str:
 
 def tidy(text: str) -> str:
     """Write a number that a row holds as text; another text as it is."""
-    value = _float(text)
-    return text if math.isnan(value) else number(value)
+    value = entry_number(text)
+    return text if value is None or math.isnan(value) else number(value)
 
 
 def claim_interval(claim: ClaimResult) -> str:
@@ -220,13 +221,6 @@ def _group(family: Family, cells: dict[str, list[Row]]) -> Group:
     return Group(name, metrics, [*declared, *(Metric(name, heading(name)) for name in others)], lines)
 
 
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
 def seconds(value: float | None) -> str:
     """Write a duration in the unit that fits."""
     if value is None or math.isnan(value):
@@ -246,7 +240,8 @@ def total_seconds(rows: Iterable[Row]) -> float | None:
 
 
 def _times(rows: Iterable[Row]) -> list[float]:
-    return [time for row in rows if math.isfinite(time := _float(row.origin["wall_s"]))]
+    found = (entry_number(row.origin["wall_s"]) for row in rows)
+    return [time for time in found if time is not None and math.isfinite(time)]
 
 
 def distinct(rows: Iterable[Row], column: str) -> list[str]:

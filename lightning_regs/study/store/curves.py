@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -68,12 +67,14 @@ class Curves:
         series = [points for points in found if points]
         first = max((points[0][0] for points in series), default=math.inf)
         last = min((points[-1][0] for points in series), default=-math.inf)
+        import numpy
+
         grid = sorted({at for points in series for at, _ in points if first <= at <= last})
         if not grid:
             return None
-        columns = [[_interpolate(points, at) for points in series] for at in grid]
-        mean = [math.fsum(values) / len(values) for values in columns]
-        return Band(grid, mean, [min(v) for v in columns], [max(v) for v in columns], len(series))
+        lines = [numpy.interp(grid, *numpy.array(points).T) for points in series]
+        mean, low, high = (of(lines, axis=0).tolist() for of in (numpy.mean, numpy.min, numpy.max))
+        return Band(grid, mean, low, high, len(series))
 
     def to_csv(self, max_bytes: int = MAX_BYTES) -> str:
         """Write a table of ``cell, seed`` and those of :data:`COLUMNS` that occur, thinned until it fits.
@@ -139,11 +140,3 @@ def parse_curves(text: str, tell: Tell = lambda what: None) -> Curves:
 def finite(values: Mapping[str, float]) -> dict[str, float]:
     """Return the point of a curve that these values make: finite numbers of :data:`COLUMNS`."""
     return {name: values[name] for name in COLUMNS if math.isfinite(values.get(name, math.nan))}
-
-
-def _interpolate(points: Sequence[tuple[float, float]], at: float) -> float:
-    right = bisect_left(points, (at, -math.inf))
-    if points[right][0] == at:
-        return points[right][1]
-    (x0, y0), (x1, y1) = points[right - 1], points[right]
-    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)

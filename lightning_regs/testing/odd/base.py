@@ -15,6 +15,20 @@ from lightning_regs.regularizers.parts.targets import MixedTarget
 BATCH, CLASSES, SIDE, LR = 8, 4, 6, 0.1
 
 
+ODD: dict[str, type[Odd]] = {}
+"""Every kind of module by its name, which is the first line of its docstring."""
+
+
+def _name(cls: type[Odd]) -> str:
+    line = str(cls.__doc__).partition(".\n")[0].rstrip(".")
+    return line[0].lower() + line[1:]
+
+
+def kind(name: str, base: type[Odd] | None = None, **other: Any) -> type[Odd]:
+    """Declare a kind of module by what is other in it than in its base, methods and attributes."""
+    return type("YourModule", (base or Odd,), {"__doc__": name, **other})
+
+
 class Odd(pl.LightningModule):
     """An ordinary step.
 
@@ -32,6 +46,7 @@ class Odd(pl.LightningModule):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.__name__ = "YourModule"  # as what a method says is shown to those whose module is like it
+        ODD[_name(cls)] = cls
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,3 +115,6 @@ class Odd(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return plain SGD of the network."""
         return torch.optim.SGD(self.net.parameters(), lr=LR)
+
+
+ODD[_name(Odd)] = Odd

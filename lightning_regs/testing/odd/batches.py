@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,53 +10,38 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lightning_regs.regularizers.parts.targets import MixedTarget
-from lightning_regs.testing.odd.base import BATCH, CLASSES, SIDE, Odd
+from lightning_regs.testing.odd.base import BATCH, CLASSES, SIDE, Odd, kind
 
 
-class _Dict(Odd):
-    """A dict batch."""
-
-    def collate(self, rows: Any) -> Any:
-        x, y = default_collate(rows)
-        return {"image": x, "label": y, "id": [str(i) for i in range(len(x))]}
-
-    def unpacked(self, batch: Any) -> Any:
-        return batch["image"], batch["label"]
+def _normal(*shape: int) -> Any:
+    """Return a method that draws floats of this shape for each sample."""
+    return lambda _, g: torch.randn(2 * BATCH, *shape, generator=g, dtype=torch.float64)
 
 
-class _Triple(Odd):
-    """A batch of three, batch=(0, 1)."""
-
-    keys: ClassVar[Any] = (0, 1)
-
-    def collate(self, rows: Any) -> Any:
-        return [*default_collate(rows), torch.arange(len(rows))]
-
-    def unpacked(self, batch: Any) -> Any:
-        return batch[:2]
+def _integers(high: int, *shape: int) -> Any:
+    """Return a method that draws integers below a number, of this shape for each sample."""
+    return lambda _, g: torch.randint(high, (2 * BATCH, *shape), generator=g)
 
 
-class _UnnamedTriple(_Triple):
-    """A batch of three, not told of."""
-
-    keys = None
-
-
-class _Tuple(Odd):
-    """A batch that is a tuple."""
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return tuple(batch)
+def _with_names(_: Odd, rows: Any) -> dict[str, Any]:
+    x, y = default_collate(rows)
+    return {"image": x, "label": y, "id": [str(i) for i in range(len(x))]}
 
 
-class _Tokens(Odd):
-    """Samples of integers."""
-
-    def flat(self) -> nn.Sequential:
-        return nn.Sequential(nn.Embedding(CLASSES, 3), nn.Flatten(), nn.Linear(3 * SIDE, CLASSES))
-
-    def samples(self, g: torch.Generator) -> Tensor:
-        return torch.randint(CLASSES, (2 * BATCH, SIDE), generator=g)
+kind("a dict batch", collate=_with_names, unpacked=lambda _, batch: (batch["image"], batch["label"]))
+_triple = kind(
+    "a batch of three, batch=(0, 1)",
+    keys=(0, 1),
+    collate=lambda _, rows: [*default_collate(rows), torch.arange(len(rows))],
+    unpacked=lambda _, batch: batch[:2],
+)
+kind("a batch of three, not told of", _triple, keys=None)
+kind("a batch that is a tuple", on_after_batch_transfer=lambda _, batch, dataloader_idx: tuple(batch))
+kind(
+    "samples of integers",
+    flat=lambda _: nn.Sequential(nn.Embedding(CLASSES, 3), nn.Flatten(), nn.Linear(3 * SIDE, CLASSES)),
+    samples=_integers(CLASSES, SIDE),
+)
 
 
 class _Fetches(Odd):
@@ -67,66 +52,21 @@ class _Fetches(Odd):
         return self.learn(x, y, batch_idx)
 
 
-class _Column(Odd):
-    """Labels (N, 1)."""
-
-    def labels(self, g: torch.Generator) -> Tensor:
-        return super().labels(g).unsqueeze(1)
-
-    def loss(self, z: Tensor, y: Any) -> Tensor:
-        return F.cross_entropy(z, y.squeeze(1))
-
-
-class _Segmentation(Odd):
-    """Segmentation (N, H, W)."""
-
-    maps = True
-
-    def labels(self, g: torch.Generator) -> Tensor:
-        return torch.randint(CLASSES, (2 * BATCH, SIDE, SIDE), generator=g)
-
-
-class _Regression(Odd):
-    """A regression (N, K)."""
-
-    def labels(self, g: torch.Generator) -> Tensor:
-        return torch.randn(2 * BATCH, CLASSES, generator=g, dtype=torch.float64)
-
-    def loss(self, z: Tensor, y: Any) -> Tensor:
-        return F.mse_loss(z, y)
-
-
-class _Dense(_Regression):
-    """A regression of pixels (N, K, H, W)."""
-
-    maps = True
-
-    def labels(self, g: torch.Generator) -> Tensor:
-        return torch.randn(2 * BATCH, CLASSES, SIDE, SIDE, generator=g, dtype=torch.float64)
-
-
-class _Several(Odd):
-    """Several labels a sample, as integers (N, K)."""
-
-    def labels(self, g: torch.Generator) -> Tensor:
-        return torch.randint(2, (2 * BATCH, CLASSES), generator=g)
-
-    def loss(self, z: Tensor, y: Any) -> Tensor:
-        return F.binary_cross_entropy_with_logits(z, y.double())
-
-
-class _SeveralFloats(_Several):
-    """Several labels a sample, as floats (N, K)."""
-
-    def labels(self, g: torch.Generator) -> Tensor:
-        return super().labels(g).double()
-
-
-class _Probabilities(Odd):
-    """Probabilities (N, K)."""
-
-    def labels(self, g: torch.Generator) -> Tensor:
-        return torch.randn(2 * BATCH, CLASSES, generator=g, dtype=torch.float64).softmax(1)
+kind("labels (N, 1)", labels=_integers(CLASSES, 1), loss=lambda _, z, y: F.cross_entropy(z, y.squeeze(1)))
+kind("segmentation (N, H, W)", maps=True, labels=_integers(CLASSES, SIDE, SIDE))
+_regression = kind("a regression (N, K)", labels=_normal(CLASSES), loss=lambda _, z, y: F.mse_loss(z, y))
+kind("a regression of pixels (N, K, H, W)", _regression, maps=True, labels=_normal(CLASSES, SIDE, SIDE))
+_several = kind(
+    "several labels a sample, as integers (N, K)",
+    labels=_integers(2, CLASSES),
+    loss=lambda _, z, y: F.binary_cross_entropy_with_logits(z, y.double()),
+)
+kind(
+    "several labels a sample, as floats (N, K)",
+    _several,
+    labels=lambda self, g: _integers(2, CLASSES)(self, g).double(),
+)
+kind("probabilities (N, K)", labels=lambda self, g: _normal(CLASSES)(self, g).softmax(1))
 
 
 class _FloatClasses(Odd):

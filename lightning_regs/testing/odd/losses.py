@@ -9,44 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassAUROC
 
-from lightning_regs.testing.odd.base import CLASSES, Odd
+from lightning_regs.testing.odd.base import CLASSES, Odd, kind
 
 
-class _Focal(Odd):
-    """A loss partly torch's."""
-
-    def loss(self, z: Tensor, y: Any) -> Tensor:
-        log_p = z.log_softmax(1)
-        p = log_p.gather(1, y.unsqueeze(1)).squeeze(1).exp()
-        return ((1 - p) ** 2 * F.nll_loss(log_p, y, reduction="none")).mean()
+def _focal(_: Odd, z: Tensor, y: Any) -> Tensor:
+    log_p = z.log_softmax(1)
+    p = log_p.gather(1, y.unsqueeze(1)).squeeze(1).exp()
+    return ((1 - p) ** 2 * F.nll_loss(log_p, y, reduction="none")).mean()
 
 
-class _OneEntry(Odd):
-    """A loss of shape (1,)."""
-
-    def loss(self, z: Tensor, y: Any) -> Tensor:
-        return F.cross_entropy(z, y).view(1)
-
-
-class _Autoencoder(Odd):
-    """An autoencoder, which uses no label."""
-
-    def loss(self, z: Tensor, y: Any) -> Tensor:
-        return z.square().mean()
-
-
-class _Numbers(Odd):
-    """Labels read as numbers."""
-
-    def loss(self, z: Tensor, y: Any) -> Tensor:
-        return F.cross_entropy(z, torch.tensor(y.tolist()))
-
-
-class _NumbersToo(Odd):
-    """Labels read as numbers beside torch's loss."""
-
-    def loss(self, z: Tensor, y: Any) -> Tensor:
-        return F.cross_entropy(z, y) - z[range(len(z)), y.tolist()].mean()
+kind("a loss partly torch's", loss=_focal)
+kind("a loss of shape (1,)", loss=lambda _, z, y: F.cross_entropy(z, y).view(1))
+kind("an autoencoder, which uses no label", loss=lambda _, z, y: z.square().mean())
+kind("labels read as numbers", loss=lambda _, z, y: F.cross_entropy(z, torch.tensor(y.tolist())))
+kind(
+    "labels read as numbers beside torch's loss",
+    loss=lambda _, z, y: F.cross_entropy(z, y) - z[range(len(z)), y.tolist()].mean(),
+)
 
 
 class _Metric(Odd):

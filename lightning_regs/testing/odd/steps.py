@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs.testing.odd.base import LR, Odd
+from lightning_regs.testing.odd.base import LR, Odd, kind
 
 RHO = 0.05
 
@@ -35,13 +35,7 @@ class _SAM(torch.optim.Optimizer):
         return loss
 
 
-class _Sharp(Odd):
-    """A closure called twice."""
-
-    sharp = True
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return _SAM(self.net.parameters())
+kind("a closure called twice", sharp=True, configure_optimizers=lambda self: _SAM(self.net.parameters()))
 
 
 class _Manual(Odd):

@@ -43,8 +43,9 @@ def test_the_interval_is_that_of_the_pooled_t_test(own):
         (seeds(), seeds(2.0, 3.0), "unknown"),
         (seeds(5.0 + 1e-9), seeds(5.0, 5.0, 5.0), "within"),
         (seeds(5.1), seeds(5.0, 5.0, 5.0), "beyond"),
+        (seeds(3e-10), seeds(1e-10, 1e-10, 1e-10), "within"),
     ],
-    ids=["same", "never", "one-each", "never-here", "sometimes", "missing", "rounding", "no-spread"],
+    ids=["same", "never", "one-each", "never-here", "sometimes", "missing", "rounding", "no-spread", "residual"],
 )
 def test_what_has_no_interval_is_told_apart(own, committed, agreement):
     assert compare_numbers("a", METRIC, own, committed).agreement == agreement

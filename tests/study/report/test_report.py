@@ -207,7 +207,7 @@ def test_the_index_counts_the_verdicts_of_each_paper_and_scale(tmp_path, paper):
     assert "no page of a paper" in Page(write_index(tmp_path / "site").read_text(encoding="utf-8")).text
     build(tmp_path)
     write_report(make_paper(paper_id="doe2021", title="Other nets"), tmp_path / "nowhere", tmp_path / "site")
-    (tmp_path / "site" / "bad.summary.json").write_text("[1", encoding="utf-8")
+    (tmp_path / "site" / "bad.entry").write_bytes(b"\xff")
     page = Page(write_index(tmp_path / "site").read_text(encoding="utf-8"))
     without, measured = page.rows("Verdicts")
     assert without[0].startswith("Other nets")
@@ -253,11 +253,11 @@ def test_the_picture_of_an_interval_keeps_its_order(ends, holds, paper):
     numbers = {"ours": ours, "low": low, "high": high, "holds_low": holds[0], "holds_high": holds[1], "paper": paper}
     picture = strip(numbers)
     assert picture is not None
-    assert 0 <= picture.low <= picture.ours <= picture.high <= 100
-    assert 0 <= picture.holds_from <= picture.holds_to <= 100
+    assert 0 <= picture["low"] <= picture["ours"] <= picture["high"] <= 100
+    assert 0 <= picture["holds_low"] <= picture["holds_high"] <= 100
     # Rounding to hundredths of a percent may join what lies close, never swap it.
-    assert (picture.low >= picture.holds_from) or low < holds[0]
-    assert (picture.high <= picture.holds_to) or high > holds[1]
+    assert (picture["low"] >= picture["holds_low"]) or low < holds[0]
+    assert (picture["high"] <= picture["holds_high"]) or high > holds[1]
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_results_that_are_a_file_are_refused_in_one_sentence(site):
 
 
 @pytest.mark.parametrize(
-    "taken", ["", "smith2020.html", "smith2020.json", "index.html", "smith2020-quick.csv", "smith2020.summary.json"]
+    "taken", ["", "smith2020.html", "smith2020.json", "index.html", "smith2020-quick.csv", "smith2020.entry"]
 )
 def test_pages_that_cannot_be_written_are_refused_in_one_sentence(site, taken):
     if taken:
@@ -212,35 +212,14 @@ def test_a_claims_file_is_written_for_others_and_not_read(site):
     assert json.loads((site.out / "smith2020-quick.claims.json").read_text())[1]["paper_value"] == 80
 
 
-STALE = [
-    b"",
-    b"[1",
-    b"null",
-    b"\xff",
-    b"[" * 100_000,
-    b'{"title": "T", "authors": "A", "year": 1, "scales": 5}',
-    b'{"title": "T", "authors": "A", "year": 1, "scales": {"a": 1}}',
-    b'{"title": "T", "authors": "A", "year": 1, "scales": [{"name": "quick", "counts": {"proven": 3}}]}',
-    b'{"title": "T", "authors": "A", "year": 1, "scales": [{"name": "quick", "counts": {"reproduced": 1e400}}]}',
-]
-
-
-def test_stale_summaries_do_not_stop_the_index(site):
+def test_an_entry_of_the_index_that_cannot_be_read_does_not_stop_it(site):
     site.report()
-    for number, content in enumerate(STALE):
-        (site.out / f"old-{number}.summary.json").write_bytes(content)
-        if number % 2:
-            (site.out / f"old-{number}.html").write_text("old", encoding="utf-8")
+    (site.out / "old.entry").write_bytes(b"\xff")
+    (site.out / "old.html").write_text("old", encoding="utf-8")
+    (site.out / "gone.entry").write_text("gone", encoding="utf-8")  # without its page
     write_index(site.out)
     assert "Nets & labels" in site.index
-    assert "old-" not in site.index
-
-
-def test_a_summary_without_its_page_is_not_in_the_index(site):
-    site.report()
-    (site.out / "smith2020.summary.json").rename(site.out / "gone.summary.json")
-    assert site.report() == 0
-    assert "gone.html" not in site.index
+    assert "gone" not in site.index
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"\x1b[31mred\x1b[0m", b"x" * 100_000])

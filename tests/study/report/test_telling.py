@@ -195,7 +195,7 @@ def test_bounds_and_intervals_read_well(about, ours, interval):
     assert (told.ours, told.interval) == (ours, interval)
     drawn = strip(told.numbers)
     assert drawn is not None
-    assert drawn.low <= drawn.ours <= drawn.high
+    assert drawn["low"] <= drawn["ours"] <= drawn["high"]
     assert span(told.numbers) is not None
 
 
@@ -229,6 +229,8 @@ def test_a_verdict_that_may_be_chance_is_marked(verdict, q, marks):
     ("values", "text"),
     [
         ([2.0, 2.0 + 4e-16], "2"),
+        ([2.0, 2.0], "2"),
+        ([0.0, 0.0], "0"),
         ([1 / 3, 1 / 3 + 1e-16], "0.3333"),
         ([1.5e-16, 2.5e-16], "2.00e\u221216 ± 6.35e\u221216"),
     ],
