@@ -309,9 +309,3 @@ def _finite(entry: Any) -> Any:
     if isinstance(entry, (list, tuple)):
         return [_finite(value) for value in entry]
     return None if isinstance(entry, float) and math.isinf(entry) else entry
-
-
-def count_verdicts(claims: Iterable[Any]) -> dict[Verdict, int]:
-    """Return the number of claims with each verdict, in the order of :data:`VERDICTS`."""
-    given = [claim.verdict for claim in claims]
-    return {verdict: given.count(verdict) for verdict in VERDICTS}

@@ -66,7 +66,8 @@ def write_report(
                 if name.endswith(".claims.json") and section.claims_json:
                     atomic_write(target, section.claims_json, durable=False)
                 elif target.name in section.downloads:
-                    _copy(Path(results_dir) / name, target)
+                    with whole(target, durable=False) as part:  # what the target may be a link to is left as it is
+                        shutil.copyfile(Path(results_dir) / name, part)
         data = json.dumps(specification.as_dict(), ensure_ascii=False, allow_nan=False)
         atomic_write(page.with_suffix(".json"), data, durable=False)
         atomic_write(page, render(specification), durable=False)
@@ -166,12 +167,6 @@ def _writing(out: Path) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or str(error)
         raise ValueError(f"the page cannot be written to {out} ({why}); choose another folder.") from error
-
-
-def _copy(file: Path, target: Path) -> None:
-    """Copy a file; what the target may be a link to is left as it is."""
-    with whole(target, durable=False) as part:
-        shutil.copyfile(file, part)
 
 
 def _entry(specification: Specification, paper: Paper, page: Path) -> str:

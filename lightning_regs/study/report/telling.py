@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, ClaimResult, Kind, Verdict, count_verdicts
+from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, ClaimResult, Kind, Verdict
 from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import AGREEMENT, MissingRows, Rows
@@ -293,7 +293,11 @@ def tallies(claims: Iterable[ClaimResult | ClaimEntry]) -> tuple[Tally, ...]:
         marked = [claim for claim in own if claim.exploratory and claim.verdict in MEASURED]
         waiting = sum(claim.verdict == "not decided" and claim.n == 0 for claim in own)
         if own or kind == "paper":
-            counted.append(Tally(kind, count_verdicts(own), count_verdicts(marked), waiting))
+            counts, exploratory = (
+                {verdict: sum(claim.verdict == verdict for claim in those) for verdict in VERDICTS}
+                for those in (own, marked)
+            )
+            counted.append(Tally(kind, counts, exploratory, waiting))
     return tuple(counted)
 
 
