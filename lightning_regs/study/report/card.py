@@ -99,11 +99,12 @@ def _part(name: str, base: Path, known: Mapping[str, Paper] | None, images: dict
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
     if kind == "deviations":
         return deviations(paper.deviations) if paper.deviations else ["None."]
-    wanted = {"figures": [figure.id for figure in paper.figures], "headline": ["headline"]}.get(kind, [])
+    figures = [figure.id for figure in paper.figures]
+    wanted = {"figures": figures, "headline": ["headline"]}.get(kind, [])
     if kind == "figure":
         wanted = [words.pop(0) if words else ""]
-        if wanted[0] not in (known_figures := [figure.id for figure in paper.figures]):
-            raise unknown_name(f"figure of {paper_id}", wanted[0], known_figures)
+        if wanted[0] not in figures:
+            raise unknown_name(f"figure of {paper_id}", wanted[0], figures)
     folder = (paper.folder or base) / "figures"
 
     def place(name: str) -> Path:
@@ -124,10 +125,10 @@ def _part(name: str, base: Path, known: Mapping[str, Paper] | None, images: dict
         return [f"No results yet: `{command(paper, scale)} --commit-results` measures them."]
     section = measured[0]
     if kind == "headline":
-        assert told.picture is not None
         counted = [f"- `{part.scale}`: {escape(' '.join(part.summary))}" for part in measured]
         link = _link(place("-".join([*words[:1], "headline"])), base)
-        return [*counted, "", *_figure(told.picture, link, width=640), "", *_claims(told.headlines, True)]
+        drawn = _figure(told.picture, link, width=640) if told.picture else []
+        return [*counted, "", *drawn, "", *_claims(told.headlines, True)]
     if kind == "claims":
         return [_origin(section), "", section.intervals, *_kinds(section)]
     if kind == "power":
@@ -140,8 +141,8 @@ def _part(name: str, base: Path, known: Mapping[str, Paper] | None, images: dict
         return lines
     shown = [figure for figure in section.figures if figure.id in wanted]
     links = [_link(place(f"{section.scale}-{figure.id}"), base) for figure in shown]
-    drawn = ["\n".join(_figure(*each)) for each in zip(shown, links, strict=True)]
-    return ["\n\n".join(drawn) or "This paper has no figures."]
+    lines = [line for each in zip(shown, links, strict=True) for line in ("", *_figure(*each))]
+    return lines[1:] or ["This paper has no figures."]
 
 
 def _measured(paper: Paper, told: Specification) -> list[Section]:

@@ -106,11 +106,10 @@ class Section:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the index says beside the counts."""
-        notes = [self.progress] if self.state == "half finished" else []
-        notes += ["damaged"] if self.problems else []
-        notes += [f"{len(self.failures)} failed"] if self.failures else []
-        notes += [f"{self.tallies[0].waiting} waiting for runs"] if self.tallies[0].waiting else []
-        return (*notes, *self.mixed)
+        waiting = self.tallies[0].waiting
+        notes = {self.progress: self.state == "half finished", "damaged": self.problems}
+        notes |= {f"{len(self.failures)} failed": self.failures, f"{waiting} waiting for runs": waiting}
+        return (*(note for note, is_so in notes.items() if is_so), *self.mixed)
 
     @property
     def progress(self) -> str:
@@ -167,6 +166,9 @@ class Specification:
         return data
 
 
+_SHARED = ("title", "authors", "year", "arxiv", "summary", "link", "sources", "deviations")  # with the paper
+
+
 def specify(
     paper: Paper,
     results_dir: str | Path,
@@ -204,17 +206,10 @@ def specify(
     made: Specification = legible(
         Specification(
             paper=paper.id,
-            title=paper.title,
-            authors=paper.authors,
-            year=paper.year,
-            arxiv=paper.arxiv,
             version=__version__,
+            **{name: getattr(paper, name) for name in _SHARED},
             sections=tuple(_section(paper, found, store, show) for found in results),
             problems=tuple(filter(None, [*strangers(paper, folder), mismatches(paper)])),
-            summary=paper.summary,
-            link=paper.link,
-            sources=paper.sources,
-            deviations=paper.deviations,
             headlines=known_for,
             picture=show(shows, results[0], "-".join([slug(paper.id), *(scales or ()), "headline"]), {})
             if shows
@@ -226,13 +221,7 @@ def specify(
     return made
 
 
-def summary(paper: Paper, found: ScaleResults) -> tuple[str, ...]:
-    """Count the claims of a scale in plain sentences, and say what the invalid ones have in common."""
-    common = in_common(found.claims, _forms(paper, found.name), found.lookup())
-    return tuple(filter(None, (say(tallies(found.claims)), common)))
-
-
-def tell_all(paper: Paper, found: ScaleResults) -> tuple[ClaimEntry, ...]:
+def _told(paper: Paper, found: ScaleResults) -> tuple[ClaimEntry, ...]:
     """Tell the claims of a scale, with the cells that they look at there and the figures of these."""
     families = (*paper.metrics, TRAINED)
     never = {m.name: m.never for family in families for m in family.metrics if m.never.startswith("never")}
@@ -286,7 +275,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
     scale = paper.scale(found.name)
     name = slug(f"{paper.id}-{found.name}")
     figures = paper.figures_at(found.name) if found.rows else []
-    published = paper.published(found.name)
+    published, counted = paper.published(found.name), tallies(found.claims)
     return Section(
         scale=found.name,
         description=scale.description,
@@ -295,9 +284,9 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
         expected=found.expected,
         problems=tuple(found.problems),
         mixed=tuple(_mixed(found)),
-        tallies=tallies(found.claims),
-        summary=summary(paper, found),
-        claims=tell_all(paper, found),
+        tallies=counted,
+        summary=tuple(filter(None, (say(counted), in_common(found.claims, _forms(paper, found.name), found.lookup())))),
+        claims=_told(paper, found),
         intervals=intervals(scale.test_items, found.lookup()),
         claims_json=claims_text(found.claims) if found.claims else "",
         figures=tuple(show(figure, found, f"{name}-{figure.id}", published) for figure in figures),
