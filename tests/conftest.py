@@ -5,6 +5,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+DEVICE = os.environ.get("LIGHTNING_REGS_TEST_DEVICE", "cpu")
+# The rooms whose tests run on a GPU too. What the others test, such as files, tables and processes, knows no device.
+ON_A_GPU = ("analysis", "contracts", "init", "layers", "models", "optim", "pruning", "regularizers", "training")
+os.environ["PL_TRAINER_ACCELERATOR"] = DEVICE  # of every Trainer that names none, in processes that tests start too
+if DEVICE == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+else:
+    os.environ["PL_TRAINER_DETERMINISTIC"] = "warn"  # or no training equals another one bit for bit
+    torch.backends.cudnn.allow_tf32 = False
+
 # Tests run side by side in several processes; threads that wait for each other's cores would only slow them.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
@@ -21,4 +31,26 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def device() -> torch.device:
-    return torch.device("cpu")
+    """The device that the suite runs on."""
+    return torch.device(DEVICE)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if DEVICE not in ("cpu", "cuda"):
+        raise pytest.UsageError(f"LIGHTNING_REGS_TEST_DEVICE is cpu or cuda, got {DEVICE!r}.")
+    if DEVICE == "cuda" and not (session.config.option.collectonly or torch.cuda.is_available()):
+        raise pytest.UsageError("LIGHTNING_REGS_TEST_DEVICE=cuda, and torch finds no CUDA device here: take it away.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a GPU leave out what stays on the CPU, above all what forks; pytest prints how many run and how many not."""
+    if DEVICE == "cpu":
+        return
+
+    def stays(item: pytest.Item) -> bool:
+        room = item.path.relative_to(config.rootpath / "tests").parts[0]
+        forks = "two_processes" in getattr(item, "fixturenames", ())
+        return room not in ON_A_GPU or forks or item.get_closest_marker("cpu") is not None
+
+    config.hook.pytest_deselected(items=[item for item in items if stays(item)])
+    items[:] = [item for item in items if not stays(item)]

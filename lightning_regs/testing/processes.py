@@ -50,7 +50,7 @@ def _rank(rank: int, jobs: Jobs, folder: str) -> None:
 def _run(case: Case, methods: Sequence[Regularizer]) -> dict[str, Any]:
     strategy = pl.strategies.DDPStrategy(process_group_backend="gloo")
     try:
-        run = fit(case, methods, each_batch=True, devices=RANKS, strategy=strategy)
+        run = fit(case, methods, each_batch=True, accelerator="cpu", devices=RANKS, strategy=strategy)
     except Exception as error:  # whatever it is, the contract of this job shows it
         return {"error": f"{type(error).__name__}: {error}", "trajectory": [], "metrics": {}}
     metrics = {name: float(value) for name, value in run.trainer.callback_metrics.items()}

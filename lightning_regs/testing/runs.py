@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import pickle
 import random
 import warnings
@@ -24,7 +25,7 @@ SCALE = 2.0**7
 Position = tuple[int, int, int]  # epoch, batch, rank
 TRAINER: dict[str, Any] = {
     "max_epochs": 1,
-    "accelerator": "cpu",
+    "accelerator": os.environ.get("PL_TRAINER_ACCELERATOR", "cpu"),  # Lightning's own word for another default
     "devices": 1,
     "logger": False,
     "enable_checkpointing": False,

@@ -146,7 +146,7 @@ def test_global_precision_is_overruled_and_restored(newer):
         assert state() == rough
     finally:
         put(before)
-    assert torch.backends.cudnn.allow_tf32
+    assert state() == before
 
 
 def test_refusals():

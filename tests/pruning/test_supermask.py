@@ -323,7 +323,6 @@ def quadrant_net() -> nn.Module:
 
 def fit(model: pl.LightningModule, epochs: int, ckpt: Any = None) -> pl.Trainer:
     trainer = pl.Trainer(
-        accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -65,7 +65,6 @@ def images(number: int = 8, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 def fit(model: pl.LightningModule, methods: Sequence[Any], data: Any = None, **options: Any) -> pl.Trainer:
     trainer = pl.Trainer(
-        accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -50,7 +50,6 @@ def batches(number: int = 24, size: int = 6, dtype: torch.dtype = torch.float64)
 def fit(model: pl.LightningModule, *callbacks: pl.Callback, loader: Any = None, **options: Any) -> pl.Trainer:
     options = {"max_epochs": 1, "precision": "64-true"} | options
     trainer = pl.Trainer(
-        accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -350,7 +349,7 @@ def test_a_copy_penalises_alike() -> None:
 
 def test_a_static_graph_is_refused() -> None:
     strategy = pl.strategies.DDPStrategy(static_graph=True)
-    trainer = pl.Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False)
+    trainer = pl.Trainer(devices=1, strategy=strategy, logger=False)
     with pytest.raises(MisconfigurationException, match="leave static_graph out"):
         GradientPenalty(0.1)._check_foreign(trainer, Foreign())
 

@@ -120,6 +120,7 @@ def test_a_regression_of_several_values_is_refused() -> None:
         LabelSmoothing().on_train_batch_start(batch=[x, targets], **at())
 
 
+@pytest.mark.cpu("a label out of range stops CUDA for the rest of the process")
 def test_labels_are_read_in_each_batch() -> None:
     method, (x, y) = LabelSmoothing(), images()
     rows = F.one_hot(y, CLASSES).float()

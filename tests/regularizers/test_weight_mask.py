@@ -336,7 +336,7 @@ def test_without_arguments_what_is_zero_stays_zero() -> None:
 def test_a_mask_in_a_checkpoint_is_taken_and_nothing_pruned_again(tmp_path: Path) -> None:
     def run(method: WeightMask, epochs: int, ckpt_path: Path | None = None) -> Net:
         model = Net(OPTIMIZERS["Adam"])
-        trainer = pl.Trainer(max_epochs=epochs, callbacks=[method, Watch()], accelerator="cpu", logger=False,
+        trainer = pl.Trainer(max_epochs=epochs, callbacks=[method, Watch()], logger=False,
                              enable_progress_bar=False, enable_model_summary=False,
                              enable_checkpointing=False)  # fmt: skip
         trainer.fit(model, data(), ckpt_path=ckpt_path, weights_only=True)
@@ -378,7 +378,7 @@ def test_a_checkpoint_without_a_mask_is_pruned_where_it_goes_on(tmp_path: Path) 
     model = Net(OPTIMIZERS["Adam"])
     callbacks = [method, Watch(), Look()]
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(max_epochs=3, callbacks=callbacks, accelerator="cpu", enable_checkpointing=False, **quiet)
+    trainer = pl.Trainer(max_epochs=3, callbacks=callbacks, enable_checkpointing=False, **quiet)
     trainer.fit(model, data(), ckpt_path=tmp_path / "dense.ckpt", weights_only=True)
     assert method.mask == mask
     assert float(seen[0]["step"]) == 6  # the count of steps goes on
@@ -433,7 +433,7 @@ def test_validation_and_test_alone_change_nothing() -> None:
 
     model, method = Validates(), WeightMask(density=0.1)
     before = copy.deepcopy(model.state_dict())
-    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[method], enable_progress_bar=False)
+    trainer = pl.Trainer(logger=False, callbacks=[method], enable_progress_bar=False)
     trainer.validate(model, data(), verbose=False)
     trainer.test(model, data(), verbose=False)
     assert all(torch.equal(before[name], w) for name, w in model.state_dict().items())

@@ -19,7 +19,6 @@ def trainer(tmp_path: Path, **options: Any) -> pl.Trainer:
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "enable_checkpointing": False,
-        "accelerator": "cpu",
         "max_epochs": 2,
     }
     return pl.Trainer(**(defaults | options))
@@ -186,18 +185,17 @@ def test_accuracy_of_mixed_targets_is_called_what_it_is() -> None:
     data = ImageDataModule("digits", train_size=64, test_size=30, batch_size=16, monitor_test=True, seed=0)
     for method, name in ((Mixup(), "train/acc_heavier"), (LabelSmoothing(), "train/acc")):
         model = Classifier("mlp", {"hidden": [8]}, regularizers=[method], seed=0)
-        trainer = pl.Trainer(
-            max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
-        )
+        trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
         trainer.fit(model, data)
         logged = {key for key in trainer.callback_metrics if "acc" in key}
         assert logged == {name, "val/acc"}
 
 
+@pytest.mark.cpu("a label out of range stops CUDA for the rest of the process")
 def test_labels_of_every_batch_are_checked() -> None:
     y = torch.tensor([0, 1, 2, 3, 4])
     data = DataLoader(TensorDataset(torch.rand(5, 3), y), batch_size=2)
-    options = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    options = {"max_epochs": 1, "logger": False, "enable_checkpointing": False}
     trainer = pl.Trainer(enable_progress_bar=False, enable_model_summary=False, **options)  # type: ignore[arg-type]
     model = Classifier("mlp", {"hidden": [4]}, input_shape=(3,), num_classes=4, loss="squared_error")
     with pytest.raises(ValueError, match="class index 4 is outside 0 to 3"):

@@ -9,6 +9,8 @@ import torch
 
 from lightning_regs import Classifier, ImageDataModule
 
+pytestmark = pytest.mark.cpu("it forks, which no process can after CUDA has started")
+
 SEEDS = {"weights": 1, "order": 2, "split": 3}
 
 

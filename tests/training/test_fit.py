@@ -24,7 +24,7 @@ CONFIG: dict[str, Any] = {
         "schedule": {"name": "ExponentialLR", "gamma": 0.9},
     },
     "data": {"source": "digits", "train_size": 200, "test_size": 100, "batch_size": 20, "monitor_test": True},
-    "trainer": {"max_epochs": 6, "accelerator": "cpu"},
+    "trainer": {"max_epochs": 6},
 }
 
 

@@ -137,6 +137,7 @@ def test_replicas_take_probabilities_of_their_own_or_for_all(shared: bool) -> No
         (torch.full((N,), -1, dtype=torch.int8), "class index -1 is outside 0 to 2"),
     ],
 )
+@pytest.mark.cpu("a label out of range stops CUDA for the rest of the process")
 def test_what_are_no_labels_of_these_classes_is_refused(y: Tensor, sentence: str, tmp_path: Any) -> None:
     with pytest.raises(ValueError, match=sentence):
         fit(y, tmp_path)

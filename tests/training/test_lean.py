@@ -88,7 +88,7 @@ def train(
     arguments = {"architecture": "mlp", "architecture_args": {"hidden": [5]}, "seed": 1} | (module or {})
     options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "max_epochs": 2} | trainer
     made = pl.Trainer(
-        accelerator="cpu", default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False,
         callbacks=[listener, *(callback() for callback in callbacks)], **options,
     )  # fmt: skip
     served = ImageDataModule(images, batch_size=8, seed=1, **{"val_split": 0.2, "random_flip": True} | (data or {}))

@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     },
     "data": {"source": "digits", "train_size": 150, "val_split": 30, "test_size": 100, "batch_size": 20,
              "image_size": 7, "random_crop": True, "corruption": "partial_labels", "corruption_p": 0.5},
-    "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+    "trainer": {"max_epochs": 2},
 }  # fmt: skip
 # What draws otherwise in a stack.
 MIXED = CONFIG["model"] | {"regularizers": [{"class_path": "lightning_regs.Mixup"}]}

@@ -20,7 +20,6 @@ from lightning_regs.regularizers.gradient_penalty import GradientPenalty
 
 CLASSES, FEATURES = 4, 6
 QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
     "logger": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,

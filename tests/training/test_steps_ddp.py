@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from lightning_regs import Classifier
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty
 
+pytestmark = pytest.mark.cpu("it forks, which no process can after CUDA has started")
+
 WORLD, BATCH, MICRO, ACCUMULATE, CLIP, LR, STRENGTH, EPOCHS = 2, 12, 4, 2, 0.3, 0.2, 0.8, 2
 
 
