@@ -117,12 +117,12 @@ class _OneCallForAll(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling():  # which traces vmap's own rules alone, and asks for images in channels_last
+            return args[0] if func is Tensor.to and "memory_format" in kwargs else func(*args, **kwargs)
         if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
             return _LinearUnderVmap.apply(*args)
         if func is F.batch_norm and not kwargs:
             return _BatchNormUnderVmap.apply(*args)
-        if func is Tensor.to and "memory_format" in kwargs:  # of a net that is compiled, see to_channels_last
-            return args[0]
         return func(*args, **kwargs)
 
 
