@@ -55,13 +55,14 @@ class ClassificationMetrics(Metric):
             target = target.argmax(-1)
         number = target.shape[-1]
         correct = logits.argmax(-1) == target
-        self.loss_sum += loss.float() * number
-        self.counts[0] += number
-        self.counts[1] += correct.sum(-1)
+        # In place: += would write each sum back once more, and through nn.Module's __setattr__.
+        self.loss_sum.add_(loss.float() * number)
+        self.counts[0].add_(number)
+        self.counts[1].add_(correct.sum(-1))
         if corrupted is not None:
-            self.counts[2] += corrupted.sum(-1)
-            self.counts[3] += (correct & corrupted).sum(-1)
-            self.counts[4] += number
+            self.counts[2].add_(corrupted.sum(-1))
+            self.counts[3].add_((correct & corrupted).sum(-1))
+            self.counts[4].add_(number)
 
     def compute(self) -> dict[str, float]:
         """Read the totals; see the class for the names."""
