@@ -203,7 +203,8 @@ class Classifier(KeepsMethods):
         """Hand the regularizers to the Trainer, and take over from it where one needs manual optimization."""
         ours = type(self).training_step is Classifier.training_step  # else it is a module like any other
         self._step = step_of([*self.regularizers, *regularizers_of(self.trainer)] if ours else [])
-        self.automatic_optimization = self.driver is None
+        if ours:
+            self.automatic_optimization = self.driver is None
         for theirs in regularizers_of(self.trainer):
             if self.replicas is not None and not theirs.acts_on_replicas:
                 raise MisconfigurationException(mixes(theirs))

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from lightning_regs.core.lightning import Callback, only_gathers_statistics, pl
+from lightning_regs.core.lightning import Callback, MisconfigurationException, only_gathers_statistics, pl
 
 # The hooks of a training batch that are called here; Lightning's strategy calls those of the backward pass.
 _HOOKS = ("on_train_batch_start", "on_before_zero_grad", "on_train_batch_end")
@@ -31,60 +32,56 @@ def run_lean(trainer: pl.Trainer, module: pl.LightningModule | None) -> None:
             Trainer gets Lightning's loop back.
     """
     loop: Any = trainer.fit_loop.epoch_loop
-    vars(loop).pop("advance", None)
-    if module is not None:
+    if isinstance(getattr(vars(loop).get("advance"), "__self__", None), _Lean):
+        del loop.advance
+    if module is not None and "advance" not in vars(loop):
         loop.advance = _Lean(trainer, module, loop).advance
 
 
-def _overrides(owner: Any, hook: str, base: type) -> bool:
-    return hook in vars(owner) or getattr(type(owner), hook) is not getattr(base, hook)
+def _hears(owner: Any, hook: str, base: type) -> bool:
+    own = hook in vars(owner) or getattr(type(owner), hook, None) is not getattr(base, hook)
+    return own and callable(getattr(owner, hook))
 
 
 class _Lean:
     def __init__(self, trainer: Any, module: Any, loop: Any) -> None:
         self.trainer, self.module, self.loop = trainer, module, loop
         self.as_lightning = loop.advance
-        self.epoch = -1
-
-    def start(self) -> bool:
-        """Look, at an epoch's first batches, who hears what; say whether these batches can be taken here."""
-        trainer, module = self.trainer, self.module
-        if trainer.lightning_module is not module:
-            return False  # a Trainer that goes on with another module
-        if self.epoch != trainer.current_epoch:
-            self.epoch = trainer.current_epoch
-            self.by_step = [c for c in trainer.lr_scheduler_configs if c.interval == "step"]
-            self.heard = {hook: [c for c in trainer.callbacks if _overrides(c, hook, Callback)] for hook in _HOOKS}
-            self.own = {hook for hook in _HOOKS if _overrides(module, hook, pl.LightningModule)}
-            self.able = (
-                trainer.world_size == 1
-                and isinstance(trainer.strategy, (pl.strategies.SingleDeviceStrategy, pl.strategies.DDPStrategy))
-                and isinstance(trainer.profiler, pl.profilers.PassThroughProfiler)
-                and len(trainer.optimizers) == 1
-                and trainer.num_training_batches != float("inf")
-                and trainer._val_check_time_interval is None
-                and not any(config.reduce_on_plateau for config in self.by_step)
-                and not any(_overrides(module, hook, pl.LightningModule) for hook in _WHOLE)
-            )
-        busy = self.loop.restarting or trainer.accumulate_grad_batches != 1 or trainer.fast_dev_run
-        return self.able and not busy and not only_gathers_statistics(trainer)
 
     def advance(self, fetcher: Any) -> None:
         """Take the batches at which nothing is due, and then one as Lightning takes it."""
-        for _ in range(self.uneventful()):
+        settings = self.settings()
+        for _ in range(self.uneventful(fetcher)):
             self.batch(fetcher)
-            if self.trainer.should_stop or self.trainer.received_sigterm:
-                return  # Lightning stops after any batch
+            if self.settings() != settings:  # a stop, or a callback that changed the Trainer: what is due now?
+                self.trainer._logger_connector.update_train_step_metrics()
+                return
             self.loop._batches_that_stepped += 1
         self.as_lightning(fetcher)
 
-    def uneventful(self) -> int:
+    def settings(self) -> tuple[Any, ...]:
+        """Return what tells when something is due, all of which a callback may change at any batch."""
+        t = self.trainer
+        validation = t.val_check_batch, t.check_val_every_n_epoch, t.limit_val_batches
+        steps = t.accumulate_grad_batches, self.loop.max_steps, t.fit_loop.max_batches, t.profiler
+        return t.should_stop, t.received_sigterm, t.log_every_n_steps, len(t.loggers), validation, steps
+
+    def uneventful(self, fetcher: Any) -> int:
         """Return how many of the next batches need nothing but their step."""
         trainer, loop = self.trainer, self.loop
-        if not self.start():
+        if trainer.lightning_module is not self.module:  # a Trainer that goes on with another module
+            run_lean(trainer, None)
+            return 0
+        if (
+            loop.restarting
+            or trainer.should_stop
+            or trainer.fast_dev_run
+            or trainer._val_check_time_interval is not None
+        ):
             return 0
         ready = loop.batch_progress.current.ready
-        ends = [trainer.num_training_batches - ready]
+        # A loader may have become shorter, or not know its length.
+        ends = [trainer.num_training_batches - ready, (fetcher.length or 0) - fetcher.fetched]
         if trainer.max_steps >= 0:
             ends.append(trainer.max_steps - trainer.global_step)
         if trainer.enable_validation and trainer.val_check_batch != float("inf"):
@@ -93,7 +90,32 @@ class _Lean:
         if trainer.loggers and trainer.log_every_n_steps:
             every = trainer.log_every_n_steps
             ends.append(every - loop._batches_that_stepped % every)
-        return max(0, int(min(ends)) - 1)
+        batches = max(0, int(min(ends)) - 1)
+        return batches if batches and self.start() else 0
+
+    def start(self) -> bool:
+        """Look who hears what; say whether the next batches can be taken here."""
+        trainer, module = self.trainer, self.module
+        # Who is deaf, not who hears, and the callbacks themselves beside their ids: others may come in between.
+        self.deaf = {hook: {id(c): c for c in trainer.callbacks if not _hears(c, hook, Callback)} for hook in _HOOKS}
+        self.own = {hook for hook in _HOOKS if _hears(module, hook, pl.LightningModule)}
+        # Who sees the loss may change it, or keep it: they get a tensor of their own, as from Lightning.
+        self.seen = any(_hears(c, "on_before_backward", Callback) for c in trainer.callbacks) or any(
+            _hears(module, hook, pl.LightningModule) for hook in ("on_before_backward", "backward")
+        )
+        return (
+            trainer.world_size == 1
+            and trainer.accumulate_grad_batches == 1
+            and type(trainer.strategy) in (pl.strategies.SingleDeviceStrategy, pl.strategies.DDPStrategy)
+            and isinstance(trainer.profiler, pl.profilers.PassThroughProfiler)
+            and len(trainer.optimizers) == 1
+            and "training_step" not in vars(module)  # wrapped: it may return anything
+            and not any(
+                config.interval == "step" and config.reduce_on_plateau for config in trainer.lr_scheduler_configs
+            )
+            and not any(_hears(module, hook, pl.LightningModule) for hook in _WHOLE)
+            and not only_gathers_statistics(trainer)
+        )
 
     def batch(self, fetcher: Any) -> None:
         """Take one batch, as ``_TrainingEpochLoop.advance`` does."""
@@ -106,19 +128,23 @@ class _Lean:
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         progress.increment_ready()
         trainer._logger_connector.on_batch_start(batch)
-        if self.call("on_train_batch_start", batch, index) == -1:  # which skips the rest of the epoch
+        output: dict[str, Any] | None = None
+        if batch is None:
+            loop._warning_cache.warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
+        elif self.call("on_train_batch_start", batch, index) == -1:  # which skips the rest of the epoch
             progress.increment_by(0, is_last_batch=True)
             progress.increment_processed()
             for interval in ("step", "epoch"):
                 loop.update_lr_schedulers(interval, update_plateau_schedulers=False)
             raise StopIteration
-        progress.increment_started()
-        if self.module.automatic_optimization:
-            output = self.step(batch, index)
         else:
-            output = loop.manual_optimization.run(OrderedDict(batch=batch, batch_idx=index))
+            progress.increment_started()
+            if self.module.automatic_optimization:
+                output = self.step(batch, index)
+            else:
+                output = loop.manual_optimization.run(OrderedDict(batch=batch, batch_idx=index))
         progress.increment_processed()
-        if self.by_step:
+        if trainer.lr_scheduler_configs:
             loop.update_lr_schedulers("step", update_plateau_schedulers=False)
         self.call("on_train_batch_end", output, batch, index)
         trainer._logger_connector.on_batch_end()
@@ -126,35 +152,45 @@ class _Lean:
 
     def step(self, batch: Any, index: int) -> dict[str, Tensor]:
         """Take one optimizer step, as ``_AutomaticOptimization.run`` does."""
-        strategy, optimizer = self.trainer.strategy, self.trainer.optimizers[0]
+        strategy, optimizer, state = self.trainer.strategy, self.trainer.optimizers[0], vars(self.module)
         counts = self.loop.automatic_optimization.optim_progress.optimizer
         output: dict[str, Tensor] = {}
 
         def closure() -> Tensor:
-            loss: Tensor = strategy.training_step(batch, index)
-            counts.zero_grad.increment_ready()
-            self.call("on_before_zero_grad", optimizer)
-            counts.zero_grad.increment_started()
-            optimizer.zero_grad()
-            counts.zero_grad.increment_completed()
-            # A callback may change the loss in place.
-            output["loss"] = loss.detach().clone()
-            strategy.backward(loss, optimizer)
-            return output["loss"]
+            with torch.enable_grad():  # not every optimizer does
+                state["_current_fx_name"] = "training_step"  # so that it may log
+                loss: Tensor = strategy.training_step(batch, index)
+                state["_current_fx_name"] = "optimizer_step"
+                # A callback may change the loss in place.
+                output["loss"] = loss.detach().clone()
+                counts.zero_grad.increment_ready()
+                self.call("on_before_zero_grad", optimizer)
+                counts.zero_grad.increment_started()
+                optimizer.zero_grad()
+                counts.zero_grad.increment_completed()
+                state["_current_fx_name"] = "backward"
+                strategy.backward(loss / 1 if self.seen else loss, optimizer)
+                state["_current_fx_name"] = "optimizer_step"
+                return output["loss"]
 
         counts.step.increment_ready()
-        strategy.optimizer_step(optimizer, closure)
+        before, state["_current_fx_name"] = state["_current_fx_name"], "optimizer_step"
+        strategy._lightning_optimizers[0].step(closure)
+        state["_current_fx_name"] = before
         counts.step.increment_completed()
+        if not output:
+            raise MisconfigurationException(f"{type(optimizer).__name__}.step did not call the closure it was given.")
         return output
 
     def call(self, hook: str, *arguments: Any) -> Any:
         """Call a hook of the callbacks and the module that have one, as Lightning does: they may log."""
         state, response = vars(self.module), None  # nn.Module's own way to set an attribute takes microseconds
-        for callback in self.heard[hook]:
-            state["_current_fx_name"] = hook
-            getattr(callback, hook)(self.trainer, self.module, *arguments)
+        before, state["_current_fx_name"] = state["_current_fx_name"], hook
+        deaf = self.deaf[hook]
+        for callback in self.trainer.callbacks:
+            if id(callback) not in deaf:
+                getattr(callback, hook)(self.trainer, self.module, *arguments)
         if hook in self.own:
-            state["_current_fx_name"] = hook
             response = getattr(self.module, hook)(*arguments)
-        state["_current_fx_name"] = None
+        state["_current_fx_name"] = before
         return response

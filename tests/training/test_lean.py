@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_regs import Classifier, Cutout, GradientPenalty, ImageDataModule, MaxNorm, Mixup, NormPenalty
 from lightning_regs.core.lightning import MisconfigurationException
@@ -65,6 +69,129 @@ class Skips(Classifier):
         return -1 if batch_idx == 4 else None
 
 
+class LogsWithin(Classifier):
+    """Logs where the loss is made and where it is differentiated."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(x)
+        if self.trainer.training:
+            self.log("mean", logits.mean(), on_step=True, on_epoch=True, batch_size=8)
+        return logits
+
+    def backward(self, loss: torch.Tensor, *_: Any) -> None:
+        self.log("differentiated", loss, on_step=True, batch_size=8)
+        (2 * loss).backward()
+
+
+class KeepsItsLoss(Classifier):
+    """Has a loss whose backward pass needs it as it was; a hook changes it in place."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        loss = self.loss
+        self.loss = lambda logits, y: torch.sqrt(loss(logits, y))
+
+    def on_before_backward(self, loss: torch.Tensor) -> None:
+        loss.mul_(2)
+
+
+class OwnOptimizer(Classifier):
+    """Has an optimizer that does not turn gradients on for its closure, wrapped already."""
+
+    class Descent(torch.optim.SGD):
+        @torch.no_grad()
+        def step(self, closure: Any) -> Any:  # type: ignore[override]
+            loss = closure()
+            for p in self.param_groups[0]["params"]:
+                p.add_(p.grad, alpha=-0.1)
+            return loss
+
+    def configure_optimizers(self) -> Any:
+        return pl.core.optimizer.LightningOptimizer(self.Descent(self.parameters(), lr=0.1))
+
+
+class Visits(pl.Callback):
+    """Comes, is seen in the weights, and goes; brings another one."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
+        next(pl_module.parameters()).data.add_(0.01)
+        if trainer.global_step == 2:
+            trainer.callbacks.append(Logging())
+            trainer.callbacks.remove(self)
+
+
+class Changes(pl.Callback):
+    """Sets what decides when something is due."""
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 2:
+            trainer.val_check_batch = trainer.accumulate_grad_batches = 2
+            trainer.log_every_n_steps = 1
+            trainer.fit_loop.epoch_loop.max_steps = 5
+
+
+class Wraps(pl.Callback):
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        step = pl_module.training_step
+        pl_module.training_step = lambda batch, batch_idx: (batch_idx % 3 and {"loss": step(batch, batch_idx)}) or None
+
+
+class NoHook(pl.Callback):
+    on_train_batch_end = None  # type: ignore[assignment]
+
+
+def mock() -> Any:
+    callback = MagicMock(spec=pl.Callback)
+    callback.state_dict.return_value = {}
+    return callback
+
+
+class Strategy(pl.strategies.SingleDeviceStrategy):
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        assert self.lightning_module is not None
+        next(self.lightning_module.parameters()).data.add_(0.01)
+
+
+class Own(Classifier):
+    """Optimizes by itself, in a training_step of its own."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self._loss("fit", batch))
+        optimizer.step()
+
+
+class Stream(IterableDataset[Any]):
+    """Batches of noise, one of them None, fewer each epoch."""
+
+    def __init__(self) -> None:
+        self.number = 9
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed(1)
+        for i in range(self.number):
+            yield None if i == 2 else [torch.rand(4, 8, 8, 1, generator=generator), torch.arange(4) % 3]
+
+
+class Streamed(pl.LightningDataModule):
+    input_shape, num_classes = (8, 8, 1), 3
+
+    def train_dataloader(self) -> Any:
+        stream = Stream()
+        self.trainer.callbacks.append(pl.callbacks.LambdaCallback(  # type: ignore[union-attr, attr-defined]
+            on_train_epoch_end=lambda *_: setattr(stream, "number", stream.number - 3)
+        ))  # fmt: skip
+        return DataLoader(stream, batch_size=None)
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> str:
     rng = np.random.default_rng(0)
@@ -82,6 +209,7 @@ def train(
     cls: Any = Classifier,
     ckpt: Any = None,
     data: Any = None,
+    served: Any = None,
     **trainer: Any,
 ) -> tuple[Listener, dict[str, Any], pl.Trainer]:
     listener = Listener()
@@ -91,8 +219,9 @@ def train(
         default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False,
         callbacks=[listener, *(callback() for callback in callbacks)], **options,
     )  # fmt: skip
-    served = ImageDataModule(images, batch_size=8, seed=1, **{"val_split": 0.2, "random_flip": True} | (data or {}))
-    made.fit(cls(**arguments), datamodule=served, ckpt_path=ckpt)
+    options = {"val_split": 0.2, "random_flip": True} | (data or {})
+    datamodule = served() if served else ImageDataModule(images, batch_size=8, seed=1, **options)
+    made.fit(cls(**arguments), datamodule=datamodule, ckpt_path=ckpt)
     path = folder / "end.ckpt"
     made.save_checkpoint(path)
     return listener, torch.load(path, weights_only=False), made
@@ -108,7 +237,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.fixture
 def as_lightning(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    return lambda: monkeypatch.setattr(lean._Lean, "uneventful", lambda self: 0)
+    return lambda: monkeypatch.setattr(lean._Lean, "uneventful", lambda self, *_: 0)
 
 
 def by_step(name: str, **options: Any) -> dict[str, Any]:
@@ -141,6 +270,19 @@ CASES: dict[str, dict[str, Any]] = {
     "replicas": {"module": {"replicas": [1, 2]}, "data": {"replicas": [1, 2]}},
     "a hook that skips": {"cls": Skips},
     "profiler": {"profiler": pl.profilers.SimpleProfiler},
+    "a stop is logged": {"logger": CSVLogger, "callbacks": [Logging, Stop], "min_epochs": 2},
+    "logs within": {"cls": LogsWithin, "logger": CSVLogger, "log_every_n_steps": 2},
+    "a loss changed in place": {"cls": KeepsItsLoss},
+    "an optimizer of its own": {"cls": OwnOptimizer, "gradient_clip_val": 0.1},
+    "callbacks that come and go": {"callbacks": [Visits]},
+    "batch sizes are tried": {"callbacks": [lambda: pl.callbacks.BatchSizeFinder(max_trials=1, init_val=4), Logging]},
+    "a Trainer that changes": {"callbacks": [Changes, Logging], "logger": CSVLogger, "max_epochs": 4},
+    "a step that was wrapped": {"callbacks": [Wraps]},
+    "callbacks that are none": {"callbacks": [mock, NoHook]},
+    "a strategy's hook": {"strategy": lambda _: Strategy(torch.device("cpu"))},
+    "manual optimization": {"cls": Own},
+    "batches that end early": {"served": Streamed} | by_step("StepLR", step_size=2),
+    "an epoch that ends early": {"served": Streamed, "module": {"schedule": {"name": "StepLR", "step_size": 1}}},
 }
 
 
@@ -152,17 +294,19 @@ def test_every_hook_sees_what_it_sees_in_lightnings_loop(
     found = []
     for name in ("lean", "lightning"):
         options = dict(CASES[case])
-        for key in ("logger", "profiler"):
+        for key in ("logger", "profiler", "strategy"):
             if key in options:
                 options[key] = options[key](tmp_path / name)
         found.append(train(images, tmp_path / name, **options))
         as_lightning()
-    (listener, state, _), (theirs, expected, _) = found
+    (listener, state, ours_end), (theirs, expected, their_end) = found
     for ours, other in zip(listener.heard, theirs.heard, strict=True):
         assert ours == other
     for part in ("callbacks", "hparams_name"):
         state.pop(part), expected.pop(part)
     assert same(state, expected)
+    metrics = [{name: float(value) for name, value in end.callback_metrics.items()} for end in (ours_end, their_end)]
+    assert metrics[0] == metrics[1]
     logs = [sorted((tmp_path / name).rglob("metrics.csv")) for name in ("lean", "lightning")]
     assert [path.read_text() for path in logs[0]] == [path.read_text() for path in logs[1]]
 
@@ -202,6 +346,39 @@ def test_a_trainer_that_goes_on_with_another_module_takes_it_as_ever(images: str
     trainer.fit(Other("mlp"), datamodule=ImageDataModule(images, batch_size=8, seed=1))
     assert "each" in trainer.logged_metrics
     assert "advance" not in vars(trainer.fit_loop.epoch_loop)
+
+
+def test_a_trainer_that_goes_on_without_us_lets_go_of_the_module(images: str, tmp_path: Path) -> None:
+    class Plain(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.layer(batch).sum()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    trainer = train(images, tmp_path, max_epochs=1)[2]
+    module = weakref.ref(trainer.lightning_module)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(Plain(), DataLoader(torch.ones(8, 2)))  # type: ignore[arg-type]
+    gc.collect()
+    assert module() is None
+
+
+def test_an_optimizer_that_takes_no_step_is_refused(images: str, tmp_path: Path) -> None:
+    class Idle(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            pass
+
+    class Own(Classifier):
+        def configure_optimizers(self) -> Any:
+            return Idle(self.parameters(), lr=0.1)
+
+    with pytest.raises(MisconfigurationException, match="closure"):
+        train(images, tmp_path, cls=Own)
 
 
 @pytest.fixture
