@@ -217,7 +217,13 @@ def main(argv: list[str]) -> int:
             "nvidia-smi lists one, or try the command itself with `make gpu DEVICE=cpu`."
         )
         return 2
-    warnings.filterwarnings("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return measure(given)
+
+
+def measure(given: argparse.Namespace) -> int:
+    """Measure, and write the report."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     card = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
     report = Report(given.seconds)

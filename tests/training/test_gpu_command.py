@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import re
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300, check=False
-    )
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    lightning = logging.getLogger("pytorch_lightning")
+    before = lightning.level
+    yield importlib.import_module("gpu")
+    lightning.setLevel(before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_a_machine_without_a_card_is_told_so_in_a_sentence() -> None:
-    done = run()
-    assert done.returncode == 2
-    assert re.fullmatch(r"make gpu measures a CUDA card, .* finds none .*`make gpu DEVICE=cpu`\.\n", done.stdout)
-    assert not done.stderr
+def test_a_machine_without_a_card_is_told_so_in_a_sentence(gpu: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main([]) == 2
+    said = capsys.readouterr().out
+    assert re.fullmatch(r"make gpu measures a CUDA card, .* finds none .*`make gpu DEVICE=cpu`\.\n", said)
 
 
-def test_all_that_a_cpu_can_run_of_it_runs(tmp_path: Path) -> None:
+def test_all_that_a_cpu_can_run_of_it_runs(gpu: Any, tmp_path: Path) -> None:
     small = ("--device", "cpu", "--images", "4", "--batch", "4", "--suite", "tests/core/test_names.py")
-    done = run(*small, "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    assert gpu.main([*small, "--out", str(tmp_path)]) == 0
     report = (tmp_path / "CPU.md").read_text()
     assert "failed" not in report
     assert "no time" not in report

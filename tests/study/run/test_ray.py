@@ -48,6 +48,7 @@ def cluster():
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", folder)
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # Ray holds what is hidden against the made-up GPU
         yield from started(Cluster, Path(folder))
     shutil.rmtree(folder)
 
