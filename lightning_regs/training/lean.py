@@ -5,6 +5,9 @@ is off, on loggers that are not due. :func:`run_lean` lets its training loop tak
 which something is due (a validation, a logger, the last batch) in the short way of :class:`_Lean`, which calls the same
 hooks of the same callbacks in the same order and counts in the same counters, so that a checkpoint or a stop between
 any two batches is what it would have been. What is due happens in Lightning's own code.
+
+It is made of Lightning's private parts throughout, so it stands here as a whole and not in ``core.lightning``; its
+canary is ``tests/training/test_lean.py``, which compares each thing that can be observed with Lightning's loop.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -21,13 +22,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
-from recipes import SGD, EpochTimer, whitened, write_images
-from torch import Tensor, nn
+from recipes import SGD, EpochTimer, by_hand, whitened, write_images
 
 import lightning_regs
 from lightning_regs import Classifier, CutMix, Cutout, GradientPenalty, ImageDataModule, LabelSmoothing, Mixup
-from lightning_regs.models import build
 
 ROOT = Path(__file__).parents[2]
 Net = tuple[str, dict[str, Any]]
@@ -42,24 +40,6 @@ SUITE = ("tests/contracts", "tests/models", "tests/training", "tests/regularizer
 CELLS = ("theory/theorem1", "theory/min-norm")
 
 
-class Timer(EpochTimer):
-    """Waits for the card at both ends of an epoch."""
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        wait(pl_module.device)
-        super().on_train_epoch_start(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        wait(pl_module.device)
-        super().on_train_epoch_end(trainer, pl_module)
-
-
-def wait(device: torch.device) -> None:
-    """Wait until a card has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def ours(
     path: Path, batch: int, device: str, net: Net, precision: str, methods: Sequence[Any] = (), **options: Any
 ) -> float:
@@ -67,7 +47,7 @@ def ours(
     replicas = options.get("replicas")
     data = ImageDataModule(str(path), image_size=28, batch_size=batch, replicas=replicas)
     module = Classifier(*net, **({"optimizer": SGD} | options), regularizers=list(methods))
-    timer = Timer()
+    timer = EpochTimer()
     trainer = pl.Trainer(
         max_epochs=3, precision=precision, accelerator=device, devices=1, logger=False, callbacks=[timer],
         enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False,
@@ -76,56 +56,11 @@ def ours(
     return min(timer.seconds[1:]) / trainer.num_training_batches
 
 
-def by_hand(path: Path, batch: int, accelerator: str, net: Net, precision: str, graph: bool = False) -> float:
-    """Return the seconds of a step of a plain loop over whitened tensors, or of its replay as one CUDA graph."""
-    device = torch.device(accelerator)
-    x, y = (t.to(device) for t in whitened(path))
-    torch.manual_seed(0)
-    network = build(net[0], (3, 28, 28), 10, **net[1]).to(device)
-    if any(isinstance(m, nn.Conv2d) for m in network.modules()):
-        network, x = network.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=graph)
-    low = precision == "bf16-mixed"
-
-    def step(images: Tensor, labels: Tensor) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=low, cache_enabled=not graph):
-            loss = F.cross_entropy(network(images), labels)
-        optimizer.zero_grad(set_to_none=not graph)
-        loss.backward()
-        optimizer.step()
-
-    run = replayed(step, x[:batch].clone(), y[:batch].clone()) if graph else step
-    found = []
-    for _ in range(3):
-        wait(device)
-        start = time.perf_counter()
-        order = torch.randperm(len(x), device=device).split(batch)
-        for rows in order:
-            if len(rows) == batch:
-                run(x[rows], y[rows])
-        wait(device)
-        found.append((time.perf_counter() - start) / len(order))
-    return min(found[1:])
-
-
-def replayed(step: Callable[[Tensor, Tensor], None], x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], None]:
-    """Capture a step on fixed tensors as a CUDA graph, after the warm-up that capturing asks for."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(5):
-            step(x, y)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step(x, y)
-
-    def replay(images: Tensor, labels: Tensor) -> None:
-        x.copy_(images)
-        y.copy_(labels)
-        graph.replay()
-
-    return replay
+def hand(path: Path, batch: int, device: str, net: Net, precision: str, graph: bool = False) -> float:
+    """Return the seconds of a step of a plain loop, or of its replay as one CUDA graph."""
+    images = len(whitened(path)[1])
+    steps = images // batch if graph else math.ceil(images / batch)
+    return by_hand(path, *net, precision, device, graph, batch) / steps
 
 
 class Report:
@@ -176,10 +111,10 @@ def steps(report: Report, path: Path, batch: int, device: str) -> Iterator[str]:
     yield "| --- | --- | ---: | ---: | ---: | ---: |"
     for name, net in NETS.items():
         for precision in PRECISIONS:
-            hand, own = (partial(way, path, batch, device, net, precision) for way in (by_hand, ours))
-            ways: list[Callable[[], float] | None] = [hand, None, own, None]
+            plain, own = (partial(way, path, batch, device, net, precision) for way in (hand, ours))
+            ways: list[Callable[[], float] | None] = [plain, None, own, None]
             if device == "cuda":
-                ways[1] = partial(hand, graph=True)
+                ways[1] = partial(plain, graph=True)
                 if name != "small Inception":  # which would keep the compiler busy for half of the time
                     ways[3] = partial(own, compile="reduce-overhead")
             yield f"| {name} | {precision} | {' | '.join(report.microseconds(way) for way in ways)} |"

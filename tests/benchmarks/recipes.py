@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ def write_images(folder: Path, number: int) -> Path:
     return path
 
 
+def wait(device: str) -> None:
+    """Wait until a card has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 class EpochTimer(pl.Callback):
     """Seconds of each epoch, from the start of its first batch's loading to after its metrics were logged."""
 
@@ -40,9 +47,11 @@ class EpochTimer(pl.Callback):
         self.seconds: list[float] = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        wait(pl_module.device.type)
         self.start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        wait(pl_module.device.type)
         self.seconds.append(time.perf_counter() - self.start)
 
 
@@ -75,25 +84,59 @@ def whitened(path: Path) -> tuple[Tensor, Tensor]:
     return ((x - mean) / std).contiguous(), y
 
 
-def by_hand(path: Path, architecture: str, options: dict[str, Any], precision: str) -> float:
-    """A plain loop over tensors that are whitened already: the least that the step itself costs."""
-    x, y = whitened(path)
+def by_hand(
+    path: Path, architecture: str, options: dict[str, Any], precision: str, device: str = "cpu", graph: bool = False,
+    batch: int = BATCH,
+) -> float:  # fmt: skip
+    """Return the seconds of the last epoch of a plain loop over tensors that are whitened already.
+
+    It is the least that the step itself costs; or what its replay as one CUDA graph costs, of whole batches alone.
+    """
+    x, y = (t.to(device) for t in whitened(path))
     torch.manual_seed(0)
-    network = build(architecture, (3, 28, 28), 10, **options)
+    network = build(architecture, (3, 28, 28), 10, **options).to(device)
     if any(isinstance(m, nn.Conv2d) for m in network.modules()):
         network, x = network.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=graph)
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=not graph):
+            loss = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad(set_to_none=not graph)
+        loss.backward()
+        optimizer.step()
+
+    run = replayed(step, x[:batch].clone(), y[:batch].clone()) if graph else step
     elapsed = 0.0
     for _ in range(2):
+        wait(device)
         start = time.perf_counter()
-        for index in torch.randperm(len(x)).split(BATCH):
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-                loss = F.cross_entropy(network(x[index]), y[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        for rows in torch.randperm(len(x), device=device).split(batch):
+            if not graph or len(rows) == batch:
+                run(x[rows], y[rows])
+        wait(device)
         elapsed = time.perf_counter() - start
     return elapsed
+
+
+def replayed(step: Callable[[Tensor, Tensor], None], x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], None]:
+    """Capture a step on fixed tensors as a CUDA graph, after the warm-up that capturing asks for."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(5):
+            step(x, y)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(x, y)
+
+    def replay(images: Tensor, labels: Tensor) -> None:
+        x.copy_(images)
+        y.copy_(labels)
+        graph.replay()
+
+    return replay
 
 
 class UsualModule(pl.LightningModule):
