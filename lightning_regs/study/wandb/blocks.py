@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import tables
-from lightning_regs.study.report.markdown import cells, code, deviations, escape, paper_figure, rules, table
-from lightning_regs.study.report.telling import BEYOND, MARKS, MEANINGS, MEASURED, SYMBOLS, TITLES, ClaimEntry
+from lightning_regs.study.report.markdown import write
+from lightning_regs.study.report.telling import BEYOND, MARKS, MEANINGS, MEASURED, SYMBOLS, TITLES
 
 if TYPE_CHECKING:
     from lightning_regs.study.paper.claims import Source
@@ -56,7 +56,7 @@ def blocks(specification: Specification, target: Target | None) -> Block:
         ),
     ]
     if specification.deviations:
-        made += [_heading(1, "Deviations"), _table(deviations(specification.deviations))]
+        made += [_heading(1, "Deviations"), _table("deviations", specification.deviations)]
     for section in measured:
         made += _section(specification.paper, section, place)
     if blank := [section for section in specification.sections if section.blank]:
@@ -122,24 +122,11 @@ def _headlines(specification: Specification, place: Block) -> Iterator[Block]:
     for section in specification.sections:
         if section.claims:
             yield _paragraph(f"Scale {section.scale}: {' '.join(section.summary)}")
-    yield _claims_table(specification.headlines, scales=True)
+    yield _table("ledger", specification.headlines, scales=True)
     if (shown := specification.picture) is not None:
         measured = next(section for section in specification.sections if section.claims)
         yield _paragraph(shown.caption)
         yield _picture(specification.paper, measured.scale, shown, place)
-
-
-def _claims_table(claims: Sequence[ClaimEntry], scales: bool = False) -> Block:
-    """Make a table of claims that were judged, with the scale of each where they are of several."""
-    headings = ["Verdict", "Id", "Claim", "Reproduced if", "Paper", "Ours", "Interval", "Seeds", "Source", "Notes"]
-    lines = []
-    for claim in claims:
-        behind = f" (scale {escape(claim.scale)})" if scales and claim.n else ""
-        texts = map(escape, (claim.sentence, claim.criterion))
-        numbers = (paper_figure(claim), *map(escape, (claim.ours, claim.interval)), f"{claim.n}{behind}")
-        rest = map(escape, (claim.provenance, "; ".join(claim.notes)))
-        lines.append([claim.signed, code(claim.id), *texts, *numbers, *rest])
-    return _table(table(headings, lines, numbers=(4, 5, 6, 7)))
 
 
 def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
@@ -158,7 +145,7 @@ def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
     for figure in section.figures:
         yield from _figure(paper, section, figure, place)
     if section.groups:
-        titled = ((_paragraph(f"{group.name}: {tables.HALF}"), _table(cells(group))) for group in section.groups)
+        titled = ((_paragraph(f"{group.name}: {tables.HALF}"), _table("cells", group)) for group in section.groups)
         yield _heading(2, "Cells", [block for blocks in titled for block in blocks])
     if section.failures:
         yield _heading(2, "Runs that failed")
@@ -184,15 +171,11 @@ def _claims(section: Section) -> Iterator[Block]:
         yield _heading(3, TITLES[tally.kind])
         yield _paragraph(tally.sentence)
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
-            yield _claims_table(judged)
-            yield _heading(3, "What had to hold, and when it was frozen", [_table(rules(judged))])
+            yield _table("ledger", judged)
+            yield _heading(3, "What had to hold, and when it was frozen", [_table("rules", judged)])
         for verdict in BEYOND:
             if beyond := [claim for claim in own if claim.verdict == verdict]:
-                lines = (
-                    [code(each.id), *map(escape, (each.sentence, each.reason)), paper_figure(each)] for each in beyond
-                )
-                hidden = _table(table(["Id", "Claim", "Why", "Paper"], lines, numbers=(3,)))
-                yield _heading(3, f"{verdict.capitalize()}: {len(beyond)}", [hidden])
+                yield _heading(3, f"{verdict.capitalize()}: {len(beyond)}", [_table("beyond", beyond)])
 
 
 def _figure(paper: str, section: Section, figure: FigureEntry, place: Block) -> Iterator[Block]:
@@ -278,8 +261,8 @@ def _paragraph(*spans: Span) -> Block:
     return {"type": "P", "text": [re.sub(r"\s+", " ", span) if isinstance(span, str) else span for span in spans]}
 
 
-def _table(lines: Sequence[str]) -> Block:
-    return {"type": "MarkdownBlock", "text": "\n".join(lines)}
+def _table(part: str, *about: Any, **options: Any) -> Block:
+    return {"type": "MarkdownBlock", "text": write(part, *about, **options)}
 
 
 def _list(items: list[list[Span]]) -> Block:
