@@ -49,8 +49,8 @@ PAPER = Paper(
     "cutout2017", PAPER_ITSELF.title, PAPER_ITSELF.authors, 2017, "1708.04552",
     summary="Blanking a square at a random place of every training image makes a convolutional net look at the whole "
     "image, and lowers its test error, most of all without other augmentation.",
-    scales=(Scale("quick", "scikit-learn's digits and ResNet-18 at an eighth of its width: the claims' direction", QUICK,
-                  seeds=5, budget="5 minutes on two cores", test_items=597),),
+    scales=(Scale("quick", "scikit-learn's digits and ResNet-18 at an eighth of its width: the claims' direction",
+                  QUICK, seeds=5, budget="5 minutes on two cores", test_items=597),),
     claims=CLAIMS,
     figures=(sweep("length", "Test error against the length of the patch", "test_error",
                    {"ResNet-18": {length: f"resnet18/length-{length}" for length in _LENGTHS}},
@@ -58,7 +58,7 @@ PAPER = Paper(
                    x="length of the patch (pixels of 8)", y="test error (%)"),),
     deviations=(
         Deviation("quick", "ResNet-18 on CIFAR-10, 200 epochs of 50,000 images", "An eighth of its width, 60 epochs of "
-                  "1,200 digits of 8 x 8", "Only directions can be compared; strokes of digits may hide behind a patch"),
+                  "1,200 digits of 8 x 8", "Only directions can be compared; strokes may hide behind a patch"),
         Deviation("quick", "Pixels less the data set's mean colour, over its deviation", "Each image has mean 0 and "
                   "variance 1, so that a patch has the image's own mean", "Small"),
         Deviation("", "The length chosen on held-out training images", "The paper's, as a share of the side", "None"),

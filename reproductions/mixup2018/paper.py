@@ -137,7 +137,7 @@ PAPER = Paper(
         Deviation("", "Where the best epoch is told, it was chosen on test images",
                   "So here, in claims 4-best and 5 alone", "It flatters every method's best epoch"),
         Deviation("quick", "PreAct ResNet-18 on CIFAR-10, 200 epochs", "An MLP of two layers of 256 on 1,200 digits, "
-                  "60 epochs; its setting is that of a trial before this paper was written, whose test errors were seen",
+                  "60 epochs; a setting of a trial before this paper was written, whose test errors were seen",
                   "Only directions can be compared"),
         Deviation("quick", "Dropout 0.7 to 0.8 beside mixup", "Dropout 0.5, and 0.3 with mixup, as the net is small",
                   "Dropout may be stronger or weaker than the paper's"),
