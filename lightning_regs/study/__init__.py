@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         largest,
         margin,
         mean_difference,
-        median,
         peak_distance,
         per_seed,
         percent_lower,
@@ -52,7 +51,7 @@ _PUBLIC = {
     "study.paper.figure": "Figure Panel bars curves points sweep table",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",
-    "study.paper.measures": "Measure difference either largest margin mean_difference median "
+    "study.paper.measures": "Measure difference either largest margin mean_difference "
     "peak_distance per_seed percent_lower rank_correlation ratio share smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",

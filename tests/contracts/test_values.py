@@ -228,7 +228,6 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "load_paper": lambda: {"paper_id": "smith2021"},
     "margin": lambda: {"cell": "a", "others": ["b"]},
     "mean_difference": lambda: {"pairs": [("a", "b")]},
-    "median": lambda: {"cell": "a", "metric": "m"},
     "override": lambda: {"config": {}, "overrides": {}},
     "peak_distance": lambda: {"cells": {1: "a", 2: "b"}, "others": {1: "c", 2: "d"}},
     "per_seed": lambda: {"function": float},

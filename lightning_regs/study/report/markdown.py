@@ -15,6 +15,8 @@ from lightning_regs.study.report import tables, telling
 if TYPE_CHECKING:
     from lightning_regs.study.report.telling import ClaimEntry
 
+_ARXIV = re.compile(r"[\w.-]+(/\d+)?", re.ASCII)
+
 
 def escape(text: str) -> str:
     """Write a text so that a Markdown table shows it as it is: no mark-up, HTML, formula, link or new column."""
@@ -45,10 +47,11 @@ def _macros() -> Any:
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     env.filters |= {"md": escape, "code": code, "html": html.escape, "by_reason": _by_reason, "count": _count}
-    env.filters |= {"number": tables.number, "seconds": tables.seconds}
-    env.filters |= {"legend": telling.legend, "signs": telling.signs}
+    env.filters |= {"number": tables.number, "seconds": tables.seconds, "versions": tables.versions}
+    env.filters |= {"legend": telling.legend, "signs": telling.signs, "is_arxiv": _ARXIV.fullmatch}
     env.globals |= {"half": tables.HALF, "titles": telling.TITLES, "measured": telling.MEASURED, "budget": BUDGET}
     env.globals |= {"symbols": telling.SYMBOLS, "dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}
+    env.globals |= {"meanings": telling.MEANINGS, "marks": telling.MARKS}
     return env.get_template("card.md.j2").module
 
 
