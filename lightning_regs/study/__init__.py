@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightning_regs.core import registry
 
 if TYPE_CHECKING:
     from lightning_regs.core.metrics import Family, Metric
@@ -61,15 +62,8 @@ _PUBLIC = {
 _HOMES = {name: f"lightning_regs.{module}" for module, names in _PUBLIC.items() for name in names.split()}
 
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = registry.lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__
