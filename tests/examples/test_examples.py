@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from load_file import load_file
+
+from lightning_regs.cli.parser import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -39,8 +41,17 @@ def test_a_ticket_is_found_and_predicts(tmp_path):
     assert accuracy > 90
 
 
-def test_data_of_ones_own_by_yaml(tmp_path):
-    assert "test/acc" in load("own_data/own_data").main(tmp_path)
+def test_data_of_ones_own_by_yaml(tmp_path, monkeypatch, capsys):
+    example = load("own_data/own_data")
+
+    def run(command, **options):
+        """Within this process: starting three would take most of the time."""
+        assert command[1:3] == ["-m", "lightning_regs"]
+        assert not main(command[3:])
+        return SimpleNamespace(stdout=capsys.readouterr().out)
+
+    monkeypatch.setattr(example, "subprocess", SimpleNamespace(run=run))
+    assert "test/acc" in example.main(tmp_path)
 
 
 def test_a_method_of_ones_own_keeps_the_contracts():
