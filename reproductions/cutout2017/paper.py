@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lightning_regs.study import Claim, Deviation, Paper, Scale, Source, difference, grid, sweep, trained
+from lightning_regs.study import AGREE, Cell, Claim, Deviation, Paper, Scale, Source, difference, grid, sweep, trained
 
 
 def _cutout(length: int) -> dict[str, Any]:
@@ -13,6 +13,7 @@ def _cutout(length: int) -> dict[str, Any]:
 _LENGTHS = (0, 2, 4, 6)  # of 8 pixels; the paper's 16 of 32 is 4
 QUICK = grid("resnet18/length-{length}", "configs/cutout2017/digits-resnet18.yaml",
              length={length: _cutout(length) for length in _LENGTHS})  # fmt: skip
+QUICK += (Cell("study/agreement", AGREE, QUICK[0].config | {"other": _cutout(4)}, seeds=3),)
 
 REPOSITORY = Source("repo", "The authors' code and its table of results", link="github.com/uoguelph-mlrg/Cutout")
 NOTES = Source("notes", "Public reading notes of the paper")

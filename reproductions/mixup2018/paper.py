@@ -3,6 +3,8 @@
 from typing import Any
 
 from lightning_regs.study import (
+    AGREE,
+    Cell,
     Cells,
     Claim,
     Deviation,
@@ -44,6 +46,7 @@ def _cells(net: str, config: str, *noises: int) -> Cells:
 
 
 QUICK = _cells("mlp", "digits-mlp", *_NOISE)
+QUICK += (Cell("study/agreement", AGREE, QUICK.only("mlp/noise-50/erm")[0].config | {"other": _mixup(32)}, seeds=3),)
 
 REPOSITORY = Source("repo", "The authors' later code and its figures", link="github.com/hongyi-zhang/mixup")
 ISSUE = Source("issue", "The authors' answer on the 3.9 % of a first version",
