@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Number, Positive, Shape, checked
 
@@ -93,6 +94,26 @@ def pgd(
         direction = torch.nan_to_num(_gradient(loss, changed).sign(), nan=0.0)
         changed = torch.clamp(changed + step_size * direction, low, high)
     return changed
+
+
+@contextmanager
+def undisturbed(module: nn.Module, x: Tensor) -> Iterator[None]:
+    """Put a module into evaluation mode, and leave its modes and torch's random streams, of the CPU and x's, as before.
+
+    Args:
+        module: The module.
+        x: Samples on its device.
+    """
+    # By flag, not by eval(): a module that overrides train() would not come back as it was.
+    training = [m for m in module.modules() if m.training]
+    try:
+        for m in training:
+            m.training = False
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            yield
+    finally:
+        for m in training:
+            m.training = True
 
 
 def _gradient(loss: Loss, x: Tensor) -> Tensor:

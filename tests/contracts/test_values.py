@@ -108,6 +108,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "StoredPanels": lambda: {"panels": [gram]},
     "WeightMask": dict,
     "add_supermask": lambda: {"network": nn.Sequential(nn.Linear(2, 2))},
+    "adversarial_error": lambda: {"module": nn.Linear(3, 3), "x": points, "y": y, "epsilon": 0.1},
     "agreement": lambda: {"right": y > 0, "other": y > 1},
     "apply_supermask": lambda: {"weights": weights, "mask": masks},
     "build": lambda: {"name": "mlp", "input_shape": (4,), "num_classes": 2},
