@@ -132,7 +132,7 @@ class ImageDataModule(pl.LightningDataModule):
         seeds: dict[str, int] | None = None,
         resplit: bool = False,
         padding: Whole = 0,
-        normalize: Normalize = None,
+        normalize: Normalize | None = None,
     ) -> None:
         arguments = check_types(ImageDataModule.__init__, locals())
         super().__init__()

@@ -14,7 +14,7 @@ from lightning_regs.data import augment
 from lightning_regs.data.corruptions import pixel_statistics
 from lightning_regs.data.image_files import ImageFiles
 
-Normalize = Literal["channels"] | dict[str, Sequence[float]] | None
+Normalize = Literal["channels"] | dict[str, Sequence[float]]
 
 # Columns of uniform draws a sample: crop (2), flip, rotation, brightness, contrast, saturation, hue. All are always
 # drawn, so that switching one step on or off leaves the others' draws as they were.
@@ -48,7 +48,7 @@ class BatchTransform:
     rotation: float = 0.0
     jitter: float = 0.0
     padding: int = 0
-    normalize: Normalize = None
+    normalize: Normalize | None = None
     channels: tuple[Tensor, Tensor] | None = None
 
     def fitted(self, x: Tensor | ImageFiles) -> BatchTransform:
