@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs.core.batch import Keys, notes, with_notes
+from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.checks import Count, Positive, Seed, Share
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.attacks import Bounds, pgd, undisturbed
@@ -76,7 +76,6 @@ class AdversarialTraining(TargetMixing):
     clip: Bounds = None
     loss: ModuleLoss | None = None
     seed: Seed | None = None
-    batch: Keys = None
 
     def __post_init__(self) -> None:
         """Check what the parameters say together, and fill in those that follow from others."""

@@ -61,7 +61,9 @@ OWN_TESTS = [
     "find_ticket",
     "identity_collate",
     "load",
+    "load_ensemble",
     "reproduce",
+    "train_snapshots",
 ]
 
 BAD = (math.nan, math.inf, -1, 2.5, True, 10**30, "no", "", b"x", None, [], {}, object())
@@ -105,6 +107,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "PackedCholesky": lambda: {"operator": operator, "ridge": 1.0},
     "Pruning": dict,
     "Regularizer": dict,
+    "SnapshotEnsemble": lambda: {"folder": "snapshots", "cycles": 2},
     "StoredPanels": lambda: {"panels": [gram]},
     "WeightMask": dict,
     "add_supermask": lambda: {"network": nn.Sequential(nn.Linear(2, 2))},
@@ -306,7 +309,7 @@ LEGAL = {
     "*.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary *.description "
     "*.budget "
     "*.split *.what *.metrics *.source *.root *.end_from",
-    "None": "*.clip *.parameters Regularizer.batch",
+    "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch",
 }
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import Keys, find_keys, take
-from lightning_regs.core.checks import Count, check_arguments
+from lightning_regs.core.checks import Count, check_arguments, nonempty
 from lightning_regs.core.files import whole
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, pl
@@ -77,7 +77,7 @@ class SnapshotEnsemble(Callback):
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        folder: Annotated[str | os.PathLike[str], nonempty],
         cycles: Count,
         growth: Count = 1,
         schedule: Schedule = "cyclic",
