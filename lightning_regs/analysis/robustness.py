@@ -99,7 +99,7 @@ def adversarial_error(
             f"behind a transform that rounds, or epsilon={epsilon} is below the precision of {x.dtype}.",
             stacklevel=3,
         )
-    return wrong.item() / len(x)
+    return int(wrong) / len(x)
 
 
 def _check_logits(net: nn.Module, found: object, y: Tensor) -> None:

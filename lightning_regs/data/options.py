@@ -105,8 +105,8 @@ def check_source(source: ArraySource, transform: BatchTransform) -> None:
     Floating point may be standardised, which whitening and geometry take no notice of.
 
     Raises:
-        ValueError: Signals would be cropped or augmented; statistics are those of bytes; or colours would be changed of pixels outside [0, 1], which
-            are cut off there.
+        ValueError: Signals would be cropped or augmented; statistics are those of bytes; or colours would be changed of
+            pixels outside [0, 1], which are cut off there.
     """
     if source.x_train.ndim == 2 and (transform.size is not None or transform.augments):
         raise ValueError(

@@ -183,7 +183,7 @@ class Manual(Net):
 @pytest.mark.parametrize(
     ("net", "cycles", "options", "error", "message"),
     [
-        (Net, 2, {"callbacks": [pl.callbacks.StochasticWeightAveraging(0.1)]}, MisconfigurationException, "rate, and so"),
+        (Net, 2, {"callbacks": [pl.callbacks.StochasticWeightAveraging(0.1)]}, MisconfigurationException, "rate, and"),
         (LitNet, 2, {}, MisconfigurationException, "LitNet sets the learning rate by StepLR, and so does SnapshotEns"),
         (TwoOptimizers, 2, {}, MisconfigurationException, "one optimizer, and TwoOptimizers has 2"),
         (Manual, 2, {}, MisconfigurationException, "Manual optimizes manually"),
@@ -267,10 +267,10 @@ def test_an_ensemble_stays_in_evaluation_mode_and_takes_what_is_one(trained: Any
     assert not any(part.training for part in load_ensemble(trained[0], net).train().modules())
     with pytest.raises(TypeError, match=r"OneLogit\.forward gives .*at least 2 classes"):
         Ensemble([OneLogit(8, 4)])(torch.zeros(3, 8))
-    with pytest.raises(TypeError, match="module must be an nn.Module to load weights into, got .*Net"):
+    with pytest.raises(TypeError, match=r"module must be an nn\.Module to load weights into, got .*Net"):
         load_ensemble(trained[0], Net)  # type: ignore[arg-type]
     net.loss = net(torch.randn(4, 8)).sum()
-    with pytest.raises(TypeError, match="copies of Net, which cannot be copied .* detached"):
+    with pytest.raises(TypeError, match=r"copies of Net, which cannot be copied .* detached"):
         load_ensemble(trained[0], net)
     assert SnapshotEnsemble("~/somewhere", 2).folder == Path.home() / "somewhere"
 

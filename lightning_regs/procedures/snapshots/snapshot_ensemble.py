@@ -134,7 +134,7 @@ class SnapshotEnsemble(Callback):
             raise MisconfigurationException(
                 f"{ours} divides a training, and this one has no end that is known before; set max_epochs or max_steps."
             )
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._ends = []  # as Lightning's own checkpoints: a trial run keeps nothing, and removes nothing
             return
         optimizer, total = trainer.optimizers[0], int(total)
@@ -197,7 +197,7 @@ class SnapshotEnsemble(Callback):
         """Load the snapshots, if there are any."""
         self._ensemble = None
         there = [number for number, path in enumerate(self.paths, 1) if path.exists()]
-        if self.test and there and not trainer.fast_dev_run:
+        if self.test and there and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             # Those of a training that was stopped; one that is lost between them is missed.
             with torch.inference_mode(False):
                 self._ensemble, self._scores = load_ensemble(self.paths[: there[-1]], pl_module), Scores()
