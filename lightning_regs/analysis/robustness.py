@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty
 from lightning_regs.regularizers.attacks import Bounds, pgd, undisturbed
+
+# How far beyond the bounds arithmetic may have put an entry.
+_ROUNDING = 1e-3
 
 
 @checked
@@ -53,8 +57,9 @@ def adversarial_error(
         batch_size: Samples that are attacked at a time; the result does not depend on it.
 
     Raises:
-        TypeError: If the samples are integers.
-        ValueError: If a number is outside its range, shapes differ, or the logits do not depend on ``x``.
+        TypeError: If the samples are integers, or a net does not give logits.
+        ValueError: If a number is outside its range, ``x`` outside ``clip``, or a label none of the classes; if shapes
+            differ, or the logits do not depend on ``x``.
 
     Example:
         >>> net = nn.Linear(1, 2)
@@ -70,8 +75,16 @@ def adversarial_error(
         found: Tensor = net(samples if transform is None else transform(samples))
         return found
 
-    wrong = torch.zeros((), dtype=torch.long, device=x.device)
-    with undisturbed(module, x), undisturbed(source, x), torch.no_grad():
+    if clip is not None and not ((x >= clip[0] - _ROUNDING) & (x <= clip[1] + _ROUNDING)).all():
+        raise ValueError(
+            f"x reaches from {x.min():.4g} to {x.max():.4g}, and clip={clip} bounds an attack; give pixels in that "
+            "range, with their normalization as transform=, or other bounds or clip=None."
+        )
+    with torch.inference_mode(False), undisturbed(module, x), undisturbed(source, x), torch.no_grad():
+        moved, wrong = torch.zeros((2, 1), dtype=torch.long, device=x.device)
+        x, y = (t.clone() if t.is_inference() else t for t in (x, y))
+        for net in dict.fromkeys((module, source)):
+            _check_logits(net, logits(net, x[:1]), y)
         for part, labels in zip(torch.split(x, batch_size), torch.split(y.long(), batch_size), strict=True):
 
             def loss(changed: Tensor, labels: Tensor = labels) -> Tensor:
@@ -79,4 +92,24 @@ def adversarial_error(
 
             changed = pgd(loss, part, epsilon, step_size, steps, None, clip)
             wrong += (logits(module, changed).argmax(1) != labels).sum()
-    return wrong.item() / len(x)
+            moved += (changed != part).sum()
+    if not moved:
+        warnings.warn(
+            "no entry of x was changed, and this is the error without an attack: the gradient is 0 everywhere, as "
+            f"behind a transform that rounds, or epsilon={epsilon} is below the precision of {x.dtype}.",
+            stacklevel=3,
+        )
+    return int(wrong) / len(x)
+
+
+def _check_logits(net: nn.Module, found: object, y: Tensor) -> None:
+    name = type(net).__name__
+    if not isinstance(found, Tensor) or found.ndim != 2 or found.shape[1] < 2:
+        shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise TypeError(f"{name} gives {shape}, and an attack needs logits (N, K) of at least 2 classes.")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= found.shape[1]:
+        raise ValueError(
+            f"y has labels from {low} to {high}, and {name} gives logits of {found.shape[1]} classes; labels are from "
+            f"0 to {found.shape[1] - 1}, so leave out samples without one."
+        )

@@ -53,6 +53,11 @@ def _problems(
         yield "random_crop=True needs a size to crop to; set image_size, below that of the images."
     if padding and not random_crop:
         yield f"padding={padding} frames images for a random crop; set random_crop=True, or leave padding out."
+    if image_size is not None and padding >= image_size:
+        yield (
+            f"padding={padding} lets a crop of image_size={image_size} miss the image; take less padding, an eighth of "
+            "the side is usual."
+        )
     if normalize == "channels" and (lazy or resplit):
         other = "lazy=True" if lazy else "resplit=True"
         yield f"normalize='channels' measures one training set in memory, not with {other}; give mean and std."
@@ -100,13 +105,19 @@ def check_source(source: ArraySource, transform: BatchTransform) -> None:
     Floating point may be standardised, which whitening and geometry take no notice of.
 
     Raises:
-        ValueError: Signals would be cropped or augmented; or colours would be changed of pixels outside [0, 1], which
-            are cut off there.
+        ValueError: Signals would be cropped or augmented; statistics are those of bytes; or colours would be changed of
+            pixels outside [0, 1], which are cut off there.
     """
     if source.x_train.ndim == 2 and (transform.size is not None or transform.augments):
         raise ValueError(
             f"{source.name} holds signals of length {source.x_train.shape[1]}, not images; leave image_size, "
             "random_crop, random_flip, random_rotation and color_jitter out."
+        )
+    given, floats = transform.normalize, isinstance(source.x_train, Tensor) and source.x_train.is_floating_point()
+    if isinstance(given, Mapping) and not floats and not all(0 <= n <= 1 for n in (*given["mean"], *given["std"])):
+        raise ValueError(
+            f"normalize={dict(given)} is taken of pixels in [0, 1], to which the bytes of {source.name} are brought; "
+            "divide statistics of bytes by 255."
         )
     images = [x for x in (source.x_train, source.x_test) if isinstance(x, Tensor) and x.ndim == 4]
     if not images:

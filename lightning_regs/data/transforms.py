@@ -132,6 +132,8 @@ class BatchTransform:
         return augment.center_crop(x, self.size)
 
     def _finish(self, x: Tensor) -> Tensor:
+        if self.normalize is not None and self.channels is None:
+            raise RuntimeError("the statistics of normalize are not known yet; call setup() of the data first.")
         if self.channels is not None:
             return augment.normalize(x, *self.channels)
         return augment.whiten(x) if self.whiten else augment.to_unit(x)

@@ -116,7 +116,7 @@ class _Lean:
             type(plugin) is pl.plugins.Precision or (type(plugin) is pl.plugins.MixedPrecision and not plugin.scaler)
         )
         data = trainer.datamodule
-        others = (_hears(data, hook, pl.LightningDataModule) for hook in _MOVES[:2])
+        others = (data is not None and _hears(data, hook, pl.LightningDataModule) for hook in _MOVES[:2])
         moved = any(_hears(module, hook, pl.LightningModule) for hook in _MOVES) or any(others)
         self.transform = None if data is None or not self.plain or moved else data.on_after_batch_transfer
         # Who sees the loss may change it, or keep it: they get a tensor of their own, as from Lightning.

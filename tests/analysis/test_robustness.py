@@ -97,3 +97,21 @@ def test_what_makes_no_sense_is_refused():
         adversarial_error(net, x, torch.zeros(2).long(), 0.0)
     with pytest.raises(ValueError, match="with N = 2"):
         adversarial_error(net, x, torch.zeros(3).long(), EPSILON)
+    with pytest.raises(ValueError, match=r"x reaches from 0 to 255, .* clip=\(0.0, 1.0\) .* transform="):
+        adversarial_error(net, torch.tensor([[0.0] * 12, [255.0] * 12]), torch.zeros(2).long(), EPSILON)
+    net, x = net.float(), torch.full((2, 12), 0.4)
+    for label in (4, -100):
+        with pytest.raises(ValueError, match=f"labels from .*{label}.* logits of 4 classes; labels are from 0 to 3"):
+            adversarial_error(net, x, torch.tensor([0, label]), EPSILON)
+    for wrong, found in ((nn.Linear(12, 1), r"shape \(1, 1\)"), (nn.LSTM(12, 4), "tuple")):
+        with pytest.raises(TypeError, match=f"{found}, and an attack needs logits"):
+            adversarial_error(wrong, x, torch.zeros(2).long(), EPSILON)
+    with pytest.warns(UserWarning, match="no entry of x was changed, .* a transform that rounds"):
+        adversarial_error(net, x, torch.zeros(2).long(), EPSILON, transform=torch.round)
+
+
+def test_it_attacks_within_a_test_of_lightning_too():
+    net, y = network(0), torch.arange(101) % 4
+    x = normal(101, 12, seed=3).mul(0.3).add(0.5).clamp(0, 1)
+    with torch.inference_mode():
+        assert adversarial_error(net, x.clone(), y.clone(), EPSILON) == adversarial_error(net, x, y, EPSILON) > 0

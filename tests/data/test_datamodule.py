@@ -285,6 +285,8 @@ def test_normalized_and_padded_batches_and_a_cutout_of_the_mean():
     std, mean = torch.std_mean(source.x_train.double() / 255, correction=0)
     options = {"normalize": "channels", "image_size": 8, "random_crop": True, "padding": 2, "val_split": 0.2}
     data, model = digits(**options), Recorder()
+    with pytest.raises(RuntimeError, match=r"statistics of normalize are not known yet; call setup\(\)"):
+        data.eval_transform(source.x_train[:4])  # and not whitened
     trainer(callbacks=[Cutout(length=8, seed=1)]).fit(model, data)
     x = model.columns("train")[0]
     black = -(mean / std).float()

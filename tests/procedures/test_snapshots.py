@@ -183,6 +183,7 @@ class Manual(Net):
 @pytest.mark.parametrize(
     ("net", "cycles", "options", "error", "message"),
     [
+        (Net, 2, {"callbacks": [pl.callbacks.StochasticWeightAveraging(0.1)]}, MisconfigurationException, "rate, and"),
         (LitNet, 2, {}, MisconfigurationException, "LitNet sets the learning rate by StepLR, and so does SnapshotEns"),
         (TwoOptimizers, 2, {}, MisconfigurationException, "one optimizer, and TwoOptimizers has 2"),
         (Manual, 2, {}, MisconfigurationException, "Manual optimizes manually"),
@@ -197,7 +198,7 @@ def test_what_cannot_go_well_is_refused_by_name(
     net: Any, cycles: int, options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
-        fit(net(), SnapshotEnsemble(tmp_path, cycles), **options)
+        fit(net(), SnapshotEnsemble(tmp_path, cycles), *options.pop("callbacks", ()), **options)
 
 
 def test_what_is_no_ensemble_is_refused_by_name(trained: Any, tmp_path: Path) -> None:
@@ -219,6 +220,59 @@ def test_what_is_no_ensemble_is_refused_by_name(trained: Any, tmp_path: Path) ->
         load_ensemble(tmp_path, Net())
     with pytest.raises(TypeError, match=r"LSTM\.forward gives .*let forward return them"):
         Ensemble([nn.LSTM(8, 4)])(torch.zeros(3, 8))
+
+
+def test_what_goes_on_with_another_schedule_is_refused(tmp_path: Path) -> None:
+    for name, cycles in (("plain", 0), ("cyclic", 2)):
+        saved = pl.callbacks.ModelCheckpoint(tmp_path, name)
+        given = [saved, *([SnapshotEnsemble(tmp_path, cycles)] if cycles else [])]
+        trainer = pl.Trainer(**QUIET, callbacks=given, max_epochs=2)
+        trainer.fit(Net(), DataLoader(dataset(), 10))
+    for name, cycles, epochs in (("plain", 2, 4), ("cyclic", 2, 4), ("cyclic", 1, 3)):
+        net, given = Net(), SnapshotEnsemble(tmp_path, cycles)
+        trainer = pl.Trainer(**QUIET, callbacks=[given], max_epochs=epochs, enable_checkpointing=False)
+        with pytest.raises(MisconfigurationException, match="at iteration 14 did not begin with that schedule; resume"):
+            trainer.fit(net, DataLoader(dataset(), 10), ckpt_path=tmp_path / f"{name}.ckpt")
+    assert len(load_ensemble(tmp_path, Net()).members) == 2  # nothing was removed
+
+
+class Stop(pl.Callback):
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step >= 20
+
+
+def test_a_training_that_is_stopped_says_so_and_a_trial_run_touches_nothing(tmp_path: Path) -> None:
+    ensemble, loader = SnapshotEnsemble(tmp_path, 4), DataLoader(dataset(), 32)
+    (tmp_path / "snapshot-best.pt").write_bytes(b"of the user")
+    with pytest.warns(UserWarning, match="after 20 of the 35 iterations .* 2 of 4 snapshots are missing"):
+        trainer = fit(Net(), ensemble, Stop())
+    (found,) = trainer.test(Net(), loader, verbose=False)
+    assert {"error_m1", "error_m2"} < {*found}
+    assert "error_m3" not in found
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {*files} == {"snapshot-001.pt", "snapshot-002.pt", "snapshot-best.pt"}
+    fit(Net(), SnapshotEnsemble(tmp_path, 2), fast_dev_run=True).test(Net(), loader, verbose=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    with pytest.warns(UserWarning, match=r"the last cycle takes 2 and not 3, .* taken at 25% of the first rate"):
+        fit(Net(), SnapshotEnsemble(tmp_path, 12))
+
+
+class OneLogit(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, :1]
+
+
+def test_an_ensemble_stays_in_evaluation_mode_and_takes_what_is_one(trained: Any, tmp_path: Path) -> None:
+    net = Net()
+    assert not any(part.training for part in load_ensemble(trained[0], net).train().modules())
+    with pytest.raises(TypeError, match=r"OneLogit\.forward gives .*at least 2 classes"):
+        Ensemble([OneLogit(8, 4)])(torch.zeros(3, 8))
+    with pytest.raises(TypeError, match=r"module must be an nn\.Module to load weights into, got .*Net"):
+        load_ensemble(trained[0], Net)  # type: ignore[arg-type]
+    net.loss = net(torch.randn(4, 8)).sum()
+    with pytest.raises(TypeError, match=r"copies of Net, which cannot be copied .* detached"):
+        load_ensemble(trained[0], net)
+    assert SnapshotEnsemble("~/somewhere", 2).folder == Path.home() / "somewhere"
 
 
 CONFIG: dict[str, Any] = {

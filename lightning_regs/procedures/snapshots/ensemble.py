@@ -16,6 +16,7 @@ from lightning_regs.core.files import DamagedFileError
 from lightning_regs.procedures.level import read, weights_in
 
 NAME = "snapshot-{:03d}.pt"
+PATTERN = "snapshot-[0-9]*.pt"
 
 
 class Ensemble(nn.Module):
@@ -37,6 +38,10 @@ class Ensemble(nn.Module):
         if not members:
             raise ValueError("an ensemble is of at least one net; give the snapshots of a training.")
         self.members = nn.ModuleList(members).eval()
+
+    def train(self, mode: bool = True) -> Ensemble:
+        """Stay in evaluation mode, as part of a module that trains too."""
+        return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logarithms of the mean probabilities, ``(N, K)``."""
@@ -66,11 +71,12 @@ class Ensemble(nn.Module):
 
     def _one(self, number: int, x: Tensor) -> Tensor:
         logits: object = self.members[number](x)
-        if not isinstance(logits, Tensor) or logits.ndim < 2 or not logits.is_floating_point():
+        fits = isinstance(logits, Tensor) and logits.ndim in (2, 3) and logits.is_floating_point()
+        if not isinstance(logits, Tensor) or not fits or logits.shape[-1] == 1:
             found = f"{logits.dtype} of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits)
             raise TypeError(
                 f"{type(self.members[number]).__name__}.forward gives {found}, and an ensemble averages the softmax of "
-                "logits (N, K); let forward return them."
+                "logits (N, K) of at least 2 classes; let forward return them (two logits for a yes or no)."
             )
         return logits.float().softmax(-1)
 
@@ -92,21 +98,31 @@ def load_ensemble(snapshots: str | os.PathLike[str] | Sequence[str | os.PathLike
     Raises:
         ValueError: If there are none, or one is of another architecture.
         DamagedFileError: If one is missing or damaged.
+        TypeError: If ``module`` is no module, or cannot be copied.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be an nn.Module to load weights into, got {module!r}; give an instance of it.")
     if isinstance(snapshots, (str, os.PathLike)):
-        folder = Path(snapshots)
-        paths = sorted(folder.glob("snapshot-*.pt")) if folder.is_dir() else [folder]
+        folder = Path(snapshots).expanduser()
+        paths = sorted(folder.glob(PATTERN)) if folder.is_dir() else [folder]
         if not paths:
             raise ValueError(f"there are no snapshots in {folder}; give the folder that SnapshotEnsemble wrote to.")
     else:
-        paths = [Path(path) for path in snapshots]
+        paths = [Path(path).expanduser() for path in snapshots]
     members = []
     for path in paths:
         try:
             state = weights_in(read(path))
         except KeyError as error:
-            raise DamagedFileError(f"{path} is damaged (it has no weights); train again, or leave it out") from error
-        members.append(copy.deepcopy(module))
+            why = "it has no weights by the name of 'state_dict', as snapshots and a Trainer's checkpoints do"
+            raise DamagedFileError(f"{path} is damaged ({why}); save it so, train again, or leave it out") from error
+        try:
+            members.append(copy.deepcopy(module))
+        except (RuntimeError, TypeError) as error:
+            raise TypeError(
+                f"an ensemble is of copies of {type(module).__name__}, which cannot be copied ({error}); give a new "
+                "one, or let it keep what it keeps of a step detached."
+            ) from error
         try:
             members[-1].load_state_dict(state)
         except RuntimeError as error:

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import Keys, find_keys, take
-from lightning_regs.core.checks import Count, check_arguments, nonempty
+from lightning_regs.core.checks import Count, as_text, check_arguments, nonempty
 from lightning_regs.core.files import whole
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, pl
 from lightning_regs.optim.cycles import CosineCyclesLR, StepCyclesLR, cycle_ends
 from lightning_regs.procedures.driver import Driver
 from lightning_regs.procedures.ends import Stage
-from lightning_regs.procedures.level import State
+from lightning_regs.procedures.level import State, warn
 from lightning_regs.procedures.objects import make
 from lightning_regs.procedures.results import Level
-from lightning_regs.procedures.snapshots.ensemble import NAME, Ensemble, Scores, load_ensemble
+from lightning_regs.procedures.snapshots.ensemble import NAME, PATTERN, Ensemble, Scores, load_ensemble
 from lightning_regs.procedures.starts import Start
 from lightning_regs.pruning import Mask
 from lightning_regs.regularizers.parts.selection import check_whole_weights
@@ -30,6 +30,8 @@ from lightning_regs.training.classifier import Classifier
 
 __all__ = ["SnapshotEnsemble", "train_snapshots"]
 
+# Share of the first rate at which a snapshot is not one of a cycle's end.
+_HIGH = 0.05
 Schedule = Literal["cyclic", "cosine", "step"]
 
 
@@ -51,7 +53,8 @@ class SnapshotEnsemble(Callback):
     rate is one at which the net does not train. Most of the gain over a schedule that falls in steps may be that of the
     cosine itself: compare with ``schedule="cosine"``. An ensemble costs M times as much where it is used; Lightning's
     ``WeightAveraging`` makes one net instead, and goes beside it: the snapshots are of the weights that are trained.
-    Does not compose with: FSDP, DeepSpeed; a module's own schedule; ``StochasticWeightAveraging``, which has one.
+    Does not compose with: FSDP, DeepSpeed; a module's own schedule; ``StochasticWeightAveraging``, which has one;
+    what ends a training early, after which the snapshots of later cycles are missing, as a warning says.
 
     Args:
         folder: Where the snapshots are kept: ``snapshot-001.pt``, ... A training from its beginning removes those of
@@ -63,7 +66,7 @@ class SnapshotEnsemble(Callback):
             along a ``"cosine"``, or in a ``"step"`` to a tenth after a half and again after three quarters.
         restart: Returns the module's ``state_dict`` that a cycle starts with, given the module and the cycle's number
             from 2; the optimizer forgets, and the schedule is that of each cycle. Default: training goes on.
-        test: Whether a test measures the ensembles.
+        test: Whether a test measures the ensembles; all loaders of it together.
         batch: Keys of samples and labels in a batch of the test; None: where the usual ones are.
 
     Attributes:
@@ -72,12 +75,12 @@ class SnapshotEnsemble(Callback):
     Raises:
         ValueError: At construction, if an argument is outside its range; when training starts, if it is too short.
         MisconfigurationException: When training starts, if the module has a schedule of its own or several optimizers,
-            optimizes manually (but for our Classifier), or has no end.
+            optimizes manually (but for our Classifier), or has no end; or if it is resumed with another schedule.
     """
 
     def __init__(
         self,
-        folder: Annotated[str | os.PathLike[str], nonempty],
+        folder: Annotated[str | os.PathLike[str], as_text, nonempty],
         cycles: Count,
         growth: Count = 1,
         schedule: Schedule = "cyclic",
@@ -86,10 +89,11 @@ class SnapshotEnsemble(Callback):
         batch: Keys = None,
     ) -> None:
         given = check_arguments(SnapshotEnsemble.__init__, locals())
-        self.folder, self.cycles, self.growth = Path(given["folder"]), given["cycles"], given["growth"]
+        self.folder, self.cycles, self.growth = Path(given["folder"]).expanduser(), given["cycles"], given["growth"]
         self.schedule, self.restart, self.test, self.batch = given["schedule"], restart, test, given["batch"]
         self.results: list[dict[str, float]] = []
         self._ends: list[int] = []
+        self._planned: list[int] = []
         self._ensemble: Ensemble | None = None
 
     @property
@@ -102,6 +106,12 @@ class SnapshotEnsemble(Callback):
         ours, name = type(self).__name__, type(pl_module).__name__
         check_trainer(ours, trainer)
         check_whole_weights(ours, trainer)
+        others: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(other, pl.callbacks.StochasticWeightAveraging) for other in others):
+            raise MisconfigurationException(
+                f"StochasticWeightAveraging sets the learning rate, and so does {ours}; leave one of them out, or take "
+                "WeightAveraging."
+            )
         if trainer.lr_scheduler_configs:
             theirs = type(trainer.lr_scheduler_configs[0].scheduler).__name__
             raise MisconfigurationException(
@@ -124,19 +134,49 @@ class SnapshotEnsemble(Callback):
             raise MisconfigurationException(
                 f"{ours} divides a training, and this one has no end that is known before; set max_epochs or max_steps."
             )
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._ends = []  # as Lightning's own checkpoints: a trial run keeps nothing, and removes nothing
+            return
         optimizer, total = trainer.optimizers[0], int(total)
         self._ends = cycle_ends(total, self.cycles, self.growth)
         shape = StepCyclesLR if self.schedule == "step" else CosineCyclesLR
         cyclic = self.schedule == "cyclic" or self.restart is not None
         made = shape(optimizer, total, *((self.cycles, self.growth) if cyclic else ()))
+        self._planned = made.ends
+        last, length = total - (0, *made.ends)[-2], made.ends[0] * made.growth ** (len(made.ends) - 1)
+        if (rate := made.factor(last / length)) > _HIGH:
+            warn(
+                f"of {total} iterations the last cycle takes {last} and not {length}, as each takes a whole number of "
+                f"them, so that its snapshot is taken at {rate:.0%} of the first rate; train for {length - last} "
+                "iterations more, or in fewer cycles."
+            )
         config = pl.utilities.types.LRSchedulerConfig(made, interval="step")
         trainer.strategy.lr_scheduler_configs = [config]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remove the snapshots of an earlier training."""
+        """Remove the snapshots of an earlier training; of one that goes on, see that its schedule is this one."""
+        if not self._ends:
+            return
+        made: Any = trainer.lr_scheduler_configs[0].scheduler
+        if made.ends != self._planned or made.last_epoch != trainer.global_step:
+            raise MisconfigurationException(
+                f"{type(self).__name__} ends cycles at iterations {', '.join(map(str, self._planned))}, and what goes "
+                f"on at iteration {trainer.global_step} did not begin with that schedule; resume with the length, "
+                "cycles and growth that it began with, or train anew."
+            )
         if trainer.global_step == 0 and trainer.is_global_zero:
-            for path in self.folder.glob("snapshot-*.pt"):
+            for path in self.folder.glob(PATTERN):
                 path.unlink()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn where training ended before its schedule did."""
+        if self._ends and trainer.global_step < self._ends[-1]:
+            missing = sum(end > trainer.global_step for end in self._ends)
+            warn(
+                f"training ended after {trainer.global_step} of the {self._ends[-1]} iterations that were planned, so "
+                f"that {missing} of {self.cycles} snapshots are missing; SnapshotEnsemble needs a training that is not "
+                "stopped early, and whose length is known when it begins."
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -156,9 +196,11 @@ class SnapshotEnsemble(Callback):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Load the snapshots, if there are any."""
         self._ensemble = None
-        if self.test and any(path.exists() for path in self.paths):
+        there = [number for number, path in enumerate(self.paths, 1) if path.exists()]
+        if self.test and there and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            # Those of a training that was stopped; one that is lost between them is missed.
             with torch.inference_mode(False):
-                self._ensemble, self._scores = load_ensemble(self.paths, pl_module), Scores()
+                self._ensemble, self._scores = load_ensemble(self.paths[: there[-1]], pl_module), Scores()
 
     @torch.no_grad()
     def on_test_batch_end(
