@@ -45,6 +45,7 @@ def fgsm(loss: Loss, x: Samples, epsilon: Positive, clip: Bounds = None) -> Tens
     Raises:
         TypeError: If the samples are integers.
         ValueError: If ``epsilon`` is not above 0, ``clip`` is no range, or the loss does not depend on ``x``.
+        RuntimeError: Within ``torch.inference_mode()``.
     """
     return pgd(loss, x, epsilon, epsilon, 1, None, clip)
 
@@ -80,6 +81,7 @@ def pgd(
     Raises:
         TypeError: If the samples or ``steps`` are not of their type.
         ValueError: If a number is outside its range, or the loss does not depend on ``x``.
+        RuntimeError: Within ``torch.inference_mode()``.
     """
     if noise is not None and noise.shape != x.shape:
         raise ValueError(f"noise must have the shape {tuple(x.shape)} of x, got {tuple(noise.shape)}.")
@@ -117,6 +119,8 @@ def undisturbed(module: nn.Module, x: Tensor) -> Iterator[None]:
 
 
 def _gradient(loss: Loss, x: Tensor) -> Tensor:
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("an attack takes gradients, which torch.inference_mode() has none of; leave it before.")
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         value = loss(x)

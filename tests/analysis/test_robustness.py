@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_regs.analysis import adversarial_error
+from lightning_regs.regularizers.attacks import fgsm
 
 EPSILON = 0.03
 
@@ -115,3 +116,5 @@ def test_it_attacks_within_a_test_of_lightning_too():
     x = normal(101, 12, seed=3).mul(0.3).add(0.5).clamp(0, 1)
     with torch.inference_mode():
         assert adversarial_error(net, x.clone(), y.clone(), EPSILON) == adversarial_error(net, x, y, EPSILON) > 0
+        with pytest.raises(RuntimeError, match=r"gradients, which torch\.inference_mode\(\) has none of"):
+            fgsm(lambda t: net(t).sum(), x, EPSILON)

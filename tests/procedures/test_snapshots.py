@@ -187,7 +187,7 @@ class Manual(Net):
         (LitNet, 2, {}, MisconfigurationException, "LitNet sets the learning rate by StepLR, and so does SnapshotEns"),
         (TwoOptimizers, 2, {}, MisconfigurationException, "one optimizer, and TwoOptimizers has 2"),
         (Manual, 2, {}, MisconfigurationException, "Manual optimizes manually"),
-        (Net, 2, {"max_epochs": -1}, MisconfigurationException, "no end .* set max_epochs or max_steps"),
+        (Net, 2, {"max_epochs": -1}, MisconfigurationException, "no end .* set max_epochs, or max_steps"),
         (Net, 36, {}, ValueError, "35 iterations are over before cycle 36 begins"),
         (Net, 20, {}, ValueError, "35 iterations are over before cycle 20 .* the first 2; use fewer cycles"),
         (Net, 0, {}, ValueError, "cycles must be at least 1, got 0"),

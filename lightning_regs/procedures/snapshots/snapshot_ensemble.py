@@ -132,7 +132,8 @@ class SnapshotEnsemble(Callback):
         total = trainer.estimated_stepping_batches if own is None else own.num_steps(trainer)
         if not 0 < total < float("inf"):
             raise MisconfigurationException(
-                f"{ours} divides a training, and this one has no end that is known before; set max_epochs or max_steps."
+                f"{ours} divides a training, and this one has no end that is known before; set max_epochs, or "
+                "max_steps where the loader has no length."
             )
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._ends = []  # as Lightning's own checkpoints: a trial run keeps nothing, and removes nothing
