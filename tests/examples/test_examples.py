@@ -25,7 +25,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_example_is_run_here():
     named = {file.stem for file in EXAMPLES.rglob("*.py")}
-    assert named == {"gan_mixup", "own_module_mixup", "gradient_penalty_bf16", "ticket", "own_data", "own_method"}
+    others = {"gan_mixup", "snapshots", "ticket", "own_data", "own_method"}
+    assert named == {"own_module_mixup", "gradient_penalty_bf16", *others}
 
 
 def test_mixup_in_a_module_of_ones_own():
@@ -40,6 +41,10 @@ def test_a_ticket_is_found_and_predicts(tmp_path):
     density, accuracy = load("ticket").main(tmp_path / "tickets")
     assert density < 0.15
     assert accuracy > 90
+
+
+def test_snapshots_of_one_training_predict_together(tmp_path):
+    assert load("snapshots").main(tmp_path) > 95
 
 
 def test_data_of_ones_own_by_yaml(tmp_path, monkeypatch, capsys):

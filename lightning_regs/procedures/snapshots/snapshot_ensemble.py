@@ -235,7 +235,7 @@ class SnapshotEnsemble(Callback):
             assert isinstance(sums, Tensor)
             self.results = self._scores.compute(sums, float(number))
             if len(self.results) == 1:
-                pl_module.log_dict(self.results[0], rank_zero_only=False, sync_dist=False)
+                pl_module.log_dict(self.results[0], sync_dist=True)  # of what is the same in all
             self._ensemble = None
 
 
