@@ -49,10 +49,13 @@ class SnapshotEnsemble(Callback):
     It acts on any LightningModule with one optimizer and no schedule whose ``forward`` gives logits ``(N, K)``. It is
     one training, so what a Trainer resumes goes on with the same rates; :func:`train_snapshots` sees to the rest.
 
-    Does not help: where cycles are too short to get anywhere (see the card of ``snapshot2017`` for our figures), or the
-    rate is one at which the net does not train. Most of the gain over a schedule that falls in steps may be that of the
-    cosine itself: compare with ``schedule="cosine"``. An ensemble costs M times as much where it is used; Lightning's
-    ``WeightAveraging`` makes one net instead, and goes beside it: the snapshots are of the weights that are trained.
+    Does not help: where early cycles are too short to get anywhere. In our rows of ``snapshot2017`` (MLP on MNIST-1D,
+    5 seeds) the mean of four growing cycles, whose first net has 48.9 % error, has 33.0 %, and the last net alone
+    32.6 %. The gain may be small: five cycles from a rate of 0.1 have together 32.1 %, one net of a step schedule
+    32.2 %; from 0.2 it is 31.1 % and 31.5 %. Nor where the rate is one at which the net does not train. An ensemble
+    costs M times as much where it is used; Lightning's ``WeightAveraging`` makes one net instead, and goes beside it:
+    the snapshots are of the weights that are trained.
+
     Does not compose with: FSDP, DeepSpeed; a module's own schedule; ``StochasticWeightAveraging``, which has one;
     what ends a training early, after which the snapshots of later cycles are missing, as a warning says.
 
