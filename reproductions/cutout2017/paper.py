@@ -25,6 +25,9 @@ PAPER_ITSELF = Source(
 NONE, BEST, LONGEST = (f"resnet18/length-{length}" for length in (0, 4, 6))
 FITTED = trained(NONE, at_least=95.0)
 CLAIMS = (
+    *(Claim(id, f"With crops and flips cutout lowers the test error of {net} on CIFAR-10, from {plain} to {less} %.",
+            source=REPOSITORY, out_of_reach="Its scale, CIFAR-10 on one GPU, is not declared here yet")
+      for id, net, plain, less in (("1", "ResNet-18", 4.72, 3.99), ("2", "WRN-28-10", 3.87, 3.08))),
     Claim("5", "Without other augmentation ResNet-18 has a lower test error with cutout of half the image's side.",
           difference(NONE, BEST, "test_error"), above=0, published=1.32, unit="points", source=PAPER_ITSELF,
           where="Table 1", origin="recalled", headline=True, valid_if=FITTED),
