@@ -11,8 +11,8 @@ from lightning_regs.core import registry
 if TYPE_CHECKING:
     from lightning_regs.core.metrics import Family, Metric
     from lightning_regs.core.runs import RunContext, Store
-    from lightning_regs.study.paper.cells import AGREE, ATTACKED, SNAPSHOTS, TRAIN, Cell, Cells, grid
-    from lightning_regs.study.paper.claims import Claim, ClaimResult, Source, across
+    from lightning_regs.study.paper.cells import AGREE, ATTACKED, SNAPSHOTS, TRAIN, Cell, Cells, grid, regularized
+    from lightning_regs.study.paper.claims import Claim, ClaimResult, Source, across, lower
     from lightning_regs.study.paper.conditions import trained
     from lightning_regs.study.paper.config import config_hash, override, resolve
     from lightning_regs.study.paper.estimates import Estimate
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "core.metrics": "Family Metric",
     "core.runs": "RunContext Store",
-    "study.paper.cells": "AGREE ATTACKED SNAPSHOTS TRAIN Cell Cells grid",
-    "study.paper.claims": "Claim ClaimResult Source across",
+    "study.paper.cells": "AGREE ATTACKED SNAPSHOTS TRAIN Cell Cells grid regularized",
+    "study.paper.claims": "Claim ClaimResult Source across lower",
     "study.paper.conditions": "trained",
     "study.paper.config": "config_hash override resolve",
     "study.paper.figure": "Figure Panel bars curves points sweep table",

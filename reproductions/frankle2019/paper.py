@@ -60,14 +60,14 @@ PAPER = Paper(
     summary="A dense net contains sparse subnetworks that train from their own initial weights at least as fast and as "
     "far as the whole; with new random weights the same subnetworks learn slower and end worse.",
     scales=(
-        Scale("quick", "LeNet-300-100 on MNIST-1D, 8 levels: the claims' direction",
-              cells.quick(), seeds=10, replicas=100, budget="12 minutes on two cores", test_items=1000),
+        Scale("quick", "LeNet-300-100 on MNIST-1D, 8 levels: the claims' direction, 12 minutes on two cores",
+              cells.quick(), seeds=10, replicas=100, test_items=1000),
         Scale("standard", "LeNet-300-100 on MNIST by the paper's protocol but for its length, supermasks, and Conv-2 "
-              "on CIFAR-10 with fewer trials and iterations",
-              cells.standard(), seeds=5, replicas=25, budget="hours on two cores"),
+              "on CIFAR-10 with fewer trials and iterations: hours on two cores",
+              cells.standard(), seeds=5, replicas=25),
         Scale("paper", "the papers' lengths and trials, Conv-2/4/6 with and without dropout, ResNet-20 and VGG-19, "
-              "late rewinding, rewinding against fine-tuning",
-              cells.paper(), seeds=5, jobs=1, replicas=100, budget="days on one GPU"),
+              "late rewinding, rewinding against fine-tuning: days on one GPU",
+              cells.paper(), seeds=5, jobs=1, replicas=100),
     ),
     claims=CLAIMS,
     metrics=(PRUNED,),

@@ -1,11 +1,11 @@
 """Zhang, Cisse, Dauphin, Lopez-Paz: mixup: Beyond Empirical Risk Minimization (1710.09412)."""
 
+from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
     AGREE,
     ATTACKED,
-    Cell,
     Cells,
     Claim,
     Deviation,
@@ -14,43 +14,36 @@ from lightning_regs.study import (
     Source,
     across,
     curves,
-    difference,
     grid,
+    lower,
     points,
-    resolve,
+    regularized,
     trained,
     weighted_sum,
 )
 
-
-def _mixup(alpha: float) -> dict[str, object]:
-    return {"model.regularizers": [{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": alpha}}]}
-
-
-_SMOOTH = {"model.regularizers": [{"class_path": "lightning_regs.LabelSmoothing", "init_args": {"smoothing": 0.1}}]}
-_DROPOUT = "model.architecture_args.dropout"
-_DECAY = {"model.optimizer.weight_decay": 5e-4}
-_METHODS = {"erm": {}, "mixup-1": _mixup(1), "mixup-8": _mixup(8), "mixup-32": _mixup(32),
-            "dropout": {_DROPOUT: 0.5}, "mixup-8+dropout": _mixup(8) | {_DROPOUT: 0.3}}  # fmt: skip
-_CONTROLS = {"smoothing": _SMOOTH, "erm+decay": _DECAY, "mixup-1+decay": _mixup(1) | _DECAY}
+_DROPOUT, _DECAY = "model.architecture_args.dropout", {"model.optimizer.weight_decay": 5e-4}
+_MIXUP = {alpha: regularized("Mixup", alpha=alpha) for alpha in (1, 8, 32)}
+_PAIR = {"erm": {}, "mixup-1": _MIXUP[1]}
+_METHODS = {**_PAIR, "mixup-8": _MIXUP[8], "mixup-32": _MIXUP[32], "dropout": {_DROPOUT: 0.5},
+            "mixup-8+dropout": _MIXUP[8] | {_DROPOUT: 0.3}}  # fmt: skip
+_CONTROLS = {"smoothing": regularized("LabelSmoothing", smoothing=0.1), "erm+decay": _DECAY,
+             "mixup-1+decay": _MIXUP[1] | _DECAY}  # fmt: skip
 _NOISE = {p: {"data.corruption": "partial_labels", "data.corruption_p": p / 100} for p in (20, 50, 80)}
-# Noise in percent -> the paper's alpha, its errors after the last epoch of ERM and mixup, and where they are from.
+# Noise in percent -> the paper's alpha, and its errors after the last epoch of ERM and mixup.
 _TABLE = {20: (8, 16.6, 6.4), 50: (32, 44.6, 12.7), 80: (32, 73.9, 30.9)}
 
 
 def _cells(net: str, config: str, epsilon: float = 0.0, noises: tuple[int, ...] = ()) -> Cells:
     """A net on clean labels and, where asked for, on noisy ones and under attack."""
-    pair, path = {name: _METHODS[name] for name in ("erm", "mixup-1")}, f"configs/mixup2018/{config}.yaml"
-    cells = grid(f"{net}/clean/{{method}}", path, method=pair | (_CONTROLS if noises else {}))
-    for p in noises:
-        cells += grid(f"{net}/noise-{p}/{{method}}", path, _NOISE[p], method=_METHODS)
-    attack = {"crafted_on": {"model.regularizers": []}, "attack": {"epsilon": epsilon}}
-    attacked = [Cell(f"{net}/attacked/{name}", ATTACKED, resolve(path, pair[name]) | attack) for name in pair]
-    return cells + (attacked if epsilon else ())
+    config, attack = f"mixup2018/{config}", {"attack.epsilon": epsilon, "crafted_on": {"model.regularizers": []}}
+    cells = grid(f"{net}/clean/{{method}}", config, method=_PAIR | (_CONTROLS if noises else {}))
+    cells += grid(f"{net}/noise-{{p}}/{{method}}", config, p={p: _NOISE[p] for p in noises}, method=_METHODS)
+    return cells + grid(f"{net}/attacked/{{run}}", config, attack, task=ATTACKED, run=_PAIR if epsilon else {})
 
 
 QUICK = _cells("mlp", "digits-mlp", 0.1, (20, 50, 80))
-QUICK += (Cell("study/agreement", AGREE, QUICK.only("mlp/noise-50/erm")[0].config | {"other": _mixup(32)}, seeds=3),)
+QUICK += grid("study/agreement", "mixup2018/digits-mlp", _NOISE[50] | {"other": _MIXUP[32]}, task=AGREE, seeds=3)
 STANDARD = _cells("preact", "fashion-mnist", 4 / 255, (50, 80))
 FULL = _cells("preact18", "cifar10", 4 / 255, (20, 50, 80)) + _cells("wrn-28-10", "cifar10-wrn")
 FULL += _cells("preact18-c100", "cifar100")
@@ -58,71 +51,58 @@ FULL += _cells("preact18-c100", "cifar100")
 REPOSITORY = Source("repo", "The authors' later code and its figures", link="github.com/hongyi-zhang/mixup")
 ISSUE = Source("issue", "The authors' answer on the 3.9 % of a first version", link=f"{REPOSITORY.link}/issues/1")
 RELEASED = Source("fb", "The released code, and an issue", link="github.com/facebookresearch/mixup-cifar10")
-TABLE_2 = Source("table2", "A public page that quotes Table 2")
 NOTES = Source("notes", "Public reading notes of the paper")
 PAPER_ITSELF = Source("paper", "mixup: Beyond Empirical Risk Minimization", "Zhang, Cisse, Dauphin, Lopez-Paz", 2018,
                       "arxiv.org/abs/1710.09412")  # fmt: skip
+_QUOTED: Any = {
+    "source": Source("table2", "A public page that quotes Table 2"),
+    "where": "Table 2",
+    "origin": "derived",
+}
+_table_2 = partial(lower, **_QUOTED)
+_table_3 = partial(lower, source=NOTES, where="Table 3")
+_recalled = partial(lower, source=PAPER_ITSELF, origin="recalled")
 
 
-def _lower(id: str, sentence: str, worse: str, better: str, published: float | str, source: Source,
-           metric: str = "test_error", **more: Any) -> Claim:  # fmt: skip
-    """One cell has a lower error than another, in points."""
-    more = {"above": 0, "unit": "points"} | more
-    return Claim(id, sentence, difference(worse, better, metric), published=published, source=source, **more)
-
-
-def _claims(net: str, noises: tuple[int, ...]) -> tuple[Claim, ...]:
-    clean, fitted = f"{net}/clean/", {"at_least": 95.0}
-    found = [
-        _lower("1", "With true labels mixup has a lower test error than training on the samples themselves (ERM).",
-               clean + "erm", clean + "mixup-1", 1.4, ISSUE, where="Table 1", headline=True,
-               valid_if=trained(clean + "erm", **fitted)),
-        _lower("9-smoothing", "Mixup has a lower test error than label smoothing by 0.1.", clean + "smoothing",
-               clean + "mixup-1", 1.09, PAPER_ITSELF, where="Table 5", origin="recalled"),
+def _claims(net: str, noises: tuple[int, ...] = tuple(_NOISE)) -> tuple[Claim, ...]:
+    err, best, last = "test_error", "best_test_acc", "test_acc"
+    erm, mixup = f"{net}/clean/erm", f"{net}/clean/mixup-1"
+    fooled, sturdy = f"{net}/attacked/erm", f"{net}/attacked/mixup-1"
+    noisy, mixed, dropout, both = (f"{net}/noise-50/{run}" for run in ("erm", "mixup-32", "dropout", "mixup-8+dropout"))
+    half, made = "With 50 % of the labels random", "On examples made by"
+    return (
+        lower("1", "With true labels mixup has a lower test error than training on the samples themselves (ERM).",
+              mixup, erm, 1.4, source=ISSUE, where="Table 1", headline=True, valid_if=trained(erm, at_least=95.0)),
+        _recalled("9-smoothing", "Mixup has a lower test error than label smoothing by 0.1.", mixup,
+                  f"{net}/clean/smoothing", 1.09, where="Table 5"),
         Claim("9-decay", "Mixup gains more at weight decay 1e-4 than at 5e-4.",
-              weighted_sum(*((sign, cell + end, "test_error") for end, sign in (("", 1), ("+decay", -1))
-                             for cell, sign in ((clean + "erm", sign), (clean + "mixup-1", -sign)))),
+              weighted_sum((1, erm, err), (-1, mixup, err), (-1, f"{erm}+decay", err), (1, f"{mixup}+decay", err)),
               above=0, published=0.79, unit="points", source=REPOSITORY, where="ablation", origin="derived"),
-    ]  # fmt: skip
-    for p in noises:
-        alpha, erm, mixed = _TABLE[p]
-        at = f"{net}/noise-{p}/"
-        found.append(_lower(
-            f"4-{p}", f"With {p} % of the labels random mixup's last epoch has a lower test error than ERM's.",
-            at + "erm", f"{at}mixup-{alpha}", round(erm - mixed, 1), TABLE_2, where="Table 2", origin="derived",
-            headline=p == 50))  # fmt: skip
-    at = f"{net}/noise-50/"
-    gap = ((1, "best_test_acc"), (-1, "test_acc"))
-    gap_of = {method: [(sign, at + method, metric) for sign, metric in gap] for method in _METHODS}
-    found += [
-        _lower("4-best", "With 50 % of the labels random mixup's best epoch is better too.", f"{at}mixup-32",
-               at + "erm", 7.5, TABLE_2, "best_test_acc", where="Table 2", origin="derived"),
-        _lower("4-dropout", "With 50 % of the labels random mixup's last epoch has a lower test error than dropout's.",
-               at + "dropout", at + "mixup-32", 2.8, TABLE_2, where="Table 2", origin="derived", headline=True),
-        _lower("4-memory", "With 50 % of the labels random ERM fits more of the random labels than mixup.", at + "erm",
-               at + "mixup-32", 85.1, PAPER_ITSELF, "train_acc_corrupted", where="Table 2", origin="recalled"),
-        Claim("5", "With 50 % of the labels random ERM loses more from its best to its last epoch than mixup.",
-              weighted_sum(*gap_of["erm"], *((-sign, cell, metric) for sign, cell, metric in gap_of["mixup-32"])),
-              above=0, published=24.4, unit="points", source=TABLE_2, where="Table 2", origin="derived", headline=True),
+        *(_table_2(f"4-{p}", f"With {p} % of the labels random mixup's last epoch has a lower test error than ERM's.",
+                   f"{net}/noise-{p}/mixup-{alpha}", f"{net}/noise-{p}/erm", round(plain - less, 1), headline=p == 50)
+          for p, (alpha, plain, less) in _TABLE.items() if p in noises),
+        _table_2("4-best", f"{half} mixup's best epoch is better too.", noisy, mixed, 7.5, best),
+        _table_2("4-dropout", f"{half} mixup's last epoch has a lower test error than dropout's.", mixed, dropout, 2.8,
+                 headline=True),
+        _recalled("4-memory", f"{half} ERM fits more of the random labels than mixup.", mixed, noisy, 85.1,
+                  "train_acc_corrupted", where="Table 2"),
+        Claim("5", f"{half} ERM loses more from its best to its last epoch than mixup.",
+              weighted_sum((1, noisy, best), (-1, noisy, last), (-1, mixed, best), (1, mixed, last)),
+              above=0, published=24.4, unit="points", headline=True, **_QUOTED),
         Claim("5-both", "Mixup with dropout loses less than a point from its best to its last epoch.",
-              weighted_sum(*gap_of["mixup-8+dropout"]), at_most=1.0, published=0.0, unit="points", source=TABLE_2,
-              where="Table 2", origin="derived"),
-    ]  # fmt: skip
-    at, made = f"{net}/attacked/", "On examples made by"
-    found += [
-        _lower("6", f"{made} a gradient step (FGSM) against the net itself mixup has a lower error than ERM.",
-               at + "erm", at + "mixup-1", "2.7 times", NOTES, "fgsm_error", where="Table 3", headline=True),
-        _lower("6-transfer", f"{made} ten steps (I-FGSM) against another net of ERM mixup has a lower error than ERM.",
-               at + "erm", at + "mixup-1", "40 % less", NOTES, "transfer_ifgsm_error", where="Table 3"),
-    ]  # fmt: skip
-    return tuple(found)
+              weighted_sum((1, both, best), (-1, both, last)), at_most=1.0, published=0.0, unit="points", **_QUOTED),
+        _table_3("6", f"{made} a gradient step (FGSM) against the net itself mixup has a lower error than ERM.",
+                 sturdy, fooled, "2.7 times", "fgsm_error", headline=True),
+        _table_3("6-transfer", f"{made} ten steps (I-FGSM) against another net of ERM mixup has a lower error than "
+                 "ERM.", sturdy, fooled, "40 % less", "transfer_ifgsm_error"),
+    )  # fmt: skip
 
 
 _OTHERS = (
-    _lower("2", "WRN-28-10 improves on CIFAR-10 too.", "wrn-28-10/clean/erm", "wrn-28-10/clean/mixup-1", 1.1, RELEASED,
-           where="Table 1", on=("paper",)),
-    _lower("3", "PreAct ResNet-18 improves on CIFAR-100 too.", "preact18-c100/clean/erm",
-           "preact18-c100/clean/mixup-1", 4.5, PAPER_ITSELF, where="Table 1", origin="recalled", on=("paper",)),
+    lower("2", "WRN-28-10 improves on CIFAR-10 too.", "wrn-28-10/clean/mixup-1", "wrn-28-10/clean/erm", 1.1,
+          source=RELEASED, where="Table 1", on=("paper",)),
+    _recalled("3", "PreAct ResNet-18 improves on CIFAR-100 too.", "preact18-c100/clean/mixup-1",
+              "preact18-c100/clean/erm", 4.5, where="Table 1", on=("paper",)),
     Claim("3-third", "A third net, DenseNet-BC-190, improves on CIFAR-10 and CIFAR-100 as well.", source=PAPER_ITSELF,
           where="Table 1", origin="recalled", out_of_reach="Its baseline was not found in what was read"),
     Claim("7", "Ten steps against the net itself break both nets (99.9 and 99.6 % on ImageNet).", source=PAPER_ITSELF,
@@ -138,23 +118,20 @@ PAPER = Paper(
     summary="A net that is trained on convex combinations of pairs of samples and of their labels makes fewer errors, "
     "and hardly memorises labels that are wrong.",
     scales=(
-        Scale("quick", "scikit-learn's digits and an MLP: the claims' direction", QUICK, seeds=5,
-              budget="5 minutes on two cores", test_items=597),
-        Scale("standard", "10,000 images of Fashion-MNIST, PreAct ResNet-18 at an eighth of its width, 20 epochs",
-              STANDARD, overrides={"data.train_size": 10_000}, budget="90 minutes on two cores"),
-        Scale("paper", "CIFAR-10 and CIFAR-100 with the paper's nets", FULL, jobs=1, budget="days on one GPU"),
+        Scale("quick", "scikit-learn's digits and an MLP: the claims' direction, 5 minutes on two cores", QUICK,
+              seeds=5, test_items=597),
+        Scale("standard", "10,000 images of Fashion-MNIST, PreAct ResNet-18 at an eighth of its width, 20 epochs: "
+              "90 minutes on two cores", STANDARD, overrides={"data.train_size": 10_000}),
+        Scale("paper", "CIFAR-10 and CIFAR-100 with the paper's nets: days on one GPU", FULL, jobs=1),
     ),
-    claims=(*across(quick=_claims("mlp", (20, 50, 80)), standard=_claims("preact", (50, 80)),
-                    paper=_claims("preact18", (20, 50, 80))), *_OTHERS),
+    claims=(*across(quick=_claims("mlp"), standard=_claims("preact", (50, 80)), paper=_claims("preact18")), *_OTHERS),
     figures=(
-        curves("fig", "Test accuracy with half of the labels random", "test_acc",
-               {method: f"mlp/noise-50/{method}" for method in _METHODS}, "Test accuracy over training. ERM passes its "
-               "best epoch and then fits the random labels; mixup stays near it.", y="test accuracy (%)",
-               on=("quick",)),
-        points("table2", "Test error after the last epoch", "test_error",
-               {f"{p} % random: {method}": f"mlp/noise-{p}/{method}" for p in _NOISE for method in _METHODS},
-               "Ticks are our seeds, dots their means, lines the 95 % intervals of these.", y="test error (%)",
-               on=("quick",)),
+        curves("fig", "Test accuracy with half of the labels random", "test_acc", y="test accuracy (%)", on=("quick",),
+               plots={method: f"mlp/noise-50/{method}" for method in _METHODS}, caption="Test accuracy over training. "
+               "ERM passes its best epoch and then fits the random labels; mixup stays near it."),
+        points("table2", "Test error after the last epoch", "test_error", y="test error (%)", on=("quick",),
+               plots={f"{p} % random: {method}": f"mlp/noise-{p}/{method}" for p in _NOISE for method in _METHODS},
+               caption="Ticks are our seeds, dots their means, lines the 95 % intervals of these."),
     ),
     deviations=(
         Deviation("", "Where the best epoch is told, it was chosen on test images",

@@ -8,7 +8,7 @@ from typing import Any
 
 from smith2021.nets import CIFAR10, FASHION, MNIST1D, WRN, Net
 
-from lightning_regs.study import AGREE, Cell, Cells, grid, variance_cells
+from lightning_regs.study import AGREE, Cell, Cells, grid, regularized, variance_cells
 
 TRAIN = "smith2021.training:train"
 Runs = dict[str, dict[str, Any]]
@@ -19,8 +19,7 @@ SEEDS_OF_CLAIM_5 = 11  # at standard scale, on Fashion-MNIST: by the power analy
 
 def penalty(coefficient: float, **options: Any) -> dict[str, Any]:
     """Override a run's regularizers by the gradient penalty."""
-    method = {"class_path": "lightning_regs.GradientPenalty", "init_args": {"coefficient": coefficient} | options}
-    return {"model.regularizers": [method]}
+    return regularized("GradientPenalty", coefficient=coefficient, **options)
 
 
 def sgd(net: Net, lrs: Iterable[int], batch: int = 0) -> Runs:

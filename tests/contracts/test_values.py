@@ -228,6 +228,8 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "either": lambda: {"first": value("a")},
     "find_papers": dict,
     "grid": lambda: {"name": "a", "config": "configs/methods.yaml", "task": "m:f"},
+    "lower": lambda: {"id": "c", "sentence": "s", "cell": "a", "than": "b", "kind": "control"},
+    "regularized": lambda: {"name": "Mixup"},
     "largest": lambda: {"metric": "m"},
     "load_paper": lambda: {"paper_id": "smith2021"},
     "margin": lambda: {"cell": "a", "others": ["b"]},
@@ -303,12 +305,10 @@ def legal(name: str, parameter: inspect.Parameter, bad: object) -> bool:
 LEGAL = {
     "-1": "Claim.above Claim.below Claim.published Cutout.fill cutout.fill add_supermask.initial_logit "
     "interpolate.alpha "
-    "smallest_step.sign trained.at_least trained.at_most",
-    "''": "*.caption *.unit *.where *.until *.other_metric *.x *.y *.note *.link *.authors *.sentence *.published "
-    "*.stack "
-    "*.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary *.description "
-    "*.budget "
-    "*.split *.what *.metrics *.source *.root *.end_from",
+    "lower.published smallest_step.sign trained.at_least trained.at_most",
+    "''": "*.caption *.unit *.where *.until *.other_metric *.than_metric *.x *.y *.note *.link *.authors *.sentence "
+    "*.published *.stack *.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary "
+    "*.description *.split *.what *.metrics *.source *.root *.end_from",
     "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch",
 }
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from lightning_regs.core.checks import Count, checked, seeds_apart
+from lightning_regs.core.checks import Count, Name, checked, seeds_apart
 from lightning_regs.core.identity import plain
 from lightning_regs.core.names import unknown_name, writable
 from lightning_regs.study.paper.config import override, resolve, run_hash, seedless
@@ -24,7 +24,9 @@ SNAPSHOTS = "lightning_regs.procedures.snapshots.cells:snapshots"
 """The task that averages snapshots of one training; its docstring says the configuration and the columns."""
 ATTACKED = "lightning_regs.study.studies.robustness:attacked"
 """The task that measures a net on adversarial examples; its docstring says the configuration and the columns."""
-_READ = ("callbacks", "fitted", "seeds")  # what training reads beside the sections
+# What a task reads of a configuration beside the sections that training has.
+_OWN = {TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on")}
+_TRAINING = ("callbacks", "fitted", "seeds")
 Overrides = Mapping[str, Any]
 
 
@@ -126,6 +128,7 @@ def grid(
     *,
     task: str = TRAIN,
     seeds: Count | None = None,
+    stack: bool = False,
     **axes: Mapping[Any, Overrides],
 ) -> Cells:
     """Make a cell for each combination of what varies.
@@ -133,9 +136,11 @@ def grid(
     Args:
         name: The cells' name, with an axis in braces for each that varies: ``"{net}/{method}"``.
         config: Configuration file of all of them, as :func:`~lightning_regs.study.paper.config.resolve` takes it.
-        overrides: What all of them change in that file, by dotted path.
+        overrides: What all of them change in that file, by dotted path; and the task's own sections, such as
+            ``{"snapshots": {"cycles": 5}}`` for :data:`SNAPSHOTS`.
         task: Import path of the function that measures them; default: training as the configuration says.
         seeds: Their own number of seeds; None takes the scale's.
+        stack: Whether the seeds of a cell are trained together, as replicas.
         **axes: For each axis its values: label -> what it overrides, such as ``{"none": {}, "dropout":
             {"model.architecture_args.dropout": 0.5}}``. Later axes override earlier ones, and all the common overrides.
 
@@ -144,7 +149,7 @@ def grid(
 
     Raises:
         ValueError: If an axis does not stand in the name, a name in braces is no axis, or two cells get one name, or
-            training would ignore an override.
+            the task would ignore an override.
         TypeError: If the values of an axis are no mapping.
     """
     named = set(re.findall("{(.*?)}", name))
@@ -153,26 +158,32 @@ def grid(
             raise ValueError(f"the grid {name!r} varies {axis!r}, which its name does not say; write {{{axis}}} in it.")
     if unknown := sorted(named - set(axes)):
         raise ValueError(f"the grid {name!r} has {{{unknown[0]}}} in its name, which does not vary; add it.")
-    made = []
+    own, made = _OWN.get(task, ()), []
     for combination in itertools.product(*(values.items() for values in axes.values())):
         labels = {axis: str(label) for axis, (label, _) in zip(axes, combination, strict=True)}
         changes: dict[str, Any] = dict(overrides or {})
         for _, change in combination:
             changes |= change
-        if task == TRAIN:
-            _check_read(name, changes)
+        if task in _OWN:
+            _check_read(name, changes, (*_TRAINING, *own))
         cell = re.sub("{(.*?)}", lambda found: labels[found[1]], name)  # noqa: B023  # called at once
-        made.append(Cell(cell, task, resolve(config, changes), seeds))
+        made.append(Cell(cell, task, resolve(config, changes, own), seeds, stack=cell if stack else None))
     check_unique(f"the grid {name!r}", "cell", [cell.name for cell in made])
     return Cells(made)
 
 
-def _check_read(name: str, overrides: Overrides) -> None:
-    """Refuse a single value beside the sections that training does not read."""
+@checked
+def regularized(name: Name, **options: Any) -> dict[str, Any]:
+    """Return the override that trains with one regularizer: ``regularized("Mixup", alpha=1)``."""
+    return {"model.regularizers": [{"class_path": f"lightning_regs.{name}", "init_args": options}]}
+
+
+def _check_read(name: str, overrides: Overrides, read: Collection[str]) -> None:
+    """Refuse a single value beside the sections that the task does not read."""
     for path, value in overrides.items():
-        if "." not in path and not isinstance(value, Mapping) and path not in _READ:
+        if "." not in path and not isinstance(value, Mapping) and path not in read:
             raise ValueError(
-                f"the grid {name!r} overrides {path!r}, which training does not read; write its section as well, such "
+                f"the grid {name!r} overrides {path!r}, which its task does not read; write its section as well, such "
                 f"as 'trainer.{path}', or name a task that reads it."
             )
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from lightning_regs.core.checks import Count, checked
+from lightning_regs.core.checks import Count, Name, checked
 from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import WORDS, Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
-from lightning_regs.study.paper.measures import Measure
-from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.measures import Measure, difference
+from lightning_regs.study.paper.rows import Cells, Rows
 
 Verdict = Literal["reproduced", "not reproduced", "not decided", "invalid", "not at this scale", "out of reach"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -187,6 +187,39 @@ class Claim:
         if self.on is not None and scale not in self.on:
             return None
         return self.variants.get(scale, self)
+
+
+@checked
+def lower(
+    id: str,
+    sentence: str,
+    cell: Cells,
+    than: Cells,
+    published: float | str | None = None,
+    metric: Name = "test_error",
+    than_metric: str = "",
+    **about: Any,
+) -> Claim:
+    """Claim that a metric is lower in one cell than in another, which is most of what papers on methods say.
+
+    Claims of one table have one source, which :func:`functools.partial` says once; then each is a row::
+
+        table_2 = partial(lower, source=SOURCE, where="Table 2")
+        table_2("4", "Mixup has a lower test error than dropout.", "mlp/mixup", "mlp/dropout", 2.8, headline=True)
+
+    Args:
+        id: Short name, unique in the paper.
+        sentence: What the paper says, in one sentence.
+        cell: The cell, or cells whose mean is taken.
+        than: What it is lower than.
+        published: By how much in the paper, in points, or words where it gives no number.
+        metric: What is compared.
+        than_metric: The metric of ``than``, where that is another.
+        **about: What else :class:`Claim` takes. The criterion is that the whole interval is above 0 points.
+    """
+    measure = difference(than, cell, than_metric or metric, metric)
+    asked: dict[str, Any] = {"above": 0, "unit": "points"}
+    return Claim(id, sentence, measure, published=published, **asked | about)
 
 
 @checked

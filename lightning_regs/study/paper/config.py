@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,9 @@ def find_config(config_path: str | os.PathLike[str]) -> Path:
 
 
 @checked
-def resolve(config_path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def resolve(
+    config_path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None, own: Collection[str] = ()
+) -> dict[str, Any]:
     """Load a config and apply overrides to it.
 
     An override may add a key that the file leaves to its default; whether the key means anything is decided where the
@@ -97,6 +99,7 @@ def resolve(config_path: str | os.PathLike[str], overrides: Mapping[str, Any] | 
         config_path: Where the YAML is, as :func:`find_config` takes it.
         overrides: Dotted paths and their values: ``{"trainer.max_epochs": 3}``. A mapping is merged into the mapping
             that is there; anything else replaces what is there.
+        own: Names of sections that a task reads beside those of LightningCLI.
 
     Returns:
         Plain data of its own: nothing in it is shared with another call or with the overrides.
@@ -107,15 +110,15 @@ def resolve(config_path: str | os.PathLike[str], overrides: Mapping[str, Any] | 
         TypeError: If an override is not plain data.
     """
     path = find_config(config_path)
-    return override(_load(path, path.stat().st_mtime_ns), overrides or {})
+    return override(_load(path, path.stat().st_mtime_ns), overrides or {}, own)
 
 
 @checked
-def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def override(config: Mapping[str, Any], overrides: Mapping[str, Any], own: Collection[str] = ()) -> dict[str, Any]:
     """Return a copy of a resolved configuration with overrides; errors are those of :func:`resolve`."""
     changed: dict[str, Any] = copy.deepcopy(dict(config))
     for dotted, value in overrides.items():
-        _override(changed, dotted, copy.deepcopy(plain(value, dotted)))
+        _override(changed, dotted, copy.deepcopy(plain(value, dotted)), {*changed, *_SECTIONS, *own})
     return changed
 
 
@@ -147,13 +150,13 @@ def run_hash(before: str, after: str, seed: int) -> str:
     return identity(f"{before}{int(seed)}{after}")
 
 
-def _override(config: dict[str, Any], dotted: str, value: Any) -> None:
+def _override(config: dict[str, Any], dotted: str, value: Any, sections: Collection[str]) -> None:
     keys = dotted.split(".")
     if not all(keys):
         raise ValueError(f"override {dotted!r} has an empty part; write it as 'section.key'.")
     is_section = len(keys) > 1 or isinstance(value, dict)
-    if is_section and keys[0] not in config and keys[0] not in _SECTIONS:
-        raise unknown_name("config section", keys[0], {*config, *_SECTIONS})
+    if is_section and keys[0] not in sections:
+        raise unknown_name("config section", keys[0], sections)
     node = config
     for depth, key in enumerate(keys[:-1], start=1):
         if node.get(key) is None:

@@ -17,6 +17,7 @@ from lightning_regs.study.paper.cells import Cell, Cells, Overrides, check_uniqu
 from lightning_regs.study.paper.claims import Claim, Source, check_link
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.rows import AGREEMENT
 
 HEADLINES = 5  # claims that a paper may be known for, at most
 
@@ -28,19 +29,19 @@ class Scale:
 
     Args:
         name: ``"quick"``, ``"standard"``, ``"paper"``, or another where the paper needs one.
-        description: What is cut.
+        description: What is cut, and what it may take, fixed before it is run: ``"3 minutes on two cores"``.
         cells: The configurations.
         overrides: What the scale changes in the cells that train, by dotted path: ``{"data.source": "digits"}``.
         seeds: Seeds per cell; they are 0, 1, ...
         jobs: How many cells at once; None for one per core.
         replicas: How many runs of a stack are trained together, at most.
-        budget: What it may take, in words, fixed before it is run: ``"3 minutes on two cores"``.
         test_items: Number of test samples where the data stand in for the paper's: they are a sample too, whose error
-            is part of the intervals. 0 for the paper's own test set, which its figures are about.
+            is part of the intervals, as far as the cell ``"study/agreement"`` finds nets right on the same of them. 0
+            for the paper's own test set, which its figures are about.
 
     Raises:
-        ValueError: If two cells have the same name, a number is below 1, a cell needs one that is not there, or cells
-            need each other in a circle.
+        ValueError: If two cells have the same name, a number is below 1, a cell needs one that is not there, cells
+            need each other in a circle, or there are test items and no cell that measures agreement on them.
     """
 
     name: str
@@ -50,14 +51,18 @@ class Scale:
     seeds: Count = 3
     jobs: Count | None = None
     replicas: Count = 1
-    budget: str = ""
     test_items: Whole = 0
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable():
             raise ValueError(f"scale {self.name!r} has no name that fits into a line; give it one, such as 'quick'.")
         object.__setattr__(self, "cells", Cells(self.cells).at(self.overrides) if self.overrides else self.cells)
-        check_unique(f"scale {self.name!r}", "cell", [cell.name for cell in self.cells])
+        check_unique(f"scale {self.name!r}", "cell", names := [cell.name for cell in self.cells])
+        if self.test_items and AGREEMENT not in names:
+            raise ValueError(
+                f"scale {self.name!r} has test_items={self.test_items} and no cell {AGREEMENT!r}, which measures how "
+                f"far nets are right on the same; add grid({AGREEMENT!r}, CONFIG, {{'other': ...}}, task=AGREE)."
+            )
         self._check_needs()
 
     def _check_needs(self) -> None:

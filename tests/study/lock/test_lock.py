@@ -58,7 +58,8 @@ def frozen(folder, *claims, rows=(), day=1, **changes):
 
 
 def hash_of(claim, cells=CELLS, test_items=0):
-    scale = Scale("quick", "small", cells, test_items=test_items)
+    agreement = [Cell("study/agreement", "m:f")] if test_items else []
+    scale = Scale("quick", "small", (*cells, *agreement), test_items=test_items)
     return plans(paper(None, replace(claim, id="x"), cells=cells), scale)["x"].hash
 
 

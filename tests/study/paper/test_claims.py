@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_regs.study.paper.claims import Claim, Source, across
-from lightning_regs.study.paper.measures import value
+from lightning_regs.study.paper.claims import Claim, Source, across, lower
+from lightning_regs.study.paper.measures import difference, value
+from lightning_regs.study.paper.rows import Rows
 
 SLIDES = Source("slides", "Slides of a course", "Roe", 2021)
 TABLE = Source("table", "A transcription of Table 1")
@@ -87,3 +88,17 @@ def test_claims_of_several_scales_are_one_claim_with_forms():
     assert digits.at("anything") is digits
     with pytest.raises(ValueError, match="scale 'quick' has more than one claim 'c'; give one of them another id"):
         across(quick=[digits, cifar])
+
+
+def test_a_lower_metric_is_a_claim_on_a_difference_above_zero_points():
+    made = lower("c", "It is lower.", "a", "b", 1.4, "error_m5", "error_m1", source=SLIDES, headline=True)
+    rows = Rows(
+        {"cell": cell, "seed": seed, "error_m5": 3.0 + seed, "error_m1": 7.0} for cell in "ab" for seed in (0, 1)
+    )
+    assert made.measure.values(rows) == difference("b", "a", "error_m1", "error_m5").values(rows) == [4.0, 3.0]
+    assert (made.criterion.text(made.unit), made.published, made.headline) == ("above 0 points", 1.4, True)
+    assert lower("c", "It is lower.", "a", "b", unit="", kind="control").measure.parts == (
+        ("b", "test_error"), ("a", "test_error"),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"^claim 'c' has no source"):
+        lower("c", "It is lower.", "a", "b")

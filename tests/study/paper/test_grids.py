@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_regs.study.paper.cells import TRAIN, Cell, Cells, grid
+from lightning_regs.study.paper.cells import AGREE, SNAPSHOTS, TRAIN, Cell, Cells, grid, regularized
 from lightning_regs.study.paper.paper import Scale
 from lightning_regs.study.paper.tasks import check_tasks
 
@@ -126,3 +126,27 @@ def test_a_setting_that_training_does_not_read_is_refused():
         grid("g", config, {"max_epochs": 10})
     assert grid("g", config, {"fitted": 0.9})[0].config["fitted"] == 0.9
     assert grid("g", config, {"levels": 3}, task="m:f")[0].config["levels"] == 3
+
+
+def test_a_grid_takes_the_sections_that_its_task_reads():
+    runs = {n: {"snapshots": {"cycles": n}, "model.width": 4} for n in (2, 3)}
+    cells = grid("{n}", "mlp.yaml", task=SNAPSHOTS, stack=True, n=runs)
+    assert [(cell.config["snapshots"], cell.config["model"]["width"], cell.stack) for cell in cells] == [
+        ({"cycles": 2}, 4, "2"), ({"cycles": 3}, 4, "3"),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"^unknown config section 'snapshot'. Did you mean 'snapshots'"):
+        grid("g", "mlp.yaml", {"snapshot.cycles": 2}, task=SNAPSHOTS)
+    with pytest.raises(ValueError, match=r"^unknown config section 'snapshots'"):
+        grid("g", "mlp.yaml", {"snapshots.cycles": 2})
+    with pytest.raises(ValueError, match=r"^the grid 'g' overrides 'cycles', which its task does not read"):
+        grid("g", "mlp.yaml", {"cycles": 2}, task=SNAPSHOTS)
+
+
+def test_a_sample_of_test_items_asks_for_the_agreement_of_nets_on_it():
+    cells = grid("mlp", "mlp.yaml")
+    with pytest.raises(ValueError, match=r"^scale 'quick' has test_items=100 and no cell 'study/agreement', .*; add "):
+        Scale("quick", "", cells, test_items=100)
+    cells += grid("study/agreement", "mlp.yaml", {"other": regularized("Mixup", alpha=1)}, task=AGREE)
+    assert Scale("quick", "", cells, test_items=100).cells[1].config["other"] == {
+        "model.regularizers": [{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1}}]
+    }
