@@ -1,13 +1,18 @@
 """Rules by the number of a unit's inputs and outputs, for a weight ``(out, in, ...)``.
 
 Variances: Kaiming 2 / fan_in (He et al., arXiv:1502.01852), LeCun 1 / fan_in, Xavier 2 / (fan_in + fan_out) (Glorot &
-Bengio, AISTATS 2010). They do not look at the net's activation.
+Bengio, AISTATS 2010). They do not look at the net's activation. Orthogonal weights have orthonormal rows, or columns
+where they have more rows than columns.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
+from typing import Any
+
+from torch.nn import init
+
+from lightning_regs.init.initialize import Rule
 
 __all__ = [
     "kaiming_normal",
@@ -20,36 +25,14 @@ __all__ = [
 ]
 
 
-def kaiming_normal(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draw from N(0, 2 / fan_in)."""
-    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+def _rule(draw: Callable[..., Any], **options: Any) -> Rule:
+    return lambda weight, generator: draw(weight, generator=generator, **options)
 
 
-def kaiming_uniform(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draw uniformly, with variance 2 / fan_in."""
-    nn.init.kaiming_uniform_(weight, nonlinearity="relu", generator=generator)
-
-
-def lecun_normal(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draw from N(0, 1 / fan_in)."""
-    nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=generator)
-
-
-def lecun_uniform(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draw uniformly, with variance 1 / fan_in."""
-    nn.init.kaiming_uniform_(weight, nonlinearity="linear", generator=generator)
-
-
-def orthogonal(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draw a weight whose rows are orthonormal, or its columns where it has more rows than columns."""
-    nn.init.orthogonal_(weight, generator=generator)
-
-
-def xavier_normal(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draw from N(0, 2 / (fan_in + fan_out))."""
-    nn.init.xavier_normal_(weight, generator=generator)
-
-
-def xavier_uniform(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Draw uniformly, with variance 2 / (fan_in + fan_out)."""
-    nn.init.xavier_uniform_(weight, generator=generator)
+kaiming_normal = _rule(init.kaiming_normal_, nonlinearity="relu")
+kaiming_uniform = _rule(init.kaiming_uniform_, nonlinearity="relu")
+lecun_normal = _rule(init.kaiming_normal_, nonlinearity="linear")
+lecun_uniform = _rule(init.kaiming_uniform_, nonlinearity="linear")
+orthogonal = _rule(init.orthogonal_)
+xavier_normal = _rule(init.xavier_normal_)
+xavier_uniform = _rule(init.xavier_uniform_)

@@ -14,7 +14,6 @@ from torch.optim import Optimizer, lr_scheduler
 from lightning_regs.core import registry
 from lightning_regs.core.checks import Whole, call, check, checked
 from lightning_regs.core.names import unknown_name
-from lightning_regs.optim.warmup import warmup
 
 Config = Mapping[str, Any]
 
@@ -97,14 +96,15 @@ def check_optimization(optimizer: Config, schedule: Config | None) -> None:
 
 @checked
 def make_schedules(optimizer: Optimizer, config: Config, *, epochs: Whole, steps: Whole) -> list[dict[str, Any]]:
-    """Build a schedule and the warm-up before it, in the form that Lightning takes.
+    r"""Build a schedule and the warm-up before it, in the form that Lightning takes.
 
     Args:
         optimizer: The optimizer whose learning rate they drive.
         config: ``{"name": "ExponentialLR", "gamma": 0.95, "interval": "epoch", "warmup": 500}``: the class (letter case
             and the ``LR`` are free), its arguments, ``interval``: ``"epoch"`` (default) or ``"step"``, and over how
-            many optimizer steps the rate rises linearly to what the schedule says, see
-            :func:`~lightning_regs.optim.warmup.warmup`. With ``warmup`` the name may be left out.
+            many optimizer steps T the rate rises linearly to what the schedule says. Both are stepped in an interval of
+            their own, and the rate is the product of the schedule's and :math:`\min(1, (t + 1) / T)` for optimizer step
+            t, from 0: a drop comes when it would without the warm-up. With ``warmup`` the name may be left out.
         epochs: The length of the training in epochs: the default of ``T_max`` and its likes.
         steps: The same in optimizer steps.
 
@@ -117,7 +117,10 @@ def make_schedules(optimizer: Optimizer, config: Config, *, epochs: Whole, steps
     """
     options = dict(config)
     rising = check("warmup", options.pop("warmup", 0), Whole)
-    warm = [{"scheduler": warmup(optimizer, rising), "interval": "step"}] if rising else []
+    warm: list[dict[str, Any]] = []
+    if rising:
+        rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / rising, total_iters=rising - 1)
+        warm = [{"scheduler": rise, "interval": "step"}]
     if rising and not options:
         return warm
     name, options = _split("schedule", options)

@@ -16,9 +16,9 @@ from lightning_regs.regularizers.parts.scaling import scale_left
 from lightning_regs.regularizers.parts.selection import Parameters, select
 from lightning_regs.regularizers.parts.stepping import calls_its_closure_once
 
-# Parameters of one learning rate; how far they decay; whether they do, where a scaler may skip the step; what is taken
-# off after it, where that is not what is there then.
-Decay = tuple[list[Tensor], Any, Tensor | None, list[Tensor] | None]
+# Parameters of one learning rate; how far they decay; 1 where they do and 0 where not, in a tensor where a scaler may
+# skip the step; what is taken off after it, where that is not what is there then.
+Decay = tuple[list[Tensor], Any, Tensor | float, list[Tensor] | None]
 
 
 @checked
@@ -41,46 +41,6 @@ def norm_penalty(parameters: Iterable[Tensor], p: Literal[1, 2] = 2) -> Tensor:
     if not parts:
         raise ValueError("norm_penalty needs at least one parameter, got none.")
     return torch.stack(parts).sum()
-
-
-@torch.no_grad()
-def add_gradient(parameters: list[Tensor], coefficient: float, p: int, scale: Tensor | None = None) -> None:
-    """Add the gradient of coefficient times the penalty to ``.grad`` of the parameters.
-
-    Args:
-        parameters: Tensors that have a gradient.
-        coefficient: Strength.
-        p: 1 or 2.
-        scale: What the gradients are multiplied with at this moment; None for 1.
-    """
-    gradients = [w.grad for w in parameters if w.grad is not None]
-    terms = list(torch._foreach_sign(parameters)) if p == 1 else parameters
-    if scale is not None:
-        terms = list(torch._foreach_mul(terms, scale))
-    torch._foreach_add_(gradients, terms, alpha=coefficient)
-
-
-@torch.no_grad()
-def shrink(parameters: list[Tensor], strength: float, p: int, active: Tensor | None = None) -> None:
-    r"""Move the weights towards 0: :math:`w (1 - s)` for p = 2, :math:`sign(w) \max(|w| - s, 0)` for p = 1.
-
-    Args:
-        parameters: Tensors, changed in place.
-        strength: s, the learning rate times the coefficient.
-        p: 1 or 2.
-        active: Scalar on the parameters' device, 1 to do it and 0 to leave them as they are; None for 1.
-    """
-    if p == 1:
-        # w - clamp(w, -s, s) is the soft threshold.
-        away = torch._foreach_clamp_max(parameters, strength)
-        torch._foreach_clamp_min_(away, -strength)
-        if active is not None:
-            torch._foreach_mul_(away, active)
-        torch._foreach_sub_(parameters, away)
-    elif active is None:
-        torch._foreach_mul_(parameters, 1 - strength)
-    else:
-        torch._foreach_mul_(parameters, 1 - strength * active)
 
 
 class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
@@ -164,43 +124,58 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
         where = f"parameter to act on in {type(pl_module).__name__}"
         self.check_found(trainer, {w for _, w in named}, where, f" is {which}")
 
+    @torch.no_grad()
     def _add(self, trainer: pl.Trainer, optimizer: Optimizer) -> bool:
         """Add to the gradients of an optimizer."""
         chosen = self._chosen(optimizer)
-        for parameters, _ in chosen:
-            self._check_dense(parameters)
-            add_gradient(parameters, self.coefficient, self.p, scale_left(trainer, optimizer, parameters[0].device))
+        for weights, _ in chosen:
+            gradients = [w.grad for w in weights if w.grad is not None]
+            for w, gradient in zip(weights, gradients, strict=True):
+                if gradient.is_sparse:
+                    raise MisconfigurationException(
+                        f"NormPenalty cannot add to the sparse gradient of {self._selected[id(w)]!r}; leave it out "
+                        "with `parameters`, or use decoupled=True."
+                    )
+            terms = list(torch._foreach_sign(weights)) if self.p == 1 else weights
+            if (scale := scale_left(trainer, optimizer, weights[0].device)) is not None:
+                terms = list(torch._foreach_mul(terms, scale))
+            torch._foreach_add_(gradients, terms, alpha=self.coefficient)
         return bool(chosen)
 
     def _begin_decay(self, optimizer: Optimizer) -> list[Decay]:
-        """Decay as AdamW does, before the step, or remember what and by how much to decay after it."""
+        """Decay as AdamW does, before the step, or return what and by how much to decay after it."""
         # The scaler calls no step that it skips, but for fused optimizers, which it tells by this attribute.
         found_inf: Tensor | None = getattr(optimizer, "found_inf", None)
         found: list[Decay] = []
-        for parameters, lr in self._chosen(optimizer):
-            device, strength = parameters[0].device, lr * self.coefficient
+        for weights, lr in self._chosen(optimizer):
+            device, strength = weights[0].device, lr * self.coefficient
+            active = 1.0 if found_inf is None else (found_inf.to(device, non_blocking=True) == 0).float()
             # A learning rate in a tensor is not looked at: reading it would wait for its device.
             if self.p == 2 and not isinstance(strength, Tensor) and strength > 1:
                 raise MisconfigurationException(
                     f"NormPenalty(coefficient={self.coefficient:g}, decoupled=True) at the learning rate {lr:g} would "
                     "turn the sign of the weights, as their product is above 1; lower one of the two."
                 )
-            active = None if found_inf is None else (found_inf.to(device, non_blocking=True) == 0).float()
-            before = None
+            away = None
             if self.p == 2 and calls_its_closure_once(optimizer):
-                shrink(parameters, strength, 2, active)
+                torch._foreach_mul_(weights, 1 - strength * active)
             elif self.p == 2:
                 # The next gradient is of a move from these weights, and would be of a move from smaller ones.
-                before = list(torch._foreach_mul(parameters, strength))
-            found.append((parameters, strength, active, before))
+                away = list(torch._foreach_mul(weights, strength))
+            found.append((weights, strength, active, away))
         return found
 
     def _decay(self, found: Sequence[Decay]) -> None:
-        for parameters, strength, active, before in found:
+        """Take off what was not yet taken off before the step."""
+        for weights, strength, active, away in found:
             if self.p == 1:
-                shrink(parameters, float(strength), 1, active)
-            elif before is not None:
-                torch._foreach_sub_(parameters, before)
+                # w - clamp(w, -s, s) is the soft threshold.
+                away = list(torch._foreach_clamp_max(weights, float(strength)))
+                torch._foreach_clamp_min_(away, -float(strength))
+                if isinstance(active, Tensor):
+                    torch._foreach_mul_(away, active)
+            if away is not None:
+                torch._foreach_sub_(weights, away)
 
     def _chosen(self, optimizer: Optimizer) -> list[tuple[list[Tensor], Any]]:
         """Return the parameters to act on, by learning rate and device."""
@@ -217,11 +192,3 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
         """Forget the parameters and optimizers of this training."""
         super().release()
         self._selected = {}
-
-    def _check_dense(self, parameters: list[Tensor]) -> None:
-        for w in parameters:
-            if w.grad is not None and w.grad.is_sparse:
-                raise MisconfigurationException(
-                    f"NormPenalty cannot add to the sparse gradient of {self._selected[id(w)]!r}; leave it out with "
-                    "`parameters`, or use decoupled=True."
-                )

@@ -122,28 +122,25 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         super().on_train_start(trainer, pl_module)
         self._held = {}
         if self._mask is None:
-            found = self._determine(pl_module, trainer.optimizers)
+            try:
+                found = self._determine(pl_module, trainer.optimizers)
+            except ValueError as error:
+                raise MisconfigurationException(f"WeightMask finds no mask: {error}") from error
             # From one copy of the weights, as rounding could differ between devices.
             self._mask = Mask(trainer.strategy.broadcast(found.state_dict()))
-        parameters = self._masked(pl_module, self._mask)
-        for average in averaged_modules(trainer):
-            for w, kept in self._masked(average, self._mask).items():
+        for module in (pl_module, *averaged_modules(trainer)):
+            for w, kept in self._masked(module, self._mask).items():
                 zero_(w, kept)
-        masks: dict[nn.Parameter, Tensor] = {}
-        for w, kept in parameters.items():
-            zero_(w, kept)
-            for optimizer in trainer.optimizers:
-                for name, value in optimizer.state[w].items() if w in optimizer.state else ():
-                    if isinstance(value, Tensor) and value.shape == w.shape and name != "step":
-                        zero_(value, kept)
-            if not kept.all():
-                self._held[w] = kept
-                # Like the weight in its memory format too, or each product would reorder it.
-                masks[w] = torch.empty_like(w, requires_grad=False).copy_(kept)
-        for w, m in masks.items():
-            self._handles += self._hooks(w, m)
-        if masks:
-            self.at_steps.after(zero_after_step(masks))
+                if module is pl_module and not kept.all():
+                    # Like the weight in its memory format too, or each product would reorder it.
+                    self._held[w] = torch.empty_like(w, requires_grad=False).copy_(kept)
+                    self._handles += self._hooks(w, self._held[w])
+                for optimizer in trainer.optimizers:
+                    for name, value in optimizer.state[w].items() if w in optimizer.state else ():
+                        if isinstance(value, Tensor) and value.shape == w.shape and name != "step":
+                            zero_(value, kept)
+        if self._held:
+            self.at_steps.after(zero_after_step(self._held))
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -199,10 +196,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             )
 
     def _determine(self, module: nn.Module, optimizers: Sequence[Optimizer] = ()) -> Mask:
-        try:
-            found = prunable(module, self.layers)
-        except ValueError as error:
-            raise MisconfigurationException(f"WeightMask finds no mask: {error}") from error
+        found = prunable(module, self.layers)
         # What is zero stays so whoever trains it; what nobody trains cannot make up for what it lost.
         found = found if self.density is None else trained(found, optimizers)
         weights = {name: w.detach().cpu() for name, w in found.items()}
@@ -214,10 +208,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         dense = Mask.dense(weights)
         if self.density == 1:
             return dense
-        try:
-            mask = prune({name: w.abs() for name, w in weights.items()}, dense, 1 - self.density, self.scope)
-        except ValueError as error:
-            raise MisconfigurationException(f"WeightMask finds no mask: {error}") from error
+        mask = prune({name: w.abs() for name, w in weights.items()}, dense, 1 - self.density, self.scope)
         gone = emptied(dense, mask)
         if not mask.kept or (gone and self.scope == "layer"):
             whose = repr(gone[0]) if self.scope == "layer" else f"the {mask.total} weights"

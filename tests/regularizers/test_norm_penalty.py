@@ -20,7 +20,6 @@ from lightning_regs import NormPenalty
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import norm_penalty
 from lightning_regs.regularizers import NoEffectWarning
-from lightning_regs.regularizers.norm_penalty import add_gradient, shrink
 from lightning_regs.regularizers.parts.selection import select
 
 
@@ -54,34 +53,17 @@ def half() -> Any:
 
 
 @settings(max_examples=30, deadline=None)
-@given(p=st.sampled_from([1, 2]), seed=st.integers(0, 999), coefficient=st.floats(0, 3))
-def test_value_and_gradient_are_the_formulas(p: int, seed: int, coefficient: float) -> None:
+@given(seed=st.integers(0, 999))
+def test_values_are_the_formulas(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     parameters = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3, 2), (4,), (1, 2, 2))]
     parameters[0][0, 0] = 0.0
     every = torch.cat([w.flatten() for w in parameters])
-    value = norm_penalty(parameters, p)
-    torch.testing.assert_close(value, every.abs().sum() if p == 1 else every.dot(every) / 2)
+    torch.testing.assert_close(norm_penalty(parameters, 1), every.abs().sum())
+    torch.testing.assert_close(norm_penalty(parameters, 2), every.dot(every) / 2)
     for w in parameters:
         w.requires_grad_()
-    expected = torch.autograd.grad(coefficient * norm_penalty(parameters, p), parameters)
-    for w in parameters:
-        w.grad = torch.ones_like(w)
-    add_gradient(parameters, coefficient, p)
-    for w, g in zip(parameters, expected, strict=True):
-        torch.testing.assert_close(w.grad, 1 + g)
     assert torch.autograd.gradcheck(lambda *ws: norm_penalty(ws, 2), parameters)
-
-
-@settings(max_examples=30, deadline=None)
-@given(strength=st.floats(0, 1, width=32), seed=st.integers(0, 999))
-def test_decoupled_l1_is_the_soft_threshold(strength: float, seed: int) -> None:
-    w = torch.randn(50, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    # The proximal step: the minimiser of (v - w)^2 / 2 + strength |v|, which torch has as an activation.
-    expected = torch.nn.functional.softshrink(w, strength)
-    shrink([w], strength, 1)
-    torch.testing.assert_close(w, expected)
-    assert torch.equal(w == 0, expected == 0)
 
 
 def test_l2_equals_the_weight_decay_of_sgd_bit_for_bit() -> None:

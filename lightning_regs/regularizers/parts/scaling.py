@@ -24,15 +24,11 @@ def scaler_of(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
     return scaler if scaler is not None and scaler.is_enabled() else None
 
 
-def unscales_itself(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimizer divides by the scale within its step, as fused ones do."""
-    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
-
-
 def scale_left(trainer: pl.Trainer, optimizer: torch.optim.Optimizer, device: torch.device) -> Tensor | None:
     """Return the scale that gradients still have before an optimizer's step; None for 1."""
     scaler = scaler_of(trainer)
-    if scaler is None or not unscales_itself(optimizer):
+    # Fused optimizers divide by it within their step.
+    if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
         return None
     scale: Any = scaler._get_scale_async()
     on_device: Tensor = scale.to(device, non_blocking=True)

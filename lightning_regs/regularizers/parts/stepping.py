@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 T = TypeVar("T")
 _IDLE = (
@@ -49,8 +50,12 @@ class Steps:
     def __init__(self) -> None:
         self.acted, self.idle = False, ""
         self._change: Callable[[Optimizer], bool] | None = None
+        self._find: Callable[[Optimizer], Sequence[Any]] | None = None
+        self._after: Callable[[Optimizer], None] | None = None
         self._changed: Optimizer | None = None
-        self._hooks: list[_Hooks] = []
+        self._found: Sequence[Any] = ()
+        self._outermost: FrameType | None = None
+        self._handles: list[RemovableHandle] = []
 
     def change_gradients(self, change: Callable[[Optimizer], bool]) -> None:
         """Change gradients each time they are computed.
@@ -58,14 +63,8 @@ class Steps:
         Args:
             change: Is called with the optimizer whose gradients they are; returns whether there were any.
         """
-
-        def with_gradients(optimizer: Optimizer, first: bool) -> None:
-            if self._changed is not optimizer:  # stepped past Lightning
-                self.acted |= change(optimizer)
-            self._changed = None
-
-        self._change, self.idle = change, _IDLE
-        self._hooks.append(_Hooks(with_gradients, lambda _: None))
+        self._change = change
+        self._listen(_IDLE)
 
     def lightning(self, optimizer: Optimizer) -> None:
         """Change the gradients where Lightning asks to, which is before it clips them."""
@@ -81,42 +80,73 @@ class Steps:
                 they may be gone after it.
             act: Is called after the step with what was found, where that is not nothing.
         """
-        found: Sequence[T] = ()
+        self._find, self._after = find, lambda _: act(self._found) if self._found else None
+        self._listen(_IDLE)
 
-        @torch.no_grad()
-        def with_gradients(optimizer: Optimizer, first: bool) -> None:
-            nonlocal found
-            if first:
-                found = find(optimizer)
-                self.acted |= bool(found)
-
-        @torch.no_grad()
-        def after(optimizer: Optimizer) -> None:
-            nonlocal found
-            if found:
-                act(found)
-            found = ()
-
-        self.idle = _IDLE
-        self._hooks.append(_Hooks(with_gradients, after))
+    def after(self, act: Callable[[Optimizer], None]) -> None:
+        """Call a function with the optimizer after each step."""
+        self._after = act
+        self._listen("")
 
     def expect(self, hooks: Sequence[str]) -> None:
         """Expect that some of these hooks, which note it, are called in each epoch."""
         self.idle = _NOT_CALLED.format(" or ".join(hooks)) if hooks else ""
 
-    def after(self, act: Callable[[Optimizer], None]) -> None:
-        """Call a function with the optimizer after each step."""
-        self.idle = ""
-        self._hooks.append(_Hooks(lambda *_: None, act))
-
     def remove(self) -> None:
         """Let go of all optimizers."""
-        for hooks in self._hooks:
-            hooks.remove()
+        for handle in self._handles:
+            handle.remove()
 
     def __reduce__(self) -> Any:
         """A copy of a method that is in training acts nowhere."""
         return Steps, ()
+
+    def _listen(self, idle: str) -> None:
+        self.idle = idle
+        self._handles = self._handles or [
+            register_optimizer_step_pre_hook(self._begin),
+            register_optimizer_step_post_hook(self._end),
+        ]
+
+    def _begin(self, optimizer: Optimizer, args: Any, options: Any) -> Any:
+        # By frames, as no hook tells of a step that an error has broken off.
+        step = sys._getframe(1)
+        if self._outermost is not None and _is_within(step, self._outermost):
+            return None
+        self._outermost, self._found = step, ()
+        by_name = "closure" in options
+        closure = options["closure"] if by_name else args[1] if len(args) > 1 else None
+        if closure is None:
+            self._with_gradients(optimizer, first=True)
+            return None
+        first = True
+
+        def then() -> Any:
+            nonlocal first
+            loss = closure()
+            self._with_gradients(optimizer, first)
+            first = False
+            return loss
+
+        return (args, options | {"closure": then}) if by_name else ((args[0], then, *args[2:]), options)
+
+    @torch.no_grad()
+    def _with_gradients(self, optimizer: Optimizer, first: bool) -> None:
+        """Act when gradients are ready: after each call of the closure, or where there is none when a step begins."""
+        if self._change is not None and self._changed is not optimizer:  # stepped past Lightning
+            self.acted |= self._change(optimizer)
+        self._changed = None
+        if self._find is not None and first:
+            self._found = self._find(optimizer)
+            self.acted |= bool(self._found)
+
+    def _end(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._outermost is sys._getframe(1):
+            self._outermost = None
+            if self._after is not None:
+                with torch.no_grad():
+                    self._after(optimizer)
+            self._found = ()
 
 
 def noting(cls: type) -> None:
@@ -133,52 +163,6 @@ def _noting(hook: Callable[..., T]) -> Callable[..., T]:
         return hook(method, *args, **options)
 
     return call
-
-
-class _Hooks:
-    """Calls functions around each step.
-
-    Args:
-        with_gradients: Called with the optimizer whenever its gradients are ready: after each call of its closure, or
-            where there is none when it steps; and whether that is the first time in this step.
-        after: Called with the optimizer after each step.
-    """
-
-    def __init__(self, with_gradients: Callable[[Optimizer, bool], None], after: Callable[[Optimizer], None]) -> None:
-        self._with_gradients, self._after = with_gradients, after
-        self._outermost: FrameType | None = None
-        self._handles = [register_optimizer_step_pre_hook(self._begin), register_optimizer_step_post_hook(self._end)]
-
-    def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _begin(self, optimizer: Optimizer, args: Any, options: Any) -> Any:
-        # By frames, as no hook tells of a step that an error has broken off.
-        step = sys._getframe(1)
-        if self._outermost is not None and _is_within(step, self._outermost):
-            return None
-        self._outermost = step
-        by_name = "closure" in options
-        closure = options["closure"] if by_name else args[1] if len(args) > 1 else None
-        if closure is None:
-            self._with_gradients(optimizer, True)
-            return None
-        first = True
-
-        def then() -> Any:
-            nonlocal first
-            loss = closure()
-            self._with_gradients(optimizer, first)
-            first = False
-            return loss
-
-        return (args, options | {"closure": then}) if by_name else ((args[0], then, *args[2:]), options)
-
-    def _end(self, optimizer: Optimizer, *_: Any) -> None:
-        if self._outermost is sys._getframe(1):
-            self._outermost = None
-            self._after(optimizer)
 
 
 def _is_within(frame: FrameType | None, outer: FrameType) -> bool:

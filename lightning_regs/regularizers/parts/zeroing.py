@@ -50,10 +50,5 @@ def zero_after_step(masks: Mapping[nn.Parameter, Tensor]) -> Callable[[torch.opt
 
 @torch.no_grad()
 def zero_(values: Tensor, kept: Tensor) -> None:
-    """Set values to +0.0 in place, NaN too, but for those that are kept.
-
-    Args:
-        values: Of any shape.
-        kept: Bool, of the same shape, on any device.
-    """
-    values.masked_fill_(~kept.to(values.device), 0)
+    """Set values to +0.0 in place, NaN too, but for those that are kept by a mask of their shape, on any device."""
+    values.masked_fill_(kept.to(values.device) == 0, 0)
