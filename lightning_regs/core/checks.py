@@ -7,7 +7,9 @@ class check what it is called with; :mod:`~lightning_regs.core.hints` says what 
 from __future__ import annotations
 
 import inspect
+import sys
 import types
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,13 +42,23 @@ __all__ = [
     "seeds_apart",
     "shown",
     "unchecked",
+    "warn",
 ]
 
 Target = TypeVar("Target", bound=Callable[..., Any])
+_PACKAGE = __name__.partition(".")[0]
 
 
 class NoEffectWarning(UserWarning):
     """A method found nothing to act on."""
+
+
+def warn(message: str) -> None:
+    """Warn where the user's code called this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == _PACKAGE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 @dataclass(frozen=True)

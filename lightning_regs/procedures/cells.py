@@ -27,8 +27,7 @@ from lightning_regs.procedures.tickets import find_ticket
 from lightning_regs.pruning import Mask, Pruning
 from lightning_regs.regularizers import WeightMask
 from lightning_regs.training.classifier import Classifier
-from lightning_regs.training.fit import Trained, evaluate, fit, fit_stack, initial_network, quiet, shared
-from lightning_regs.training.replicas import Replicated
+from lightning_regs.training.fit import Trained, evaluate, fit_stack, initial_network, quiet, shared, stackable
 
 Levels = dict[tuple[str, int], LevelState]
 PREFIX = "network."
@@ -36,41 +35,6 @@ PREFIX = "network."
 POINTS = 11
 # Names of random streams are part of the rows that were drawn from them.
 _STREAM = "frankle2019"
-
-
-def level(config: dict[str, Any], run: RunContext) -> dict[str, float]:
-    """Train one level of one treatment.
-
-    Args:
-        config: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`~lightning_regs.training.fit.fit`;
-            ``"iterations"``, the length of the training, and ``"every"``, those between two validations; ``"pruning"``:
-            arguments of :class:`~lightning_regs.pruning.Pruning`; and ``"treatment"``: ``{"kind": ..., "level":
-            ...}``, one of :data:`~lightning_regs.procedures.starts.TREATMENTS` after so many rounds of pruning.
-        run: The engine's run. ``run.inputs`` holds the levels that the treatment needs, by the names of their cells,
-            which end in ``/KIND/LEVEL``: for most the ticket of the level before. An interrupted run goes on from its
-            last saved epoch.
-
-    Returns:
-        ``p_m`` (percent of weights kept) and ``kept``; ``stop_iteration``, ``stop_val_loss``, ``stop_val_acc`` and
-        ``test_acc_stop``: where the validation loss was least, and the test accuracy of the weights there;
-        ``train_acc``, ``val_acc``, ``test_acc``, ``train_loss``, ``val_loss``, ``test_loss`` after the last iteration;
-        ``start_test_acc`` before the first. Of a ticket ``moved_kept`` and ``moved_pruned``: mean distance that weights
-        went in the training of the dense net, those in its mask and the others; of a twin ``barrier``: the error in
-        percent on the line between it and the run that it is the twin of.
-    """
-    return _levels([config], [run])[0]
-
-
-def level_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
-    """Train several, as replicas of one net; see :func:`level`.
-
-    Raises:
-        ValueError: If they differ in more than the treatment.
-    """
-    return _levels(configs, runs)
-
-
-level.stacked = level_stack  # type: ignore[attr-defined]
 
 
 class OrderedData(ImageDataModule):
@@ -89,7 +53,30 @@ class OrderedData(ImageDataModule):
         return dataclasses.replace(super()._loaders(), seeds=self._orders)
 
 
-def _levels(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+@stackable
+def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    """Train one level of one treatment, or several as replicas of one net.
+
+    Args:
+        configs: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`~lightning_regs.training.fit.fit`;
+            ``"iterations"``, the length of the training, and ``"every"``, those between two validations; ``"pruning"``:
+            arguments of :class:`~lightning_regs.pruning.Pruning`; and ``"treatment"``: ``{"kind": ..., "level":
+            ...}``, one of :data:`~lightning_regs.procedures.starts.TREATMENTS` after so many rounds of pruning.
+        runs: The engine's. ``run.inputs`` holds the levels that the treatment needs, by the names of their cells,
+            which end in ``/KIND/LEVEL``: for most the ticket of the level before. An interrupted run goes on from its
+            last saved epoch.
+
+    Returns:
+        ``p_m`` (percent of weights kept) and ``kept``; ``stop_iteration``, ``stop_val_loss``, ``stop_val_acc`` and
+        ``test_acc_stop``: where the validation loss was least, and the test accuracy of the weights there;
+        ``train_acc``, ``val_acc``, ``test_acc``, ``train_loss``, ``val_loss``, ``test_loss`` after the last iteration;
+        ``start_test_acc`` before the first. Of a ticket ``moved_kept`` and ``moved_pruned``: mean distance that weights
+        went in the training of the dense net, those in its mask and the others; of a twin ``barrier``: the error in
+        percent on the line between it and the run that it is the twin of.
+
+    Raises:
+        ValueError: If the configurations differ in more than the treatment.
+    """
     config, seeds, alone = shared(configs, "treatment"), [run.seed for run in runs], len(runs) == 1
     apart = seeds_apart(config)
     treatments = [(str(c["treatment"]["kind"]), int(c["treatment"]["level"])) for c in configs]
@@ -114,10 +101,7 @@ def _levels(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> li
     epochs = math.ceil(config["iterations"] / math.ceil(len(data.dataset("train")) / data.batch_size))
     config["trainer"] = config["trainer"] | {"max_epochs": epochs, "limit_val_batches": 0}
     callbacks = [best, *_masks(starts)]
-    if alone:
-        found = [fit(config, runs[0], callbacks, networks[0], data)]
-    else:
-        found = fit_stack(config, runs, callbacks, Replicated(networks), data)
+    found = fit_stack(config, runs, callbacks, networks, data)
     rows = _rows(found, best)
     for trained, run, row, start, needed, (kind, number) in zip(
         found, runs, rows, starts, inputs, treatments, strict=True

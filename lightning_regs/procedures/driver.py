@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_regs.core.checks import warn
 from lightning_regs.core.files import DamagedFileError, lock
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.identity import sources
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
 from lightning_regs.procedures.ends import Ends, RewindPoint, Stage, ValidationRecorder
-from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelState, read, warn
+from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelState, read
 from lightning_regs.procedures.objects import Data, describe, describe_data, describe_module, make, name_of
 from lightning_regs.procedures.replay import Replay
 from lightning_regs.procedures.results import Level, read_level

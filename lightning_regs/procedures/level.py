@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
-import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core import files
-from lightning_regs.core.checks import shown
+from lightning_regs.core.checks import shown, warn
 from lightning_regs.core.files import DamagedFileError, whole
 from lightning_regs.core.identity import canonical, digest, identity
 from lightning_regs.core.lightning import MisconfigurationException
@@ -25,7 +23,6 @@ from lightning_regs.training.checkpoints import check_owner
 
 State = dict[str, Tensor]
 LEVEL, CONFIG, CURVES, REWIND, LAST = "level.pt", "config.json", "curves.csv", "rewind.ckpt", "last.ckpt"
-_PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -225,14 +222,6 @@ class LevelFolder:
                 f"{self.path} holds a level of another configuration: {name} was {shown(old)} and is now "
                 f"{shown(new)}{more}; use another folder, or delete this one."
             )
-
-
-def warn(message: str) -> None:
-    """Warn where the user's code called this package."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == _PACKAGE:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def read(path: Path, name: Path | None = None) -> dict[str, Any]:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_regs.core.checks import warn
 from lightning_regs.core.identity import digest
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, generator
 from lightning_regs.procedures.driver import Driver
 from lightning_regs.procedures.ends import Inputs, Stage
-from lightning_regs.procedures.level import LevelState, State, warn
+from lightning_regs.procedures.level import LevelState, State
 from lightning_regs.procedures.objects import overrides
 from lightning_regs.procedures.replay import Time
 from lightning_regs.procedures.starts import TREATMENTS, Given, Start, make_start

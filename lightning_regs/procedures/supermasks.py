@@ -14,8 +14,7 @@ from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.cells import hits, load_inputs
 from lightning_regs.pruning import Pruning
 from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask
-from lightning_regs.training.fit import Trained, evaluate, fit, fit_stack, initial_network, shared
-from lightning_regs.training.replicas import Replicated
+from lightning_regs.training.fit import Trained, evaluate, fit_stack, initial_network, shared, stackable
 
 # Masks sampled for one accuracy.
 SAMPLES = 10
@@ -55,26 +54,21 @@ def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     return {"test_acc": test, "val_acc": found[best], "p_m": p_m, "level": float(best)}
 
 
-def learned(config: dict[str, Any], run: RunContext) -> dict[str, float]:
-    """Learn a Bernoulli mask on the initial weights.
+@stackable
+def learned(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    """Learn a Bernoulli mask on the initial weights, or several at once as replicas of one net.
 
     Args:
-        config: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`~lightning_regs.training.fit.fit`, and
+        configs: ``{"model": ..., "data": ..., "trainer": ...}`` as for :func:`~lightning_regs.training.fit.fit`, and
             ``"supermask"``: arguments of :func:`~lightning_regs.pruning.supermask.add_supermask`.
-        run: The engine's run. An interrupted one goes on from its last saved epoch.
+        runs: The engine's. An interrupted one goes on from its last saved epoch.
 
     Returns:
         ``test_acc``, ``val_acc`` and ``train_acc``: means over sampled masks; ``density``: mean probability, in
         percent, that a weight is kept.
-    """
-    return _learn([config], [run])[0]
-
-
-def learned_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
-    """Learn several masks at once, as replicas of one net; see :func:`learned`.
 
     Raises:
-        ValueError: If they differ in more than the kind of weights, and whether they are rescaled.
+        ValueError: If the configurations differ in more than the kind of weights, and whether they are rescaled.
     """
     shared(configs, "supermask")
     # Rescaling is part of the net's code, which replicas share.
@@ -85,9 +79,6 @@ def learned_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext])
             found = _learn([configs[i] for i in chosen], [runs[i] for i in chosen])
             rows |= dict(zip(chosen, found, strict=True))
     return [rows[i] for i in range(len(runs))]
-
-
-learned.stacked = learned_stack  # type: ignore[attr-defined]
 
 
 def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
@@ -101,10 +92,7 @@ def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         for own, run in zip(configs, runs, strict=True)
     ]
     config = config | {"trainer": config["trainer"] | {"limit_val_batches": 0}}
-    if alone:
-        found = [fit(config, runs[0], start=networks[0], data=data)]
-    else:
-        found = fit_stack(config, runs, start=Replicated(networks), data=data)
+    found = fit_stack(config, runs, start=networks, data=data)
     # The masks of an evaluation are drawn from torch's global generator.
     with torch.random.fork_rng(devices=[]):
         seed = apart.get("order", seeds[0])

@@ -117,17 +117,14 @@ def output_of(module: nn.Module) -> str:
 
     Where some are frozen, as a teacher's are, it is the last of the others.
     """
-    names: dict[int, str] = {}
-    frozen: dict[int, str] = {}
+    found: dict[int, tuple[str, bool]] = {}
     for name, owner in _owners(module).items():
         weight = owner._parameters.get("weight")
         # One that is computed is no parameter, so that no other layer has it.
-        some = names if weight is None or weight.requires_grad else frozen
-        some.setdefault(id(owner if weight is None else weight), name)
-    names = names or frozen
-    if not names:
+        found.setdefault(id(owner if weight is None else weight), (name, weight is None or weight.requires_grad))
+    if not found:
         raise ValueError(f"{type(module).__name__} has no linear or convolutional layer, so no output layer.")
-    return list(names.values())[-1]
+    return [name for name, trains in found.values() if trains or not any(t for _, t in found.values())][-1]
 
 
 def matches(glob: str, name: str) -> bool:

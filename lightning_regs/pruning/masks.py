@@ -58,13 +58,9 @@ class Mask(Mapping[str, Tensor]):
         return f"Mask({len(self)} tensors, {self.kept} of {self.total} weights kept, {100 * self.density:.3g} %)"
 
     @cached_property
-    def _kept(self) -> dict[str, int]:
-        return {name: int(mask.sum()) for name, mask in self.items()}
-
-    @property
     def counts(self) -> dict[str, int]:
         """Number of kept weights, by name."""
-        return dict(self._kept)
+        return {name: int(mask.sum()) for name, mask in self.items()}
 
     @property
     def kept(self) -> int:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core.checks import Range, checked
+from lightning_regs.core.checks import Range, checked, warn
 from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.masks import Mask, plain_names
 
 Scope = Literal["layer", "global"]
+Groups = Sequence[tuple[list[str], float]]  # names of weights that are compared with each other, and their rate
 Rate = Annotated[float, Range(above=0, below=1, why="it is the share of the surviving weights that a round removes")]
 
 
@@ -42,16 +42,11 @@ def prune(scores: Mapping[str, Tensor], mask: Mask, rate: Rate | Mapping[str, Ra
         for name in rate:
             if name not in mask:
                 raise unknown_name("weight", name, mask)
-    if isinstance(rate, Mapping):
-        groups = [([name], share) for name, share in rate.items()]
+        groups: Groups = [([name], share) for name, share in rate.items()]
     else:
         groups = [(list(mask), rate)] if scope == "global" else [([name], rate) for name in mask]
     found = {name: scores[key] for name, key in plain_names(scores).items()}
-    masks = dict(mask)
-    for names, share in groups:
-        left = survivors(found, mask, names)
-        masks |= remove(mask, names, left, len(left) - left_after(len(left), share, 1))
-    return Mask(masks)
+    return remove(mask, groups, lambda names: survivors(found, mask, names))
 
 
 def survivors(weights: Mapping[str, Tensor], mask: Mask, names: Sequence[str]) -> Tensor:
@@ -59,24 +54,26 @@ def survivors(weights: Mapping[str, Tensor], mask: Mask, names: Sequence[str]) -
     return torch.cat([weights[name].detach()[mask[name].to(weights[name].device)] for name in names])
 
 
-def remove(mask: Mask, names: Sequence[str], scores: Tensor, number: int) -> dict[str, Tensor]:
-    """Return the masks of some names without the ``number`` survivors of least score; ``scores`` (M,) is of them all.
+def remove(mask: Mask, groups: Groups, score: Callable[[list[str]], Tensor], rounds: int = 1) -> Mask:
+    """Return the mask without what so many rounds remove of each group; ``score`` is of its survivors (M,).
 
     Raises:
         ValueError: If a score is NaN.
     """
-    sizes = [mask.counts[name] for name in names]
-    for name, part in zip(names, torch.split(scores, sizes), strict=True):
-        if part.isnan().any():
-            raise ValueError(f"{name!r} has a weight with the score NaN; prune a network that has not diverged.")
-    stays = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
-    # Adding 0 makes -0 to 0, so that a sort by bits takes them for equal too.
-    stays[scores.add(0).sort(stable=True).indices[:number]] = False
-    left = {}
-    for name, part in zip(names, torch.split(stays, sizes), strict=True):
-        kept = mask[name].flatten()
-        left[name] = torch.zeros_like(kept).masked_scatter_(kept, part.to(kept.device)).view(mask[name].shape)
-    return left
+    left = dict(mask)
+    for names, rate in groups:
+        scores, sizes = score(names), [mask.counts[name] for name in names]
+        for name, part in zip(names, torch.split(scores, sizes), strict=True):
+            if part.isnan().any():
+                raise ValueError(f"{name!r} has a weight with the score NaN; prune a network that has not diverged.")
+        stays = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+        # Adding 0 makes -0 to 0, so that a sort by bits takes them for equal too.
+        order = scores.add(0).sort(stable=True).indices
+        stays[order[: len(order) - left_after(len(order), rate, rounds)]] = False
+        for name, part in zip(names, torch.split(stays, sizes), strict=True):
+            kept = mask[name].flatten()
+            left[name] = torch.zeros_like(kept).masked_scatter_(kept, part.to(kept.device)).view(mask[name].shape)
+    return Mask(left)
 
 
 def left_after(kept: int, rate: float, rounds: int) -> int:
@@ -91,13 +88,10 @@ def emptied(before: Mask, after: Mask) -> list[str]:
     return [name for name, count in before.counts.items() if count and not after.counts[name]]
 
 
-def warn_of_emptied(names: Iterable[str], stacklevel: int) -> None:
+def warn_of_emptied(names: Iterable[str]) -> None:
     """Warn of layers that global pruning has emptied; others may lead around them, so it is no error."""
-    listed = ", ".join(repr(name) for name in dict.fromkeys(names))
-    if listed:
-        warnings.warn(
+    if listed := ", ".join(repr(name) for name in dict.fromkeys(names)):
+        warn(
             f"all weights were compared with each other, and nothing is left of {listed}: unless other layers lead "
-            "around it, the network's output no longer depends on its input; use scope='layer', or choose `layers`.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            "around it, the network's output no longer depends on its input; use scope='layer', or choose `layers`."
         )

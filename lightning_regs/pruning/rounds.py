@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,16 +17,12 @@ from lightning_regs.core.checks import Whole, check, checked
 from lightning_regs.core.names import unknown_name
 from lightning_regs.pruning.layers import Globs, check_matches, matches, output_of, prunable, trained
 from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
-from lightning_regs.pruning.prune import (
-    Rate,
-    Scope,
-    emptied,
-    left_after,
-    remove,
-    survivors,
-    warn_of_emptied,
-)
+from lightning_regs.pruning.prune import Groups, Rate, Scope, emptied, left_after, remove, survivors, warn_of_emptied
 from lightning_regs.pruning.scores import SCORES, random_scores
+
+State = Mapping[str, Tensor]
+# What the weight of a linear or convolutional layer is called in a ``state_dict``.
+_WEIGHT = re.compile(r"(.*\.)?(weight|parametrizations\.weight\..*)")
 
 
 @checked
@@ -122,7 +120,7 @@ class Pruning:
             ValueError: If a weight is missing, of another shape or, in its score, NaN; or the generator is missing;
                 and as :meth:`check`.
         """
-        return self._after(mask, initial, final, 1, generator, stacked)
+        return self.one_shot(mask, initial, final, 1, generator, stacked)
 
     def one_shot(
         self,
@@ -137,7 +135,26 @@ class Pruning:
 
         ``levels`` is at least 0; the other arguments and the errors are those of :meth:`next`.
         """
-        return self._after(mask, initial, final, levels, generator, stacked)
+        levels = check("levels", levels, Whole)
+        mask.check(initial)
+        mask.check(final)
+        if self.criterion == "random" and generator is None:
+            raise ValueError("Pruning(criterion='random') draws; give it a generator.")
+        output = self._output(list(mask), initial, stacked)
+        masks = mask.unstack() if stacked else [mask]
+        generators = [None] * len(masks) if generator is None else each(generator, len(masks))
+        pruned = []
+        for r, (m, g) in enumerate(zip(masks, generators, strict=True)):
+            before, after = (
+                {n: state[key][r] if stacked else state[key] for n, key in plain_names(state).items() if n in mask}
+                for state in (initial, final)
+            )
+            groups = self._groups(m, output)
+            self._check_rounds(groups, m.counts, levels)
+            pruned.append(remove(m, groups, partial(self._score, before, after, m, g), levels))
+        if self.scope == "global":
+            warn_of_emptied(n for one in zip(masks, pruned, strict=True) for n in emptied(*one))
+        return Mask.stack(pruned) if stacked else pruned[0]
 
     def densities(self, weights: Mapping[str, Sequence[int]] | Mask, levels: int) -> list[float]:
         """Return the P_m after 0, 1, ..., ``levels`` rounds: percent of the weights that are kept, by exact counts.
@@ -174,7 +191,7 @@ class Pruning:
 
     def _planned(
         self, weights: Mapping[str, Sequence[int]] | Mask, levels: int
-    ) -> tuple[Mapping[str, int], int, list[tuple[list[str], float]]]:
+    ) -> tuple[Mapping[str, int], int, Groups]:
         """Return how many weights are kept by name, how many there are, and which are compared at which rate."""
         levels = check("levels", levels, Whole)
         if isinstance(weights, Mask):
@@ -184,46 +201,14 @@ class Pruning:
             total = sum(kept.values())
         return kept, total, self._groups(kept, self._output(list(kept)))
 
-    def _after(
-        self,
-        mask: Mask,
-        initial: Mapping[str, Tensor],
-        final: Mapping[str, Tensor],
-        levels: int,
-        generator: Generators | None,
-        stacked: bool,
-    ) -> Mask:
-        levels = check("levels", levels, Whole)
-        mask.check(initial)
-        mask.check(final)
-        output = self._output(list(mask), initial, stacked)
-        masks = mask.unstack() if stacked else [mask]
-        generators = [None] * len(masks) if generator is None else each(generator, len(masks))
-        pruned = []
-        for r, (m, g) in enumerate(zip(masks, generators, strict=True)):
-            before, after = (
-                {n: state[key][r] if stacked else state[key] for n, key in plain_names(state).items() if n in mask}
-                for state in (initial, final)
-            )
-            groups = self._groups(m, output)
-            self._check_rounds(groups, m.counts, levels)
-            left = dict(m)
-            for names, rate in groups:
-                # Of the survivors alone, and of all that are compared together: a rank depends on the others.
-                trained = survivors(after, m, names)
-                scores = self._score(survivors(before, m, names).to(trained.device), trained, g)
-                left |= remove(m, names, scores, len(trained) - left_after(len(trained), rate, levels))
-            pruned.append(Mask(left))
-        if self.scope == "global":
-            warn_of_emptied((n for one in zip(masks, pruned, strict=True) for n in emptied(*one)), stacklevel=3)
-        return Mask.stack(pruned) if stacked else pruned[0]
-
-    def _score(self, initial: Tensor, final: Tensor, generator: torch.Generator | None) -> Tensor:
-        if self.criterion != "random":
-            return SCORES[self.criterion](initial, final)
-        if generator is None:
-            raise ValueError("Pruning(criterion='random') draws; give it a generator.")
-        return random_scores(final, generator)
+    def _score(
+        self, before: State, after: State, mask: Mask, generator: torch.Generator | None, names: list[str]
+    ) -> Tensor:
+        """Return scores of the survivors that are compared, and of no others: a rank depends on the others."""
+        trained = survivors(after, mask, names)
+        if generator is not None and self.criterion == "random":
+            return random_scores(trained, generator)
+        return SCORES[self.criterion](survivors(before, mask, names).to(trained.device), trained)
 
     def _output(
         self, names: Sequence[str], initial: Mapping[str, Tensor] | None = None, stacked: bool = False
@@ -233,12 +218,13 @@ class Pruning:
             if tuple(names) in self._outputs:
                 return self._outputs[tuple(names)]
             state = initial or {}
-            weights = [n for n, key in plain_names(state).items() if _is_weight(n, state[key], stacked)]
+            named = plain_names(state).items()
+            weights = [n for n, key in named if _WEIGHT.fullmatch(n) and state[key].ndim >= 2 + stacked]
             if weights and weights[-1] != names[-1]:
                 return weights[-1] if weights[-1] in names else None
         return names[-1]
 
-    def _groups(self, names: Mapping[str, object], output: str | None) -> list[tuple[list[str], float]]:
+    def _groups(self, names: Mapping[str, object], output: str | None) -> Groups:
         """Return which weights are compared with each other, and their rate."""
         if self.scope == "global":
             return [(list(names), self.rate)]
@@ -246,15 +232,14 @@ class Pruning:
             check_matches(glob, list(names))
         found = []
         for name in names:
-            rate = next((rate for glob, rate in self.rates.items() if matches(glob, name)), None)
+            usual = self.rate / 2 if name == output else self.rate
+            rate = next((rate for glob, rate in self.rates.items() if matches(glob, name)), usual)
             if name == output and self.output_rate is not None:
                 rate = self.output_rate
-            elif rate is None:
-                rate = self.rate / 2 if name == output else self.rate
             found.append(([name], rate))
         return found
 
-    def _check_rounds(self, groups: Sequence[tuple[list[str], float]], kept: Mapping[str, int], levels: int) -> None:
+    def _check_rounds(self, groups: Groups, kept: Mapping[str, int], levels: int) -> None:
         left = [sum(kept[name] for name in names) for names, _ in groups]
         for number in range(1, levels + 1):
             before = left
@@ -271,8 +256,3 @@ class Pruning:
                     f"round {number} would remove none of the {sum(left)} weights that are left, as each share rounds "
                     f"to none at rate={self.rate:g}; use a higher rate or fewer rounds."
                 )
-
-
-def _is_weight(name: str, value: Tensor, stacked: bool) -> bool:
-    """Whether an entry of a ``state_dict`` seems to be the weight of a linear or convolutional layer."""
-    return value.ndim >= 2 + stacked and (f".{name}".endswith(".weight") or ".parametrizations.weight." in f".{name}")

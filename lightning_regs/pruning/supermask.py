@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
 import torch
@@ -12,11 +13,10 @@ from torch.nn.utils import parametrize
 
 from lightning_regs.core.checks import Range, checked
 from lightning_regs.pruning.layers import Globs, prunable
-from lightning_regs.pruning.learned_masks import BernoulliMask, EdgePopup, Supermask
+from lightning_regs.pruning.learned_masks import BernoulliMask, EdgePopup, Evaluation, Supermask
 from lightning_regs.pruning.masks import Mask
 
 Kind = Literal["bernoulli", "edge_popup"]
-Evaluation = Literal["sample", "expected", "threshold"]
 Density = Annotated[float, Range(above=0, below=1, why="it is the share of each layer's weights to keep")]
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -115,7 +115,7 @@ def learned_mask(network: nn.Module) -> dict[str, Tensor]:
     Raises:
         ValueError: If the network has no supermask.
     """
-    return {name: mask.learned() for name, mask in _supermasks(network)}
+    return {name: mask.learned() for name, mask in _supermasks(network).items()}
 
 
 @checked
@@ -130,7 +130,7 @@ def set_evaluation(network: nn.Module, evaluation: Evaluation) -> None:
     Raises:
         ValueError: If the name is unknown, or the network has no Bernoulli supermask.
     """
-    masks = [mask for _, mask in _supermasks(network) if isinstance(mask, BernoulliMask)]
+    masks = [mask for mask in _supermasks(network).values() if isinstance(mask, BernoulliMask)]
     if not masks:
         raise ValueError("edge-popup's masks are not drawn, so there is nothing to choose for the evaluation.")
     for mask in masks:
@@ -182,16 +182,13 @@ def apply_supermask(
     return chosen.apply(result)
 
 
-def _supermasks(network: nn.Module) -> Iterator[tuple[str, Supermask]]:
-    found = False
-    for name, module in network.named_modules():
-        for attribute, steps in module.parametrizations.items() if parametrize.is_parametrized(module) else ():
-            for step in steps:
-                if isinstance(step, Supermask):
-                    found = True
-                    yield f"{name}.{attribute}".lstrip(".").replace("_orig_mod.", ""), step
+def _supermasks(network: nn.Module) -> dict[str, Supermask]:
+    """Return the masks by the dense network's names of what they mask."""
+    found = {name: part for name, part in network.named_modules() if isinstance(part, Supermask)}
     if not found:
         raise ValueError(f"{type(network).__name__} has no supermask; make one with add_supermask(network).")
+    parametrized = re.compile(r"parametrizations\.(\w+)\.\d+$")
+    return {parametrized.sub(r"\1", name.replace("_orig_mod.", "")): mask for name, mask in found.items()}
 
 
 def _check_not_shared(network: nn.Module, chosen: Mapping[str, Tensor]) -> None:

@@ -216,7 +216,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
                 f"WeightMask(density={self.density:g}) would keep nothing of {whose}; use a greater density, or choose "
                 "other `layers`."
             )
-        warn_of_emptied(gone, stacklevel=2)
+        warn_of_emptied(gone)
         if self.layers is None and (left := left_alone(module, mask, optimizers)):
             told = f"WeightMask(density={self.density:g}) prunes among {left}; give a Mask to prune those too."
             warnings.warn(told, UserWarning, stacklevel=3)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
 import importlib
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ _NOISE = (
     ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
 )
 C = TypeVar("C", bound=Callback)
+Stacked = Callable[[Sequence[dict[str, Any]], Sequence[RunContext]], list[dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -108,38 +110,38 @@ def fit(
         ValueError: If a section has an option that its class does not take, a class path names no regularizer or
             callback, or its arguments are not the class's.
     """
-    return _fit(config, [run], None, callbacks, start, data)[0]
+    return fit_stack(config, [run], callbacks, None if start is None else [start], data)[0]
 
 
-def fit_stack(
-    config: Mapping[str, Any],
-    runs: Sequence[RunContext],
-    callbacks: Sequence[Callback] = (),
-    start: Replicated | None = None,
-    data: ImageDataModule | None = None,
-) -> list[Trained]:
-    """Train runs that differ in their seeds, and in what they start from, as replicas of one Classifier.
+class Task(Protocol):
+    """What a cell runs: one run when it is called, several at once by ``stacked``."""
 
-    See :func:`fit`; ``callbacks`` act on all of them, ``start`` and ``data`` have one replica a run.
-    """
-    return _fit(config, runs, [run.seed for run in runs], callbacks, start, data)
+    stacked: Stacked
+
+    def __call__(self, config: dict[str, Any], run: RunContext) -> dict[str, float]:
+        """Return the metrics of a run."""
 
 
-def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
-    """Return the metrics of :func:`fit`: the task of a cell that measures nothing else."""
-    return fit(config, run).metrics
+def stackable(many: Stacked) -> Task:
+    """Make a task of a function that takes the configurations of several runs and returns the metrics of each."""
+
+    @functools.wraps(many)
+    def one(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+        return many([config], [run])[0]
+
+    task = cast(Task, one)
+    task.stacked = many
+    return task
 
 
-def train_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
-    """Train runs that differ in their seeds only as replicas of one Classifier; see :func:`train`.
+@stackable
+def train(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    """Return the metrics of :func:`fit`: the task of cells that measure nothing else.
 
     Raises:
-        ValueError: If the configurations differ.
+        ValueError: If the configurations of several runs differ.
     """
     return [trained.metrics for trained in fit_stack(shared(configs), runs)]
-
-
-train.stacked = train_stack  # type: ignore[attr-defined]
 
 
 def shared(configs: Sequence[Mapping[str, Any]], *own: str) -> dict[str, Any]:
@@ -161,14 +163,18 @@ def shared(configs: Sequence[Mapping[str, Any]], *own: str) -> dict[str, Any]:
     return parts[0]
 
 
-def _fit(
+def fit_stack(
     config: Mapping[str, Any],
     runs: Sequence[RunContext],
-    replicas: list[int] | None,
-    callbacks: Sequence[Callback],
-    start: nn.Module | None,
-    data: ImageDataModule | None,
+    callbacks: Sequence[Callback] = (),
+    start: Sequence[nn.Module] | None = None,
+    data: ImageDataModule | None = None,
 ) -> list[Trained]:
+    """Train runs that differ in their seeds, and in what they start from, as replicas of one Classifier; one, alone.
+
+    See :func:`fit`; ``callbacks`` act on all of them, ``start`` has a network a run, and ``data`` a replica.
+    """
+    replicas = None if len(runs) == 1 else [run.seed for run in runs]
     for section, cls in (("model", Classifier), ("data", ImageDataModule), ("trainer", pl.Trainer)):
         known = inspect.signature(cls).parameters
         if unknown := [name for name in config.get(section) or {} if name not in known]:
@@ -178,7 +184,8 @@ def _fit(
     regularizers = options.pop("regularizers", None) or []
     options["regularizers"] = [make(c, Regularizer, order, "regularizer", "lightning_regs.Mixup") for c in regularizers]
     if start is not None:
-        options |= {"architecture": start, "architecture_args": None, "layers": None}
+        network = start[0] if replicas is None else Replicated(start)
+        options |= {"architecture": network, "architecture_args": None, "layers": None}
     if data is None:
         data = ImageDataModule(**config["data"], seed=seed, replicas=replicas, seeds=apart)
     module = Classifier(**options, seed=seed, replicas=replicas, seeds=apart)

@@ -288,7 +288,7 @@ def test_a_cell_measures_each_seed_of_a_stack_as_it_would_alone(options: dict[st
         return {**CONFIG, "snapshots": {"cycles": 2, **options}}
 
     runs = [RunContext(tmp_path / f"{i}", i) for i in (0, 1)]
-    rows = cells.snapshots_stack([config(), config()], runs)
+    rows = cells.snapshots.stacked([config(), config()], runs)
     alone = cells.snapshots(config(), RunContext(tmp_path / "alone", 1))
     assert {*rows[1]} == {*alone}
     assert {name: rows[1][name] for name in alone if "error" in name} == pytest.approx(

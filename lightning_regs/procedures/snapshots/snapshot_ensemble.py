@@ -12,14 +12,14 @@ from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import Keys, find_keys, take
-from lightning_regs.core.checks import Count, as_text, check_arguments, nonempty
+from lightning_regs.core.checks import Count, as_text, check_arguments, nonempty, warn
 from lightning_regs.core.files import whole
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, pl
 from lightning_regs.optim.cycles import CosineCyclesLR, StepCyclesLR, cycle_ends
 from lightning_regs.procedures.driver import Driver
 from lightning_regs.procedures.ends import Stage
-from lightning_regs.procedures.level import State, warn
+from lightning_regs.procedures.level import State
 from lightning_regs.procedures.objects import make
 from lightning_regs.procedures.results import Level
 from lightning_regs.procedures.snapshots.ensemble import NAME, PATTERN, Ensemble, Scores, load_ensemble

@@ -14,19 +14,20 @@ from lightning_regs.core.runs import RunContext
 from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.procedures.cells import correct
 from lightning_regs.study.paper.config import override
-from lightning_regs.training.fit import Trained, fit, fit_stack, shared
+from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
 
 # Added to the seed of each further net: far from the seeds of other runs.
 OFFSET = 1000
 
 
-def agree(config: dict[str, Any], run: RunContext) -> dict[str, float]:
+@stackable
+def agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train two nets twice each, all independent of each other, and compare them on the test set.
 
     Args:
-        config: That of :func:`~lightning_regs.training.fit.fit` for the one net; ``config["other"]`` is what the other
-            changes in it, by dotted path.
-        run: The engine's run. An interrupted one goes on from its last saved epoch.
+        configs: Of each run that of :func:`~lightning_regs.training.fit.fit` for the one net, and as ``"other"`` what
+            the other changes in it, by dotted path; of several, which are replicas of each of the nets, the same.
+        runs: The engine's. An interrupted one goes on from its last saved epoch.
 
     Returns:
         Correlations of being right, see :func:`~lightning_regs.analysis.correctness.agreement`: ``agreement`` between
@@ -34,29 +35,13 @@ def agree(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         mean of both nets); ``test_acc`` of the one net and ``other_test_acc`` of the other.
 
     Raises:
-        ValueError: If the nets have different test samples.
+        ValueError: If the configurations differ, or the nets have different test samples.
     """
-    return _agree([config], [run])[0]
-
-
-def agree_stack(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
-    """Do so for several seeds, as replicas of each of the nets; see :func:`agree`.
-
-    Raises:
-        ValueError: If the configurations differ.
-    """
-    return _agree(configs, runs)
-
-
-agree.stacked = agree_stack  # type: ignore[attr-defined]
-
-
-def _agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     config = shared(configs)
     other = override(config, config.pop("other"))
-    nets = [_trained(config, runs)]
+    nets = [fit_stack(config, runs)]
     for number, made in enumerate((config, other, other), 1):
-        nets.append(_trained(made, [further(run, number) for run in runs]))
+        nets.append(fit_stack(made, [further(run, number) for run in runs]))
     rows = []
     for four in zip(*nets, strict=True):
         _check_samples(*four)
@@ -73,10 +58,6 @@ def further(run: RunContext, number: int) -> RunContext:
     context = RunContext(run.folder / f"net{number}", run.seed + number * OFFSET, run.threads)
     context.folder.mkdir(exist_ok=True)
     return context
-
-
-def _trained(config: dict[str, Any], runs: Sequence[RunContext]) -> list[Trained]:
-    return [fit(config, runs[0])] if len(runs) == 1 else fit_stack(config, runs)
 
 
 def _check_samples(*nets: Trained) -> None:
