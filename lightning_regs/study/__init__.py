@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning_regs.study.paper.conditions import trained
     from lightning_regs.study.paper.config import config_hash, override, resolve
     from lightning_regs.study.paper.estimates import Estimate
-    from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep, table
+    from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep
     from lightning_regs.study.paper.loading import find_papers, load_paper
     from lightning_regs.study.paper.measures import (
         Measure,
@@ -49,7 +49,7 @@ _PUBLIC = {
     "study.paper.claims": "Claim ClaimResult Source across lower",
     "study.paper.conditions": "trained",
     "study.paper.config": "config_hash override resolve",
-    "study.paper.figure": "Figure Panel bars curves points sweep table",
+    "study.paper.figure": "Figure Panel bars curves points sweep",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",
     "study.paper.measures": "Measure difference either largest margin mean_difference "

@@ -310,7 +310,7 @@ def test_a_paper_that_was_frozen_otherwise_is_told_the_remedy(toy: Path) -> None
         ("below=100,", "below=100, on=('quick',),", ""),
         (
             'value("net/none", "size")',
-            "lambda rows: [1 / 0]",
+            'type(value("a"))("none", (("net/none", "size"),), lambda size: size / 0)',
             "claim '1' cannot be judged at quick: its measure failed",
         ),
         (", source=SHEET", "", "claim '1' has no source; name what was read, or say kind='control'"),

@@ -247,7 +247,6 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "smallest": lambda: {"metric": "m"},
     "smallest_step": lambda: {"metric": "m", "sign": 1.0},
     "sweep": lambda: {"id": "f", "title": "t", "metric": "m", "plots": {"a": {1.0: "a"}}},
-    "table": lambda: {"id": "f", "title": "t", "metrics": {"m": "M"}, "rows": {"a": "a"}},
     "trained": lambda: {"cells": "a", "at_least": 0.5},
     "value": lambda: {"cell": "a"},
     "variance_cells": lambda: {"config": {}},

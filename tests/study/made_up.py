@@ -15,7 +15,7 @@ from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.measures import value
 from lightning_regs.study.paper.paper import Deviation, Paper, Scale
 from lightning_regs.study.paper.rows import MissingRows
-from lightning_regs.study.report.plots import SERIES, canvas, describe, note
+from lightning_regs.study.report.plots import SERIES, describe, note, stack
 from lightning_regs.study.store.curves import Curves
 
 SLIDES = Source("slides", "Slides of a course", "Roe", 2021, "doi.org/10.1000/1", "They copy Table 1.")
@@ -26,7 +26,7 @@ def draw_loss(rows, curves):
     band = curves.band("net/true-labels", "train_loss")
     if band is None:
         raise MissingRows("cell 'net/true-labels' has no curve")
-    figure, axes = canvas()
+    figure, [axes] = stack(1)
     axes.plot(band.x, band.mean, color=SERIES[0], label="true labels")
     axes.fill_between(band.x, band.low, band.high, color=SERIES[0], alpha=0.2)
     axes.set_xlabel("steps")
@@ -36,7 +36,7 @@ def draw_loss(rows, curves):
 
 
 def draw_names(rows, curves):
-    figure, axes = canvas()
+    figure, [axes] = stack(1)
     for cell in rows.cells():
         axes.plot(list(rows.metric(cell, "test_acc").values()), label=cell)
     axes.legend()

@@ -159,7 +159,9 @@ def test_a_paper_that_prints_hides_and_exits_in_a_measure_is_shown_legibly(measu
     text = file.read_text().replace('"A toy"', '"A \\x1b[2J toy\\ud800"').replace("The value", "The \\ud800 value")
     file.write_text(
         "import sys\nprint('said')\nsys.stdout.close()\n"
-        + text.replace('value("one", "value")', "lambda rows: exit(3)")
+        + text.replace(
+            'value("one", "value")', "type(value('one'))('exits', (('one', 'value'),), lambda number: exit(3))"
+        )
     )
     sys.modules.pop("toy.paper", None)
     assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0

@@ -12,15 +12,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE
-from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.rows import ERROR, MissingRows, Rows
-from lightning_regs.study.paper.verdicts import estimated
 
 _SEEDS = 5
 # From a uniform number to one as a metric may have it: a percentage, a number near 1, one of either sign, and a count
@@ -54,16 +51,10 @@ def plans(paper: Paper, scale: Scale) -> dict[str, Plan]:
     seeds = {cell.name: cell.seeds or scale.seeds for cell in scale.cells}
     found = {}
     for claim in paper.claims:
-        form = claim.at(scale.name)
-        if form is None or form.measure is None:
-            continue
-        if isinstance(form.measure, Measure) and form.measure.lacks(runs) is not None:
+        if (form := scale.form(claim)) is None:
             continue
         made_up = [_MadeUp(runs, number) for number in range(len(_DRAWS))]
-        try:
-            outcomes = [_outcome(form, rows) for rows in made_up]
-        except MissingRows:
-            continue
+        outcomes = [_outcome(form, rows) for rows in made_up]
         cells = frozenset().union(*(rows.asked for rows in made_up))
         # A measure that asks for no cell has no seeds of its own.
         least = min((seeds[name] for name in cells), default=scale.seeds)
@@ -84,18 +75,12 @@ def _ends(criterion: Criterion | None) -> list[str | bool]:
 
 
 def _outcome(form: Claim, rows: Rows) -> list[str]:
-    """Return what a measure makes of made-up rows; an error by its type.
-
-    Raises:
-        MissingRows: If the scale has not all of its cells.
-    """
+    """Return what a measure makes of made-up rows; an error by its type."""
     try:
-        measured = estimated(form, rows)
+        measured = form.estimate(rows)
         numbers = [measured.ours, *measured.ends(CONFIDENCE), *measured.values]
         return ["invalid" if measured.invalid else "", *map(_short, numbers)]
     except (Exception, SystemExit) as error:
-        if isinstance(error, MissingRows) and error.cell not in (None, *rows.cells()):
-            raise
         return [type(error).__name__]
 
 
@@ -116,18 +101,9 @@ class _MadeUp(Rows):
         self._runs, self._draw = runs, draw
         self.asked: set[str] = set()
 
-    def __len__(self) -> int:
-        return len(self._runs) * _SEEDS
-
-    def cells(self) -> list[str]:
-        return list(self._runs)
-
-    def row(self, cell: str, seed: int) -> Mapping[str, Any]:
-        return _Everything(lambda name: self.metric(cell, name)[seed])
-
     def _column(self, cell: str, name: str) -> dict[int, float]:
         if cell not in self._runs:
-            raise MissingRows(f"the scale has no cell {cell!r}", cell)
+            raise MissingRows(f"the scale has no cell {cell!r}")
         self.asked.add(cell)
         # An error is made of its accuracy.
         return {} if name.endswith(ERROR) else {seed: self._number(cell, name, seed) for seed in range(_SEEDS)}
@@ -136,20 +112,3 @@ class _MadeUp(Rows):
         text = json.dumps([self._draw, self._runs[cell], name, seed])
         uniform = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
         return _DRAWS[self._draw](uniform)
-
-
-class _Everything(dict[str, float]):
-    """A row that has every column."""
-
-    def __init__(self, number: Callable[[str], float]) -> None:
-        super().__init__()
-        self._number = number
-
-    def __missing__(self, name: str) -> float:
-        return self._number(name)
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name]

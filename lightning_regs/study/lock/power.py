@@ -13,7 +13,6 @@ from lightning_regs.study.paper.estimates import quantile
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.power import seeds_needed, smallest_beyond, smallest_effect
 from lightning_regs.study.paper.rows import MissingRows, Rows
-from lightning_regs.study.paper.verdicts import estimated
 
 BUDGET = 30 * 60.0  # seconds of one core, for all claims of a paper at a scale
 
@@ -34,7 +33,7 @@ def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
     effect, unit = None, form.unit
     with contextlib.suppress(Exception, SystemExit):  # a measure that fails says so when it is judged
         if rows is not None and form.criterion:
-            effect = smallest_beyond(estimated(form, rows), form.criterion, confidence, seeds[-1])
+            effect = smallest_beyond(form.estimate(rows), form.criterion, confidence, seeds[-1])
     if not effect:
         effect, unit = smallest_effect(seeds[-1], confidence), "standard deviations over seeds"
     return f"{seeds[-1]} seeds see {effect:.2g} {unit}".rstrip()
@@ -77,7 +76,7 @@ def needs(paper: Paper, scale: Scale, measured: Rows, claims: Iterable[ClaimResu
         form = forms[claim.id]
         if claim.verdict != "not decided" or claim.n < 2 or form is None or form.criterion is None:
             continue
-        both, alone = (estimated(form, rows) for rows in (measured, measured.without_items()))
+        both, alone = (form.estimate(rows) for rows in (measured, measured.without_items()))
         if both.half is None or alone.half is None:
             continue
         confidence = 1 - 1 / (1 / (1 - claim.confidence) + 1 / (1 - Frozen().confidence))

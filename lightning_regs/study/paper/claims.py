@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lightning_regs.core.checks import Count, Name, checked
 from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import WORDS, Criterion
-from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate
+from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate, every
 from lightning_regs.study.paper.measures import Measure, difference
 from lightning_regs.study.paper.rows import Cells, Rows
 
@@ -75,8 +75,7 @@ class Claim:
     Args:
         id: Short name, unique in the paper.
         sentence: What the paper says, in one sentence.
-        measure: Gives one number per seed, or an :class:`~lightning_regs.study.paper.measures.Estimate`; one of
-            :mod:`lightning_regs.study.paper.measures`, or a function of the rows. None only with ``out_of_reach``.
+        measure: One of :mod:`lightning_regs.study.paper.measures`; None only with ``out_of_reach``.
         above: The whole 95 % interval has to be above this, for the claim to count as reproduced.
         below: Or below this.
         at_least: Or at least this.
@@ -108,7 +107,7 @@ class Claim:
 
     id: str
     sentence: str
-    measure: Measure | Callable[[Rows], Sequence[float] | Mapping[int, float] | Estimate] | None = None
+    measure: Measure | None = None
     _: KW_ONLY
     above: float | None = None
     below: float | None = None
@@ -181,6 +180,16 @@ class Claim:
     def provenance(self) -> str:
         """The same in words."""
         return "".join(words for words, _ in self.cited)
+
+    def estimate(self, rows: Rows) -> Estimate:
+        """Measure what it is about.
+
+        Raises:
+            MissingRows: If a cell or metric has no rows.
+            UnfitError: If there is no number to be had of the rows.
+        """
+        assert self.measure is not None
+        return every(self.measure.values(rows)) if self.exact else self.measure(rows)
 
     def at(self, scale: str) -> Claim | None:
         """Return the form that the claim has at a scale; None where the scale does not measure it."""

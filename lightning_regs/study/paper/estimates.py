@@ -111,8 +111,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     n = len(values)
     if n < 2:
         raise ValueError(f"an interval needs at least 2 values, got {n}; run more seeds.")
-    centre, half = _mean(values), quantile(n, confidence) * math.sqrt(_covariance(values, values) / n)
-    return centre - half, centre + half
+    return mean(values).ends(confidence)
 
 
 def mean(

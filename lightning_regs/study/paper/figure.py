@@ -98,7 +98,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Kind(Figure):
-    """A figure that the package draws: see :func:`curves`, :func:`sweep`, :func:`points`, :func:`bars`, :func:`table`.
+    """A figure that the package draws: see :func:`curves`, :func:`sweep`, :func:`points`, :func:`bars`.
 
     Attributes:
         metrics: What is drawn.
@@ -224,25 +224,6 @@ def bars(
 ) -> Figure:  # fmt: skip
     """Make a figure as :func:`points` does, with bars from zero for the means."""
     return points(id, title, metrics, plots, caption, y=y, limits=limits, bars=True, on=on)
-
-
-@checked
-def table(
-    id: Name, title: str, metrics: Mapping[str, str], rows: Lines, caption: str = "", *,
-    on: tuple[str, ...] | None = None,
-) -> Figure:  # fmt: skip
-    """Make a table as a picture: a row a cell, and in each column ours with its interval and the published value.
-
-    Args:
-        id: Short name, unique in the paper.
-        title: Heading.
-        metrics: Heading of each column -> its metric.
-        rows: Label of each row -> its cell.
-        caption: What is shown, and what the paper's table shows.
-        on: Names of the scales that draw it; None for all.
-    """
-    given, names = tuple(metrics.values()), tuple(metrics)
-    return Kind(id, title, caption, "draw_table", metrics=given, names=names, plots={"": dict(rows)}, on=on)
 
 
 def measure_of(point: Point, metric: str) -> Measure:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeGuard
+from typing import Annotated
 
 from lightning_regs.core.checks import Count, Name, Whole, checked
 from lightning_regs.core.metrics import Family
@@ -16,7 +16,6 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.cells import Cell, Cells, Overrides, check_unique
 from lightning_regs.study.paper.claims import Claim, Source, check_link
 from lightning_regs.study.paper.figure import Figure
-from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import AGREEMENT
 
 HEADLINES = 5  # claims that a paper may be known for, at most
@@ -92,6 +91,11 @@ class Scale:
         for name in cell.needs:
             found |= {other.name: other for other in self.with_needs(by_name[name]) if other.name not in found}
         return (*found.values(), cell)
+
+    def form(self, claim: Claim) -> Claim | None:
+        """Return the form in which a claim is measured here; None where it is not."""
+        form, cells = claim.at(self.name), [cell.name for cell in self.cells]
+        return form if form and form.measure and form.measure.lacks(cells) is None else None
 
     def select(self, patterns: str | Sequence[str] | None) -> Cells:
         """Return the cells that match names or globs, in the order of the scale; None for all.
@@ -180,8 +184,7 @@ class Paper:
         for name in (*chain(*scales), *(deviation.scale for deviation in self.deviations if deviation.scale)):
             self.scale(name)
         for claim in self.claims:
-            self._check_cells(claim)
-            self._check_conditions(claim)
+            self._check_claim(claim)
         self._check_headlines()
 
     @property
@@ -198,41 +201,33 @@ class Paper:
                 f"to {HEADLINES} with headline=True, those that the paper is known for."
             )
 
-    def _check_conditions(self, claim: Claim) -> None:
-        """Refuse a claim whose conditions cannot be measured where the claim is."""
+    def _check_claim(self, claim: Claim) -> None:
+        """Refuse a claim about a cell that none of its scales has, or whose conditions cannot be measured with it."""
         claims = {other.id: other for other in self.claims}
-        for scale in self.scales:
-            form, cells = claim.at(scale.name), [cell.name for cell in scale.cells]
-            if not _measured(form, cells):
-                continue
-            for condition in form.conditions:
-                if (lacking := condition.lacks(cells)) is not None:
-                    raise unknown_name(f"cell of a condition of claim {claim.id!r}", lacking, cells)
-            for other in form.rests_on:
-                if other not in claims:
-                    raise unknown_name(f"claim that claim {claim.id!r} rests on:", other, claims)
-                theirs = claims[other].at(scale.name)
-                if not _measured(theirs, cells) or theirs.rests_on:
-                    why = "rests on others itself; name those" if _measured(theirs, cells) else "is not measured there"
-                    raise ValueError(
-                        f"claim {claim.id!r} rests on claim {other!r} at scale {scale.name!r}, which {why}."
-                    )
-
-    def _check_cells(self, claim: Claim) -> None:
-        """Refuse a claim, or its setting, about a cell that none of its scales has; a scale without it skips it."""
         known: dict[str, None] = {}
         lacking: dict[str, list[str | None]] = {}
         for scale in self.scales:
             form, cells = claim.at(scale.name), dict.fromkeys(cell.name for cell in scale.cells)
-            if form is None:
+            if form is None or form.measure is None:
                 continue
             known |= cells
-            for what, measure in (
-                ("", form.measure),
-                *((f"setting {k!r} of ", one) for k, one in form.settings.items()),
-            ):
-                if isinstance(measure, Measure):
-                    lacking.setdefault(what, []).append(measure.lacks(cells))
+            settings = {f"setting {name!r} of ": measure for name, measure in form.settings.items()}
+            for what, measure in {"": form.measure, **settings}.items():
+                lacking.setdefault(what, []).append(measure.lacks(cells))
+            if scale.form(claim) is None:
+                continue
+            for condition in form.conditions:
+                if (missing := condition.lacks(cells)) is not None:
+                    raise unknown_name(f"cell of a condition of claim {claim.id!r}", missing, cells)
+            for other in form.rests_on:
+                if other not in claims:
+                    raise unknown_name(f"claim that claim {claim.id!r} rests on:", other, claims)
+                theirs = scale.form(claims[other])
+                if theirs is None or theirs.rests_on:
+                    why = "rests on others itself; name those" if theirs else "is not measured there"
+                    raise ValueError(
+                        f"claim {claim.id!r} rests on claim {other!r} at scale {scale.name!r}, which {why}."
+                    )
         for what, names in lacking.items():
             if known and None not in names:
                 raise unknown_name(f"cell of {what}claim {claim.id!r}", names[0], known)
@@ -271,14 +266,7 @@ class Paper:
             single: float(form.published)
             for form in forms
             if isinstance(form.published, (int, float))
-            and isinstance(form.measure, Measure)
+            and form.measure is not None
             and (single := form.measure.single) is not None
             and (form in here or single[0] not in cells)
         }
-
-
-def _measured(form: Claim | None, cells: Collection[str]) -> TypeGuard[Claim]:
-    """Tell whether a claim can be measured where there are these cells; of a function of the rows nobody knows."""
-    if form is None or form.measure is None:
-        return False
-    return not isinstance(form.measure, Measure) or form.measure.lacks(cells) is None

@@ -17,16 +17,7 @@ AGREEMENT = "study/agreement"
 
 
 class MissingRows(LookupError):
-    """Raised by :class:`Rows` when what a claim or a figure needs has not been measured.
-
-    Args:
-        message: What is missing.
-        cell: The cell that has no rows at all, if that is what is missing.
-    """
-
-    def __init__(self, message: str, cell: str | None = None) -> None:
-        super().__init__(message)
-        self.cell = cell
+    """Raised by :class:`Rows` when what a claim or a figure needs has not been measured."""
 
 
 class Rows:
@@ -42,9 +33,6 @@ class Rows:
         self._rows: dict[str, dict[int, Mapping[str, Any]]] = {}
         for row in rows:
             self._rows.setdefault(str(row["cell"]), {})[int(row["seed"])] = row
-
-    def __len__(self) -> int:
-        return sum(len(seeds) for seeds in self._rows.values())
 
     def cells(self) -> list[str]:
         """Return the names of the cells that have at least one row, in the order of the rows."""
@@ -69,17 +57,6 @@ class Rows:
     def without_items(self) -> Rows:
         """Return the same rows, as if the test samples were what is asked about."""
         return Rows(row for seeds in self._rows.values() for row in seeds.values())
-
-    def row(self, cell: str, seed: int) -> Mapping[str, Any]:
-        """Return one whole row.
-
-        Raises:
-            MissingRows: If it has not been measured.
-        """
-        try:
-            return self._rows[cell][seed]
-        except KeyError:
-            raise MissingRows(f"cell {cell!r} has no row for seed {seed}") from None
 
     def metric(self, cells: Cells, name: str) -> dict[int, float]:
         """Return one number per seed.
@@ -109,7 +86,7 @@ class Rows:
     def _column(self, cell: str, name: str) -> dict[int, float]:
         """Return the numbers of a column by seed, none where a cell lacks it."""
         if cell not in self._rows:
-            raise MissingRows(f"cell {cell!r} has no rows", cell)
+            raise MissingRows(f"cell {cell!r} has no rows")
         rows = self._rows[cell]
         return {seed: float(rows[seed][name]) for seed in sorted(rows) if _is_number(rows[seed].get(name))}
 

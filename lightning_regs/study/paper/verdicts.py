@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning_regs.study.paper.claims import JUDGED, Claim, ClaimResult, Frozen, Setting, Verdict
 from lightning_regs.study.paper.criteria import Criterion, short
-from lightning_regs.study.paper.estimates import ANYTHING, Estimate, UnfitError, adjusted, every, mean, p_value
+from lightning_regs.study.paper.estimates import ANYTHING, Estimate, UnfitError, adjusted, p_value
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.power import smallest_beyond
 from lightning_regs.study.paper.rows import MissingRows, Rows
@@ -112,15 +112,13 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if claim.measure is None:
         return _result(claim, "out of reach", claim.out_of_reach or "")
     assert claim.criterion is not None
-    if isinstance(claim.measure, Measure) and cells is not None and (name := claim.measure.lacks(cells)) is not None:
+    if cells is not None and (name := claim.measure.lacks(cells)) is not None:
         return _result(claim, "not at this scale", f"scale {scale} has no cell {name!r}")
     try:
-        estimate = estimated(claim, rows)
+        estimate = claim.estimate(rows)
         low, high = estimate.ends(frozen.confidence)
         broken = [failing for condition in claim.conditions if (failing := condition.failing(rows))]
     except MissingRows as missing:
-        if cells is not None and missing.cell is not None and missing.cell not in cells:
-            return _result(claim, "not at this scale", f"scale {scale} has no cell {missing.cell!r}")
         return _result(claim, "not decided", str(missing), frozen=frozen)
     except UnfitError as unfit:
         return _result(claim, "not decided", str(unfit), unfit.n, frozen)
@@ -149,24 +147,6 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     result = _result(claim, verdict, reason, n, frozen, **found)
     settings = [_setting(claim, name, measure, rows, frozen) for name, measure in claim.settings.items()]
     return replace(result, settings=tuple(settings))
-
-
-def estimated(claim: Claim, rows: Rows) -> Estimate:
-    """Measure what a claim is about, whether by a measure or by a function of the rows.
-
-    Raises:
-        MissingRows: If a cell or metric has no rows.
-        UnfitError: If there is no number to be had of the rows.
-    """
-    assert claim.measure is not None
-    if isinstance(claim.measure, Measure):
-        return every(claim.measure.values(rows)) if claim.exact else claim.measure(rows)
-    measured = claim.measure(rows)
-    if isinstance(measured, Estimate):
-        return measured
-    # By seed, as Rows.metric gives it, or without.
-    values = [float(value) for value in (measured.values() if isinstance(measured, Mapping) else measured)]
-    return every(values) if claim.exact else mean(values)
 
 
 def _open(criterion: Criterion, estimate: Estimate, confidence: float, unit: str) -> str:

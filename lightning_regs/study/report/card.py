@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_regs.core.files import atomic_write
 from lightning_regs.core.names import unknown_name
-from lightning_regs.study.lock.power import Need, needs
+from lightning_regs.study.lock.power import needs
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
@@ -94,6 +94,9 @@ def _part(name: str, base: Path, known: Mapping[str, Paper] | None, images: dict
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
     if kind == "deviations":
         return write("deviations", paper.deviations)
+    if kind == "power":
+        found = load(paper, default_results(paper), words or None, curves=False)
+        return next((_power(paper, each) for each in found if each.rows), _nothing(paper, words))
     figures = [figure.id for figure in paper.figures]
     wanted = {"figures": figures, "headline": ["headline"]}.get(kind, [])
     if kind == "figure":
@@ -116,13 +119,10 @@ def _part(name: str, base: Path, known: Mapping[str, Paper] | None, images: dict
     told = specify(paper, default_results(paper), scales=words[:1] or None, show=show)
     measured = _measured(paper, told)
     if not measured:
-        scale = words[0] if words else paper.scales[0].name
-        return f"No results yet: `{command(paper, scale)} --commit-results` measures them."
+        return _nothing(paper, words)
     section = measured[0]
     if kind == "headline":
         return write("headline", told, measured, _link(place("-".join([*words[:1], "headline"])), base))
-    if kind == "power":
-        return write("power", _needs(paper, section.scale))
     if kind in ("claims", "results"):
         return write({"claims": "verdicts"}.get(kind, kind), section)
     shown = [figure for figure in section.figures if figure.id in wanted]
@@ -145,12 +145,17 @@ def _shown(path: Path) -> str:
     return found[1] if found else ""
 
 
-def _needs(paper: Paper, name: str) -> list[Need]:
+def _nothing(paper: Paper, words: Sequence[str]) -> str:
+    scale = words[0] if words else paper.scales[0].name
+    return f"No results yet: `{command(paper, scale)} --commit-results` measures them."
+
+
+def _power(paper: Paper, found: ScaleResults) -> str:
     """Return how many seeds would decide each open claim of a scale, the cheapest first."""
-    [found] = load(paper, default_results(paper), [name], curves=False)
-    scale = paper.scale(name)
+    scale = paper.scale(found.name)
     rows = Rows((row.as_dict() for row in found.rows), scale.test_items)
-    return sorted(needs(paper, scale, rows, found.claims), key=lambda need: (need.alone is None, need.seconds))
+    order = sorted(needs(paper, scale, rows, found.claims), key=lambda need: (need.alone is None, need.seconds))
+    return write("power", order)
 
 
 def _gallery(papers: Iterable[Paper], base: Path) -> str:

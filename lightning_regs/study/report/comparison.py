@@ -29,10 +29,7 @@ class Compared:
     """One number of one cell.
 
     Attributes:
-        cell: Name of the cell.
-        metric: What was measured.
-        own: One number a seed, of one's own run.
-        committed: The same of the committed run.
+        own: One number a seed, of one's own run; ``committed`` the same of the committed one.
         difference: Mean of the own numbers less that of the committed; None where there is none.
         half: Half of the difference's 95 % interval; None where there are too few numbers for one.
         agreement: ``"equal"``: each seed that both have gave the same number. ``"within"``: another number, and 0 is
@@ -84,11 +81,9 @@ class Comparison:
     """One scale of a paper that both have rows of.
 
     Attributes:
-        scale: Its name.
         numbers: The numbers of the cells that both have, in the order of the paper's cells.
         claims: The claims that one's own rows measure.
-        own_runs: Number of one's own rows.
-        committed_runs: Number of the committed ones.
+        own_runs: Number of one's own rows; ``committed_runs`` of the committed ones.
         waiting: Number of claims that the committed rows measure and one's own do not.
     """
 
@@ -175,8 +170,8 @@ def compare_numbers(cell: str, metric: Metric, own: Mapping[int, float], committ
     of the difference has the spread of both together, and one seed alone can be compared with several.
 
     Args:
-        cell: Name of the cell.
-        metric: The metric.
+        cell: Its name.
+        metric: What was measured.
         own: Seed -> number, of one's own run; NaN for one that never came.
         committed: The same of the committed run.
     """

@@ -1,4 +1,4 @@
-"""How the kinds of figures are drawn: curves, sweeps, dots, bars and tables.
+"""How the kinds of figures are drawn: curves, sweeps, dots and bars.
 
 Dots are ours, rings are published values: where they agree, the dot sits in the ring.
 """
@@ -185,32 +185,6 @@ def draw_dots(
     if partly:
         plots.note(drawing, f"Not every seed has a number, so no mean is drawn: {', '.join(partly)}.")
     _note_missing(drawing, figure, found, rows)
-    return drawing
-
-
-def draw_table(figure: Kind, rows: Rows, curves: Curves, published: Published) -> Figure:
-    """Draw a table of means with their intervals and the published values below them."""
-    (cells,) = figure.plots.values()
-    read = {label: _read(cell, figure, rows) for label, cell in cells.items()}
-    if not any(map(math.isfinite, itertools.chain(*(numbers for line in read.values() for _, numbers in line)))):
-        raise MissingRows(f"no row of it has {' or '.join(map(_words, figure.metrics))}")
-    drawing, axes = plots.canvas(4.8, 0.3 * (len(cells) + 1) + 0.2)
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(len(cells) + 0.5, -0.5))
-    columns = [0.45 + 0.55 * (index + 1) / len(figure.names) for index in range(len(figure.names))]
-    for x, name in zip(columns, figure.names, strict=True):
-        axes.text(x, 0, name, ha="right", va="center", color=MUTED)
-    told = []
-    for line, (label, entries) in enumerate(read.items(), 1):
-        axes.text(0, line, label, ha="left", va="center")
-        for x, name, (measure, numbers) in zip(columns, figure.names, entries, strict=True):
-            text = tables.shown(numbers, Metric(name, name, never="no seed"))
-            number = published.get(measure.single)
-            both = text if number is None else f"{text} (paper {number:g})"
-            axes.text(x, line, both, ha="right", va="center")
-            told.append(f"{label}, {name}: {both}")
-    plots.describe(drawing, "; ".join(told) + ".")
-    plots.note(drawing, "Means over seeds with half of the 95 % interval.")
     return drawing
 
 

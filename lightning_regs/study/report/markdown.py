@@ -47,13 +47,13 @@ def _macros() -> Any:
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     env.filters |= {"md": escape, "code": code, "html": html.escape, "by_reason": _by_reason, "count": _count}
+    env.filters |= {"number": tables.number, "heading": tables.heading, "seconds": tables.seconds}
     env.filters |= {
-        "number": tables.number,
-        "heading": tables.heading,
-        "seconds": tables.seconds,
         "versions": tables.versions,
+        "legend": telling.legend,
+        "signs": telling.signs,
+        "is_arxiv": _ARXIV.fullmatch,
     }
-    env.filters |= {"legend": telling.legend, "signs": telling.signs, "is_arxiv": _ARXIV.fullmatch}
     env.globals |= {"half": tables.HALF, "titles": telling.TITLES, "measured": telling.MEASURED, "budget": BUDGET}
     env.globals |= {"symbols": telling.SYMBOLS, "dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}
     env.globals |= {"meanings": telling.MEANINGS, "marks": telling.MARKS}

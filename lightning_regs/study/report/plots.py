@@ -94,21 +94,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def canvas(width: float = 4.3, height: float = 3.1) -> tuple[Figure, Axes]:
-    """Make an empty figure with one pair of axes.
-
-    Args:
-        width: Inches. Five or less keeps the text readable when the page is 400 px wide.
-        height: Inches.
-    """
-    from matplotlib.figure import Figure as MatplotlibFigure
-
-    figure = MatplotlibFigure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
 def stack(count: int, width: float = 4.3, height: float = 2.7) -> tuple[Figure, list[Axes]]:
-    """Make an empty figure with several pairs of axes below each other, each of the given size in inches."""
+    """Make an empty figure with several pairs of axes below each other, each of the given size in inches.
+
+    A width of five or less keeps the text readable when the page is 400 px wide.
+    """
     from matplotlib.figure import Figure as MatplotlibFigure
 
     figure = MatplotlibFigure(figsize=(width, height * count), layout="constrained")

@@ -139,19 +139,9 @@ def environment() -> Environment:
     env = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    env.filters |= {
-        "entry": tables.entry,
-        "seconds": tables.seconds,
-        "strip": strip,
-        "tidy": tables.tidy,
-        "sentence": _sentence,
-        "short": short,
-        "slug": slug,
-        "signs": telling.signs,
-        "breakable": _breakable,
-        "legend": telling.legend,
-        "prose": _prose,
-    }
+    env.filters |= {"entry": tables.entry, "seconds": tables.seconds, "tidy": tables.tidy, "strip": strip}
+    env.filters |= {"sentence": _sentence, "short": short, "slug": slug, "breakable": _breakable, "prose": _prose}
+    env.filters |= {"signs": telling.signs, "legend": telling.legend}
     env.globals |= {"verdicts": VERDICTS, "meanings": telling.MEANINGS, "titles": telling.TITLES}
     env.globals |= {"marks": telling.MARKS, "half": tables.HALF, "version": __version__, "dark": plots.DARK}
     return env

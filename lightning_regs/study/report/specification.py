@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_regs.study.lock.lock import mismatches
 from lightning_regs.study.paper.claims import Claim, Source, Verdict
-from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.comparison import Comparison, compare
@@ -50,26 +49,20 @@ class Section:
     """One scale of a paper.
 
     Attributes:
-        scale: Its name.
-        description: What is cut, and what it takes.
-        state: How far its runs are.
         runs: Finished runs that belong to it.
         expected: Runs that it has when it is complete.
         problems: One sentence for each file, or part of one, that is damaged or does not fit.
         mixed: How its rows differ in origin, such as ``"2 commits"``; rows of different code are not one experiment.
         tallies: Its claims counted, each kind apart.
         summary: The counts in plain sentences, and what the invalid claims have in common.
-        claims: The claims, in the order of the paper.
         intervals: What their intervals are, in a sentence.
         claims_json: The claims as the download has them; not among the data.
         figures: The paper's figures; empty without rows.
         groups: Its cells as tables.
         origin: ``commit``, ``versions``, ``device`` and ``precision``, each with the different entries of the rows.
         seconds: Computing time of all runs added up; None when no row records it.
-        failures: Runs that failed.
         downloads: Names of the files beside the page.
-        command: The command that measures it.
-        one_cell: The command that measures one of its cells.
+        command: The command that measures it; ``one_cell`` that of one of its cells.
     """
 
     scale: str
@@ -127,18 +120,11 @@ class Specification:
     """Everything that a report says about a paper.
 
     Attributes:
-        paper: The paper's id.
-        title: Its title.
-        authors: Its authors.
-        year: Year of publication.
-        arxiv: arXiv number, may be empty.
+        paper: The paper's id; ``title``, ``authors``, ``year``, ``arxiv``, ``summary``, ``link`` and ``deviations`` too
+            are its own, and ``sources`` what its claims name.
         version: Version of lightning-regs that made the specification.
         sections: The scales, in the order to be shown.
         problems: One sentence for files in the results folder that belong to no scale.
-        summary: What the paper says, in a sentence or two; may be empty.
-        link: Where it can be read, where that is not arXiv; may be empty.
-        sources: What its claims name as sources.
-        deviations: What is done otherwise than in the paper.
         headlines: What the paper is known for, each claim at the scale that says most about it; empty without rows.
         picture: The same as a figure; None without rows.
         comparisons: One's own rows beside the committed ones, a scale each that both have.
@@ -238,7 +224,7 @@ def _told(paper: Paper, found: ScaleResults) -> tuple[ClaimEntry, ...]:
     told = []
     for result in found.claims:
         form = forms.get(result.id)
-        metrics = [metric for _, metric in form.measure.parts] if form and isinstance(form.measure, Measure) else []
+        metrics = [metric for _, metric in form.measure.parts] if form and form.measure else []
         entry = tell(result, found.name, form, next((never[name] for name in metrics if name in never), ""))
         cells = tuple(cell for cell in entry.cells if cell in measured)
         figures = tuple(id for id, shown in drawn.items() if not shown.isdisjoint(cells))

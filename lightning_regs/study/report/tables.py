@@ -143,7 +143,6 @@ class CellSummary:
     """A cell over its seeds: one line of a table.
 
     Attributes:
-        name: Name of the cell.
         runs: Its rows, by seed.
         texts: One entry for each metric of the group.
         seconds: Mean wall time of a run; None when it is not recorded.
@@ -165,9 +164,7 @@ class Group:
 
     Attributes:
         name: What the cells have in common, for the caption.
-        metrics: Metrics with a column of their own.
-        every: All metrics, for the table of single runs.
-        cells: The lines.
+        metrics: Metrics with a column of their own; ``every`` has all of them, for the table of single runs.
     """
 
     name: str

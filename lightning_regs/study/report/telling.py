@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 
 from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, ClaimResult, Kind, Verdict
 from lightning_regs.study.paper.estimates import CONFIDENCE
-from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import AGREEMENT, MissingRows, Rows
 from lightning_regs.study.report import tables
 
@@ -143,7 +142,7 @@ def tell(claim: ClaimResult, scale: str, form: Claim | None = None, never: str =
             "marks": (DAGGER,) * (claim.verdict in MEASURED and bool(claim.exploratory)) + (UNSURE,) * chance,
             "facts": tuple(_facts(claim)),
             "numbers": {name: None if n is None or math.isnan(n) else float(n) for name, n in numbers.items()},
-            "cells": form.measure.cells if form and isinstance(form.measure, Measure) else (),
+            "cells": form.measure.cells if form and form.measure else (),
         }
     )
 
@@ -237,7 +236,6 @@ class Tally:
     """The claims of one kind at one scale, counted.
 
     Attributes:
-        kind: Their kind.
         counts: Number of claims with each verdict.
         exploratory: How many of them are exploratory.
         waiting: How many of the undecided have no measurement yet.

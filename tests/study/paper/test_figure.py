@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep, table
+from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep
 from lightning_regs.study.paper.measures import either, ratio, value
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.store.curves import Curves
@@ -51,7 +51,6 @@ def test_a_panel_shows_names_and_globs_in_the_order_of_the_cells():
         ),
         (points("f", "F", {"train": "m", "test": "n"}, {"net": "a"}), [("bar", ("m", "n"), ("a",))]),
         (bars("f", "F", "m", {"net": "a", "other": "b"}), [("bar", ("m",), ("a", "b"))]),
-        (table("f", "F", {"Train": "m", "Test": "n"}, {"net": "a"}), [("bar", ("m", "n"), ("a",))]),
     ],
 )
 def test_the_panels_of_a_kind_follow_from_its_cells(figure, panels):

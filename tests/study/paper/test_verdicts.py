@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lightning_regs.study.paper.claims import Claim, across
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import Estimate, interval
-from lightning_regs.study.paper.measures import difference, either, ratio, value
+from lightning_regs.study.paper.measures import Measure, difference, either, ratio, value
 from lightning_regs.study.paper.power import smallest_effect
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.paper.verdicts import evaluate, judge
@@ -28,9 +28,15 @@ def claim(measure, **about):
 
 
 def check(measure, rows=A, cells=None, scale="quick", **about):
-    measured = (lambda _: measure) if isinstance(measure, (list, dict, Estimate)) else measure
-    (result,) = evaluate([claim(measured, **about)], rows, scale, cells)
+    if isinstance(measure, list):
+        measure, rows = value("a", "m"), Rows({"cell": "a", "seed": seed, "m": v} for seed, v in enumerate(measure))
+    (result,) = evaluate([claim(measure, **about)], rows, scale, cells)
     return result
+
+
+def gives(make):
+    """A measure that is what a function makes of two seeds."""
+    return Measure("made", (("a", "acc"),), None, lambda sample: make())
 
 
 @quick
@@ -73,14 +79,13 @@ def test_ours_lies_in_its_interval_and_the_order_of_seeds_does_not_matter(values
     ("values", "verdict", "reason"),
     [
         ([0.4, 0.5, 0.6], "reproduced", ""),
-        ({0: 0.5, 7: 0.5}, "reproduced", ""),  # as Rows.metric gives it
         ([5.0, 5.1, 5.2], "not reproduced", ""),
         ([0.9, 1.0, 1.1], "not decided", "the interval crosses an edge of '0 to 1'"),
-        ([], "not decided", "its measure gave no value"),
+        ([], "not decided", "cell 'a' has no rows"),
         ([0.5, math.nan, math.inf], "not decided", "2 of 3 values are not finite"),
         ([1e308, -1e308], "not decided", "its values are too large for an interval"),
         ([0.5], "not decided", "one seed gives no interval; run it with at least 2 seeds"),
-        (lambda _: 1 / 0, "not decided", "its measure failed: ZeroDivisionError: division by zero"),
+        (gives(lambda: 1 / 0), "not decided", "its measure failed: ZeroDivisionError: division by zero"),
         (value("b", "acc"), "not decided", "cell 'b' has no rows"),
         (value("a", "los"), "not decided", "the rows of cell 'a' have no metric 'los'"),
     ],
@@ -108,11 +113,11 @@ def test_one_measurement_decides_only_an_exact_claim():
 
 
 def test_an_estimate_brings_its_own_interval():
-    result = check(Estimate(0.5, lambda _: (0.25, 0.75), (0.0, 1.0, 0.5)))
+    result = check(gives(lambda: Estimate(0.5, lambda _: (0.25, 0.75), (0.0, 1.0, 0.5))))
     assert (result.ours, result.low, result.high, result.n, result.verdict) == (0.5, 0.25, 0.75, 3, "reproduced")
-    assert check(Estimate(0.5, lambda _: (-math.inf, 0.75), (0.5, 0.5))).verdict == "not decided"
+    assert check(gives(lambda: Estimate(0.5, lambda _: (-math.inf, 0.75), (0.5, 0.5)))).verdict == "not decided"
     for ours, *ends in [(math.nan, 0, 1), (0.5, math.nan, 1), (0.5, 1, 0)]:
-        result = check(lambda _, ours=ours, ends=ends: Estimate(ours, lambda _: tuple(ends), (0.5, 0.5)))
+        result = check(gives(lambda ours=ours, ends=ends: Estimate(ours, lambda _: tuple(ends), (0.5, 0.5))))
         assert "its measure failed: ValueError: an estimate of" in result.reason
 
 
@@ -173,13 +178,9 @@ def test_what_a_scale_does_not_measure_is_told_from_what_has_not_run_and_from_wh
     assert (result.verdict, result.reason) == ("not at this scale", "asked at scale standard and paper only")
     assert check(value("a", "acc"), scale="paper", **other).verdict == "reproduced"
 
-    def function(rows):
-        return rows.metric("a", "acc")
-
-    for measure in (value("a", "acc"), function):
-        result = check(measure, Rows([]), cells={"b"})
-        assert (result.verdict, result.reason) == ("not at this scale", "scale quick has no cell 'a'")
-        assert check(measure, Rows([]), cells={"a"}).verdict == "not decided"
+    result = check(value("a", "acc"), Rows([]), cells={"b"})
+    assert (result.verdict, result.reason) == ("not at this scale", "scale quick has no cell 'a'")
+    assert check(value("a", "acc"), Rows([]), cells={"a"}).verdict == "not decided"
 
 
 def test_one_of_two_cells_is_not_at_this_scale_whatever_has_run_so_far():

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 
 import pytest
 
-from lightning_regs.study.paper.figure import bars, curves, points, sweep, table
+from lightning_regs.study.paper.figure import bars, curves, points, sweep
 from lightning_regs.study.paper.measures import either, ratio, value
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots
@@ -17,9 +16,12 @@ LEVELS = (0, 0.5, 1)
 LINES = {"first": "net/0", "second": "net/1"}
 
 
-def rows(cells=("net/0", "net/0.5", "net/1"), seeds=2, **metrics):
+def rows(cells=("net/0", "net/0.5", "net/1"), seeds=2, lacks=(), **metrics):
+    """Made-up rows; of ``lacks``, cell, seed and metric, there is no number."""
     return Rows(
-        {"cell": cell, "seed": seed, "test_acc": 90 - 20 * at + seed, "epoch": 5.0 + 3 * at + seed} | metrics
+        {"cell": cell, "seed": seed, "test_acc": 90 - 20 * at + seed, "epoch": 5.0 + 3 * at + seed}
+        | metrics
+        | {metric: math.nan for broken, number, metric in lacks if (broken, number) == (cell, seed)}
         for at, cell in enumerate(cells)
         for seed in range(seeds)
     )
@@ -89,10 +91,7 @@ def test_the_two_ends_of_a_sweep_are_not_joined():
 
 @pytest.mark.parametrize("broken", [(0, 1), (1,)])
 def test_a_position_that_not_every_seed_has_is_named_and_no_mean_of_the_others_drawn(broken):
-    found = rows()
-    for seed in broken:
-        found.row("net/1", seed)["test_acc"] = math.nan
-    drawing = drawn(SWEEP, found)
+    drawing = drawn(SWEEP, rows(lacks=[("net/1", seed, "test_acc") for seed in broken]))
     assert list(lines(drawing)["net"].get_xdata()) == [0, 0.5]
     assert f"not every seed has a number: net at 1 ({2 - len(broken)} of 2 seeds)" in notes(drawing)
 
@@ -164,26 +163,9 @@ def test_rows_of_dots_ring_what_claims_and_the_figure_itself_have_published(kind
 
 
 def test_dots_leave_out_seeds_without_a_number_and_name_them():
-    found = rows(seeds=3)
-    found.row("net/1", 2)["epoch"] = math.nan
+    found = rows(seeds=3, lacks=[("net/1", 2, "epoch")])
     lines_ = LINES | {"third": "net/x"}
     drawing = drawn(points("p", "P", {"test": "test_acc", "time": "epoch"}, {"all": lines_}), found)
     assert "second, time 11 to 12 (2 of 3)" in plots.description(drawing)
     assert "Not every seed has a number, so no mean is drawn: second, time of all (2 of 3 seeds)." in notes(drawing)
     assert notes(drawing).endswith("Too little was measured at this scale to draw: third.")
-
-
-def test_a_table_has_ours_with_half_the_interval_beside_the_papers():
-    found = rows(seeds=3)
-    found.row("net/1", 0)["test_acc"] = math.nan
-    found.row("net/1", 1)["epoch"] = found.row("net/1", 0)["epoch"] = found.row("net/1", 2)["epoch"] = math.nan
-    figure = table("t", "T", {"Test": "test_acc", "Time": "epoch"}, LINES | {"third": "net/x"})
-    drawing = drawn(figure, found, published={("net/0", "test_acc"): 92.5})
-    half = 4.302653 * statistics.stdev([90, 91, 92]) / math.sqrt(3)
-    texts = [text.get_text() for text in drawing.axes[0].texts]
-    assert texts[:5] == ["Test", "Time", "first", f"91.0 ± {half:.1f} (paper 92.5)", "6.0 ± 2.5"]
-    assert texts[6].endswith("(2 of 3)")
-    assert texts[7:] == ["no seed", "third", "\u2013", "\u2013"]
-    assert f"First, Test: {texts[3]}; first, Time: 6.0 ± 2.5; second" in plots.description(drawing)
-    with pytest.raises(MissingRows, match="no row of it has test accuracy or epoch"):
-        figure.render(rows(("net/5",)), Curves())

@@ -39,7 +39,7 @@ def lab(rgb):
 
 def drawn(width=4.8):
     with plots.style():
-        figure, axes = plots.canvas(width=width)
+        figure, [axes] = plots.stack(1, width=width)
         for number, color in enumerate(plots.SERIES):
             axes.plot([0, 1], [number, number + 1], color=color, label=f"line {number} $1 <b>")
         axes.legend()
@@ -86,7 +86,7 @@ def test_text_of_a_figure_is_text_and_its_colours_are_the_themes():
 
 def test_figures_on_one_page_share_no_identifier():
     with plots.style():
-        figure, axes = plots.canvas()
+        figure, [axes] = plots.stack(1)
         axes.plot([0, 1], [0, 1], marker="o")
         both = [plots.to_svg(figure, name, inline=True) for name in ("one", "two")]
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in both]
@@ -99,7 +99,7 @@ def test_figures_on_one_page_share_no_identifier():
 def test_what_a_figure_shows_has_a_mark_that_layout_does_not_change():
     def mark(width, top):
         with plots.style():
-            figure, axes = plots.canvas(width=width)
+            figure, [axes] = plots.stack(1, width=width)
             axes.plot([0, 1], [0, top])
             return plots.fingerprint(figure)
 

@@ -12,7 +12,7 @@ from made_up import broken, make_paper, make_rows, write_results
 from parsed import Page
 
 from lightning_regs.core.runs import Store
-from lightning_regs.study.paper.figure import Figure, table
+from lightning_regs.study.paper.figure import Figure, points
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.headline import strip
 from lightning_regs.study.report.report import write_index, write_report
@@ -90,14 +90,14 @@ def test_every_run_is_there_with_its_origin(tmp_path, paper):
 
 def test_figures_are_inline_and_described_with_the_papers_numbers(tmp_path):
     made = make_paper()
-    figure = table("t", "Table 1", {"Test": "test_acc"}, {"true labels": "net/true-labels"})
+    figure = points("t", "Table 1", "test_acc", {"true labels": "net/true-labels"})
     made = make_paper(figures=(*made.figures, figure, Figure("bad", "Figure 9", "", broken)))
     write_results(made, tmp_path / "results")
     page = build(tmp_path, made)
     labels = [attrs["aria-label"] for attrs in page.all("svg") if attrs.get("role") == "img"]
     assert labels[0].startswith("Ours beside the paper's. Nets fit random labels: reproduced; ours 99.91\u202f%, ")
     assert labels[1] == "Figure 1: loss. Loss over 290 steps."
-    assert re.fullmatch(r"Table 1\. True labels, Test: 80\.10 ± 0\.25 \(paper 80\)\.", labels[3])
+    assert labels[3] == "Table 1. Test accuracy: true labels 80.1."
     assert "Means over seeds." in page.text
     (tmp_path / "results" / "quick.curves.csv").unlink()
     text = build(tmp_path, made).text

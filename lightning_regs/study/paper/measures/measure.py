@@ -74,7 +74,7 @@ class Measure:
                 return of(measure) if measure is self else measure._first(of)
             except MissingRows as missing:
                 reasons.append(missing)
-        raise MissingRows(", and ".join(map(str, reasons)), None if self.others else reasons[0].cell)
+        raise MissingRows(", and ".join(map(str, reasons)))
 
     @property
     def cells(self) -> tuple[str, ...]:
