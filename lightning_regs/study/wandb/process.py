@@ -30,9 +30,10 @@ _PATIENCE = 2.0
 _UPLOADS_AT_ONCE, _GIVE_UP = 8, 3
 # Exit status of the process when it has said itself what was not exported.
 _INCOMPLETE = 3
-# What of wandb's variables says how to reach the server; all others (WANDB_RUN_ID, WANDB_NAME, WANDB_SERVICE, ...)
-# speak of a run that is not ours.
+# What of wandb's variables says how to reach the server, and how long to try; all others (WANDB_RUN_ID, WANDB_NAME,
+# WANDB_SERVICE, ...) speak of a run that is not ours.
 _CONNECTION = (
+    *("WANDB__GRAPHQL_RETRY_", "WANDB__FILE_STREAM_RETRY_"),
     *("WANDB_API_KEY", "WANDB_APP_URL", "WANDB_BASE_URL", "WANDB_CONFIG_DIR", "WANDB_CREDENTIALS_FILE"),
     *("WANDB_HTTP_PROXY", "WANDB_HTTP_TIMEOUT", "WANDB_HTTPS_PROXY", "WANDB_IDENTITY_TOKEN_FILE"),
     *("WANDB_INSECURE_DISABLE_SSL", "WANDB_X_EXTRA_HTTP_HEADERS"),
@@ -159,8 +160,9 @@ def _serve(pipe: Connection, store: Path, online: bool, target: Target | None) -
         os.nice(5)  # the runs that train come first
     print_into(store / "wandb")
     target = target or Target(os.environ.get("WANDB_ENTITY"), os.environ.get("WANDB_PROJECT") or "lightning-regs")
-    for name in [name for name in os.environ if name.startswith("WANDB_") and not (online and name in _CONNECTION)]:
-        del os.environ[name]
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        if not (online and name.startswith(_CONNECTION)):
+            del os.environ[name]
     os.environ["WANDB_DATA_DIR"] = str(store / "wandb" / "staging")
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy, which wandb imports, would start a thread a core
