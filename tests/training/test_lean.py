@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_regs import Classifier, Cutout, GradientPenalty, ImageDataModule, MaxNorm, Mixup, NormPenalty
 from lightning_regs.core.lightning import MisconfigurationException
@@ -192,6 +192,27 @@ class Streamed(pl.LightningDataModule):
         return DataLoader(stream, batch_size=None)
 
 
+class Served(pl.LightningDataModule):
+    """Ordinary batches, without a hook of its own."""
+
+    input_shape, num_classes = (8, 8, 1), 3
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(torch.linspace(0, 1, 30 * 64).view(30, 8, 8, 1), torch.arange(30) % 3), 5)
+
+
+class Scales(Served):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [2 * batch[0], batch[1]]
+
+
+class Moves(Classifier):
+    """Prepares its batches itself."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [batch[0] + 1, batch[1]]
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> str:
     rng = np.random.default_rng(0)
@@ -282,6 +303,9 @@ CASES: dict[str, dict[str, Any]] = {
     "a strategy's hook": {"strategy": lambda _: Strategy(torch.device("cpu"))},
     "manual optimization": {"cls": Own},
     "batches that end early": {"served": Streamed} | by_step("StepLR", step_size=2),
+    "a DataModule that prepares": {"served": Scales},
+    "a module that prepares": {"served": Served, "cls": Moves},
+    "both prepare": {"served": Scales, "cls": Moves},
     "an epoch that ends early": {"served": Streamed, "module": {"schedule": {"name": "StepLR", "step_size": 1}}},
 }
 
@@ -332,6 +356,25 @@ def test_lightning_itself_takes_only_what_something_is_due_at(
     monkeypatch.setattr(loop, "advance", lambda self, f, do=loop.advance: taken.append("theirs") or do(self, f))
     train(images, tmp_path, max_epochs=1)
     assert taken == ["ours"] * 5 + ["theirs"]
+
+
+@pytest.mark.parametrize("told_again", [0.0, 1e9])
+def test_a_progress_bar_is_told_now_and_then_and_at_an_epochs_end_shows_all(
+    images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_again: float
+) -> None:
+    told: list[int] = []
+
+    def tell(self: Any, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, do: Any) -> None:
+        do(self, trainer, module, outputs, batch, batch_idx)
+        told.append(self.train_progress_bar.n)
+
+    bar = pl.callbacks.TQDMProgressBar
+    monkeypatch.setattr(bar, "on_train_batch_end", partialmethod(tell, do=bar.on_train_batch_end))
+    monkeypatch.setattr(lean, "_SHOWS_EVERY", told_again)
+    trainer = pl.Trainer(max_epochs=2, callbacks=[bar()], logger=False, default_root_dir=tmp_path,
+                         enable_checkpointing=False, enable_model_summary=False)  # fmt: skip
+    trainer.fit(Classifier("mlp"), datamodule=ImageDataModule(images, batch_size=8, seed=1))
+    assert told == ([1, 2, 3, 4, 5, 6, 7, 8] * 2 if not told_again else [8, 8])
 
 
 def test_a_trainer_that_goes_on_with_another_module_takes_it_as_ever(images: str, tmp_path: Path) -> None:
