@@ -211,6 +211,7 @@ def solve_spd(
     max_iterations: Whole = 50,
     jitter: NotNegative = 0.0,
     progress: Progress | None = None,
+    refined: Callable[[int, float], object] | None = None,
 ) -> SpdSolution:
     """Solve ``(K + ridge * I) a = y`` by a direct factorization and refine until float64 residuals agree.
 
@@ -229,6 +230,7 @@ def solve_spd(
             is returned, not asserted.
         jitter: First jitter to try. More than 0 spares an attempt that is known to fail.
         progress: Called as ``progress(done, total)`` during the factorization.
+        refined: Called as ``refined(steps, residual)`` after the direct solve and each refinement step.
 
     Returns:
         The solution and its measured residual.
@@ -247,6 +249,8 @@ def solve_spd(
     residual = float((r.norm(dim=0) / scale).max())
     best = SpdSolution(a, fitted, residual, 0, jitter)
     iterations = 0
+    say = refined or (lambda steps, residual: None)
+    say(iterations, residual)
     z = factor.solve(r).double()
     p, rz = z, (r * z).sum(dim=0)
     tiny = torch.finfo(torch.float64).tiny
@@ -262,6 +266,7 @@ def solve_spd(
         p = z + rz / previous.clamp_min(tiny) * p
         residual = float((r.norm(dim=0) / scale).max())
         iterations += 1
+        say(iterations, residual)
         if residual < best.residual:
             best = SpdSolution(a, fitted, residual, iterations, jitter)
     if best.iterations:

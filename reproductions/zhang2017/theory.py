@@ -172,14 +172,18 @@ def kernel(config: dict[str, Any], run: RunContext) -> dict[str, float]:
             machine = analysis.recomputed_kernel(*setting)
 
         def solve(strength: float) -> dict[str, float]:
+            equations = f"{len(data.x):,} equations, ridge {strength:g}"
+
             def say(done: float, total: float) -> None:
-                text = f"solving {len(data.x):,} equations, ridge {strength:g}"
-                run.progress(2 + (strength > 0) + done / total, 3 + (ridge > 0), text)
+                run.progress(2 + (strength > 0) + done / total, 3 + (ridge > 0), f"solving {equations}")
+
+            def refined(steps: int, residual: float) -> None:
+                run.progress(3 + (strength > 0), 3 + (ridge > 0), f"{equations}: residual {residual:.1e}, step {steps}")
 
             solution = analysis.solve_spd(
                 machine.operator, analysis.one_hot(data.y, data.num_classes), strength,
                 getattr(torch, options["precision"]), options["tolerance"], options["max_iterations"],
-                options["jitter"], say,
+                options["jitter"], say, refined,
             )  # fmt: skip
             return {
                 "test_error": analysis.error_rate(machine.scores(solution.coefficients), data.y_test),

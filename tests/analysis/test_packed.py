@@ -114,10 +114,16 @@ def test_zero_column_and_progress():
     y = torch.cat([targets(20, 1), torch.zeros(20, 1, dtype=torch.float64)], dim=1)
     calls: list[tuple[float, float]] = []
     operator = StoredPanels.from_dense(spd(20, spread=6.0), 6)
-    solution = solve_spd(operator, y, tolerance=1e-12, progress=lambda done, total: calls.append((done, total)))
+    steps: list[tuple[int, float]] = []
+    solution = solve_spd(
+        operator, y, tolerance=1e-12, progress=lambda done, total: calls.append((done, total)),
+        refined=lambda number, residual: steps.append((number, residual)),
+    )  # fmt: skip
     assert torch.equal(solution.coefficients[:, 1], torch.zeros(20, dtype=torch.float64))
     assert [done for done, _ in calls] == [6.0**3, 12.0**3, 18.0**3, 20.0**3]
     assert calls[-1][0] == calls[-1][1]
+    assert [number for number, _ in steps] == list(range(solution.iterations + 1))
+    assert steps[-1][1] <= 1e-12 < steps[0][1]
 
 
 @pytest.mark.parametrize("newer", [False, True])
