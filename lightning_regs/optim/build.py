@@ -47,8 +47,8 @@ def schedules() -> dict[str, type]:
 
 
 def _lookup(kind: str, name: str, classes: dict[str, type]) -> type:
-    by_lower = {key.lower(): cls for key, cls in classes.items()}
-    found = by_lower.get(name.lower()) or by_lower.get(f"{name.lower()}lr")
+    by_plain = {registry.plain(key): cls for key, cls in classes.items()}
+    found = by_plain.get(registry.plain(name)) or by_plain.get(f"{registry.plain(name)}lr")
     if found is None:
         raise unknown_name(kind, name, classes)
     return found
@@ -83,8 +83,11 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
 
 
 @checked
-def check_optimization(optimizer: Config, schedule: Config | None) -> None:
+def check_optimization(optimizer: Config, schedule: Config | None) -> Optimizer:
     """Refuse configurations that :func:`make_optimizer` or :func:`make_schedules` would refuse.
+
+    Returns:
+        Such an optimizer, of one number.
 
     Raises:
         ValueError: As these do.
@@ -92,6 +95,7 @@ def check_optimization(optimizer: Config, schedule: Config | None) -> None:
     probe = make_optimizer([torch.nn.Parameter(torch.zeros(1))], optimizer)
     if schedule is not None:
         make_schedules(probe, schedule, epochs=2, steps=2)
+    return probe
 
 
 @checked

@@ -16,7 +16,7 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
 from lightning_regs.layers import layer_replacements, replace_layers
 from lightning_regs.models import build
-from lightning_regs.optim import check_optimization, make_optimizer, make_schedules
+from lightning_regs.optim import Lookahead, SlowWeights, check_optimization, make_optimizer, make_schedules
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
 from lightning_regs.training.lean import run_lean
@@ -55,8 +55,8 @@ class Classifier(KeepsMethods):
         architecture: A name from ``lightning_regs.models.MODELS``, or a module that maps ``(N, *input_shape)`` to
             logits ``(N, K)``.
         architecture_args: Options of a named architecture, for example ``{"hidden": [512, 512]}``.
-        optimizer: Name and arguments of one of ``torch.optim``'s classes; default SGD, lr 0.01, momentum 0.9.
-        schedule: Name and arguments of one of torch's learning-rate schedules, ``interval`` (``"epoch"`` or
+        optimizer: Name and arguments of a class of ``torch.optim`` or of ours; default SGD, lr 0.01, momentum 0.9.
+        schedule: Name and arguments of a learning-rate schedule of torch or of ours, ``interval`` (``"epoch"`` or
             ``"step"``), and the steps of a linear ``warmup``; default none.
         loss: ``"cross_entropy"`` or ``"squared_error"`` (on one-hot targets).
         regularizers: Methods that act during training, in this order.
@@ -104,7 +104,7 @@ class Classifier(KeepsMethods):
         super().__init__()
         warn_if_other_came_later()
         optimizer = dict(optimizer or {"name": "SGD", "lr": 0.01, "momentum": 0.9})
-        check_optimization(optimizer, schedule)
+        self._evaluation = [SlowWeights()] if isinstance(check_optimization(optimizer, schedule), Lookahead) else []
         if loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
         check_architecture(architecture, architecture_args)
@@ -217,8 +217,8 @@ class Classifier(KeepsMethods):
             self._step.check(self.trainer)
             run_lean(self.trainer, self if ours else None)
         # After an earlier stage the Trainer has them, and Lightning would say that each overrides itself.
-        had = regularizers_of(self.trainer)[-len(self.regularizers) :]
-        return [] if had == self.regularizers else list(self.regularizers)
+        had = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [callback for callback in (*self.regularizers, *self._evaluation) if callback not in had]
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the schedule from their configuration."""

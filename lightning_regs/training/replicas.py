@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from lightning_regs.regularizers.base import Regularizer
 
 # Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
-COUPLING_OPTIMIZERS = ("Adafactor", "LBFGS", "Muon")
+COUPLING_OPTIMIZERS = ("Adafactor", "LBFGS", "Muon", "Ranger")
 
 
 _PLAIN = (bool, int, float, str, tuple, type(None))
@@ -231,9 +231,10 @@ def check_replicas(
             )
         if architecture.replicas != len(replicas):
             raise ValueError(f"the architecture has {architecture.replicas} replicas, replicas names {len(replicas)}.")
-    if optimizer["name"] in COUPLING_OPTIMIZERS:
+    name = optimizer.get("base", optimizer)["name"]  # Lookahead's base
+    if name in COUPLING_OPTIMIZERS:
         raise ValueError(
-            f"{optimizer['name']} takes the tensor of a parameter as a whole, and would mix replicas; use one that "
+            f"{name} takes the tensor of a parameter as a whole, and would mix replicas; use one that "
             "treats each number on its own, such as SGD or Adam."
         )
     for method in methods:

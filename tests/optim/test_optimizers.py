@@ -111,6 +111,14 @@ def test_a_warmup_multiplies_what_the_schedule_says(config: dict[str, object]) -
     assert warmed == pytest.approx([rate * min(1, (t + 1) / 6) for t, rate in enumerate(without)])
 
 
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_a_rate_of_one_over_time_follows_its_closed_form(power: float) -> None:
+    config: dict[str, object] = {"name": "inverse_time", "gamma": 0.3, "power": power, "interval": "step"}
+    assert rates(config, 9) == pytest.approx([0.4 / (1 + 0.3 * t) ** power for t in range(9)])
+    warmed = [0.4 * min(1, (t + 1) / 4) / (1 + 0.3 * t) ** power for t in range(9)]
+    assert rates(config | {"warmup": 4}, 9) == pytest.approx(warmed)
+
+
 def test_an_optimizer_of_this_folder_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(torch.optim.SGD):
         """Is in a file of its own."""
