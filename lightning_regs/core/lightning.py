@@ -12,7 +12,6 @@ import inspect
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from lightning_regs.core.checks import warn
 from lightning_regs.core.names import unknown_name
 
 NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
@@ -94,7 +94,7 @@ def warn_if_other_came_later() -> None:
     """Warn a program that imported the other Lightning, and only that, after this package had to choose."""
     if not _environment and not _imported and OTHER in sys.modules and not _warned:
         _warned.append(OTHER)
-        warnings.warn(f"{how_to_mix()}.", UserWarning, stacklevel=4)
+        warn(f"{how_to_mix()}.")
 
 
 # -- what Lightning keeps to itself, or says nothing of: each has a canary in tests/core/test_canaries.py --------------

@@ -115,12 +115,11 @@ def batches(data: ImageDataModule, split: str, device: torch.device) -> Iterator
     held_out = data.dataset(split)
     for rows in torch.split(torch.arange(len(held_out)), data.eval_batch_size):
         if isinstance(held_out, StackedArrays):
-            x, y = (part.to(device) for part in held_out[rows.expand(len(held_out.y), -1)][:2])
-            flat = data.eval_transform(x.flatten(0, 1))
-            yield flat.view(*y.shape, *flat.shape[1:]), y
+            found = held_out[rows.expand(len(held_out.y), -1)]
         else:
-            x, y = (part.to(device) for part in held_out.__getitems__(rows.tolist())[:2])
-            yield data.eval_transform(x), y
+            found = held_out.__getitems__(rows.tolist())
+        x, y = (part.to(device) for part in found[:2])
+        yield data.eval_transform(x), y
 
 
 def stacked_state(module: Classifier) -> dict[str, Tensor]:

@@ -8,19 +8,19 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lightning_regs.core.checks import warn
 from lightning_regs.core.files import DamagedFileError, lock
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.identity import sources
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
-from lightning_regs.procedures.ends import Ends, RewindPoint, Stage, ValidationRecorder
-from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelState, read
+from lightning_regs.procedures.ends import Ends, Stage, ValidationRecorder
+from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelState
 from lightning_regs.procedures.objects import Data, describe, describe_data, describe_module, make, name_of
-from lightning_regs.procedures.replay import Replay
+from lightning_regs.procedures.replay import RewindPoint
 from lightning_regs.procedures.results import Level, read_level
-from lightning_regs.training.checkpoints import EpochCheckpoint, check_owner
+from lightning_regs.training.checkpoints import EpochCheckpoint
 
 # Options of a Trainer that change what is shown or kept, not what is trained.
 _SHOW = {
@@ -34,14 +34,23 @@ _MADE_ANEW = {
     "logger": "logger=lambda level: CSVLogger('logs', name=level)",
 }
 
+# The arguments of the functions that users call.
+Source = Annotated[
+    pl.LightningDataModule | Callable[[], Any] | Iterable[Any] | None,
+    "a LightningDataModule, a function that makes one, or one that returns loaders, and not a data set",
+]
+Options = Annotated[Mapping[str, Any], "the options of a Trainer, such as {'max_epochs': 5}, as each level has its own"]
+_PER_LEVEL = "a function of the level's name, as each level has its own"
+Callbacks = Annotated[Callable[[str], list[Callback]] | None, _PER_LEVEL]
+Logger = Annotated[Callable[[str], Any] | None, _PER_LEVEL]
+
 
 @dataclass(frozen=True)
 class Driver:
     """Trains the levels of a procedure; ``find_ticket`` documents the arguments, and ``name`` is what users call.
 
     Raises:
-        TypeError: If an argument is of another type.
-        ValueError: If one is outside its range.
+        ValueError: If the Trainer's options hold what each level has of its own, or no length.
     """
 
     module: Callable[..., pl.LightningModule]
@@ -57,14 +66,6 @@ class Driver:
     name: str = "find_ticket"
 
     def __post_init__(self) -> None:
-        for name in ("callbacks", "logger"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be a function of the level's name, as each level has its own.")
-        if not isinstance(self.trainer, Mapping):
-            raise TypeError(
-                "trainer must be the options of a Trainer, such as {'max_epochs': 5}, as each level has its own, got "
-                f"{type(self.trainer).__name__}."
-            )
         for name, instead in _MADE_ANEW.items():
             if self.trainer.get(name) not in (None, False, True):
                 raise ValueError(
@@ -83,7 +84,9 @@ class Driver:
         """Make data, and a module with this seed."""
         return make(self.module, self.data, self.seed, seed)
 
-    def run(self, stages: Iterable[Stage], check: Callable[[Driver, pl.LightningModule], None]) -> list[Level]:
+    def run(
+        self, stages: Iterable[Stage], check: Callable[[Driver, pl.LightningModule], object] = lambda *_: None
+    ) -> list[Level]:
         """Train what is not there yet.
 
         Args:
@@ -107,7 +110,11 @@ class Driver:
                     "settings": stage.settings | shared["settings"],
                     "inputs": {name: digests[name] for name in stage.needs},
                 }
-                found[stage.name], digests[stage.name] = self._level(stage, made_from)
+                folder = LevelFolder(self.folder / stage.name)
+                if not folder.ready(made_from, [REWIND] if stage.point else [], remove=_first_process()):
+                    self._train(stage, folder, made_from)
+                state = LevelState.load(folder.path)
+                found[stage.name], digests[stage.name] = read_level(folder, state, self.monitor), state.digest
             return list(found.values())
 
     def _refuse(self, _: int | None) -> None:
@@ -115,24 +122,15 @@ class Driver:
 
     # -- one level ---------------------------------------------------------------------------------------------------
 
-    def _level(self, stage: Stage, made_from: Mapping[str, Any]) -> tuple[Level, str]:
-        """Return a level, and the hash of what it hands on."""
-        folder = LevelFolder(self.folder / stage.name)
-        if not folder.ready(made_from, [REWIND] if stage.point else [], remove=_first_process()):
-            self._train(stage, folder, made_from)
-        state = LevelState.load(folder.path)
-        return read_level(folder, state, self.monitor), state.digest
-
     def _train(self, stage: Stage, folder: LevelFolder, made_from: Mapping[str, Any]) -> None:
         resumed = _resumable(stage, folder)
-        replay = Replay(stage.order)
         data, module = self.make(stage.seed)
         if _first_process() and not resumed:
             folder.begin(made_from)
         of = folder.owner if _first_process() else ""  # whose files they are
         recorder = ValidationRecorder(folder.path, resumed, None if stage.length else self.monitor)
         ends = Ends(stage, self.folder, resumed, recorder.last, of)
-        point = RewindPoint(folder.path / REWIND, replay, stage.point)
+        point = RewindPoint(folder.path / REWIND, stage.point, stage.order)
         saver = EpochCheckpoint(folder.path / LAST, self.checkpoint_every)
         point.of = saver.of = of
         trainer = pl.Trainer(
@@ -148,7 +146,7 @@ class Driver:
         with warnings.catch_warnings():
             # It does go on with the right batch: see ReplayedLoader.
             warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
-            data.fit(trainer, module, replay, str(goes_on_from) if goes_on_from else None)
+            data.fit(trainer, module, point, str(goes_on_from) if goes_on_from else None)
         if not trainer.state.finished:
             raise KeyboardInterrupt
         if stage.point is not None and not folder.has(REWIND):
@@ -199,16 +197,16 @@ class Driver:
 
 def _resumable(stage: Stage, folder: LevelFolder) -> bool:
     """Whether the interrupted level can go on from its last epoch."""
-    checkpoint = folder.resumable()
-    if checkpoint is None:
+    if not folder.has(LAST):
         return False
-    point = checkpoint["callbacks"].get(RewindPoint.__qualname__, {})
-    if stage.point is not None and point.get("saved"):
-        try:
-            check_owner(read(folder.path / REWIND), folder.path / REWIND, folder.owner)
-        except DamagedFileError as error:
-            warn(f"{error}; the level starts over.")
-            return False
+    try:
+        folder.state()
+        point = folder.checkpoint(LAST)["callbacks"].get(RewindPoint.__qualname__, {})
+        if stage.point is not None and point.get("saved"):
+            folder.checkpoint(REWIND)
+    except (DamagedFileError, MisconfigurationException) as error:
+        warn(f"{error}; the level starts over.")
+        return False
     return True
 
 

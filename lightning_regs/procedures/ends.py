@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,20 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs.core.files import DamagedFileError
 from lightning_regs.core.global_rng import seed_all
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
-from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.callbacks import FrozenWeights
 from lightning_regs.procedures.level import REWIND, LevelState, State, read, weights_in
-from lightning_regs.procedures.replay import Replay, Time
+from lightning_regs.procedures.replay import Time
+from lightning_regs.procedures.results import check_logged
 from lightning_regs.procedures.starts import Start
 from lightning_regs.pruning import Mask
-from lightning_regs.pruning.masks import plain_names
 from lightning_regs.regularizers.weight_mask import WeightMask
-from lightning_regs.training.checkpoints import Saver
 from lightning_regs.training.recorder import Recorder
 
 Inputs = Mapping[str, LevelState]
@@ -160,14 +156,9 @@ class Ends(Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write down what the level ends with."""
-        # Not on_train_end: it is not called where a level goes on from the checkpoint of its last epoch. And callbacks
-        # that average weights put the average into the module, where the mask does not hold it.
+        # Not on_train_end: it is not called where a level goes on from the checkpoint of its last epoch.
         state = self._state(self.stage.name)
-        weights = {} if state.facts["frozen"] else dict(pl_module.named_parameters(remove_duplicate=False))
-        with torch.no_grad():
-            for name, actual in plain_names(weights).items():
-                if name in state.mask:
-                    weights[actual].masked_fill_(~state.mask[name].to(weights[actual].device), 0)
+        self.mask.on_fit_end(trainer, pl_module)  # what averages weights has put the average into the module
         if not self.lr:  # its optimizers step past Lightning
             self._remember(trainer)
         if trainer.is_global_zero:
@@ -228,92 +219,9 @@ class ValidationRecorder(Recorder):
         self.last.update({**_metrics(trainer), "iterations": trainer.global_step})
         # Not after the validation: what the training epoch logs comes after it.
         (rows,) = self.rows
-        if self.monitor is not None and rows and not any(self.monitor in row for row in [*rows, self.last]):
-            logged = {name for row in [*rows, self.last] for name in row} - {"step", "epoch", "iterations"}
-            raise unknown_name("logged metric", self.monitor, logged)
+        if rows:
+            check_logged(self.monitor, [*rows, self.last])
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
-
-
-class RewindPoint(Saver):
-    """Saves everything at the point that other levels rewind to, and finds the place in the data again.
-
-    Args:
-        path: Of the file.
-        replay: Where training is in its epochs.
-        at: The point; None where there is nothing to save.
-    """
-
-    def __init__(self, path: Path, replay: Replay, at: Time | None) -> None:
-        super().__init__()
-        self.path = path
-        self.replay = replay
-        self.at = at
-        self.place: dict[str, Any] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place within the epoch, and whether the point was saved."""
-        return super().state_dict() | {"place": self.place, "saved": self.at is None}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from that place; the loaders ask before the next hook."""
-        super().load_state_dict(state_dict)
-        self.replay.place = state_dict["place"]
-        if state_dict["saved"]:
-            self.at = None
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Tell the loader whose training it is."""
-        self.replay.trainer = trainer
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse a point after the end of training."""
-        super().on_train_start(trainer, pl_module)
-        if self.at is None or not pl_module.automatic_optimization or trainer.num_training_batches == math.inf:
-            return
-        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        ends = [float(trainer.max_steps)] if trainer.max_steps >= 0 else []
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            ends.append(trainer.max_epochs * per_epoch)
-        if ends and self.at.iterations(per_epoch) >= min(ends):
-            raise MisconfigurationException(
-                f"rewind_to={str(self.at)!r} is not before the end of training, which takes {min(ends):.0f} iterations "
-                f"({per_epoch} an epoch); choose an earlier point, or train for longer."
-            )
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save after the iteration; one that ends an epoch waits for the epoch's end."""
-        if self._reached(trainer, "it") and not trainer.is_last_batch:
-            self._save(trainer, self.replay.here(batch_idx + 1))
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save at the epoch's end."""
-        if self._reached(trainer, "it") or self._reached(trainer, "ep"):
-            self._save(trainer, None)
-
-    def _reached(self, trainer: pl.Trainer, unit: str) -> bool:
-        if self.at is None or self.at.unit != unit:
-            return False
-        return (trainer.global_step if unit == "it" else trainer.current_epoch + 1) >= self.at.value
-
-    def _save(self, trainer: pl.Trainer, place: dict[str, Any] | None) -> None:
-        self.at, self.place = None, place
-        self.save(trainer, self.path, between_epochs=place is None)
-        self.place = None
-        # Else the next level would find out, after this one was paid for.
-        unreadable = trainer.strategy.broadcast(_refusal(self.path) if trainer.is_global_zero else None)
-        if unreadable is not None:
-            raise MisconfigurationException(unreadable)
-
-
-def _refusal(path: Path) -> str | None:
-    try:
-        read(path)
-    except (MisconfigurationException, DamagedFileError) as error:
-        path.unlink(missing_ok=True)
-        return str(error)
-    return None

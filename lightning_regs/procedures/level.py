@@ -100,6 +100,28 @@ class LevelFolder:
         files.sweep(self.path)
         (self.path / LAST).unlink(missing_ok=True)
 
+    def state(self) -> LevelState:
+        """Read what the level hands on, so far.
+
+        Raises:
+            DamagedFileError: If the file is not there, damaged, or another level's.
+        """
+        state = LevelState.load(self.path)
+        if state.facts.get("of", self.owner) != self.owner:  # levels of earlier versions do not say
+            raise DamagedFileError(f"{self.path / LEVEL} is damaged (it is of another level)")
+        return state
+
+    def checkpoint(self, name: str) -> dict[str, Any]:
+        """Read a checkpoint of the level's training.
+
+        Raises:
+            DamagedFileError: If the file is not there, damaged, or another training's.
+            MisconfigurationException: As :func:`read`.
+        """
+        checkpoint = read(self.path / name)
+        check_owner(checkpoint, self.path / name, self.owner)
+        return checkpoint
+
     @property
     def owner(self) -> str:
         """The hash of what the level was made from, by which its files are known."""
@@ -118,22 +140,16 @@ class LevelFolder:
             raise DamagedFileError(f"{self.path / CONFIG} is damaged ({error!r})") from error
 
     def ready(self, made_from: Mapping[str, Any], needed: Sequence[str] = (), *, remove: bool = True) -> bool:
-        """Whether the level is complete, whole and of this making; empty the folder where it has to be redone.
+        """Whether the level is complete, whole, of this making and with the checkpoints that are needed.
 
-        Args:
-            made_from: ``settings``, ``objects`` (module and data), ``sources`` and ``inputs``, as plain data.
-            needed: Files that it has beside the usual ones.
-            remove: Whether this process may remove files.
-
-        Returns:
-            False for a level that has to be trained, or trained on.
+        Where it has to be redone, the folder is emptied, by the process that may remove files.
 
         Raises:
             ValueError: If the folder holds a level of other settings or objects.
         """
         interrupted, state, reason = self.has(LAST), None, None
         try:
-            state = LevelState.load(self.path) if self.has(LEVEL) else None
+            state = self.state() if self.has(LEVEL) else None
         except (DamagedFileError, MisconfigurationException) as error:
             reason = None if interrupted else str(error)
         complete = state is not None and "tested" in state.facts
@@ -145,9 +161,8 @@ class LevelFolder:
             if outdated is not None:
                 kept = f", and what it was is kept in {self._aside.name}" if complete else ""
             elif complete and state is not None:
-                self._check(state)
                 for name in needed:
-                    check_owner(read(self.path / name), self.path / name, self.owner)
+                    self.checkpoint(name)
                 if state.facts["curves"] != self._curves():
                     raise DamagedFileError(f"{self.path / CURVES} is damaged (it is not as it was written)")
             reason = outdated or reason
@@ -168,23 +183,6 @@ class LevelFolder:
     def _aside(self) -> Path:
         names = (self.path.with_name(f"{self.path.name}.old-{number}") for number in itertools.count(1))
         return next(name for name in names if not name.exists())
-
-    def _check(self, state: LevelState) -> None:
-        if state.facts.get("of", self.owner) != self.owner:  # levels of earlier versions do not say
-            raise DamagedFileError(f"{self.path / LEVEL} is damaged (it is of another level)")
-
-    def resumable(self) -> dict[str, Any] | None:
-        """Return the checkpoint that the interrupted level can go on from; None where it starts over."""
-        if not self.has(LAST):
-            return None
-        try:
-            self._check(LevelState.load(self.path))
-            checkpoint = read(self.path / LAST)
-            check_owner(checkpoint, self.path / LAST, self.owner)
-        except (DamagedFileError, MisconfigurationException) as error:
-            warn(f"{error}; the level starts over.")
-            return None
-        return checkpoint
 
     def _curves(self) -> str | None:
         return files.digest(self.path / CURVES) if self.has(CURVES) else None
@@ -224,8 +222,8 @@ class LevelFolder:
             )
 
 
-def read(path: Path, name: Path | None = None) -> dict[str, Any]:
-    """Read what ``torch.save`` or a Trainer wrote, on the CPU; ``name`` is what it is called in messages.
+def read(path: Path) -> dict[str, Any]:
+    """Read what ``torch.save`` or a Trainer wrote, on the CPU.
 
     Raises:
         DamagedFileError: If it is missing or damaged.
@@ -235,7 +233,7 @@ def read(path: Path, name: Path | None = None) -> dict[str, Any]:
         return files.load(path)
     except pickle.UnpicklingError as error:
         raise MisconfigurationException(
-            f"{name or path} holds more than tensors and plain types: let state_dict() and on_save_checkpoint() of "
+            f"{path} holds more than tensors and plain types: let state_dict() and on_save_checkpoint() of "
             f"your callbacks, module and data give nothing else. ({str(error).splitlines()[0]})"
         ) from error
 

@@ -22,7 +22,7 @@ from lightning_regs.core.global_rng import isolated, remember, seed_all
 from lightning_regs.core.identity import canonical, digest
 from lightning_regs.core.lightning import pl
 from lightning_regs.core.rng import derive_seed
-from lightning_regs.procedures.replay import Replay, ReplayedLoader, replaying
+from lightning_regs.procedures.replay import ReplayedLoader, RewindPoint, length, replaying
 
 # What a sampler has of other things: the data, its process, and how far it is.
 _NOT_THE_SAMPLERS = ("data_source", "dataset", "sampler", "rank", "epoch", "generator")
@@ -68,13 +68,13 @@ class Data:
                 )
         return cls(None, (*loaders, *[None] * (3 - len(loaders))))
 
-    def fit(self, trainer: pl.Trainer, module: pl.LightningModule, replay: Replay, ckpt_path: str | None) -> None:
+    def fit(self, trainer: pl.Trainer, module: pl.LightningModule, point: RewindPoint, ckpt_path: str | None) -> None:
         """Train, with an order that is a function of the epoch."""
         if self.loaders is not None:
             train, val, _ = self.loaders
-            trainer.fit(module, ReplayedLoader(train, replay), val, ckpt_path=ckpt_path, weights_only=True)
+            trainer.fit(module, ReplayedLoader(train, point), val, ckpt_path=ckpt_path, weights_only=True)
             return
-        with replaying(self.datamodule or module, replay):
+        with replaying(self.datamodule or module, point):
             trainer.fit(module, datamodule=self.datamodule, ckpt_path=ckpt_path, weights_only=True)
 
     def test(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
@@ -100,10 +100,9 @@ def make(factory: Callable[..., pl.LightningModule], data: Any, seed: int, own: 
     Raises:
         TypeError: If they are something else.
     """
-    if isinstance(factory, pl.LightningModule) or not callable(factory):
+    if isinstance(factory, pl.LightningModule):
         raise TypeError(
-            "each level has a module of its own: give the class or a function that makes the module, "
-            f"not {'the object' if isinstance(factory, pl.LightningModule) else repr(factory)}."
+            "each level has a module of its own: give the class or a function that makes the module, not the object."
         )
     remember(seed)
     seed_all(derive_seed(seed, "ticket data"))
@@ -160,7 +159,7 @@ def describe_data(data: Any) -> dict[str, Any]:
     described: dict[str, Any] = {"class": name_of(type(data))}
     for name in ("batch_size", "drop_last", "sampler", "batch_sampler"):
         described[name] = describe(getattr(data, name, None), _NOT_THE_SAMPLERS)
-    described["batches"] = _length(data)
+    described["batches"] = length(data)
     if isinstance(dataset := getattr(data, "dataset", None), Dataset):
         described["dataset"] = _describe_dataset(dataset)
     return described
@@ -169,7 +168,7 @@ def describe_data(data: Any) -> dict[str, Any]:
 def _describe_dataset(dataset: Dataset[Any], depth: int = 0) -> dict[str, Any]:
     """Describe data by the tensors and arrays they hold, and by some samples; no loader is started."""
     described: dict[str, Any] = {"class": name_of(type(dataset))}
-    size = _length(dataset)
+    size = length(dataset)
     for name, value in vars(dataset).items():
         if isinstance(value, Dataset):
             described[name] = _describe_dataset(value, depth + 1) if depth < _DEPTH else name_of(type(value))
@@ -178,13 +177,6 @@ def _describe_dataset(dataset: Dataset[Any], depth: int = 0) -> dict[str, Any]:
     if size:
         described["samples"] = _samples(dataset, size)
     return described
-
-
-def _length(thing: Any) -> int | None:
-    try:
-        return len(thing)
-    except (TypeError, NotImplementedError):
-        return None
 
 
 def _holds_samples(value: Any, size: int | None) -> bool:

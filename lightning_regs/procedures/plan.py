@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_regs.core.checks import warn
+from lightning_regs.core.checks import Count, checked, warn
 from lightning_regs.core.identity import digest
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.names import unknown_name
@@ -27,7 +27,6 @@ from lightning_regs.pruning import Mask, Pruning
 from lightning_regs.pruning.layers import left_alone
 
 Method = Literal["weight_rewinding", "lr_rewinding", "fine_tuning"]
-METHODS: tuple[str, ...] = get_args(Method)
 DENSE = "level_00"
 # Control -> treatment, where the names differ; and treatments that are chains, or have a number.
 _NAMED = {"reinitialise": "reinit-1", "random_mask": "random", "twin": "ticket-twin"}
@@ -35,6 +34,7 @@ _OTHERS = ("continued", "continued-reset", "noise", "random", "reinit", "ticket"
 CONTROLS = {name: name for name in TREATMENTS if name not in _OTHERS} | _NAMED
 
 
+@checked
 @dataclass(frozen=True)
 class Control:
     """A training to compare a ticket with.
@@ -49,22 +49,21 @@ class Control:
         levels: The levels that have it, each at least 1; default: all.
 
     Raises:
+        TypeError: If an argument is of another type.
         ValueError: If the kind is unknown, or a number less than 1.
     """
 
     kind: str
-    repeats: int = 1
-    levels: tuple[int, ...] | None = None
+    repeats: Count = 1
+    levels: tuple[Count, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in CONTROLS and not re.fullmatch(r"noise-\d+(\.\d+)?", self.kind):
             raise unknown_name("control", self.kind, [*CONTROLS, "noise-0.5"])
-        for number in (self.repeats, *(self.levels or ())):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"repeats and levels of a control are whole numbers of at least 1, got {number!r}.")
 
     @classmethod
-    def parse(cls, text: str | Control) -> Control:
+    @checked
+    def parse(cls, text: WrittenControl) -> Control:
         """Read ``"reinitialise"`` or ``"reinitialise:3"``.
 
         Raises:
@@ -73,12 +72,13 @@ class Control:
         """
         if isinstance(text, Control):
             return text
-        if not isinstance(text, str):
-            raise TypeError(f"a control is written like 'reinitialise:3', got {text!r}.")
         kind, colon, number = text.partition(":")
         if colon and not re.fullmatch(r"\d+", number):
             raise ValueError(f"a control is written like 'reinitialise:3', got {text!r}.")
         return cls(kind, int(number) if colon else 1)
+
+
+WrittenControl = Annotated[str | Control, "a control written like 'reinitialise:3'"]
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,6 @@ class Plan:
 
     def __post_init__(self) -> None:
         levels, length = self.levels, self.fine_tune
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise ValueError(f"levels must be a whole number of at least 1 round of pruning, got {levels!r}.")
-        if self.method not in METHODS:
-            raise unknown_name("method", self.method, METHODS)
         if (self.method == "fine_tuning") != (length is not None):
             raise ValueError(
                 "method='fine_tuning' trains for so long at the last learning rate: give fine_tune='10ep' with it, and "
@@ -197,8 +193,8 @@ class Plan:
 
     def _everything(self, module: pl.LightningModule, optimizers: Sequence[Optimizer] = ()) -> Mask:
         mask = self.pruning.start(module, optimizers)
-        for one in mask.unstack() if _replicas(module) else [mask]:
-            self.pruning.check(one, self.levels)
+        # Of stacked networks the first, as they have the same shapes.
+        self.pruning.check(mask.unstack()[0] if _replicas(module) else mask, self.levels)
         return mask
 
     def _dense(self, module: pl.LightningModule, own: State, inputs: Inputs) -> Start:
@@ -223,22 +219,20 @@ class Plan:
             _check_drawn_anew(own, digest(dense.initial))
             return Start(own, theirs.mask)
 
-        def start_of(seed: int, states: Sequence[State], everything: Mask, kept: Mask) -> Start:
-            initial, start, final, goes_back_to = states
+        def start_of(seed: int, everything: Mask, kept: Mask, own: Callable[[State], State] = dict) -> Start:
+            initial, goes_back_to = own(dense.initial), own(theirs.start if kind == "twin" else dense.start)
             levels = {
-                ("ticket", 0): LevelState(initial, start, final, everything),
+                ("ticket", 0): LevelState(initial, own(dense.start), own(dense.final), everything),
                 ("ticket", level): LevelState({}, goes_back_to, {}, kept),
             }
             draws = generator(seed, kind, level, repeat)
             given = Given(level, self.pruning, everything, lambda _: initial, draws, levels)
             return make_start(CONTROLS.get(kind, kind), given)
 
-        seeds = _replicas(module)
-        states = [dense.initial, dense.start, dense.final, theirs.start if kind == "twin" else dense.start]
-        if seeds is None:
-            return start_of(self.seed, states, dense.mask, theirs.mask)
-        own_of = [[{name: state[name][r] for name in dense.mask} for state in states] for r in range(len(seeds))]
-        starts = list(map(start_of, seeds, own_of, dense.mask.unstack(), theirs.mask.unstack()))
+        if (seeds := _replicas(module)) is None:
+            return start_of(self.seed, dense.mask, theirs.mask)
+        own_of = [lambda state, r=r: {name: state[name][r] for name in dense.mask} for r in range(len(seeds))]
+        starts = list(map(start_of, seeds, dense.mask.unstack(), theirs.mask.unstack(), own_of))
         changed = {name: torch.stack([one.weights[name] for one in starts]) for name in dense.mask}
         return Start(dense.start | changed, Mask.stack([one.mask for one in starts]), starts[0].frozen)
 

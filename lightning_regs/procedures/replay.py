@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 
+from lightning_regs.core.checks import Whole, checked
+from lightning_regs.core.files import DamagedFileError
 from lightning_regs.core.global_rng import seed_all, set_states, states_by_rank
 from lightning_regs.core.lightning import MisconfigurationException, combined_mode, epochs_trained, pl
 from lightning_regs.core.rng import derive_seed
+from lightning_regs.procedures.level import read
+from lightning_regs.training.checkpoints import Saver
 
 CombinedLoader = pl.utilities.CombinedLoader
 _WRITTEN = re.compile(r"(\d+)(it|ep)")
-_UNITS = {"it": "iterations", "ep": "epochs"}
 
 
+@checked
 @dataclass(frozen=True)
 class Time:
     """A point of a training, or a length: so many iterations, or so many epochs.
@@ -36,19 +42,12 @@ class Time:
         ValueError: If it is negative, or the unit another.
     """
 
-    value: int
+    value: Whole
     unit: Literal["it", "ep"] = "it"
 
-    def __post_init__(self) -> None:
-        if isinstance(self.value, bool) or not isinstance(self.value, int):
-            raise TypeError(f"a time has a whole number of {_UNITS.get(self.unit, 'units')}, got {self.value!r}.")
-        if self.unit not in _UNITS:
-            raise ValueError(f"a time is in 'it' (iterations) or 'ep' (epochs), got {self.unit!r}.")
-        if self.value < 0:
-            raise ValueError(f"a time is at least 0, got {self.value}{self.unit}.")
-
     @classmethod
-    def parse(cls, text: str | Time) -> Time:
+    @checked
+    def parse(cls, text: WrittenTime) -> Time:
         """Read ``"0it"``, ``"500it"`` or ``"2ep"``.
 
         Raises:
@@ -57,8 +56,6 @@ class Time:
         """
         if isinstance(text, Time):
             return text
-        if not isinstance(text, str):
-            raise TypeError(f"a time is written like '500it' or '2ep', got {text!r}.")
         found = _WRITTEN.fullmatch(text.strip())
         if found is None:
             raise ValueError(f"a time is a whole number and its unit, like '500it' or '2ep', got {text!r}.")
@@ -72,48 +69,105 @@ class Time:
         return self.value if self.unit == "it" else self.value * per_epoch
 
 
-class Replay:
-    """Says where in its epochs a training is, to the loader that shuffles by that.
+WrittenTime = Annotated[str | Time, "a time written like '500it' or '2ep'"]
+
+
+class RewindPoint(Saver):
+    """Saves everything at the point that other levels rewind to, and finds the place in the data again.
 
     Args:
-        seed: Seed of order, augmentation and dropout.
+        path: Of the file.
+        at: The point; None where there is nothing to save.
+        seed: Of the order of the data, augmentation and dropout.
 
     Attributes:
         trainer: Whose training it is; set when it starts.
-        place: Where training goes on, as :meth:`here` gave it; None for an epoch's start.
+        place: Where training goes on: the epoch, the batches of it that were trained on, and the states of the global
+            streams in each process, as plain types and tensors; None for an epoch's start.
         pending: States of the global streams to set before the next batch is read.
     """
 
-    def __init__(self, seed: int) -> None:
+    trainer: pl.Trainer
+
+    def __init__(self, path: Path, at: Time | None, seed: int) -> None:
+        super().__init__()
+        self.path = path
+        self.at = at
         self.seed = seed
-        self.trainer: pl.Trainer | None = None
         self.place: dict[str, Any] | None = None
         self.pending: dict[str, Any] | None = None
+        self._here: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place within the epoch, and whether the point was saved."""
+        return super().state_dict() | {"place": self._here, "saved": self.at is None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from that place; the loaders ask before the next hook."""
+        super().load_state_dict(state_dict)
+        self.place = state_dict["place"]
+        if state_dict["saved"]:
+            self.at = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Know whose training it is."""
+        self.trainer = trainer
 
     @property
     def epoch(self) -> int:
         """The epoch whose batches come next. Lightning's ``current_epoch`` lags behind when it resumes."""
-        if self.trainer is None:
-            return 0
         return epochs_trained(self.trainer)
 
-    @property
-    def rank(self) -> int:
-        """Rank of this process."""
-        return 0 if self.trainer is None else self.trainer.global_rank
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a point after the end of training."""
+        super().on_train_start(trainer, pl_module)
+        if self.at is None or not pl_module.automatic_optimization or trainer.num_training_batches == math.inf:
+            return
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        ends = [float(trainer.max_steps)] if trainer.max_steps >= 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            ends.append(trainer.max_epochs * per_epoch)
+        if ends and self.at.iterations(per_epoch) >= min(ends):
+            raise MisconfigurationException(
+                f"rewind_to={str(self.at)!r} is not before the end of training, which takes {min(ends):.0f} iterations "
+                f"({per_epoch} an epoch); choose an earlier point, or train for longer."
+            )
 
-    def here(self, batches: int) -> dict[str, Any]:
-        """Return where training is, within an epoch: for :attr:`place`, as plain types and tensors; collective.
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save after the iteration; one that ends an epoch waits for the epoch's end."""
+        if self._reached(trainer.global_step, "it") and not trainer.is_last_batch:
+            # A validation may come before the next batch and draw; who goes on from here later does not repeat it.
+            states = states_by_rank()
+            self.pending = states[trainer.global_rank]
+            self._save(trainer, {"epoch": self.epoch, "batches": batch_idx + 1, "randomness": states})
 
-        Training goes on with the random streams as they are now, also if a validation comes in between that draws from
-        them: training that goes on from here later does not repeat it.
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the epoch's end."""
+        if self._reached(trainer.global_step, "it") or self._reached(trainer.current_epoch + 1, "ep"):
+            self._save(trainer, None)
 
-        Args:
-            batches: Batches of this epoch that were trained on.
-        """
-        randomness = states_by_rank()
-        self.pending = randomness[self.rank]
-        return {"epoch": self.epoch, "batches": batches, "randomness": randomness}
+    def _reached(self, now: int, unit: str) -> bool:
+        return self.at is not None and self.at.unit == unit and now >= self.at.value
+
+    def _save(self, trainer: pl.Trainer, here: dict[str, Any] | None) -> None:
+        self.at, self._here = None, here
+        self.save(trainer, self.path, between_epochs=here is None)
+        self._here = None
+        # Else the next level would find out, after this one was paid for.
+        unreadable = trainer.strategy.broadcast(_refusal(self.path) if trainer.is_global_zero else None)
+        if unreadable is not None:
+            raise MisconfigurationException(unreadable)
+
+
+def _refusal(path: Path) -> str | None:
+    try:
+        read(path)
+    except (MisconfigurationException, DamagedFileError) as error:
+        path.unlink(missing_ok=True)
+        return str(error)
+    return None
 
 
 class ReplayedLoader(CombinedLoader):
@@ -125,59 +179,59 @@ class ReplayedLoader(CombinedLoader):
 
     Args:
         loaders: One loader, or a collection of them as Lightning takes it.
-        replay: Where training is.
+        point: Where training is.
     """
 
-    def __init__(self, loaders: Any, replay: Replay) -> None:
+    def __init__(self, loaders: Any, point: RewindPoint) -> None:
         if isinstance(loaders, CombinedLoader):
             super().__init__(loaders.iterables, combined_mode(loaders))
         else:
             super().__init__(loaders, "max_size_cycle")
-        self.replay = replay
+        self.point = point
         self._began = -1  # the epoch that the iterators were made for
         self._fresh = False
         self._ahead = False
 
     def __iter__(self) -> ReplayedLoader:
-        self._began = epoch = self.replay.epoch
+        self._began = epoch = self.point.epoch
         for loader in self.flattened:
             for part in _samplers(loader):
                 if callable(set_epoch := getattr(part, "set_epoch", None)):
                     set_epoch(epoch)
         for number, generator in enumerate(self._generators()):
-            generator.manual_seed(derive_seed(self.replay.seed, "ticket loader", number, epoch))
+            generator.manual_seed(derive_seed(self.point.seed, "ticket loader", number, epoch))
         self._seed("ticket order")
         super().__iter__()
         self._fresh = True
-        self.replay.pending = None
-        place = self.replay.place
+        self.point.pending = None
+        place = self.point.place
         if place is not None and place["epoch"] == epoch:
             for _ in range(0 if self._restores_itself() else place["batches"]):
                 next(self)
             self._fresh = False
-            self.replay.pending = place["randomness"][self.replay.rank]
+            self.point.pending = place["randomness"][self.point.trainer.global_rank]
             # Lightning reads a loader without a length one batch ahead, the first of them now.
-            self._ahead = any(_has_no_length(loader) for loader in self.flattened)
+            self._ahead = any(length(loader) is None for loader in self.flattened)
         return self
 
     def __next__(self) -> Any:
-        if self._fresh and self._began != self.replay.epoch:
+        if self._fresh and self._began != self.point.epoch:
             # A module that asks for the number of steps in configure_optimizers has the loaders made before Lightning
             # knows in which epoch training goes on.
             iter(self)
         if fresh := self._fresh:
             self._seed("ticket order")  # samplers draw their seed with the first batch
-        elif self.replay.pending is not None and not self._ahead:
-            set_states(self.replay.pending)
-            self.replay.pending = None
+        elif self.point.pending is not None and not self._ahead:
+            set_states(self.point.pending)
+            self.point.pending = None
         self._fresh = self._ahead = False
         batch = super().__next__()
         if fresh:
-            self._seed("ticket step", self.replay.rank)
+            self._seed("ticket step", self.point.trainer.global_rank)
         return batch
 
     def _seed(self, purpose: str, *position: int) -> None:
-        seed_all(derive_seed(self.replay.seed, purpose, self.replay.epoch, *position))
+        seed_all(derive_seed(self.point.seed, purpose, self.point.epoch, *position))
 
     def _generators(self) -> Iterable[torch.Generator]:
         found: dict[int, torch.Generator] = {}
@@ -198,12 +252,12 @@ class ReplayedLoader(CombinedLoader):
 
 
 @contextlib.contextmanager
-def replaying(owner: pl.LightningModule | pl.LightningDataModule, replay: Replay) -> Iterator[None]:
+def replaying(owner: pl.LightningModule | pl.LightningDataModule, point: RewindPoint) -> Iterator[None]:
     """Let the ``train_dataloader`` of a module or DataModule return a :class:`ReplayedLoader`."""
     own = vars(owner).get("train_dataloader")
     # Not the bound method: copied into another process, that would look itself up and find the one put here.
     made = own if own is not None else partial(type(owner).train_dataloader, owner)
-    owner.train_dataloader = partial(_replayed, made, replay)  # type: ignore[method-assign]
+    owner.train_dataloader = partial(_replayed, made, point)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -213,10 +267,10 @@ def replaying(owner: pl.LightningModule | pl.LightningDataModule, replay: Replay
             owner.train_dataloader = own  # type: ignore[method-assign]
 
 
-def _replayed(make: Any, replay: Replay) -> ReplayedLoader:
+def _replayed(make: Any, point: RewindPoint) -> ReplayedLoader:
     # A split that is drawn here is the same at every level.
-    seed_all(derive_seed(replay.seed, "ticket data"))
-    return ReplayedLoader(make(), replay)
+    seed_all(derive_seed(point.seed, "ticket data"))
+    return ReplayedLoader(make(), point)
 
 
 def _samplers(loader: Any) -> list[Any]:
@@ -224,9 +278,9 @@ def _samplers(loader: Any) -> list[Any]:
     return [getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
 
 
-def _has_no_length(loader: Any) -> bool:
+def length(thing: Any) -> int | None:
+    """Return how many entries a loader or a data set has; None where it does not know."""
     try:
-        len(loader)
+        return len(thing)
     except (TypeError, NotImplementedError):
-        return True
-    return False
+        return None

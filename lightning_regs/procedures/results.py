@@ -164,17 +164,23 @@ def read_level(folder: LevelFolder, state: LevelState, monitor: str | None) -> L
 
 
 def _at_least_loss(rows: Sequence[dict[str, float]], monitor: str | None) -> dict[str, Any]:
-    names = [monitor] if monitor is not None else ["val_loss", "val/loss"]
-    name = next((name for name in names if any(name in row for row in rows)), None)
-    if rows and name is None and monitor is not None:
-        raise unknown_name("logged metric", monitor, {n for row in rows for n in row} - {"step", "epoch"})
-    known = [row for row in rows if name in row and not math.isnan(row[name])] if name else []
+    if rows:
+        check_logged(monitor, rows)
+    names = ["val_loss", "val/loss"] if monitor is None else [monitor]
+    name = next((name for name in names if any(name in row for row in rows)), names[0])
+    known = [row for row in rows if not math.isnan(row.get(name, math.nan))]
     if not known:
         return {}
-    assert name is not None
     best = min(known, key=lambda row: row[name])
     metrics = {f"early_stopping/{n}": value for n, value in best.items() if n not in ("step", "epoch")}
     return {"early_stopping_iteration": best["step"]} | metrics
+
+
+def check_logged(monitor: str | None, rows: Sequence[dict[str, float]]) -> None:
+    """Refuse a metric that none of the rows has."""
+    if monitor is not None and not any(monitor in row for row in rows):
+        logged = {name for row in rows for name in row} - {"step", "epoch", "iterations"}
+        raise unknown_name("logged metric", monitor, logged)
 
 
 def _number(value: float | None) -> str:

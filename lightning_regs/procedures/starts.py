@@ -87,35 +87,18 @@ class Given:
         mask = self.pruning.next(before.mask, before.initial, before.final)
         return Start(before.initial if reset else before.final, mask)
 
-    def changed(self, change: Callable[[Layer], Tensor], number: float = 0.0) -> Start:
-        """The ticket with other weights, layer by layer."""
+    def changed(self, change: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Start:
+        """The ticket with what is made of each layer's weights, of which of them it keeps, and of noise N(0, 1)."""
         start = self.ticket
-        weights = {name: weight.clone() for name, weight in start.weights.items()}
+        weights = dict(start.weights)
         for name, kept in start.mask.items():
-            noise = torch.randn(weights[name].shape, generator=self.draws)
-            weights[name] = change(Layer(weights[name], kept, noise, self.draws, number))
+            noise = torch.randn(kept.shape, generator=self.draws)
+            weights[name] = change(weights[name], kept, noise)
         return replace(start, weights=weights)
 
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer's initial weights, which of them the ticket keeps, noise N(0, 1) of their shape, and a number."""
-
-    weight: Tensor
-    kept: Tensor
-    noise: Tensor
-    draws: torch.Generator
-    number: float
-
-    @property
-    def sigma(self) -> Tensor:
-        """The standard deviation of the weights."""
-        return self.weight.std()
-
-    def shuffled(self) -> Tensor:
-        """Return the survivors in another order."""
-        survivors = self.weight[self.kept]
-        return survivors[torch.randperm(len(survivors), generator=self.draws)]
+    def shuffled(self, values: Tensor) -> Tensor:
+        """The values in another order."""
+        return values[torch.randperm(len(values), generator=self.draws)]
 
 
 # Of Frankle & Carbin (1803.03635), and, where signs, constants and what is frozen come in, Zhou et al. (1905.01067).
@@ -129,13 +112,13 @@ TREATMENTS: dict[str, Callable[[Given, float], Start]] = {
     "one-shot-frozen-grown": lambda given, _: given.one_shot(frozen=True, grown=True),
     "continued": lambda given, _: given.continued(),
     "continued-reset": lambda given, _: given.continued(reset=True),
-    "noise": lambda given, times: given.changed(lambda w: w.weight + w.number * w.sigma * w.noise, times),
-    "sign-reinit": lambda given, _: given.changed(lambda w: w.weight.sign() * w.sigma * w.noise.abs()),
-    "sign-constant": lambda given, _: given.changed(lambda w: w.weight.sign() * w.sigma),
-    "constant": lambda given, _: given.changed(lambda w: w.noise.sign() * w.sigma),
-    "reshuffle": lambda given, _: given.changed(lambda w: w.weight.masked_scatter(w.kept, w.shuffled())),
+    "noise": lambda given, times: given.changed(lambda w, _, noise: w + times * w.std() * noise),
+    "sign-reinit": lambda given, _: given.changed(lambda w, _, noise: w.sign() * w.std() * noise.abs()),
+    "sign-constant": lambda given, _: given.changed(lambda w, *_: w.sign() * w.std()),
+    "constant": lambda given, _: given.changed(lambda w, _, noise: noise.sign() * w.std()),
+    "reshuffle": lambda given, _: given.changed(lambda w, kept, _: w.masked_scatter(kept, given.shuffled(w[kept]))),
     "sign-reshuffle": lambda given, _: given.changed(
-        lambda w: w.weight.masked_scatter(w.kept, w.shuffled().abs() * w.weight[w.kept].sign())
+        lambda w, kept, _: w.masked_scatter(kept, given.shuffled(w[kept]).abs() * w[kept].sign())
     ),
 }
 # Those that are written with a number: which draw, and how many times sigma.

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning_regs.core import rng
-from lightning_regs.core.lightning import Callback, pl, warn_if_other_came_later
-from lightning_regs.procedures.driver import Driver
-from lightning_regs.procedures.plan import Control, Method, Plan
-from lightning_regs.procedures.replay import Time
+from lightning_regs.core.checks import Count, checked
+from lightning_regs.core.lightning import pl, warn_if_other_came_later
+from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options, Source
+from lightning_regs.procedures.plan import Control, Method, Plan, WrittenControl
+from lightning_regs.procedures.replay import Time, WrittenTime
 from lightning_regs.procedures.results import Level, Tickets
 from lightning_regs.pruning import Pruning
 
 __all__ = ["Control", "Level", "Tickets", "Time", "find_ticket"]
 
 
+@checked
 def find_ticket(
     module: Callable[..., pl.LightningModule],
-    data: pl.LightningDataModule | Callable[[], Any] | None = None,
+    data: Source = None,
     *,
     folder: str | os.PathLike[str],
-    trainer: Mapping[str, Any],
-    levels: int = 8,
-    rewind_to: str | Time = "0it",
+    trainer: Options,
+    levels: Count = 8,
+    rewind_to: WrittenTime = "0it",
     method: Method = "weight_rewinding",
     pruning: Pruning | None = None,
     one_shot: bool = False,
-    controls: Sequence[str | Control] = (),
-    fine_tune: str | Time | None = None,
-    callbacks: Callable[[str], list[Callback]] | None = None,
-    logger: Callable[[str], Any] | None = None,
+    controls: str | Sequence[WrittenControl] = (),
+    fine_tune: WrittenTime | None = None,
+    callbacks: Callbacks = None,
+    logger: Logger = None,
     seed: int | None = None,
     monitor: str | None = None,
     test: bool = True,

@@ -24,8 +24,8 @@ class Bare(LitNet):
 
 
 AT_ONCE: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"levels": 0}, ValueError, "levels must be a whole number of at least 1 round of pruning, got 0"),
-    ({"levels": True}, ValueError, "levels must be a whole number"),
+    ({"levels": 0}, ValueError, "levels must be at least 1, got 0"),
+    ({"levels": True}, TypeError, "levels must be an integer, got True"),
     ({"rewind_to": "2"}, ValueError, "a whole number and its unit, like '500it' or '2ep', got '2'"),
     ({"rewind_to": 2}, TypeError, "written like '500it' or '2ep', got 2"),
     ({"rewind_to": "3ep"}, ValueError, r"rewind_to='3ep' is not before the end of training, which is at max_epochs=3"),
@@ -36,7 +36,7 @@ AT_ONCE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"method": "fine_tuning", "fine_tune": "0ep"}, ValueError, "at least one epoch or iteration, got 0"),
     ({"controls": ["reinitialize"]}, ValueError, "unknown control 'reinitialize'. Did you mean 'reinitialise'"),
     ({"controls": ["random_mask:x"]}, ValueError, "written like 'reinitialise:3', got 'random_mask:x'"),
-    ({"controls": ["random_mask:0"]}, ValueError, "whole numbers of at least 1, got 0"),
+    ({"controls": ["random_mask:0"]}, ValueError, "repeats must be at least 1, got 0"),
     ({"controls": [3]}, TypeError, "written like 'reinitialise:3', got 3"),
     ({"controls": ["random_mask", "random_mask:2"]}, ValueError, "'random_mask' is given twice"),
     ({"controls": [Control("random_mask", levels=(5,))]}, ValueError, r"for level 5, which is not among \[1, 2\]"),
@@ -50,7 +50,7 @@ AT_ONCE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"module": lambda s: None}, TypeError, "and it asks for s; give a function of none, or of seed"),
     ({"module": Bare}, ValueError, "Bare has nothing to prune"),
     ({"pruning": Pruning(layers="net.9")}, ValueError, "the glob 'net.9' matches none of the 3 prunable weights"),
-    ({"data": dataset()}, TypeError, "data must be a LightningDataModule.* got TensorDataset; put a data set into"),
+    ({"data": dataset()}, TypeError, "data must be a LightningDataModule.* not a data set, got .*TensorDataset"),
     ({"data": dataset}, TypeError, "got TensorDataset; put a data set into a DataLoader"),
     ({"data": lambda: (1, 2, 3, 4)}, ValueError, "loaders or fewer, got 4"),
 ]

@@ -26,9 +26,9 @@ def test_other_texts_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((-1,), ValueError, "at least 0, got -1it"),
-        ((1, "s"), ValueError, "'it' .iterations. or 'ep' .epochs., got 's'"),
-        ((1.5, "ep"), TypeError, "whole number of epochs, got 1.5"),
+        ((-1,), ValueError, "value must be at least 0, got -1"),
+        ((1, "s"), ValueError, "unknown unit 's'"),
+        ((1.5, "ep"), TypeError, "value must be an integer, got 1.5"),
         ((True,), TypeError, "got True"),
     ],
 )

@@ -158,11 +158,7 @@ class Scores:
 
     def compute(self, sums: Tensor, number: float) -> list[dict[str, float]]:
         """Return the columns of each replica, or of the one net there is."""
-        return (
-            [self._columns(one.cpu(), number) for one in sums.flatten(0, -3)]
-            if sums.ndim > 2
-            else [self._columns(sums.cpu(), number)]
-        )
+        return [self._columns(one, number) for one in sums.cpu().reshape(-1, *sums.shape[-2:])]
 
     def _columns(self, sums: Tensor, number: float) -> dict[str, float]:
         together, alone = (100 * sums[:, :2] / number).T.tolist()

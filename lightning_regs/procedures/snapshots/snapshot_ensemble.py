@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import Keys, find_keys, take
-from lightning_regs.core.checks import Count, as_text, check_arguments, nonempty, warn
+from lightning_regs.core.checks import Count, as_text, check_arguments, checked, nonempty, warn
 from lightning_regs.core.files import whole
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, pl
 from lightning_regs.optim.cycles import CosineCyclesLR, StepCyclesLR, cycle_ends
-from lightning_regs.procedures.driver import Driver
+from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options, Source
 from lightning_regs.procedures.ends import Stage
 from lightning_regs.procedures.level import State
 from lightning_regs.procedures.objects import make
@@ -247,18 +247,19 @@ def _stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
     return trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
+@checked
 def train_snapshots(
     module: Callable[..., pl.LightningModule],
-    data: pl.LightningDataModule | Callable[[], Any] | None = None,
+    data: Source = None,
     *,
     folder: str | os.PathLike[str],
-    trainer: Mapping[str, Any],
-    cycles: int,
-    growth: int = 1,
+    trainer: Options,
+    cycles: Count,
+    growth: Count = 1,
     schedule: Schedule = "cyclic",
     fresh: bool = False,
-    callbacks: Callable[[str], list[Callback]] | None = None,
-    logger: Callable[[str], Any] | None = None,
+    callbacks: Callbacks = None,
+    logger: Logger = None,
     seed: int | None = None,
     test: bool = True,
     checkpoint_every: float = 20.0,
@@ -301,9 +302,8 @@ def train_snapshots(
         return [SnapshotEnsemble(root, cycles, growth, schedule, restart if fresh else None)]
 
     def start(made: pl.LightningModule, weights: State, _: Any) -> Start:
-        return Start(weights, Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}))
+        return Start(weights, Mask.dense(weights))
 
-    snapshots()  # refuses what is wrong before anything is made
     settings = {"level": 0, "kind": "snapshots", "repeat": 0, "method": schedule}
     settings |= {"cycles": cycles, "growth": growth, "fresh": fresh}
     stage = Stage("training", settings, own, own, start, masked=False, callbacks=snapshots)
@@ -320,4 +320,4 @@ def train_snapshots(
         checkpoint_every=checkpoint_every,
         name="train_snapshots",
     )
-    return driver.run([stage], lambda *_: None)[0]
+    return driver.run([stage])[0]
