@@ -14,11 +14,10 @@ from lightning_regs.core.checks import Count, Positive, Seed, Share
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.attacks import Bounds, pgd, undisturbed
 from lightning_regs.regularizers.base import Regularizer
-from lightning_regs.regularizers.parts.mixing import PairMixing, TargetMixing
+from lightning_regs.regularizers.parts.mixing import PairMixing, TargetMixing, Watch
 from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.scaling import scaler_of
-from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed, count_odd_rows
-from lightning_regs.regularizers.parts.watch import Watch
+from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed
 
 ModuleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -42,8 +41,8 @@ class AdversarialTraining(TargetMixing):
     ``mixed``, batch norms see clean and adversarial samples in one batch.
 
     Composes with the others, in the order of the list: after :class:`Mixup` it attacks the mixture. With a
-    ``clean_weight`` other than 0.5 it comes after them, as weighted samples cannot be mixed; not twice; not with FSDP.
-    ``mixed`` doubles the batch and the memory. With several processes each rank attacks its own samples.
+    ``clean_weight`` other than 0.5 it comes after them, as weighted samples cannot be mixed; not twice in an epoch; not
+    with FSDP. ``mixed`` doubles the batch and the memory. With several processes each rank attacks its own samples.
 
     Args:
         epsilon: Largest change of an entry, above 0.
@@ -57,7 +56,6 @@ class AdversarialTraining(TargetMixing):
         loss: ``(module, x, y) -> scalar`` that the attack raises; None: ``F.cross_entropy(module(x), y)``, for class
             indices and probabilities ``(N, K)``; a regression or several labels a sample need theirs.
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
-        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
 
     Raises:
         TypeError: At construction, if ``steps`` is no integer.
@@ -76,6 +74,7 @@ class AdversarialTraining(TargetMixing):
     clip: Bounds = None
     loss: ModuleLoss | None = None
     seed: Seed | None = None
+    twice = "the second would attack the first one's examples; use one, with more steps"
 
     def __post_init__(self) -> None:
         """Check what the parameters say together, and fill in those that follow from others."""
@@ -88,7 +87,7 @@ class AdversarialTraining(TargetMixing):
             self.step_size = self.epsilon if self.steps == 1 else 2.5 * self.epsilon / self.steps
         if self.random_start is None:
             self.random_start = self.steps > 1
-        self._range, self._odd_rows = Watch(), Watch()
+        self._range = Watch()
 
     @classmethod
     def variants(cls) -> list[Regularizer]:
@@ -102,14 +101,12 @@ class AdversarialTraining(TargetMixing):
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second attack, and mixing after the samples were weighed."""
-        if isinstance(other, AdversarialTraining):
-            return "the second would attack the first one's examples; use one, with more steps"
         if before and self.weighs_samples and isinstance(other, PairMixing):
             return (
                 f"samples that weigh {self.clean_weight:g} and {1 - self.clean_weight:g} in the loss cannot be mixed; "
                 f"put {type(other).__name__} before AdversarialTraining, or use clean_weight=0.5"
             )
-        return None
+        return super().refuses(other, before)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check that there is a forward to attack."""
@@ -129,7 +126,10 @@ class AdversarialTraining(TargetMixing):
         self._check_samples(x)
         adversarial = self.attack(x, y, at)
         if self.loss is None and y.is_floating_point():
-            self._check_probabilities(y)
+            remedy = (
+                "pass AdversarialTraining(loss=...), a function (module, x, y) -> scalar, such as the module's own loss"
+            )
+            self.check_probabilities(y, "attacks F.cross_entropy(module(x), y) of float labels", remedy)
         if self.mode == "augment":
             return adversarial, y
         # Interleaved, so that each even slice of the batch holds as many clean as adversarial samples.
@@ -209,14 +209,4 @@ class AdversarialTraining(TargetMixing):
                 raise MisconfigurationException(
                     f"AdversarialTraining(clip={self.clip}) names the valid range of the samples, and these reach from "
                     f"{low:.4g} to {high:.4g}; give the range that they have after whitening, or leave clip out."
-                )
-
-    def _check_probabilities(self, y: Tensor) -> None:
-        for (odd,) in self._odd_rows.read(count_odd_rows(y)):
-            if odd:
-                raise MisconfigurationException(
-                    "AdversarialTraining attacks F.cross_entropy(module(x), y) of float labels as probabilities, and "
-                    f"{odd:.0f} rows of these {tuple(y.shape)} are negative or do not sum to 1, as in a regression or "
-                    "with several labels a sample; pass AdversarialTraining(loss=...), a function (module, x, y) -> "
-                    "scalar, such as the module's own loss."
                 )

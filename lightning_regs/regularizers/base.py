@@ -27,7 +27,8 @@ from lightning_regs.core.lightning import (
     takes_its_batches,
     warn_if_other_came_later,
 )
-from lightning_regs.regularizers.parts.moment import Moment, check_order, come, declared, give, hints
+from lightning_regs.regularizers.parts.declared import GIVEN, check_order, come, declared, give, hints, meet
+from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.rows import Rows
 from lightning_regs.regularizers.parts.scaling import scaler_of, unscaled
 from lightning_regs.regularizers.parts.selection import check_whole_weights, select
@@ -87,7 +88,8 @@ class Regularizer(Callback):
     acts: ClassVar[Acts | None] = None
     seed: Seed | None
     batch: Keys = None
-    kept: ClassVar[frozenset[str]] = frozenset()  # parameters that every method on batches has, and this one otherwise
+    given: ClassVar[frozenset[str]] = frozenset()  # which of the parameters it has that every method on batches has
+    twice: ClassVar[str] = ""  # why two of the class do not go together, and what to do; empty where they do
 
     def __init_subclass__(cls, acts: Acts | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -96,11 +98,9 @@ class Regularizer(Callback):
             raise TypeError(f"{cls.__name__} has acts={given!r}; write one of {', '.join(map(str, Acts))}.")
         cls.acts = cls.acts if acts is None else acts
         noting(cls)
-        on_batches = cls.on_batch is not Regularizer.on_batch and not getattr(
-            cls.on_batch, "__isabstractmethod__", False
-        )
+        on_batches = cls.on_batch is not Regularizer.on_batch
         if "__init__" not in vars(cls) and (on_batches or vars(cls).get("__annotations__")):
-            give(cls, on_batches, cls.acts is Acts.BATCH)
+            give(cls, tuple(GIVEN) if on_batches else ("batch",) if cls.acts is Acts.BATCH else ())
             dataclass(eq=False, repr=False)(cls)
 
     def __init__(self, seed: Seed | None = None, batch: Keys = None) -> None:
@@ -128,7 +128,7 @@ class Regularizer(Callback):
         return [cls(**dict(zip(given, values, strict=True))) for values in product(*given.values())]
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
-        """Say why this method cannot go together with another one.
+        """Say why this method cannot go together with another one that acts in the same epochs.
 
         Args:
             other: The other method.
@@ -137,7 +137,7 @@ class Regularizer(Callback):
         Returns:
             The reason and the remedy, or None where the two compose.
         """
-        return None
+        return self.twice if self.twice and isinstance(other, type(self)) else None
 
     @property
     def acts_on_replicas(self) -> bool:
@@ -321,5 +321,6 @@ def conflicts(methods: Sequence[Regularizer]) -> Iterator[str]:
     """Yield a sentence for each two methods of the list that do not go together."""
     for i, first in enumerate(methods):
         for second in methods[i + 1 :]:
-            if reason := first.refuses(second, before=True) or second.refuses(first, before=False):
+            reason = first.refuses(second, before=True) or second.refuses(first, before=False)
+            if reason and meet(first, second):
                 yield f"{type(first).__name__} and {type(second).__name__} do not go together in this order: {reason}."

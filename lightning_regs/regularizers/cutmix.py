@@ -126,14 +126,13 @@ class CutMix(PairMixing):
     accuracy on CUB in one report), and in short trainings. The authors' CIFAR runs apply it to every second batch at
     random, which is ``p=0.5``.
 
-    Composes with every method here; with :class:`Mixup` both act on each batch. Not after an
+    Composes with every method here; with :class:`Mixup` both act on each batch. Not, in the same epochs, after an
     :class:`AdversarialTraining` that weighs its samples, nor with a second CutMix of the same seed. Batches that are no
     images are left alone, with a warning. With several processes each rank draws its own box.
 
     Args:
         alpha: Both parameters of the Beta distribution, above 0; 1.0 (all areas equally likely) in the paper.
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
-        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
 
     Raises:
         ValueError: At construction, if ``alpha`` is not above 0.
@@ -143,11 +142,7 @@ class CutMix(PairMixing):
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Paste the boxes and mix the labels."""
         self.check_labels(x, y)
-        if x.ndim != 4:
-            self.warn_once(
-                f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone; leave it out "
-                "where samples are no images."
-            )
+        if not self.has_images(x):
             return x, y
         if reason := _odd_map(x, y):
             raise MisconfigurationException(f"CutMix {reason}")

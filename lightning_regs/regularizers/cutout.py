@@ -10,7 +10,6 @@ from torch import Tensor
 from lightning_regs.core.batch import check_indices
 from lightning_regs.core.checks import Range, Seed, Shape, checked
 from lightning_regs.core.lightning import MisconfigurationException
-from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import OnBatches
 from lightning_regs.regularizers.parts.moment import Moment
 
@@ -42,11 +41,9 @@ def cutout(
         ValueError: If ``x`` has not four dimensions, ``centers`` not one row an image, or ``length`` is below 2.
     """
     check_indices("centers", centers, *x.shape[2:])
-    half = length // 2
-    rows, columns = (
-        _inside(torch.arange(side, device=x.device), centers[:, i : i + 1].to(x.device), half)
-        for i, side in enumerate(x.shape[2:])
-    )
+    half, centers = length // 2, centers.to(x.device)
+    places = [torch.arange(side, device=x.device) for side in x.shape[2:]]
+    rows, columns = ((at >= c - half) & (at < c + half) for at, c in zip(places, centers.T[:, :, None], strict=True))
     return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], fill)
 
 
@@ -65,16 +62,15 @@ class Cutout(OnBatches):
     and wants smaller squares. torchvision's RandomErasing (inside the image, of random area and shape, half of the
     images) is another method with other best sizes.
 
-    Composes with every method here, except a second Cutout of the same seed. Put it before :class:`Mixup` to mix two
-    images with a hole each, after it to cut one hole into the mixture. Batches that are no images are left alone, with
-    a warning. With several processes each rank draws its own centres.
+    Composes with every method here, except a second Cutout of the same seed in the same epochs. Put it before
+    :class:`Mixup` to mix two images with a hole each, after it to cut one hole into the mixture. Batches that are no
+    images are left alone, with a warning. With several processes each rank draws its own centres.
 
     Args:
         length: Side L of the square, at least 2 and at most the smaller side of the images; None takes half of the
             smaller side, which is the paper's 16 for CIFAR-10. The paper has 8 for CIFAR-100 and 20 for SVHN.
         fill: What the square is filled with.
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
-        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
 
     Raises:
         TypeError: At construction, if ``length`` is no integer.
@@ -86,20 +82,11 @@ class Cutout(OnBatches):
     length: Length | None = None
     fill: float = 0.0
     seed: Seed | None = None
-
-    def refuses(self, other: Regularizer, before: bool) -> str | None:
-        """Refuse a second Cutout that would draw the same centres."""
-        if isinstance(other, Cutout) and other.seed == self.seed:
-            return "both would draw the same centres; give one of them another seed, or use one"
-        return None
+    draws = "centres"
 
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Blank the squares."""
-        if x.ndim != 4:
-            self.warn_once(
-                f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone; leave it out "
-                "where samples are no images."
-            )
+        if not self.has_images(x):
             return x, y
         height, width = x.shape[2:]
         length = min(height, width) // 2 if self.length is None else self.length
@@ -114,7 +101,3 @@ class Cutout(OnBatches):
         centers = torch.stack([torch.randint(side, (len(x),), generator=at.generator) for side in (height, width)], 1)
         # Blocking copies wait for all that the device has queued.
         return cutout(x, centers.to(x.device, non_blocking=True), length, self.fill), y
-
-
-def _inside(positions: Tensor, centers: Tensor, half: int) -> Tensor:
-    return (positions >= centers - half) & (positions < centers + half)

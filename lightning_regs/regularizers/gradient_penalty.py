@@ -118,6 +118,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
     accumulate_grad_batches: Count = 1
     step_size: Positive = 1e-2
+    twice = "each would penalise the other's gradient; use one with the sum of the coefficients"
 
     def __post_init__(self) -> None:
         """Check the parameters."""
@@ -133,12 +134,6 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
             *(cls(0.2, estimator, step_size=0.1) for estimator in get_args(Estimator)),
             cls("lr", micro_batch_size=3),
         ]
-
-    def refuses(self, other: Regularizer, before: bool) -> str | None:
-        """Refuse a second gradient penalty."""
-        if isinstance(other, GradientPenalty):
-            return "each would penalise the other's gradient; use one with the sum of the coefficients"
-        return None
 
     # -- any LightningModule -----------------------------------------------------------------------------------------
 

@@ -58,14 +58,14 @@ class Mixup(PairMixing):
     ``torch.tensor(y)``, which torch advises against, is not seen.
 
     Composes with every method here; with :class:`CutMix` both act on each batch, and a sample then has four parents.
-    Not after an :class:`AdversarialTraining` that weighs its samples, nor with a second Mixup of the same seed. With
-    several processes each rank draws its own weight and mixes within its own batch; so does each accumulated batch.
+    Not, in the same epochs, after an :class:`AdversarialTraining` that weighs its samples, nor with a second Mixup of
+    the same seed. With several processes each rank draws its own weight and mixes within its own batch; so does each
+    accumulated batch.
 
     Args:
         alpha: Both parameters of the Beta distribution, above 0: 1.0 on CIFAR, 0.1 to 0.4 on ImageNet, up to 32
             against label noise in the paper. Small values hardly mix.
         seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
-        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
 
     Raises:
         ValueError: At construction, if ``alpha`` is not above 0.

@@ -65,6 +65,8 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             weights), or the checkpoint's mask is of another ``density``.
     """
 
+    twice = "Lightning saves one of a kind; use one WeightMask with both masks in it"
+
     @checked
     def __init__(
         self,
@@ -94,12 +96,6 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
     def acts_on_replicas(self) -> bool:
         """Whether it acts on each net of stacked ones alone: a mask does, and pruning to a density would not."""
         return self.density is None
-
-    def refuses(self, other: Regularizer, before: bool) -> str | None:
-        """Refuse a second mask."""
-        if isinstance(other, WeightMask):
-            return "Lightning saves one of a kind; use one WeightMask with both masks in it"
-        return None
 
     @property
     def mask(self) -> Mask | None:

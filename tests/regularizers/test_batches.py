@@ -150,6 +150,16 @@ def test_a_users_method_says_on_which_batches_it_acts_by_being_on_batches() -> N
     assert "from_epoch: The first epoch in which it acts, from 0.\n" in str(Mixup.__doc__)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_two_of_a_kind_go_together_where_their_epochs_do_not_meet(method: type[Any]) -> None:
+    apart, one = Plain(), Plain()
+    fit(apart, [method(seed=1, until_epoch=1), method(seed=1, from_epoch=1)], max_epochs=2)
+    fit(one, [method(seed=1)], max_epochs=2)
+    assert torch.equal(torch.stack(apart.losses), torch.stack(one.losses))
+    with pytest.raises(MisconfigurationException, match=rf"{method.__name__} and {method.__name__} do not go together"):
+        fit(Plain(), [method(seed=1, until_epoch=2), method(seed=1, from_epoch=1)], max_epochs=2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

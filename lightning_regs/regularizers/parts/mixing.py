@@ -1,9 +1,10 @@
-"""What the methods that change the labels of a batch have in common."""
+"""What the methods that act on batches have in common, and those of them that change the labels."""
 
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,13 @@ from lightning_regs.core.checks import Count, Positive, Seed, Share, Whole
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.moment import Moment
-from lightning_regs.regularizers.parts.targets import MixedTarget
+from lightning_regs.regularizers.parts.targets import MixedTarget, count_odd_rows
 
 
 class OnBatches(Regularizer, acts=Acts.BATCH):
-    """A method on batches as type checkers see it: with what ``parts.moment.give`` gives to each."""
+    """A method on batches as type checkers see it: with what ``parts.declared.give`` gives to each."""
+
+    draws = ""  # what two of the class and of one seed would draw alike
 
     if TYPE_CHECKING:
         seed: Seed | None = field(default=None, kw_only=True)
@@ -28,13 +31,50 @@ class OnBatches(Regularizer, acts=Acts.BATCH):
         from_epoch: Whole = field(default=0, kw_only=True)
         until_epoch: Count | None = field(default=None, kw_only=True)
 
+    def refuses(self, other: Regularizer, before: bool) -> str | None:
+        """Refuse another of its class that would draw the same."""
+        if self.draws and type(other) is type(self) and other.seed == self.seed:
+            return f"both would draw the same {self.draws}; give one of them another seed, or use one"
+        return super().refuses(other, before)
 
-class TargetMixing(OnBatches, ABC):
+    def has_images(self, x: Tensor) -> bool:
+        """Return whether the samples are images, and warn where not."""
+        if x.ndim != 4:
+            self.warn_once(
+                f"found no images (N, C, H, W) but shape {tuple(x.shape)}, and leaves such batches alone; leave it out "
+                "where samples are no images."
+            )
+        return x.ndim == 4
+
+
+class Watch:
+    """Reads numbers of each batch without waiting for the device: of the first batch, and on a CPU, at once."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._on_their_way: deque[tuple[Tensor, Any]] = deque()
+
+    def read(self, numbers: Tensor) -> Iterator[list[float]]:
+        """Take the numbers ``(k,)`` of a batch, and yield those of batches that have arrived since."""
+        numbers = numbers.detach()
+        if not numbers.is_cuda or not self._started:
+            self._started = True
+            yield numbers.tolist()
+            return
+        arrived: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._on_their_way.append((numbers.to("cpu", non_blocking=True), arrived))
+        arrived.record()
+        while self._on_their_way and self._on_their_way[0][1].query():
+            yield self._on_their_way.popleft()[0].tolist()
+
+
+class TargetMixing(OnBatches):
     """A method that changes the labels of a batch, and warns where the module's loss took no notice."""
 
-    @abstractmethod
-    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
-        """Return the samples and the mixed labels."""
+    def __post_init__(self) -> None:
+        """Check the parameters, and expect the first batch."""
+        super().__post_init__()
+        self._odd_rows = Watch()
 
     def reproach(self, target: MixedTarget, name: str) -> str | None:
         """Say what the losses that were differentiated took no notice of, if anything."""
@@ -74,24 +114,26 @@ class TargetMixing(OnBatches, ABC):
                 "a batch has to hold one label a sample."
             )
 
+    def check_probabilities(self, y: Tensor, takes: str, remedy: str) -> None:
+        """Refuse float labels that are no probabilities, saying what the method takes them for and what to do.
 
-class PairMixing(TargetMixing, ABC):
-    """A method that mixes each sample with a partner from its batch, with a Beta-distributed weight.
+        Raises:
+            MisconfigurationException: If these, or those of a batch before, are none.
+        """
+        for (odd,) in self._odd_rows.read(count_odd_rows(y)):
+            if odd:
+                raise MisconfigurationException(
+                    f"{type(self).__name__} {takes} as probabilities, and {odd:.0f} rows of these {tuple(y.shape)} are "
+                    f"negative or do not sum to 1, as in a regression or with several labels a sample; {remedy}."
+                )
 
-    Args:
-        alpha: Both parameters of the Beta distribution, above 0.
-        seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
-        batch: Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.
-    """
+
+class PairMixing(TargetMixing):
+    """A method that mixes each sample with a partner from its batch, with a weight from Beta(alpha, alpha)."""
 
     alpha: Positive = 1.0
     seed: Seed | None = None
-
-    def refuses(self, other: Regularizer, before: bool) -> str | None:
-        """Refuse another of its kind that would draw the same."""
-        if type(other) is type(self) and other.seed == self.seed:
-            return "both would draw the same weights and partners; give one of them another seed, or use one"
-        return None
+    draws = "weights and partners"
 
     def reproach(self, target: MixedTarget, name: str) -> str | None:
         """Say if no loss depends on the labels."""
