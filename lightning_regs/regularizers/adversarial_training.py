@@ -55,7 +55,6 @@ class AdversarialTraining(TargetMixing):
         clip: ``(low, high)`` of valid entries; None where there is none, as after whitening.
         loss: ``(module, x, y) -> scalar`` that the attack raises; None: ``F.cross_entropy(module(x), y)``, for class
             indices and probabilities ``(N, K)``; a regression or several labels a sample need theirs.
-        seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
 
     Raises:
         TypeError: At construction, if ``steps`` is no integer.

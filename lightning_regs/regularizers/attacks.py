@@ -100,12 +100,7 @@ def pgd(
 
 @contextmanager
 def undisturbed(module: nn.Module, x: Tensor) -> Iterator[None]:
-    """Put a module into evaluation mode, and leave its modes and torch's random streams, of the CPU and x's, as before.
-
-    Args:
-        module: The module.
-        x: Samples on its device.
-    """
+    """Put a module into evaluation mode; leave its modes and torch's random streams, of the CPU and x's, as before."""
     # By flag, not by eval(): a module that overrides train() would not come back as it was.
     training = [m for m in module.modules() if m.training]
     try:

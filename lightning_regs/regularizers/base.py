@@ -79,6 +79,7 @@ class Regularizer(Callback):
 
     Attributes:
         acts: What the method changes, named by the subclass: ``class Mixup(Regularizer, acts=Acts.BATCH)``.
+        acts_on_replicas: Whether it acts on each net of ``Classifier(replicas=...)`` as on a net of its own.
 
     Args:
         seed: Seed of its draws, which a method that draws declares; None: what ``seed_everything`` was given, else 0.
@@ -86,6 +87,7 @@ class Regularizer(Callback):
     """
 
     acts: ClassVar[Acts | None] = None
+    acts_on_replicas: bool = False
     seed: Seed | None
     batch: Keys = None
     given: ClassVar[frozenset[str]] = frozenset()  # which of the parameters it has that every method on batches has
@@ -138,11 +140,6 @@ class Regularizer(Callback):
             The reason and the remedy, or None where the two compose.
         """
         return self.twice if self.twice and isinstance(other, type(self)) else None
-
-    @property
-    def acts_on_replicas(self) -> bool:
-        """Whether it acts on each net of ``Classifier(replicas=...)`` as on a net of its own."""
-        return False
 
     # -- what a subclass may do --------------------------------------------------------------------------------------
 

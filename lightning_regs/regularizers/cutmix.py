@@ -132,7 +132,6 @@ class CutMix(PairMixing):
 
     Args:
         alpha: Both parameters of the Beta distribution, above 0; 1.0 (all areas equally likely) in the paper.
-        seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
 
     Raises:
         ValueError: At construction, if ``alpha`` is not above 0.

@@ -70,7 +70,6 @@ class Cutout(OnBatches):
         length: Side L of the square, at least 2 and at most the smaller side of the images; None takes half of the
             smaller side, which is the paper's 16 for CIFAR-10. The paper has 8 for CIFAR-100 and 20 for SVHN.
         fill: What the square is filled with.
-        seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
 
     Raises:
         TypeError: At construction, if ``length`` is no integer.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,9 +14,8 @@ from torch import Tensor
 from lightning_regs.core.checks import Count, NotNegative, Positive, Shape, checked
 from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, pl, replace_loss
 from lightning_regs.regularizers.base import Acts, Regularizer
-from lightning_regs.regularizers.parts.differences import by_difference
-from lightning_regs.regularizers.parts.double_backward import sum_of_squares
-from lightning_regs.regularizers.parts.rows import Rows, outside_autocast
+from lightning_regs.regularizers.parts.double_backward import outside_autocast, sum_of_squares
+from lightning_regs.regularizers.parts.rows import Rows, by_difference
 from lightning_regs.regularizers.parts.scaling import loss_scale
 from lightning_regs.regularizers.parts.second_order import (
     compiled_module,
@@ -178,7 +177,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
             "accumulate_grad_batches": f"Trainer(accumulate_grad_batches={self.accumulate_grad_batches})",
         }
         for argument, flag in instead.items():
-            if (value := getattr(self, argument)) not in (None, 1 if argument.startswith("accumulate") else None):
+            if (value := getattr(self, argument)) != getattr(GradientPenalty, argument):
                 raise MisconfigurationException(
                     f"GradientPenalty({argument}={value}) is for lightning_regs.Classifier, which optimizes manually; "
                     f"with {name} use {flag} instead."
@@ -192,7 +191,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         else:
             self.warn_once(f"found no parameter to act on: all of {type(pl_module).__name__} are frozen.")
         if not self._driven:
-            undo = replace_loss(trainer, partial(self.penalised, pl_module), partial(explained, pl_module))
+            undo = replace_loss(trainer, partial(self.penalised, pl_module), partial(self._differentiating, pl_module))
             self._training.callback(undo)
         for parameter in pl_module.parameters() if not (self._driven or pl_module.automatic_optimization) else ():
             if parameter.requires_grad:
@@ -202,18 +201,13 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
     def _accumulated(self, parameter: Tensor) -> None:
         self._past |= not self._inside
 
-    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+    @contextmanager
+    def _differentiating(self, pl_module: pl.LightningModule) -> Iterator[None]:
         """Tell the backward passes that it adds to from those that it does not see."""
         self._inside = True
-
-    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell the backward passes that it adds to from those that it does not see."""
+        with explained(pl_module):
+            yield
         self._inside = False
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's means."""
-        super().on_train_epoch_start(trainer, pl_module)
-        self._sums = None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -224,7 +218,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
             self._started = True
             self._check_eager(pl_module)  # again, as a module may compile itself in each of its hooks
         if not self._driven:
-            self._forward = twice_differentiable()
+            self._forward.enter_context(twice_differentiable())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -238,6 +232,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         self._forward.close()
         self._training.close()
         self._started = self._inside = self._past = False
+        self._sums = None
 
     def penalised(self, pl_module: pl.LightningModule, loss: Tensor) -> Tensor:
         """Return the loss of a module that optimizes by itself, with the penalty; as Lightning differentiates it."""
@@ -299,7 +294,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         self._sums = values if self._sums is None else self._sums.add_(values)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epoch's means."""
+        """Log the epoch's means, and start those of the next."""
         if self._past:
             self.at_steps.idle = ""
             self.warn_once(
@@ -310,6 +305,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         if self._sums is None:
             return
         loss, penalty, norm, count = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
+        self._sums = None
         # An epoch whose every micro-batch has diverged has no means.
         count = count or math.nan
         share = penalty / (loss + penalty) if loss + penalty else 0.0 * count

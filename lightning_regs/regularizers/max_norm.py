@@ -70,11 +70,7 @@ class MaxNorm(Regularizer, acts=Acts.WEIGHTS):
 
     value: Positive = example(0.5, default=3.0)  # what binds in small nets
     parameters: Parameters = None
-
-    @property
-    def acts_on_replicas(self) -> bool:
-        """Whether it acts on each net of stacked ones alone: a unit's norm does."""
-        return True
+    acts_on_replicas = True  # as each unit's norm does
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second bound on the same parameters."""

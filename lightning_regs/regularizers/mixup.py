@@ -65,7 +65,6 @@ class Mixup(PairMixing):
     Args:
         alpha: Both parameters of the Beta distribution, above 0: 1.0 on CIFAR, 0.1 to 0.4 on ImageNet, up to 32
             against label noise in the paper. Small values hardly mix.
-        seed: Seed of its draws; default: what ``seed_everything`` was given, else 0.
 
     Raises:
         ValueError: At construction, if ``alpha`` is not above 0.

@@ -179,14 +179,12 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
 
     def _chosen(self, optimizer: Optimizer) -> list[tuple[list[Tensor], Any]]:
         """Return the parameters to act on, by learning rate and device."""
-        chosen = []
-        for group in optimizer.param_groups:
-            by_device: dict[torch.device, list[Tensor]] = {}
+        chosen: dict[tuple[int, torch.device], list[Tensor]] = {}
+        for i, group in enumerate(optimizer.param_groups):
             for w in group["params"]:
                 if id(w) in self._selected and w.grad is not None and w.requires_grad:
-                    by_device.setdefault(w.device, []).append(w)
-            chosen += [(parameters, group["lr"]) for parameters in by_device.values()]
-        return chosen
+                    chosen.setdefault((i, w.device), []).append(w)
+        return [(weights, optimizer.param_groups[i]["lr"]) for (i, _), weights in chosen.items()]
 
     def release(self) -> None:
         """Forget the parameters and optimizers of this training."""

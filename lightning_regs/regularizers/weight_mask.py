@@ -18,7 +18,7 @@ from lightning_regs.pruning.masks import Mask, plain_names
 from lightning_regs.pruning.prune import Scope, emptied, prune, warn_of_emptied
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.selection import check_whole_weights
-from lightning_regs.regularizers.parts.zeroing import zero_, zero_after_step
+from lightning_regs.regularizers.parts.stepping import parameters_of
 
 
 class WeightMask(Regularizer, acts=Acts.WEIGHTS):
@@ -86,16 +86,12 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         self.density = density
         self.scope = scope
         self.layers = layers
+        self.acts_on_replicas = density is None  # as a mask does, and pruning to a density would not
 
     @classmethod
     def variants(cls) -> list[Regularizer]:
         """Return one that compares all weights, and one that goes layer by layer."""
         return [cls(density=0.5), cls(density=0.3, scope="layer")]
-
-    @property
-    def acts_on_replicas(self) -> bool:
-        """Whether it acts on each net of stacked ones alone: a mask does, and pruning to a density would not."""
-        return self.density is None
 
     @property
     def mask(self) -> Mask | None:
@@ -126,7 +122,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             self._mask = Mask(trainer.strategy.broadcast(found.state_dict()))
         for module in (pl_module, *averaged_modules(trainer)):
             for w, kept in self._masked(module, self._mask).items():
-                zero_(w, kept)
+                _zero(w, kept)
                 if module is pl_module and not kept.all():
                     # Like the weight in its memory format too, or each product would reorder it.
                     self._held[w] = torch.empty_like(w, requires_grad=False).copy_(kept)
@@ -134,9 +130,9 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
                 for optimizer in trainer.optimizers:
                     for name, value in optimizer.state[w].items() if w in optimizer.state else ():
                         if isinstance(value, Tensor) and value.shape == w.shape and name != "step":
-                            zero_(value, kept)
+                            _zero(value, kept)
         if self._held:
-            self.at_steps.after(zero_after_step(self._held))
+            self.at_steps.after(self._zero_stepped)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -263,9 +259,13 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         finally:
             weight.requires_grad_(not frozen)
 
+    def _zero_stepped(self, optimizer: Optimizer) -> None:
+        if weights := [w for w in parameters_of(optimizer) if w in self._held]:
+            torch._foreach_mul_(weights, [self._held[w] for w in weights])
+
     def _zero_held(self) -> None:
         for w, kept in self._held.items():
-            zero_(w, kept)
+            _zero(w, kept)
 
     def release(self) -> None:
         """Let go of optimizers and gradients."""
@@ -273,3 +273,9 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         for handle in self._handles:
             handle.remove()
         self._handles, self._accumulating = [], False
+
+
+@torch.no_grad()
+def _zero(values: Tensor, kept: Tensor) -> None:
+    """Set values to +0.0 in place, NaN too, but for those that are kept by a mask of their shape, on any device."""
+    values.masked_fill_(kept.to(values.device) == 0, 0)

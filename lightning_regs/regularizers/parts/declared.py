@@ -30,10 +30,6 @@ def give(cls: Any, names: tuple[str, ...]) -> None:
     """Declare some of these parameters, by keyword only, where neither the class nor a base of it does.
 
     One that a class declares itself means what it says there. Without any other, a seed can be given by place too.
-
-    Args:
-        cls: The method's class, before it is a dataclass.
-        names: Which.
     """
     inherited, own = declared(cls), cls.__annotations__
     if not inherited and not own:
@@ -61,11 +57,7 @@ def hints(cls: Any) -> dict[str, Any]:
 
 
 def check_order(method: Any) -> None:
-    """Refuse a method that would act in no epoch.
-
-    Raises:
-        ValueError: If it would.
-    """
+    """Refuse a method that would act in no epoch, by a ``ValueError``."""
     first, end = _epochs(method)
     if end <= first:
         raise ValueError(

@@ -49,21 +49,8 @@ def efficient_double_backward() -> AbstractContextManager[Any]:
 
 
 def sum_of_squares(tensors: Iterable[Tensor]) -> Tensor:
-    r"""Return :math:`\sum_i \lVert t_i \rVert^2` over all tensors, with :math:`2 t_i` as its derivative.
-
-    Args:
-        tensors: At least one floating-point tensor, any shapes, on one device.
-
-    Returns:
-        A scalar, in float32 at least.
-
-    Raises:
-        ValueError: If there is no tensor.
-    """
-    given = tuple(tensors)
-    if not given:
-        raise ValueError("the sum of squares needs at least one tensor; does the loss depend on any parameter?")
-    total: Tensor = _SumOfSquares.apply(*given)
+    r"""Return :math:`\sum_i \lVert t_i \rVert^2` over at least one tensor, a scalar in float32 at least."""
+    total: Tensor = _SumOfSquares.apply(*tensors)
     return total
 
 
@@ -71,17 +58,11 @@ class _EfficientDoubleBackward(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        layer = _LAYERS.get(func)
-        output = NotImplemented if layer is None or not _is_plain_autograd() else layer(*args, **(kwargs or {}))
+        layer, output = _LAYERS.get(func), NotImplemented
+        traced = layer is None or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        if layer is not None and torch.is_grad_enabled() and not traced:
+            output = layer(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if output is NotImplemented else output
-
-
-def _is_plain_autograd() -> bool:
-    return (
-        torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-    )
 
 
 def _is_plain(tensor: Any) -> bool:
@@ -159,8 +140,9 @@ def _autocasts(device: str) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
-    device = tensor.device.type
+def outside_autocast(like: Tensor) -> AbstractContextManager[Any]:
+    """Leave autocast, as a backward pass has to."""
+    device = like.device.type
     return torch.autocast(device, enabled=False) if _autocasts(device) else nullcontext()
 
 
@@ -178,59 +160,43 @@ class _Convolution(torch.autograd.Function):
         if grad is None:
             return None, None, None, None
         wanted = list(ctx.needs_input_grad[:3])
-        return *_ConvolutionBackward.apply(grad, *ctx.saved_tensors, ctx.bias_sizes, ctx.geometry, wanted), None
+        return *_ConvolutionBackward.apply(grad, *ctx.saved_tensors, (ctx.bias_sizes, ctx.geometry, wanted)), None
 
 
 class _ConvolutionBackward(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        grad: Tensor,
-        x: Tensor,
-        weight: Tensor,
-        bias_sizes: list[int] | None,
-        geometry: tuple[Any, ...],
-        wanted: list[bool],
-    ) -> tuple[Tensor | None, ...]:
+    def forward(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, how: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
+        bias_sizes, ctx.geometry, wanted = how
         ctx.save_for_backward(grad, x, weight)
-        ctx.geometry = geometry
         ctx.set_materialize_grads(False)
-        return tuple(aten.convolution_backward(grad, x, weight, bias_sizes, *geometry, wanted))
+        return tuple(aten.convolution_backward(grad, x, weight, bias_sizes, *ctx.geometry, wanted))
 
     @staticmethod
     def backward(ctx: Any, v: Tensor | None, u: Tensor | None, c: Tensor | None) -> tuple[Tensor | None, ...]:
         grad, x, weight = ctx.saved_tensors
         of_grad = of_x = of_weight = None
-        with _without_autocast(grad):
+        with outside_autocast(grad):
             if ctx.needs_input_grad[0]:
-                of_grad = _grad_of_grad(v, u, c, grad, x, weight, ctx.geometry)
+                pairs = [(a, b) for a, b in ((v, weight), (x, u)) if a is not None and b is not None]
+                of_grad = _sum_of_convolutions(pairs, c, grad, ctx.geometry)
             if ctx.needs_input_grad[1] and u is not None:
                 of_x = aten.convolution_backward(grad, x, u, None, *ctx.geometry, [True, False, False])[0]
             if ctx.needs_input_grad[2] and v is not None:
                 of_weight = aten.convolution_backward(grad, v, weight, None, *ctx.geometry, [False, True, False])[1]
-        return of_grad, of_x, of_weight, None, None, None
+        return of_grad, of_x, of_weight, None
 
 
-def _grad_of_grad(
-    v: Tensor | None,
-    u: Tensor | None,
-    c: Tensor | None,
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    geometry: tuple[Any, ...],
+def _sum_of_convolutions(
+    pairs: list[tuple[Tensor, Tensor]], bias: Tensor | None, like: Tensor, geometry: tuple[Any, ...]
 ) -> Tensor | None:
-    total: Tensor | None = None
-    if v is not None:
-        total = aten.convolution(v, weight, None if u is not None else c, *geometry)
-    if u is not None:
-        part: Tensor = aten.convolution(x, u, c, *geometry)
-        if total is None:
-            return part
+    if not pairs:
+        return None if bias is None else bias.reshape(-1, *[1] * (like.dim() - 2)).expand_as(like)
+    *others, (x, weight) = pairs
+    total: Tensor = aten.convolution(x, weight, bias, *geometry)
+    for x, weight in others:
+        other: Tensor = aten.convolution(x, weight, None, *geometry)
         # On a CPU, adding in place takes twice as long in bfloat16, and two thirds as long in float32.
-        return total + part if torch.is_grad_enabled() or total.element_size() == 2 else total.add_(part)
-    if v is None and c is not None:
-        total = c.reshape(-1, *[1] * (grad.dim() - 2)).expand_as(grad)
+        total = other + total if torch.is_grad_enabled() or other.element_size() == 2 else other.add_(total)
     return total
 
 

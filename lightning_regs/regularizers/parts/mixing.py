@@ -103,11 +103,7 @@ class TargetMixing(OnBatches):
             )
 
     def check_labels(self, x: Tensor, y: Tensor) -> None:
-        """Refuse labels of another number than the samples.
-
-        Raises:
-            MisconfigurationException: If there is not one a sample.
-        """
+        """Refuse labels of another number than the samples."""
         if x.shape[:1] != y.shape[:1]:
             raise MisconfigurationException(
                 f"{type(self).__name__} got {len(x)} samples with {y.shape[0] if y.ndim else 'a scalar'} as labels; "
@@ -115,11 +111,7 @@ class TargetMixing(OnBatches):
             )
 
     def check_probabilities(self, y: Tensor, takes: str, remedy: str) -> None:
-        """Refuse float labels that are no probabilities, saying what the method takes them for and what to do.
-
-        Raises:
-            MisconfigurationException: If these, or those of a batch before, are none.
-        """
+        """Refuse float labels, or those of a batch before, that are not the probabilities that it takes them for."""
         for (odd,) in self._odd_rows.read(count_odd_rows(y)):
             if odd:
                 raise MisconfigurationException(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.lightning import pl
+from lightning_regs.regularizers.parts.double_backward import outside_autocast
 from lightning_regs.regularizers.parts.scaling import loss_scale
+from lightning_regs.regularizers.parts.second_order import gradients_of
 from lightning_regs.regularizers.parts.selection import trained
 
 # Mean loss of some rows of a batch [x, y]; the flag says whether they count for the epoch's metrics.
@@ -85,7 +86,9 @@ class Rows:
         with _unchanged_buffers(self.module):
             # Autocast may hold low-precision copies of the parameters from before the move.
             torch.clear_autocast_cache()
-            self._restore(random)
+            torch.set_rng_state(random[0])
+            for state in random[1:]:
+                torch.cuda.set_rng_state(state, self.batch[0].device)
             loss = self.loss_of(self.batch, self.rows, False)
             with outside_autocast(loss):
                 self.accumulate(loss * weight, sync)
@@ -95,11 +98,6 @@ class Rows:
         """Return the state of the generators that a pass draws from: that of the CPU first."""
         device = self.batch[0].device
         return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-    def _restore(self, random: list[Tensor]) -> None:
-        torch.set_rng_state(random[0])
-        for state in random[1:]:
-            torch.cuda.set_rng_state(state, self.batch[0].device)
 
 
 @contextmanager
@@ -116,10 +114,36 @@ def moved(parameters: list[nn.Parameter], gradients: list[Tensor], distance: Ten
             parameter.data = value
 
 
-def outside_autocast(like: Tensor) -> AbstractContextManager[Any]:
-    """Leave autocast, as a backward pass has to."""
-    device = like.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+def by_difference(rows: Rows, strength: float, step_size: float, central: bool) -> tuple[Tensor, Tensor]:
+    """Accumulate the penalised gradient by a difference of gradients; return the loss and its gradient's norm.
+
+    With g the gradient and d |g| = step_size it is g + strength / 2 * (g(w + d g) - g) / d, or, central,
+    g + strength / 2 * (g(w + d/2 g) - g(w - d/2 g)) / d.
+    """
+    random = rows.random_state()
+    loss = rows.loss()
+    scale, wanted = loss_scale(rows.trainer, loss), rows.trained
+    with outside_autocast(loss):
+        found = gradients_of(loss * scale, wanted)
+    pairs = [(p, g) for p, g in zip(wanted, found, strict=True) if g is not None]
+    trained, gradients = [p for p, _ in pairs], [g for _, g in pairs]
+    if isinstance(scale, Tensor):
+        torch._foreach_div_(gradients, scale)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    distance = step_size / norm.clamp_min(1e-12)
+    if central:
+        weight = rows.share * strength / (2 * distance)
+        with moved(trained, gradients, distance / 2):
+            rows.again(random, weight, sync=False)
+        with moved(trained, gradients, -distance / 2):
+            rows.add(trained, gradients, distance.new_full((), rows.share))
+            rows.again(random, -weight)
+    else:
+        weight = strength / (2 * distance)
+        with moved(trained, gradients, distance):
+            rows.add(trained, gradients, rows.share * (1 - weight))
+            rows.again(random, rows.share * weight)
+    return loss, norm
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +31,7 @@ _MESSAGES = {
 
 
 def gradients_of(loss: Tensor, parameters: Sequence[Tensor], create_graph: bool = False) -> list[Tensor | None]:
-    """Return the gradient for each parameter, dense, and None for one that the loss does not depend on.
-
-    Raises:
-        MisconfigurationException: If reentrant checkpointing hides parameters from the graph.
-    """
+    """Return the gradient for each parameter, dense, and None for one that the loss does not depend on."""
     if not parameters or not loss.requires_grad:
         return [None] * len(parameters)
     gradients = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
@@ -49,11 +45,7 @@ def gradients_of(loss: Tensor, parameters: Sequence[Tensor], create_graph: bool 
 
 @contextmanager
 def explained(pl_module: nn.Module) -> Iterator[None]:
-    """Say which layer of a module torch cannot differentiate twice, and what to do, where it says so within.
-
-    Raises:
-        MisconfigurationException: Instead of torch's error.
-    """
+    """Say which layer of a module torch cannot differentiate twice, and what to do, instead of torch's own error."""
     try:
         yield
     except RuntimeError as error:
@@ -96,13 +88,12 @@ def _has_node(loss: Tensor, name: str) -> bool:
     return False
 
 
-def twice_differentiable() -> ExitStack:
-    """Return a context for a forward pass that is to be differentiated twice, and fast where that can be had."""
-    stack = ExitStack()
-    stack.enter_context(efficient_double_backward())
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Let a forward pass be differentiated twice, and fast where that can be had."""
     # The fused kernels of attention have no second derivative.
-    stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-    return stack
+    with efficient_double_backward(), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def compiled_module(pl_module: pl.LightningModule) -> str | None:

@@ -58,7 +58,12 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
     else:
         globs = [parameters] if isinstance(parameters, str) else parameters
         for glob in globs:
-            _check_matches(glob, [n for n, _ in named])
+            if not fnmatch.filter([n for n, _ in named], glob):
+                near = difflib.get_close_matches(glob.replace("*", ""), [n for n, _ in named], n=3, cutoff=0.0)
+                raise MisconfigurationException(
+                    f"the glob {glob!r} matches none of the {len(named)} parameters; near ones: "
+                    f"{', '.join(near) or 'none'}."
+                )
         chosen = [(n, w) for n, w in named if any(fnmatch.fnmatchcase(n, glob) for glob in globs)]
     return list({id(w): (n, w) for n, w in reversed(chosen)}.values())[::-1]
 
@@ -73,21 +78,8 @@ def trained(trainer: pl.Trainer, module: nn.Module) -> list[nn.Parameter]:
     return [w for w in wanted if w in held] or wanted
 
 
-def _check_matches(glob: str, names: list[str]) -> None:
-    if fnmatch.filter(names, glob):
-        return
-    near = difflib.get_close_matches(glob.replace("*", ""), names, n=3, cutoff=0.0)
-    raise MisconfigurationException(
-        f"the glob {glob!r} matches none of the {len(names)} parameters; near ones: {', '.join(near) or 'none'}."
-    )
-
-
 def check_whole_weights(name: str, trainer: pl.Trainer) -> None:
-    """Refuse a strategy that cuts weights in pieces.
-
-    Raises:
-        MisconfigurationException: If it does.
-    """
+    """Refuse a strategy that cuts weights in pieces, for the method of this name."""
     sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
     if isinstance(trainer.strategy, sharded):
         raise MisconfigurationException(
