@@ -12,7 +12,7 @@ from lightning_regs.regularizers.mixup import mixup as mixup
 from lightning_regs.regularizers.norm_penalty import norm_penalty as norm_penalty
 from lightning_regs.regularizers.parts.targets import MixedTarget as MixedTarget
 from lightning_regs.regularizers.parts.targets import mix_targets as mix_targets
-from lightning_regs.regularizers.parts.zeroing import zero_pruned as zero_pruned
 from lightning_regs.regularizers.smith_coefficient import smith_coefficient as smith_coefficient
+from lightning_regs.regularizers.weight_mask import zero_pruned as zero_pruned
 
 __all__: list[str]

@@ -42,13 +42,13 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
     replaced: dict[nn.Module, nn.Module] = {}
     for owner in list(module.modules()):
         for name, layer in owner._modules.items():
-            found = next(((kind, factory) for kind, factory in pairs if layer is not None and _fits(kind, layer)), None)
-            if found is None or layer is None:
-                continue
-            if layer not in replaced:
-                replaced[layer] = found[1](layer).train(layer.training)
-                counts[_name(found[0])] += replaced[layer] is not layer
-            owner._modules[name] = replaced[layer]
+            for kind, factory in pairs:
+                if layer is not None and (isinstance(layer, kind) if isinstance(kind, type) else kind(layer)):
+                    if layer not in replaced:
+                        replaced[layer] = factory(layer).train(layer.training)
+                        counts[_name(kind)] += replaced[layer] is not layer
+                    owner._modules[name] = replaced[layer]
+                    break
     for kind, count in counts.items():
         if not count:
             warnings.warn(f"{type(module).__name__} has no layer {kind} to replace.", NoEffectWarning, stacklevel=3)
@@ -94,10 +94,6 @@ def _layer(name: str) -> type[nn.Module]:
     if name not in known:
         raise unknown_name("layer", name, known)
     return known[name]
-
-
-def _fits(kind: Kind, layer: nn.Module) -> bool:
-    return isinstance(layer, kind) if isinstance(kind, type) else bool(kind(layer))
 
 
 def _name(kind: Kind) -> str:

@@ -46,20 +46,17 @@ def schedules() -> dict[str, type]:
     return _classes(lr_scheduler, base, _NOT_PLAIN) | registry.subclasses("lightning_regs.optim", base)
 
 
-def _lookup(kind: str, name: str, classes: dict[str, type]) -> type:
-    by_plain = {registry.plain(key): cls for key, cls in classes.items()}
-    found = by_plain.get(registry.plain(name)) or by_plain.get(f"{registry.plain(name)}lr")
-    if found is None:
-        raise unknown_name(kind, name, classes)
-    return found
-
-
-def _split(kind: str, config: Config) -> tuple[str, dict[str, Any]]:
+def _named(kind: str, config: Config, classes: dict[str, type]) -> tuple[type, dict[str, Any]]:
+    """Return the class that a configuration names, and its options."""
     options = dict(config)
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"the {kind} configuration {dict(config)!r} has no name; write for example name: SGD.")
-    return name, options
+    by_plain = {registry.plain(key): cls for key, cls in classes.items()}
+    found = by_plain.get(registry.plain(name)) or by_plain.get(f"{registry.plain(name)}lr")
+    if found is None:
+        raise unknown_name(kind, name, classes)
+    return found, options
 
 
 @checked
@@ -70,14 +67,11 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
         params: The parameters to train, with their names or in groups as torch takes them.
         config: ``{"name": "SGD", "lr": 0.1, "momentum": 0.9}``: the class (letter case is free) and its arguments.
 
-    Returns:
-        The optimizer.
-
     Raises:
         ValueError: If the name is missing or unknown, or an argument is not one of the class's, or out of its range.
     """
-    name, options = _split("optimizer", config)
-    optimizer = call("optimizer", _lookup("optimizer", name, optimizers()), params, **options)
+    cls, options = _named("optimizer", config, optimizers())
+    optimizer = call("optimizer", cls, params, **options)
     assert isinstance(optimizer, Optimizer)
     return optimizer
 
@@ -124,14 +118,13 @@ def make_schedules(optimizer: Optimizer, config: Config, *, epochs: Whole, steps
     warm: list[dict[str, Any]] = []
     if rising:
         rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / rising, total_iters=rising - 1)
-        warm = [{"scheduler": rise, "interval": "step"}]
-    if rising and not options:
-        return warm
-    name, options = _split("schedule", options)
+        warm.append({"scheduler": rise, "interval": "step"})
+        if not options:
+            return warm
+    cls, options = _named("schedule", options, schedules())
     interval = options.pop("interval", "epoch")
     if interval not in ("epoch", "step"):
         raise ValueError(f"schedule interval {interval!r} is unknown; use 'epoch' or 'step'.")
-    cls = _lookup("schedule", name, schedules())
     if rising and cls.__name__ in _OUTRIGHT:
         raise ValueError(
             f"{cls.__name__} sets the learning rate outright, over a warm-up of {rising} steps too; leave warmup out."

@@ -20,6 +20,7 @@ from lightning_regs.regularizers.parts.scaling import scaler_of
 from lightning_regs.regularizers.parts.targets import MixedTarget, as_mixed
 
 ModuleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+_LOSS_INSTEAD = "pass AdversarialTraining(loss=...), a function (module, x, y) -> scalar"
 
 
 class AdversarialTraining(TargetMixing):
@@ -113,8 +114,7 @@ class AdversarialTraining(TargetMixing):
         if self.loss is None and forward in (nn.Module.forward, pl.LightningModule.forward):
             raise MisconfigurationException(
                 f"AdversarialTraining attacks F.cross_entropy(module(x), y), and {type(pl_module).__name__} has no "
-                "forward; give it one that returns the logits, or pass AdversarialTraining(loss=...), a function "
-                "(module, x, y) -> scalar."
+                f"forward; give it one that returns the logits, or {_LOSS_INSTEAD}."
             )
         self._range, self._odd_rows = Watch(), Watch()
 
@@ -125,9 +125,7 @@ class AdversarialTraining(TargetMixing):
         self._check_samples(x)
         adversarial = self.attack(x, y, at)
         if self.loss is None and y.is_floating_point():
-            remedy = (
-                "pass AdversarialTraining(loss=...), a function (module, x, y) -> scalar, such as the module's own loss"
-            )
+            remedy = f"{_LOSS_INSTEAD}, such as the module's own loss"
             self.check_probabilities(y, "attacks F.cross_entropy(module(x), y) of float labels", remedy)
         if self.mode == "augment":
             return adversarial, y
@@ -173,8 +171,7 @@ class AdversarialTraining(TargetMixing):
             raise MisconfigurationException(
                 "AdversarialTraining attacks F.cross_entropy(module(x), y), which takes logits (N, K, ...) and class "
                 f"indices (N, ...) or probabilities (N, K, ...), and {type(module).__name__} returned {found} for "
-                f"{y.dtype} labels of shape {tuple(y.shape)}; pass AdversarialTraining(loss=...), a function (module, "
-                "x, y) -> scalar."
+                f"{y.dtype} labels of shape {tuple(y.shape)}; {_LOSS_INSTEAD}."
             )
         y = y.reshape(wanted)
         return F.cross_entropy(logits, y if y.is_floating_point() else y.long())

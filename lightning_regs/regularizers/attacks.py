@@ -85,6 +85,8 @@ def pgd(
     """
     if noise is not None and noise.shape != x.shape:
         raise ValueError(f"noise must have the shape {tuple(x.shape)} of x, got {tuple(noise.shape)}.")
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("an attack takes gradients, which torch.inference_mode() has none of; leave it before.")
     x = x.detach()
     low, high = x - epsilon, x + epsilon
     if clip is not None:
@@ -92,9 +94,16 @@ def pgd(
         low, high = torch.minimum(low.clamp(min=clip[0]), high), torch.maximum(high.clamp(max=clip[1]), low)
     changed = x if noise is None else torch.clamp(x + noise, low, high)
     for _ in range(steps):
+        at = changed.detach().requires_grad_()
+        with torch.enable_grad():
+            value = loss(at)
+            gradient = torch.autograd.grad(value, at, allow_unused=True)[0] if value.requires_grad else None
+        if gradient is None:
+            raise ValueError(
+                "the loss does not depend on x, so that there is nothing to attack; compute it from its x."
+            )
         # Of an overflow under fp16 remain NaNs, and the samples must not become NaN: they would reach batch norms.
-        direction = torch.nan_to_num(_gradient(loss, changed).sign(), nan=0.0)
-        changed = torch.clamp(changed + step_size * direction, low, high)
+        changed = torch.clamp(changed + step_size * torch.nan_to_num(gradient.sign(), nan=0.0), low, high)
     return changed
 
 
@@ -111,15 +120,3 @@ def undisturbed(module: nn.Module, x: Tensor) -> Iterator[None]:
     finally:
         for m in training:
             m.training = True
-
-
-def _gradient(loss: Loss, x: Tensor) -> Tensor:
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError("an attack takes gradients, which torch.inference_mode() has none of; leave it before.")
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        value = loss(x)
-        gradient = torch.autograd.grad(value, x, allow_unused=True)[0] if value.requires_grad else None
-    if gradient is None:
-        raise ValueError("the loss does not depend on x, so that there is nothing to attack; compute it from its x.")
-    return gradient

@@ -92,6 +92,7 @@ class Regularizer(Callback):
     batch: Keys = None
     given: ClassVar[frozenset[str]] = frozenset()  # which of the parameters it has that every method on batches has
     twice: ClassVar[str] = ""  # why two of the class do not go together, and what to do; empty where they do
+    unless: ClassVar[tuple[str, ...]] = ()  # the attributes of which one differs where they do
 
     def __init_subclass__(cls, acts: Acts | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -120,6 +121,7 @@ class Regularizer(Callback):
         check_order(self)
         self._warned: set[str] = set()
         self.at_steps = Steps()
+        self._selected: dict[int, str] = {}  # by id, the names of the parameters that this training has it act on
 
     # -- for the contract tests and for composition ------------------------------------------------------------------
 
@@ -139,7 +141,8 @@ class Regularizer(Callback):
         Returns:
             The reason and the remedy, or None where the two compose.
         """
-        return self.twice if self.twice and isinstance(other, type(self)) else None
+        alike = isinstance(other, type(self)) and all(getattr(self, n) == getattr(other, n) for n in self.unless)
+        return self.twice if self.twice and alike else None
 
     # -- what a subclass may do --------------------------------------------------------------------------------------
 
@@ -290,7 +293,7 @@ class Regularizer(Callback):
     def release(self) -> None:
         """Let go of what belongs to one training."""
         self.at_steps.remove()
-        self.at_steps = Steps()
+        self.at_steps, self._selected = Steps(), {}
 
     def warn_once(self, text: str) -> None:
         """Warn, once a method, that it had no effect."""

@@ -98,12 +98,8 @@ def cutmix_box(lam: Share, center: tuple[Whole, Whole], height: Count, width: Co
     row, column = center
     if row >= height or column >= width:
         raise ValueError(f"center {center} is outside the {height}x{width} image; rows and columns count from 0.")
-    return (
-        max(row - half_height, 0),
-        min(row + half_height, height),
-        max(column - half_width, 0),
-        min(column + half_width, width),
-    )
+    top, bottom = max(row - half_height, 0), min(row + half_height, height)
+    return top, bottom, max(column - half_width, 0), min(column + half_width, width)
 
 
 def own_share(box: Box, height: int, width: int) -> float:

@@ -81,7 +81,8 @@ class Cutout(OnBatches):
     length: Length | None = None
     fill: float = 0.0
     seed: Seed | None = None
-    draws = "centres"
+    twice = "both would draw the same centres; give one of them another seed, or use one"
+    unless = ("seed", "__class__")
 
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Blank the squares."""

@@ -12,17 +12,12 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import Count, NotNegative, Positive, Shape, checked
-from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, pl, replace_loss
+from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, is_compiled, pl, replace_loss
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.double_backward import outside_autocast, sum_of_squares
 from lightning_regs.regularizers.parts.rows import Rows, by_difference
 from lightning_regs.regularizers.parts.scaling import loss_scale
-from lightning_regs.regularizers.parts.second_order import (
-    compiled_module,
-    explained,
-    gradients_of,
-    twice_differentiable,
-)
+from lightning_regs.regularizers.parts.second_order import explained, gradients_of, twice_differentiable
 from lightning_regs.regularizers.parts.selection import trained
 
 Estimator = Literal["exact", "forward_difference", "central_difference"]
@@ -123,7 +118,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         """Check the parameters."""
         super().__post_init__()
         self._sums: Tensor | None = None
-        self._driven = self._started = self._inside = self._past = False
+        self._driven = self._inside = self._past = False
         self._forward, self._training = ExitStack(), ExitStack()
 
     @classmethod
@@ -153,11 +148,13 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         self._check_eager(pl_module)
 
     def _check_eager(self, pl_module: pl.LightningModule) -> None:
-        if self.estimator == "exact" and (compiled := compiled_module(pl_module)) is not None:
-            raise MisconfigurationException(
-                f"GradientPenalty(estimator='exact') differentiates twice, which torch.compile cannot, and {compiled} "
-                "is compiled; leave it eager, or use estimator='forward_difference' with lightning_regs.Classifier."
-            )
+        for name, module in pl_module.named_modules() if self.estimator == "exact" else ():
+            if is_compiled(module):
+                raise MisconfigurationException(
+                    "GradientPenalty(estimator='exact') differentiates twice, which torch.compile cannot, and "
+                    f"{repr(name) if name else type(pl_module).__name__} is compiled; leave it eager, or use "
+                    "estimator='forward_difference' with lightning_regs.Classifier."
+                )
 
     def _check_foreign(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         name = type(pl_module).__name__
@@ -214,9 +211,8 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
     ) -> None:
         """Let the forward pass record layers with a fast second derivative."""
         self._forward.close()
-        if not self._started:
-            self._started = True
-            self._check_eager(pl_module)  # again, as a module may compile itself in each of its hooks
+        if self._sums is None:  # the first batch of an epoch, as a module may compile itself in each of its hooks
+            self._check_eager(pl_module)
         if not self._driven:
             self._forward.enter_context(twice_differentiable())
 
@@ -231,8 +227,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         super().release()
         self._forward.close()
         self._training.close()
-        self._started = self._inside = self._past = False
-        self._sums = None
+        self._inside, self._past, self._sums = False, False, None
 
     def penalised(self, pl_module: pl.LightningModule, loss: Tensor) -> Tensor:
         """Return the loss of a module that optimizes by itself, with the penalty; as Lightning differentiates it."""
@@ -270,11 +265,7 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         return loss.detach()
 
     def strength(self, trainer: pl.Trainer) -> float:
-        """Return the coefficient to use now.
-
-        Raises:
-            MisconfigurationException: If it follows the learning rate and there are several.
-        """
+        """Return the coefficient to use now, which follows the learning rate only where there is one."""
         if not isinstance(self.coefficient, str):
             return self.coefficient
         rates = {float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups}

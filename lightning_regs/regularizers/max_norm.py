@@ -71,12 +71,8 @@ class MaxNorm(Regularizer, acts=Acts.WEIGHTS):
     value: Positive = example(0.5, default=3.0)  # what binds in small nets
     parameters: Parameters = None
     acts_on_replicas = True  # as each unit's norm does
-
-    def refuses(self, other: Regularizer, before: bool) -> str | None:
-        """Refuse a second bound on the same parameters."""
-        if isinstance(other, MaxNorm) and self.parameters == other.parameters:
-            return "both bound the same parameters, so the smaller value counts; use one"
-        return None
+    twice = "both bound the same parameters, so the smaller value counts; use one"
+    unless = ("parameters",)
 
     def on_weights(self, weights: list[Tensor], at: Moment) -> None:
         """Project the units of each weight."""

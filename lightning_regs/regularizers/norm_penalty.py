@@ -85,11 +85,6 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
     decoupled: bool = example(False, True)
     parameters: Parameters = None
 
-    def __post_init__(self) -> None:
-        """Check the parameters."""
-        super().__post_init__()
-        self._selected: dict[int, str] = {}
-
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second penalty of the same p on parameters that are known to be the same."""
         if not isinstance(other, NormPenalty) or other.p != self.p:
@@ -185,8 +180,3 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
                 if id(w) in self._selected and w.grad is not None and w.requires_grad:
                     chosen.setdefault((i, w.device), []).append(w)
         return [(weights, optimizer.param_groups[i]["lr"]) for (i, _), weights in chosen.items()]
-
-    def release(self) -> None:
-        """Forget the parameters and optimizers of this training."""
-        super().release()
-        self._selected = {}

@@ -20,6 +20,26 @@ from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.selection import check_whole_weights
 from lightning_regs.regularizers.parts.stepping import parameters_of
 
+__all__ = ["WeightMask", "zero_pruned"]
+
+
+@checked
+@torch.no_grad()
+def zero_pruned(weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+    r"""Set pruned weights to zero in place: :math:`w \leftarrow m \odot w`.
+
+    Args:
+        weights: Of any shapes, on one device each.
+        masks: 0 and 1, a tensor for each weight, of its shape, type and device.
+    """
+    if [w.shape for w in weights] != [m.shape for m in masks]:
+        raise ValueError(
+            f"weights and masks must have the same shapes, got {[tuple(w.shape) for w in weights]} and "
+            f"{[tuple(m.shape) for m in masks]}."
+        )
+    if weights:
+        torch._foreach_mul_(list(weights), list(masks))
+
 
 class WeightMask(Regularizer, acts=Acts.WEIGHTS):
     r"""Trains the subnetwork :math:`f(x; m \odot w)` of a mask m, as in the lottery ticket hypothesis (1803.03635).
@@ -110,7 +130,13 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Determine the mask, set pruned weights and their optimizer state to zero, and see to it that they stay."""
-        self._check(trainer)
+        check_whole_weights("WeightMask", trainer)
+        if None not in (self.density, self._saved_density) and self.density != self._saved_density:
+            raise MisconfigurationException(
+                f"the checkpoint's mask was made with density={self._saved_density:g}, and WeightMask(density="
+                f"{self.density:g}) would go on with it; use the density it was made with, or start from its weights "
+                "without ckpt_path."
+            )
         super().on_train_start(trainer, pl_module)
         self._held = {}
         if self._mask is None:
@@ -177,15 +203,6 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             self._saved_density = state_dict.get("density")
 
     # -- how ---------------------------------------------------------------------------------------------------------
-
-    def _check(self, trainer: pl.Trainer) -> None:
-        check_whole_weights("WeightMask", trainer)
-        if None not in (self.density, self._saved_density) and self.density != self._saved_density:
-            raise MisconfigurationException(
-                f"the checkpoint's mask was made with density={self._saved_density:g}, and WeightMask(density="
-                f"{self.density:g}) would go on with it; use the density it was made with, or start from its weights "
-                "without ckpt_path."
-            )
 
     def _determine(self, module: nn.Module, optimizers: Sequence[Optimizer] = ()) -> Mask:
         found = prunable(module, self.layers)

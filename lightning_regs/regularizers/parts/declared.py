@@ -15,11 +15,7 @@ from lightning_regs.regularizers.parts.moment import Moment
 # Parameter -> what it may be, its default, and what the docstring says of it.
 GIVEN: dict[str, tuple[Any, Any, str]] = {
     "seed": (Seed | None, None, "Seed of its draws; default: what ``seed_everything`` was given, else 0."),
-    "batch": (
-        Keys,
-        None,
-        'Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: where the usual ones are.',
-    ),
+    "batch": (Keys, None, 'Keys of samples and labels, ``("image", "label")`` or ``(0, 1)``; None: the usual ones.'),
     "p": (Share, 1.0, "Probability of acting on a batch, in [0, 1]; drawn anew for each, alike in all processes."),
     "from_epoch": (Whole, 0, "The first epoch in which it acts, from 0."),
     "until_epoch": (Count | None, None, "The first epoch in which it acts no more; None: it acts to the end."),
@@ -82,8 +78,7 @@ def come(method: Any, at: Moment) -> bool:
 
 
 def _epochs(method: Any) -> tuple[int, float]:
-    end = _given(method, "until_epoch")
-    return _given(method, "from_epoch"), math.inf if end is None else end
+    return _given(method, "from_epoch"), _given(method, "until_epoch") or math.inf
 
 
 def _given(method: Any, name: str) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,26 +77,24 @@ def _is_plain(tensor: Any) -> bool:
     )
 
 
-def _convolution(dimensions: int) -> Callable[..., Any]:
-    def convolution(
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Sizes = 1,
-        padding: Sizes | str = 0,
-        dilation: Sizes = 1,
-        groups: int = 1,
-    ) -> Any:
-        if isinstance(padding, str) or not all(_is_plain(t) for t in (input, weight, bias) if t is not None):
-            return NotImplemented
-        x, w, b = _autocast(input), _autocast(weight), None if bias is None else _autocast(bias)
-        # What does not fit together gets PyTorch's own message.
-        if x.dim() != dimensions + 2 or w.dim() != x.dim() or x.dtype != w.dtype or (b is not None and b.dim() != 1):
-            return NotImplemented
-        sizes = [_sizes(value, dimensions) for value in (stride, padding, dilation)]
-        return _Convolution.apply(x, w, b, (*sizes, False, [0] * dimensions, groups))
-
-    return convolution
+def _convolution(
+    dimensions: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Any:
+    if isinstance(padding, str) or not all(_is_plain(t) for t in (input, weight, bias) if t is not None):
+        return NotImplemented
+    x, w, b = _autocast(input), _autocast(weight), None if bias is None else _autocast(bias)
+    # What does not fit together gets PyTorch's own message.
+    if x.dim() != dimensions + 2 or w.dim() != x.dim() or x.dtype != w.dtype or (b is not None and b.dim() != 1):
+        return NotImplemented
+    sizes = [_sizes(value, dimensions) for value in (stride, padding, dilation)]
+    return _Convolution.apply(x, w, b, (*sizes, False, [0] * dimensions, groups))
 
 
 def _max_pool2d(
@@ -115,9 +114,9 @@ def _max_pool2d(
 
 
 _LAYERS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.conv1d: _convolution(1),
-    torch.conv2d: _convolution(2),
-    torch.conv3d: _convolution(3),
+    torch.conv1d: partial(_convolution, 1),
+    torch.conv2d: partial(_convolution, 2),
+    torch.conv3d: partial(_convolution, 3),
     torch.max_pool2d: _max_pool2d,
     F.max_pool2d: _max_pool2d,
 }

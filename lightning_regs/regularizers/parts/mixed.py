@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Self
 
 from lightning_regs.core.lightning import MisconfigurationException
 
@@ -54,8 +55,7 @@ class Mixed(Tensor):
 
     Attributes:
         parts: What the tensor is by the labels of each component of the ``mixture``.
-        smoothing: Label smoothing s in [0, 1) that is still to come.
-        sample_weights: Factors of the per-sample losses that are still to come, of the labels' shape; None for ones.
+        smoothing, sample_weights: Those of a ``MixedTarget``, as far as they are still to come.
         classes: K of one-hot rows that are still to be smoothed; else 0.
         averaged: Whether it shows the mean of its parts.
         apart: Whether it shows another value than the heaviest part.
@@ -73,7 +73,7 @@ class Mixed(Tensor):
     whole: bool = True
     labels: bool = False
 
-    def attach(self, parts: Sequence[Tensor], mixture: Mixture, **attributes: Any) -> Any:
+    def attach(self, parts: Sequence[Tensor], mixture: Mixture, **attributes: Any) -> Self:
         """Give the tensor its attributes, and return it."""
         self.parts, self.mixture = tuple(parts), mixture
         vars(self).update(attributes)

@@ -22,20 +22,12 @@ from lightning_regs.regularizers.parts.targets import MixedTarget, count_odd_row
 class OnBatches(Regularizer, acts=Acts.BATCH):
     """A method on batches as type checkers see it: with what ``parts.declared.give`` gives to each."""
 
-    draws = ""  # what two of the class and of one seed would draw alike
-
     if TYPE_CHECKING:
         seed: Seed | None = field(default=None, kw_only=True)
         batch: Keys = field(default=None, kw_only=True)
         p: Share = field(default=1.0, kw_only=True)
         from_epoch: Whole = field(default=0, kw_only=True)
         until_epoch: Count | None = field(default=None, kw_only=True)
-
-    def refuses(self, other: Regularizer, before: bool) -> str | None:
-        """Refuse another of its class that would draw the same."""
-        if self.draws and type(other) is type(self) and other.seed == self.seed:
-            return f"both would draw the same {self.draws}; give one of them another seed, or use one"
-        return super().refuses(other, before)
 
     def has_images(self, x: Tensor) -> bool:
         """Return whether the samples are images, and warn where not."""
@@ -125,7 +117,8 @@ class PairMixing(TargetMixing):
 
     alpha: Positive = 1.0
     seed: Seed | None = None
-    draws = "weights and partners"
+    twice = "both would draw the same weights and partners; give one of them another seed, or use one"
+    unless = ("seed", "__class__")
 
     def reproach(self, target: MixedTarget, name: str) -> str | None:
         """Say if no loss depends on the labels."""

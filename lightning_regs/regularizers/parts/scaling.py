@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,9 +29,8 @@ def scale_left(trainer: pl.Trainer, optimizer: torch.optim.Optimizer, device: to
     # Fused optimizers divide by it within their step.
     if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
         return None
-    scale: Any = scaler._get_scale_async()
-    on_device: Tensor = scale.to(device, non_blocking=True)
-    return on_device
+    scale: Tensor = scaler._get_scale_async()  # type: ignore[assignment]
+    return scale.to(device, non_blocking=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightning_regs.core.lightning import MisconfigurationException, is_compiled, pl
+from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.parts.double_backward import efficient_double_backward
 
 # By the name that torch's message has, without underscores: what to use instead.
@@ -94,11 +94,3 @@ def twice_differentiable() -> Iterator[None]:
     # The fused kernels of attention have no second derivative.
     with efficient_double_backward(), sdpa_kernel(SDPBackend.MATH):
         yield
-
-
-def compiled_module(pl_module: pl.LightningModule) -> str | None:
-    """Return the name of a part of the module that torch.compile has compiled, or None."""
-    for name, module in pl_module.named_modules():
-        if is_compiled(module):
-            return repr(name) if name else type(pl_module).__name__
-    return None

@@ -38,9 +38,6 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
         parameters: None for weights (of no normalisation layer), ``"all"``, a glob or a list of globs of names, or a
             function ``(name, parameter) -> bool``.
         dimensions: What a weight has at least; those of stacked nets have one more.
-
-    Raises:
-        MisconfigurationException: If a glob matches no name.
     """
     # torch.compile puts "_orig_mod." into the names.
     named: list[tuple[str, Tensor]] = [

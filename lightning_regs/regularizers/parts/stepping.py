@@ -58,11 +58,7 @@ class Steps:
         self._handles: list[RemovableHandle] = []
 
     def change_gradients(self, change: Callable[[Optimizer], bool]) -> None:
-        """Change gradients each time they are computed.
-
-        Args:
-            change: Is called with the optimizer whose gradients they are; returns whether there were any.
-        """
+        """Change gradients each time they are computed, by a function of the optimizer that tells if it has any."""
         self._change = change
         self._listen(_IDLE)
 
@@ -110,8 +106,11 @@ class Steps:
 
     def _begin(self, optimizer: Optimizer, args: Any, options: Any) -> Any:
         # By frames, as no hook tells of a step that an error has broken off.
-        step = sys._getframe(1)
-        if self._outermost is not None and _is_within(step, self._outermost):
+        step: FrameType | None = sys._getframe(1)
+        outer = step if self._outermost is not None else None
+        while outer is not None and outer is not self._outermost:
+            outer = outer.f_back
+        if outer is not None:
             return None
         self._outermost, self._found = step, ()
         by_name = "closure" in options
@@ -163,12 +162,6 @@ def _noting(hook: Callable[..., T]) -> Callable[..., T]:
         return hook(method, *args, **options)
 
     return call
-
-
-def _is_within(frame: FrameType | None, outer: FrameType) -> bool:
-    while frame is not None and frame is not outer:
-        frame = frame.f_back
-    return frame is outer
 
 
 def parameters_of(optimizer: Optimizer) -> Iterator[Any]:

@@ -79,8 +79,7 @@ class MixedTarget(Mixed):
         parts = [labels if labels.dtype == torch.bool else labels.long() for labels in plain]
         mixture = Mixture(tuple(weight for _, weight in components))
         made = parts[mixture.heaviest].as_subclass(cls)
-        made.attach(parts, mixture, smoothing=smoothing, sample_weights=sample_weights, labels=True)
-        return made
+        return made.attach(parts, mixture, smoothing=smoothing, sample_weights=sample_weights, labels=True)
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -110,9 +109,8 @@ class MixedTarget(Mixed):
         """Return the same labels, to be smoothed or weighed."""
         smoothing = self.smoothing if smoothing is None else smoothing
         weights = self.sample_weights if sample_weights is None else sample_weights
-        made: MixedTarget = self.as_subclass(MixedTarget)
-        made.attach(self.parts, self.mixture, smoothing=smoothing, sample_weights=weights, labels=True)
-        return made
+        made = self.as_subclass(MixedTarget)
+        return made.attach(self.parts, self.mixture, smoothing=smoothing, sample_weights=weights, labels=True)
 
 
 class MixedValues(Tensor):
