@@ -27,8 +27,8 @@ from lightning_regs.core.lightning import (
     takes_its_batches,
     warn_if_other_came_later,
 )
-from lightning_regs.regularizers.parts.declared import GIVEN, check_order, come, declared, give, hints, meet
 from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.regularizers.parts.parameters import GIVEN, check_order, come, declared, give, hints, meet
 from lightning_regs.regularizers.parts.rows import Rows
 from lightning_regs.regularizers.parts.scaling import scaler_of, unscaled
 from lightning_regs.regularizers.parts.selection import check_whole_weights, select

@@ -20,7 +20,7 @@ from lightning_regs.regularizers.parts.targets import MixedTarget, count_odd_row
 
 
 class OnBatches(Regularizer, acts=Acts.BATCH):
-    """A method on batches as type checkers see it: with what ``parts.declared.give`` gives to each."""
+    """A method on batches as type checkers see it: with what ``parts.parameters.give`` gives to each."""
 
     if TYPE_CHECKING:
         seed: Seed | None = field(default=None, kw_only=True)
