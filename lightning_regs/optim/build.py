@@ -78,10 +78,7 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
 
 @checked
 def check_optimization(optimizer: Config, schedule: Config | None) -> Optimizer:
-    """Refuse configurations that :func:`make_optimizer` or :func:`make_schedules` would refuse.
-
-    Returns:
-        Such an optimizer, of one number.
+    """Return such an optimizer, of one number, or refuse what :func:`make_optimizer` or :func:`make_schedules` would.
 
     Raises:
         ValueError: As these do.

@@ -170,14 +170,12 @@ def mix_targets(y: Labels, lam: Share, permutation: Partners) -> Tensor:
     mixed += [(labels[permutation], (1 - lam) * weight) for labels, weight in known]
     if y.is_floating_point():
         return torch.lerp(y[permutation], y, lam).as_subclass(MixedValues).attach(mixed)
-    if not isinstance(y, MixedTarget):
-        return _made(mixed)
-    if y.sample_weights is not None:
+    if isinstance(y, MixedTarget) and y.sample_weights is not None:
         raise MisconfigurationException(
             "samples with different weights in the loss cannot be mixed; put the method that weighs them "
             "(AdversarialTraining) after the one that mixes them."
         )
-    return _made(mixed, y.smoothing)
+    return _made(mixed, y.smoothing if isinstance(y, MixedTarget) else 0.0)
 
 
 def _made(components: Sequence[Component], smoothing: float = 0.0) -> MixedTarget:
