@@ -23,7 +23,7 @@ from lightning_regs.core.rng import replica_seeds
 from lightning_regs.data import sources
 from lightning_regs.data.dataset import ImageArrays, StackedArrays
 from lightning_regs.data.loaders import Loader, LoaderFactory, Place
-from lightning_regs.data.options import check_arguments, check_for_trainer, check_source
+from lightning_regs.data.options import check_arguments, check_for_trainer, check_source, size_at
 from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, make_splits
 from lightning_regs.data.transforms import BatchTransform, Normalize
 
@@ -52,7 +52,9 @@ class ImageDataModule(pl.LightningDataModule):
         source: ``digits``, ``mnist1d``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``cifar100``, or the path of an .npz
             file or an image folder, see :func:`~lightning_regs.data.sources.load`.
         root: Folder of the data files; None takes ``LIGHTNING_REGS_DATA``, else ``data``.
-        batch_size: Samples a training batch and process, at least 1.
+        batch_size: Samples a training batch and process, at least 1; or sizes with the epochs from which they hold,
+            ``[(0, 128), (60, 640)]``, to grow the batch in place of decaying the rate (Smith et al. 2018, 1711.00489):
+            with ``Trainer(reload_dataloaders_every_n_epochs=1)``, and schedules by epochs, of which Lightning is sure.
         image_size: Side of the square crop (28 for the paper's CIFAR-10); None keeps the images whole.
         corruption: ``none``, ``partial_labels``, ``random_labels``, ``shuffled_pixels``, ``random_pixels`` or
             ``gaussian``. Labels are corrupted in the training set only, pixels in both, after the crop. ``gaussian``
@@ -107,7 +109,7 @@ class ImageDataModule(pl.LightningDataModule):
         self,
         source: Annotated[str | Path, as_text] = "digits",
         root: Annotated[str | Path, as_text] | None = None,
-        batch_size: Count = 128,
+        batch_size: Count | Sequence[tuple[Whole, Count]] = 128,
         image_size: Count | None = None,
         corruption: str = "none",
         corruption_p: Share = 1.0,
@@ -171,7 +173,7 @@ class ImageDataModule(pl.LightningDataModule):
         """
         self._saved: dict[str, Any] | None = None  # a checkpoint is read after this
         if self.trainer is not None:
-            check_for_trainer(self.trainer, self.batch_repeats)
+            check_for_trainer(self.trainer, self.batch_repeats, self.batch_size)
         if self._splits is None:
             self._load()
         self._splits = self._need_setup().placed(self._device(), self.resident, self.num_workers)
@@ -227,8 +229,9 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Return the loader of the training set, in an order given by the seed and the epoch."""
         place = None if self.trainer is None else Place(self.trainer, self._saved)
-        how = self.batch_size, self.drop_last, self.batch_repeats, place
-        return self._loaders().training(self.dataset("train"), *how)
+        data, epoch = self.dataset("train"), 0 if self.trainer is None else self.trainer.current_epoch
+        how = size_at(self.batch_size, epoch, len(data)), self.drop_last, self.batch_repeats, place
+        return self._loaders().training(data, *how)
 
     def val_dataloader(self) -> Loader | list[Any]:
         """Return the loader of the validation split, or of the test set with ``monitor_test``, or none."""
@@ -249,9 +252,6 @@ class ImageDataModule(pl.LightningDataModule):
     @contextmanager
     def evaluating(self, split: Literal["train", "val", "test"]) -> Iterator[None]:
         """Make ``trainer.test`` run on another split: in order, without augmentation, with the labels of training.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
 
         Raises:
             ValueError: The split is unknown.

@@ -204,7 +204,7 @@ class Place:
         trainer, batches = self.trainer, current_batch(self.trainer) + 1
         if not any(loader is part for part in pl.utilities.CombinedLoader(trainer.train_dataloader or ()).flattened):
             return 0
-        states = (self.state or {}).get("randomness", [])
+        states = (self.state or {}).pop("randomness", [])  # once: a Trainer may ask for a loader each epoch
         if len(states) == trainer.world_size:
             global_rng.set_states(states[trainer.global_rank])
         elif batches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -29,7 +29,25 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         raise ValueError(problem)
 
 
+def size_at(batch_size: int | Sequence[tuple[int, int]], epoch: int, samples: int) -> int:
+    """Return the size of an epoch's batches.
+
+    Raises:
+        ValueError: If one of several sizes is more than there are samples, so that batches would not grow to it.
+    """
+    if isinstance(batch_size, int):
+        return batch_size
+    begin, largest = max(batch_size, key=lambda pair: pair[1])
+    if largest > samples:
+        raise ValueError(
+            f"batch_size is {largest} from epoch {begin} on, and there are {samples} training samples; grow it to at "
+            "most that many."
+        )
+    return [size for begin, size in batch_size if begin <= epoch][-1]
+
+
 def _problems(
+    batch_size: int | Sequence[tuple[int, int]],
     corruption: str,
     image_size: int | None,
     random_crop: bool,
@@ -45,6 +63,8 @@ def _problems(
     replicas: object,
     **others: Any,
 ) -> Iterator[str]:
+    if not isinstance(batch_size, int) and (begins := [begin for begin, _ in batch_size]) != sorted({0, *begins}):
+        yield f"batch_size={batch_size!r} has to give epochs in ascending order, from 0 on: [(0, 128), (60, 640)]."
     if not 0 <= val_split < math.inf or (val_split > 1 and val_split != int(val_split)):
         yield f"val_split={val_split!r} is not possible; give a share in [0, 1) or a whole number of samples."
     if val_split and monitor_test:
@@ -143,13 +163,21 @@ def check_source(source: ArraySource, transform: BatchTransform) -> None:
         )
 
 
-def check_for_trainer(trainer: pl.Trainer, batch_repeats: int) -> None:
-    """Refuse a module with a hook that the DataModule has too, and accumulation over repeats of one batch.
+def check_for_trainer(
+    trainer: pl.Trainer, batch_repeats: int, batch_size: int | Sequence[tuple[int, int]]
+) -> None:  # fmt: skip
+    """Refuse a module with a hook that the DataModule has too, accumulation over repeats of one batch, and sizes alone.
 
     Raises:
         MisconfigurationException: If Lightning would pass over the module's hook; or the Trainer, or a module that
-            optimizes manually, accumulates gradients of repeated batches.
+            optimizes manually, accumulates gradients of repeated batches; or the Trainer keeps the first epoch's loader
+            where batches grow.
     """
+    if not isinstance(batch_size, int) and trainer.reload_dataloaders_every_n_epochs != 1:  # type: ignore[attr-defined]
+        raise MisconfigurationException(
+            f"batch_size={batch_size!r} changes with the epoch, and this Trainer keeps the loader of the first; give "
+            "it Trainer(reload_dataloaders_every_n_epochs=1)."
+        )
     module, hook = trainer.lightning_module, "on_after_batch_transfer"
     if module is not None and pl.utilities.model_helpers.is_overridden(hook, module, pl.LightningModule):
         raise MisconfigurationException(

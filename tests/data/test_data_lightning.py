@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from recorder import Recorder, digits, trainer
 
+from lightning_regs import Classifier
 from lightning_regs.data import ImageDataModule
 from lightning_regs.data.splits import Splits
 
@@ -29,6 +30,30 @@ def test_half_precision_inputs_are_converted():
     model = Recorder()
     trainer(precision="bf16-true").fit(model, digits())
     assert model.columns("train")[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_batches_grow_with_the_epochs(replicas):
+    growing = {"batch_size": [(0, 50), (1, 120), (3, 300)], "train_size": 300, "val_split": 60, "replicas": replicas}
+    sizes, epochs = [], []
+
+    class Sizes(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            sizes.append(batch[1].shape[-1])
+
+        def on_validation_epoch_end(self, trainer, pl_module):
+            epochs.append((trainer.current_epoch, trainer.global_step))
+
+    classifier = Classifier("mlp", {"hidden": [4]}, seed=3, replicas=replicas)
+    options = {"callbacks": [Sizes()], "max_epochs": 4, "num_sanity_val_steps": 0}
+    with pytest.raises(ValueError, match="batch_size is 300 from epoch 3 on, and there are 240 training samples; grow"):
+        trainer(reload_dataloaders_every_n_epochs=1, **options).fit(classifier, digits(**growing))
+    growing["batch_size"][-1] = [3, 240]
+    with pytest.raises(MisconfigurationException, match=r"give it Trainer\(reload_dataloaders_every_n_epochs=1\)"):
+        trainer(**options).fit(classifier, digits(**growing))
+    trainer(reload_dataloaders_every_n_epochs=1, **options).fit(classifier, digits(**growing))
+    assert sizes == [50] * 4 + [40] + [120] * 4 + [240]
+    assert epochs == [(0, 5), (1, 7), (2, 9), (3, 10)]
 
 
 def test_overfitting_batches_repeats_them_in_order():

@@ -68,6 +68,8 @@ CASES = {
     "repeated": (Dropping, {}, {"batch_repeats": 2}),
     "workers": (Dropping, {"val_check_interval": 2}, {"num_workers": 1}),
     "replicas": (partial(small, replicas=[3, 4]), {}, {"replicas": [3, 4], "drop_last": True}),
+    "reloaded": (Dropping, {"reload_dataloaders_every_n_epochs": 1}, {}),
+    "growing": (small, {"reload_dataloaders_every_n_epochs": 1}, {"batch_size": [(0, 64), (1, 100)]}),
     "limited": (Dropping, {"limit_train_batches": 3, "max_steps": 6, "max_epochs": -1}, {}),
     "two processes": (Dropping, {"devices": 2, "strategy": "ddp_fork"}, {}),
 }
