@@ -12,7 +12,7 @@ from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import WORDS, Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate, every
 from lightning_regs.study.paper.measures import Measure, difference
-from lightning_regs.study.paper.rows import Cells, Rows
+from lightning_regs.study.paper.rows import Names, Rows
 
 Verdict = Literal["reproduced", "not reproduced", "not decided", "invalid", "not at this scale", "out of reach"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -202,8 +202,8 @@ class Claim:
 def lower(
     id: str,
     sentence: str,
-    cell: Cells,
-    than: Cells,
+    cell: Names,
+    than: Names,
     published: float | str | None = None,
     metric: Name = "test_error",
     than_metric: str = "",

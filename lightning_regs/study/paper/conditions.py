@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lightning_regs.core.checks import Name, checked
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.rows import Cells, Rows
+from lightning_regs.study.paper.rows import Names, Rows
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Condition:
 
 @checked
 def trained(
-    cells: Cells,
+    cells: Names,
     metric: Name = "train_acc",
     *,
     above: float | None = None,

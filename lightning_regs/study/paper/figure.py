@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from lightning_regs.core.checks import Name, Whole, checked
+from lightning_regs.core.checks import Name, Whole, checked, nonempty
 from lightning_regs.study.paper.measures import Measure, value
 from lightning_regs.study.paper.tasks import import_task
 
@@ -46,14 +46,9 @@ class Panel:
     """
 
     kind: PanelKind
-    metrics: tuple[str, ...]
-    cells: tuple[str, ...] = ("*",)
+    metrics: Annotated[tuple[str, ...], nonempty]
+    cells: Annotated[tuple[str, ...], nonempty] = ("*",)
     x: str = "trainer/global_step"
-
-    def __post_init__(self) -> None:
-        for name in ("metrics", "cells"):
-            if not (given := getattr(self, name)):
-                raise ValueError(f"a {self.kind} panel has {name}={given!r}; name at least one.")
 
     def select(self, cells: Iterable[str]) -> tuple[str, ...]:
         """Return those of the cells that it shows, in the order given."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from lightning_regs.core.checks import nonempty
 
-Cells = Annotated[str | Sequence[str], nonempty]
+Names = Annotated[str | Sequence[str], nonempty]
 # Ends of the names of metrics, in percent, of which one is 100 minus the other.
 ACCURACY, ERROR = "_acc", "_error"
 # The cell that measures how far trained nets are right on the same test samples.
@@ -58,7 +58,7 @@ class Rows:
         """Return the same rows, as if the test samples were what is asked about."""
         return Rows(row for seeds in self._rows.values() for row in seeds.values())
 
-    def metric(self, cells: Cells, name: str) -> dict[int, float]:
+    def metric(self, cells: Names, name: str) -> dict[int, float]:
         """Return one number per seed.
 
         Args:
@@ -90,7 +90,7 @@ class Rows:
         rows = self._rows[cell]
         return {seed: float(rows[seed][name]) for seed in sorted(rows) if _is_number(rows[seed].get(name))}
 
-    def paired(self, *parts: tuple[Cells, str]) -> list[tuple[float, ...]]:
+    def paired(self, *parts: tuple[Names, str]) -> list[tuple[float, ...]]:
         """Return, for each seed that all parts have, their values in order.
 
         Args:

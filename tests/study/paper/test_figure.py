@@ -15,8 +15,8 @@ from lightning_regs.study.store.curves import Curves
     [
         ({"kind": "pie"}, ValueError, "unknown kind 'pie'. Known: bar, curve."),
         ({"kind": "bars"}, ValueError, "Did you mean 'bar'?"),
-        ({"metrics": ()}, ValueError, "a bar panel has metrics=(); name at least one."),
-        ({"cells": ()}, ValueError, "a bar panel has cells=(); name at least one."),
+        ({"metrics": ()}, ValueError, "metrics is empty; give at least one."),
+        ({"cells": ()}, ValueError, "cells is empty; give at least one."),
         ({"metrics": "test_acc"}, TypeError, "metrics must be a tuple, got 'test_acc'; write ('test_acc',)."),
         ({"cells": "net/*"}, TypeError, "cells must be a tuple, got 'net/*'; write ('net/*',)."),
     ],

@@ -10,11 +10,11 @@ from lightning_regs.study.paper.estimates import Estimate, UnfitError, fieller, 
 from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.measures.samples import Sample
 from lightning_regs.study.paper.measures.sums import share_won
-from lightning_regs.study.paper.rows import Cells
+from lightning_regs.study.paper.rows import Names
 
 
 @checked
-def ratio(cells: Cells, others: Cells, metric: Name = "test_acc", other_metric: str = "", until: str = "") -> Measure:
+def ratio(cells: Names, others: Names, metric: Name = "test_acc", other_metric: str = "", until: str = "") -> Measure:
     """The metric in ``cells`` over that in ``others``.
 
     Where both are positive at every seed it is the geometric mean of the quotients seed by seed, with the t-interval of
@@ -31,7 +31,7 @@ def ratio(cells: Cells, others: Cells, metric: Name = "test_acc", other_metric: 
     return Measure(ratio.__name__, parts, _over, lambda sample: _ratio(sample, others), until)
 
 
-def _ratio(sample: Sample, others: Cells) -> Estimate:
+def _ratio(sample: Sample, others: Names) -> Estimate:
     won = share_won(sample)
     if min(low for line in sample.ranges for low, _ in line) > 0:
         logs = [[(math.log(low), math.log(high)) for low, high in line] for line in sample.ranges]
@@ -55,7 +55,7 @@ def _exp(number: float) -> float:
 
 
 @checked
-def percent_lower(cells: Cells, others: Cells, metric: Name = "test_acc") -> Measure:
+def percent_lower(cells: Names, others: Names, metric: Name = "test_acc") -> Measure:
     """By how many percent of ``others`` the metric is lower in ``cells``, from their :func:`ratio`."""
 
     def lower(quotient: float) -> float:
@@ -70,7 +70,7 @@ def percent_lower(cells: Cells, others: Cells, metric: Name = "test_acc") -> Mea
 
 
 @checked
-def share(cells: Cells, start: Cells, end: Cells, metric: Name = "test_acc", end_from: Cells | None = None) -> Measure:
+def share(cells: Names, start: Names, end: Names, metric: Name = "test_acc", end_from: Names | None = None) -> Measure:
     """The share of the way from ``start`` to ``end`` that ``cells`` have gone, of means over seeds.
 
     Its interval is Fieller's: quotients seed by seed have no mean where a way is near zero.
@@ -100,5 +100,5 @@ def share(cells: Cells, start: Cells, end: Cells, metric: Name = "test_acc", end
     return Measure(share.__name__, tuple(parts), each, estimate)
 
 
-def _named(cells: Cells) -> str:
+def _named(cells: Names) -> str:
     return cells if isinstance(cells, str) else f"the mean of {', '.join(cells)}"

@@ -8,9 +8,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from lightning_regs.study.paper.estimates import ANYTHING, UnfitError
-from lightning_regs.study.paper.rows import ERROR, Cells, Rows
+from lightning_regs.study.paper.rows import ERROR, Names, Rows
 
-Part = tuple[Cells, str]
+Part = tuple[Names, str]
 Weights = Sequence[float]
 
 _PERCENTAGE = re.compile(r"(_acc|_error)(_|$)|^barrier$")

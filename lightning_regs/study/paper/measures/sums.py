@@ -13,13 +13,13 @@ from lightning_regs.core.checks import Name, checked, nonempty
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.measure import Measure, same
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
-from lightning_regs.study.paper.rows import Cells
+from lightning_regs.study.paper.rows import Names
 
 Choose = Callable[[Sequence[float]], float]
 
 
 @checked
-def value(cell: Cells, metric: Name = "test_acc", until: str = "") -> Measure:
+def value(cell: Names, metric: Name = "test_acc", until: str = "") -> Measure:
     """One metric of one cell, or its mean over several.
 
     Args:
@@ -31,7 +31,7 @@ def value(cell: Cells, metric: Name = "test_acc", until: str = "") -> Measure:
 
 
 @checked
-def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:
+def weighted_sum(*terms: tuple[float, Names, str]) -> Measure:
     """A weighted sum, seed by seed: weight, cell (or cells) and metric of each term."""
     weights: dict[Part, float] = {}
     for weight, cells, metric in terms:
@@ -42,7 +42,7 @@ def weighted_sum(*terms: tuple[float, Cells, str]) -> Measure:
 
 @checked
 def difference(
-    cells: Cells, others: Cells, metric: Name = "test_acc", other_metric: str = "", until: str = ""
+    cells: Names, others: Names, metric: Name = "test_acc", other_metric: str = "", until: str = ""
 ) -> Measure:
     """How much larger the metric is in ``cells`` than in ``others``, seed by seed.
 
