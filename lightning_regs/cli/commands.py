@@ -21,8 +21,8 @@ from lightning_regs.cli.common import (
 
 if TYPE_CHECKING:
     from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.claims import ClaimResult
     from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.study.paper.verdicts import ClaimResult
     from lightning_regs.study.run.events import Event
     from lightning_regs.study.run.runner import Outcome
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lightning_regs.core.metrics import Family, Metric
     from lightning_regs.core.runs import RunContext, Store
     from lightning_regs.study.paper.cells import AGREE, ATTACKED, SNAPSHOTS, TRAIN, Cell, Cells, grid, regularized
-    from lightning_regs.study.paper.claims import Claim, ClaimResult, Source, across, lower
+    from lightning_regs.study.paper.claims import Claim, Source, across, lower
     from lightning_regs.study.paper.conditions import trained
     from lightning_regs.study.paper.config import config_hash, override, resolve
     from lightning_regs.study.paper.estimates import Estimate
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from lightning_regs.study.paper.paper import Deviation, Paper, Scale
     from lightning_regs.study.paper.rows import MissingRows, Rows
+    from lightning_regs.study.paper.verdicts import ClaimResult
     from lightning_regs.study.run.runner import Outcome, reproduce
     from lightning_regs.study.studies.variance import share_of_variance, variance_cells, variance_figure
 
@@ -46,7 +47,7 @@ _PUBLIC = {
     "core.metrics": "Family Metric",
     "core.runs": "RunContext Store",
     "study.paper.cells": "AGREE ATTACKED SNAPSHOTS TRAIN Cell Cells grid regularized",
-    "study.paper.claims": "Claim ClaimResult Source across lower",
+    "study.paper.claims": "Claim Source across lower",
     "study.paper.conditions": "trained",
     "study.paper.config": "config_hash override resolve",
     "study.paper.figure": "Figure Panel bars curves points sweep",
@@ -56,6 +57,7 @@ _PUBLIC = {
     "peak_distance per_seed percent_lower rank_correlation ratio share smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
+    "study.paper.verdicts": "ClaimResult",
     "study.run.runner": "Outcome reproduce",
     "study.studies.variance": "share_of_variance variance_cells variance_figure",
 }

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.store.results import check_claims, default_results
 from lightning_regs.study.store.tables import read_table
 

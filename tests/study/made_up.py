@@ -9,12 +9,13 @@ from dataclasses import replace
 
 from lightning_regs.core.runs import FIXED, LEADING, TRAILING
 from lightning_regs.study.paper.cells import Cell
-from lightning_regs.study.paper.claims import Claim, Frozen, Source
+from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.conditions import trained
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.measures import value
 from lightning_regs.study.paper.paper import Deviation, Paper, Scale
 from lightning_regs.study.paper.rows import MissingRows
+from lightning_regs.study.paper.verdicts import Frozen
 from lightning_regs.study.report.plots import SERIES, describe, note, stack
 from lightning_regs.study.store.curves import Curves
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from compare_claims import RENAMED, compare, judged, renamed
 
-from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.store.results import default_results
 
 RULES = {"*-lenet": "*", "*-lenet-50k": "*", "odd": "even"}

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from lightning_regs.core.files import lock, renew
 from lightning_regs.study.lock.fingerprint import Plan, plans
-from lightning_regs.study.paper.claims import Frozen
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.verdicts import Frozen
 
 FILE = "claims.lock"
 COLUMNS = ("scale", "claim", "hash", "seeds", "date", "commit", "exploratory")

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lightning_regs.study.lock.fingerprint import plans
-from lightning_regs.study.paper.claims import Claim, ClaimResult, Frozen
+from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.estimates import quantile
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.power import seeds_needed, smallest_beyond, smallest_effect
 from lightning_regs.study.paper.rows import MissingRows, Rows
+from lightning_regs.study.paper.verdicts import ClaimResult, Frozen
 
 BUDGET = 30 * 60.0  # seconds of one core, for all claims of a paper at a scale
 

@@ -5,16 +5,114 @@ Everything that decides is in :func:`judge`; what is shown around it is not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lightning_regs.study.paper.claims import JUDGED, Claim, ClaimResult, Frozen, Setting, Verdict
+from lightning_regs.study.paper.claims import JUDGED, Claim, Kind, Verdict
 from lightning_regs.study.paper.criteria import Criterion, short
-from lightning_regs.study.paper.estimates import ANYTHING, Estimate, UnfitError, adjusted, p_value
+from lightning_regs.study.paper.estimates import ANYTHING, CONFIDENCE, Estimate, UnfitError, adjusted, p_value
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.power import smallest_beyond
 from lightning_regs.study.paper.rows import MissingRows, Rows
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What was fixed about a claim at a scale before its rows, and what was not.
+
+    Attributes:
+        seeds: Planned seeds a cell, one number for each look at the rows.
+        date: When its rule was fixed, as ``YYYY-MM-DD``.
+        commit: In which commit.
+        exploratory: Why the verdict is one after a look, in a clause; empty where it is not.
+    """
+
+    seeds: tuple[int, ...] = ()
+    date: str = ""
+    commit: str = ""
+    exploratory: str = ""
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals: looks at growing data share the error of 5 % equally (Bonferroni)."""
+        return 1 - (1 - CONFIDENCE) / max(len(self.seeds), 1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was found where something that the paper does not state is set otherwise."""
+
+    name: str
+    ours: float | None
+    low: float | None
+    high: float | None
+    n: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """What was found for one claim.
+
+    Attributes:
+        id: Its short name; ``sentence``, ``provenance``, ``unit``, ``kind``, ``headline`` and ``criterion`` too.
+        paper_value: The paper's figure; ``recalled`` where it was not read again.
+        ours: Our figure; ``low`` and ``high`` are the ends of its interval over ``n`` seeds, at ``confidence``.
+        verdict: One of :data:`VERDICTS`, with a ``reason`` where it needs one.
+        conditions: What had to hold, in words.
+        p: The smallest error rate at which the interval decides; ``q`` is adjusted for the number of claims.
+        smallest: The distance from the criterion's edge that so many seeds see 4 times in 5; where nothing is decided.
+        won: Share of pairs of seeds in which the first of two compared cells has the better of it: has more, or has
+            less where the measure is how much lower it is.
+        bound: ``"above"`` where the number is only known to be above ``ours`` (something never came), or ``"below"``.
+        exploratory: Why the verdict is one after a look; empty where it is not.
+        frozen: When the claim was frozen and on top of which commit, in words; empty where it never was.
+        exact: Whether its numbers have no spread over seeds, so that the ends are the lowest and the highest of them.
+        test_items: Number of test samples whose sampling error is part of the interval.
+        settings: What was found in other settings.
+    """
+
+    id: str
+    sentence: str
+    paper_value: float | str | None
+    provenance: str
+    ours: float | None
+    low: float | None
+    high: float | None
+    n: int
+    verdict: Verdict
+    unit: str
+    reason: str
+    criterion: str = ""
+    recalled: bool = False
+    headline: bool = False
+    kind: Kind = "paper"
+    conditions: tuple[str, ...] = ()
+    confidence: float = CONFIDENCE
+    p: float | None = None
+    q: float | None = None
+    smallest: float | None = None
+    won: float | None = None
+    bound: str = ""
+    exploratory: str = ""
+    frozen: str = ""
+    exact: bool = False
+    test_items: int = 0
+    settings: tuple[Setting, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry for ``SCALE.claims.json``, where an open end is none: JSON has no infinity."""
+        return {key: _finite(value) for key, value in asdict(self).items()}
+
+
+def _finite(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return {key: _finite(value) for key, value in entry.items()}
+    if isinstance(entry, (list, tuple)):
+        return [_finite(value) for value in entry]
+    return None if isinstance(entry, float) and math.isinf(entry) else entry
 
 
 def judge(criterion: Criterion, low: float, high: float) -> Verdict:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_regs.core.metrics import Metric
-from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.estimates import CONFIDENCE, quantile
 from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.report import tables
 from lightning_regs.study.store.results import ScaleResults, default_results, load
 from lightning_regs.study.store.tables import Row

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-    from lightning_regs.study.paper.claims import ClaimResult
     from lightning_regs.study.paper.paper import Paper
+    from lightning_regs.study.paper.verdicts import ClaimResult
     from lightning_regs.study.store.results import ScaleResults
 
 TITLE = "Ours beside the paper's"

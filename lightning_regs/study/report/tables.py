@@ -18,7 +18,7 @@ from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS
 from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
-    from lightning_regs.study.paper.claims import ClaimResult
+    from lightning_regs.study.paper.verdicts import ClaimResult
 
 # What a row says about how it came to be.
 ORIGIN = ("commit", "versions", "device", "precision")

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, ClaimResult, Kind, Verdict
+from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, Kind, Verdict
 from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.paper.rows import AGREEMENT, MissingRows, Rows
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.report import tables
 
 MEASURED, BEYOND = VERDICTS[:4], VERDICTS[4:]
@@ -47,7 +48,7 @@ class ClaimEntry:
     Attributes:
         id: Its name; ``sentence``, ``kind``, ``headline``, ``provenance``, ``recalled``, ``unit``, ``n``, ``verdict``,
             ``exploratory``, ``frozen`` and ``conditions`` too are those of the
-            :class:`~lightning_regs.study.paper.claims.ClaimResult`.
+            :class:`~lightning_regs.study.paper.verdicts.ClaimResult`.
         criterion: Where the interval must lie for it to count as reproduced, empty where nothing is measured.
         scale: The scale.
         paper: The paper's figure, in words or with its unit; a dash where it gives none.

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lightning_regs.study.paper.claims import VERDICTS, ClaimResult, Kind, Verdict
+from lightning_regs.study.paper.claims import VERDICTS, Kind, Verdict
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.tables import DASH, MINUS, TIMES
 from lightning_regs.study.report.telling import BEYOND, SYMBOLS, Tally, tallies, tell

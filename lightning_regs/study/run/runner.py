@@ -12,10 +12,10 @@ from lightning_regs.core.checks import checked
 from lightning_regs.core.files import disk_full
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import Store
-from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.tasks import add_to_path, check_tasks
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.run.code import changed, code_of
 from lightning_regs.study.run.events import Event
 from lightning_regs.study.run.executors.local import InProcess, Processes

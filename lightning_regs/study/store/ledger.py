@@ -10,8 +10,8 @@ from typing import Any
 
 from lightning_regs.core.files import lock, renew
 from lightning_regs.core.runs import Store
-from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.store.curves import Curves, finite, parse_curves
 from lightning_regs.study.store.results import ENDINGS, check_claims, claims_text
 from lightning_regs.study.store.tables import Row, read, read_table, table

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from lightning_regs.core.files import lock, renew
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.lock.lock import marks
-from lightning_regs.study.paper.claims import ClaimResult
 from lightning_regs.study.paper.rows import Rows
-from lightning_regs.study.paper.verdicts import evaluate
+from lightning_regs.study.paper.verdicts import ClaimResult, evaluate
 from lightning_regs.study.store.curves import Curves, parse_curves
 from lightning_regs.study.store.tables import Row, Tell, parse, read, read_table, some
 

@@ -10,8 +10,7 @@ import pytest
 import scipy.stats
 
 from lightning_regs.study import Cell, Claim, Deviation, Paper, Rows, Scale, Source, difference, share, trained, value
-from lightning_regs.study.paper.claims import Frozen
-from lightning_regs.study.paper.verdicts import evaluate
+from lightning_regs.study.paper.verdicts import Frozen, evaluate
 
 READ = Source("k", "Read")
 CELLS = ("net/plain", "net/method", "other")

@@ -11,7 +11,7 @@ from parsed import Page, spaced
 from rich.console import Console
 
 from lightning_regs.core.metrics import Metric
-from lightning_regs.study.paper.claims import ClaimResult, Setting
+from lightning_regs.study.paper.verdicts import ClaimResult, Setting
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.card import update
 from lightning_regs.study.report.drawing import name_figure

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from lightning_regs.study.paper.claims import ClaimResult
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.report.terminal import is_plain, print_claims
 
 SENTENCE = "Random labels cost only a small constant factor in training time, and the slowdown grows smoothly."
