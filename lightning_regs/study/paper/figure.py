@@ -132,9 +132,9 @@ class Kind(Figure):
 @checked
 def curves(
     id: Name, title: str, metric: Name | tuple[Name, ...], plots: Lines | Mapping[str, Lines], caption: str = "", *,
-    y: str = "", x: Literal["step", "epoch"] = "step", on: tuple[str, ...] | None = None,
+    y: str = "", on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
-    """Make a figure of learning curves: a line a cell, its mean over seeds in a band from the lowest to the highest.
+    """Make a figure of learning curves by steps: a line a cell, its mean over seeds in a band from lowest to highest.
 
     Args:
         id: Short name, unique in the paper.
@@ -143,11 +143,10 @@ def curves(
         plots: Label -> cell; or the title of each pair of axes -> its labels and cells.
         caption: What is shown, and what the paper's figure shows.
         y: Label of the vertical axis; default: the metric's name.
-        x: The horizontal axis.
         on: Names of the scales that draw it; None for all.
     """
     metrics = (metric,) if isinstance(metric, str) else metric
-    return Kind(id, title, caption, "draw_curves", metrics=metrics, plots=_plots(plots), y=y, options={"x": x}, on=on)
+    return Kind(id, title, caption, "draw_curves", metrics=metrics, plots=_plots(plots), y=y, on=on)
 
 
 @checked

@@ -7,11 +7,11 @@ import math
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE, Estimate, quantile
 
-POWER = 0.8
+POWER = 0.8  # how often an effect is to be seen, as a share of repetitions
 _MOST = 10_000
 
 
-def smallest_effect(seeds: int, confidence: float = CONFIDENCE, power: float = POWER) -> float:
+def smallest_effect(seeds: int, confidence: float = CONFIDENCE) -> float:
     """Return the smallest effect that a t-interval over seeds sees, in standard deviations over seeds.
 
     An effect is the distance of the true mean from the edge of a criterion; it is seen when the whole interval lies on
@@ -20,7 +20,6 @@ def smallest_effect(seeds: int, confidence: float = CONFIDENCE, power: float = P
     Args:
         seeds: How many, at least 2.
         confidence: That of the interval.
-        power: How often it is seen, as a share of repetitions.
 
     Raises:
         ValueError: If there are fewer than 2 seeds.
@@ -29,12 +28,10 @@ def smallest_effect(seeds: int, confidence: float = CONFIDENCE, power: float = P
         raise ValueError(f"{seeds} seed has no interval that could see an effect; plan at least 2.")
     from scipy.special import nctdtrinc
 
-    return float(nctdtrinc(seeds - 1, 1 - power, quantile(seeds, confidence))) / math.sqrt(seeds)
+    return float(nctdtrinc(seeds - 1, 1 - POWER, quantile(seeds, confidence))) / math.sqrt(seeds)
 
 
-def seeds_needed(
-    distance: float, spread: float, confidence: float = CONFIDENCE, error: float = 0.0, power: float = POWER
-) -> int | None:
+def seeds_needed(distance: float, spread: float, confidence: float = CONFIDENCE, error: float = 0.0) -> int | None:
     """Return the fewest seeds whose interval lies wholly beyond an edge most of the time; None where 10,000 do not.
 
     Args:
@@ -42,7 +39,6 @@ def seeds_needed(
         spread: Standard deviation over seeds.
         confidence: That of the interval.
         error: Standard error that is the same for any number of seeds: that of the test items.
-        power: How often it is to be seen, as a share of repetitions.
     """
     from scipy.special import nctdtr, ndtri
 
@@ -50,7 +46,7 @@ def seeds_needed(
         of_seeds, z = spread / math.sqrt(seeds), float(ndtri((1 + confidence) / 2))
         whole = math.hypot(of_seeds, error) or math.ulp(0.0)
         half = math.hypot(quantile(seeds, confidence) * of_seeds, z * error)
-        return float(nctdtr(seeds - 1, distance / whole, half / whole)) <= 1 - power
+        return float(nctdtr(seeds - 1, distance / whole, half / whole)) <= 1 - POWER
 
     high = 2
     while not seen(high):  # upwards: far beyond what is asked for, the noncentral t underflows

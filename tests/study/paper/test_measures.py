@@ -61,7 +61,6 @@ MEASURES = {
     "weighted sum": (weighted_sum((2, "a", "m"), (-1, "b", "m"), (1, "a", "m")), 3 * A - B),
     "percent lower": (percent_lower("a", "b", "m"), 100 * (1 - A / B)),
     "share": (share("c", "a", "b", "m"), (C - A) / (B - A)),
-    "share of another way": (share("c", "a", "b", "m", end_from="d"), (C - A) / (B - D)),
     "the first of two": (either(value("a", "m"), value("b", "m")), A),
     "the second of two": (either(value("none", "m"), value("b", "m")), B),
     "the third of three": (either(either(value("none", "m"), value("a", "n")), value("b", "m")), B),

@@ -137,11 +137,9 @@ def test_curves_of_another_metric_are_called_so_and_what_no_axes_have_is_named_o
         "right": {"c": "net/c", "d": "net/d", "gone": "net/y"},
     }
     plots_ = both | {"never": {"e": "net/e", "f": "net/f"}}
-    drawing = drawn(
-        curves("c", "C", ("test_acc", "val_acc"), plots_, x="epoch"), curves=recorded("abcd", 1, val_acc=9.0)
-    )
+    drawing = drawn(curves("c", "C", ("test_acc", "val_acc"), plots_), curves=recorded("abcd", 1, val_acc=9.0))
     assert [axes.get_title(loc="left") for axes in drawing.axes] == ["left", "right"]
-    assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in drawing.axes} == {("epochs", "val acc")}
+    assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in drawing.axes} == {("thousand steps", "val acc")}
     assert plots.notes(drawing) == [
         "Not recorded over training: test accuracy, so val acc is drawn.",
         "Too little was measured at this scale to draw: gone.",

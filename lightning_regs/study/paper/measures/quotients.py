@@ -70,7 +70,7 @@ def percent_lower(cells: Names, others: Names, metric: Name = "test_acc") -> Mea
 
 
 @checked
-def share(cells: Names, start: Names, end: Names, metric: Name = "test_acc", end_from: Names | None = None) -> Measure:
+def share(cells: Names, start: Names, end: Names, metric: Name = "test_acc") -> Measure:
     """The share of the way from ``start`` to ``end`` that ``cells`` have gone, of means over seeds.
 
     Its interval is Fieller's: quotients seed by seed have no mean where a way is near zero.
@@ -80,13 +80,10 @@ def share(cells: Names, start: Names, end: Names, metric: Name = "test_acc", end
         start: Where they come from.
         end: Where the way ends.
         metric: What is compared.
-        end_from: Where the whole way starts, if that is not ``start``.
     """
-    parts = [(cells, metric), (start, metric), (end, metric)]
+    parts = ((cells, metric), (start, metric), (end, metric))
     way, whole = [1.0, -1.0, 0.0], [0.0, -1.0, 1.0]
-    if end_from is not None:
-        parts, way, whole = [*parts, (end_from, metric)], [*way, 0.0], [0.0, 0.0, 1.0, -1.0]
-    named = f"the whole way, {_named(end)} less {_named(start if end_from is None else end_from)},"
+    named = f"the whole way, {_named(end)} less {_named(start)},"
 
     def each(*numbers: float) -> float:
         above, below = (math.fsum(w * x for w, x in zip(weights, numbers, strict=True)) for weights in (way, whole))
@@ -97,7 +94,7 @@ def share(cells: Names, start: Names, end: Names, metric: Name = "test_acc", end
         items = (sample.items(way), sample.items(way, whole), sample.items(whole))
         return fieller(above, below, items=items, denominator=named)
 
-    return Measure(share.__name__, tuple(parts), each, estimate)
+    return Measure(share.__name__, parts, each, estimate)
 
 
 def _named(cells: Names) -> str:

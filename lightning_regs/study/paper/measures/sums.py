@@ -19,15 +19,9 @@ Choose = Callable[[Sequence[float]], float]
 
 
 @checked
-def value(cell: Names, metric: Name = "test_acc", until: str = "") -> Measure:
-    """One metric of one cell, or its mean over several.
-
-    Args:
-        cell: The cell, or several.
-        metric: What is measured.
-        until: The column that says for how long a run went on, where the metric is a time that may never have come.
-    """
-    return Measure(value.__name__, ((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]), until)
+def value(cell: Names, metric: Name = "test_acc") -> Measure:
+    """One metric of one cell, or its mean over several."""
+    return Measure(value.__name__, ((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]))
 
 
 @checked
