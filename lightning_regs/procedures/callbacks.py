@@ -144,11 +144,7 @@ class FrozenWeights(Callback):
         self._hooks: list[Any] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Watch the gradients.
-
-        Raises:
-            ValueError: If the optimizer decays weights.
-        """
+        """Watch the gradients; an optimizer that decays weights is a ``ValueError``."""
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
         if self.trained and any(group.get("weight_decay") for group in groups):
             raise ValueError("frozen weights would decay; train without weight decay.")

@@ -18,9 +18,8 @@ from lightning_regs.core.files import DamagedFileError
 from lightning_regs.core.lightning import Callback
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.data.loaders import LoaderFactory
-from lightning_regs.procedures.callbacks import BestWeights, FrozenWeights
+from lightning_regs.procedures.callbacks import BestWeights, FrozenWeights, batches
 from lightning_regs.procedures.level import LevelState, State
 from lightning_regs.procedures.starts import TWIN, Given, Start, make_start
 from lightning_regs.procedures.tickets import find_ticket
@@ -30,7 +29,6 @@ from lightning_regs.training.classifier import Classifier
 from lightning_regs.training.fit import Trained, evaluate, fit_stack, initial_network, quiet, shared, stackable
 
 Levels = dict[tuple[str, int], LevelState]
-PREFIX = "network."
 # Positions on the line between two runs: enough for a barrier, whose maximum is flat.
 POINTS = 11
 # Names of random streams are part of the rows that were drawn from them.
@@ -38,12 +36,7 @@ _STREAM = "frankle2019"
 
 
 class OrderedData(ImageDataModule):
-    """The data with a training order that is not that of the split's seed.
-
-    Args:
-        orders: A seed for the order of each replica.
-        **options: The DataModule's.
-    """
+    """The data with an order of training that each replica has a seed of its own for."""
 
     def __init__(self, orders: Sequence[int], **options: Any) -> None:
         super().__init__(**options)
@@ -124,16 +117,13 @@ def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
 def load_inputs(run: RunContext) -> Levels:
     """Return the levels that a run needs, by kind and number of rounds, which are the last parts of their cells' names.
 
-    Raises:
-        ValueError: If the file of one is not there or damaged.
+    Where the file of one is missing, damaged or another run's, that is a ``ValueError``.
     """
     found = {}
     for name, folder in run.inputs.items():
         _, kind, number = name.rsplit("/", 2)
         try:
-            found[kind, int(number)] = state = LevelState.load(folder)
-            if state.facts.get("of", folder.name) != folder.name:  # runs of earlier versions do not say
-                raise DamagedFileError(f"the level in {folder} is that of run {state.facts['of']}")
+            found[kind, int(number)] = LevelState.load(folder, folder.name)
         except DamagedFileError as error:
             raise ValueError(f"{error}; remove its folder, so that the level is trained again.") from error
     return found
@@ -146,17 +136,14 @@ def _fresh(model: Mapping[str, Any], data: ImageDataModule, seed: int, draw: int
 
 
 def _masks(starts: Sequence[Start]) -> list[Callback]:
-    def stacked(masks: Sequence[Mask]) -> dict[str, Tensor]:
+    def stacked(frozen: bool) -> dict[str, Tensor]:
+        masks = [Mask.dense(start.mask) if start.frozen == frozen else start.mask for start in starts]
         mask = masks[0] if len(masks) == 1 else Mask.stack(masks)
-        return {PREFIX + name: kept for name, kept in mask.items()}
+        return {f"network.{name}": kept for name, kept in mask.items()}
 
     # What is frozen counts as kept for the mask, which would set it to zero.
-    everything = [Mask.dense(start.mask) for start in starts]
-    pairs = list(zip(starts, everything, strict=True))
-    callbacks: list[Callback] = [WeightMask(stacked([all_ if s.frozen else s.mask for s, all_ in pairs]))]
-    if any(start.frozen for start in starts):
-        callbacks.append(FrozenWeights(stacked([s.mask if s.frozen else all_ for s, all_ in pairs])))
-    return callbacks
+    held = WeightMask(stacked(True))
+    return [held, FrozenWeights(stacked(False))] if any(start.frozen for start in starts) else [held]
 
 
 def _rows(found: Sequence[Trained], best: BestWeights) -> list[dict[str, float]]:
@@ -171,8 +158,8 @@ def _rows(found: Sequence[Trained], best: BestWeights) -> list[dict[str, float]]
     network.load_state_dict(end)
     rows = []
     for i, trained in enumerate(found):
-        row = {f"{split}_{name}": trained.metrics[f"{split}_{name}"] for split in ("train", "test") for name in _BOTH}
-        row |= {f"val_{name}": measured[i][name] for name in _BOTH}
+        row = {name: trained.metrics[name] for name in ("train_loss", "train_acc", "test_loss", "test_acc")}
+        row |= {f"val_{name}": measured[i][name] for name in ("loss", "acc")}
         stop = best.step[i].item()
         row |= {"stop_iteration": stop or math.nan, "stop_val_loss": best.loss[i].item() if stop else math.nan}
         row |= {"stop_val_acc": best.accuracy[i].item(), "test_acc_stop": at_stop[i]["acc"]}
@@ -180,15 +167,11 @@ def _rows(found: Sequence[Trained], best: BestWeights) -> list[dict[str, float]]
     return rows
 
 
-_BOTH = ("loss", "acc")
-
-
 def _hand_on(kind: str, start: Start, final: State, needed: Levels) -> LevelState:
     """Return what other levels need of this one: of most the final weights and the mask."""
-    initial: State = {}
-    if kind == "ticket":
-        initial = start.weights  # a ticket starts where the dense net did
-    elif kind == "continued":
+    # A ticket starts where the dense net did.
+    initial = start.weights if kind == "ticket" else {}
+    if kind == "continued":
         initial = next(iter(needed.values())).initial
     has_twin = kind == "ticket" or kind.startswith("reinit-")
     return LevelState(initial, start.weights if has_twin and not kind.endswith(TWIN) else {}, final, start.mask)
@@ -208,18 +191,11 @@ def hits(network: nn.Module, data: ImageDataModule, split: str) -> tuple[int, in
 
 @torch.no_grad()
 def correct(network: nn.Module, data: ImageDataModule, split: str) -> Tensor:
-    """Return whether a single net on the CPU is right on each sample of a split that all replicas share, bool (N,).
+    """Return whether a single net, on the CPU and in evaluation mode, is right on each sample of a split, bool (N,).
 
-    Args:
-        network: Maps ``(N, *input_shape)`` to logits ``(N, K)``, in evaluation mode.
-        data: The data.
-        split: ``"train"``, ``"val"`` or ``"test"``, as labels are there.
+    All replicas share the split, and labels are as they are there.
     """
-    images = data.dataset(split)
-    assert isinstance(images, ImageArrays)
-    assert isinstance(images.x, Tensor)
-    parts = zip(torch.split(data.eval_transform(images.x).cpu(), 1000), torch.split(images.y.cpu(), 1000), strict=True)
-    return torch.cat([network(x).argmax(1) == y for x, y in parts])
+    return torch.cat([network(x).argmax(1) == y for x, y in batches(data, split, torch.device("cpu"))])
 
 
 def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:

@@ -16,7 +16,7 @@ from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.identity import sources
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
 from lightning_regs.procedures.ends import Ends, Stage, ValidationRecorder
-from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelState
+from lightning_regs.procedures.level import LAST, REWIND, LevelFolder, LevelState, first_process
 from lightning_regs.procedures.objects import Data, describe, describe_data, describe_module, make, name_of
 from lightning_regs.procedures.replay import RewindPoint
 from lightning_regs.procedures.results import Level, read_level
@@ -29,10 +29,7 @@ _SHOW = {
 }
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
 _LENGTH = ("max_epochs", "max_steps", "min_epochs", "min_steps")
-_MADE_ANEW = {
-    "callbacks": "callbacks=lambda level: [...]",
-    "logger": "logger=lambda level: CSVLogger('logs', name=level)",
-}
+_MADE_ANEW = {"callbacks": "[...]", "logger": "CSVLogger('logs', name=level)"}
 
 # The arguments of the functions that users call.
 Source = Annotated[
@@ -60,9 +57,9 @@ class Driver:
     callbacks: Callable[[str], list[Callback]] | None
     logger: Callable[[str], Any] | None
     seed: int
-    monitor: str | None
     test: bool
     checkpoint_every: float
+    monitor: str | None = None
     name: str = "find_ticket"
 
     def __post_init__(self) -> None:
@@ -70,7 +67,7 @@ class Driver:
             if self.trainer.get(name) not in (None, False, True):
                 raise ValueError(
                     f"trainer={{{name!r}: ...}} would be one object for all levels, and each level has its own "
-                    f"Trainer; give {self.name}(..., {instead}), which is called for each."
+                    f"Trainer; give {self.name}(..., {name}=lambda level: {instead}), which is called for each."
                 )
         if self.trainer.get("barebones"):
             raise ValueError(
@@ -87,11 +84,9 @@ class Driver:
     def run(
         self, stages: Iterable[Stage], check: Callable[[Driver, pl.LightningModule], object] = lambda *_: None
     ) -> list[Level]:
-        """Train what is not there yet.
+        """Train what is not there yet of levels each of which comes after those that it needs.
 
-        Args:
-            stages: The levels, each after those that it needs.
-            check: Called with this and a module before there is a folder, to refuse what cannot go well.
+        Before there is a folder, ``check`` refuses what cannot go well, given this and a module.
 
         Raises:
             RuntimeError: If another procedure is at work in the folder.
@@ -101,7 +96,7 @@ class Driver:
             check(self, module)
             shared = self._made_from(data, module)
             del data, module
-            if _first_process():
+            if first_process():
                 stack.enter_context(lock(self.folder, self._refuse, ".lock"))
             found: dict[str, Level] = {}
             digests: dict[str, str] = {}
@@ -111,7 +106,7 @@ class Driver:
                     "inputs": {name: digests[name] for name in stage.needs},
                 }
                 folder = LevelFolder(self.folder / stage.name)
-                if not folder.ready(made_from, [REWIND] if stage.point else [], remove=_first_process()):
+                if not folder.ready(made_from, [REWIND] if stage.point else []):
                     self._train(stage, folder, made_from)
                 state = LevelState.load(folder.path)
                 found[stage.name], digests[stage.name] = read_level(folder, state, self.monitor), state.digest
@@ -125,9 +120,9 @@ class Driver:
     def _train(self, stage: Stage, folder: LevelFolder, made_from: Mapping[str, Any]) -> None:
         resumed = _resumable(stage, folder)
         data, module = self.make(stage.seed)
-        if _first_process() and not resumed:
+        if first_process() and not resumed:
             folder.begin(made_from)
-        of = folder.owner if _first_process() else ""  # whose files they are
+        of = folder.owner if first_process() else ""  # whose files they are
         recorder = ValidationRecorder(folder.path, resumed, None if stage.length else self.monitor)
         ends = Ends(stage, self.folder, resumed, recorder.last, of)
         point = RewindPoint(folder.path / REWIND, stage.point, stage.order)
@@ -150,7 +145,7 @@ class Driver:
         if not trainer.state.finished:
             raise KeyboardInterrupt
         if stage.point is not None and not folder.has(REWIND):
-            if _first_process():
+            if first_process():
                 folder.begin({})  # or another point would be refused, as this training has ended
             raise MisconfigurationException(
                 f"training ended after {trainer.global_step} iterations, before rewind_to={str(stage.point)!r}; "
@@ -181,7 +176,6 @@ class Driver:
         trainer = {name: describe(value) for name, value in sorted(self.trainer.items()) if name not in _SHOW}
         callbacks = None if self.callbacks is None else name_of(self.callbacks)
         given = data.datamodule or data.loaders
-        described = None if given is None else describe_data(given)
         written = [self.module, self.data if callable(self.data) else None, *self.trainer.values()]
         written += sorted({type(part) for part in module.modules()}, key=name_of)
         sets = [getattr(loader, "dataset", None) for loader in data.loaders or ()]
@@ -189,7 +183,7 @@ class Driver:
             written += [type(part), *filter(callable, getattr(part, "__dict__", {}).values())]
         return {
             "settings": {"trainer": trainer, "callbacks": callbacks},
-            "objects": {"module": describe_module(self.module, module), "data": described},
+            "objects": {"module": describe_module(self.module, module), "data": given and describe_data(given)},
             # What classes of callbacks hold are most often states of theirs.
             "sources": sources(self.callbacks, attributes=False) | sources(*written),
         }
@@ -208,10 +202,6 @@ def _resumable(stage: Stage, folder: LevelFolder) -> bool:
         warn(f"{error}; the level starts over.")
         return False
     return True
-
-
-def _first_process() -> bool:
-    return bool(getattr(pl.utilities.rank_zero_only, "rank", 0) == 0)
 
 
 def _finish(trainer: pl.Trainer) -> None:

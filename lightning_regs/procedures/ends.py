@@ -37,7 +37,6 @@ class Stage:
         order: Seed of the order of its data, and of what is drawn on the way.
         start: Makes its start out of its module, the module's own weights, and the levels that it needs.
         needs: Names of those levels.
-        fresh: Whether it hands on its module's own weights too.
         rewinds: Name of the level whose saved point it goes on from; None for the beginning.
         point: Where its whole state is saved, for others to go on from.
         carries: Name of the level whose optimizers' state it takes; None for none.
@@ -53,7 +52,6 @@ class Stage:
     order: int
     start: Callable[[pl.LightningModule, State, Inputs], Start]
     needs: tuple[str, ...] = ()
-    fresh: bool = False
     rewinds: str | None = None
     point: Time | None = None
     carries: str | None = None
@@ -66,16 +64,9 @@ class Stage:
 class Ends(Callback):
     """Puts the module where the level starts, and writes down what it starts and ends with.
 
-    Args:
-        stage: The level.
-        folder: Of all levels.
-        resumed: Whether training goes on from the level's own checkpoint, so that nothing is to be set.
-        last: What else is written down at the end.
-        of: Whose training it is.
-
-    Attributes:
-        mask: Holds what is pruned at zero; has its mask when training starts.
-        frozen: Holds it where it was, in a level that freezes it.
+    Where training goes on from the level's own checkpoint (``resumed``), nothing is to be set. When it starts, ``mask``
+    has the level's mask and holds what is pruned at zero, or in a level that freezes it ``frozen`` holds it where it
+    was. ``last`` is what else is written down at the end, and ``of`` says whose training it is.
     """
 
     def __init__(self, stage: Stage, folder: Path, resumed: bool, last: dict[str, float], of: str) -> None:
@@ -117,8 +108,8 @@ class Ends(Callback):
         start = self.stage.start(pl_module, own, {name: self._state(name) for name in self.stage.needs})
         self._hold(start)
         if trainer.is_global_zero:
-            state = LevelState(own if self.stage.fresh else {}, start.weights, {}, start.mask)
-            replace(state, facts={"frozen": start.frozen, "of": self.of}).save(self.folder / self.stage.name)
+            initial, facts = own if start.weights is own else {}, {"frozen": start.frozen, "of": self.of}
+            LevelState(initial, start.weights, {}, start.mask, facts).save(self.folder / self.stage.name)
         if start.weights is not own or start.mask.kept < start.mask.total:
             pl_module.load_state_dict(start.weights if start.frozen else start.mask.apply(start.weights))
 
@@ -173,15 +164,10 @@ class Ends(Callback):
 
 
 class ValidationRecorder(Recorder):
-    """Writes down the metrics of each validation, and the last of all metrics.
+    """Writes down the metrics of each validation, and as ``last`` the last value of each metric, and ``iterations``.
 
-    Args:
-        folder: Of the level.
-        resumed: Whether training goes on from the level's own checkpoint; else what it holds is another level's.
-        monitor: Name of the metric that validations are to log; None where none has to.
-
-    Attributes:
-        last: The last value of each metric, and ``iterations``.
+    Where training does not go on from the level's own checkpoint (``resumed``), what that holds is another level's.
+    ``monitor`` is the metric that validations have to log; None where none has to.
     """
 
     def __init__(self, folder: Path, resumed: bool, monitor: str | None = None) -> None:

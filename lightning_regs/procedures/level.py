@@ -17,7 +17,7 @@ from lightning_regs.core import files
 from lightning_regs.core.checks import shown, warn
 from lightning_regs.core.files import DamagedFileError, whole
 from lightning_regs.core.identity import canonical, digest, identity
-from lightning_regs.core.lightning import MisconfigurationException
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.pruning import Mask
 from lightning_regs.training.checkpoints import check_owner
 
@@ -57,25 +57,27 @@ class LevelState:
             torch.save(states | {"mask": self.mask.state_dict()}, part)
 
     @classmethod
-    def load(cls, folder: Path) -> LevelState:
-        """Read it from a level's folder.
-
-        Raises:
-            DamagedFileError: If the file is not there or damaged.
-        """
+    def load(cls, folder: Path, of: str | None = None) -> LevelState:
+        """Read it from a level's folder, or raise a DamagedFileError; where ``of`` is given, it has to be its owner."""
         state = read(folder / LEVEL)
         try:
             mask, facts = Mask(state["mask"]), state.get("facts", {})
+            if of not in (None, facts.get("of", of)):  # levels of earlier versions do not say
+                raise DamagedFileError(f"{folder / LEVEL} is damaged (it is of another level)")
             return cls(state["initial"], state["start"], state["final"], mask, facts)
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"{folder / LEVEL} is damaged ({error!r})") from error
 
 
+def first_process() -> bool:
+    """Whether this process is the one that writes and removes files."""
+    return bool(getattr(pl.utilities.rank_zero_only, "rank", 0) == 0)
+
+
 class LevelFolder:
     """The folder of a level, which is complete when what it was tested with is among the facts of its state.
 
-    Args:
-        path: The folder; need not exist.
+    What reads its files raises a DamagedFileError where one is missing, damaged or another level's.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,23 +103,11 @@ class LevelFolder:
         (self.path / LAST).unlink(missing_ok=True)
 
     def state(self) -> LevelState:
-        """Read what the level hands on, so far.
-
-        Raises:
-            DamagedFileError: If the file is not there, damaged, or another level's.
-        """
-        state = LevelState.load(self.path)
-        if state.facts.get("of", self.owner) != self.owner:  # levels of earlier versions do not say
-            raise DamagedFileError(f"{self.path / LEVEL} is damaged (it is of another level)")
-        return state
+        """Read what the level hands on, so far."""
+        return LevelState.load(self.path, self.owner)
 
     def checkpoint(self, name: str) -> dict[str, Any]:
-        """Read a checkpoint of the level's training.
-
-        Raises:
-            DamagedFileError: If the file is not there, damaged, or another training's.
-            MisconfigurationException: As :func:`read`.
-        """
+        """Read a checkpoint of the level's training; see :func:`read`."""
         checkpoint = read(self.path / name)
         check_owner(checkpoint, self.path / name, self.owner)
         return checkpoint
@@ -128,21 +118,17 @@ class LevelFolder:
         return identity(canonical(self.made_from()))
 
     def made_from(self) -> dict[str, Any]:
-        """Read what the level was made from.
-
-        Raises:
-            DamagedFileError: If that is missing or damaged.
-        """
+        """Read what the level was made from."""
         try:
             value = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
             return {name: dict(value[name]) for name in ("settings", "objects", "sources", "inputs")}
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise DamagedFileError(f"{self.path / CONFIG} is damaged ({error!r})") from error
 
-    def ready(self, made_from: Mapping[str, Any], needed: Sequence[str] = (), *, remove: bool = True) -> bool:
+    def ready(self, made_from: Mapping[str, Any], needed: Sequence[str] = ()) -> bool:
         """Whether the level is complete, whole, of this making and with the checkpoints that are needed.
 
-        Where it has to be redone, the folder is emptied, by the process that may remove files.
+        Where it has to be redone, the first process empties the folder.
 
         Raises:
             ValueError: If the folder holds a level of other settings or objects.
@@ -170,11 +156,11 @@ class LevelFolder:
             reason = str(error)
         if reason is not None:
             warn(f"{reason}; the level is redone{kept}.")
-        if remove and reason is not None:
+        if first_process() and reason is not None:
             if kept:
                 self.path.rename(self._aside)
             self.begin({})
-        elif remove and complete:  # what a kill at its end left
+        elif first_process() and complete:  # what a kill at its end left
             files.sweep(self.path)
             (self.path / LAST).unlink(missing_ok=True)
         return reason is None and complete

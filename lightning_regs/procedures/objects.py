@@ -24,6 +24,7 @@ from lightning_regs.core.lightning import pl
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.procedures.replay import ReplayedLoader, RewindPoint, length, replaying
 
+is_overridden = pl.utilities.model_helpers.is_overridden
 # What a sampler has of other things: the data, its process, and how far it is.
 _NOT_THE_SAMPLERS = ("data_source", "dataset", "sampler", "rank", "epoch", "generator")
 _SAMPLES = 16
@@ -33,12 +34,9 @@ _LONG = 100  # entries of a collection that are still shown
 
 @dataclass(frozen=True)
 class Data:
-    """What one level trains, validates and tests on.
+    """What one level trains, validates and tests on: a DataModule, or three loaders, or what the module itself has.
 
-    Attributes:
-        datamodule: A DataModule, or None.
-        loaders: Training, validation and test loaders, None where there are none; None for a DataModule, or where the
-            module has the loaders.
+    Loaders are for training, validation and test, None where there are none.
     """
 
     datamodule: pl.LightningDataModule | None = None
@@ -46,12 +44,7 @@ class Data:
 
     @classmethod
     def make(cls, source: Any) -> Data:
-        """Make the data of a level out of the argument of ``find_ticket``.
-
-        Raises:
-            TypeError: If it is no data.
-            ValueError: If it has more than three loaders.
-        """
+        """Make the data of a level out of the argument of ``find_ticket``; or raise a Type- or ValueError."""
         made = source() if callable(source) and not isinstance(source, pl.LightningDataModule) else source
         if made is None and source is None:
             return cls()
@@ -79,23 +72,16 @@ class Data:
 
     def test(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
         """Return what the module's test gives, nothing if it has none."""
-        owners = (self.datamodule, pl.LightningDataModule), (module, pl.LightningModule)
-        has_loader = any(owner is not None and overrides(owner, "test_dataloader", base) for owner, base in owners)
+        has_loader = any(is_overridden("test_dataloader", owner) for owner in (self.datamodule, module))
         loader = None if self.loaders is None else self.loaders[2]
-        if not overrides(module, "test_step") or (loader is None and (self.loaders is not None or not has_loader)):
+        if not is_overridden("test_step", module) or (loader is None and (self.loaders is not None or not has_loader)):
             return {}
         results = trainer.test(module, loader, datamodule=self.datamodule, verbose=False)
         return {name: float(value) for result in results for name, value in result.items()}
 
 
 def make(factory: Callable[..., pl.LightningModule], data: Any, seed: int, own: int) -> tuple[Data, pl.LightningModule]:
-    """Make the data and the module of a level; what each draws does not depend on the other.
-
-    Args:
-        factory: Makes the module.
-        data: As in ``find_ticket``.
-        seed: Of what does not depend on the level.
-        own: Of the module.
+    """Make the data of all levels, by ``seed``, and a module by a seed of its own; no draw depends on the other.
 
     Raises:
         TypeError: If they are something else.
@@ -125,11 +111,6 @@ def make(factory: Callable[..., pl.LightningModule], data: Any, seed: int, own: 
     return made, module
 
 
-def overrides(owner: Any, name: str, base: type = pl.LightningModule) -> bool:
-    """Whether an object, or its class, has a hook of its own."""
-    return name in vars(owner) or getattr(type(owner), name, None) is not getattr(base, name)
-
-
 # -- as plain data -----------------------------------------------------------------------------------------------------
 
 
@@ -138,21 +119,14 @@ def describe_module(factory: Callable[..., Any], module: pl.LightningModule) -> 
 
     Layers and weights that a module makes only when the Trainer starts are not seen; its hyper-parameters are.
     """
-    return {
-        "factory": name_of(factory),
-        "layers": _layers(module),
-        "initial weights": digest(module.state_dict()),
-        "hyper-parameters": describe(dict(module.hparams)),
-        "attributes": describe(_arguments(module)),
-    }
+    made = {"factory": name_of(factory), "layers": _layers(module), "initial weights": digest(module.state_dict())}
+    return made | _kept(module)
 
 
 def describe_data(data: Any) -> dict[str, Any]:
     """Describe a DataModule or loaders: class, hyper-parameters, arguments it keeps; of loaders the data as well."""
     if isinstance(data, pl.LightningDataModule):
-        # Other attributes come and go: one that has been used has more than one that has not.
-        kept = {"hyper-parameters": describe(dict(data.hparams)), "attributes": describe(_arguments(data))}
-        return {"class": name_of(type(data)), **kept}
+        return {"class": name_of(type(data))} | _kept(data)
     if isinstance(data, (list, tuple, Mapping)):
         parts = data.items() if isinstance(data, Mapping) else enumerate(data)
         return {f"loader {name}": describe_data(loader) for name, loader in parts}
@@ -163,6 +137,11 @@ def describe_data(data: Any) -> dict[str, Any]:
     if isinstance(dataset := getattr(data, "dataset", None), Dataset):
         described["dataset"] = _describe_dataset(dataset)
     return described
+
+
+def _kept(thing: pl.LightningModule | pl.LightningDataModule) -> dict[str, Any]:
+    # Other attributes come and go: one that has been used has more than one that has not.
+    return {"hyper-parameters": describe(dict(thing.hparams)), "attributes": describe(_arguments(thing))}
 
 
 def _describe_dataset(dataset: Dataset[Any], depth: int = 0) -> dict[str, Any]:
@@ -214,12 +193,8 @@ def describe(value: Any, leave_out: tuple[str, ...] = (), within: tuple[Any, ...
 
     Tensors, arrays and long collections are their hash; functions and classes their name. Another object is its class
     with the arguments of its constructor, where it keeps them all, so that what it counts or stores while it is used
-    does not change what it is; else with its attributes that are numbers, texts, tensors or collections of them.
-
-    Args:
-        value: Anything.
-        leave_out: Attributes of objects that do not count.
-        within: The objects that it is part of.
+    does not change what it is; else with its attributes that are numbers, texts, tensors or collections of them, but
+    for those that are to be left out. What it is within is not described again.
     """
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
@@ -238,11 +213,10 @@ def describe(value: Any, leave_out: tuple[str, ...] = (), within: tuple[Any, ...
         return name_of(type(value))
     go_on: Callable[[Any], Any] = functools.partial(describe, leave_out=leave_out, within=(*within, value))
     if isinstance(value, (Mapping, Set, list, tuple, range)):
-        found: Any = [go_on(part) for part in value]
         if isinstance(value, Mapping):
-            found = {str(key): part for key, part in zip(value, map(go_on, value.values()), strict=True)}
-        elif isinstance(value, Set):
-            found.sort(key=str)
+            found: Any = {str(key): go_on(part) for key, part in value.items()}
+        else:
+            found = sorted(map(go_on, value), key=str) if isinstance(value, Set) else list(map(go_on, value))
         text = f"{len(found)} entries " if len(found) > _LONG else ""
         return text + hashlib.sha256(canonical(found).encode()).hexdigest() if text else found
     if not hasattr(value, "__dict__") or isinstance(value, Enum):

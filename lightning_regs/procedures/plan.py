@@ -20,7 +20,7 @@ from lightning_regs.core.rng import derive_seed, generator
 from lightning_regs.procedures.driver import Driver
 from lightning_regs.procedures.ends import Inputs, Stage
 from lightning_regs.procedures.level import LevelState, State
-from lightning_regs.procedures.objects import overrides
+from lightning_regs.procedures.objects import is_overridden
 from lightning_regs.procedures.replay import Time
 from lightning_regs.procedures.starts import TREATMENTS, Given, Start, make_start
 from lightning_regs.pruning import Mask, Pruning
@@ -83,11 +83,7 @@ WrittenControl = Annotated[str | Control, "a control written like 'reinitialise:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search for tickets trains; ``find_ticket`` documents the arguments.
-
-    Raises:
-        ValueError: If they make no sense; in one sentence.
-    """
+    """What a search for tickets trains; ``find_ticket`` documents the arguments, and what is refused."""
 
     levels: int
     rewind_to: Time
@@ -120,12 +116,7 @@ class Plan:
                 )
 
     def check(self, driver: Driver, module: pl.LightningModule) -> None:
-        """Refuse, before anything is trained, what the Trainer's options or a module as it is made tell.
-
-        Raises:
-            ValueError: If the point to rewind to is after the end, or a round would remove nothing, or all.
-            MisconfigurationException: If a reinitialisation would be none.
-        """
+        """Refuse, before anything is trained, what the Trainer's options or a module as it is made tell."""
         for name, unit in (("max_epochs", "ep"), ("max_steps", "it")):
             end = driver.trainer.get(name)
             if self.rewind_to.unit == unit and isinstance(end, int) and 0 <= end <= self.rewind_to.value:
@@ -133,10 +124,10 @@ class Plan:
                     f"rewind_to={str(self.rewind_to)!r} is not before the end of training, which is at {name}={end}; "
                     "choose an earlier point, or train for longer."
                 )
-        if overrides(module, "configure_model"):
+        if is_overridden("configure_model", module):
             return  # what it prunes is built later
         self._everything(module)
-        if any(control.kind == "reinitialise" for control in self.controls) and not overrides(module, "setup"):
+        if any(control.kind == "reinitialise" for control in self.controls) and not is_overridden("setup", module):
             again = driver.make(self._redrawn(1, 1))[1]
             _check_drawn_anew(again.state_dict(), digest(module.state_dict()))
 
@@ -144,15 +135,14 @@ class Plan:
 
     def stages(self) -> Iterator[Stage]:
         """Yield the levels, each after those that it needs."""
-        later = bool(self.rewind_to.value)
         hands_on = self.method != "weight_rewinding"
-        point = self.rewind_to if later else None
-        yield self._stage(DENSE, 0, "dense", 0, start=self._dense, fresh=True, point=point, keeps=hands_on)
+        point = self.rewind_to if self.rewind_to.value else None
+        yield self._stage(DENSE, 0, "dense", 0, start=self._dense, point=point, keeps=hands_on)
         for level in [self.levels] if self.one_shot else range(1, self.levels + 1):
             name = f"level_{level:02d}{'-one_shot' if self.one_shot else ''}"
             before = DENSE if self.one_shot or level == 1 else f"level_{level - 1:02d}"
             trained: dict[str, Any] = {
-                "rewinds": DENSE if later and self.method != "fine_tuning" else None,
+                "rewinds": DENSE if point is not None and self.method != "fine_tuning" else None,
                 "carries": before if hands_on else None,
                 "length": self.fine_tune,
             }
@@ -165,7 +155,7 @@ class Plan:
     def _control(self, ticket: str, level: int, kind: str, repeat: int, trained: dict[str, Any]) -> Stage:
         options: dict[str, Any] = {"rewinds": DENSE if self.rewind_to.value else None}
         if kind == "reinitialise":
-            options = {"seed": self._redrawn(level, repeat), "fresh": True}
+            options = {"seed": self._redrawn(level, repeat)}
         elif kind == "twin":
             options = trained | {"order": derive_seed(self.seed, kind, level, repeat) % 2**31}
         start = partial(self._controlled, ticket, level, kind, repeat)

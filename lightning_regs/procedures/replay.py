@@ -175,11 +175,8 @@ class ReplayedLoader(CombinedLoader):
 
     Lightning neither saves the global random streams, from which ``shuffle=True`` draws, nor skips the batches that
     were seen when it resumes in the middle of an epoch. This seeds these streams, and the loaders' own generators, at
-    the start of each epoch, tells samplers the epoch before they are asked, and reads past what was seen.
-
-    Args:
-        loaders: One loader, or a collection of them as Lightning takes it.
-        point: Where training is.
+    the start of each epoch, tells samplers the epoch before they are asked, and reads past what was seen. It takes one
+    loader, or a collection of them as Lightning does, and the point that knows where training is.
     """
 
     def __init__(self, loaders: Any, point: RewindPoint) -> None:
@@ -234,12 +231,9 @@ class ReplayedLoader(CombinedLoader):
         seed_all(derive_seed(self.point.seed, purpose, self.point.epoch, *position))
 
     def _generators(self) -> Iterable[torch.Generator]:
-        found: dict[int, torch.Generator] = {}
-        for loader in self.flattened:
-            for part in (loader, *_samplers(loader)):
-                if isinstance(generator := getattr(part, "generator", None), torch.Generator):
-                    found.setdefault(id(generator), generator)
-        return found.values()
+        parts = [part for loader in self.flattened for part in (loader, *_samplers(loader))]
+        found = (getattr(part, "generator", None) for part in parts)
+        return {id(one): one for one in found if isinstance(one, torch.Generator)}.values()
 
     def _restores_itself(self) -> bool:
         stateful = {callable(getattr(loader, "load_state_dict", None)) for loader in self.flattened}

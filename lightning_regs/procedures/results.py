@@ -137,9 +137,8 @@ class Tickets(Sequence[Level]):
         if metrics is None:
             names = dict.fromkeys(name for one in self for name in one.metrics)
             metrics = [name for name in names if not name.startswith("early_stopping/")][:6]
-        rows = [["level", "weights %", *metrics]]
-        for one in self:
-            rows.append([one.name, f"{100 * one.density:.1f}", *(_number(one.metrics.get(name)) for name in metrics)])
+        rows = [[one.name, f"{100 * one.density:.1f}", *(_number(one.metrics.get(n)) for n in metrics)] for one in self]
+        rows.insert(0, ["level", "weights %", *metrics])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(
             "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
@@ -147,16 +146,7 @@ class Tickets(Sequence[Level]):
 
 
 def read_level(folder: LevelFolder, state: LevelState, monitor: str | None) -> Level:
-    """Read a complete level.
-
-    Args:
-        folder: Of the level.
-        state: What is in it.
-        monitor: Name of the validation loss whose least value counts; default: ``val_loss`` or ``val/loss``.
-
-    Raises:
-        ValueError: If ``monitor`` was given, and there were validations, none of which logged it.
-    """
+    """Return a complete level out of its folder, or a ``ValueError`` where no validation logged ``monitor``."""
     settings = folder.made_from()["settings"]
     metrics = state.facts["last"] | _at_least_loss(Run(folder.path).curves(), monitor) | state.facts["tested"]
     named = {name: settings[name] for name in ("level", "kind", "repeat", "method")}

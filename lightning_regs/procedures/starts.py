@@ -126,15 +126,10 @@ NUMBERED = ("reinit", "noise")
 
 
 def make_start(kind: str, given: Given) -> Start:
-    """Return what a level of a treatment starts from.
+    """Return what a level starts from whose treatment is one of :data:`TREATMENTS`, or raise a ``ValueError``.
 
-    Args:
-        kind: One of :data:`TREATMENTS`, with its number where it has one, as ``"noise-0.5"``; or that and ``"-twin"``:
-            where that level started, to be trained in another order.
-        given: What it is made from.
-
-    Raises:
-        ValueError: If the kind is unknown.
+    It has its number where there is one, as in ``"noise-0.5"``. Or it is that and ``"-twin"``: where that level
+    started, to be trained in another order.
     """
     if kind.endswith(TWIN):
         twin = given.levels[kind.removesuffix(TWIN), given.level]

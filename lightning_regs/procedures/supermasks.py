@@ -74,8 +74,7 @@ def learned(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> li
     # Rescaling is part of the net's code, which replicas share.
     rows: dict[int, dict[str, float]] = {}
     for rescale in (False, True):
-        chosen = [i for i, c in enumerate(configs) if bool(c["supermask"].get("rescale")) == rescale]
-        if chosen:
+        if chosen := [i for i, c in enumerate(configs) if bool(c["supermask"].get("rescale")) == rescale]:
             found = _learn([configs[i] for i in chosen], [runs[i] for i in chosen])
             rows |= dict(zip(chosen, found, strict=True))
     return [rows[i] for i in range(len(runs))]

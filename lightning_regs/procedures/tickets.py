@@ -125,16 +125,6 @@ def find_ticket(
         fine_tune=None if fine_tune is None else Time.parse(fine_tune),
         seed=rng.run_seed(seed),
     )
-    driver = Driver(
-        module=module,
-        data=data,
-        folder=Path(folder).expanduser().absolute(),
-        trainer=trainer,
-        callbacks=callbacks,
-        logger=logger,
-        seed=plan.seed,
-        monitor=monitor,
-        test=test,
-        checkpoint_every=checkpoint_every,
-    )
-    return Tickets(tuple(driver.run(plan.stages(), plan.check)), driver.folder)
+    root = Path(folder).expanduser().absolute()
+    driver = Driver(module, data, root, trainer, callbacks, logger, plan.seed, test, checkpoint_every, monitor)
+    return Tickets(tuple(driver.run(plan.stages(), plan.check)), root)

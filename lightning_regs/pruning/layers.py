@@ -75,9 +75,7 @@ def prunable(module: nn.Module, layers: Globs | None = None) -> dict[str, Tensor
 def trained(weights: Mapping[str, Tensor], optimizers: Iterable[Optimizer] = ()) -> dict[str, Tensor]:
     """Return the weights that are trained, which those of teachers and averages are not; all of them where none is.
 
-    Args:
-        weights: By name.
-        optimizers: Where they have any parameters, a weight has to be among these; it always has to want a gradient.
+    Such a weight wants a gradient, and where optimizers have any parameters it is among these.
     """
     held = {id(w) for optimizer in optimizers for group in optimizer.param_groups for w in group["params"]}
     found = {name: w for name, w in weights.items() if w.requires_grad and (not held or id(w) in held)}
@@ -85,13 +83,7 @@ def trained(weights: Mapping[str, Tensor], optimizers: Iterable[Optimizer] = ())
 
 
 def left_alone(module: nn.Module, pruned: Mapping[str, object], optimizers: Iterable[Optimizer] = ()) -> str:
-    """Say which weights are not pruned, beside those of embeddings and norms; empty where there are none.
-
-    Args:
-        module: The network.
-        pruned: The names of those that are.
-        optimizers: As in :func:`trained`.
-    """
+    """Say which weights are not among the pruned, beside those of embeddings and norms; empty where there are none."""
     named = ((n.replace("_orig_mod.", ""), w) for n, w in module.named_parameters() if not is_lazy(w))
     # Biases of stacked networks have two dimensions.
     weights = {name: w for name, w in named if w.ndim > 1 and not name.endswith("bias")}

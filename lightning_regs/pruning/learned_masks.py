@@ -106,10 +106,6 @@ class EdgePopup(Supermask):
 def straight_through(mask: Tensor, scores: Tensor) -> Tensor:
     """Return a mask as exact zeros and ones, through which a gradient passes to the scores as if it were they.
 
-    Bengio, Léonard, Courville, arXiv 1308.3432.
-
-    Args:
-        mask: Bool, of the scores' shape.
-        scores: Finite.
+    Bengio, Léonard, Courville, arXiv 1308.3432. The mask is bool, of the scores' shape, and these are finite.
     """
     return mask.to(scores.dtype) + (scores - scores.detach())

@@ -55,11 +55,7 @@ def survivors(weights: Mapping[str, Tensor], mask: Mask, names: Sequence[str]) -
 
 
 def remove(mask: Mask, groups: Groups, score: Callable[[list[str]], Tensor], rounds: int = 1) -> Mask:
-    """Return the mask without what so many rounds remove of each group; ``score`` is of its survivors (M,).
-
-    Raises:
-        ValueError: If a score is NaN.
-    """
+    """Return the mask without what so many rounds remove of each group; ``score`` gives that of its survivors (M,)."""
     left = dict(mask)
     for names, rate in groups:
         scores, sizes = score(names), [mask.counts[name] for name in names]

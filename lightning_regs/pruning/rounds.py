@@ -20,7 +20,8 @@ from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
 from lightning_regs.pruning.prune import Groups, Rate, Scope, emptied, left_after, remove, survivors, warn_of_emptied
 from lightning_regs.pruning.scores import SCORES, random_scores
 
-State = Mapping[str, Tensor]
+Weights = Mapping[str, Tensor]
+Shapes = Mapping[str, Sequence[int]]
 # What the weight of a linear or convolutional layer is called in a ``state_dict``.
 _WEIGHT = re.compile(r"(.*\.)?(weight|parametrizations\.weight\..*)")
 
@@ -99,12 +100,7 @@ class Pruning:
         return mask
 
     def next(
-        self,
-        mask: Mask,
-        initial: Mapping[str, Tensor],
-        final: Mapping[str, Tensor],
-        generator: Generators | None = None,
-        stacked: bool = False,
+        self, mask: Mask, initial: Weights, final: Weights, generator: Generators | None = None, stacked: bool = False
     ) -> Mask:
         """Return the mask after one more round.
 
@@ -125,8 +121,8 @@ class Pruning:
     def one_shot(
         self,
         mask: Mask,
-        initial: Mapping[str, Tensor],
-        final: Mapping[str, Tensor],
+        initial: Weights,
+        final: Weights,
         levels: int,
         generator: Generators | None = None,
         stacked: bool = False,
@@ -156,7 +152,7 @@ class Pruning:
             warn_of_emptied(n for one in zip(masks, pruned, strict=True) for n in emptied(*one))
         return Mask.stack(pruned) if stacked else pruned[0]
 
-    def densities(self, weights: Mapping[str, Sequence[int]] | Mask, levels: int) -> list[float]:
+    def densities(self, weights: Shapes | Mask, levels: int) -> list[float]:
         """Return the P_m after 0, 1, ..., ``levels`` rounds: percent of the weights that are kept, by exact counts.
 
         For LeNet-300-100 that is 100, 80.0, 64.1, 51.3, ...
@@ -169,11 +165,12 @@ class Pruning:
         Raises:
             ValueError: If ``levels`` is negative, or a glob of ``rates`` matches nothing.
         """
-        kept, total, groups = self._planned(weights, levels)
+        kept, groups = self._planned(weights, levels)
+        total = weights.total if isinstance(weights, Mask) else sum(kept.values())
         counts = [(sum(kept[name] for name in names), rate) for names, rate in groups]
         return [100 * sum(left_after(count, rate, n) for count, rate in counts) / total for n in range(levels + 1)]
 
-    def check(self, weights: Mapping[str, Sequence[int]] | Mask, levels: int) -> None:
+    def check(self, weights: Shapes | Mask, levels: int) -> None:
         """Refuse rounds of which one would remove no weight at all, or all that are compared with each other.
 
         With ``scope="global"`` a layer can be emptied by other rounds too; :meth:`next` warns when it is. Of a stacked
@@ -186,23 +183,17 @@ class Pruning:
         Raises:
             ValueError: As :meth:`densities`, and if there is such a round, naming it.
         """
-        kept, _, groups = self._planned(weights, levels)
+        kept, groups = self._planned(weights, levels)
         self._check_rounds(groups, kept, levels)
 
-    def _planned(
-        self, weights: Mapping[str, Sequence[int]] | Mask, levels: int
-    ) -> tuple[Mapping[str, int], int, Groups]:
-        """Return how many weights are kept by name, how many there are, and which are compared at which rate."""
-        levels = check("levels", levels, Whole)
-        if isinstance(weights, Mask):
-            kept, total = weights.counts, weights.total
-        else:
-            kept = {name: math.prod(shape) for name, shape in weights.items()}
-            total = sum(kept.values())
-        return kept, total, self._groups(kept, self._output(list(kept)))
+    def _planned(self, weights: Shapes | Mask, levels: int) -> tuple[Mapping[str, int], Groups]:
+        """Return how many weights are kept by name, and which are compared at which rate."""
+        check("levels", levels, Whole)
+        counts = weights.counts if isinstance(weights, Mask) else {n: math.prod(shape) for n, shape in weights.items()}
+        return counts, self._groups(counts, self._output(list(counts)))
 
     def _score(
-        self, before: State, after: State, mask: Mask, generator: torch.Generator | None, names: list[str]
+        self, before: Weights, after: Weights, mask: Mask, generator: torch.Generator | None, names: list[str]
     ) -> Tensor:
         """Return scores of the survivors that are compared, and of no others: a rank depends on the others."""
         trained = survivors(after, mask, names)
@@ -210,9 +201,7 @@ class Pruning:
             return random_scores(trained, generator)
         return SCORES[self.criterion](survivors(before, mask, names).to(trained.device), trained)
 
-    def _output(
-        self, names: Sequence[str], initial: Mapping[str, Tensor] | None = None, stacked: bool = False
-    ) -> str | None:
+    def _output(self, names: Sequence[str], initial: Weights | None = None, stacked: bool = False) -> str | None:
         """Return which of the names is the output's, None where it is none of them."""
         if self.layers is not None:
             if tuple(names) in self._outputs:

@@ -50,11 +50,9 @@ not look at the training.
 
 
 def random_scores(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a random score for each weight: the criterion ``"random"``.
+    """Return a random score for each weight, on its device: the criterion ``"random"``.
 
-    Args:
-        like: Its shape and device are those of the scores.
-        generator: Where they are drawn from, on its own device, so that a CPU's generator draws the same for a GPU.
+    They are drawn on the generator's own device, so that a CPU's draws the same for a GPU.
     """
     # In float32 a large layer would have many ties.
     scores = torch.rand(like.shape, generator=generator, dtype=torch.float64, device=generator.device)

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from lightning_regs.core.checks import Range, checked
 from lightning_regs.pruning.layers import Globs, prunable
 from lightning_regs.pruning.learned_masks import BernoulliMask, EdgePopup, Evaluation, Supermask
-from lightning_regs.pruning.masks import Mask
+from lightning_regs.pruning.masks import Mask, plain_names
 
 Kind = Literal["bernoulli", "edge_popup"]
 Density = Annotated[float, Range(above=0, below=1, why="it is the share of each layer's weights to keep")]
@@ -172,8 +172,7 @@ def apply_supermask(
     chosen = mask if isinstance(mask, Mask) else Mask(mask)
     chosen.check(weights)
     result = dict(weights)
-    for name in weights:
-        plain = name.replace("_orig_mod.", "")
+    for plain, name in plain_names(weights).items():
         if plain in chosen:
             if signed_constant:
                 result[name] = signed_constants(result[name].detach())

@@ -133,7 +133,7 @@ def test_a_level_comes_back_from_its_file(dense, tmp_path):
     for name in ("initial", "start", "final"):
         assert all(torch.equal(getattr(found, name)[key], value) for key, value in getattr(dense, name).items())
     replace(dense, facts={"of": "another"}).save(tmp_path)
-    with pytest.raises(ValueError, match=r"is that of run another; remove its folder, so that the level is trained"):
+    with pytest.raises(ValueError, match=r"it is of another level.; remove its folder, so that the level is trained"):
         load_inputs(RunContext(tmp_path, inputs={"x/ticket/00": str(tmp_path)}))
     path = tmp_path / "level.pt"
     path.write_bytes(path.read_bytes()[:-50])

@@ -134,37 +134,30 @@ def load_ensemble(snapshots: str | os.PathLike[str] | Sequence[str | os.PathLike
     return Ensemble(members)
 
 
-class Scores:
-    """What the last m of M nets reach together, for every m, summed up over batches.
+def scores(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return what the last m of M nets reach together on a batch, for every m, to be summed over batches.
 
-    Attributes:
-        sums: ``(..., M, 2 + M)``: how often the mean of the last m is wrong, how often each net, and the products of
-            centred softmax outputs of each two; of replicas one each.
-        number: Of samples.
+    Args:
+        probabilities: Of each net, ``(M, ..., N, K)``.
+        labels: Class indices, ``(..., N)``.
+
+    Returns:
+        ``(..., M, 2 + M)``: how often the mean of the last m is wrong, how often each net, and the products of centred
+        softmax outputs of each two.
     """
+    order = torch.arange(1, len(probabilities) + 1, device=labels.device).view(-1, *[1] * (probabilities.ndim - 1))
+    means = probabilities.flip(0).cumsum(0) / order
+    wrong = [(some.argmax(-1) != labels).sum(-1).movedim(0, -1) for some in (means, probabilities)]
+    centred = (probabilities - 1 / probabilities.shape[-1]).movedim(0, -3).flatten(-2).double()
+    return torch.cat([torch.stack(wrong, -1).double(), centred @ centred.mT], -1)
 
-    def __init__(self) -> None:
-        self.sums, self.number = torch.zeros(()), 0
 
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add a batch: probabilities ``(M, ..., N, K)`` of each net, class indices ``(..., N)``."""
-        order = torch.arange(1, len(probabilities) + 1, device=labels.device).view(-1, *[1] * (probabilities.ndim - 1))
-        means = probabilities.flip(0).cumsum(0) / order
-        wrong = [(some.argmax(-1) != labels).sum(-1).movedim(0, -1) for some in (means, probabilities)]
-        centred = (probabilities - 1 / probabilities.shape[-1]).movedim(0, -3).flatten(-2).double()
-        sums = torch.cat([torch.stack(wrong, -1).double(), centred @ centred.mT], -1)
-        self.sums = self.sums.to(sums) + sums
-        self.number += labels.shape[-1]
-
-    def compute(self, sums: Tensor, number: float) -> list[dict[str, float]]:
-        """Return the columns of each replica, or of the one net there is."""
-        return [self._columns(one, number) for one in sums.cpu().reshape(-1, *sums.shape[-2:])]
-
-    def _columns(self, sums: Tensor, number: float) -> dict[str, float]:
-        together, alone = (100 * sums[:, :2] / number).T.tolist()
-        row = {f"error_m{m}": value for m, value in enumerate(together, 1)}
-        row |= {f"error_snapshot{i}": value for i, value in enumerate(alone, 1)}
-        norms = sums[:, 2:].diagonal().sqrt()
-        pairs = sums[:, 2:] / norms.outer(norms)
-        others = ~torch.eye(len(pairs), dtype=torch.bool)
-        return row | {"softmax_correlation": pairs[others].mean().item() if len(pairs) > 1 else math.nan}
+def columns(sums: Tensor, number: float) -> dict[str, float]:
+    """Return the columns of a row: of one replica's sums of :func:`scores`, ``(M, 2 + M)``, over so many samples."""
+    together, alone = (100 * sums[:, :2] / number).T.tolist()
+    row = {f"error_m{m}": value for m, value in enumerate(together, 1)}
+    row |= {f"error_snapshot{i}": value for i, value in enumerate(alone, 1)}
+    norms = sums[:, 2:].diagonal().sqrt()
+    pairs = sums[:, 2:] / norms.outer(norms)
+    others = ~torch.eye(len(pairs), dtype=torch.bool)
+    return row | {"softmax_correlation": pairs[others].mean().item() if len(pairs) > 1 else math.nan}

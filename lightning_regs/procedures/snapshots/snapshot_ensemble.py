@@ -22,7 +22,7 @@ from lightning_regs.procedures.ends import Stage
 from lightning_regs.procedures.level import State
 from lightning_regs.procedures.objects import make
 from lightning_regs.procedures.results import Level
-from lightning_regs.procedures.snapshots.ensemble import NAME, PATTERN, Ensemble, Scores, load_ensemble
+from lightning_regs.procedures.snapshots.ensemble import NAME, PATTERN, Ensemble, columns, load_ensemble, scores
 from lightning_regs.procedures.starts import Start
 from lightning_regs.pruning import Mask
 from lightning_regs.regularizers.parts.selection import check_whole_weights
@@ -186,7 +186,8 @@ class SnapshotEnsemble(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep a snapshot after the last iteration of a cycle, and start the next one."""
-        if trainer.global_step not in self._ends or not _stepped(trainer, batch_idx):
+        stepped = trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if trainer.global_step not in self._ends or not stepped:
             return
         number = self._ends.index(trainer.global_step) + 1
         state = {name: value.detach().cpu() for name, value in pl_module.state_dict().items()}
@@ -204,17 +205,12 @@ class SnapshotEnsemble(Callback):
         if self.test and there and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             # Those of a training that was stopped; one that is lost between them is missed.
             with torch.inference_mode(False):
-                self._ensemble, self._scores = load_ensemble(self.paths[: there[-1]], pl_module), Scores()
+                self._ensemble = load_ensemble(self.paths[: there[-1]], pl_module)
+            self._sums, self._number = torch.zeros(()), 0
 
     @torch.no_grad()
     def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         """Measure the ensembles on a batch, as the module's test has it."""
         if self._ensemble is None:
@@ -228,23 +224,19 @@ class SnapshotEnsemble(Callback):
                 f"{type(self).__name__} compares with class indices (N,), and these labels are {y.dtype} of shape "
                 f"{tuple(y.shape)}; give SnapshotEnsemble(test=False), and use load_ensemble(...)."
             )
-        self._scores.update(probabilities, y)
+        sums = scores(probabilities, y)
+        self._sums, self._number = self._sums.to(sums) + sums, self._number + y.shape[-1]
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what was measured, over all processes."""
         if self._ensemble is not None:
-            number: Any = torch.tensor(float(self._scores.number), device=pl_module.device)
-            sums, number = (trainer.strategy.reduce(t, reduce_op="sum") for t in (self._scores.sums, number))
+            number: Any = torch.tensor(float(self._number), device=pl_module.device)
+            sums, number = (trainer.strategy.reduce(t, reduce_op="sum") for t in (self._sums, number))
             assert isinstance(sums, Tensor)
-            self.results = self._scores.compute(sums, float(number))
+            self.results = [columns(one, float(number)) for one in sums.cpu().reshape(-1, *sums.shape[-2:])]
             if len(self.results) == 1:
                 pl_module.log_dict(self.results[0], sync_dist=True)  # of what is the same in all
             self._ensemble = None
-
-
-def _stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether the batch ended in a step, of those that are accumulated."""
-    return trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
 @checked
@@ -307,17 +299,5 @@ def train_snapshots(
     settings = {"level": 0, "kind": "snapshots", "repeat": 0, "method": schedule}
     settings |= {"cycles": cycles, "growth": growth, "fresh": fresh}
     stage = Stage("training", settings, own, own, start, masked=False, callbacks=snapshots)
-    driver = Driver(
-        module=module,
-        data=data,
-        folder=root,
-        trainer=trainer,
-        callbacks=callbacks,
-        logger=logger,
-        seed=own,
-        monitor=None,
-        test=test,
-        checkpoint_every=checkpoint_every,
-        name="train_snapshots",
-    )
+    driver = Driver(module, data, root, trainer, callbacks, logger, own, test, checkpoint_every, name="train_snapshots")
     return driver.run([stage])[0]
