@@ -1,6 +1,5 @@
 """Smith, Kindermans, Ying & Le: Don't Decay the Learning Rate, Increase the Batch Size (1711.00489)."""
 
-from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
@@ -26,9 +25,9 @@ FALLS = (18, 36, 48)  # at 30, 60 and 80 % of 60 epochs, each by a factor of 5
 def _run(batch: int = 16, grows: int = 0, **optimizer: Any) -> dict[str, Any]:
     """Grow the batch at the first falls, and decay the rate at the others."""
     sizes = [[0, batch], *([epoch, batch * 5 ** (i + 1)] for i, epoch in enumerate(FALLS[:grows]))]
-    falls = {"name": "MultiStepLR", "milestones": list(FALLS[grows:]), "gamma": 0.2}
+    falls = {"name": "MultiStepLR", "milestones": list(FALLS[grows:]), "gamma": 0.2} if FALLS[grows:] else None
     changes = {f"model.optimizer.{name}": setting for name, setting in optimizer.items()}
-    return changes | {"data.batch_size": sizes if grows else batch, "model.schedule": falls if grows < len(FALLS) else None}
+    return changes | {"data.batch_size": sizes if grows else batch, "model.schedule": falls}
 
 
 ADAM = {"model.optimizer": None, "model.optimizer.name": "Adam", "model.optimizer.lr": 0.001}
@@ -71,9 +70,8 @@ CLAIMS = (
       for name, words in (("nesterov", "Nesterov's momentum"), ("plain", "no momentum"), ("adam", "Adam"))),
     _same("9", f"Beginning with five times the rate and the batch {SAME}.", "momentum/grow-rate", GROW, -0.1,
           where="Section 5.2", headline=True),
-    partial(lower, **BASE)(
-        "9-momentum", "Momentum 0.98 with five times the batch once more has a higher test error.", GROW,
-        "momentum/grow-momentum", 1.1, where="Section 5.2", headline=True),
+    lower("9-momentum", "Momentum 0.98 with five times the batch once more has a higher test error.", GROW,
+          "momentum/grow-momentum", 1.1, where="Section 5.2", headline=True, **BASE),
     lower(HELPS, "Decaying the rate lowers the test error at all, without which the ways were the same for nothing.",
           DECAY, "momentum/constant", "not compared", kind="control", valid_if=trained(DECAY, at_least=95)),
     Claim("9-imagenet", "ResNet-50 trains on ImageNet in under 30 minutes at the accuracy of small batches.",
