@@ -149,6 +149,9 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "label_smoothing": lambda: {"y": y, "smoothing": 0.1},
     "layer_replacements": lambda: {"entries": []},
     "learned_mask": lambda: {"network": supermasked()},
+    "Lookahead": lambda: {"params": list(net.parameters()), "base": {"name": "SGD", "lr": 0.1}},
+    "Ranger": lambda: {"params": list(net.parameters())},
+    "SlowWeights": lambda: {},
     "make_optimizer": lambda: {"params": list(net.parameters()), "config": {"name": "SGD", "lr": 0.1}},
     "make_schedules": lambda: {
         "optimizer": torch.optim.SGD(net.parameters(), lr=0.1),
