@@ -235,7 +235,7 @@ def fit(folder: Path, callbacks: list[Any], make: Any, validate: bool = True, ck
     module = Foreign(make)
     trainer = pl.Trainer(
         default_root_dir=folder, callbacks=callbacks, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, accelerator="cpu", **{"max_epochs": 2, "enable_checkpointing": False} | options,
+        enable_model_summary=False, **{"max_epochs": 2, "enable_checkpointing": False} | options,
     )  # fmt: skip
     trainer.fit(module, data(), data() if validate else None, ckpt_path=ckpt)
     return trainer, module
@@ -292,7 +292,7 @@ def test_the_classifier_evaluates_at_the_slow_weights_by_itself(tmp_path: Path) 
     module = Classifier("mlp", {"hidden": [8]}, optimizer, {"warmup": 3}, seed=0)
     trainer: Any = pl.Trainer(
         max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path, accelerator="cpu",
+        enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
     trainer.fit(module, datamodule=ImageDataModule("digits", val_split=0.2, seed=0))
     untrained = Classifier("mlp", {"hidden": [8]}, seed=0, input_shape=module.input_shape, num_classes=10)

@@ -1,5 +1,5 @@
 from lightning_regs.study import Cell, Claim, Figure, MissingRows, Paper, Scale, Source, value
-from lightning_regs.study.report.plots import canvas
+from lightning_regs.study.report.plots import stack
 
 NASTY = "a/b'c\"d\n<script>e</script> \u2028é #?%:\\ " + "x" * 500
 PLAIN = Cell("net/plain", "made.tasks:measure", {"rows": 3, "seed": "its own", "options": {"p": 0.1}})
@@ -12,7 +12,7 @@ CELLS = (
 
 
 def draw(rows, curves):
-    figure, axes = canvas()
+    figure, (axes,) = stack(1)
     axes.plot(list(rows.metric("net/plain", "train_acc").values()))
     return figure
 
