@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning_regs.study import (
     AGREE,
+    TRAIN,
     Claim,
     Deviation,
     Paper,
@@ -90,9 +91,8 @@ PAPER = Paper(
     figures=(
         curves("curves", "Training accuracy over epochs", "train_acc", WAYS, "In the paper the curves of the three "
                "ways lie on each other.", y="training accuracy (%)"),
-        points("errors", "Test error", "test_error", {cell.name: cell.name for cell in CELLS.only("*/*")
-               if not cell.name.startswith("study")}, "Ticks are our seeds, dots their means, lines the 95 % intervals "
-               "of these.", y="test error (%)"),
+        points("errors", "Test error", "test_error", {cell.name: cell.name for cell in CELLS if cell.task == TRAIN},
+               y="test error (%)"),
     ),
     deviations=(
         Deviation("quick", "Wide ResNet 16-4 on CIFAR-10, 200 epochs, batches of 128 to 5,120", "An MLP of two layers "
