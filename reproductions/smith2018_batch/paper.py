@@ -85,7 +85,7 @@ PAPER = Paper(
     "smith2018_batch", PAPER_ITSELF.title, PAPER_ITSELF.authors, 2018, "1711.00489",
     summary="What a falling rate does to the noise of SGD a growing batch does as well: the curves are the same over "
     "epochs, in a third of the updates.",
-    scales=(Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", CELLS, seeds=10,
+    scales=(Scale("quick", "MNIST-1D and an MLP: the claims' direction, 10 minutes on two cores", CELLS, seeds=10,
                   replicas=5, test_items=1000),),
     claims=CLAIMS,
     figures=(
