@@ -32,12 +32,9 @@ def sentence(message: str, known: Collection[str]) -> str:
         return f"{key[1]} is {found[2]!r}, which is no {found[1]}."
     listed = [line.strip()[2:] for line in message.splitlines() if line.strip().startswith("- ")]
     causes = [cause for cause in listed if not cause.startswith(_BESIDES)]
-    given, wanted = (
-        re.search(r"Given value: (.*)", message),
-        re.match(r"Expected a <class '(.+)'>$", "".join(causes[:1])),
-    )
-    if key and given and wanted:
-        return f"{key[1]} is {given[1]!r}, which is no {wanted[1]}."
+    wanted = re.match(r"Expected a <class '(.+)'>$", "".join(causes[:1]))
+    if key and wanted and (found := re.search(r"Given value: (.*)", message)):
+        return f"{key[1]} is {found[1]!r}, which is no {wanted[1]}."
     text = causes[0] if causes else " ".join(message.split()).removeprefix(f'Parser key "{key[1]}": ' if key else "")
     return lead + re.sub(r"<class '([^']+)'>", r"\1", text).rstrip(".") + "."
 

@@ -18,6 +18,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
+from lightning_regs.core.registry import plain
 from lightning_regs.regularizers.base import Regularizer
 
 # Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
@@ -232,7 +233,7 @@ def check_replicas(
         if architecture.replicas != len(replicas):
             raise ValueError(f"the architecture has {architecture.replicas} replicas, replicas names {len(replicas)}.")
     name = optimizer.get("base", optimizer)["name"]  # Lookahead's base
-    if name in COUPLING_OPTIMIZERS:
+    if plain(name) in map(plain, COUPLING_OPTIMIZERS):
         raise ValueError(
             f"{name} takes the tensor of a parameter as a whole, and would mix replicas; use one that "
             "treats each number on its own, such as SGD or Adam."
