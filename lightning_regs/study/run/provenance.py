@@ -13,8 +13,12 @@ from lightning_regs.study.paper.config import checkout
 
 
 def commit() -> str:
-    """Return the commit of the checkout, with ``+dirty`` when code or configs differ from it; else the version."""
-    root = checkout()
+    """Return the commit of the checkout, with ``+dirty`` when code or configs differ from it.
+
+    Where git knows of none, it is what ``LIGHTNING_REGS_COMMIT`` says, such as of a copy without its history; else the
+    version.
+    """
+    root, said = checkout(), os.environ.get("LIGHTNING_REGS_COMMIT")
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
@@ -22,12 +26,12 @@ def commit() -> str:
 
     try:
         if root is None or Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
-            return f"v{metadata.version('lightning-regs')}"
+            return said or f"v{metadata.version('lightning-regs')}"
         head = git("rev-parse", "--short", "HEAD")
         code = ["lightning_regs", "reproductions", "configs", ":(exclude)reproductions/*/results/*"]
         return head + ("+dirty" if git("status", "--porcelain", "--", *code) else "")
     except (OSError, subprocess.SubprocessError, metadata.PackageNotFoundError):
-        return "unknown"
+        return said or "unknown"
 
 
 def versions() -> str:

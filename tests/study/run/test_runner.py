@@ -4,6 +4,7 @@ import cProfile
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,12 @@ def test_commit_is_dirty_for_code_only(tmp_path, monkeypatch):
     assert commit() == head
     code.write_text("2")
     assert commit() == f"{head}+dirty"
+    monkeypatch.setenv("LIGHTNING_REGS_COMMIT", "1234abc")
+    assert commit() == f"{head}+dirty"  # git knows better
+    shutil.rmtree(tmp_path / ".git")
+    assert commit() == "1234abc"  # a copy without its history
+    monkeypatch.delenv("LIGHTNING_REGS_COMMIT")
+    assert commit() == "unknown"
 
 
 def test_a_run_leaves_the_committed_results_alone(toy):
