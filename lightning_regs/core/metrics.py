@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from lightning_regs.core.checks import Name, Whole, checked
 
+# Ends of the names of metrics, in percent, of which one is 100 minus the other.
+ACCURACY, ERROR = "_acc", "_error"
+
 
 @checked
 @dataclass(frozen=True)

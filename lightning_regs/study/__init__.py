@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         weighted_sum,
     )
     from lightning_regs.study.paper.paper import Deviation, Paper, Scale
-    from lightning_regs.study.paper.rows import MissingRows, Rows
+    from lightning_regs.study.paper.rows import MissingRows, Rows, Tuned
     from lightning_regs.study.paper.verdicts import ClaimResult
     from lightning_regs.study.run.runner import Outcome, reproduce
     from lightning_regs.study.studies.variance import share_of_variance, variance_cells, variance_figure
@@ -56,7 +56,7 @@ _PUBLIC = {
     "study.paper.measures": "Measure difference either largest margin mean_difference "
     "peak_distance per_seed percent_lower rank_correlation ratio share smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
-    "study.paper.rows": "MissingRows Rows",
+    "study.paper.rows": "MissingRows Rows Tuned",
     "study.paper.verdicts": "ClaimResult",
     "study.run.runner": "Outcome reproduce",
     "study.studies.variance": "share_of_variance variance_cells variance_figure",

@@ -102,9 +102,10 @@ def fit(
 
     Returns:
         The trained net. Its metrics are ``train_acc``, ``test_acc``, ``train_loss``, ``test_loss`` (evaluation mode, no
-        augmentation, labels as trained), ``fit_epoch`` (NaN if never), ``train_acc_clean`` and ``train_acc_corrupted``
-        where labels were corrupted, ``best_test_acc`` where the test set was monitored (never used for a choice).
-        Accuracies are in percent. With a recorder of the task's own, what curves tell is not among them.
+        augmentation, labels as trained), ``val_acc`` and ``val_loss`` where a validation split is held out,
+        ``fit_epoch`` (NaN if never), ``train_acc_clean`` and ``train_acc_corrupted`` where labels were corrupted,
+        ``best_test_acc`` where the test set was monitored (never used for a choice). Accuracies are in percent. With a
+        recorder of the task's own, what curves tell is not among them.
 
     Raises:
         ValueError: If a section has an option that its class does not take, a class path names no regularizer or
@@ -222,7 +223,7 @@ def fit_stack(
             why = " ".join(str(error).split())[:200]
             raise DamagedFileError(f"{last} does not fit this training ({why}): it was removed") from error
     metrics: list[dict[str, float]] = [{} for _ in runs] if own else recorder.measured()
-    for split in ("train", "test"):
+    for split in ("train", *(["val"] if data.hparams.get("val_split") else []), "test"):
         for row, values in zip(metrics, evaluate(trainer, module, data, split), strict=True):
             row |= {f"{split}_{name}": value for name, value in values.items()}
     for run in runs:

@@ -16,6 +16,9 @@ TRAINED = Family(
         Metric("train_acc_corrupted", "Train accuracy, corrupted labels", "%"),
         Metric("best_test_acc", "Best test accuracy of all epochs", "%"),
         Metric("test_error", "Test error", "%"),
+        Metric("val_acc", "Validation accuracy", "%"),
+        Metric("val_loss", "Validation loss"),
+        Metric("val_error", "Validation error", "%"),
     ),
     shown=3,
 )

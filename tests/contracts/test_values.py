@@ -251,6 +251,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "smallest_step": lambda: {"metric": "m", "sign": 1.0},
     "sweep": lambda: {"id": "f", "title": "t", "metric": "m", "plots": {"a": {1.0: "a"}}},
     "trained": lambda: {"cells": "a", "at_least": 0.5},
+    "Tuned": lambda: {"name": "sgd", "grid": {0.1: "a", 0.2: "b"}},
     "value": lambda: {"cell": "a"},
     "variance_cells": lambda: {"config": {}},
     "variance_figure": lambda: {"what": "w"},

@@ -45,7 +45,22 @@ class Table:
                 self.within, self.between = np.clip(pairs.mean(0), 0, 1)
                 self.between = min(self.within, self.between)
 
+    def best(self, tuned):
+        """Return at which position of a grid the mean over the seeds that all have is the best, and these seeds."""
+        columns = [self.column(cell, tuned.by) for cell in tuned]
+        seeds = sorted(set.intersection(*map(set, columns)))
+        if not seeds:
+            raise LookupError("no seed in common")
+        means = np.mean([[column[seed] for seed in seeds] for column in columns], axis=1)
+        means = np.where(np.isfinite(means), -means if tuned.by.endswith("_acc") else means, np.inf)
+        if np.isinf(means).all():
+            raise Unfit
+        return int(means.argmin()), seeds
+
     def column(self, cell, metric):
+        if hasattr(cell, "by"):
+            at, seeds = self.best(cell)
+            return {seed: number for seed, number in self.column(cell[at], metric).items() if seed in seeds}
         if not isinstance(cell, str):
             columns = [self.column(each, metric) for each in cell]
             return {
@@ -267,6 +282,17 @@ KINDS = {
 }
 
 
+def at_an_edge(measure, table):
+    """Say whether a tuned method of a measure is best where its grid ends, but for an end at 0."""
+    for tuned in (cells for cells, _ in measure.parts if hasattr(cells, "by")):
+        grid = np.array([np.atleast_1d(setting) for setting in tuned.grid])
+        best, grid = grid[table.best(tuned)[0]], grid[:, np.ptp(grid, axis=0) > 0]
+        varied = best[np.ptp(np.array([np.atleast_1d(setting) for setting in tuned.grid]), axis=0) > 0]
+        if (((varied == grid.min(0)) & (varied != 0)) | (varied == grid.max(0))).any():
+            return "edge"
+    return ""
+
+
 def recomputed(measure, table, confidence, exact):
     """Return n, ours, low, high and why it is invalid; None where it has no number, or no interval."""
     for each in (measure, *measure.others):
@@ -274,11 +300,14 @@ def recomputed(measure, table, confidence, exact):
             n = table.matrix(each.parts).shape[1]
         except LookupError:
             continue
+        except Unfit:
+            return None
         if exact:
             values = [each.each(*line) for line in table.matrix(each.parts).T]
             return (n if len(set(values)) > 1 else 1), np.mean(values), min(values), max(values), ""
         try:
-            return n, *KINDS[each.name](each, table, confidence)
+            *found, invalid = KINDS[each.name](each, table, confidence)
         except Unfit:
             return None
+        return n, *found, invalid or at_an_edge(each, table)
     return None

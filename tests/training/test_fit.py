@@ -58,6 +58,14 @@ def test_metrics_and_curves(tmp_path: Path) -> None:
     assert rows[-1]["test_acc"] == pytest.approx(metrics["test_acc"], abs=1e-4)
     assert metrics["best_test_acc"] == max(row["test_acc"] for row in rows)
     assert rows[0]["train_loss"] > rows[-1]["train_loss"]
+
+
+def test_held_out_training_data_are_measured_after_the_last_epoch(tmp_path: Path) -> None:
+    held = {"val_split": 40, "monitor_test": False}
+    run = RunContext(tmp_path, seed=1)
+    metrics = training.train(CONFIG | {"data": CONFIG["data"] | held}, run)
+    last = run.curves[-1]
+    assert [metrics[f"val_{name}"] for name in ("acc", "loss")] == pytest.approx([last["val_acc"], last["val_loss"]])
     assert (run.precision, run.epochs) == ("32-true", 6)
     assert run.device.startswith("cpu")
 

@@ -13,11 +13,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from lightning_regs.core.metrics import ERROR
 from lightning_regs.study.paper.claims import Claim
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import CONFIDENCE
 from lightning_regs.study.paper.paper import Paper, Scale
-from lightning_regs.study.paper.rows import ERROR, MissingRows, Rows
+from lightning_regs.study.paper.rows import MissingRows, Rows
 
 _SEEDS = 5
 # From a uniform number to one as a metric may have it: a percentage, a number near 1, one of either sign, and a count

@@ -48,6 +48,7 @@ class Estimate:
         half: Confidence -> half of the interval, before it was kept within bounds, on the scale on which it is
             symmetric; None where there is none.
         scale: To that scale and back; the logarithm and the exponential for a ratio.
+        tuned: Of each tuned method in it, which setting was chosen, in words.
 
     Raises:
         ValueError: If the number is NaN, or the ends are or do not have their order.
@@ -62,6 +63,7 @@ class Estimate:
     seeds: Ends | None = None
     half: Callable[[float], float] | None = None
     scale: tuple[Callable[[float], float], Callable[[float], float]] = (float, float)
+    tuned: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         low, high = self.ends(CONFIDENCE)

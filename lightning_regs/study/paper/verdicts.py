@@ -72,6 +72,7 @@ class ClaimResult:
         exact: Whether its numbers have no spread over seeds, so that the ends are the lowest and the highest of them.
         test_items: Number of test samples whose sampling error is part of the interval.
         settings: What was found in other settings.
+        tuned: Of each tuned method that it compares, which setting was chosen, in words.
     """
 
     id: str
@@ -101,6 +102,7 @@ class ClaimResult:
     exact: bool = False
     test_items: int = 0
     settings: tuple[Setting, ...] = ()
+    tuned: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry for ``SCALE.claims.json``, where an open end is none: JSON has no infinity."""
@@ -228,8 +230,8 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if n == 1 and not claim.exact:
         reason = "one seed gives no interval; run it with at least 2 seeds"
         return _result(claim, "not decided", reason, n, frozen, ours=estimate.ours)
-    found = {"ours": estimate.ours, "low": low, "high": high, "won": estimate.won, "bound": estimate.bound}
-    found["test_items"] = rows.test_items if estimate.seeds else 0
+    found: dict[str, Any] = {name: getattr(estimate, name) for name in ("ours", "won", "bound", "tuned")}
+    found |= {"low": low, "high": high, "test_items": rows.test_items if estimate.seeds else 0}
     if broken := [*broken, *filter(None, [estimate.invalid])]:
         return _result(claim, "invalid", "; ".join(broken), n, frozen, **found)
     planned = frozen.seeds[-1] if frozen.seeds and not claim.exact else 0

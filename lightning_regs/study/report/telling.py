@@ -57,7 +57,8 @@ class ClaimEntry:
         interval: Our interval, empty where there is none; with its confidence where that is not 95 %, or what it is.
         reason: Why it was not decided, is invalid or is out of reach, and what so many seeds could have seen.
         marks: Signs behind the verdict; see :data:`MARKS`.
-        facts: What else there is to the number: adjusted p-value, share of pairs won, verdicts in other settings.
+        facts: What else there is to the number: settings chosen, adjusted p-value, share of pairs won, verdicts in
+            other settings.
         numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is no
             number, or no limit.
         cells: The cells that it looks at, as far as its measure names them.
@@ -219,6 +220,7 @@ def intervals(items: int, rows: Rows) -> str:
 
 
 def _facts(claim: ClaimResult) -> Iterable[str]:
+    yield from claim.tuned
     if claim.q is not None:
         yield f"q = {claim.q:.2g}"
     if claim.won is not None:

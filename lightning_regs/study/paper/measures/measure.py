@@ -9,7 +9,7 @@ from typing import TypeVar
 from lightning_regs.core.checks import Name, checked
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.samples import Part, Sample
-from lightning_regs.study.paper.rows import MissingRows, Rows
+from lightning_regs.study.paper.rows import MissingRows, Rows, Tuned
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Measure:
 
     Args:
         name: What kind of measure it is: the name of the function that made it.
-        parts: Cell (or cells, whose mean is taken) and metric of each number that it is made of.
+        parts: Cell (or cells, whose mean is taken, or a tuned method) and metric of each number that it is made of.
         each: Makes the number of one seed from the parts' numbers there; None where it takes all seeds.
         estimate: Makes the estimate from the parts' numbers at all seeds; None for the mean of one number a seed.
         until: The column that says for how long a run went on, where the parts are times; see
@@ -39,6 +39,9 @@ class Measure:
     def __post_init__(self) -> None:
         if self.until and not all(isinstance(cells, str) for cells, _ in self.parts):
             raise ValueError(f"times until {self.until!r} have no mean over cells; name the cells one by one.")
+        if len({len(tuned) for tuned in self._tuned}) > 1:
+            sizes = ", ".join(f"{len(tuned)} of {tuned.name}" for tuned in self._tuned)
+            raise ValueError(f"tuned methods have equal numbers of trials, got {sizes}; give them grids of one size.")
 
     def __call__(self, rows: Rows) -> Estimate:
         """Measure.
@@ -51,8 +54,19 @@ class Measure:
 
     def _estimate(self, rows: Rows) -> Estimate:
         if self.estimate is None:
-            return mean(self._values(rows))
-        return self.estimate(Sample(rows, self.parts, self.until))
+            found = mean(self._values(rows))
+        else:
+            found = self.estimate(Sample(rows, self.parts, self.until))
+        if not self._tuned:
+            return found
+        chosen = {tuned: rows.chosen(tuned) for tuned in self._tuned}
+        invalid = filter(None, [found.invalid, *(tuned.edges(setting) for tuned, setting in chosen.items())])
+        told = tuple(tuned.told(setting) for tuned, setting in chosen.items())
+        return replace(found, invalid="; ".join(invalid), tuned=told)
+
+    @property
+    def _tuned(self) -> tuple[Tuned, ...]:
+        return tuple(dict.fromkeys(cells for cells, _ in self.parts if isinstance(cells, Tuned)))
 
     def _values(self, rows: Rows) -> list[float]:
         if self.each is None:

@@ -7,8 +7,9 @@ import re
 import statistics
 from collections.abc import Iterator, Sequence
 
+from lightning_regs.core.metrics import ERROR
 from lightning_regs.study.paper.estimates import ANYTHING, UnfitError
-from lightning_regs.study.paper.rows import ERROR, Names, Rows
+from lightning_regs.study.paper.rows import Names, Rows
 
 Part = tuple[Names, str]
 Weights = Sequence[float]

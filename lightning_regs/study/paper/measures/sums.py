@@ -13,7 +13,7 @@ from lightning_regs.core.checks import Name, checked, nonempty
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.measure import Measure, same
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
-from lightning_regs.study.paper.rows import Names
+from lightning_regs.study.paper.rows import Names, Tuned
 
 Choose = Callable[[Sequence[float]], float]
 
@@ -29,7 +29,7 @@ def weighted_sum(*terms: tuple[float, Names, str]) -> Measure:
     """A weighted sum, seed by seed: weight, cell (or cells) and metric of each term."""
     weights: dict[Part, float] = {}
     for weight, cells, metric in terms:
-        part = (cells if isinstance(cells, str) else tuple(cells), metric)
+        part = (cells if isinstance(cells, str | Tuned) else tuple(cells), metric)
         weights[part] = weights.get(part, 0.0) + weight
     return _sums(weighted_sum.__name__, tuple(weights), [tuple(weights.values())])
 
