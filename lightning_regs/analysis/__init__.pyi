@@ -12,7 +12,9 @@ from lightning_regs.analysis.features import gabor_features as gabor_features
 from lightning_regs.analysis.features import gabor_filters as gabor_filters
 from lightning_regs.analysis.features import random_conv_features as random_conv_features
 from lightning_regs.analysis.features import random_conv_filters as random_conv_filters
-from lightning_regs.analysis.implicit_regularizer import implicit_regularizer as implicit_regularizer
+from lightning_regs.analysis.gradients import NoiseScale as NoiseScale
+from lightning_regs.analysis.gradients import gradient_noise_scale as gradient_noise_scale
+from lightning_regs.analysis.gradients import implicit_regularizer as implicit_regularizer
 from lightning_regs.analysis.kernels import GaussianKernel as GaussianKernel
 from lightning_regs.analysis.kernels import Selection as Selection
 from lightning_regs.analysis.kernels import error_rate as error_rate
@@ -42,6 +44,7 @@ from lightning_regs.analysis.packed import full_precision as full_precision
 from lightning_regs.analysis.packed import solve_spd as solve_spd
 from lightning_regs.analysis.packed import symmetric_matmul as symmetric_matmul
 from lightning_regs.analysis.robustness import adversarial_error as adversarial_error
+from lightning_regs.analysis.sharpness import sharpness as sharpness
 from lightning_regs.analysis.streamed import KernelMachine as KernelMachine
 from lightning_regs.analysis.streamed import recomputed_kernel as recomputed_kernel
 from lightning_regs.analysis.streamed import stored_kernel as stored_kernel
@@ -53,5 +56,11 @@ from lightning_regs.analysis.tickets import Travelled as Travelled
 from lightning_regs.analysis.tickets import distance_travelled as distance_travelled
 from lightning_regs.analysis.tickets import early_stopping_iteration as early_stopping_iteration
 from lightning_regs.analysis.tickets import mask_overlap as mask_overlap
+from lightning_regs.analysis.toys import WilsonProblem as WilsonProblem
+from lightning_regs.analysis.toys import beale as beale
+from lightning_regs.analysis.toys import descent as descent
+from lightning_regs.analysis.toys import long_valley as long_valley
+from lightning_regs.analysis.toys import saddle as saddle
+from lightning_regs.analysis.toys import wilson_problem as wilson_problem
 
 __all__: list[str]

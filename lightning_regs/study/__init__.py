@@ -11,7 +11,18 @@ from lightning_regs.core import registry
 if TYPE_CHECKING:
     from lightning_regs.core.metrics import Family, Metric
     from lightning_regs.core.runs import RunContext, Store
-    from lightning_regs.study.paper.cells import AGREE, ATTACKED, SNAPSHOTS, TRAIN, Cell, Cells, grid, regularized
+    from lightning_regs.study.paper.cells import (
+        AGREE,
+        ATTACKED,
+        SHARPNESS,
+        SNAPSHOTS,
+        TOY,
+        TRAIN,
+        Cell,
+        Cells,
+        grid,
+        regularized,
+    )
     from lightning_regs.study.paper.claims import Claim, Source, across, lower
     from lightning_regs.study.paper.conditions import trained
     from lightning_regs.study.paper.config import config_hash, override, resolve
@@ -46,7 +57,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "core.metrics": "Family Metric",
     "core.runs": "RunContext Store",
-    "study.paper.cells": "AGREE ATTACKED SNAPSHOTS TRAIN Cell Cells grid regularized",
+    "study.paper.cells": "AGREE ATTACKED SHARPNESS SNAPSHOTS TOY TRAIN Cell Cells grid regularized",
     "study.paper.claims": "Claim Source across lower",
     "study.paper.conditions": "trained",
     "study.paper.config": "config_hash override resolve",

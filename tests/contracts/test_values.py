@@ -39,6 +39,7 @@ RECORDS = [
     "KernelMachine",
     "MaskOverlap",
     "MissingRows",
+    "NoiseScale",
     "NotPositiveDefiniteError",
     "Outcome",
     "Overlap",
@@ -48,6 +49,7 @@ RECORDS = [
     "SymmetricOperator",
     "Travel",
     "Travelled",
+    "WilsonProblem",
 ]
 # They run for minutes, or take what they find; their arguments have tests of their own.
 OWN_TESTS = [
@@ -114,6 +116,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "adversarial_error": lambda: {"module": nn.Linear(3, 3), "x": points, "y": y, "epsilon": 0.1},
     "agreement": lambda: {"right": y > 0, "other": y > 1},
     "apply_supermask": lambda: {"weights": weights, "mask": masks},
+    "beale": lambda: {"point": points[:2]},
     "build": lambda: {"name": "mlp", "input_shape": (4,), "num_classes": 2},
     "check_optimization": lambda: {"optimizer": {"name": "SGD", "lr": 0.1}, "schedule": None},
     "check_options": lambda: {"name": "mlp", "options": ["hidden"]},
@@ -122,6 +125,12 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "cutmix_box": lambda: {"lam": 0.5, "center": (1, 1), "height": 8, "width": 8},
     "cutout": lambda: {"x": x, "centers": torch.ones(6, 2, dtype=torch.long), "length": 2},
     "deep_relu": lambda: {"fit": relu, "depth": 3},
+    "descent": lambda: {
+        "function": torch.sum,
+        "start": columns,
+        "optimizer": lambda point: torch.optim.SGD(point, lr=0.1),
+        "steps": 2,
+    },
     "disagreement": lambda: {"right": y > 0, "other": y > 1},
     "distance_travelled": lambda: {"initial": weights, "final": weights, "mask": masks},
     "early_stopping_iteration": lambda: {"iterations": [1, 2], "losses": [0.5, 0.1]},
@@ -136,6 +145,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "gabor_filters": lambda: {"size": 5},
     "gaussian_kernel": lambda: {"x": points, "y": points, "bandwidth": 1.0},
     "gradient_descent": lambda: {"x": points, "y": y, "steps": 2, "batch_size": 2, "generator": generator()},
+    "gradient_noise_scale": lambda: {"network": net, "x": x, "y": y, "small": 2, "large": 3},
     "gradient_penalty": lambda: {
         "loss": net(x).square().sum(),
         "parameters": list(net.parameters()),
@@ -152,6 +162,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "Lookahead": lambda: {"params": list(net.parameters()), "base": {"name": "SGD", "lr": 0.1}},
     "Ranger": lambda: {"params": list(net.parameters())},
     "SlowWeights": lambda: {},
+    "long_valley": lambda: {"point": points[:2]},
     "make_optimizer": lambda: {"params": list(net.parameters()), "config": {"name": "SGD", "lr": 0.1}},
     "make_schedules": lambda: {
         "optimizer": torch.optim.SGD(net.parameters(), lr=0.1),
@@ -189,6 +200,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "replace_layers": lambda: {"module": nn.Sequential(nn.ReLU()), "replacements": {nn.ReLU: lambda _: nn.Tanh()}},
     "rkhs_norm": lambda: {"coefficients": columns, "fitted": columns},
     "rules": dict,
+    "saddle": lambda: {"point": points[:2]},
     "select": lambda: {
         "gram": gram,
         "labels": y,
@@ -198,11 +210,13 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
         "generator": generator(),
     },
     "set_evaluation": lambda: {"network": supermasked(), "evaluation": "expected"},
+    "sharpness": lambda: {"network": net, "x": x, "y": y, "steps": 2},
     "smith_coefficient": lambda: {"value": 0.1, "convention": "mean", "num_parameters": 3},
     "solve_spd": lambda: {"operator": operator, "targets": columns, "ridge": 1.0},
     "squared_distances": lambda: {"gram": gram},
     "stored_kernel": lambda: {"blocks": lambda x: [x], "x": points, "x_test": points, "bandwidth": 1.0},
     "symmetric_matmul": lambda: {"operator": operator, "vectors": columns},
+    "wilson_problem": lambda: {"rows": 3, "generator": generator(), "test_rows": 2},
     "zero_pruned": lambda: {"weights": [points.clone()], "masks": [torch.ones(6, 3)]},
     # papers
     "Cell": lambda: {"name": "a", "task": "module:function"},

@@ -24,8 +24,13 @@ SNAPSHOTS = "lightning_regs.procedures.snapshots.cells:snapshots"
 """The task that averages snapshots of one training; its docstring says the configuration and the columns."""
 ATTACKED = "lightning_regs.study.studies.robustness:attacked"
 """The task that measures a net on adversarial examples; its docstring says the configuration and the columns."""
+SHARPNESS = "lightning_regs.study.studies.sharpness:sharpness"
+"""The task that measures how sharp the minimum is that a training ends in; its docstring says how."""
+TOY = "lightning_regs.study.studies.toys:wilson"
+"""The task of an optimizer on Wilson's linear problem; a cell's config is what its docstring says, and no file's."""
 # What a task reads of a configuration beside the sections that training has.
-_OWN = {TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on")}
+_OWN = {TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on"),
+        SHARPNESS: ("sharpness",)}  # fmt: skip
 _TRAINING = ("callbacks", "fitted", "seeds")
 Overrides = Mapping[str, Any]
 

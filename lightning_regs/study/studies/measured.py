@@ -23,3 +23,24 @@ AGREEMENT = Family(
         Metric("other_test_acc", "Test accuracy of the other", "%"),
     ),
 )
+SHARPNESS = Family(
+    "Sharpness of minima",
+    (
+        Metric("sharpness_1e-3", "Sharpness within 1e-3"),
+        Metric("sharpness_5e-4", "Sharpness within 5e-4"),
+        Metric("subspace_1e-3", "Sharpness within 1e-3 of a random subspace"),
+        Metric("subspace_5e-4", "Sharpness within 5e-4 of a random subspace"),
+        Metric("train_acc", "Train accuracy", "%"),
+        Metric("test_acc", "Test accuracy", "%"),
+    ),
+    shown=6,
+)
+TOYS = Family(
+    "Wilson's linear problem",
+    (
+        Metric("train_error", "Train error", "%"),
+        Metric("test_error", "Test error", "%"),
+        Metric("negatives", "Negatives in the test set", "%"),
+        Metric("train_loss", "Train loss"),
+    ),
+)

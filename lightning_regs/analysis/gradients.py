@@ -1,0 +1,109 @@
+"""What the gradients of batches say: the implicit regularizer of SGD, and the batch size that their noise calls for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_regs.core.checks import Count, Shape, checked, nonempty
+from lightning_regs.regularizers.attacks import undisturbed
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Samples = Annotated[Tensor, Shape("N ..."), nonempty]
+
+
+@dataclass(frozen=True)
+class NoiseScale:
+    r"""How noisy gradients are.
+
+    Attributes:
+        noise: :math:`tr(\Sigma)`, the variance of the gradient of one sample, summed over the parameters.
+        signal: :math:`|G|^2`, the squared norm of the true gradient. It is an estimate without bias, so it is negative
+            now and then where the gradient is about zero.
+    """
+
+    noise: float
+    signal: float
+
+    @property
+    def scale(self) -> float:
+        r"""The simple noise scale :math:`tr(\Sigma) / |G|^2` in samples; infinite where the signal is not above 0."""
+        return self.noise / self.signal if self.signal > 0 else math.inf
+
+
+@checked
+def implicit_regularizer(
+    network: nn.Module, x: Samples, y: Annotated[Tensor, Shape("N", "integer")], batch_size: Count
+) -> float:
+    r"""Return the mean over full batches of the squared norm of the batch's gradient of the mean cross entropy.
+
+    Smith, Dherin, Barrett, De, "On the Origin of Implicit Regularization in Stochastic Gradient Descent" (2101.12176):
+    SGD over an epoch follows the gradient flow of :math:`C + \frac{\epsilon}{4m} \sum_k \|\nabla C_k\|^2`, in batches k
+    at the learning rate :math:`\epsilon`; this is the mean of :math:`\|\nabla C_k\|^2`.
+
+    Args:
+        network: Maps ``(N, ...)`` to logits ``(N, K)``; it is evaluated in evaluation mode, and left as it was.
+        x: Samples ``(N, ...)``, as the network sees them.
+        y: Classes ``(N,)``.
+        batch_size: Samples a batch; samples that fill no batch are left out, unless there is no other.
+    """
+    return _squared_norm(network, F.cross_entropy, x, y, min(batch_size, len(y)))
+
+
+@checked
+def gradient_noise_scale(
+    network: nn.Module,
+    x: Samples,
+    y: Annotated[Tensor, Shape("N ...")],
+    small: Count,
+    large: Count,
+    loss: Loss = F.cross_entropy,
+) -> NoiseScale:
+    r"""Estimate the simple noise scale: about the batch size above which larger batches stop to help.
+
+    McCandlish, Kaplan, Amodei et al., "An Empirical Model of Large-Batch Training" (1812.06162), Appendix A.1. The
+    gradient of b samples has the expected squared norm :math:`|G|^2 + tr(\Sigma) / b`; from its means over disjoint
+    batches of two sizes both are estimated without bias:
+    :math:`|G|^2 = (B |G_B|^2 - b |G_b|^2) / (B - b)` and :math:`tr(\Sigma) = (|G_b|^2 - |G_B|^2) / (1/b - 1/B)`.
+
+    Does not help: at the end of a training, where G is about zero and its estimate mostly noise; nor from a few large
+    batches, as the ratio of two estimates is not without bias. The true scale also has the Hessian in it.
+
+    Args:
+        network: Maps ``(N, ...)`` to what the loss takes; in evaluation mode, in which no sample changes another's
+            gradient, and left as it was.
+        x: Samples ``(N, ...)`` in random order, as the network sees them.
+        y: Their targets ``(N, ...)``.
+        small: b, below ``large``.
+        large: B, at most N; samples that fill no batch of it are left out.
+        loss: Mean loss of outputs and targets.
+
+    Raises:
+        ValueError: If the sizes are not in this order.
+    """
+    if not small < large <= len(x):
+        raise ValueError(
+            f"small={small} and large={large} must be two batch sizes, the one below the other, which is at most the "
+            f"{len(x)} samples; choose two that lie far apart."
+        )
+    used = len(x) // large * large
+    b, big = (_squared_norm(network, loss, x[:used], y[:used], size) for size in (small, large))
+    return NoiseScale((b - big) / (1 / small - 1 / large), (large * big - small * b) / (large - small))
+
+
+def _squared_norm(network: nn.Module, loss: Loss, x: Tensor, y: Tensor, size: int) -> float:
+    """Return the mean squared norm of the gradients of full batches."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    values = []
+    with undisturbed(network, x), torch.enable_grad():
+        for start in range(0, len(y) - size + 1, size):
+            value = loss(network(x[start : start + size]), y[start : start + size])
+            gradients = torch.autograd.grad(value, parameters)
+            values.append(torch.stack([g.square().sum() for g in gradients]).sum())
+    return float(torch.stack(values).mean())

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_regs.analysis import gradient_noise_scale, implicit_regularizer
+
+
+def test_the_implicit_regularizer_of_a_linear_classifier() -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(5, 3).double()
+    x, y = torch.randn(7, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2, 1])
+    errors = network(x).softmax(1).detach() - nn.functional.one_hot(y, 3)
+    expected = []
+    for rows in (slice(0, 3), slice(3, 6)):
+        weight, bias = errors[rows].T @ x[rows] / 3, errors[rows].mean(0)
+        expected.append(float(weight.square().sum() + bias.square().sum()))
+    assert implicit_regularizer(network, x, y, 3) == pytest.approx(sum(expected) / 2, rel=1e-12)
+
+
+class Distance(nn.Module):
+    """Its gradient on a sample is the distance from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.point = nn.Parameter(torch.zeros(5, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.point - x
+
+
+def half_square(outputs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    return outputs.square().sum(1).mean() / 2
+
+
+def test_from_batches_of_one_and_of_all_the_noise_is_the_variance_of_the_sample() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(30, 5, dtype=torch.float64) + 0.5
+    found = gradient_noise_scale(Distance(), x, x, small=1, large=30, loss=half_square)
+    assert found.noise == pytest.approx(float(x.var(0).sum()), rel=1e-12)
+    assert found.signal == pytest.approx(float(x.mean(0).square().sum() - x.var(0).sum() / 30), rel=1e-12)
+    assert found.scale == found.noise / found.signal
+    with pytest.raises(ValueError, match=r"small=8 and large=8 must be two batch sizes, .* at most the 30 samples"):
+        gradient_noise_scale(Distance(), x, x, small=8, large=8)
+
+
+def test_of_a_linear_model_with_known_noise_it_is_the_closed_form() -> None:
+    """At a distance v from the truth, of normal inputs: G = v, and tr(Sigma) = (d + 1) |v|² + d sigma²."""
+    torch.manual_seed(0)
+    d, x = 4, torch.randn(40_000, 4, dtype=torch.float64)
+    model, y = nn.Linear(d, 1, bias=False, dtype=torch.float64), 0.5 * torch.randn(40_000, 1, dtype=torch.float64)
+    nn.init.constant_(model.weight, 0.5)
+    found = gradient_noise_scale(model, x, y, 10, 1000, loss=lambda o, t: nn.functional.mse_loss(o, t) / 2)
+    assert found.signal == pytest.approx(1, abs=0.03)
+    assert found.noise == pytest.approx(d + 1 + d * 0.25, rel=0.05)
+    flat = gradient_noise_scale(
+        Distance(), torch.tensor([[1.0], [-1.0]]).double().expand(2, 5), y[:2], 1, 2, half_square
+    )
+    assert (flat.signal, flat.scale) == (-5, math.inf)
