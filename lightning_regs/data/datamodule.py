@@ -282,7 +282,7 @@ class ImageDataModule(pl.LightningDataModule):
         """Transform the images, and return ``[x, y]``; which labels were changed is noted on them."""
         (x, y, *changed), trainer = batch, self.trainer
         # Lightning calls this hook for validation, the sanity check, test and prediction as well.
-        if trainer is not None and trainer.training and self._transform.augments:
+        if self._transform.augments and trainer is not None and trainer.training:
             minibatch = (current_batch(trainer) + 1) // self.batch_repeats  # the one that comes next
             position = (trainer.current_epoch, minibatch, trainer.global_rank)
             draws = [rng.generator(seed, "augmentation", *position) for seed in self._seeds("order")]

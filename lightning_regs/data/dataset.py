@@ -65,9 +65,9 @@ class ImageArrays(_Arrays):
     def __getitem__(self, index: int) -> list[Tensor]:
         return [part[index] for part in self._parts]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> list[Tensor]:
         """Return one batch: ``[x, y]`` or ``[x, y, changed]``, each with one row an index."""
-        index = torch.tensor(indices, dtype=torch.int64).to(self.y.device, non_blocking=True)
+        index = torch.as_tensor(indices, dtype=torch.int64).to(self.y.device, non_blocking=True)
         x = self.x.decode(index) if isinstance(self.x, ImageFiles) else self.x.index_select(0, index)
         return [x, *(t.index_select(0, index) for t in self._labels)]
 

@@ -160,10 +160,14 @@ class TrainingLoader(Loader):
     def _batches(self) -> Iterator[list[Tensor]]:
         if self.num_workers or self.pin_memory:
             return super().__iter__()
-        # What the DataLoader does in one process, without its bookkeeping.
+        # What the DataLoader does in one process, without its bookkeeping; the order goes to the device at once.
         data: Any = self.dataset
-        stacked = self.batch_sampler is None
-        return map(data.__getitem__, self.sampler) if stacked else map(data.__getitems__, self.batch_sampler or ())
+        if self.batch_sampler is None:
+            return map(data.__getitem__, self.sampler)
+        order = torch.tensor(list(self.sampler), dtype=torch.int64).to(data.y.device)
+        batches = torch.split(order, self.batch_size or 1)
+        whole = len(batches) - (self.drop_last and len(batches[-1]) < len(batches[0]))
+        return map(data.__getitems__, batches[:whole])
 
     def __len__(self) -> int:
         return self.repeats * super().__len__()

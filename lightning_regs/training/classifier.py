@@ -19,9 +19,10 @@ from lightning_regs.models import build
 from lightning_regs.optim import Lookahead, SlowWeights, check_optimization, make_optimizer, make_schedules
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
-from lightning_regs.training.lean import run_lean
+from lightning_regs.training.captured import check_captured
+from lightning_regs.training.lean import hears, run_lean
 from lightning_regs.training.losses import LOSSES, check_labels, labels_for, losses_of_replicas
-from lightning_regs.training.metrics import ClassificationMetrics
+from lightning_regs.training.metrics import ClassificationMetrics, log_stage
 from lightning_regs.training.replicas import Replicated, check_replicas, clip_replica_norms, mixes
 from lightning_regs.training.saved import KeepsMethods, check_architecture
 from lightning_regs.training.steps import ALL, Batch, Step, step_of
@@ -70,6 +71,10 @@ class Classifier(KeepsMethods):
         layers: Other layers for the network, once it is built: ``{"replace": "ReLU", "by": "LeakyReLU"}`` or
             ``{"after": "ReLU", "add": "Dropout", "p": 0.5}``, in this order; see :mod:`lightning_regs.layers`.
         compile: Whether ``torch.compile`` makes kernels for the network, or its mode: ``"reduce-overhead"`` for graphs.
+        cuda_graph: Whether the whole training step (forward, loss, backward, clipping, optimizer, metrics) is captured
+            as a CUDA graph and replayed, where a batch, a learning rate and all else are as before; a step of a small
+            net takes a fraction of the time. Nothing in it may be decided in Python, in the network's ``forward``
+            neither; what we can see to be is refused by name when training starts. On a CPU nothing is captured.
 
     Raises:
         ValueError: At construction, for an unknown architecture, option, optimizer, schedule or loss, or an argument
@@ -96,6 +101,7 @@ class Classifier(KeepsMethods):
         layers: list[dict[str, Any]] | None = None,
         seeds: dict[str, int] | None = None,
         compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False,
+        cuda_graph: bool = False,
     ) -> None:
         given = check_arguments(Classifier.__init__, locals())
         # Numbers that stand for plain ones, which a checkpoint may hold.
@@ -114,7 +120,9 @@ class Classifier(KeepsMethods):
             check_replicas(self.replicas, architecture, optimizer, regularizers or [])
         self._layers, self._apart, self._compile = layer_replacements(layers or []), check_seeds(seeds), compile
         # What a checkpoint holds of arguments that were not given stays as it was.
-        late = {"layers": layers, "seeds": seeds, "compile": compile}
+        if cuda_graph and compile in ("reduce-overhead", "max-autotune"):
+            raise ValueError(f"compile={compile!r} makes graphs of its own; leave cuda_graph out, or use compile=True.")
+        late = {"layers": layers, "seeds": seeds, "compile": compile, "cuda_graph": cuda_graph}
         absent = [name for name, given in late.items() if not given]
         self.save_hyperparameters(ignore=["architecture", "regularizers", *absent])
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
@@ -228,6 +236,11 @@ class Classifier(KeepsMethods):
         epochs, steps = self._step.length(self.trainer)
         return [optimizer], make_schedules(optimizer, self.schedule_config, epochs=epochs, steps=steps)
 
+    def on_train_start(self) -> None:
+        """Prepare captured steps, or refuse them."""
+        if self.hparams.get("cuda_graph"):
+            check_captured(self.trainer, self, hears)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``; of replicas ``(R, N, ...)`` or ``(N, ...)`` too."""
         assert self.network is not None
@@ -303,28 +316,12 @@ class Classifier(KeepsMethods):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""
-        self._log_stage("fit", "train")
+        log_stage(self, "fit", "train")
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
-        self._log_stage("val", "val")
+        log_stage(self, "val", "val")
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
-        self._log_stage("test", "test")
-
-    def _log_stage(self, stage: str, prefix: str) -> None:
-        metrics: Any = self.stages[stage]
-        values: dict[str, float] = metrics.compute()
-        each: list[dict[str, float]] = metrics.each
-        metrics.reset()
-        self.results[prefix] = values
-        logged = {f"{prefix}/{name}": value for name, value in values.items()}
-        if self.replicas is not None:
-            self.replica_results[prefix] = each
-            for i, own in enumerate(each):
-                logged |= {f"{prefix}/{name}/{i}": value for name, value in own.items()}
-        # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
-        for name, value in logged.items():
-            on_bar = name.endswith(("/loss", "/acc", "/acc_heavier"))
-            self.log(name, value, prog_bar=on_bar, rank_zero_only=False, sync_dist=False)
+        log_stage(self, "test", "test")

@@ -20,11 +20,9 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.lightning import Callback, MisconfigurationException, only_gathers_statistics, pl
+from lightning_regs.training.captured import WITHIN, Captured, check_captured
 
-_HOOKS = (
-    "on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward",
-    "on_before_optimizer_step", "on_train_batch_end",
-)  # fmt: skip
+_HOOKS = ("on_train_batch_start", *WITHIN, "on_train_batch_end")
 # Hooks of a LightningModule that stand for whole parts of a step: one that has its own gets Lightning's loop.
 _WHOLE = ("optimizer_step", "optimizer_zero_grad")
 _MOVES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
@@ -47,7 +45,8 @@ def run_lean(trainer: pl.Trainer, module: pl.LightningModule | None) -> None:
         loop.advance = _Lean(trainer, module, loop).advance
 
 
-def _hears(owner: Any, hook: str, base: type) -> bool:
+def hears(owner: Any, hook: str, base: type) -> bool:
+    """Whether an object has a hook of its own, and not that of a base class."""
     own = hook in vars(owner) or getattr(type(owner), hook, None) is not getattr(base, hook)
     return own and callable(getattr(owner, hook))
 
@@ -56,6 +55,7 @@ class _Lean:
     def __init__(self, trainer: Any, module: Any, loop: Any) -> None:
         self.trainer, self.module, self.loop = trainer, module, loop
         self.as_lightning = loop.advance
+        self.captured: Captured | None = None
         self.shown = 0.0
 
     def advance(self, fetcher: Any) -> None:
@@ -107,8 +107,8 @@ class _Lean:
         """Look who hears what; say whether the next batches can be taken here."""
         trainer, module = self.trainer, self.module
         # Who is deaf, not who hears, and the callbacks themselves beside their ids: others may come in between.
-        self.deaf = {hook: {id(c): c for c in trainer.callbacks if not _hears(c, hook, Callback)} for hook in _HOOKS}
-        self.own = {hook for hook in _HOOKS if _hears(module, hook, pl.LightningModule)}
+        self.deaf = {hook: {id(c): c for c in trainer.callbacks if not hears(c, hook, Callback)} for hook in _HOOKS}
+        self.own = {hook for hook in _HOOKS if hears(module, hook, pl.LightningModule)}
         self.bars = {id(c): c for c in trainer.callbacks if type(c) in _BARS}
         plugin, strategy = trainer.precision_plugin, trainer.strategy
         # Of these we know that a step is a backward pass and the optimizer's, with the hooks around them.
@@ -116,13 +116,20 @@ class _Lean:
             type(plugin) is pl.plugins.Precision or (type(plugin) is pl.plugins.MixedPrecision and not plugin.scaler)
         )
         data = trainer.datamodule
-        others = (data is not None and _hears(data, hook, pl.LightningDataModule) for hook in _MOVES[:2])
-        moved = any(_hears(module, hook, pl.LightningModule) for hook in _MOVES) or any(others)
+        others = (data is not None and hears(data, hook, pl.LightningDataModule) for hook in _MOVES[:2])
+        moved = any(hears(module, hook, pl.LightningModule) for hook in _MOVES) or any(others)
         self.transform = None if data is None or not self.plain or moved else data.on_after_batch_transfer
         # Who sees the loss may change it, or keep it: they get a tensor of their own, as from Lightning.
-        self.seen = any(_hears(c, "on_before_backward", Callback) for c in trainer.callbacks) or any(
-            _hears(module, hook, pl.LightningModule) for hook in ("on_before_backward", "backward")
+        self.seen = any(hears(c, "on_before_backward", Callback) for c in trainer.callbacks) or any(
+            hears(module, hook, pl.LightningModule) for hook in ("on_before_backward", "backward")
         )
+        # Who is given the loss of a graph may keep it, and the next step is in the same memory.
+        nobody = self.bars | self.deaf["on_train_batch_end"]
+        self.kept = "on_train_batch_end" in self.own or any(id(c) not in nobody for c in trainer.callbacks)
+        if module.hparams.get("cuda_graph"):
+            check_captured(trainer, module, hears)
+            self.captured = self.captured or Captured(trainer, module, self.take, self.count)
+            self.captured.look()
         return (
             trainer.world_size == 1
             and trainer.accumulate_grad_batches == 1
@@ -133,7 +140,7 @@ class _Lean:
             and not any(
                 config.interval == "step" and config.reduce_on_plateau for config in trainer.lr_scheduler_configs
             )
-            and not any(_hears(module, hook, pl.LightningModule) for hook in _WHOLE)
+            and not any(hears(module, hook, pl.LightningModule) for hook in _WHOLE)
             and not only_gathers_statistics(trainer)
         )
 
@@ -151,7 +158,10 @@ class _Lean:
             batch = self.module._on_before_batch_transfer(batch, dataloader_idx=0)
             batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         progress.increment_ready()
-        trainer._logger_connector.on_batch_start(batch)
+        # As the connector's on_batch_start and on_batch_end, which look up the results in ways that take longer.
+        connector, results = trainer._logger_connector, loop._results
+        connector._first_loop_iter = connector._first_loop_iter is None
+        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
         output: dict[str, Any] | None = None
         if batch is None:
             loop._warning_cache.warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
@@ -171,14 +181,32 @@ class _Lean:
         if trainer.lr_scheduler_configs:
             loop.update_lr_schedulers("step", update_plateau_schedulers=False)
         self.call("on_train_batch_end", output, batch, index)
-        trainer._logger_connector.on_batch_end()
+        if any(results.valid_items()):
+            connector.on_batch_end()
+        results.batch = results.batch_size = None
         progress.increment_completed()
 
     def step(self, batch: Any, index: int) -> dict[str, Tensor]:
-        """Take one optimizer step, as ``_AutomaticOptimization.run`` does."""
+        """Take one optimizer step, as ``_AutomaticOptimization.run`` does; as a graph where that was asked for."""
+        if self.captured is None:
+            return {"loss": self.take(batch, True, index)}
+        loss = self.captured.step(batch)
+        return {"loss": loss.clone() if self.kept else loss}
+
+    def count(self) -> None:
+        """Count a step that was taken without."""
+        counts = self.loop.automatic_optimization.optim_progress.optimizer
+        for part in (counts.zero_grad, counts.step):
+            part.increment_ready()
+            part.increment_completed()
+        counts.zero_grad.increment_started()
+
+    def take(self, batch: Any, counted: bool, index: int = 0) -> Tensor:
+        """Take one optimizer step and return its loss; its number is for who optimizes in their own way."""
         trainer, state = self.trainer, vars(self.module)
         strategy, plugin, optimizer = trainer.strategy, trainer.precision_plugin, trainer.optimizers[0]
         counts = self.loop.automatic_optimization.optim_progress.optimizer
+        counts = counts if counted else type(counts)()
         output: dict[str, Tensor] = {}
 
         def closure() -> Tensor:
@@ -221,7 +249,7 @@ class _Lean:
         counts.step.increment_completed()
         if not output:
             raise MisconfigurationException(f"{type(optimizer).__name__}.step did not call the closure it was given.")
-        return output
+        return output["loss"]
 
     def call(self, hook: str, *arguments: Any) -> Any:
         """Call a hook of the callbacks and the module that have one, as Lightning does: they may log."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -75,9 +77,17 @@ class ClassificationMetrics(Metric):
         means = {name: sum(values[name] for values in self.each) / len(self.each) for name in shared}
         return {f"{name}_heavier" if self.mixed and name != "loss" else name: mean for name, mean in means.items()}
 
+    def counted(self) -> None:
+        """Note an update that came without Python, as a CUDA graph."""
+        self._update_count += 1
+        self._computed = None
+
     def reset(self) -> None:
-        """Start anew."""
+        """Start anew, in the same memory, to which a CUDA graph adds."""
+        sums = self.loss_sum, self.counts
         super().reset()
+        if not self.counts.is_inference() and not sums[1].is_inference():
+            self.loss_sum, self.counts = (total.zero_() for total in sums)
         self.mixed = False
 
 
@@ -91,3 +101,21 @@ def _values(loss_sum: float, counts: list[int]) -> dict[str, float]:
     if masked and masked > corrupted:
         values["acc_clean"] = 100.0 * (correct - corrupted_correct) / (masked - corrupted)
     return values
+
+
+def log_stage(module: Any, stage: str, prefix: str) -> None:
+    """Log what a Classifier's metrics of a stage found, under names with a prefix, and start them anew."""
+    metrics: Any = module.stages[stage]
+    values: dict[str, float] = metrics.compute()
+    each: list[dict[str, float]] = metrics.each
+    metrics.reset()
+    module.results[prefix] = values
+    logged = {f"{prefix}/{name}": value for name, value in values.items()}
+    if module.replicas is not None:
+        module.replica_results[prefix] = each
+        for i, own in enumerate(each):
+            logged |= {f"{prefix}/{name}/{i}": value for name, value in own.items()}
+    # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
+    for name, value in logged.items():
+        on_bar = name.endswith(("/loss", "/acc", "/acc_heavier"))
+        module.log(name, value, prog_bar=on_bar, rank_zero_only=False, sync_dist=False)

@@ -107,16 +107,16 @@ class Report:
 
 def steps(report: Report, path: Path, batch: int, device: str) -> Iterator[str]:
     """Yield the table of steps by hand and by us."""
-    yield "| net | precision | by hand | as one graph | ours | ours, compiled |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: |"
+    yield "| net | precision | by hand | as one graph | ours | ours, captured | ours, compiled |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
     for name, net in NETS.items():
         for precision in PRECISIONS:
             plain, own = (partial(way, path, batch, device, net, precision) for way in (hand, ours))
-            ways: list[Callable[[], float] | None] = [plain, None, own, None]
+            ways: list[Callable[[], float] | None] = [plain, None, own, partial(own, cuda_graph=True), None]
             if device == "cuda":
                 ways[1] = partial(plain, graph=True)
                 if name != "small Inception":  # which would keep the compiler busy for half of the time
-                    ways[3] = partial(own, compile="reduce-overhead")
+                    ways[4] = partial(own, compile="reduce-overhead")
             yield f"| {name} | {precision} | {' | '.join(report.microseconds(way) for way in ways)} |"
 
 
@@ -131,7 +131,9 @@ def extras(report: Report, path: Path, batch: int, device: str) -> Iterator[str]
         yield f"| small AlexNet, {precision}, {type(method).__name__} | {found} |"
     lenet = partial(ours, path, batch, device, ("mlp", {"hidden": [300, 100]}), "32-true", optimizer=ADAM)
     for replicas in (None, 20, 100):
-        yield f"| LeNet-300-100, {replicas or 1} at once | {report.microseconds(partial(lenet, replicas=replicas))} |"
+        for how, options in (("", {}), (", captured", {"cuda_graph": True})):
+            found = report.microseconds(partial(lenet, replicas=replicas, **options))
+            yield f"| LeNet-300-100, {replicas or 1} at once{how} | {found} |"
 
 
 def main(argv: list[str]) -> int:

@@ -48,7 +48,7 @@ def test_all_that_a_cpu_can_run_of_it_runs(gpu: Any, tmp_path: Path, monkeypatch
     assert "failed" not in report
     assert "no time" not in report
     figures = re.findall(r"\| (?:MLP|small|LeNet).*", report)
-    assert len(figures) == 14
+    assert len(figures) == 17
     assert all(re.search(r"\| \d+ \|", line) for line in figures)
     assert re.search(r"`paper`, theory/theorem1 and theory/min-norm: complete", report)
     assert re.search(r"device tests, .*\d+ passed", report)

@@ -1,0 +1,254 @@
+"""A whole training step as one CUDA graph: what is captured, what is refused, and the steps between.
+
+Launching the kernels of a small net takes longer than running them. A graph is launched at once: PyTorch, "CUDA
+Graphs", docs.pytorch.org/docs/stable/notes/cuda.html.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import optimizer as hooks_of_all
+
+from lightning_regs.core.batch import notes, with_notes
+from lightning_regs.core.checks import NoEffectWarning
+from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.regularizers import Acts, Regularizer
+
+# Hooks that come within a step, and so would be called once for all steps.
+WITHIN = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+_OWN = ("configure_gradient_clipping", "clip_gradients", "optimizer_step", "optimizer_zero_grad", "backward")
+_EAGER = 3  # steps of a kind that are taken as ever first: libraries choose their kernels in them
+_KEPT = 2  # graphs, the newest: as of a batch with and one without a note
+
+_TOLD = 100  # steps without a graph
+
+Batch = Sequence[Tensor]
+Take = Callable[[Any, bool], Tensor]
+
+
+def check_captured(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool]) -> None:
+    """Let the optimizer count its steps on a card, where it can, and refuse steps in which Python has something to do.
+
+    Args:
+        trainer: The Trainer, with its optimizers.
+        module: The Classifier.
+        hears: Whether an object has a hook of its own, and not that of a base class.
+
+    Raises:
+        MisconfigurationException: If there is such a thing.
+    """
+    for optimizer in trainer.optimizers:
+        for group in (group for group in optimizer.param_groups if "capturable" in group):
+            group["capturable"] = group["params"][0].is_cuda
+            for weight in group["params"]:
+                if isinstance(step := optimizer.state.get(weight, {}).get("step"), Tensor):  # of a checkpoint
+                    optimizer.state[weight]["step"] = step.to(weight.device)
+    for reason in _in_python(trainer, module, hears):
+        raise MisconfigurationException(f"cuda_graph=True captures whole steps, and {reason}, or cuda_graph.")
+
+
+def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool]) -> Iterator[str]:
+    """Yield what a training has in Python within its steps, each as a clause with its remedy."""
+    if "training_step" in vars(module):
+        yield "its training_step was wrapped; leave that out"
+    if not isinstance(trainer.profiler, pl.profilers.PassThroughProfiler):
+        yield f"{type(trainer.profiler).__name__} measures what is within it; leave the profiler out"
+    if type(trainer.strategy) is not pl.strategies.SingleDeviceStrategy:
+        yield f"{type(trainer.strategy).__name__} trains in more than one process or place; use one device"
+    if type(trainer.precision_plugin) not in (pl.plugins.Precision, pl.plugins.MixedPrecision):
+        yield f"{type(trainer.precision_plugin).__name__} acts in Python; use 32-true or bf16-mixed"
+    if getattr(trainer.precision_plugin, "scaler", None):
+        yield f"the scaled losses of {trainer.precision} are looked at in each step; use bf16-mixed"
+    if trainer.accumulate_grad_batches != 1:
+        yield f"accumulate_grad_batches={trainer.accumulate_grad_batches} makes a step of several batches; use 1"
+    if not module.automatic_optimization:
+        yield f"{type(module.driver).__name__} makes the gradient in its own way; leave the method out"
+    for callback in trainer.callbacks:
+        base = Regularizer if isinstance(callback, Regularizer) and callback.acts is Acts.BATCH else pl.Callback
+        if heard := [hook for hook in WITHIN if hears(callback, hook, base)]:
+            yield f"{type(callback).__name__}.{heard[0]} acts within it; leave the callback out"
+    ours = next(cls for cls in type(module).__mro__ if cls.__module__.startswith("lightning_regs."))
+    for hook in (*WITHIN, *_OWN):
+        if hears(module, hook, ours):
+            yield f"{type(module).__name__}.{hook} is called within it; leave the method out"
+    for optimizer in trainer.optimizers:
+        name = type(optimizer).__name__
+        if type(optimizer) is not torch.optim.SGD and not all("capturable" in g for g in optimizer.param_groups):
+            yield f"{name} counts its steps in Python; use SGD, or one of torch's that is capturable, as Adam"
+        if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+            yield f"{name} has hooks that act at each step; leave them out"
+    if hooks_of_all._global_optimizer_pre_hooks or hooks_of_all._global_optimizer_post_hooks:
+        yield "a method or a callback acts at each step of every optimizer; leave it out"
+    for name, part in module.network.named_modules():
+        hooks = part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
+        if any(hooks):
+            yield f"network.{name} ({type(part).__name__}) has hooks in Python; leave them out"
+    for name, weight in module.network.named_parameters():
+        if weight._backward_hooks or weight._post_accumulate_grad_hooks:
+            yield f"network.{name} has a hook on its gradient; leave it out"
+
+
+class Captured:
+    """Steps of one training that are taken as graphs where they are alike, and as ever where they are not.
+
+    A graph belongs to what it was captured with: batches of one shape and type, one learning rate, weights at their
+    place in memory, layers in their mode. A step of another kind is taken as ever, and captured once several have come.
+    On a CPU nothing is captured; the batches still pass through the memory that a graph would read.
+
+    Args:
+        trainer: The Trainer.
+        module: The Classifier that it trains.
+        take: Takes an optimizer step on a batch, counts it in the Trainer where asked to, and returns its loss.
+        count: Counts one that was not counted.
+    """
+
+    def __init__(self, trainer: Any, module: Any, take: Take, count: Callable[[], None]) -> None:
+        self.trainer, self.module, self.take, self.count = trainer, module, take, count
+        self.aside: Any = torch.cuda.Stream() if trainer.strategy.root_device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.graphs: dict[Hashable, _Static] = {}
+        self.seen: Counter[Hashable] = Counter()
+        self.places: Hashable = None
+        self.last: _Static | None = None
+        self.as_ever = 0  # steps since the last graph, up to the warning
+
+    def look(self) -> None:
+        """Let go of all graphs where a tensor that they use has moved, or a layer or parameter changed its mode."""
+        if self.places != (found := self._places()):
+            self.places = found
+            self._clear()
+
+    def step(self, batch: Any) -> Tensor:
+        """Take one optimizer step; return its loss, which the next one may overwrite.
+
+        Raises:
+            MisconfigurationException: If the step does what no graph can.
+        """
+        key = self._key(batch)
+        graph = self.graphs.get(key)
+        if graph is None:
+            self.seen[key] += 1
+            if key is None or self.seen[key] <= _EAGER:
+                self.last = None
+                self._note_as_ever(key)
+                with self._beside():
+                    return self.take(batch, True)
+            if len(self.graphs) >= _KEPT:
+                self._clear()
+            graph = _Static(batch, self.take)
+            if self.aside is not None:
+                graph = _Graph(batch, self.take, self.aside, self.module.network.parameters())
+            self.graphs[key] = graph
+            self.places = self._places()  # with what an optimizer makes in its first steps
+        loss = graph.replay(batch, self.last is not graph)
+        self.last, self.as_ever = graph, 0
+        self.count()
+        self.module.stages["fit"].counted()
+        return loss
+
+    def _clear(self) -> None:
+        self.graphs.clear()
+        self.seen.clear()
+        self.last = None
+
+    def _note_as_ever(self, key: Hashable) -> None:
+        self.as_ever += 1
+        if self.as_ever == _TOLD:
+            why = "have a new learning rate, shape or memory each" if key else "have labels that are mixtures in Python"
+            text = f"cuda_graph=True captured none of the last {_TOLD} steps: they {why}."
+            warnings.warn(text, NoEffectWarning, stacklevel=2)
+
+    def _key(self, batch: Any) -> Hashable:
+        """Return what a graph depends on; None for what is known only in Python, as the shares of mixed labels are."""
+        if type(batch) is not list or len(batch) != 2 or not all(type(part) is Tensor for part in batch):
+            return None
+        tensors = tuple((t.shape, t.dtype, t.stride()) for t in _tensors(batch))
+        numbers = tuple(
+            (name, id(value) if isinstance(value, Tensor) else str(value))
+            for group in self.trainer.optimizers[0].param_groups for name, value in group.items() if name != "params"
+        )  # fmt: skip
+        return tensors, tuple(notes(batch[1])), numbers
+
+    def _places(self) -> Hashable:
+        network, metrics = self.module.network, self.module.stages["fit"]
+        states = (value for state in self.trainer.optimizers[0].state.values() for value in state.values())
+        held = (value for value in states if isinstance(value, Tensor))
+        tensors = tuple(t.data_ptr() for t in (*network.buffers(), *held, metrics.loss_sum, metrics.counts))
+        weights = tuple((p.data_ptr(), p.requires_grad) for p in network.parameters())
+        return tensors, weights, tuple(part.training for part in network.modules())
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """Do something on the stream of the graphs: what autograd keeps of its first pass belongs to a stream."""
+        if self.aside is None:
+            yield
+            return
+        current = torch.cuda.current_stream()
+        self.aside.wait_stream(current)
+        with torch.cuda.stream(self.aside):
+            yield
+        current.wait_stream(self.aside)
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    return *batch, *notes(batch[1]).values()
+
+
+class _Static:
+    """A step on batches that are copied to one place in memory."""
+
+    def __init__(self, batch: Batch, take: Take) -> None:
+        x, y = batch
+        self.batch = [x.clone(), with_notes(y.clone(), {name: note.clone() for name, note in notes(y).items()})]
+        self.take = take
+
+    def replay(self, batch: Batch, others_between: bool) -> Tensor:
+        """Take the step on a batch; after ``others_between`` gradients are elsewhere."""
+        for own, given in zip(_tensors(self.batch), _tensors(batch), strict=True):
+            own.copy_(given)
+        return self.run(others_between)
+
+    def run(self, others_between: bool) -> Tensor:
+        return self.take(self.batch, False)
+
+
+class _Graph(_Static):
+    """The same as a CUDA graph, which is captured at once and then replayed."""
+
+    def __init__(self, batch: Batch, take: Take, stream: Any, weights: Iterable[nn.Parameter]) -> None:
+        super().__init__(batch, take)
+        self.graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        collects = gc.isenabled()
+        gc.disable()  # what is freed within a capture may ask the device, which ends it
+        try:
+            # Not torch.cuda.graph, which collects garbage and empties the allocator's cache each time.
+            with torch.cuda.stream(stream):
+                self.graph.capture_begin(capture_error_mode="thread_local")
+                try:
+                    self.loss = take(self.batch, False)
+                finally:
+                    self.graph.capture_end()
+        except Exception as error:
+            raise MisconfigurationException(
+                f"cuda_graph=True could not capture the training step ({' '.join(str(error).split())[:200]}); leave "
+                "cuda_graph out."
+            ) from error
+        finally:
+            if collects:
+                gc.enable()
+        self.gradients = [(weight, weight.grad) for weight in weights if weight.grad is not None]
+
+    def run(self, others_between: bool) -> Tensor:
+        if others_between:
+            for weight, gradient in self.gradients:
+                weight.grad = gradient
+        self.graph.replay()
+        return self.loss

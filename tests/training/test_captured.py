@@ -1,0 +1,237 @@
+"""Steps that are captured as CUDA graphs, against the same steps one after another; on a CPU, through their memory."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger
+from torch import nn
+
+from lightning_regs import Classifier, Cutout, GradientPenalty, ImageDataModule, MaxNorm, Mixup, NormPenalty
+from lightning_regs.core.lightning import MisconfigurationException
+from lightning_regs.training.captured import Captured
+
+LABELS: dict[str, Any] = {"corruption": "partial_labels", "corruption_p": 0.5}
+NORMED: dict[str, Any] = {"architecture": "small_inception", "architecture_args": {"width": 0.1}}
+
+
+def by_epoch(name: str, **options: Any) -> dict[str, Any]:
+    return {"schedule": {"name": name, **options}}
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bf16 and clipping": {"trainer": {"precision": "bf16-mixed", "gradient_clip_val": 0.1}},
+    "a rate by epoch": {"module": by_epoch("ExponentialLR", gamma=0.5), "trainer": {"max_epochs": 3}},
+    "corrupted labels": {"data": LABELS},
+    "batch norm": {"module": NORMED},
+    "dropout": {"module": {"architecture_args": {"hidden": [5], "dropout": 0.5}}},
+    "Adam": {"module": {"optimizer": {"name": "Adam", "lr": 0.01}}},
+    "samples that a method changes": {"module": {"regularizers": [Cutout(length=3, p=0.5)]}},
+    "replicas": {"module": {"replicas": [1, 2]}, "data": {"replicas": [1, 2], **LABELS}},
+    "a logger and validation": {"trainer": {"logger": CSVLogger, "log_every_n_steps": 5, "val_check_interval": 6}},
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("images") / "noise.npz"
+    x, y = rng.integers(0, 256, (98, 8, 8, 1), dtype=np.uint8), np.arange(98, dtype=np.uint8) % 3
+    np.savez(path, x_train=x, y_train=y, x_test=x[:12], y_test=y[:12])
+    return str(path)
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each step that was taken since was a graph's."""
+    taken: list[bool] = []
+
+    def step(self: Captured, batch: Any, do: Any = Captured.step) -> Any:
+        loss = do(self, batch)
+        taken.append(self.last is not None)
+        return loss
+
+    monkeypatch.setattr(Captured, "step", step)
+    return taken
+
+
+class Losses(pl.Callback):
+    """What it is given after each batch, kept."""
+
+    def __init__(self) -> None:
+        self.kept: list[torch.Tensor] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self.kept.append(outputs["loss"])
+
+
+def train(
+    images: str, folder: Path, captured: bool, module: Any = None, data: Any = None, trainer: Any = None,
+    callbacks: Any = (), ckpt: Any = None,
+) -> tuple[pl.Trainer, dict[str, Any]]:  # fmt: skip
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "max_epochs": 2} | (trainer or {})
+    if options["logger"]:
+        options["logger"] = options["logger"](folder)
+    made = pl.Trainer(
+        default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks),
+        **options,
+    )  # fmt: skip
+    asked = {"cuda_graph": True} if captured else {}
+    arguments = {"architecture": "mlp", "architecture_args": {"hidden": [5]}, "seed": 1} | (module or {}) | asked
+    served = ImageDataModule(
+        images, **({"batch_size": 8, "seed": 1, "val_split": 0.2, "random_flip": True} | (data or {}))
+    )
+    made.fit(Classifier(**arguments), datamodule=served, ckpt_path=ckpt)
+    made.save_checkpoint(folder / "end.ckpt")
+    return made, torch.load(folder / "end.ckpt", weights_only=False)
+
+
+def assert_same(found: Any, expected: Any, device: torch.device) -> None:
+    exact = {"rtol": 0.0, "atol": 0.0} if device.type == "cpu" else {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(found, expected, equal_nan=True, **exact)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_captured_steps_train_as_steps_one_after_another(
+    case: str, images: str, tmp_path: Path, replays: list[bool], device: torch.device
+) -> None:
+    ends = []
+    for captured in (True, False):
+        losses = Losses()
+        ends.append(
+            (*train(images, tmp_path / str(captured), captured, callbacks=[losses], **CASES[case]), losses.kept)
+        )
+    (ours, state, losses_), (theirs, expected, others) = ends
+    # In each epoch batches of 8 and an odd last one, which with what logs and validates is Lightning's to take.
+    assert len(replays) >= 12
+    assert sum(replays) >= 5
+    for part in ("state_dict", "optimizer_states"):
+        assert_same(state[part], expected[part], device)
+    assert state["loops"] == expected["loops"]
+    assert_same(ours.callback_metrics, theirs.callback_metrics, device)
+    assert_same(losses_, others, device)
+
+
+def test_a_training_resumed_in_the_middle_ends_as_an_uninterrupted_one(
+    images: str, tmp_path: Path, device: torch.device
+) -> None:
+    every = partial(pl.callbacks.ModelCheckpoint, every_n_train_steps=6, save_top_k=-1)
+    options: dict[str, Any] = {"trainer": {"enable_checkpointing": True, "max_epochs": 3}}
+    train(images, tmp_path / "first", True, callbacks=[every()], **options)
+    (middle,) = (tmp_path / "first").rglob("*step=12.ckpt")
+    _, resumed = train(images, tmp_path / "second", True, callbacks=[every()], ckpt=middle, **options)
+    _, whole = train(images, tmp_path / "whole", False, callbacks=[every()], **options)
+    for part in ("state_dict", "optimizer_states", "loops"):
+        assert_same(resumed[part], whole[part], device)
+
+
+class Averages(pl.Callback):
+    """Puts other weights in the place of the net's, as a callback may."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step % 7 == 6:
+            for p in pl_module.parameters():
+                p.data = 0.5 * p.data
+
+
+class Freezes(pl.Callback):
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        next(pl_module.parameters()).requires_grad_(trainer.current_epoch != 1)
+
+
+@pytest.mark.parametrize("changes", [Averages, Freezes])
+def test_a_graph_is_let_go_where_its_tensors_are_others_now(
+    changes: Any, images: str, tmp_path: Path, replays: list[bool], device: torch.device
+) -> None:
+    options: dict[str, Any] = {"trainer": {"max_epochs": 4}}
+    _, state = train(images, tmp_path / "captured", True, callbacks=[changes()], **options)
+    assert 5 <= sum(replays) < len(replays) - 6
+    _, expected = train(images, tmp_path / "plain", False, callbacks=[changes()], **options)
+    assert_same(state["state_dict"], expected["state_dict"], device)
+
+
+def test_after_a_step_as_ever_the_gradients_are_a_graphs_again(images: str, tmp_path: Path) -> None:
+    """Who reads gradients after a batch finds those of this batch."""
+
+    class Reads(pl.Callback):
+        def __init__(self) -> None:
+            self.norms: list[float] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
+            self.norms.append(sum(float(p.grad.norm()) for p in pl_module.parameters() if p.grad is not None))
+
+    found = []
+    for captured in (True, False):
+        found.append(reads := Reads())
+        train(images, tmp_path, captured, callbacks=[reads], trainer={"max_epochs": 3})
+    assert found[0].norms == pytest.approx(found[1].norms, rel=1e-4)
+
+
+class Hears(pl.Callback):
+    def on_after_backward(self, *_: Any) -> None:
+        pass
+
+
+class Own(Classifier):
+    def on_before_zero_grad(self, optimizer: Any) -> None:
+        pass
+
+
+def hooked() -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    net[1].register_forward_hook(lambda *_: None)
+    return net
+
+
+HOOKED: dict[str, Any] = {
+    "architecture": hooked(), "architecture_args": None, "input_shape": (1, 8, 8), "num_classes": 3
+}  # fmt: skip
+LOOKAHEAD = {"name": "Lookahead", "base": {"name": "SGD", "lr": 0.1}}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a callback": ({"callbacks": [Hears()]}, r"Hears.on_after_backward acts within it"),
+    "a penalty": ({"callbacks": [NormPenalty(0.1)]}, r"NormPenalty\.on_before_optimizer_step acts"),
+    "a constraint": ({"callbacks": [MaxNorm(1.0)]}, r"MaxNorm\.on_before_optimizer_step acts"),
+    "own gradient": ({"module": {"regularizers": [GradientPenalty(0.1)]}}, "GradientPenalty makes the gradient"),
+    "an optimizer": ({"module": {"optimizer": {"name": "Adagrad"}}}, "Adagrad counts its steps in Python"),
+    "slow weights": ({"module": {"optimizer": LOOKAHEAD}}, "Lookahead counts"),
+    "accumulation": ({"trainer": {"accumulate_grad_batches": 2}}, "accumulate_grad_batches=2"),
+    "a hook": ({"module": HOOKED}, r"network\.1 \(Linear\) has hooks"),
+    "a profiler": ({"trainer": {"profiler": "simple"}}, "SimpleProfiler measures"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_python_does_within_a_step_is_refused_by_name(case: str, images: str, tmp_path: Path) -> None:
+    options, said = REFUSED[case]
+    with pytest.raises(MisconfigurationException, match=rf"cuda_graph=True captures whole steps, and .*(?:{said})"):
+        train(images, tmp_path, True, **options)
+
+
+def test_a_hook_of_a_subclass_is_refused_by_name(images: str, tmp_path: Path) -> None:
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, max_epochs=1, default_root_dir=tmp_path)
+    with pytest.raises(MisconfigurationException, match=r"Own\.on_before_zero_grad is called within it"):
+        trainer.fit(Own("mlp", cuda_graph=True), datamodule=ImageDataModule(images, batch_size=8))
+
+
+def test_graphs_within_a_graph_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"compile='reduce-overhead' makes graphs of its own"):
+        Classifier("mlp", compile="reduce-overhead", cuda_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"module": {"regularizers": [Mixup()]}}, "labels that are mixtures"),
+        ({"module": by_epoch("CosineAnnealingLR", interval="step")}, "new learning rate"),
+    ],
+)
+def test_where_nothing_is_captured_that_is_said(options: Any, why: str, images: str, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=rf"captured none of the last 100 steps: they have .*{why}"):
+        train(images, tmp_path, True, trainer={"max_epochs": 13}, **options)
