@@ -282,6 +282,11 @@ KINDS = {
 }
 
 
+def chosen(cells, table):
+    """Return the cells that a condition is about: of tuned methods the best ones."""
+    return [each[table.best(each)[0]] if hasattr(each, "by") else each for each in cells]
+
+
 def at_an_edge(measure, table):
     """Say whether a tuned method of a measure is best where its grid ends, but for an end at 0."""
     for tuned in (cells for cells, _ in measure.parts if hasattr(cells, "by")):

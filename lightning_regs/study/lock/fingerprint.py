@@ -64,7 +64,7 @@ def plans(paper: Paper, scale: Scale) -> dict[str, Plan]:
 
 
 def _hash(form: Claim, outcomes: list[list[str]], test_items: int) -> str:
-    conditions = [[*one.cells, one.metric, *_ends(one.criterion)] for one in form.conditions]
+    conditions = [[*one.patterns, one.metric, *_ends(one.criterion)] for one in form.conditions]
     asked = [*_ends(form.criterion), form.published, form.unit, form.kind, form.exact, conditions, form.rests_on]
     asked += [test_items] if test_items else []
     return hashlib.sha256(json.dumps([outcomes, asked]).encode()).hexdigest()[:12]

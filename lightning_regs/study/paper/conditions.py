@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from lightning_regs.core.checks import Name, checked
+from lightning_regs.core.checks import Name, checked, nonempty
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.rows import Names, Rows
+from lightning_regs.study.paper.rows import Rows, Tuned
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,23 @@ class Condition:
     """A limit that every run of some cells has to keep; see :func:`trained`.
 
     Args:
-        cells: Names of cells, or patterns (``"3x1024/*"``).
+        cells: Names of cells, or patterns (``"3x1024/*"``), or tuned methods, of which the chosen cell counts.
         metric: What is looked at.
         criterion: What it has to satisfy.
     """
 
-    cells: tuple[str, ...]
+    cells: tuple[str | Tuned, ...]
     metric: str
     criterion: Criterion
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The names and patterns, those of all settings of a tuned method among them."""
+        return tuple(name for each in self.cells for name in ([each] if isinstance(each, str) else each))
+
     def lacks(self, cells: Collection[str]) -> str | None:
         """Return the first name or pattern that none of these cells has; None where all are there."""
-        return next((pattern for pattern in self.cells if not fnmatch.filter(cells, pattern)), None)
+        return next((pattern for pattern in self.patterns if not fnmatch.filter(cells, pattern)), None)
 
     def broken(self, rows: Rows) -> dict[str, str]:
         """Return the cells some of whose runs do not keep it, each with what they have instead.
@@ -36,7 +42,8 @@ class Condition:
         Raises:
             MissingRows: If a cell has no rows, or none of its rows has the metric.
         """
-        names = [name for pattern in self.cells for name in fnmatch.filter(rows.cells(), pattern) or [pattern]]
+        chosen = [each.grid[rows.chosen(each)] if isinstance(each, Tuned) else each for each in self.cells]
+        names = [name for pattern in chosen for name in fnmatch.filter(rows.cells(), pattern) or [pattern]]
         found = {}
         for name in dict.fromkeys(names):
             values = rows.metric(name, self.metric)
@@ -53,12 +60,13 @@ class Condition:
 
     def text(self) -> str:
         """Say it in words."""
-        return f"every run of {', '.join(self.cells)} has {self.metric} {self.criterion.text()}"
+        names = [each if isinstance(each, str) else f"{each.name} at its best" for each in self.cells]
+        return f"every run of {', '.join(names)} has {self.metric} {self.criterion.text()}"
 
 
 @checked
 def trained(
-    cells: Names,
+    cells: Annotated[str | Tuned | Sequence[str | Tuned], nonempty],
     metric: Name = "train_acc",
     *,
     above: float | None = None,
@@ -69,7 +77,7 @@ def trained(
     """Ask of every run of some cells that it was trained as the comparison needs it.
 
     Args:
-        cells: A cell's name or pattern, or several.
+        cells: A cell's name or pattern, or a tuned method; or several.
         metric: What is looked at.
         above: The metric has to be above this; the other limits are those of a claim.
         below: Or below this.
@@ -79,7 +87,7 @@ def trained(
     Raises:
         ValueError: If there is no limit, or the limits leave no number.
     """
-    names = (cells,) if isinstance(cells, str) else tuple(cells)
+    names = (cells,) if isinstance(cells, str | Tuned) else tuple(cells)
     criterion = Criterion.of(f"the condition on {names}", above=above, below=below, at_least=at_least, at_most=at_most)
     if criterion is None or not names:
         raise ValueError(f"the condition on {names} has no limit or no cell; add at_least= or the like, and cells.")

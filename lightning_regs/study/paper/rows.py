@@ -15,6 +15,8 @@ from lightning_regs.study.paper.estimates import UnfitError
 Names = Annotated[str | Sequence[str], nonempty]
 # The cell that measures how far trained nets are right on the same test samples.
 AGREEMENT = "study/agreement"
+# What is said of a best setting beyond which nothing was tried.
+EDGE = "edge of its grid"
 # What a tuned method was tried with: a number, or one for each of several things that vary.
 Setting = float | tuple[float, ...]
 
@@ -88,7 +90,7 @@ class Tuned(Sequence[str]):
         said, lines = [], zip(*map(_numbers, self.grid), strict=True)
         for name, number, line in zip(self._of, _numbers(setting), lines, strict=True):
             ends = {"upper": max(line), "lower": min(line)} if len(set(line)) > 1 else {}
-            said += [f"{side} edge of its grid of the {name}" for side, end in ends.items() if number == end != 0]
+            said += [f"{side} {EDGE} of the {name}" for side, end in ends.items() if number == end != 0]
         return f"the best setting of {self.name} is at the {' and the '.join(said)}" if said else ""
 
     def told(self, setting: Setting) -> str:

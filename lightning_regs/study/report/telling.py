@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, Kind, Verdict
 from lightning_regs.study.paper.estimates import CONFIDENCE
-from lightning_regs.study.paper.rows import AGREEMENT, MissingRows, Rows
+from lightning_regs.study.paper.rows import AGREEMENT, EDGE, MissingRows, Rows
 from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.report import tables
 
@@ -160,9 +160,9 @@ def in_common(claims: Sequence[ClaimResult], forms: Mapping[str, Claim], rows: R
     verdicts = {claim.id: claim.verdict for claim in claims}
     invalid = [claim for claim in claims if claim.verdict == "invalid" and claim.kind == "paper"]
     cells, metrics, rests = Counter[str](), Counter[str](), Counter[str]()
-    untrained = 0
-    for form in (forms[claim.id] for claim in invalid):
-        broken: dict[str, str] = {}
+    untrained = edges = 0
+    for claim in invalid:
+        form, broken = forms[claim.id], dict[str, str]()
         for condition in form.conditions:
             try:
                 broken |= dict.fromkeys(condition.broken(rows), tables.heading(condition.metric).lower())
@@ -171,7 +171,9 @@ def in_common(claims: Sequence[ClaimResult], forms: Mapping[str, Claim], rows: R
         cells.update([*broken])
         metrics.update(set(broken.values()))
         untrained += bool(broken)
-        if not broken:
+        edge = not broken and EDGE in claim.reason
+        edges += edge
+        if not (broken or edge):
             rests.update([f"{id}, which is {verdicts[id]}" for id in form.rests_on if verdicts[id] != "reproduced"][:1])
     said = []
     if untrained:
@@ -180,7 +182,8 @@ def in_common(claims: Sequence[ClaimResult], forms: Mapping[str, Claim], rows: R
         asked = f"the {' or '.join(sorted(metrics))} asked for, in {', '.join(most)}"
         said.append(f"{untrained} look{'s' * (untrained == 1)} at runs that did not reach {asked}")
     said += [f"{count} rest{'s' * (count == 1)} on claim {other}" for other, count in rests.items()]
-    if (left := len(invalid) - untrained - rests.total()) > 0:
+    said += [f"{edges} {'has' if edges == 1 else 'have'} a best setting at an {EDGE}"] if edges else []
+    if (left := len(invalid) - untrained - rests.total() - edges) > 0:
         said.append(f"{left} divide{'s' * (left == 1)} by a difference that may be 0")
     many = f"All {len(invalid)} invalid claims" if len(invalid) > 1 else "The invalid claim"
     if len(said) == 1:

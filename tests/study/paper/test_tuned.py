@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightning_regs.study import Claim, MissingRows, Paper, Rows, Scale, Tuned, difference, grid, lower, value
+from lightning_regs.study import Claim, MissingRows, Paper, Rows, Scale, Tuned, difference, grid, lower, trained, value
 from lightning_regs.study.lock.fingerprint import plans
 from lightning_regs.study.paper.claims import Source
 from lightning_regs.study.paper.estimates import UnfitError, interval
 from lightning_regs.study.paper.measures import weighted_sum
 from lightning_regs.study.paper.verdicts import evaluate
-from lightning_regs.study.report.telling import tell
+from lightning_regs.study.report.telling import in_common, tell
 
 VAL = {0.01: (30, 32, 31), 0.1: (20, 24, 22), 1.0: (21, 23, 28)}  # validation errors; the second is the best on average
 TEST = {0.01: (1, 2, 3), 0.1: (21, 23, 28), 1.0: (4, 5, 6)}  # test errors, by which it would be the last
@@ -91,6 +91,8 @@ def test_a_claim_whose_best_setting_is_at_an_edge_is_invalid():
     (edge,) = evaluate([claim], Rows([*made(val=VAL | {1.0: (1, 1, 1)}), *plain]), "quick")
     assert (inside.verdict, edge.verdict) == ("reproduced", "invalid")
     assert edge.reason == "the best setting of sgd is at the upper edge of its grid of the learning rate"
+    ours = replace(edge, kind="paper")
+    assert in_common([ours], {"1": claim}, Rows([])) == "The invalid claim has a best setting at an edge of its grid."
     assert tell(inside, "quick").facts[0] == "sgd: learning rate 0.1, of 3 trials by val_error"
 
 
@@ -105,6 +107,15 @@ def test_a_claim_whose_best_setting_is_at_an_edge_is_invalid():
 def test_unequal_budgets_and_unclear_settings_are_refused(make, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         make()
+
+
+def test_a_condition_is_about_the_chosen_runs():
+    rows = Rows(made())
+    asked = trained(tuned(), "val_error", at_most=24)
+    assert (asked.failing(rows), asked.lacks(rows.cells())) == ("", None)
+    assert asked.text() == "every run of sgd at its best has val_error at most 24"
+    assert trained((tuned(), "sgd/1.0"), "val_error", at_most=24).broken(rows).keys() == {"sgd/1.0"}
+    assert asked.lacks(["sgd/0.1"]) == "sgd/0.01"
 
 
 def test_the_lock_knows_the_rule_and_all_trials():
