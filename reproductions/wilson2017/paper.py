@@ -1,0 +1,147 @@
+"""Wilson et al.: The Marginal Value of Adaptive Gradient Methods in Machine Learning (1705.08292)."""
+
+from functools import partial
+from typing import Any
+
+from lightning_regs.study import (
+    AGREE,
+    TOY,
+    Cell,
+    Cells,
+    Claim,
+    Deviation,
+    Paper,
+    Scale,
+    Source,
+    Tuned,
+    across,
+    difference,
+    grid,
+    largest,
+    lower,
+    points,
+    smallest,
+    sweep,
+    trained,
+    value,
+)
+
+SIGNALS, CIFAR = "configs/wilson2017/mnist1d-mlp.yaml", "configs/wilson2017/cifar10.yaml"
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"name": "SGD"}, "heavy-ball": {"name": "SGD", "momentum": 0.9}, "adagrad": {"name": "Adagrad"},
+    "rmsprop": {"name": "RMSprop"}, "adam": {"name": "Adam"},
+}  # fmt: skip
+ADAPTIVE = ("adagrad", "rmsprop", "adam")
+Rates = dict[str, tuple[float, ...]]
+OURS: Rates = {
+    "sgd": (0.03, 0.1, 0.3, 1, 3, 10), "heavy-ball": (0.003, 0.01, 0.03, 0.1, 0.3, 1),
+    "adagrad": (0.003, 0.01, 0.03, 0.1, 0.3, 1), "rmsprop": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+    "adam": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+}  # fmt: skip
+# Theirs, with a larger one for AdaGrad and RMSProp, so that all have six.
+THEIRS: Rates = {
+    "sgd": (0.01, 0.05, 0.25, 0.5, 1, 2), "heavy-ball": (0.01, 0.05, 0.25, 0.5, 1, 2),
+    "adagrad": (0.005, 0.0075, 0.01, 0.05, 0.1, 0.5), "rmsprop": (0.0001, 0.0003, 0.0005, 0.001, 0.005, 0.01),
+    "adam": (0.00005, 0.0001, 0.0003, 0.0005, 0.001, 0.005),
+}  # fmt: skip
+
+
+def _cells(config: str, rates: Rates, **options: Any) -> Cells:
+    cells = [grid(f"{name}/lr-{{lr}}", config, {"model.optimizer": own}, **options,
+                  lr={f"{lr:g}": {"model.optimizer.lr": lr} for lr in rates[name]})
+             for name, own in OPTIMIZERS.items()]  # fmt: skip
+    return Cells(cell for each in cells for cell in each)
+
+
+def _tuned(rates: Rates, by: str = "val_error") -> dict[str, Tuned]:
+    return {name: Tuned(name, {lr: f"{name}/lr-{lr:g}" for lr in rates[name]}, by=by) for name in OPTIMIZERS}
+
+
+TOY_RATES = {"sgd": 0.3, "heavy-ball": 0.3, "adagrad": 0.1, "rmsprop": 0.001, "adam": 0.01}
+TOYS = Cells(Cell(f"toy/{name}", TOY, {"optimizer": OPTIMIZERS[name] | {"lr": lr}, "steps": 1000, "rows": 100}, 10)
+             for name, lr in TOY_RATES.items())  # fmt: skip
+QUICK = _cells(SIGNALS, OURS, stack=True) + TOYS
+_OTHER = {"model.optimizer.lr": 1.0, "other": {"model.optimizer": {"name": "Adam", "lr": 0.01}}}
+QUICK += grid("study/agreement", SIGNALS, _OTHER, task=AGREE, seeds=3, stack=True)
+FASHION = {"data.source": "fashion_mnist", "data.train_size": 11_000}
+
+PAPER_ITSELF = Source("paper", "The Marginal Value of Adaptive Gradient Methods in Machine Learning",
+                      "Wilson, Roelofs, Stern, Srebro, Recht", 2017, "arxiv.org/abs/1705.08292")  # fmt: skip
+REPETITION = Source("repetition", "A public repetition at small scale, which quotes the paper",
+                    link="github.com/NafeelAhmad/learning-rate-sensitivity-reproduction")  # fmt: skip
+CODE = Source("code", "The linear problem, as third parties wrote it")
+_quoted = partial(lower, source=REPETITION, origin="derived")
+_toy = partial(Claim, source=CODE, unit="%", kind="theory", exact=True, on=("quick",), where="section 3")
+
+
+def _claims(rates: Rates) -> tuple[Claim, ...]:
+    """Compare tuned optimizers, whose nets fit their training data."""
+    by_val, by_loss = _tuned(rates), _tuned(rates, by="train_loss")
+
+    def sgd_ahead(id: str, than: str, published: float | str, **about: Any) -> Claim:
+        as_theirs = difference(by_loss[than], by_loss["sgd"], "test_error")
+        return _quoted(id, f"Tuned SGD has a lower test error than tuned {than}, where both fit the training data.",
+                       by_val["sgd"], by_val[than], published, valid_if=trained((by_val["sgd"], by_val[than]),
+                       at_least=98), settings={"rates chosen by training loss, as theirs": as_theirs},
+                       **about)  # fmt: skip
+
+    return (
+        sgd_ahead("1", "rmsprop", 1.95, where="CIFAR-10", headline=True),
+        sgd_ahead("1-adam", "adam", "> 1.95", headline=True),
+        sgd_ahead("1-adagrad", "adagrad", "> 1.95"),
+        _quoted("1-heavy-ball", "So has tuned SGD with heavy-ball momentum, than tuned rmsprop.", by_val["heavy-ball"],
+                by_val["rmsprop"], 1.86, valid_if=trained((by_val["heavy-ball"], by_val["rmsprop"]), at_least=98),
+                origin="recalled"),
+        _quoted("2", "Adam's default rate of 0.001 has a higher test error than its tuned one.", by_val["adam"],
+                "adam/lr-0.001", "> 0", headline=True),
+    )  # fmt: skip
+
+
+CLAIMS = (
+    *across(quick=_claims(OURS), standard=_claims(OURS), paper=_claims(THEIRS)),
+    _toy("3", "On a linear problem made for it, SGD and heavy-ball momentum have no test error.",
+         largest("test_error", "toy/sgd", "toy/heavy-ball"), published=0.0, at_most=0, headline=True),
+    _toy("3-adaptive", "Adaptive methods there are no better than the larger class alone, which is 60 %.",
+         smallest("test_error", *(f"toy/{name}" for name in ADAPTIVE)), published=40.0, within=6, headline=True),
+    *(_toy(f"3-{name}", f"There {name} errs on the negatives of the test set, all of them and no others.",
+           difference(f"toy/{name}", f"toy/{name}", "test_error", "negatives"), published=0.0, at_least=0, at_most=0)
+      for name in ADAPTIVE),
+    Claim("4", "Adaptive methods are ahead early in the training, and then reach a plateau.", source=REPETITION,
+          out_of_reach="When early ends is not said; the curves beside the table show it"),
+    Claim("5", "On language models and parsing, too, adaptive methods generalise worse.", source=PAPER_ITSELF,
+          origin="recalled", out_of_reach="It is about recurrent nets"),
+)  # fmt: skip
+
+PAPER = Paper(
+    "wilson2017", PAPER_ITSELF.title, PAPER_ITSELF.authors, 2017, "1705.08292",
+    summary="Adaptive methods find solutions that generalise worse than those of SGD, even where they fit as well: "
+    "on a linear problem made for it they know the larger class alone.",
+    scales=(
+        Scale("quick", "MNIST-1D and an MLP, and the linear problem: the claims' direction, 5 minutes on two cores",
+              QUICK, seeds=5, replicas=5, test_items=1000),
+        Scale("standard", "10,000 images of Fashion-MNIST and 1,000 to choose rates, an MLP: 30 minutes on two cores",
+              _cells(SIGNALS, OURS, stack=True), overrides=FASHION, seeds=5, replicas=5),
+        Scale("paper", "CIFAR-10 and a VGG net with batch norm: three days on one GPU", _cells(CIFAR, THEIRS), seeds=5),
+    ),
+    claims=CLAIMS,
+    figures=(
+        points("errors", "Test error of the tuned optimizers", "test_error",
+               {name: value(each, "test_error") for name, each in _tuned(OURS).items()}, "Each at the rate that is "
+               "best on held-out training data.", y="test error (%)", on=("quick", "standard")),
+        sweep("rates", "Error on held-out training data by rate", "val_error",
+              {name: dict(each.grid) for name, each in _tuned(OURS).items()}, "What the rates were chosen by.",
+              x="learning rate", y="held-out error (%)", log_x=10, on=("quick", "standard")),
+    ),
+    deviations=(
+        Deviation("quick", "A VGG net with batch norm and dropout on CIFAR-10", "An MLP of two layers of 256 on 3,000 "
+                  "signals of MNIST-1D, 50 epochs", "Only directions can be compared"),
+        Deviation("standard", "A VGG net with batch norm and dropout on CIFAR-10", "The MLP on Fashion-MNIST",
+                  "Only directions can be compared"),
+        Deviation("paper", "A net like VGG-16, with dropout", "VGG-19 without", "Errors may be larger"),
+        Deviation("", "Grids of 5 or 6 rates, the choice by training loss", "6 rates for each optimizer, the choice by "
+                  "the error on held-out training data; theirs stands beside it, as another setting", "None known"),
+        Deviation("", "The rate falls at fixed epochs, or when the development error stalls; the factor is not stated",
+                  "To a tenth at half and three quarters of the epochs; at paper scale to a half each 25 epochs "
+                  "(recalled)", "Not known"),
+    ),
+)  # fmt: skip
