@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
-from functools import cache
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from lightning_regs.core import registry
-from lightning_regs.core.checks import Whole, call, check, checked
+from lightning_regs.core.checks import Count, Whole, call, check, checked, nonempty
 from lightning_regs.core.names import unknown_name
+from lightning_regs.optim.length import Length, Time
+from lightning_regs.optim.sequence import SequenceLR
 
 Config = Mapping[str, Any]
+Parts = Annotated[Sequence[Config], nonempty]
 
 # Schedules whose arguments are not plain data, or which Lightning drives through a monitored metric.
-_NOT_PLAIN = {"LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "ReduceLROnPlateau"}
+_NOT_PLAIN = {"LambdaLR", "MultiplicativeLR", "SequentialLR", "SequenceLR", "ChainedScheduler", "ReduceLROnPlateau"}
 # Schedules that do not multiply the rate that they find.
-_OUTRIGHT = {"CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"}
-# The argument that means "the length of the training", filled in when the configuration leaves it out.
+_OUTRIGHT = {"CosineAnnealingWarmRestarts", "CosineCyclesLR", "CyclicLR", "OneCycleLR", "StepCyclesLR"}
+# Schedules that are made to be stepped once an optimizer step.
+_BY_STEP = {"CosineCyclesLR", "CyclicLR", "OneCycleLR", "StepCyclesLR"}
+# The arguments that are times.
+_TIMES = ("T_0", "T_max", "milestones", "step_size", "step_size_down", "step_size_up", "total_iters", "total_steps")
+# The one that means "the length of the training", filled in when the configuration leaves it out.
 _LENGTH = {
     **{"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"},
     **{"CosineCyclesLR": "total_steps", "StepCyclesLR": "total_steps"},
 }
+_FOREVER = 10**9  # a training that is long enough for whatever is to be tried
 
 
-def _classes(module: Any, base: type, skip: Iterable[str] = ()) -> dict[str, type]:
+def _classes(module: Any, base: type) -> dict[str, type]:
     found = inspect.getmembers(module, lambda c: inspect.isclass(c) and issubclass(c, base) and c is not base)
-    return {name: cls for name, cls in found if name not in skip and not name.startswith("_")}
+    both = {name: cls for name, cls in found if not name.startswith("_")}
+    return both | registry.subclasses("lightning_regs.optim", base)
 
 
 @cache
 def optimizers() -> dict[str, type]:
     """Return the optimizers by name: torch's, and those that a file of this folder defines."""
-    return _classes(torch.optim, Optimizer) | registry.subclasses("lightning_regs.optim", Optimizer)
+    return _classes(torch.optim, Optimizer)
 
 
 @cache
 def schedules() -> dict[str, type]:
     """Return the learning-rate schedules by name: torch's, and those that a file of this folder defines."""
-    base = lr_scheduler.LRScheduler
-    return _classes(lr_scheduler, base, _NOT_PLAIN) | registry.subclasses("lightning_regs.optim", base)
+    found = _classes(lr_scheduler, lr_scheduler.LRScheduler)
+    return {name: cls for name, cls in found.items() if name not in _NOT_PLAIN}
 
 
 def _named(kind: str, config: Config, classes: dict[str, type]) -> tuple[type, dict[str, Any]]:
@@ -77,7 +86,7 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
 
 
 @checked
-def check_optimization(optimizer: Config, schedule: Config | None) -> Optimizer:
+def check_optimization(optimizer: Config, schedule: Config | Parts | None) -> Optimizer:
     """Return such an optimizer, of one number, or refuse what :func:`make_optimizer` or :func:`make_schedules` would.
 
     Raises:
@@ -85,48 +94,174 @@ def check_optimization(optimizer: Config, schedule: Config | None) -> Optimizer:
     """
     probe = make_optimizer([torch.nn.Parameter(torch.zeros(1))], optimizer)
     if schedule is not None:
-        make_schedules(probe, schedule, epochs=2, steps=2)
+        _schedules(probe, schedule, Length(_FOREVER, _FOREVER, 1, whose=""))
     return probe
 
 
 @checked
-def make_schedules(optimizer: Optimizer, config: Config, *, epochs: Whole, steps: Whole) -> list[dict[str, Any]]:
-    r"""Build a schedule and the warm-up before it, in the form that Lightning takes.
+def make_schedules(
+    optimizer: Optimizer,
+    config: Config | Parts,
+    *,
+    epochs: Whole | None,
+    steps: Whole | None,
+    per_epoch: Count | None = None,
+) -> list[dict[str, Any]]:
+    r"""Build a schedule, or several one after another, in the form that Lightning takes.
+
+    ``{"name": "ExponentialLR", "gamma": 0.95, "interval": "epoch", "warmup": "2ep"}`` names a class (letter case and
+    the ``LR`` are free) and its arguments. Those that are times, such as ``T_max``, ``step_size`` and ``milestones``,
+    are numbers of intervals, or typed: ``"500it"``, of optimizer steps, or ``"2ep"``. The one that is the length of the
+    training may be left out. The ``interval`` is by default ``"epoch"``, and ``"step"`` where a time is in steps or the
+    class is made for it, as ``OneCycleLR`` is. Over the ``warmup``, of T optimizer steps or a typed time, the rate
+    rises linearly to what the schedule says: it is the schedule's times :math:`\min(1, (t + 1) / T)` for optimizer
+    step t, from 0, so that a drop comes when it would without the warm-up. With ``warmup`` the name may be left out.
+
+    A list is a sequence, ``[{"warmup": "500it"}, {"length": "10ep"}, {"name": "CosineAnnealing"}]``: each part starts
+    from the optimizer's own rate and momentum, counts its time from there and takes its ``length`` for that of the
+    training. The last part has none, and takes what is left. A part without a name is constant, or a warm-up. One that
+    goes by the epoch between others that go by the step does so from its start on, by the number of steps in an epoch.
+
+    Super-convergence as of Smith & Topin 2017, arXiv:1708.07120, with the momentum (of Adam the first beta) in
+    antiphase: ``{"name": "OneCycleLR", "max_lr": 3.0, "three_phase": True, "anneal_strategy": "linear"}``.
 
     Args:
         optimizer: The optimizer whose learning rate they drive.
-        config: ``{"name": "ExponentialLR", "gamma": 0.95, "interval": "epoch", "warmup": 500}``: the class (letter case
-            and the ``LR`` are free), its arguments, ``interval``: ``"epoch"`` (default) or ``"step"``, and over how
-            many optimizer steps T the rate rises linearly to what the schedule says. Both are stepped in an interval of
-            their own, and the rate is the product of the schedule's and :math:`\min(1, (t + 1) / T)` for optimizer step
-            t, from 0: a drop comes when it would without the warm-up. With ``warmup`` the name may be left out.
-        epochs: The length of the training in epochs: the default of ``T_max`` and its likes.
+        config: Of the schedule, or of the parts of a sequence.
+        epochs: The length of the training in epochs; None where it is not known.
         steps: The same in optimizer steps.
+        per_epoch: Optimizer steps in an epoch; None where it is not known, and times do not mix the two.
 
     Returns:
         Lightning's ``lr_scheduler`` dictionaries.
 
     Raises:
-        ValueError: If the name is missing or unknown, an argument is not the class's, the interval is neither, or a
-            warm-up goes with a schedule that sets the rate outright.
+        ValueError: If a name is missing or unknown, an argument is not the class's, the interval is neither, a time
+            counts what the training or the interval does not, a warm-up goes with a schedule that sets the rate
+            outright, or the parts, or a 1cycle, are over before the training. What is longer than it is warned of.
     """
+    return _schedules(optimizer, config, Length(epochs, steps, per_epoch))
+
+
+def _schedules(optimizer: Optimizer, config: Config | Sequence[Config], length: Length) -> list[dict[str, Any]]:
+    if not isinstance(config, Mapping):
+        return [_sequence(optimizer, config, length)]
     options = dict(config)
-    rising = check("warmup", options.pop("warmup", 0), Whole)
+    rising = length.count("warmup", _time("warmup", options.pop("warmup", 0), "step"), "step")
     warm: list[dict[str, Any]] = []
     if rising:
-        rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / rising, total_iters=rising - 1)
-        warm.append({"scheduler": rise, "interval": "step"})
+        warm.append({"scheduler": lr_scheduler.LinearLR(optimizer, **_rise(rising)), "interval": "step"})
+        length.compare("warmup", rising, "step")
         if not options:
             return warm
-    cls, options = _named("schedule", options, schedules())
-    interval = options.pop("interval", "epoch")
-    if interval not in ("epoch", "step"):
-        raise ValueError(f"schedule interval {interval!r} is unknown; use 'epoch' or 'step'.")
+    cls, options, interval = _schedule(options)
     if rising and cls.__name__ in _OUTRIGHT:
         raise ValueError(
-            f"{cls.__name__} sets the learning rate outright, over a warm-up of {rising} steps too; leave warmup out."
+            f"{cls.__name__} sets the learning rate outright, over a warm-up of {rising} steps too; leave warmup out, "
+            f"or let one follow the other: [{{'warmup': {rising}}}, {{'name': {cls.__name__!r}, ...}}]."
         )
-    length = _LENGTH.get(cls.__name__)
-    if length is not None and "steps_per_epoch" not in options:
-        options.setdefault(length, max(1, steps if interval == "step" else epochs))
+    options = _filled(cls, options, interval, length)
     return [*warm, {"scheduler": call("schedule", cls, optimizer, **options), "interval": interval}]
+
+
+def _sequence(optimizer: Optimizer, configs: Sequence[Config], length: Length) -> dict[str, Any]:
+    parts = [_part(config, length) for config in configs]
+    by_epoch = all(way != "step" and (time is None or time.unit == "ep") for _, _, way, time in parts)
+    interval = "epoch" if by_epoch else "step"
+    whole, start = length.of(interval), 0
+    makers, starts, paces = [], [], []
+    for number, (cls, options, way, time) in enumerate(parts, start=1):
+        if number == len(parts) and "warmup" in configs[-1]:
+            time = None
+        elif time is None and number < len(parts):
+            raise ValueError(
+                f"part {number} of the schedule, {dict(configs[number - 1])!r}, has no length, and only the last part "
+                "takes what is left of the training; add one, such as length: 10ep."
+            )
+        left = None if whole is None else max(whole - start, 0)
+        ticks = left if time is None else length.count("length", time, interval)
+        options = _filled(cls, options, way, length.part(ticks, interval))
+        makers.append(partial(call, "schedule", cls, optimizer, **options))
+        starts.append(start)
+        paces.append(length.count("interval", Time(1, "ep"), interval) if way == "epoch" else 1)
+        start += ticks or 0
+    length.compare("the schedule", max(start, starts[-1] + 1), interval)
+    if length.whose and whole is not None and start < whole:
+        raise ValueError(
+            f"the parts of the schedule take {start} {interval}s and the training {whole}; leave the length of the "
+            "last part out, and it takes what is left."
+        )
+    return {"scheduler": SequenceLR(optimizer, makers, starts, paces), "interval": interval}
+
+
+def _part(config: Config, length: Length) -> tuple[type, dict[str, Any], str, Time | None]:
+    """Return the class of a part of a sequence, its options, its interval and its length."""
+    options = dict(config)
+    written = options.pop("length", None)
+    if "warmup" in options:
+        if len(config) > 1:
+            raise ValueError(
+                f"the part {dict(config)!r} of the schedule is more than its warmup; make that a part of its own."
+            )
+        rise = _time("warmup", options["warmup"], "step")
+        return lr_scheduler.LinearLR, _rise(length.count("warmup", rise, "step")), "step", rise
+    if options:
+        cls, options, interval = _schedule(options, written)
+        return cls, options, interval, None if written is None else _time("length", written, interval)
+    # What is constant goes by no interval.
+    return lr_scheduler.ConstantLR, {"factor": 1.0}, "", None if written is None else _time("length", written, "epoch")
+
+
+def _time(name: str, written: int | str, interval: str) -> Time:
+    """Return a time that is typed, or a number of intervals."""
+    given = check(name, written, Whole | str)
+    return Time.parse(given) if isinstance(given, str) else Time(given, "ep" if interval == "epoch" else "it")
+
+
+def _rise(steps: int) -> dict[str, Any]:
+    """Return how to say to ``LinearLR`` that the rate rises from 1/T of it to all of it in T steps."""
+    return {"start_factor": 1 / max(steps, 1), "total_iters": max(steps - 1, 0)}
+
+
+def _schedule(config: Config, length: object = None) -> tuple[type, dict[str, Any], str]:
+    """Return the class that a configuration names, its options and its interval."""
+    cls, options = _named("schedule", config, schedules())
+    times = [length, *(time for name in _TIMES for time in _listed(options.get(name)))]
+    by_step = cls.__name__ in _BY_STEP or any(isinstance(time, str) and time.strip().endswith("it") for time in times)
+    interval = options.pop("interval", "step" if by_step else "epoch")
+    if interval not in ("epoch", "step"):
+        raise ValueError(f"schedule interval {interval!r} is unknown; use 'epoch' or 'step'.")
+    return cls, options, interval
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _filled(cls: type, options: dict[str, Any], interval: str, length: Length) -> dict[str, Any]:
+    """Return the options with times as numbers of intervals, none of them beyond the length, which is filled in."""
+    own, ours, cycle = _LENGTH.get(cls.__name__), length.of(interval), cls is lr_scheduler.OneCycleLR
+    epochs, an_epoch = options.get("epochs"), options.get("steps_per_epoch")
+    if cycle and isinstance(epochs, int) and isinstance(an_epoch, int):
+        options = {"total_steps": epochs * an_epoch} | options
+    if own is not None and own not in options:
+        if ours is None:
+            raise ValueError(
+                f"{cls.__name__} needs {own} where the number of {interval}s of the training is not known; give it."
+            )
+        options = options | {own: max(1, ours)}
+    for name in (name for name in _TIMES if name in options):
+        times = [
+            length.count(name, Time.parse(time), interval) if isinstance(time, str) else time
+            for time in _listed(options[name])
+        ]
+        options = options | {name: times if isinstance(options[name], (list, tuple)) else times[0]}
+        numbers = [time for time in times if isinstance(time, int)]
+        if numbers and cycle and length.whose and max(numbers) < (ours or 0):
+            raise ValueError(
+                f"OneCycleLR({name}={max(numbers)}) is over before {length.whose}, of {ours} {interval}s, and has no "
+                "rate for the others; leave it out, and the cycle takes as long."
+            )
+        if numbers:
+            length.compare(f"{cls.__name__}({name})", max(numbers), interval, name == own)
+    return options

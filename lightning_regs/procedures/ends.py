@@ -14,9 +14,9 @@ from lightning_regs.core.global_rng import seed_all
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.core.runs import RunContext
+from lightning_regs.optim.length import Time
 from lightning_regs.procedures.callbacks import FrozenWeights
 from lightning_regs.procedures.level import REWIND, LevelState, State, read, weights_in
-from lightning_regs.procedures.replay import Time
 from lightning_regs.procedures.results import check_logged
 from lightning_regs.procedures.starts import Start
 from lightning_regs.pruning import Mask

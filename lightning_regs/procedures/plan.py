@@ -17,11 +17,11 @@ from lightning_regs.core.identity import digest
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, generator
+from lightning_regs.optim.length import Time
 from lightning_regs.procedures.driver import Driver
 from lightning_regs.procedures.ends import Inputs, Stage
 from lightning_regs.procedures.level import LevelState, State
 from lightning_regs.procedures.objects import is_overridden
-from lightning_regs.procedures.replay import Time
 from lightning_regs.procedures.starts import TREATMENTS, Given, Start, make_start
 from lightning_regs.pruning import Mask, Pruning
 from lightning_regs.pruning.layers import left_alone

@@ -1,75 +1,25 @@
-"""Points of a training, and the order of its data as a function of (seed, epoch), from the middle of one too."""
+"""Where a training is rewound to, and the order of its data as a function of (seed, epoch), within one too."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 
-from lightning_regs.core.checks import Whole, checked
 from lightning_regs.core.files import DamagedFileError
 from lightning_regs.core.global_rng import seed_all, set_states, states_by_rank
 from lightning_regs.core.lightning import MisconfigurationException, combined_mode, epochs_trained, pl
 from lightning_regs.core.rng import derive_seed
+from lightning_regs.optim.length import Time
 from lightning_regs.procedures.level import read
 from lightning_regs.training.checkpoints import Saver
 
 CombinedLoader = pl.utilities.CombinedLoader
-_WRITTEN = re.compile(r"(\d+)(it|ep)")
-
-
-@checked
-@dataclass(frozen=True)
-class Time:
-    """A point of a training, or a length: so many iterations, or so many epochs.
-
-    An iteration is an optimizer step, as in ``Trainer(max_steps=...)``: with ``accumulate_grad_batches=4`` it takes
-    four batches.
-
-    Args:
-        value: At least 0.
-        unit: ``"it"`` or ``"ep"``.
-
-    Raises:
-        TypeError: If ``value`` is no whole number.
-        ValueError: If it is negative, or the unit another.
-    """
-
-    value: Whole
-    unit: Literal["it", "ep"] = "it"
-
-    @classmethod
-    @checked
-    def parse(cls, text: WrittenTime) -> Time:
-        """Read ``"0it"``, ``"500it"`` or ``"2ep"``.
-
-        Raises:
-            TypeError: If it is neither a text nor a Time.
-            ValueError: If it is written otherwise.
-        """
-        if isinstance(text, Time):
-            return text
-        found = _WRITTEN.fullmatch(text.strip())
-        if found is None:
-            raise ValueError(f"a time is a whole number and its unit, like '500it' or '2ep', got {text!r}.")
-        return cls(int(found[1]), "it" if found[2] == "it" else "ep")
-
-    def __str__(self) -> str:
-        return f"{self.value}{self.unit}"
-
-    def iterations(self, per_epoch: float) -> float:
-        """Return this time in iterations, of which an epoch has so many."""
-        return self.value if self.unit == "it" else self.value * per_epoch
-
-
-WrittenTime = Annotated[str | Time, "a time written like '500it' or '2ep'"]
 
 
 class RewindPoint(Saver):

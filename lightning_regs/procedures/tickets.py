@@ -9,9 +9,9 @@ from pathlib import Path
 from lightning_regs.core import rng
 from lightning_regs.core.checks import Count, checked
 from lightning_regs.core.lightning import pl, warn_if_other_came_later
+from lightning_regs.optim.length import Time, WrittenTime
 from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options, Source
 from lightning_regs.procedures.plan import Control, Method, Plan, WrittenControl
-from lightning_regs.procedures.replay import Time, WrittenTime
 from lightning_regs.procedures.results import Level, Tickets
 from lightning_regs.pruning import Pruning
 

@@ -232,13 +232,15 @@ class Regularizer(Callback):
     ) -> None:
         """Let a method that acts on batches change this one; what is known about the samples stays with them."""
         if self._has("on_batch") and come(self, at := self.moment(trainer, pl_module, batch_idx)):
-            x, y = self.pair(batch)
-            made: object = self.on_batch(x, y, at)
+            name = type(self).__name__
+            keys = find_keys(batch, self.batch, name)
+            y = take(batch, keys[1])
+            made: object = self.on_batch(take(batch, keys[0]), y, at)
             if not isinstance(made, tuple) or len(made) != 2:
-                raise TypeError(f"{type(self).__name__}.on_batch returned {describe(made)}; use `return x, y`.")
+                raise TypeError(f"{name}.on_batch returned {describe(made)}; use `return x, y`.")
             samples, labels = made
-            labels, name = labels if labels is y or notes(labels) else with_notes(labels, notes(y)), type(self).__name__
-            replace(batch, find_keys(batch, self.batch, name), samples, labels, name)
+            labels = labels if labels is y or notes(labels) else with_notes(labels, notes(y))
+            replace(batch, keys, samples, labels, name)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer

@@ -58,7 +58,8 @@ class Classifier(KeepsMethods):
         architecture_args: Options of a named architecture, for example ``{"hidden": [512, 512]}``.
         optimizer: Name and arguments of a class of ``torch.optim`` or of ours; default SGD, lr 0.01, momentum 0.9.
         schedule: Name and arguments of a learning-rate schedule of torch or of ours, ``interval`` (``"epoch"`` or
-            ``"step"``), and the steps of a linear ``warmup``; default none.
+            ``"step"``), and a linear ``warmup``, with times as ``"500it"`` or ``"2ep"``; or a list of such, one after
+            another, see :func:`~lightning_regs.optim.make_schedules`; default none.
         loss: ``"cross_entropy"`` or ``"squared_error"`` (on one-hot targets).
         regularizers: Methods that act during training, in this order.
         input_shape: ``(C, H, W)`` or ``(L,)``; default: the DataModule's.
@@ -90,7 +91,7 @@ class Classifier(KeepsMethods):
         architecture: str | nn.Module = "mlp",
         architecture_args: dict[str, Any] | None = None,
         optimizer: dict[str, Any] | None = None,
-        schedule: dict[str, Any] | None = None,
+        schedule: dict[str, Any] | list[dict[str, Any]] | None = None,
         loss: str = "cross_entropy",
         regularizers: list[Regularizer] | None = None,
         input_shape: Annotated[tuple[Count, ...], nonempty] | None = None,
@@ -233,8 +234,7 @@ class Classifier(KeepsMethods):
         optimizer = make_optimizer(self.parameters(), self.optimizer_config)
         if self.schedule_config is None:
             return optimizer
-        epochs, steps = self._step.length(self.trainer)
-        return [optimizer], make_schedules(optimizer, self.schedule_config, epochs=epochs, steps=steps)
+        return [optimizer], make_schedules(optimizer, self.schedule_config, **self._step.length(self.trainer))
 
     def on_train_start(self) -> None:
         """Prepare captured steps, or refuse them."""

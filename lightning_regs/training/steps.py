@@ -33,16 +33,21 @@ class Step:
     def clip(self, module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> None:
         """Clip unscaled gradients in ``on_before_optimizer_step``, where the Trainer does not."""
 
-    def num_steps(self, trainer: pl.Trainer) -> float:
-        """Return the number of optimizer steps of the whole training, infinity where it has no end."""
-        return trainer.estimated_stepping_batches
-
-    def length(self, trainer: pl.Trainer) -> tuple[int, int]:
-        """Return the numbers of epochs and of optimizer steps that a schedule is made for."""
-        steps, epochs = self.num_steps(trainer), trainer.max_epochs
-        if not 0 <= steps < math.inf:
-            return 1, 1  # an endless training has no length; a schedule that needs one was given it by name
-        return epochs if epochs is not None and epochs > 0 else 1, int(steps)
+    def length(self, trainer: pl.Trainer) -> dict[str, int | None]:
+        """Return the ``epochs`` and optimizer ``steps`` of a training, and those ``per_epoch``; None: not known."""
+        total: float = trainer.estimated_stepping_batches
+        if trainer.train_dataloader is None:
+            trainer.fit_loop.setup_data()
+        # Of manual optimization Lightning does not know how many batches a step takes.
+        batches, every = trainer.num_training_batches, self.accumulate_grad_batches * trainer.accumulate_grad_batches
+        per_epoch = math.ceil(batches / every) if 0 < batches < math.inf else None
+        epochs = max(trainer.max_epochs or 0, 0) or None
+        if per_epoch:
+            total = min(total, per_epoch * (epochs or math.inf))
+        steps = int(total) if 0 <= total < math.inf else None
+        if per_epoch and steps is not None:
+            epochs = math.ceil(steps / per_epoch)
+        return {"epochs": epochs, "steps": steps, "per_epoch": per_epoch}
 
 
 class DrivenStep(Step):
@@ -125,14 +130,6 @@ class DrivenStep(Step):
         """Clip as the driver says."""
         if self.gradient_clip_val is not None:
             module.clip_gradients(optimizer, self.gradient_clip_val, self.gradient_clip_algorithm)
-
-    def num_steps(self, trainer: pl.Trainer) -> float:
-        """Return the number of optimizer steps of the whole training, infinity where it has no end."""
-        steps = trainer.estimated_stepping_batches  # loads the data, and counts a step a batch
-        if trainer.max_epochs in (None, -1) or trainer.num_training_batches == math.inf:
-            return steps
-        an_epoch = math.ceil(trainer.num_training_batches / self.accumulate_grad_batches)
-        return min(steps, an_epoch * max(trainer.max_epochs, 1))
 
     def _step_schedules(self, module: pl.LightningModule, interval: str, index: int) -> None:
         for config in module.trainer.lr_scheduler_configs:

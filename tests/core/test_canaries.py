@@ -276,7 +276,7 @@ def test_global_step_counts_the_steps_of_lightnings_own_optimizers() -> None:
 
 
 def test_the_length_of_a_manual_training_counts_a_step_a_batch() -> None:
-    """If Lightning knows the number of steps, ``DrivenStep.num_steps`` (steps.py) can go."""
+    """If Lightning knows the number of steps, the count of batches a step in ``Step.length`` (steps.py) can go."""
     lengths: list[float] = []
 
     class Asks(Net):

@@ -44,10 +44,19 @@ def descend(network: nn.Module, optimizer: Any, steps: range, closure: bool = Fa
     return [p.detach().clone() for p in network.parameters()]
 
 
-def by_hand(base: dict[str, Any], steps: int, k: int, alpha: float) -> tuple[list[Tensor], list[Tensor]]:
-    """Algorithm 1 of the paper, fast and slow weights."""
+def by_hand(
+    base: dict[str, Any], steps: int, k: int, alpha: float, centralized: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Algorithm 1 of the paper, fast and slow weights; of Ranger, the gradients of each output have a mean of 0."""
     network = net()
     optimizer = make_optimizer(network.parameters(), base)
+
+    def centralize(*_: Any) -> None:
+        for g in (p.grad for p in network.parameters() if p.grad is not None and p.grad.ndim > 1):
+            g -= g.mean(1, keepdim=True)
+
+    if centralized:
+        optimizer.register_step_pre_hook(centralize)
     slow = [p.detach().clone() for p in network.parameters()]
     for step in range(steps):
         descend(network, optimizer, range(step, step + 1))
@@ -62,9 +71,8 @@ def close(found: list[Tensor], expected: list[Tensor]) -> bool:
     return all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("base", [SGD, ADAM, {"name": "RAdam", "lr": 0.01}, {"name": "Adagrad", "lr": 0.1}])
-@pytest.mark.parametrize("steps", [3, 5, 13])
-@pytest.mark.parametrize("closure", [False, True])
+@pytest.mark.parametrize(("steps", "closure"), [(3, False), (5, True), (13, False)])
+@pytest.mark.parametrize("base", [SGD, ADAM])
 def test_the_weights_are_those_of_algorithm_1(base: dict[str, Any], steps: int, closure: bool) -> None:
     network = net()
     optimizer = Lookahead(network.parameters(), base, k=5, alpha=0.3)
@@ -140,39 +148,15 @@ def test_schedules_groups_and_late_gradients() -> None:
     assert [group["lr"] for group in optimizer.base.param_groups] == [0.1, 0.025]
 
 
-def reference_ranger(network: nn.Module, steps: int) -> list[Tensor]:
-    """Ranger's step, written out from its repository: lr 0.1, betas (0.95, 0.999), eps 1e-5, decay 0.01, k 6."""
-    parameters = list(network.parameters())
-    m, v = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
-    slow = [p.detach().clone() for p in parameters]
-    b1, b2, lr, rho_inf = 0.95, 0.999, 0.1, 2 / (1 - 0.999) - 1
-    for t in range(1, steps + 1):
-        network.zero_grad()
-        loss_of(network, t - 1).backward()
-        rho = rho_inf - 2 * t * b2**t / (1 - b2**t)
-        for i, p in enumerate(parameters):
-            assert p.grad is not None
-            g = p.grad - p.grad.mean(1, keepdim=True) if p.grad.ndim > 1 else p.grad
-            m[i], v[i] = b1 * m[i] + (1 - b1) * g, b2 * v[i] + (1 - b2) * g * g
-            p.data *= 1 - lr * 0.01
-            if rho > 5:
-                r = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
-                p.data -= lr * r * (1 - b2**t) ** 0.5 / (1 - b1**t) * m[i] / (v[i].sqrt() + 1e-5)
-            else:
-                p.data -= lr / (1 - b1**t) * m[i]
-            if t % 6 == 0:
-                slow[i] += 0.5 * (p.data - slow[i])
-                p.data.copy_(slow[i])
-    return [p.detach() for p in parameters]
-
-
 @pytest.mark.parametrize("passed_on", [None, copied])
 def test_ranger_is_that_of_its_repository(passed_on: Callable[..., Any] | None) -> None:
     network: nn.Module = net()
     optimizer: Any = Ranger(network.parameters(), lr=0.1, weight_decay=0.01)
     if passed_on:
         network, optimizer = passed_on(network, optimizer)
-    assert close(descend(network, optimizer, range(20)), reference_ranger(net(), 20))
+    radam = {"name": "RAdam", "lr": 0.1, "betas": (0.95, 0.999), "eps": 1e-5, "weight_decay": 0.01}
+    fast, _ = by_hand(radam | {"decoupled_weight_decay": True}, 20, k=6, alpha=0.5, centralized=True)
+    assert close(descend(network, optimizer, range(20)), fast)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +164,6 @@ def test_ranger_is_that_of_its_repository(passed_on: Callable[..., Any] | None) 
     [
         ({"base": {"name": "LBFGS"}}, "Lookahead cannot step LBFGS.*such as SGD or Adam"),
         ({"base": {"name": "Lookahead", "base": SGD}}, "cannot step Lookahead"),
-        ({"base": {"name": "SDG"}}, "unknown optimizer 'SDG'"),
         ({"base": SGD, "k": 0}, "k must be at least 1, got 0"),
         ({"base": SGD, "alpha": 1.5}, "alpha must be.*1.5"),
         ({"base": SGD, "pullback": True}, "pullback.*It takes: base, k, alpha"),
@@ -261,7 +244,7 @@ def test_validation_is_at_the_slow_weights_and_training_goes_on_as_if_it_had_not
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("options", [{}, {"precision": "bf16-mixed"}, {"accumulate_grad_batches": 2}])
+@pytest.mark.parametrize("options", [{}, {"precision": "bf16-mixed", "accumulate_grad_batches": 2}])
 def test_a_checkpoint_has_the_slow_weights_and_resumes_exactly(tmp_path: Path, options: dict[str, Any]) -> None:
     saves = pl.callbacks.ModelCheckpoint(tmp_path, every_n_epochs=1, save_top_k=-1)
     options = options | {"enable_checkpointing": True}

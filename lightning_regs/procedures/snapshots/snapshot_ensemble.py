@@ -131,8 +131,7 @@ class SnapshotEnsemble(Callback):
                 f"{name} optimizes manually, where Lightning steps no schedule and does not know the number of steps, "
                 f"and {ours} needs both; use automatic optimization."
             )
-        # Of manual optimization Lightning does not know how many batches a step takes.
-        total = trainer.estimated_stepping_batches if own is None else own.num_steps(trainer)
+        total = trainer.estimated_stepping_batches if own is None else own.length(trainer)["steps"] or 0
         if not 0 < total < float("inf"):
             raise MisconfigurationException(
                 f"{ours} divides a training, and this one has no end that is known before; set max_epochs, or "

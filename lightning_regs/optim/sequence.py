@@ -1,0 +1,79 @@
+"""Schedules one after another."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+# What schedules set in the groups of an optimizer.
+_SET = ("lr", "momentum", "betas")
+
+
+class SequenceLR(LRScheduler):
+    """Let schedules follow each other, each as if the training began with it.
+
+    A schedule is made where its part begins, with the optimizer's own rates and momentum. torch's ``SequentialLR``
+    makes all of them at the start: there the rates of ``OneCycleLR`` and ``CyclicLR`` become those of all, and one that
+    multiplies the rate that it finds goes on from where the one before it ended.
+
+    Args:
+        optimizer: Whose rates they set.
+        parts: Make the schedules.
+        starts: After how many steps of this schedule each part begins, from 0.
+        paces: After how many steps of this schedule each of them takes one.
+
+    Raises:
+        ValueError: If a schedule cannot be made.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, parts: Sequence[Callable[[], Any]], starts: Sequence[int], paces: Sequence[int]
+    ) -> None:
+        self.optimizer, self.parts, self.starts, self.paces = optimizer, parts, list(starts), list(paces)
+        self.own = [{name: deepcopy(group[name]) for name in _SET if name in group} for group in optimizer.param_groups]
+        self.last_epoch = 0
+        for part in (*range(len(parts)), self._at()):  # all of them, so that a mistake in a later one shows now
+            self._begin(part)
+
+    def _at(self) -> int:
+        return bisect_right(self.starts, self.last_epoch) - 1
+
+    def _begin(self, part: int) -> None:
+        for group, own in zip(self.optimizer.param_groups, self.own, strict=False):
+            group.pop("initial_lr", None)
+            group |= deepcopy(own)
+        self.current = self.parts[part]()
+        self._last_lr = self.current.get_last_lr()
+
+    def step(self, epoch: int | None = None) -> None:
+        """Take a step of the schedule whose turn it is, or begin with the next."""
+        self.last_epoch += 1
+        part = self._at()
+        since = self.last_epoch - self.starts[part]
+        if since == 0:
+            self._begin(part)
+        elif since % self.paces[part] == 0:
+            self.current.step()
+            self._last_lr = self.current.get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where it is, as plain data."""
+        return {
+            **{name: getattr(self, name) for name in ("last_epoch", "starts", "paces", "own", "_last_lr")},
+            "current": self.current.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there; the rates of the optimizer are those that it has."""
+        groups = [dict(group) for group in self.optimizer.param_groups]
+        vars(self).update({name: value for name, value in state_dict.items() if name != "current"})
+        self._begin(self._at())
+        self.current.load_state_dict(state_dict["current"])
+        for group, had in zip(self.optimizer.param_groups, groups, strict=True):
+            group |= had
+        self._last_lr = state_dict["_last_lr"]
