@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -46,7 +47,7 @@ class SequenceLR(LRScheduler):
     def _begin(self, part: int) -> None:
         for group, own in zip(self.optimizer.param_groups, self.own, strict=False):
             group.pop("initial_lr", None)
-            group |= deepcopy(own)
+            _give(group, own)
         self.current = self.parts[part]()
         self._last_lr = self.current.get_last_lr()
 
@@ -70,10 +71,22 @@ class SequenceLR(LRScheduler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there; the rates of the optimizer are those that it has."""
-        groups = [dict(group) for group in self.optimizer.param_groups]
+        groups = [
+            {name: deepcopy(value) for name, value in group.items() if name != "params"}
+            for group in self.optimizer.param_groups
+        ]
         vars(self).update({name: value for name, value in state_dict.items() if name != "current"})
         self._begin(self._at())
         self.current.load_state_dict(state_dict["current"])
         for group, had in zip(self.optimizer.param_groups, groups, strict=True):
-            group |= had
+            _give(group, had)
         self._last_lr = state_dict["_last_lr"]
+
+
+def _give(group: dict[str, Any], values: dict[str, Any]) -> None:
+    """Set values of a group; those in tensors, which a graph may know, where they are."""
+    for name, value in values.items():
+        if isinstance(group.get(name), Tensor):
+            group[name].copy_(value)
+        else:
+            group[name] = value

@@ -205,6 +205,22 @@ def test_parts_by_the_epoch_go_by_the_epoch_also_between_others() -> None:
     assert rates([by_epoch, COSINE], 4) == pytest.approx([0.4] * 4 + [0.2] * 4 + [0.4] * 4 + [0.2] * 4)
 
 
+def test_a_rate_in_a_tensor_stays_in_it() -> None:
+    rate = torch.tensor(0.4)
+    made = torch.optim.Adam(parameter(), lr=rate, capturable=False, foreach=False)
+    parts = [{"warmup": 2}, COSINE | {"interval": "step"}]
+    (schedule,) = make_schedules(made, parts, epochs=1, steps=6)
+    found = []
+    for step in range(6):
+        found.append(rate.item())
+        made.step()
+        schedule["scheduler"].step()
+        if step == 3:
+            schedule["scheduler"].load_state_dict(schedule["scheduler"].state_dict())
+    assert made.param_groups[0]["lr"] is rate
+    assert found == pytest.approx(rates(parts, 1, 6))
+
+
 def test_torchs_own_sequence_has_the_faults_that_ours_is_for() -> None:
     """If torch mends them, ``SequenceLR`` (sequence.py) can go."""
     optimizer = make_optimizer(parameter(), SGD | {"momentum": 0.5})
