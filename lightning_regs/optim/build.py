@@ -60,7 +60,8 @@ def _named(kind: str, config: Config, classes: dict[str, type]) -> tuple[type, d
     options = dict(config)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise ValueError(f"the {kind} configuration {dict(config)!r} has no name; write for example name: SGD.")
+        example = "SGD" if kind == "optimizer" else "StepLR"
+        raise ValueError(f"the {kind} configuration {dict(config)!r} has no name; write for example name: {example}.")
     by_plain = {registry.plain(key): cls for key, cls in classes.items()}
     found = by_plain.get(registry.plain(name)) or by_plain.get(f"{registry.plain(name)}lr")
     if found is None:
@@ -250,18 +251,16 @@ def _filled(cls: type, options: dict[str, Any], interval: str, length: Length) -
                 f"{cls.__name__} needs {own} where the number of {interval}s of the training is not known; give it."
             )
         options = options | {own: max(1, ours)}
-    for name in (name for name in _TIMES if name in options):
-        times = [
-            length.count(name, Time.parse(time), interval) if isinstance(time, str) else time
-            for time in _listed(options[name])
-        ]
-        options = options | {name: times if isinstance(options[name], (list, tuple)) else times[0]}
-        numbers = [time for time in times if isinstance(time, int)]
-        if numbers and cycle and length.whose and max(numbers) < (ours or 0):
+    for name in (name for name in _TIMES if options.get(name) is not None):
+        several = name == "milestones"
+        given = check(name, options[name], Sequence[Any]) if several else [options[name]]
+        times = [length.count(name, _time(name, time, interval), interval) for time in given]
+        options = options | {name: times if several else check(name, times[0], Whole if "iters" in name else Count)}
+        last = max(times, default=0)
+        if cycle and length.whose and last < (ours or 0):
             raise ValueError(
-                f"OneCycleLR({name}={max(numbers)}) is over before {length.whose}, of {ours} {interval}s, and has no "
-                "rate for the others; leave it out, and the cycle takes as long."
+                f"OneCycleLR({name}={last}) is over before {length.whose}, of {ours} {interval}s, and has no rate for "
+                "the others; leave it out, and the cycle takes as long."
             )
-        if numbers:
-            length.compare(f"{cls.__name__}({name})", max(numbers), interval, name == own)
+        length.compare(f"{cls.__name__}({name})", last, interval, name == own)
     return options

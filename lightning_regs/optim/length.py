@@ -80,12 +80,11 @@ class Length:
         return self.epochs if interval == "epoch" else self.steps
 
     def part(self, number: int | None, interval: str) -> Length:
-        """Return a part of it, of so many intervals."""
+        """Return a part of it, of so many intervals; what goes by the epoch has no use for its steps."""
         whose, a = self.whose and "its part of the training", self.per_epoch
-        if number is None or a is None:
-            return Length(number if interval == "epoch" else None, number if interval == "step" else None, a, whose)
-        epochs = number if interval == "epoch" else math.ceil(number / a)
-        return Length(epochs, number if interval == "step" else number * a, a, whose)
+        if interval == "epoch":
+            return Length(number, None, a, whose)
+        return Length(None if number is None or a is None else math.ceil(number / a), number, a, whose)
 
     def count(self, name: str, time: Time, interval: str) -> int:
         """Return a time in intervals.

@@ -70,7 +70,16 @@ class SequenceLR(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there; the rates of the optimizer are those that it has."""
+        """Go on from there; the rates of the optimizer are those that it has.
+
+        Raises:
+            ValueError: If it is the state of another schedule.
+        """
+        if len(state_dict.get("starts", ())) != len(self.parts):
+            raise ValueError(
+                f"the state is of another schedule, and this one has {len(self.parts)} parts; go on with the schedule "
+                "that the training began with."
+            )
         groups = [
             {name: deepcopy(value) for name, value in group.items() if name != "params"}
             for group in self.optimizer.param_groups

@@ -141,6 +141,8 @@ class Driver:
         with warnings.catch_warnings():
             # It does go on with the right batch: see ReplayedLoader.
             warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
+            if stage.length is not None:  # whose rate does not follow a schedule
+                warnings.filterwarnings("ignore", message=".*, longer than the training")
             data.fit(trainer, module, point, str(goes_on_from) if goes_on_from else None)
         if not trainer.state.finished:
             raise KeyboardInterrupt

@@ -276,15 +276,6 @@ class Regularizer(Callback):
         rank = 0 if batch_idx is None else rank
         return Moment(trainer, pl_module, epoch, batch, rank, rng.run_seed(self.seed), type(self).__name__)
 
-    def pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Return ``x`` and ``y`` of a batch that can be changed in place.
-
-        Raises:
-            MisconfigurationException: If they are not found.
-        """
-        samples, labels = find_keys(batch, self.batch, type(self).__name__)
-        return take(batch, samples), take(batch, labels)
-
     def check_found(self, trainer: pl.Trainer, selected: Container[Any], what: str, why: str = "") -> None:
         """Warn where no optimizer trains what the method acts on; silent where the module keeps them to itself."""
         held = [w for optimizer in trainer.optimizers for w in parameters_of(optimizer)]

@@ -83,6 +83,10 @@ def test_a_wrong_optimizer_is_named(config: dict[str, object], message: str) -> 
         ({"warmup": "5 epochs"}, "like '500it' or '2ep', got '5 epochs'"),
         (COSINE | {"T_max": "2 ep"}, "got '2 ep'"),
         (COSINE | {"T_max": "20it", "interval": "epoch"}, "T_max='20it' counts optimizer steps.*add interval: step"),
+        (COSINE | {"T_max": 0}, "T_max must be at least 1, got 0"),
+        ({"name": "StepLR", "step_size": [1]}, r"step_size must be an integer or text, got \[1\]"),
+        ({"name": "MultiStepLR", "milestones": "3ep"}, "milestones must be a sequence, got '3ep'"),
+        ({"length": "3ep"}, "has no name; write for example name: StepLR"),
         ([], "schedule is empty; give at least one"),
         ([{"warmup": 2}, {}, COSINE], r"part 2 of the schedule, \{\}, has no length"),
         ([{"warmup": 2, "name": "StepLR"}, COSINE], "is more than its warmup; make that a part"),
@@ -91,7 +95,7 @@ def test_a_wrong_optimizer_is_named(config: dict[str, object], message: str) -> 
     ],
 )
 def test_a_wrong_schedule_is_named_before_there_is_a_training(config: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         check_optimization(SGD, config)
 
 
@@ -296,6 +300,8 @@ def test_a_training_goes_on_within_a_part_bit_for_bit(tmp_path: Path) -> None:
         rest, resumed = fit(tmp_path, parts, ckpt=path)
         assert rest == whole[-left:]
         assert all(map(torch.equal, resumed.network.parameters(), module.network.parameters()))
+    with pytest.raises(ValueError, match="the state is of another schedule, and this one has 2 parts; go on with"):
+        fit(tmp_path, [parts[0], {}], ckpt=path)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightning_regs.core.batch import Keys, notes, with_notes
+from lightning_regs.core.batch import Keys, find_keys, notes, take, with_notes
 from lightning_regs.core.checks import Count, Positive, Seed, Share, Whole
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer
@@ -83,7 +83,7 @@ class TargetMixing(OnBatches):
     ) -> None:
         """Warn, once, if no loss that depends on the labels was differentiated, or one without what the method did."""
         skipped, name = pl_module.automatic_optimization and not outputs, type(pl_module).__name__
-        target = self.pair(batch)[1]
+        target = take(batch, find_keys(batch, self.batch, type(self).__name__)[1])
         if isinstance(target, MixedTarget) and not skipped and (why := self.reproach(target, name)):
             self.warn_once(why)
             target.mixture.read = False  # which is the same, said by the first of several methods
