@@ -17,6 +17,7 @@ _PUBLIC = {
     "add_supermask": "lightning_regs.pruning",
     "find_ticket": "lightning_regs.procedures.tickets",
     "load_ensemble": "lightning_regs.procedures.snapshots.ensemble",
+    "range_test": "lightning_regs.procedures.range_test.range_test",
     "train_snapshots": "lightning_regs.procedures.snapshots.snapshot_ensemble",
     **registry.classes("lightning_regs.regularizers"),
 }

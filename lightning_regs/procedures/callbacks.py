@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_regs.core.lightning import Callback, pl
+from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.data.dataset import StackedArrays
@@ -164,3 +164,28 @@ class FrozenWeights(Callback):
         """Let go."""
         while self._hooks:
             self._hooks.pop().remove()
+
+
+def only_optimizer(ours: str, trainer: pl.Trainer, module: pl.LightningModule) -> torch.optim.Optimizer:
+    """Return the one optimizer of a training whose rate is driven from outside.
+
+    Args:
+        ours: What drives it, for messages.
+        trainer: Whose.
+        module: What it trains.
+
+    Raises:
+        MisconfigurationException: If there is none or several, or nobody steps schedules.
+    """
+    name = type(module).__name__
+    found = [optimizer for optimizer in trainer.optimizers if any("lr" in g for g in optimizer.param_groups)]
+    if len(found) != 1:
+        raise MisconfigurationException(
+            f"{ours} drives the rate of one optimizer, and {name} has {len(found)}; train with one."
+        )
+    if not module.automatic_optimization and not isinstance(module, Classifier):
+        raise MisconfigurationException(
+            f"{name} optimizes manually, where Lightning steps no schedule and does not know the number of steps, "
+            f"and {ours} needs both; use automatic optimization."
+        )
+    return found[0]

@@ -64,6 +64,7 @@ OWN_TESTS = [
     "identity_collate",
     "load",
     "load_ensemble",
+    "range_test",
     "reproduce",
     "train_snapshots",
 ]

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from load_file import load_file
+from PIL import Image
 
 from lightning_regs.cli.parser import main
 
@@ -25,7 +26,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_example_is_run_here():
     named = {file.stem for file in EXAMPLES.rglob("*.py")}
-    others = {"gan_mixup", "snapshots", "ticket", "own_data", "own_method"}
+    others = {"gan_mixup", "optimizers_on_toys", "snapshots", "ticket", "own_data", "own_method"}
     assert named == {"own_module_mixup", "gradient_penalty_bf16", *others}
 
 
@@ -79,3 +80,15 @@ def test_gans_that_learn_from_mixtures(tmp_path):
         assert len((10 * points).round().unique(dim=0)) == centers
     ring = example.real_points("ring", 100, torch.Generator().manual_seed(0))
     assert (ring.norm(dim=1) - 1).abs().max() < 0.05
+
+
+def test_optimizers_go_through_toys(tmp_path):
+    example = load("optimizers_on_toys")
+    picture, animation = example.draw(tmp_path, steps=20, frames=3)
+    assert picture.stat().st_size > 20_000
+    with Image.open(animation) as found:
+        assert found.n_frames == 3
+    errors = example.wilson()
+    assert errors.pop("SGD") == errors.pop("momentum") == 0
+    assert len(set(errors.values())) == 1
+    assert 35 < errors["Adam"] < 45

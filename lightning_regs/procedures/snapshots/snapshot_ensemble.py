@@ -17,6 +17,7 @@ from lightning_regs.core.files import whole
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, pl
 from lightning_regs.optim.cycles import CosineCyclesLR, StepCyclesLR, cycle_ends
+from lightning_regs.procedures.callbacks import only_optimizer
 from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options, Source
 from lightning_regs.procedures.ends import Stage
 from lightning_regs.procedures.level import State
@@ -121,16 +122,8 @@ class SnapshotEnsemble(Callback):
                 f"{name} sets the learning rate by {theirs}, and so does {ours}; let configure_optimizers return the "
                 "optimizer alone."
             )
-        if len(trainer.optimizers) != 1:
-            raise MisconfigurationException(
-                f"{ours} drives the rate of one optimizer, and {name} has {len(trainer.optimizers)}; train with one."
-            )
+        optimizer = only_optimizer(ours, trainer, pl_module)
         own = pl_module._step if isinstance(pl_module, Classifier) else None
-        if not pl_module.automatic_optimization and own is None:
-            raise MisconfigurationException(
-                f"{name} optimizes manually, where Lightning steps no schedule and does not know the number of steps, "
-                f"and {ours} needs both; use automatic optimization."
-            )
         total = trainer.estimated_stepping_batches if own is None else own.length(trainer)["steps"] or 0
         if not 0 < total < float("inf"):
             raise MisconfigurationException(
@@ -140,8 +133,7 @@ class SnapshotEnsemble(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._ends = []  # as Lightning's own checkpoints: a trial run keeps nothing, and removes nothing
             return
-        optimizer, total = trainer.optimizers[0], int(total)
-        self._ends = cycle_ends(total, self.cycles, self.growth)
+        self._ends = cycle_ends(total := int(total), self.cycles, self.growth)
         shape = StepCyclesLR if self.schedule == "step" else CosineCyclesLR
         cyclic = self.schedule == "cyclic" or self.restart is not None
         made = shape(optimizer, total, *((self.cycles, self.growth) if cyclic else ()))
