@@ -94,10 +94,11 @@ class RangeTest:
             label = f"suggestion {self.suggestion:.2g} ({low:.2g} to {high:.2g})"
             axes.axvline(self.suggestion, color="black", linestyle="--", label=label)
             axes.legend()
-        levels = self.smoothed[~self.smoothed.isnan()]
-        margin = 0.1 * float(levels.max() - levels.min()) or 1.0
-        axes.set(xlabel="learning rate", ylabel="training loss", xscale={"linear": "linear"}.get(self.schedule, "log"),
-                 ylim=(float(levels.min()) - margin, float(levels.max()) + margin))  # fmt: skip
+        # A curve that diverges would hide the others.
+        bottom, start = float(self.losses.nan_to_num(math.inf).min()), float(self.smoothed[:, 0].nanmean())
+        room = (start - bottom) or 1.0
+        axes.set(xlabel="learning rate", ylabel="training loss", ylim=(bottom - room / 20, start + room / 2),
+                 xscale="log" if self.schedule == "exponential" else "linear")  # fmt: skip
         return axes
 
 
