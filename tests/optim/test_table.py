@@ -37,6 +37,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "SGD": {"lr": 0.015, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
     "SparseAdam": {"lr": 0.05},
 }
+if not hasattr(torch.optim, "Muon"):  # which torch 2.7 has not
+    del OPTIMIZERS["Muon"]
 STEPS, LR = 12, 0.4
 
 
