@@ -117,10 +117,16 @@ class Captured:
         self.seen: Counter[Hashable] = Counter()
         self.places: Hashable = None
         self.last: _Static | None = None
+        self.watched = False  # whether callbacks come between steps, who may put other weights in the place of these
+        self.weights: list[tuple[Tensor, int]] = []
         self.as_ever = 0  # steps since the last graph, up to the warning
 
     def look(self) -> None:
-        """Let go of all graphs where a tensor that they use has moved, or a layer or parameter changed its mode."""
+        """Let go of all graphs where a tensor that they use has moved, or a layer or parameter changed its mode.
+
+        To be called where others had the occasion: between epochs, and after callbacks.
+        """
+        self.last = None  # gradients may be others', too
         if self.places != (found := self._places()):
             self.places = found
             self._clear()
@@ -131,6 +137,8 @@ class Captured:
         Raises:
             MisconfigurationException: If the step does what no graph can.
         """
+        if self.watched and any(weight.data_ptr() != place for weight, place in self.weights):
+            self.look()
         key = self._key(batch)
         graph = self.graphs.get(key)
         if graph is None:
@@ -181,7 +189,8 @@ class Captured:
         states = (value for state in self.trainer.optimizers[0].state.values() for value in state.values())
         held = (value for value in states if isinstance(value, Tensor))
         tensors = tuple(t.data_ptr() for t in (*network.buffers(), *held, metrics.loss_sum, metrics.counts))
-        weights = tuple((p.data_ptr(), p.requires_grad) for p in network.parameters())
+        self.weights = [(weight, weight.data_ptr()) for weight in network.parameters()]
+        weights = tuple((place, weight.requires_grad) for weight, place in self.weights)
         return tensors, weights, tuple(part.training for part in network.modules())
 
     @contextmanager

@@ -129,6 +129,7 @@ class _Lean:
         if module.hparams.get("cuda_graph"):
             check_captured(trainer, module, hears)
             self.captured = self.captured or Captured(trainer, module, self.take, self.count)
+            self.captured.watched = self.kept or any(id(c) not in self.deaf[_HOOKS[0]] for c in trainer.callbacks)
             self.captured.look()
         return (
             trainer.world_size == 1
