@@ -1,0 +1,115 @@
+"""Liu et al.: On the Variance of the Adaptive Learning Rate and Beyond (1908.03265), with Lookahead (1907.08610)."""
+
+from functools import partial
+from typing import Any
+
+from lightning_regs.study import (
+    AGREE,
+    Cells,
+    Claim,
+    Deviation,
+    Paper,
+    Scale,
+    Source,
+    Tuned,
+    difference,
+    grid,
+    lower,
+    points,
+    sweep,
+    value,
+)
+
+SIGNALS, CIFAR = "configs/radam_lookahead/mnist1d-mlp.yaml", "configs/radam_lookahead/cifar10-resnet20.yaml"
+SGD: dict[str, Any] = {"name": "SGD", "momentum": 0.9, "weight_decay": 1e-4}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": SGD, "lookahead": {"name": "Lookahead", "base": SGD, "k": 5, "alpha": 0.8},
+    "adam": {"name": "AdamW", "weight_decay": 1e-4}, "warm-up": {"name": "AdamW", "weight_decay": 1e-4},
+    "radam": {"name": "RAdam", "weight_decay": 1e-4, "decoupled_weight_decay": True},
+}  # fmt: skip
+RATES = {name: (0.003, 0.01, 0.03, 0.1, 0.3, 1) if name in ("sgd", "lookahead") else (0.0003, 0.001, 0.003, 0.01, 0.03,
+         0.1) for name in OPTIMIZERS}  # fmt: skip
+
+
+def _cells(config: str, **options: Any) -> Cells:
+    cells = Cells()
+    for name, own in OPTIMIZERS.items():
+        base = "base." if name == "lookahead" else ""
+        changes = {"model.optimizer": own} | ({"model.schedule.warmup": 100} if name == "warm-up" else {})
+        cells += grid(f"{name}/lr-{{lr}}", config, changes, **options,
+                      lr={f"{lr:g}": {f"model.optimizer.{base}lr": lr} for lr in RATES[name]})  # fmt: skip
+    return cells
+
+
+def _at(name: str, *rates: float) -> tuple[str, ...]:
+    return tuple(f"{name}/lr-{lr:g}" for lr in rates)
+
+
+BEST = {name: Tuned(name, dict(zip(rates, _at(name, *rates), strict=True))) for name, rates in RATES.items()}
+SMALL = _cells(SIGNALS, stack=True)
+_OTHER = {"model.optimizer": None} | {f"model.optimizer.{name}": given for name, given in OPTIMIZERS["radam"].items()}
+_PAIR = {"model.optimizer": SGD | {"lr": 0.1}, "other": _OTHER | {"model.optimizer.lr": 0.01}}
+QUICK = SMALL + grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
+FASHION = {"data.source": "fashion_mnist", "data.train_size": 11_000}
+
+RADAM = Source("radam", "On the Variance of the Adaptive Learning Rate and Beyond", "Liu, Jiang, He, Chen, Liu, Gao, "
+               "Han", 2020, "arxiv.org/abs/1908.03265")  # fmt: skip
+LOOKAHEAD = Source("lookahead", "Lookahead Optimizer: k steps forward, 1 step back", "Zhang, Lucas, Hinton, Ba", 2019,
+                   "arxiv.org/abs/1907.08610")  # fmt: skip
+_radam = partial(lower, source=RADAM)
+_lookahead: dict[str, Any] = {"source": LOOKAHEAD, "origin": "recalled", "unit": "points"}
+MIDDLE, LARGE = (0.003, 0.01, 0.03, 0.1), (0.03, 0.1, 0.3, 1)
+
+CLAIMS = (
+    _radam("4", "RAdam does not beat SGD: tuned SGD has the lower test error.", BEST["sgd"], BEST["radam"],
+           0.13, origin="recalled", headline=True),
+    _radam("4-adam", "Tuned RAdam has a lower test error than tuned Adam.", BEST["radam"], BEST["adam"], 0.84,
+           origin="recalled", headline=True),
+    Claim("4-warm-up", "Tuned RAdam has the test error of tuned Adam with a warm-up, within a point.",
+          difference(BEST["radam"], BEST["warm-up"], "test_error"), within=1.0, published=-0.09, unit="points",
+          source=RADAM, origin="derived"),
+    _radam("4-rates", "RAdam is less sensitive to its rate: the mean error over 0.003 to 0.1 is below Adam's.",
+           _at("radam", *MIDDLE), _at("adam", *MIDDLE), "> 0", headline=True),
+    _radam("4-large", "At a large rate RAdam has a lower test error than Adam with a warm-up of 100 steps.",
+           "radam/lr-0.03", "warm-up/lr-0.03", 0.93, origin="derived"),
+    Claim("5", "Lookahead around SGD keeps the test error of tuned SGD, within a point.",
+          difference(BEST["lookahead"], BEST["sgd"], "test_error"), within=1.0, published=-0.04, headline=True,
+          **_lookahead),
+    lower("5-rates", "It is less sensitive to the rate: its mean error over rates of 0.03 to 1 is lower than SGD's.",
+          _at("lookahead", *LARGE), _at("sgd", *LARGE), "> 0", headline=True, **_lookahead),
+    Claim("control-fit", "At its best rate SGD fits the training data.", value(BEST["sgd"], "train_acc"), at_least=98,
+          unit="%", kind="control"),
+    Claim("4-words", "On IWSLT and WMT, and on a billion words, RAdam is as good as Adam with a warm-up.", source=RADAM,
+          out_of_reach="It is about translation and language models"),
+)  # fmt: skip
+PAPER = Paper(
+    "radam_lookahead", RADAM.title, RADAM.authors, 2020, "1908.03265",
+    summary="Adam's first steps have rates of high variance; RAdam rectifies them and needs no warm-up. Lookahead lets "
+    "slow weights follow the fast ones of another optimizer. Both say that the rate matters less.",
+    scales=(
+        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", QUICK, seeds=5, replicas=5,
+              test_items=1000),
+        Scale("standard", "10,000 images of Fashion-MNIST and 1,000 to choose, an MLP: 30 minutes on two cores", SMALL,
+              overrides=FASHION, seeds=5, replicas=5),
+        Scale("paper", "CIFAR-10 and ResNet-20, 164 epochs: five days on one GPU", _cells(CIFAR), seeds=5),
+    ),
+    claims=CLAIMS,
+    figures=(
+        points("errors", "Test error at the best rate", "test_error", {name: value(each, "test_error") for name, each in
+               BEST.items()}, "Chosen on held-out training data.", y="test error (%)"),
+        sweep("rates", "Test error by rate", "test_error", {name: dict(each.grid) for name, each in BEST.items()},
+              "In the paper RAdam's error is the same over rates of 0.003 to 0.1.", x="learning rate",
+              y="test error (%)", log_x=10),
+    ),
+    deviations=(
+        Deviation("quick", "ResNet-20 on CIFAR-10, 164 epochs", "An MLP of two layers of 128 on 3,000 signals of "
+                  "MNIST-1D, 40 epochs", "Only directions can be compared"),
+        Deviation("standard", "ResNet-20 on CIFAR-10, 164 epochs", "The MLP on Fashion-MNIST",
+                  "Only directions can be compared"),
+        Deviation("", "Rates of 0.003, 0.01, 0.03 and 0.1 for RAdam and Adam; how the best was chosen is not stated",
+                  "Six rates for each optimizer, the best by error on 1,000 held-out training samples", "None known"),
+        Deviation("", "A rate of 0.1 is the large one", "0.03, as this net may not train at 0.1", "Not known"),
+        Deviation("", "Lookahead with ResNet-18, decay 0.001, falls by a factor of 5", "The net, the decay and the "
+                  "falls of RAdam's protocol", "Only directions can be compared"),
+    ),
+)  # fmt: skip
