@@ -59,8 +59,7 @@ class ImageDataModule(pl.LightningDataModule):
         corruption: ``none``, ``partial_labels``, ``random_labels``, ``shuffled_pixels``, ``random_pixels`` or
             ``gaussian``. Labels are corrupted in the training set only, pixels in both, after the crop. ``gaussian``
             takes one mean and variance over all training pixels and channels.
-        corruption_p: Probability in [0, 1] that ``partial_labels`` redraws a label (over all classes, the old one among
-            them). The other modes have none.
+        corruption_p: Probability in [0, 1] that ``partial_labels`` redraws a label, over all classes, the old one too.
         whiten: Whiten each sample; False gives pixels in [0, 1].
         random_crop: Crop training images at a random place instead of the centre.
         random_flip: Mirror each training image with probability 1/2.
@@ -79,8 +78,8 @@ class ImageDataModule(pl.LightningDataModule):
         eval_batch_size: Samples a batch in validation and test, at least 1; slightly changed with several processes
             where they would have different numbers of batches.
         num_workers: Worker processes of the loaders. 0 is fastest, as a batch is one gather; ``lazy`` wants one a core.
-        resident: Keep the data on the Trainer's device: True, False, or ``auto``, where half of a GPU's free memory
-            holds them. Needs ``num_workers=0``.
+        resident: Keep the data on the Trainer's device; ``auto``: where half of a GPU's free memory holds them. Needs
+            ``num_workers=0``.
         seed: Default: what ``seed_everything`` was given, else 0.
         corruption_seed: Seed of the corruption; default: that of the split.
         lazy: Decode the files of an image folder anew for each batch, in the workers, instead of once into memory: the
@@ -154,6 +153,7 @@ class ImageDataModule(pl.LightningDataModule):
         keep_margin = (given.random_crop and not given.padding) or given.random_rotation > 0
         self._plan = SplitPlan(keep_margin=keep_margin, **{name: arguments[name] for name in _PLANNED})
         self._transform = BatchTransform(*(arguments[name] for name in _TRANSFORMED))
+        self.augments = self._transform.augments
         self._served: Literal["train", "val", "test"] = "test"
         self._splits: Splits | None = None
         self._num_classes = 0

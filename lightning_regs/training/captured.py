@@ -175,7 +175,7 @@ class Captured:
 
     def _key(self, batch: Any) -> Hashable:
         """Return what a graph depends on; None for what is known only in Python, as the shares of mixed labels are."""
-        if type(batch) is not list or len(batch) != 2 or not all(type(part) is Tensor for part in batch):
+        if type(batch) is not list or len(batch) < 2 or not all(type(part) is Tensor for part in batch):
             return None
         tensors = tuple((t.shape, t.dtype, t.stride()) for t in _tensors(batch))
         numbers = tuple(
@@ -214,13 +214,13 @@ class _Static:
     """A step on batches that are copied to one place in memory."""
 
     def __init__(self, batch: Batch, take: Take) -> None:
-        x, y = batch
-        self.batch = [x.clone(), with_notes(y.clone(), {name: note.clone() for name, note in notes(y).items()})]
-        self.take = take
+        self.batch = [part.clone() for part in batch]
+        with_notes(self.batch[1], {name: note.clone() for name, note in notes(batch[1]).items()})
+        self.held, self.take = _tensors(self.batch), take
 
     def replay(self, batch: Batch, others_between: bool) -> Tensor:
         """Take the step on a batch; after ``others_between`` gradients are elsewhere."""
-        for own, given in zip(_tensors(self.batch), _tensors(batch), strict=True):
+        for own, given in zip(self.held, _tensors(batch), strict=True):
             own.copy_(given)
         return self.run(others_between)
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.lightning import Callback, MisconfigurationException, only_gathers_statistics, pl
+from lightning_regs.data import ImageDataModule
 from lightning_regs.training.captured import WITHIN, Captured, check_captured
 
 _HOOKS = ("on_train_batch_start", *WITHIN, "on_train_batch_end")
@@ -131,6 +132,9 @@ class _Lean:
             self.captured = self.captured or Captured(trainer, module, self.take, self.count)
             self.captured.watched = self.kept or any(id(c) not in self.deaf[_HOOKS[0]] for c in trainer.callbacks)
             self.captured.look()
+        # What nobody sees before the step, and nothing is drawn for, can be prepared within it.
+        alike = isinstance(data, ImageDataModule) and not data.augments and not hears(data, _MOVES[2], ImageDataModule)
+        self.within = alike and self.transform is not None and self.captured is not None and not self.captured.watched
         return (
             trainer.world_size == 1
             and trainer.accumulate_grad_batches == 1
@@ -154,7 +158,7 @@ class _Lean:
         batch = trainer.precision_plugin.convert_input(batch)
         device = trainer.strategy.root_device
         if self.transform and type(batch) is list and all(isinstance(t, Tensor) and t.device == device for t in batch):
-            batch = self.transform(batch, 0)
+            batch = batch if self.within else self.transform(batch, 0)
         else:
             batch = self.module._on_before_batch_transfer(batch, dataloader_idx=0)
             batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
@@ -209,6 +213,7 @@ class _Lean:
         counts = self.loop.automatic_optimization.optim_progress.optimizer
         counts = counts if counted else type(counts)()
         output: dict[str, Tensor] = {}
+        batch = self.transform(batch, 0) if self.within and self.transform else batch
 
         def closure() -> Tensor:
             with torch.enable_grad():  # not every optimizer does

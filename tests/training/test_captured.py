@@ -142,6 +142,23 @@ def test_a_training_resumed_in_the_middle_ends_as_an_uninterrupted_one(
         assert_same(resumed[part], whole[part], device)
 
 
+@pytest.mark.parametrize("data", [{}, LABELS, {"random_crop": True, "image_size": 6}])
+def test_batches_that_nobody_sees_are_prepared_within_the_graph(
+    data: Any, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    held: list[torch.dtype] = []
+    do = captured._Static.replay
+    monkeypatch.setattr(
+        captured._Static,
+        "replay",
+        lambda self, batch, *between: held.append(batch[0].dtype) or do(self, batch, *between),
+    )
+    options = {"data": {"random_flip": False, **data}}
+    (_, state), (_, expected) = (train(images, tmp_path, graphs, **options) for graphs in (True, False))
+    assert set(held) == {torch.float32 if "random_crop" in data else torch.uint8}
+    assert_same(state["state_dict"], expected["state_dict"], device)
+
+
 class Averages(pl.Callback):
     """Puts other weights in the place of the net's, as a callback may."""
 
