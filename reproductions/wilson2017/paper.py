@@ -107,7 +107,7 @@ CLAIMS = (
            difference(f"toy/{name}", f"toy/{name}", "test_error", "negatives"), published=0.0, at_least=0, at_most=0)
       for name in ADAPTIVE),
     Claim("4", "Adaptive methods are ahead early in the training, and then reach a plateau.", source=REPETITION,
-          out_of_reach="When early ends is not said; the curves beside the table show it"),
+          out_of_reach="When early ends is not said"),
     Claim("5", "On language models and parsing, too, adaptive methods generalise worse.", source=PAPER_ITSELF,
           origin="recalled", out_of_reach="It is about recurrent nets"),
 )  # fmt: skip

@@ -96,7 +96,7 @@ class Tuned(Sequence[str]):
     def told(self, setting: Setting) -> str:
         """Say what was chosen, of how many."""
         chosen = ", ".join(f"{name} {number:g}" for name, number in zip(self._of, _numbers(setting), strict=True))
-        return f"{self.name}: {chosen}, of {len(self)} trials by {self.by}"
+        return f"{self.name}: {chosen}, of {len(self)} trials by {self.by.replace('_', ' ')}"
 
 
 def _numbers(setting: Setting) -> tuple[float, ...]:

@@ -37,7 +37,7 @@ def test_the_setting_is_chosen_once_for_all_seeds_by_held_out_data():
     assert value(tuned(by="test_error"), "test_error").values(rows) == [1, 2, 3]
     found = value(tuned(), "test_error")(rows)
     assert found.ends(0.95) == pytest.approx(interval([21, 23, 28]))
-    assert found.tuned == ("sgd: learning rate 0.1, of 3 trials by val_error",)
+    assert found.tuned == ("sgd: learning rate 0.1, of 3 trials by val error",)
     assert found.invalid == ""
 
 
@@ -93,7 +93,7 @@ def test_a_claim_whose_best_setting_is_at_an_edge_is_invalid():
     assert edge.reason == "the best setting of sgd is at the upper edge of its grid of the learning rate"
     ours = replace(edge, kind="paper")
     assert in_common([ours], {"1": claim}, Rows([])) == "The invalid claim has a best setting at an edge of its grid."
-    assert tell(inside, "quick").facts[0] == "sgd: learning rate 0.1, of 3 trials by val_error"
+    assert tell(inside, "quick").facts[0] == "sgd: learning rate 0.1, of 3 trials by val error"
 
 
 @pytest.mark.parametrize(
