@@ -1,0 +1,110 @@
+"""Smith & Topin: Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates (1708.07120)."""
+
+from functools import partial
+from typing import Any
+
+from lightning_regs.study import (
+    AGREE,
+    Cells,
+    Claim,
+    Deviation,
+    Paper,
+    Scale,
+    Source,
+    Tuned,
+    grid,
+    lower,
+    points,
+    sweep,
+    value,
+    weighted_sum,
+)
+
+SIGNALS, CIFAR = (f"configs/smith2017_superconvergence/{name}.yaml" for name in ("mnist1d-mlp", "cifar10-resnet20"))
+RATES = (0.01, 0.03, 0.1, 0.3, 1, 3)
+# Up to the largest rate from a thirtieth of it, and back: the paper's from 0.1 to 3.
+CYCLE = {"name": "OneCycleLR", "interval": "step", "pct_start": 0.5, "anneal_strategy": "linear", "div_factor": 30.0,
+         "final_div_factor": 1.0, "cycle_momentum": False}  # fmt: skip
+
+
+def _cells(config: str, short: int, few: int, share: int, **options: Any) -> Cells:
+    """Train for so many epochs or eight times as many; where data are few, for as many iterations."""
+    cells = Cells()
+    for data, epochs, changes in (("all", short, {}), ("few", short * share, {"data.train_size": few})):
+        for name, length in (("steps", 8 * epochs), ("short", epochs)):
+            falls = {"name": "MultiStepLR", "gamma": 0.1, "milestones": [length * 5 // 8, length * 7 // 8]}
+            cells += grid(f"{data}/{name}/lr-{{lr}}", config, changes | {"trainer.max_epochs": length,
+                          "model.schedule": falls}, **options,
+                          lr={f"{lr:g}": {"model.optimizer.lr": lr} for lr in RATES})  # fmt: skip
+        cells += grid(f"{data}/cycle/lr-{{lr}}", config, changes | {"trainer.max_epochs": epochs}, **options,
+                      lr={f"{lr:g}": {"model.schedule": CYCLE | {"max_lr": lr}} for lr in RATES})  # fmt: skip
+    return cells
+
+
+def _tuned(name: str) -> Tuned:
+    return Tuned(name, {lr: f"{name}/lr-{lr:g}" for lr in RATES}, of="largest rate")
+
+
+SMALL = _cells(SIGNALS, 12, 1750, 4, stack=True)
+_PAIR = {"model.schedule": CYCLE | {"max_lr": 0.3}, "trainer.max_epochs": 12,
+         "other": {"model.schedule": None, "trainer.max_epochs": 96}}  # fmt: skip
+QUICK = SMALL + grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
+FASHION = {"data.source": "fashion_mnist"}
+
+PAPER_ITSELF = Source("paper", "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
+                      "Smith, Topin", 2017, "arxiv.org/abs/1708.07120")  # fmt: skip
+LOGS = Source("logs", "The logs in the author's repository", link="github.com/lnsmith54/super-convergence")
+STEPS, SHORT, CYCLED = (_tuned(f"all/{name}") for name in ("steps", "short", "cycle"))
+FEW_STEPS, FEW_CYCLED = (_tuned(f"few/{name}") for name in ("steps", "cycle"))
+_logs = partial(lower, source=LOGS, origin="derived")
+_GAIN = ((1.0, FEW_STEPS), (-1.0, FEW_CYCLED), (-1.0, STEPS), (1.0, CYCLED))
+
+CLAIMS = (
+    _logs("12", "One cycle has a lower test error in an eighth of the iterations than a rate that falls in steps.",
+          CYCLED, STEPS, 2.12, where="ResNet-56", headline=True),
+    Claim("12-few", "With few training samples the cycle's gain is larger.",
+          weighted_sum(*((sign, cells, "test_error") for sign, cells in _GAIN)), above=0, published=7.27, unit="points",
+          source=LOGS, origin="derived", where="10,000 and 50,000 images", headline=True),
+    _logs("12-gain-few", "With few training samples the cycle has the lower test error.", FEW_CYCLED, FEW_STEPS, 9.39),
+    _logs("12-short", "In as few iterations, steps have a higher test error than the cycle.", CYCLED, SHORT, "> 0",
+          headline=True),
+    lower("control-length", "The short training is too short for steps: the long one has a lower test error.", STEPS,
+          SHORT, kind="control"),
+    Claim("13", "A range test shows the largest rate at which a net trains, and a net that can have super-convergence.",
+          source=LOGS, out_of_reach="It is read off a picture; range_test draws it"),
+)  # fmt: skip
+PAPER = Paper(
+    "smith2017_superconvergence", PAPER_ITSELF.title, PAPER_ITSELF.authors, 2017, "1708.07120",
+    summary="With one cycle of a very large learning rate, residual nets train in an eighth of the iterations, and "
+    "generalise better, the more so the fewer the samples.",
+    scales=(
+        Scale("quick", "MNIST-1D and an MLP with batch norm: the claims' direction, 4 minutes on two cores", QUICK,
+              seeds=5, replicas=5, test_items=1000),
+        Scale("standard", "Fashion-MNIST and the MLP: 60 minutes on two cores",
+              _cells(SIGNALS, 2, 16_000, 4, stack=True), overrides=FASHION, seeds=5, replicas=5),
+        Scale("paper", "CIFAR-10 and ResNet-20: two weeks on one GPU", _cells(CIFAR, 222, 14_000, 5), seeds=3),
+    ),
+    claims=CLAIMS,
+    figures=(
+        points("errors", "Test error at the best rate", "test_error", {
+            name: value(each, "test_error") for name, each in {
+                "steps": STEPS, "steps, an eighth": SHORT, "one cycle, an eighth": CYCLED,
+                "few samples: steps": FEW_STEPS, "few samples: one cycle, an eighth": FEW_CYCLED}.items()
+        }, y="test error (%)"),
+        sweep("rates", "Error on held-out training data by the largest rate", "val_error",
+              {name: dict(each.grid) for name, each in {"steps": STEPS, "steps, an eighth": SHORT,
+               "one cycle, an eighth": CYCLED}.items()}, x="largest rate", y="held-out error (%)", log_x=10),
+    ),
+    deviations=(
+        Deviation("quick", "ResNets on CIFAR-10, batches of 1,000, 10,000 and 80,000 iterations", "An MLP with batch "
+                  "norm on 3,000 signals of MNIST-1D, batches of 100, 360 and 2,880 iterations", "Only directions can "
+                  "be compared"),
+        Deviation("paper", "ResNet-20, -56 and -110", "ResNet-20, where the gain is 1.78 points", "None"),
+        Deviation("standard", "ResNets on CIFAR-10", "The MLP on Fashion-MNIST", "Only directions can be compared"),
+        Deviation("", "Rates of 0.35, and 0.1 to 3 in the cycle", "Six rates for each schedule, the best by error on "
+                  "held-out training data; a cycle begins at a thirtieth", "Their steps may have been tuned less"),
+        Deviation("quick", "10,000 of 50,000 images are few", "750 of 3,000 signals", "None known"),
+        Deviation("", "A moving average of batch norm of 0.95 in the cycle, and 0.999 in steps", "0.9 in both",
+                  "Steps may gain"),
+    ),
+)  # fmt: skip
