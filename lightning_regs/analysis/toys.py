@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +14,7 @@ from lightning_regs.core.checks import Count, Positive, Range, Shape, Whole, che
 Point = Annotated[Tensor, Shape("2 ...", "floating-point")]
 
 
-@dataclass(frozen=True)
-class WilsonProblem:
+class WilsonProblem(NamedTuple):
     """Samples of Wilson's linear problem, in float64.
 
     Attributes:
@@ -92,9 +90,9 @@ def wilson_problem(
         return 1 - 2 * (torch.rand(number, generator=generator, dtype=torch.float64) >= positive).double()
 
     def shared(y: Tensor) -> Tensor:
-        return torch.cat(
-            [torch.stack([y, torch.ones_like(y), torch.ones_like(y)], 1), y.new_zeros(len(y), 5 * rows)], 1
-        )
+        x = torch.zeros(len(y), 3 + 5 * rows, dtype=y.dtype)
+        x[:, 0], x[:, 1:3] = y, 1
+        return x
 
     y, y_test = labels(rows), labels(test_rows)
     x = shared(y)

@@ -79,12 +79,7 @@ class Shape:
     why: str = ""
 
     def match(self, name: str, tensor: Any, sizes: dict[str, tuple[int, str]]) -> None:
-        """Refuse a tensor of another kind or shape.
-
-        Args:
-            name: The parameter's.
-            tensor: What was given.
-            sizes: Dimension -> its size, and where; those of the call so far, to which this adds.
+        """Refuse a tensor of another kind or shape than its parameter's, or add its sizes to those of the call so far.
 
         Raises:
             TypeError: If it holds other numbers.
@@ -182,11 +177,7 @@ def _owner(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a function as its annotations want them, where :func:`checked` would be in the way.
 
-    Lightning looks at the frames of constructors.
-
-    Args:
-        function: Whose annotations they have.
-        given: Its ``locals()``, before it has others.
+    Lightning looks at the frames of constructors. It takes their ``locals()``, before these have others.
     """
     arguments = _arguments(function, _Names(function.__globals__))
     names = inspect.signature(function).parameters

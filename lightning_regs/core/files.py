@@ -55,12 +55,9 @@ def whole(path: Path, durable: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place of ``path`` when the block ends well.
+    """Give an empty folder to fill, which takes the place of ``path`` and what it held when the block ends well.
 
     A reader finds the old folder, none for a moment, or the new one, and never a mixture; see :func:`whole`.
-
-    Args:
-        path: The folder; what it held is removed.
 
     Raises:
         OSError: If it cannot be written.
@@ -204,12 +201,9 @@ def _same_file(handle: int, path: Path) -> bool:
 
 
 def disk_full(error: BaseException, folder: Path) -> bool:
-    """Tell whether an error means that the disk is full.
+    """Tell whether an error means that the disk of a folder that was written to is full.
 
-    Args:
-        error: What was raised. ``torch.save`` reports a full disk as a RuntimeError, so an error of that type counts
-            when the disk has no room left.
-        folder: A folder on the disk that was written to.
+    ``torch.save`` reports that as a RuntimeError, so an error of this type counts when the disk has no room left.
     """
     seen: BaseException | None = error
     while seen is not None:

@@ -28,11 +28,7 @@ NAMESPACE_ENV = "LIGHTNING_REGS_NAMESPACE"
 
 
 def choose(environment: str | None, imported: list[str]) -> str:
-    """Choose the namespace.
-
-    Args:
-        environment: What ``LIGHTNING_REGS_NAMESPACE`` says; None or empty when it says nothing.
-        imported: Those of ``NAMESPACES`` that the program has imported.
+    """Choose the namespace by ``LIGHTNING_REGS_NAMESPACE``, else by which of ``NAMESPACES`` the program has imported.
 
     Raises:
         ValueError: If the environment variable names neither.

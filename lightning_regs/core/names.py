@@ -10,15 +10,9 @@ _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def unknown_name(kind: str, name: object, options: Iterable[str]) -> ValueError:
-    """Build the error for a name that is not among the options.
+    """Build the error for a name that is not among the options: it names the value, the nearest option and all options.
 
-    Args:
-        kind: What the name should have named, as a noun: ``"data set"``.
-        name: The name that was given.
-        options: Every name that would have been accepted.
-
-    Returns:
-        A ``ValueError``, to be raised by the caller, that names the value, the nearest option and all options.
+    ``kind`` is what the name should have named, as a noun: ``"data set"``.
     """
     known = sorted(options)
     return ValueError(f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}.")

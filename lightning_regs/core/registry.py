@@ -100,12 +100,7 @@ def subclasses(package: str, base: type[T]) -> dict[str, type[T]]:
 
 
 def lazy(package: str, public: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package whose public names are imported on first use.
-
-    Args:
-        package: The package's ``__name__``.
-        public: Name -> module that defines it.
-    """
+    """Return the ``__getattr__`` of a package whose public names are imported on first use, each from its module."""
 
     def getattr_(name: str) -> Any:
         if name not in public:

@@ -223,13 +223,7 @@ class RunContext:
         return Run(self.folder).curves()
 
     def progress(self, done: float, total: float, text: str = "") -> None:
-        """Say how far the run is; cheap enough to be called at every step.
-
-        Args:
-            done: Units finished, for example epochs.
-            total: Units in all.
-            text: A few words, for example the last metrics.
-        """
+        """Say how far the run is, in units such as epochs and a few words; cheap enough to be called at every step."""
         now = time.monotonic()
         if self._on_progress is not None and (now - self._sent >= 0.1 or done >= total):
             self._sent = now

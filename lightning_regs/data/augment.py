@@ -86,12 +86,8 @@ def whiten(x: Tensor) -> Tensor:
 def normalize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Give each channel of images (N, C, H, W) zero mean and unit variance over the data set, or all of signals (N, L).
 
-    uint8 is divided by 255 first and becomes float32, floats are taken as they are.
-
-    Args:
-        x: The batch.
-        mean: Mean of each channel on the scale where pixels lie in [0, 1], (C, 1, 1); of signals (1,).
-        std: Standard deviations, of the same shape.
+    uint8 is divided by 255 first and becomes float32, floats are taken as they are. Mean and standard deviation are on
+    the scale where pixels lie in [0, 1], (C, 1, 1); of signals (1,).
     """
     return (to_unit(x) - mean) / std
 

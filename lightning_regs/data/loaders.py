@@ -187,9 +187,7 @@ class ResumableLoader(TrainingLoader):
 class Place:
     """Where in an epoch a training goes on, and with which states of the global random streams, as dropout draws them.
 
-    Args:
-        trainer: Whose training it is.
-        state: What :meth:`state_dict` returned when it was saved; None or empty where that is not known.
+    The state is what :meth:`state_dict` returned when it was saved; None or empty where that is not known.
     """
 
     def __init__(self, trainer: pl.Trainer, state: dict[str, Any] | None = None) -> None:

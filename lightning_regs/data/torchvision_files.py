@@ -34,12 +34,9 @@ def expected_files(name: str, root: Path) -> list[Path]:
 
 
 def read_torchvision(name: str, root: Path, shown: Mapping[str, Path] | None = None) -> ArraySource:
-    """Read a data set from torchvision's files through torchvision's class.
+    """Read a data set of :data:`TORCHVISION` from torchvision's files below its ``root``, through torchvision's class.
 
-    Args:
-        name: A key of :data:`TORCHVISION`.
-        root: The folder that torchvision calls root.
-        shown: The path that the user knows a file by, of its name.
+    By a file's name, ``shown`` is the path that the user knows it by.
 
     Raises:
         ValueError: A file is damaged; it is named.

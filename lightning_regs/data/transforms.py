@@ -52,10 +52,9 @@ class BatchTransform:
     channels: tuple[Tensor, Tensor] | None = None
 
     def fitted(self, x: Tensor | ImageFiles) -> BatchTransform:
-        """Return the same transform with mean and standard deviation of each channel, where it normalizes.
+        """Return the same transform with mean and deviation of each channel, where it normalizes, of images or signals.
 
-        Args:
-            x: All images (N, C, H, W), or signals (N, L), which have one channel. One that never varies is not scaled.
+        Signals (N, L) have one channel. One that never varies is not scaled.
 
         Raises:
             ValueError: If the given ones are not one a channel.
@@ -88,14 +87,10 @@ class BatchTransform:
         return self.crop or self.flip or self.rotation > 0 or self.jitter > 0
 
     def training(self, x: Tensor, generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
-        """Augment, crop and whiten a training batch, with one draw from the generator.
+        """Augment, crop and whiten a training batch, with one draw from a CPU generator: all devices draw alike.
 
-        Args:
-            x: Images (N, C, H, W) or signals (N, L), uint8 or float; of replicas (R, N, ...).
-            generator: A CPU generator, so that the draws are the same on every device; of replicas one each.
-
-        Returns:
-            A float batch (N, C, size, size) or (N, L); of replicas (R, N, ...).
+        From images (N, C, H, W) or signals (N, L), uint8 or float, to float (N, C, size, size) or (N, L); of replicas
+        (R, N, ...) with a generator each.
         """
         if not self.augments:
             return self.evaluation(x)

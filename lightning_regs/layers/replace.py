@@ -57,14 +57,10 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
 
 @checked
 def layer_replacements(entries: Sequence[Mapping[str, Any]]) -> list[tuple[Kind, Factory]]:
-    """Read replacements from plain configuration.
+    """Read the pairs for :func:`replace_layers`, to be applied one after the other, from plain configuration.
 
-    Args:
-        entries: ``{"replace": "ReLU", "by": "LeakyReLU", "negative_slope": 0.1}`` or ``{"after": "ReLU", "add":
-            "Dropout", "p": 0.5}``: names of classes in this folder or in ``torch.nn``, and the new one's arguments.
-
-    Returns:
-        Pairs for :func:`replace_layers`, to be applied one after the other.
+    An entry is ``{"replace": "ReLU", "by": "LeakyReLU", "negative_slope": 0.1}`` or ``{"after": "ReLU", "add":
+    "Dropout", "p": 0.5}``: names of classes in this folder or in ``torch.nn``, and the new one's arguments.
 
     Raises:
         ValueError: If an entry has other names, a class is unknown, or it does not take the arguments.

@@ -22,18 +22,14 @@ Parts = Annotated[Sequence[Config], nonempty]
 
 # Schedules whose arguments are not plain data, or which Lightning drives through a monitored metric.
 _NOT_PLAIN = {"LambdaLR", "MultiplicativeLR", "SequentialLR", "SequenceLR", "ChainedScheduler", "ReduceLROnPlateau"}
-# Schedules that do not multiply the rate that they find.
-_OUTRIGHT = {"CosineAnnealingWarmRestarts", "CosineCyclesLR", "CyclicLR", "OneCycleLR", "StepCyclesLR"}
-# Schedules that are made to be stepped once an optimizer step.
+# Schedules that are made to be stepped once an optimizer step, and those that do not multiply the rate that they find.
 _BY_STEP = {"CosineCyclesLR", "CyclicLR", "OneCycleLR", "StepCyclesLR"}
+_OUTRIGHT = {*_BY_STEP, "CosineAnnealingWarmRestarts"}
 # The arguments that are times.
 _TIMES = ("T_0", "T_max", "milestones", "step_size", "step_size_down", "step_size_up", "total_iters", "total_steps")
 # The one that means "the length of the training", filled in when the configuration leaves it out.
-_LENGTH = {
-    **{"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"},
-    **{"CosineCyclesLR": "total_steps", "StepCyclesLR": "total_steps"},
-}
-_FOREVER = 10**9  # a training that is long enough for whatever is to be tried
+_LENGTH = {"CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}
+_LENGTH |= dict.fromkeys(("CosineCyclesLR", "OneCycleLR", "StepCyclesLR"), "total_steps")
 
 
 def _classes(module: Any, base: type) -> dict[str, type]:
@@ -81,21 +77,16 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
         ValueError: If the name is missing or unknown, or an argument is not one of the class's, or out of its range.
     """
     cls, options = _named("optimizer", config, optimizers())
-    optimizer = call("optimizer", cls, params, **options)
-    assert isinstance(optimizer, Optimizer)
+    optimizer: Optimizer = call("optimizer", cls, params, **options)
     return optimizer
 
 
 @checked
 def check_optimization(optimizer: Config, schedule: Config | Parts | None) -> Optimizer:
-    """Return such an optimizer, of one number, or refuse what :func:`make_optimizer` or :func:`make_schedules` would.
-
-    Raises:
-        ValueError: As these do.
-    """
+    """Return such an optimizer, of one number, or raise what :func:`make_optimizer` or :func:`make_schedules` would."""
     probe = make_optimizer([torch.nn.Parameter(torch.zeros(1))], optimizer)
     if schedule is not None:
-        _schedules(probe, schedule, Length(_FOREVER, _FOREVER, 1, whose=""))
+        _schedules(probe, schedule, Length(10**9, 10**9, 1, whose=""))  # long enough for whatever is tried
     return probe
 
 
@@ -227,16 +218,13 @@ def _rise(steps: int) -> dict[str, Any]:
 def _schedule(config: Config, length: object = None) -> tuple[type, dict[str, Any], str]:
     """Return the class that a configuration names, its options and its interval."""
     cls, options = _named("schedule", config, schedules())
-    times = [length, *(time for name in _TIMES for time in _listed(options.get(name)))]
+    times = [length, *(options.get(name) for name in _TIMES if name != "milestones")]
+    times += milestones if isinstance(milestones := options.get("milestones"), list | tuple) else []
     by_step = cls.__name__ in _BY_STEP or any(isinstance(time, str) and time.strip().endswith("it") for time in times)
     interval = options.pop("interval", "step" if by_step else "epoch")
     if interval not in ("epoch", "step"):
         raise ValueError(f"schedule interval {interval!r} is unknown; use 'epoch' or 'step'.")
     return cls, options, interval
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _filled(cls: type, options: dict[str, Any], interval: str, length: Length) -> dict[str, Any]:

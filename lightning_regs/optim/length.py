@@ -20,13 +20,9 @@ class Time:
     An iteration is an optimizer step, as in ``Trainer(max_steps=...)``: with ``accumulate_grad_batches=4`` it takes
     four batches.
 
-    Args:
-        value: At least 0.
-        unit: ``"it"`` or ``"ep"``.
-
     Raises:
         TypeError: If ``value`` is no whole number.
-        ValueError: If it is negative, or the unit another.
+        ValueError: If it is negative, or the unit neither ``"it"`` nor ``"ep"``.
     """
 
     value: Whole
@@ -76,7 +72,7 @@ class Length:
     whose: str = "the training"
 
     def of(self, interval: str) -> int | None:
-        """Return it in ``"epoch"``s or in ``"step"``s."""
+        """Return it in such intervals."""
         return self.epochs if interval == "epoch" else self.steps
 
     def part(self, number: int | None, interval: str) -> Length:

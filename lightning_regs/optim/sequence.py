@@ -24,12 +24,9 @@ class SequenceLR(LRScheduler):
 
     Args:
         optimizer: Whose rates they set.
-        parts: Make the schedules.
+        parts: Make the schedules; what they raise, this does.
         starts: After how many steps of this schedule each part begins, from 0.
         paces: After how many steps of this schedule each of them takes one.
-
-    Raises:
-        ValueError: If a schedule cannot be made.
     """
 
     def __init__(
@@ -80,15 +77,13 @@ class SequenceLR(LRScheduler):
                 f"the state is of another schedule, and this one has {len(self.parts)} parts; go on with the schedule "
                 "that the training began with."
             )
-        groups = [
-            {name: deepcopy(value) for name, value in group.items() if name != "params"}
-            for group in self.optimizer.param_groups
-        ]
+        groups = self.optimizer.param_groups
+        had = [{name: deepcopy(value) for name, value in group.items() if name != "params"} for group in groups]
         vars(self).update({name: value for name, value in state_dict.items() if name != "current"})
         self._begin(self._at())
         self.current.load_state_dict(state_dict["current"])
-        for group, had in zip(self.optimizer.param_groups, groups, strict=True):
-            _give(group, had)
+        for group, values in zip(groups, had, strict=True):
+            _give(group, values)
         self._last_lr = state_dict["_last_lr"]
 
 

@@ -203,13 +203,16 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
 
     Args:
         config: ``{"model": ..., "data": ..., "trainer": ..., "pruning": Pruning's arguments, "search": those of
-            :func:`~lightning_regs.find_ticket`: levels, rewind_to, method, fine_tune, controls}``. ``"warmup"`` is the
-            number of steps over which the learning rate rises, beside what the model's schedule says.
+            :func:`~lightning_regs.find_ticket`: levels, rewind_to, method, fine_tune, controls}``. ``"warmup"`` is that
+            of a model's schedule which has none and is not in parts.
         run: The engine's run. Complete levels are skipped when an interrupted one is repeated.
 
     Returns:
         For each level ``NN``: ``p_m_NN`` (percent of the net's weights, those that are never pruned among them),
         ``test_acc_NN``, and of a control ``CONTROL_acc_NN``, such as ``reinitialise_acc_NN``, of its first draw.
+
+    Raises:
+        ValueError: If ``"seeds"`` are given, or ``"warmup"`` beside a schedule that says it itself.
     """
     model, options = dict(config["model"]), config["search"]
     if seeds_apart(config):
@@ -217,8 +220,14 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
             f"seeds={config['seeds']} is not possible in a search for tickets, which draws all that it needs from the "
             "run's seed; leave seeds out."
         )
-    if config.get("warmup"):
-        model["schedule"] = (model.get("schedule") or {}) | {"warmup": config["warmup"]}
+    if rise := config.get("warmup"):
+        schedule = model.get("schedule") or {}
+        if not isinstance(schedule, Mapping) or "warmup" in schedule:
+            raise ValueError(
+                f"warmup={rise!r} is beside a schedule that says itself how the rate begins, {schedule!r}; write it "
+                f"there, as {{'warmup': {rise!r}}} or a part, and leave warmup out."
+            )
+        model["schedule"] = {**schedule, "warmup": rise}
 
     def data() -> ImageDataModule:
         run.progress(len(list(run.folder.glob("level_*/level.pt"))), int(options["levels"]) + 1, "")

@@ -81,12 +81,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Tickets(Sequence[Level]):
-    """The levels of a search, in the order in which they were trained.
-
-    Attributes:
-        levels: All of them.
-        folder: Where they are.
-    """
+    """The levels of a search in a folder, in the order in which they were trained."""
 
     levels: tuple[Level, ...]
     folder: Path
@@ -104,12 +99,9 @@ class Tickets(Sequence[Level]):
         return len(self.levels)
 
     def level(self, level: int, kind: str | None = None, repeat: int | None = None) -> Level:
-        """Return a training.
+        """Return the training after so many rounds of pruning: by default the ticket, or the dense net at level 0.
 
-        Args:
-            level: Rounds of pruning before it.
-            kind: Default: the ticket, or the dense net at level 0.
-            repeat: Which draw of a control; default: the first.
+        Of a control it is the first draw unless ``repeat`` says which.
 
         Raises:
             ValueError: If there is none.

@@ -134,10 +134,7 @@ class Mask(Mapping[str, Tensor]):
         return [Mask({name: mask[r] for name, mask in self.items()}) for r in range(number)]
 
     def check(self, weights: Mapping[str, Tensor]) -> None:
-        """Refuse weights that this is not the mask of; more of them than it masks are fine.
-
-        Args:
-            weights: A ``state_dict``, or a part of one; that of a compiled module too.
+        """Refuse weights that this is not the mask of; more than it masks are fine, and those of a compiled module.
 
         Raises:
             ValueError: If a name is missing there, or a shape differs.

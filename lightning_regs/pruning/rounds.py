@@ -173,12 +173,8 @@ class Pruning:
     def check(self, weights: Shapes | Mask, levels: int) -> None:
         """Refuse rounds of which one would remove no weight at all, or all that are compared with each other.
 
-        With ``scope="global"`` a layer can be emptied by other rounds too; :meth:`next` warns when it is. Of a stacked
-        mask, check each of :meth:`Mask.unstack`.
-
-        Args:
-            weights: See :meth:`densities`.
-            levels: See there.
+        With ``scope="global"`` a layer can be emptied by other rounds too; :meth:`next` warns when it is. The arguments
+        are those of :meth:`densities`; of a stacked mask, check each of :meth:`Mask.unstack`.
 
         Raises:
             ValueError: As :meth:`densities`, and if there is such a round, naming it.

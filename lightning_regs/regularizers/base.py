@@ -45,11 +45,9 @@ class Acts(Enum):
 
 
 def example(*values: Any, default: Any = MISSING) -> Any:
-    """Declare a parameter of a method with the values that the contract tests run.
+    """Declare a parameter of a method with the values that the contract tests run, in all combinations with others'.
 
-    Args:
-        *values: All of them are run, in every combination with those of other parameters.
-        default: What the parameter is where it is not given; without this, the first of the values.
+    Its default is the first of them where none is given.
     """
     return field(default=values[0] if default is MISSING else default, metadata={"examples": values})
 
@@ -132,14 +130,9 @@ class Regularizer(Callback):
         return [cls(**dict(zip(given, values, strict=True))) for values in product(*given.values())]
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
-        """Say why this method cannot go together with another one that acts in the same epochs.
+        """Say why this method cannot go together with another that acts in the same epochs, and the remedy; else None.
 
-        Args:
-            other: The other method.
-            before: Whether this one stands before ``other`` in the list.
-
-        Returns:
-            The reason and the remedy, or None where the two compose.
+        ``before`` is whether this one stands before ``other`` in the list.
         """
         alike = isinstance(other, type(self)) and all(getattr(self, n) == getattr(other, n) for n in self.unless)
         return self.twice if self.twice and alike else None
@@ -176,11 +169,8 @@ class Regularizer(Callback):
     def backward(self, rows: Rows) -> Tensor:
         """Accumulate the gradient of some rows of a batch in the method's own way, and return their mean loss.
 
-        A method that overrides it drives the steps of :class:`~lightning_regs.Classifier`: ``rows`` gives the loss, at
-        other parameters too, and takes gradients of whatever is made of it.
-
-        Args:
-            rows: All of a batch, or a micro-batch.
+        A method that overrides it drives the steps of :class:`~lightning_regs.Classifier`: ``rows``, all of a batch or
+        a micro-batch, gives the loss, at other parameters too, and takes gradients of whatever is made of it.
         """
         raise NotImplementedError
 

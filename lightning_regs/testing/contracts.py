@@ -208,10 +208,7 @@ CONTRACTS: tuple[Callable[[Case, Variant], None], ...] = (
 def trains_in_two_processes(case: Case, variant: Variant, ends: Sequence[dict[str, Any]]) -> None:
     """Two processes take the step of the mean of the gradients that each has alone, and stay equal.
 
-    Args:
-        case: The kind of module.
-        variant: The method.
-        ends: What each process ended with, see :func:`~lightning_regs.testing.processes.run_jobs`.
+    The ends are what :func:`~lightning_regs.testing.processes.run_jobs` returns of the method, one a process.
     """
     for end in ends:
         assert end["error"] is None, end["error"]
@@ -227,12 +224,8 @@ def trains_in_two_processes(case: Case, variant: Variant, ends: Sequence[dict[st
 def step_of_the_mean(case: Case, variant: Variant, places: Sequence[tuple[int, Position]]) -> Tensor:
     """Return one step from the initial parameters by the mean of the gradients that batches have at their places.
 
-    That is what a step over several batches, accumulated or of several processes, has to be, whatever the method is.
-
-    Args:
-        case: The kind of module.
-        variant: The method.
-        places: For each batch its number and where it stands; the step is taken at the last one.
+    That is what a step over several batches, accumulated or of several processes, has to be, whatever the method is; it
+    is taken at the last of the ``places``, each the number of a batch and where it stands.
     """
     found, buffers = [], None
     accumulated = len({rank for _, (_, _, rank) in places}) == 1

@@ -127,13 +127,9 @@ def _is_known(method: Regularizer) -> bool:
 
 
 def _by_hand(kind: type[Odd], trained: Odd, method: Any, changed: bool) -> list[nn.Parameter]:
-    """Train a module of a kind by a loop of plain torch, on the batches that a training step has seen.
+    """Train a module of a kind by a loop of plain torch, on the batches that the training step of ``trained`` has seen.
 
-    Args:
-        kind: The kind.
-        trained: The module whose training step has seen them.
-        method: What acts on losses, gradients and weights.
-        changed: Whether on what a method has made of them, else on the batches as they were.
+    They are as the method has ``changed`` them or as they were; the method acts on losses, gradients and weights.
     """
     module = kind()
     parameters, dense = list(module.net.parameters()), dict(module.named_parameters())

@@ -109,12 +109,7 @@ class _ToTheFile(pl.plugins.TorchCheckpointIO):
 
 
 def check_owner(checkpoint: Mapping[str, Any], path: Path, of: str) -> None:
-    """Refuse a checkpoint that is whole, and of another training or of none.
-
-    Args:
-        checkpoint: What was read.
-        path: From where.
-        of: Whose it has to be, as its :class:`Saver` was told; checkpoints of earlier versions do not say.
+    """Refuse a checkpoint that is whole, and of another training than ``of`` or of none; earlier versions' do not say.
 
     Raises:
         DamagedFileError: In one sentence.

@@ -57,9 +57,7 @@ class Recorder(Checkpoint):
 class EpochRecorder(Recorder):
     """Writes what an epoch has logged, remembers when the training set was fitted, and reports progress.
 
-    Args:
-        runs: See :class:`Recorder`.
-        fitted: Training accuracy in percent from which on the training set counts as fitted.
+    It counts as fitted from a training accuracy of ``fitted`` percent on.
     """
 
     def __init__(self, runs: Sequence[RunContext], fitted: float = FITTED) -> None:
@@ -95,9 +93,8 @@ class EpochRecorder(Recorder):
     def measured(self) -> list[dict[str, float]]:
         """Return what the curves say of each run.
 
-        Returns:
-            ``fit_epoch``: the first epoch, counted from 1, whose running training accuracy was fitted, NaN if none was;
-            and where test data were monitored ``best_test_acc``: what early stopping could gain.
+        That is ``fit_epoch``: the first epoch, counted from 1, whose running training accuracy was fitted, NaN if none
+        was; and where test data were monitored ``best_test_acc``: what early stopping could gain.
         """
         found = []
         for rows in self.rows:

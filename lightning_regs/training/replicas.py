@@ -188,12 +188,7 @@ class _Linear(torch.autograd.Function):
 def clip_replica_norms(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     """Scale the gradients of each replica so that their norm is at most ``max_norm``, as for single nets.
 
-    Args:
-        parameters: Stacked parameters ``(R, ...)``; those without a gradient are left out.
-        max_norm: Above 0.
-
-    Returns:
-        The norms ``(R,)`` before.
+    Of stacked parameters ``(R, ...)`` those without a gradient are left out; the norms ``(R,)`` before are returned.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:

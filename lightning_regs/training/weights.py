@@ -48,14 +48,7 @@ def save_weights(
 def load_weights(file: str | Path) -> nn.Module:
     """Make the network of a file that ``lightning-regs export`` wrote: images as the data module gives them, to logits.
 
-    Example:
-        ``network = load_weights("model.safetensors")``
-
-    Args:
-        file: The file.
-
-    Returns:
-        The network in evaluation mode, on the CPU.
+    It is in evaluation mode, on the CPU: ``network = load_weights("model.safetensors")``.
 
     Raises:
         FileNotFoundError: If there is no such file.

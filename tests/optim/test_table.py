@@ -154,15 +154,21 @@ def test_it_goes_down_a_valley(name: str, loss_of: Callable[[Tensor], Tensor]) -
     assert descend(make(name, w), w, loss_of, 200) < 0.02 * start
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_it_goes_on_from_its_state_bit_for_bit(name: str) -> None:
+def test_it_goes_on_from_its_state_bit_for_bit(name: str, dtype: torch.dtype) -> None:
+    """But for NAdam in float64, where the fault is torch's: if it mends it, the last line fails and is one of all.
+
+    ``Optimizer.load_state_dict`` casts all but ``step`` of a parameter's state to the parameter's dtype. The running
+    product of NAdam, ``mu_product``, is float32 until then, and is rounded otherwise from there on.
+    """
     parts = [{"warmup": "3it"}, {"name": "StepLR", "step_size": 4, "length": "6it"}, {}]
 
     def both(w: nn.Parameter) -> tuple[Any, Any]:
         optimizer = make(name, w)
         return optimizer, make_schedules(optimizer, parts, epochs=1, steps=14)[0]["scheduler"]
 
-    w = nn.Parameter(weights().detach().float())  # in float64 the state of NAdam is of another kind once it is loaded
+    w = nn.Parameter(weights().detach().to(dtype))
     optimizer, schedule = both(w)
     descend(optimizer, w, rosenbrock, 7, schedule)
     state = through_a_file([w.detach(), optimizer.state_dict(), schedule.state_dict()])
@@ -172,7 +178,7 @@ def test_it_goes_on_from_its_state_bit_for_bit(name: str) -> None:
     optimizer.load_state_dict(state[1])
     schedule.load_state_dict(state[2])
     descend(optimizer, again, rosenbrock, 7, schedule)
-    assert torch.equal(again, w)
+    assert torch.equal(again, w) == ((name, dtype) != ("NAdam", torch.float64))
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))

@@ -360,3 +360,7 @@ def test_a_search_reports_every_level(tmp_path):
     assert cells.search(settings, RunContext(tmp_path, 1000)) == row
     with pytest.raises(ValueError, match=r"seeds=\{'order': 0\} is not possible in a search"):
         cells.search(settings | {"seeds": {"order": 0}}, RunContext(tmp_path, 1000))
+    for own in ([{"length": "2it"}, {"name": "CosineAnnealing"}], {"warmup": 2}):
+        model = settings["model"] | {"schedule": own}
+        with pytest.raises(ValueError, match=r"warmup=4 is beside a schedule that .* leave warmup out"):
+            cells.search(settings | {"model": model}, RunContext(tmp_path, 1000))

@@ -63,17 +63,15 @@ class RangeTest:
     @property
     def suggestion(self) -> float:
         """The median of the seeds' suggestions; NaN if no loss fell."""
-        found = self._found()
-        return statistics.median(found) if found else math.nan
+        return statistics.median(self._found())
 
     @property
     def spread(self) -> tuple[float, float]:
         """The lowest and the highest of the seeds' suggestions."""
-        found = self._found()
-        return (min(found), max(found)) if found else (math.nan, math.nan)
+        return min(self._found()), max(self._found())
 
     def _found(self) -> list[float]:
-        return [rate for rate in self.suggestions if not math.isnan(rate)]
+        return [rate for rate in self.suggestions if not math.isnan(rate)] or [math.nan]
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw each seed's losses, faint, and smoothed, with the suggestion and its spread.
@@ -88,9 +86,9 @@ class RangeTest:
         for number, (raw, smooth) in enumerate(zip(self.losses, self.smoothed, strict=True)):
             axes.plot(self.rates, raw, color=f"C{number % 10}", alpha=0.25, linewidth=0.8)
             axes.plot(self.rates, smooth, color=f"C{number % 10}")
-        if found := self._found():
-            axes.axvspan(min(found), max(found), color="black", alpha=0.1, linewidth=0)
-            low, high = self.spread
+        low, high = self.spread
+        if not math.isnan(low):
+            axes.axvspan(low, high, color="black", alpha=0.1, linewidth=0)
             label = f"suggestion {self.suggestion:.2g} ({low:.2g} to {high:.2g})"
             axes.axvline(self.suggestion, color="black", linestyle="--", label=label)
             axes.legend()
@@ -182,19 +180,19 @@ def range_test(
         )
     losses = torch.tensor([curve + [math.nan] * (steps - len(curve)) for curve in found], dtype=torch.float64)
     smoothed = torch.tensor([[*_smooth(curve)] for curve in losses.tolist()], dtype=torch.float64)
-    least = [_least(curve, smooth) for curve, smooth in zip(losses, smoothed, strict=True)]
-    test = RangeTest(
-        rates, losses, smoothed, tuple(math.nan if at is None else float(rates[at]) / 10 for at in least), schedule
-    )
-    if all(at is None for at in least):
+    early, least = losses[:, : steps // 10], smoothed[:, steps // 10 :].nan_to_num(math.inf).min(1)
+    at = least.indices + steps // 10
+    fell = least.values < early.mean(1) - early.std(1) / 2  # else it is not clearly below the losses of the first steps
+    suggestions = torch.where(fell, rates[at] / 10, math.nan).tolist()
+    if not fell.any():
         warn(f"the loss of {name} never falls between the rates {low:g} and {high:g}, so that none is suggested; look "
              f"at the curve, and raise steps={steps} or change the range.")  # fmt: skip
-    elif steps - 1 in least:
+    elif steps - 1 in at[fell]:
         warn(f"the loss of {name} is least at the last rate, and the suggestion hangs on high={high:g}; raise it.")
     if seeds > 1 and torch.equal(losses.nan_to_num(), losses[:1].expand_as(losses).nan_to_num()):
         warn(f"all {seeds} seeds have the same losses, and their spread says nothing: the data come in an order that "
              "does not follow the global random streams; shuffle them, or give seeds=1.")  # fmt: skip
-    return test
+    return RangeTest(rates, losses, smoothed, tuple(suggestions), schedule)
 
 
 def _run(
@@ -288,41 +286,23 @@ def _smooth(losses: list[float]) -> Iterator[float]:
         yield mean / (1 - _SMOOTHING**number)
 
 
-def _least(losses: Tensor, smoothed: Tensor) -> int | None:
-    """Return the step of the least smoothed loss, none where it is not clearly below those of the first steps."""
-    early = len(losses) // 10
-    start, noise = losses[:early].mean(), losses[:early].std()
-    at = early + int(smoothed[early:].nan_to_num(math.inf).argmin())
-    return at if smoothed[at] < start - noise / 2 else None
-
-
 def _copied(thing: Any) -> Any:
-    """Return a deep copy; tensors of data sets are shared, and Trainers and running workers left out.
-
-    Raises:
-        TypeError: If there is none.
-    """
+    """Return a deep copy; tensors of data sets are shared, and Trainers and running workers left out."""
     memo: dict[int, Any] = {}
-    todo, seen = [thing], {id(thing)}
-    while todo:
-        part = todo.pop()
+    parts = [thing]
+    for part in parts:  # which grow
         for value in getattr(part, "__dict__", {}).values():
             if isinstance(value, pl.Trainer) or type(value).__name__ == "_MultiProcessingDataLoaderIter":
                 memo[id(value)] = None
-            elif isinstance(part, Dataset) and isinstance(value, (Tensor, np.ndarray)):
-                memo[id(value)] = value
-            elif isinstance(part, Dataset) and isinstance(value, tuple):
-                memo |= {id(entry): entry for entry in value if isinstance(entry, (Tensor, np.ndarray))}
-            elif isinstance(value, (Dataset, DataLoader)) and id(value) not in seen:
-                seen.add(id(value))
-                todo.append(value)
+            elif isinstance(value, (Dataset, DataLoader)):
+                parts += [] if any(value is known for known in parts) else [value]
+            elif isinstance(part, Dataset):
+                held = value if isinstance(value, tuple) else (value,)
+                memo |= {id(entry): entry for entry in held if isinstance(entry, (Tensor, np.ndarray))}
     try:
         return copy.deepcopy(thing, memo)
     except (TypeError, RuntimeError, AttributeError) as error:
-        remedy = (
-            "let it keep what it keeps of a step detached" if isinstance(thing, pl.LightningModule)
-            else "give a function that makes it"
-        )  # fmt: skip
-        raise TypeError(
-            f"range_test works on copies, and {type(thing).__name__} cannot be copied ({error}); {remedy}."
-        ) from error
+        whole = isinstance(thing, pl.LightningModule)
+        remedy = "let it keep what it keeps of a step detached" if whole else "give a function that makes it"
+        why = f"range_test works on copies, and {type(thing).__name__} cannot be copied ({error})"
+        raise TypeError(f"{why}; {remedy}.") from error

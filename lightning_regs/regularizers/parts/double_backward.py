@@ -28,7 +28,7 @@ Sizes = int | Sequence[int]
 
 
 def efficient_double_backward() -> AbstractContextManager[Any]:
-    r"""Return a context in which convolution and max pooling have a fast second derivative.
+    r"""Return a context in which convolution and max pooling have a fast second derivative; contexts nest.
 
     What runs inside has the values, the first and the second (and higher) derivatives of PyTorch's own, to rounding::
 
@@ -42,9 +42,6 @@ def efficient_double_backward() -> AbstractContextManager[Any]:
     floating-point tensors, under autocast as well. Everything else is left to PyTorch: padding given by name,
     ``return_indices``, samples without a batch dimension, tensor subclasses, ``torch.func`` transforms, forward
     mode, compiled code. It costs a plain step some percent, and gains nothing without a second backward.
-
-    Returns:
-        A context manager; contexts nest, and one is for one ``with`` statement.
     """
     return _EfficientDoubleBackward()
 

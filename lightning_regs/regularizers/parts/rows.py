@@ -54,11 +54,9 @@ class Rows:
         return self.loss_of(self.batch, self.rows, True)
 
     def accumulate(self, loss: Tensor, sync: bool = True) -> None:
-        """Add the gradient of a scalar to ``.grad``, in the scale that the precision has there.
+        """Add the gradient of a scalar, weighted as in the step's mean, to ``.grad``, in the precision's scale.
 
-        Args:
-            loss: The scalar, with its weight in the step's mean.
-            sync: Whether this is the last that these rows accumulate.
+        ``sync`` is whether this is the last that these rows accumulate.
         """
         blocked = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         with nullcontext() if sync and self.sync else blocked():
@@ -78,10 +76,8 @@ class Rows:
     def again(self, random: list[Tensor], weight: Tensor, sync: bool = True) -> None:
         """Accumulate ``weight`` times the gradient at the parameters as they are now, and leave no other trace.
 
-        Args:
-            random: The state of the generators before the first pass, whose dropout masks are used again.
-            weight: A scalar on the device.
-            sync: Whether this is the last that these rows accumulate.
+        The state ``random`` is that of the generators before the first pass, whose dropout masks are used again;
+        ``sync`` is whether this is the last that these rows accumulate.
         """
         with _unchanged_buffers(self.module):
             # Autocast may hold low-precision copies of the parameters from before the move.

@@ -71,10 +71,8 @@ class Steps:
     def act(self, find: Callable[[Optimizer], Sequence[T]], act: Callable[[Sequence[T]], None]) -> None:
         """Act once a step on what an optimizer trains.
 
-        Args:
-            find: Is called with the optimizer once its gradients are there, the first where it computes several a step;
-                they may be gone after it.
-            act: Is called after the step with what was found, where that is not nothing.
+        What to act on ``find`` returns once the gradients are there, the first of a step that computes several; they
+        may be gone after it. What it found, where that is not nothing, ``act`` is given after the step.
         """
         self._find, self._after = find, lambda _: act(self._found) if self._found else None
         self._listen(_IDLE)

@@ -90,12 +90,7 @@ def _short(number: float) -> str:
 
 
 class _MadeUp(Rows):
-    """Rows with a number for whatever is asked of a cell of the scale.
-
-    Args:
-        runs: Name of a cell -> what its numbers are made from.
-        draw: Which of the draws.
-    """
+    """Rows with a number for whatever is asked of a cell, in one of several draws of what ``runs`` has for it."""
 
     def __init__(self, runs: Mapping[str, str], draw: int) -> None:
         super().__init__(())

@@ -119,12 +119,8 @@ def text(lines: Lines) -> str:
 def marks(paper: Paper, scale: Scale, measured: Iterable[str] = ()) -> dict[str, Frozen]:
     """Return by id what was fixed about the claims of a scale, for :func:`~.verdicts.evaluate`.
 
-    A claim that does not match the lock counts as exploratory; without a lock none was ever frozen.
-
-    Args:
-        paper: The paper.
-        scale: The scale.
-        measured: The cell of each row of the scale: seeds beyond the planned ones are one more look.
+    A claim that does not match the lock counts as exploratory; without a lock none was ever frozen. ``measured`` has
+    the cell of each row of the scale: seeds beyond the planned ones are one more look.
     """
     try:
         lines = read(paper.folder) if paper.folder else None
@@ -191,18 +187,15 @@ def freeze(
     scale: str | None = None,
     reason: str = "",
 ) -> list[Change]:
-    """Bring the lock of a paper up to date with its claims.
+    """Bring the lock of a paper in its folder up to date with its claims; return what was done, in the lock's order.
 
     Args:
-        paper: The paper, in its folder.
+        paper: The paper.
         measured: By scale, its rows; scales without rows may be missing.
         date: Today, as ``YYYY-MM-DD``.
         commit: The commit that this was done on.
         scale: The only scale to freeze; None for all.
         reason: Why claims were added or changed after their rows, to stand beside the marks.
-
-    Returns:
-        What was done, in the order of the lock.
 
     Raises:
         ValueError: If the paper has no folder of its own, or no such scale.

@@ -19,13 +19,7 @@ BUDGET = 30 * 60.0  # seconds of one core, for all claims of a paper at a scale
 
 
 def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
-    """Say which effect the planned seeds of a claim see: in its unit where rows tell how much seeds differ.
-
-    Args:
-        form: The claim at a scale.
-        seeds: The plan, one number for each look.
-        rows: What has been measured at that scale, if anything.
-    """
+    """Say which effect the planned seeds of a claim see, for each look; in its unit where rows tell the spread."""
     if form.exact:
         return ""
     if seeds[-1] < 2:
@@ -64,14 +58,7 @@ class Need:
 
 
 def needs(paper: Paper, scale: Scale, measured: Rows, claims: Iterable[ClaimResult]) -> Iterator[Need]:
-    """Yield what each claim of a scale takes that is open though it has an interval over seeds.
-
-    Args:
-        paper: The paper.
-        scale: The scale.
-        measured: Its rows, with the number of its test items.
-        claims: What was found on them.
-    """
+    """Yield what each claim of a scale takes that is open though it has an interval over seeds, by the scale's rows."""
     planned, forms = plans(paper, scale), {claim.id: claim.at(scale.name) for claim in paper.claims}
     for claim in claims:
         form = forms[claim.id]

@@ -28,16 +28,10 @@ def checkout() -> Path | None:
 
 
 def search_folders(kind: str) -> list[Path]:
-    """List the folders of one kind that exist, the one that wins first.
+    """List the folders of one kind, ``"reproductions"`` or ``"configs"``, that exist, the one that wins first.
 
     The order is: the environment variable ``LIGHTNING_REGS_PAPERS`` (a folder that holds ``reproductions/``, or that
     folder itself), the working directory, the checkout beside the package, what the wheel carries.
-
-    Args:
-        kind: ``"reproductions"`` or ``"configs"``.
-
-    Returns:
-        Absolute paths, without repetition.
 
     Raises:
         ValueError: If the environment variable names something that is not a folder.
@@ -59,14 +53,10 @@ def search_folders(kind: str) -> list[Path]:
 
 
 def find_config(config_path: str | os.PathLike[str]) -> Path:
-    """Find a YAML file under one of the ``configs/`` folders.
+    """Find a YAML file under one of the ``configs/`` folders; return its absolute path.
 
-    Args:
-        config_path: ``"configs/zhang2017/mlp-1x512.yaml"``, the same without ``configs/`` or without the ending, or any
-            path to a file.
-
-    Returns:
-        The absolute path of the file.
+    It is named ``"configs/zhang2017/mlp-1x512.yaml"``, the same without ``configs/`` or without the ending, or by any
+    path.
 
     Raises:
         ValueError: If there is no such file; the message suggests the nearest name.
@@ -124,17 +114,9 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, Any], own: Colle
 
 @checked
 def config_hash(task: Name, config: Mapping[str, Any], seed: Seed) -> str:
-    """Name a run by what determines its result.
+    """Name a run by what determines its result: 16 hexadecimal digits, equal on every machine and Python version.
 
     Threads, folders, device and code version are not part of it: they never enter a config.
-
-    Args:
-        task: Import path of the task.
-        config: The resolved configuration.
-        seed: The run's seed.
-
-    Returns:
-        16 hexadecimal digits, equal on every machine and Python version.
     """
     return run_hash(*seedless(task, config), seed)
 
@@ -177,14 +159,10 @@ def _merge(node: dict[str, Any], key: str, value: Any) -> None:
 
 
 def check_ends(path: Path, node: Any) -> None:
-    """Refuse a configuration that its aliases unfold to more than anybody writes, or that holds itself.
-
-    Args:
-        path: The file, for the message.
-        node: What ``yaml.compose`` made of it.
+    """Refuse a configuration, as ``yaml.compose`` made it, that its aliases unfold to more than anybody writes.
 
     Raises:
-        ValueError: If it has more than 100,000 entries.
+        ValueError: If it has more than 100,000 entries, as one that holds itself has.
     """
     sizes: dict[int, float] = {}
 

@@ -10,15 +10,7 @@ WORDS = ("above", "below", "at_least", "at_most", "within")  # in which a claim 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A range for a number, whose ends belong to it or not.
-
-    Args:
-        low: Its lower end.
-        high: Its upper end.
-        open_low: Whether the lower end itself is left out ("above").
-        open_high: Whether the upper end itself is left out ("below").
-        within: The tolerance around a published number, where the range is one.
-    """
+    """A range for a number, whose ends belong to it unless they are open; of one ``within`` a tolerance, that."""
 
     low: float = -math.inf
     high: float = math.inf

@@ -47,14 +47,9 @@ _KINDS = ("headline", "claims", "results", "figures", "figure", "deviations", "p
 
 
 def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
-    """Bring the generated parts of a README, and the figures that they show, up to date.
+    """Bring the generated parts of a README, and the figures that they show, up to date; tell whether any was written.
 
-    Args:
-        path: The README.
-        papers: The papers that its markers name. Default: those under ``reproductions/``.
-
-    Returns:
-        Whether anything was written.
+    Its markers name ``papers``, or where none are given those under ``reproductions/``.
 
     Raises:
         ValueError: A marker names no known part, or is not closed.

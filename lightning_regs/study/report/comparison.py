@@ -120,11 +120,6 @@ class Comparison:
 def compare(paper: Paper, results: Path, scales: Iterable[str] | None = None) -> list[Comparison]:
     """Compare results of one's own with the committed ones.
 
-    Args:
-        paper: The paper.
-        results: Folder of one's own tables, most often :meth:`~lightning_regs.core.runs.Store.results`.
-        scales: Names of the scales; None for all.
-
     Returns:
         The scales of which both have rows, the one nearest to the paper's protocol first; none where the folder is
         that of the committed results.
@@ -164,16 +159,10 @@ def _numbers(paper: Paper, own: Sequence[Row], committed: Sequence[Row]) -> Iter
 
 
 def compare_numbers(cell: str, metric: Metric, own: Mapping[int, float], committed: Mapping[int, float]) -> Compared:
-    """Compare one metric of a cell.
+    """Compare one metric of a cell, given its numbers by seed; NaN is one that never came.
 
     Both are taken for samples of one distribution, since the code and the configuration are the same. So the interval
     of the difference has the spread of both together, and one seed alone can be compared with several.
-
-    Args:
-        cell: Its name.
-        metric: What was measured.
-        own: Seed -> number, of one's own run; NaN for one that never came.
-        committed: The same of the committed run.
     """
     a, b = tuple(own.values()), tuple(committed.values())
     difference, half = None, None

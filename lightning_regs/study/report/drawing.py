@@ -60,7 +60,7 @@ def draw(
     inline: bool = True,
     unless: str = "",
 ) -> FigureEntry:
-    """Draw one figure from a scale's results.
+    """Draw one figure from a scale's results; where that cannot be, the entry has the reason instead of an SVG.
 
     Args:
         figure: What to draw.
@@ -69,9 +69,6 @@ def draw(
         published: The paper's numbers by cell and metric.
         inline: For a page; otherwise the SVG is a file of its own, on a white card.
         unless: Fingerprint of what is there already: a figure that shows the same is not written as SVG again.
-
-    Returns:
-        The figure; when there is nothing to draw, or drawing fails, with the reason instead of an SVG.
     """
     entry = name_figure(figure)
     try:

@@ -32,11 +32,7 @@ _TICKS = 3
 
 
 def span(numbers: Mapping[str, float | None]) -> tuple[float, float] | None:
-    """Return the ends of an axis for a claim's numbers; None without a measurement, or where they fit on none.
-
-    Args:
-        numbers: ``ours``, ``low``, ``high``, ``holds_low``, ``holds_high`` and ``paper``; None where there is none.
-    """
+    """Return the ends of an axis for the numbers of a claim's entry; None without a measurement, or where none fits."""
     if numbers["ours"] is None:
         return None
     points = [number for number in numbers.values() if number is not None and math.isfinite(number)]
@@ -50,11 +46,8 @@ def span(numbers: Mapping[str, float | None]) -> tuple[float, float] | None:
 def strip(numbers: Mapping[str, float | None]) -> dict[str, float | None] | None:
     """Lay out a claim's interval, the paper's figure and where the claim holds; None where :func:`span` has no ends.
 
-    Args:
-        numbers: As for :func:`span`. A claim without a limit holds to that side without end.
-
-    Returns:
-        The same numbers as shares of the width, in percent; None only for a figure that the paper does not give.
+    The numbers become shares of the width in percent; None is left only for a figure that the paper does not give. A
+    claim without a limit holds to that side without end.
     """
     if (ends := span(numbers)) is None:
         return None
@@ -69,15 +62,11 @@ def strip(numbers: Mapping[str, float | None]) -> dict[str, float | None] | None
 
 
 def headlines(paper: Paper, found: Sequence[ScaleResults]) -> tuple[ClaimEntry, ...]:
-    """Tell the headline claims, each at the scale that says most about it.
+    """Tell the headline claims in the paper's order, each at the scale that says most about it.
 
-    Args:
-        paper: The paper.
-        found: Its results, the scale nearest to the paper's own protocol first; scales without rows are passed over.
-
-    Returns:
-        One entry a headline claim, in the paper's order: where it was judged, else where it was measured, else where
-        its reason stands; of several scales the first. What other scales found is among its facts. Empty without rows.
+    That is where it was judged, else where it was measured, else where its reason stands; of several scales the first
+    of ``found``, which begins with the one nearest to the paper's own protocol. What other scales found is among its
+    facts. Scales without rows are passed over.
     """
     entries = []
     for claim in paper.headlines:

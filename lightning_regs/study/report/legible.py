@@ -22,14 +22,8 @@ def legible(value: Any, longest: int | None = _LONGEST) -> Any:
     r"""Write every text in plain data so that what is there can be seen, and nothing but that.
 
     Characters that are invisible, that turn the direction of the text around them, or that no file can hold become
-    ``\u202e`` and the like.
-
-    Args:
-        value: A text, a number, None, or dataclasses, mappings, lists and tuples of them.
-        longest: Characters after which a text is cut; None for never.
-
-    Returns:
-        The same data with other texts; a part in which no text changes is the very object that was given.
+    ``\u202e`` and the like; a text is cut after the ``longest`` number of them. A part of the texts, numbers,
+    dataclasses, mappings, lists and tuples in which no text changes is the very object that was given.
     """
     if isinstance(value, str):
         if value.isascii() and value.isprintable() and (longest is None or len(value) <= longest):

@@ -162,13 +162,12 @@ def _plain(value: Any) -> str:
 
 
 def to_svg(figure: Figure, name: str, *, inline: bool, title: str = "") -> str:
-    """Write a figure as SVG; equal figures give equal text.
+    """Write a figure as SVG; equal figures give equal text. It is drawn inside :func:`style`, as must this call be.
 
     Args:
-        figure: Drawn inside :func:`style`, as must this call be.
+        figure: The figure.
         name: Unique on the page; keeps the identifiers of several inline figures apart.
-        inline: For a page: no background, colours as custom properties, size from the page. Otherwise a file of its
-            own: on a white card, so that it can be read on any ground.
+        inline: For a page: no background, colours as custom properties, size from the page; else on a white card.
         title: Accessible name, together with the figure's description.
     """
     import matplotlib

@@ -79,10 +79,8 @@ def write_report(
 def render(specification: Specification, most: int = _MOST_LINES) -> str:
     """Return the page of a specification.
 
-    Args:
-        specification: What to say.
-        most: Lines that a table of cells has at most, and one of single runs, which is left out where it has more; the
-            downloads have them all.
+    A table of cells has at most so many lines, as has one of single runs, which is left out where it has more; the
+    downloads have them all.
     """
     from markupsafe import Markup
 
@@ -109,13 +107,7 @@ def render(specification: Specification, most: int = _MOST_LINES) -> str:
 
 
 def write_index(out_dir: str | Path) -> Path:
-    """Write ``index.html``: every paper whose page is in the folder, with the verdicts of each scale.
-
-    Args:
-        out_dir: A folder that :func:`write_report` has written to; one without pages gives an index that says so.
-
-    Returns:
-        The index.
+    """Write ``index.html``: every paper whose page is in the folder, if any, with the verdicts of each scale.
 
     Raises:
         ValueError: The folder cannot be written.

@@ -30,12 +30,9 @@ _ROUNDING = 1e-9
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """Write a number with its unit.
+    """Write a number with its unit; a dash for None and NaN.
 
-    Args:
-        value: The number; None and NaN become a dash.
-        unit: Written behind. Percentages, points and factors (``"x"``) have two decimals; other numbers are whole or
-            have four digits.
+    Percentages, points and factors (``"x"``) have two decimals; other numbers are whole or have four digits.
     """
     if value is None or math.isnan(value):
         return DASH
@@ -180,14 +177,9 @@ def heading(name: str) -> str:
 
 
 def groups(rows: Sequence[Row], families: Sequence[Family] = ()) -> list[Group]:
-    """Group cells into tables: those of one family together, other cells by what they measure.
+    """Group cells into tables in the order of their first row: those of a family, others by what they measure.
 
-    Args:
-        rows: The rows.
-        families: The paper's own, which come before training runs.
-
-    Returns:
-        Groups and cells in the order of their first row.
+    The paper's own families come before those of training runs.
     """
     by_cell: dict[str, list[Row]] = {}
     for row in rows:

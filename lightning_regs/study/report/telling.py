@@ -113,7 +113,7 @@ _SHARED = {field.name for field in fields(ClaimEntry)} & {field.name for field i
 
 
 def tell(claim: ClaimResult, scale: str, form: Claim | None = None, never: str = "") -> ClaimEntry:
-    """Put a result into words.
+    """Put what was found at a scale into words.
 
     Args:
         claim: What was found.
@@ -152,10 +152,7 @@ def tell(claim: ClaimResult, scale: str, form: Claim | None = None, never: str =
 def in_common(claims: Sequence[ClaimResult], forms: Mapping[str, Claim], rows: Rows) -> str:
     """Say in a sentence what the paper's invalid claims at a scale have in common: the conditions that failed.
 
-    Args:
-        claims: All claims of the scale.
-        forms: By id, the claims as they are there.
-        rows: The rows that they were judged on.
+    It takes all claims of the scale, by id as they are there, and the rows that they were judged on.
     """
     verdicts = {claim.id: claim.verdict for claim in claims}
     invalid = [claim for claim in claims if claim.verdict == "invalid" and claim.kind == "paper"]

@@ -38,10 +38,7 @@ def undone(variables: Mapping[str, str]) -> Iterator[None]:
 def start(body: Callable[..., object], name: str, *arguments: object) -> tuple[Connection, BaseProcess]:
     """Start a process that ignores Ctrl-C from its first line on; return the parent's end of a pipe to it, and it.
 
-    Args:
-        body: What it does; receives the other end of the pipe, then the arguments. It has to ignore SIGINT itself.
-        name: Name of the process.
-        *arguments: What else it receives.
+    What it does, ``body``, receives the other end of the pipe, then the arguments; it has to ignore SIGINT itself.
     """
     fill_closed()
     context = multiprocessing.get_context("spawn")

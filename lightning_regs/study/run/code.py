@@ -23,10 +23,7 @@ def code_of(cells: Iterable[Cell]) -> dict[str, str]:
 
     A definition counts with all that it names, in its module and in others of the user, and each module with what it
     does beside its definitions. Comments, layout and docstrings do not count. Names that are put together while the
-    code runs are not seen, nor are files that it reads.
-
-    Args:
-        cells: A cell and those that it needs.
+    code runs are not seen, nor are files that it reads. The cells are one and those that it needs.
     """
     todo = [path for cell in cells for path in (_task(cell), *_class_paths(cell.config))]
     found: dict[str, str] = {}

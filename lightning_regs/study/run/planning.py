@@ -34,8 +34,7 @@ def plan(
         paper: The paper.
         scale: Name of the scale.
         cells: Names or globs; None for all.
-        seeds: How many seeds (0, 1, ...) or which; None for the scale's number. A cell with its own number of seeds
-            takes no more than that many of them.
+        seeds: How many (0, 1, ...) or which; None for the scale's. A cell with a number of its own takes no more.
 
     Raises:
         ValueError: For an unknown scale or cell, or seeds that are none.

@@ -23,13 +23,7 @@ _ALONE = ("spawn", "fork", "notebook")  # strategies whose processes would be st
 
 
 def measure_here(task: str, configs: Sequence[Any], contexts: Sequence[RunContext], threads: int) -> list[Any]:
-    """Return the metrics of runs, measured together in this process.
-
-    Args:
-        task: Import path of the task.
-        configs: The configuration of each run.
-        contexts: What the task sees of each.
-        threads: Threads of torch.
+    """Return the metrics of runs, measured together in this process by the task of that import path.
 
     Raises:
         TypeError: If there are several runs and the task has no form for that.
@@ -58,20 +52,11 @@ def measure_in_processes(
     contexts: Sequence[RunContext],
     threads: int,
 ) -> list[Any]:
-    """Return the metrics of runs, measured by processes each of which is one of a Trainer's devices.
+    """Return the metrics of runs, measured by so many processes each of which is one of a Trainer's devices.
 
     Every process carries out the whole task, as in any training by DDP that ``torchrun`` starts. What the first says is
-    what is written. When one fails or dies, all end.
-
-    Args:
-        number: Processes.
-        papers: Folder to be put on their module path; None for none.
-        progress: Receives what the first says of its progress.
-        note: Receives its notes.
-        task: Import path of the task.
-        configs: The configuration of each run.
-        contexts: What the task sees of each.
-        threads: Threads of all processes together.
+    what is written, and what ``progress`` and ``note`` receive. When one fails or dies, all end. The threads are those
+    of all of them together; ``papers`` is a folder to be put on their module path.
 
     Raises:
         ValueError: If the configuration names a strategy that starts processes itself.

@@ -28,11 +28,6 @@ from lightning_regs.study.run.ranks import measure_here, measure_in_processes
 def perform(stack: Stack, threads: int, emit: Emit) -> None:
     """Carry out the runs of a stack in this process, but for complete ones; each ends ``finished`` or ``failed``.
 
-    Args:
-        stack: One run, or several that are trained together.
-        threads: Threads that it may use.
-        emit: Receives the events.
-
     Raises:
         KeyboardInterrupt: On Ctrl-C, also where the task turned it into an exit.
     """

@@ -24,15 +24,7 @@ _POINTS = (400, 250, 160, 120, 90, 70, 50, 40, 30, 20, 12, 6, 3)
 
 @dataclass(frozen=True)
 class Band:
-    """One quantity over several seeds, on common positions.
-
-    Attributes:
-        x: Positions (steps or epochs), increasing.
-        mean: Mean over seeds at each position.
-        low: Smallest seed at each position.
-        high: Largest seed at each position.
-        n: Number of seeds.
-    """
+    """One quantity over ``n`` seeds at increasing positions, steps or epochs: mean, lowest and highest at each."""
 
     x: list[float]
     mean: list[float]
@@ -79,12 +71,8 @@ class Curves:
     def to_csv(self, max_bytes: int = MAX_BYTES) -> str:
         """Write a table of ``cell, seed`` and those of :data:`COLUMNS` that occur, thinned until it fits.
 
-        Args:
-            max_bytes: Upper limit on the size of the text. Each curve keeps its first and last point, and more of the
-                early ones, where curves bend.
-
-        Returns:
-            The CSV text; equal data give equal text.
+        Each curve keeps its first and last point, and more of the early ones, where curves bend. Equal data give equal
+        text.
         """
         for limit in (None, *_POINTS[:-1]):
             if self._least(limit) < max_bytes and len(made := self._table(limit)) < max_bytes:
@@ -122,11 +110,9 @@ def thin(points: Sequence[Mapping[str, float]], limit: int | None) -> list[Mappi
 
 
 def parse_curves(text: str, tell: Tell = lambda what: None) -> Curves:
-    """Read what is whole of the table of :meth:`Curves.to_csv`; numbers that are not finite leave gaps.
+    """Read what is whole of the table of :meth:`Curves.to_csv`, and tell what is damaged.
 
-    Args:
-        text: The table.
-        tell: Receives what is damaged.
+    Numbers that are not finite leave gaps.
 
     Raises:
         ValueError: It is no table with a column for cell and seed; the message says why.

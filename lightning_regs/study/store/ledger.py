@@ -22,12 +22,7 @@ _MINUTE = 60.0
 class Ledger:
     """The tables of one scale, made from the store and from the rows that only the table has.
 
-    Args:
-        paper: The paper.
-        scale: The scale.
-        store: Where the runs are.
-        folder: Where the tables are; None for the default of
-            :func:`~lightning_regs.study.run.runner.reproduce`.
+    They are in ``folder``; None is the default of :func:`~lightning_regs.study.run.runner.reproduce`.
 
     Raises:
         DamagedTable: If the table that is there is damaged.
@@ -87,9 +82,8 @@ class Ledger:
     def write(self, finish: bool = False) -> None:
         """Bring ``SCALE.csv`` up to date; a file that is so already is not touched.
 
-        Args:
-            finish: Whether to judge the claims as well, and bring ``SCALE.claims.json`` and ``SCALE.curves.csv`` up to
-                date, keeping the curves of rows that only the table has.
+        To ``finish`` judges the claims as well, and brings ``SCALE.claims.json`` and ``SCALE.curves.csv`` up to date,
+        keeping the curves of rows that only the table has.
 
         Raises:
             DamagedTable: If the table was damaged meanwhile.

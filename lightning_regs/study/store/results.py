@@ -69,9 +69,7 @@ def check_claims(paper: Paper, scale: Scale, rows: Iterable[Row]) -> list[ClaimR
 def measured(paper: Paper, *more: Path) -> dict[str, Rows]:
     """Return the rows of every scale that has some, of scales too that the paper has no more.
 
-    Args:
-        paper: The paper.
-        *more: Folders with tables, beside the committed ones.
+    They are those of the committed tables, and of those in ``more`` folders.
 
     Raises:
         DamagedTable: If a table is not whole, so that nobody knows what was measured.
@@ -93,13 +91,9 @@ def claims_text(claims: Iterable[ClaimResult]) -> str:
 def load(
     paper: Paper, results: Path, scales: Iterable[str] | None = None, *, curves: bool = True
 ) -> list[ScaleResults]:
-    """Read the results of a paper.
+    """Read the results of a paper: ``SCALE.csv`` and ``SCALE.curves.csv`` of a folder, which may be missing.
 
-    Args:
-        paper: The paper; gives scales, the runs that belong to each, and the claims.
-        results: Folder with ``SCALE.csv`` and ``SCALE.curves.csv``; may be missing.
-        scales: Names, in the order wanted. Default: all, the one nearest to the paper's own protocol first.
-        curves: Whether to read the curves.
+    The scales are in the order in which they are named; by default all, the one nearest to the paper's protocol first.
 
     Raises:
         ValueError: The paper has no scale of that name, or the results are a file instead of a folder.

@@ -95,15 +95,11 @@ def read_table(path: Path, paper: str, scale: str) -> list[Row]:
 
 
 def read(path: Path, tell: Tell, using: Callable[[str, Tell], T]) -> T | None:
-    """Read a file of results.
-
-    Args:
-        path: The file.
-        tell: Receives what is damaged.
-        using: Reads its text; what it raises as a ValueError is told.
+    """Read a file of results, and tell what is damaged.
 
     Returns:
-        What ``using`` gives; None where there is no file, or where it cannot be read at all.
+        What ``using`` gives for its text; None where there is no file, it cannot be read at all, or ``using`` raises a
+        ValueError, which is told.
     """
     try:
         if not path.exists() and not path.is_symlink():

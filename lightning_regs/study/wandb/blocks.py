@@ -29,14 +29,9 @@ _COLUMNS = 24
 
 
 def blocks(specification: Specification, target: Target | None) -> Block:
-    """Lay out a report.
+    """Lay out a report as data for JSON: its ``title``, ``description``, ``entity``, ``project`` and ``blocks``.
 
-    Args:
-        specification: What it says.
-        target: Where the runs are and the report goes; None leaves both open.
-
-    Returns:
-        A ``Report`` as data for JSON, with ``title``, ``description``, ``entity``, ``project`` and ``blocks``.
+    Without a target it is open where the runs are and the report goes.
     """
     place = {"entity": target.entity if target else None, "project": target.project if target else None}
     measured = [section for section in specification.sections if not section.blank]
@@ -68,13 +63,10 @@ def blocks(specification: Specification, target: Target | None) -> Block:
 
 
 def where(conditions: dict[str, str | Sequence[str]]) -> str:
-    """Write conditions on runs in wandb-workspaces' filter language.
+    """Write conditions on runs, a key of the configuration or ``"JobType"`` each, in wandb-workspaces' filter language.
 
     The library replaces ``=``, ``<`` and ``>`` in the whole text, names included, before it parses it as Python:
     every character that could matter is written as an escape.
-
-    Args:
-        conditions: By name of a key of the configuration, or ``"JobType"``: the value, or those that will do.
     """
     return " and ".join(
         f"{'Metric' if name == 'JobType' else 'Config'}({_literal(name)}) "

@@ -22,13 +22,7 @@ _DRY_RUN = "write the report to a file with --dry-run"
 def write_json(specification: Specification, target: Target | None, path: str | Path) -> Path:
     """Write the report and the specification that it is made from to a JSON file; needs no extra and no server.
 
-    Args:
-        specification: What the report says.
-        target: Where the runs are; None leaves it open.
-        path: The file. Folders that are missing are made.
-
-    Returns:
-        The file.
+    Without a target it is open where the runs are. Folders that are missing are made.
 
     Raises:
         ValueError: If it cannot be written.

@@ -83,12 +83,7 @@ class Cards:
         return min(cores, sum(rooms)) if rooms else cores
 
     def place(self, stack: Stack, running: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
-        """Return the cards that runs may use, none where they need none; None while there is no room for them.
-
-        Args:
-            stack: The runs.
-            running: The cards of the runs that are at work.
-        """
+        """Return the cards that runs may use: none where they need none; None while there is no room beside others."""
         number = max(devices(job.config) for job in stack)
         if not self._seen or all(keeps_to_cpu(job.config) for job in stack):
             return ()

@@ -51,11 +51,9 @@ class Parcel:
 
 
 def carry_out(parcel: Parcel, *needed: bytes) -> Iterator[tuple[Event, bytes | None]]:
-    """Carry out the runs of a parcel; yield their events, and with each that ends a run its folder, packed.
+    """Carry out the runs of a parcel, given the packed folders of those that they need.
 
-    Args:
-        parcel: What the runs need.
-        *needed: The folders of the runs that they need, packed.
+    Yields their events, and with each that ends a run its folder, packed.
     """
     _settle(parcel)
     _sweep()
