@@ -55,12 +55,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class MaskOverlap:
-    """The overlap of two masks.
-
-    Attributes:
-        overall: Of all weights; the random masks keep as many as these in each layer.
-        layers: Of each layer, by name.
-    """
+    """The overlap of two masks: overall, against random masks that keep as many in each layer, and by layer."""
 
     overall: Overlap
     layers: dict[str, Overlap]
@@ -93,12 +88,7 @@ class Travelled:
 
 @dataclass(frozen=True)
 class Distances:
-    """How far weights went.
-
-    Attributes:
-        overall: Of all weights under the mask.
-        layers: Of each layer, by name.
-    """
+    """How far weights went: of all under the mask, and of each layer by name."""
 
     overall: Travelled
     layers: dict[str, Travelled]

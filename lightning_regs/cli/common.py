@@ -68,13 +68,8 @@ def columns(lines: Sequence[Sequence[str]], left: int = 1) -> str:
 
     shown = [[legible(entry) for entry in line] for line in lines]
     widths = [max(map(len, entries)) for entries in zip(*shown, strict=True)]
-    padded = (
-        (
-            entry.ljust(width) if at < left else entry.rjust(width)
-            for at, (entry, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in shown
-    )
+    pads = [str.ljust if at < left else str.rjust for at in range(len(widths))]
+    padded = (map(lambda pad, entry, width: pad(entry, width), pads, line, widths) for line in shown)
     return "\n".join(f"  {'  '.join(line)}".rstrip() for line in padded)
 
 

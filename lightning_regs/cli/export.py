@@ -24,6 +24,7 @@ def export(options: argparse.Namespace) -> int:
     from lightning_regs.core.runs import FIXED, Store
     from lightning_regs.study.paper.loading import load_paper
     from lightning_regs.study.report.markdown import write
+    from lightning_regs.study.report.specification import command
     from lightning_regs.study.run.progress import Reporter
     from lightning_regs.training.weights import save_weights
 
@@ -36,10 +37,8 @@ def export(options: argparse.Namespace) -> int:
     [cell] = cells
     run = store.run(cell.hash(options.seed))
     if (row := run.row()) is None:
-        command = (
-            f"lightning-regs reproduce {paper.id} --scale {scale.name} --cells {cell.name} --seeds {options.seed},"
-        )
-        raise ValueError(f"{cell.name} seed {options.seed} is not complete in {store.root}; run `{command}` first.")
+        again = f"{command(paper, scale.name, cell.name)} --seeds {options.seed},"
+        raise ValueError(f"{cell.name} seed {options.seed} is not complete in {store.root}; run `{again}` first.")
     folder = options.output or Path(f"{paper.id}-{cell.name.replace('/', '-')}-seed{options.seed}")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output {folder} is a file; name the folder of the weights and their card.")

@@ -14,12 +14,7 @@ _BESIDES = ("Expected a <class 'NoneType'>", "Not a valid subclass", "a class pa
 
 
 def sentence(message: str, known: Collection[str]) -> str:
-    """Find the sentence.
-
-    Args:
-        message: What jsonargparse says.
-        known: The options that there are, such as ``"trainer.max_epochs"``.
-    """
+    """Find the sentence in what jsonargparse says; the known options are such as ``"trainer.max_epochs"``."""
     if found := re.search(r"does not accept option '([^']+)'", message):
         return f"unknown option {found[1]!r}.{did_you_mean(found[1], known)}"
     if found := re.search(r"unrecognized arguments: (--[^\s=]+)", message):

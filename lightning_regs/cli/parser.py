@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,12 +22,8 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the console script's entry point.
 
-    Args:
-        argv: Arguments without the program's name; default: those of the process.
-
     Returns:
-        The exit status: 0 when all went well, 1 when a run failed, 2 when the request makes no sense, 130 when
-        interrupted.
+        The exit status: 0 when all went well, 1 when a run failed, 2 when the request makes no sense, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     forgive()
@@ -95,14 +91,18 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("--page", type=Path, metavar="DIR", help="where the HTML pages go (default: in RUNS)")
     pages.add_argument("--open", action="store_true", help="show the page in a browser")
 
+    def add(name: str, run: Callable[[argparse.Namespace], int], says: str, *parents: _Parser) -> Any:
+        made = subparsers.add_parser(name, parents=parents, help=says)
+        made.set_defaults(run=run)
+        return made
+
     says = "list the papers, their scales and what was found so far; of one paper its cells"
-    command = subparsers.add_parser("list", parents=[runs], help=says)
+    command = add("list", listing.list_papers, says, runs)
     command.add_argument("paper", nargs="?", help="the paper whose cells are listed, with seeds, done and planned")
     command.add_argument("--scale", help="only this scale (default: all)")
-    command.set_defaults(run=listing.list_papers)
 
     says = "run a paper's experiments, or go on with them, and print its claims with a verdict each"
-    command = subparsers.add_parser("reproduce", parents=[runs, pages], help=says)
+    command = add("reproduce", commands.reproduce, says, runs, pages)
     command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
     command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
     command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
@@ -132,17 +132,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--dry-run", action="store_true", help="only say what would run, and how long it took where it was measured"
     )
-    command.set_defaults(run=commands.reproduce)
 
     says = "show your rows of a paper beside the committed ones, cell by cell, and the verdicts of both"
-    command = subparsers.add_parser("compare", parents=[runs], help=says)
+    command = add("compare", listing.compare, says, runs)
     command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
     command.add_argument("--scale", help="only this scale (default: all that both have)")
     command.add_argument("--results", type=Path, metavar="DIR", help="where yours are (default: RUNS/results/PAPER)")
-    command.set_defaults(run=listing.compare)
 
-    says = "write the weights of a run as a safetensors file, with a model card"
-    command = subparsers.add_parser("export", parents=[runs], help=says)
+    command = add("export", export, "write the weights of a run as a safetensors file, with a model card", runs)
     command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
     command.add_argument("--cell", required=True, metavar="NAME", help="see `lightning-regs list PAPER`")
     command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
@@ -153,17 +150,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of model.safetensors and README.md (default: PAPER-CELL-SEED)",
     )
-    command.set_defaults(run=export)
 
     says = "write down what a paper's claims are and how many seeds are planned, before anything is run"
-    command = subparsers.add_parser("freeze", help=says)
+    command = add("freeze", commands.freeze, says)
     command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
     command.add_argument("--scale", help="only this scale (default: all)")
     command.add_argument("--reason", metavar="TEXT", help="why claims were added or changed after their rows")
-    command.set_defaults(run=commands.freeze)
 
-    says = "write the HTML pages from the results that are there"
-    command = subparsers.add_parser("report", parents=[runs, pages], help=says)
+    command = add("report", commands.report, "write the HTML pages from the results that are there", runs, pages)
     command.add_argument("paper", nargs="*", help="default: every paper")
     command.add_argument("--results", type=Path, metavar="DIR", help="where the tables are (default: beside the paper)")
     command.add_argument(
@@ -182,13 +176,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write the Weights & Biases report as JSON, without a server (default FILE: PAGE/PAPER.wandb.json)",
     )
-    command.set_defaults(run=commands.report)
 
-    says = "upload to Weights & Biases what is finished and not there yet"
-    command = subparsers.add_parser("sync", parents=[runs], help=says)
+    command = add("sync", commands.sync, "upload to Weights & Biases what is finished and not there yet", runs)
     command.add_argument("paper", nargs="*", help="default: every paper")
     command.add_argument("--wandb", metavar="ENTITY/PROJECT", help="where to (default: WANDB_ENTITY, WANDB_PROJECT)")
-    command.set_defaults(run=commands.sync)
 
     for name in LIGHTNING_COMMANDS:  # handled before this parser; listed here for --help
         subparsers.add_parser(name, help=f"Lightning's {name}: --config configs/FILE.yaml", add_help=False)

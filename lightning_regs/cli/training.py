@@ -28,11 +28,10 @@ _Save: Any = sys.modules[_Base.__module__].SaveConfigCallback
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one of Lightning's commands.
+    """Run one of Lightning's commands, with its options.
 
-    Args:
-        arguments: The command and its options. A configuration that is no file here is one of those that came with the
-            package. Classes that it names are also looked for beside it and in the working directory.
+    A configuration that is no file here is one of those that came with the package. Classes that it names are also
+    looked for beside it and in the working directory.
 
     Raises:
         ValueError: If an option or a class is unknown, or a value is none; in one sentence.
@@ -142,12 +141,10 @@ class Trainer(pl.Trainer):
 
 
 def write_predictions(file: Path, logits: Tensor, classes: Sequence[str] | None = None) -> None:
-    """Write a table of index, predicted class and probabilities.
+    """Write a table of index, predicted class and probabilities, given logits ``(N, K)``.
 
-    Args:
-        file: Where to; ``.npz`` for the arrays ``index``, ``predicted`` and ``probabilities``, else a CSV file.
-        logits: ``(N, K)``.
-        classes: Names of the K classes, for the headings ``p(NAME)``; default: their numbers.
+    An ``.npz`` file has the arrays ``index``, ``predicted`` and ``probabilities``, another is a CSV with the headings
+    ``p(NAME)``, of the classes or their numbers.
     """
     import numpy as np
 

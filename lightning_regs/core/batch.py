@@ -29,12 +29,9 @@ Keys = Annotated[tuple[Key, Key] | None, 'the keys of samples and labels, ("imag
 
 
 def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str) -> tuple[Key, Key]:
-    """Return the keys of samples and labels in a batch that can be changed in place.
+    """Return the keys of samples and labels in a batch, a list, a mapping or an object, that can be changed in place.
 
-    Args:
-        batch: A list, a mapping, or an object with attributes.
-        keys: Where they are; None: in ``[x, y]`` and under the usual names of a mapping.
-        method: What changes them, for the message.
+    Without ``keys`` they are those of ``[x, y]``, or the usual names of a mapping; ``method`` is what changes them.
 
     Raises:
         MisconfigurationException: If they are not there.

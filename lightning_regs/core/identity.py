@@ -27,14 +27,10 @@ _FILLING = {"add", "append", "clear", "discard", "extend", "insert", "pop", "pop
 
 
 def plain(value: Any, where: str = "config") -> Any:
-    """Return the value as plain data: dict with text keys, list, str, bool, int, finite float, None.
+    """Return a copy as plain data: dict with text keys, list, str, bool, int, finite float, None.
 
-    Args:
-        value: The value; tuples become lists and -0.0 becomes 0.0, so that equal settings are equal text.
-        where: What the value is, for the message.
-
-    Returns:
-        A copy that JSON can carry without loss.
+    Tuples become lists and -0.0 becomes 0.0, so that equal settings are equal text; JSON carries it without loss.
+    ``where`` is what the value is, for the message.
 
     Raises:
         TypeError: If it holds something else.

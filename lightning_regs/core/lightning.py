@@ -126,17 +126,11 @@ def is_compiled(module: Any) -> bool:
 def replace_loss(
     trainer: pl.Trainer, make: Callable[[Any], Any], around: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> Callable[[], None]:
-    """Have every backward pass that Lightning makes start at what a function makes of the loss.
+    """Have every backward pass that Lightning makes start at what a function makes of the loss; return what undoes it.
 
     The loss in ``on_before_backward`` can be changed in place alone, and in manual optimization it is the user's own.
-
-    Args:
-        trainer: Whose.
-        make: Takes the loss as it is differentiated: scaled, and divided by the number of accumulated batches.
-        around: Returns a context for it and the backward pass.
-
-    Returns:
-        A function that undoes it.
+    The function takes the loss as it is differentiated: scaled, and divided by the number of accumulated batches. It
+    and the backward pass are in the context that ``around`` returns.
     """
     plugin: Any = trainer.precision_plugin
     theirs = plugin.backward

@@ -23,11 +23,7 @@ _ALL = re.compile(r"^__all__ = \[(.*?)\]", re.MULTILINE | re.DOTALL)
 
 @cache
 def texts(package: str) -> dict[str, str]:
-    """Return the public modules of one of our packages, by their full names, and their text; imports nothing.
-
-    Args:
-        package: For example ``"lightning_regs.regularizers"``.
-    """
+    """Return the public modules of one of our packages, by their full names, and their text; imports nothing."""
     folder = _ROOT.joinpath(*package.split(".")[1:])
     files = (file for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_"))
     return {f"{package}.{file.stem}": file.read_text(encoding="utf-8") for file in files}
@@ -72,8 +68,7 @@ def _named_after_files(package: str) -> list[tuple[str, str, str]]:
 def declared(package: str, attribute: str) -> dict[str, str]:
     """Return the classes of a package that give themselves a name, ``attribute = "name"``; reads text.
 
-    Returns:
-        That name -> ``"module:Class"``, for :func:`resolve`.
+    The name leads to ``"module:Class"``, for :func:`resolve`.
     """
     of_class = re.compile(rf'^class (\w+)\b(?:(?!^class ).)*?^    {attribute} = "(\w+)"', re.MULTILINE | re.DOTALL)
     found = [

@@ -15,15 +15,10 @@ import torch
 
 
 def derive_seed(seed: int, purpose: str, *position: int) -> int:
-    """Derive the seed of one stream.
+    """Derive the seed of one stream, in ``[0, 2**63)``: equal on every machine and Python version.
 
-    Args:
-        seed: The run's seed.
-        purpose: What the stream is for, for example ``"augmentation"``.
-        *position: Where in the run: epoch, batch, rank, in an order that the caller fixes.
-
-    Returns:
-        An integer in ``[0, 2**63)``, equal on every machine and Python version.
+    Its purpose is for example ``"augmentation"``; its position is where in the run it is: epoch, batch, rank, in an
+    order that the caller fixes.
     """
     text = ":".join([str(int(seed)), purpose, *(str(int(p)) for p in position)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -52,11 +52,7 @@ class Store:
 
 
 class Run:
-    """One run's folder. It is complete when its ``row.json`` is there.
-
-    Args:
-        folder: The folder; its name is the run's hash.
-    """
+    """One run's folder, whose name is the run's hash. It is complete when its ``row.json`` is there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -241,10 +237,8 @@ class RunContext:
         """Append one row to ``curves.csv``.
 
         The first row that an attempt logs drops what an earlier attempt logged at that epoch (else step) or later, so
-        the file never holds an epoch twice.
-
-        Args:
-            row: Column -> number. The columns of the first row lead; one that comes later is added behind them.
+        the file never holds an epoch twice. The columns of the first row lead; one that comes later is added behind
+        them.
         """
         if self._columns is not None and row.keys() <= set(self._columns):
             with (self.folder / "curves.csv").open("a", encoding="utf-8", newline="") as file:

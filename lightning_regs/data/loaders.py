@@ -150,11 +150,8 @@ class TrainingLoader(Loader):
             sampler.begin, skipped = skipped * (self.batch_size or sampler.batch_size), 0
         for batch in islice(self._batches(), skipped, None):
             for _ in range(echoed, self.repeats):
-                yield (
-                    batch
-                    if self.repeats == 1
-                    else [t.clone().pin_memory() if t.is_pinned() else t.clone() for t in batch]
-                )
+                once = self.repeats == 1
+                yield batch if once else [t.clone().pin_memory() if t.is_pinned() else t.clone() for t in batch]
             echoed = 0
 
     def _batches(self) -> Iterator[list[Tensor]]:

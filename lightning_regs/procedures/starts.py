@@ -18,12 +18,9 @@ TWIN = "-twin"
 
 @dataclass(frozen=True)
 class Start:
-    """How a level starts; tensors by their names in the network.
+    """How a level starts: all parameters and buffers by their names in the network, and which weights are trained.
 
-    Attributes:
-        weights: All parameters and buffers.
-        mask: Which of the prunable weights are trained.
-        frozen: Whether the others keep the value they start with, instead of being zero.
+    Where it is ``frozen``, the others keep the value they start with, instead of being zero.
     """
 
     weights: State

@@ -87,10 +87,7 @@ def our_classifier(methods: Sequence[Regularizer]) -> pl.LightningModule:
 class Case:
     """A kind of module, with data for it, and how methods get to it.
 
-    Args:
-        name: What it is called.
-        build: Makes the module; takes the methods where the module hands them to the Trainer itself.
-        ours: Whether the module takes the methods.
+    ``build`` makes the module, and gives it the methods where it is one of ``ours``, which hand them to the Trainer.
     """
 
     name: str

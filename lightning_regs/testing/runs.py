@@ -88,10 +88,7 @@ class Run(pl.Callback):
         gradient_norms: Of each step, as the optimizer takes it.
         losses: What the training step returned, where that is a dict.
         samples: Sizes of the batches.
-        module: What was trained.
-        trainer: The Trainer.
-        state: The module's state dict.
-        optimizer: The optimizer's.
+        state: The module's state dict; ``optimizer`` is the optimizer's.
         random: The states of all global generators.
     """
 

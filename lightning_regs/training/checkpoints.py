@@ -80,11 +80,9 @@ class Saver(Checkpoint):
 
 
 class EpochCheckpoint(Saver):
-    """Saves one checkpoint, at an epoch's end, not more often than every so many seconds.
+    """Saves one checkpoint, replaced as a whole, at an epoch's end, not more often than every so many seconds.
 
-    Args:
-        path: The file; replaced as a whole by each save.
-        every: Seconds between saves. A run shorter than this writes none: it is cheaper to repeat.
+    A run shorter than this writes none: it is cheaper to repeat.
     """
 
     def __init__(self, path: Path, every: float = 20.0) -> None:

@@ -45,12 +45,9 @@ Stacked = Callable[[Sequence[dict[str, Any]], Sequence[RunContext]], list[dict[s
 
 @dataclass(frozen=True)
 class Trained:
-    """One trained net, alone or one of the replicas that were trained together.
+    """One trained net, alone or one of the replicas that were trained together, which share all but metrics and number.
 
     Attributes:
-        module: The Classifier; of replicas they share it, as they do the Trainer and the data.
-        trainer: The Trainer that trained it.
-        data: The data, set up.
         metrics: What was measured after the last epoch, see :func:`fit`.
         checkpoint: Where an interrupted training would have gone on from; the file need not exist.
         replica: Which of the replicas it is; None where it was trained alone.
@@ -146,11 +143,7 @@ def train(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
 
 
 def shared(configs: Sequence[Mapping[str, Any]], *own: str) -> dict[str, Any]:
-    """Return what the configurations of runs that are trained together share.
-
-    Args:
-        configs: One a run.
-        *own: The keys in which they may differ.
+    """Return what the configurations of runs that are trained together share, beside the keys that are each one's own.
 
     Raises:
         ValueError: If they differ in another.
@@ -245,13 +238,9 @@ def _going_on(last: Path, of: str, run: RunContext) -> Path | None:
 
 
 def evaluate(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, split: Any) -> list[dict[str, float]]:
-    """Return ``loss``, ``acc`` and the like on the whole of a split, one entry a net.
+    """Return ``loss``, ``acc`` and the like on the whole of ``"train"``, ``"val"`` or ``"test"``, one entry a net.
 
-    Args:
-        trainer: The Trainer.
-        module: The Classifier, with the weights to be measured.
-        data: The data.
-        split: ``"train"``, ``"val"`` or ``"test"``: in evaluation mode, without augmentation, with labels as trained.
+    They are measured in evaluation mode, without augmentation, with labels as trained, at the module's weights.
     """
     with quiet(), data.evaluating(split):
         trainer.test(module, datamodule=data, verbose=False)
@@ -259,12 +248,9 @@ def evaluate(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, spl
 
 
 def initial_network(model: Mapping[str, Any], data: ImageDataModule, seed: int) -> nn.Module:
-    """Build the untrained network of a configuration, with the initial weights that a run of this seed has.
+    """Build the untrained network of the Classifier's arguments, with the initial weights that a run of this seed has.
 
-    Args:
-        model: Arguments of the Classifier.
-        data: The data that it is for, set up.
-        seed: The seed, of a run whose weights have one apart that one.
+    The data are set up; where weights have a seed apart, it is that one.
     """
     options = {name: model[name] for name in ("architecture", "architecture_args", "layers") if name in model}
     module = Classifier(**options, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed)
@@ -283,13 +269,13 @@ def quiet() -> Iterator[None]:
 
 
 def make(config: Mapping[str, Any], base: type[C], seed: int, kind: str, example: str) -> C:
-    """Build an object of a configuration, which has it as LightningCLI does.
+    """Build an object of a configuration, which has it as LightningCLI does; ``kind`` is what it is, for messages.
 
     Args:
         config: ``{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1.0}}``, or without ``init_args``.
         base: What it has to be.
         seed: Its seed, where it takes one and ``init_args`` has none.
-        kind: What it is, in a word for messages.
+        kind: In a word.
         example: A class path, for messages.
 
     Raises:

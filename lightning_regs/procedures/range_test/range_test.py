@@ -237,8 +237,7 @@ class _Sweep(Callback):
         for group, rate in zip(optimizer.param_groups, first, strict=True):
             group["initial_lr"] = group["lr"] = rate / max(first) if max(first) else 1.0
         made = LambdaLR(optimizer, lambda step: self.rates[min(step, len(self.rates) - 1)])
-        config = pl.utilities.types.LRSchedulerConfig(made, interval="step")
-        trainer.strategy.lr_scheduler_configs = [config]
+        trainer.strategy.lr_scheduler_configs = [pl.utilities.types.LRSchedulerConfig(made, interval="step")]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse data that have come to their end, of which epochs would go on for ever."""

@@ -145,8 +145,7 @@ class SnapshotEnsemble(Callback):
                 f"them, so that its snapshot is taken at {rate:.0%} of the first rate; train for {length - last} "
                 "iterations more, or in fewer cycles."
             )
-        config = pl.utilities.types.LRSchedulerConfig(made, interval="step")
-        trainer.strategy.lr_scheduler_configs = [config]
+        trainer.strategy.lr_scheduler_configs = [pl.utilities.types.LRSchedulerConfig(made, interval="step")]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the snapshots of an earlier training; of one that goes on, see that its schedule is this one."""

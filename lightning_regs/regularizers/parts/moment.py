@@ -13,16 +13,12 @@ from lightning_regs.core.lightning import pl
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a training is, and the draws that belong there.
+    """Where a training is, and the draws that belong there; seed and name are the method's.
 
     Attributes:
-        trainer: The Trainer.
-        module: The LightningModule that is trained.
         epoch: From 0.
         batch: From 0 in each epoch; repeats of a batch are one.
         rank: The process's; 0 in all of them for what acts on gradients and weights, which have to stay equal.
-        seed: The method's.
-        name: The method's.
     """
 
     trainer: pl.Trainer

@@ -35,10 +35,8 @@ _DRAWS: tuple[Callable[[float], float], ...] = (
 class Plan:
     """What a paper says of a claim at a scale, before anything is measured.
 
-    Attributes:
-        hash: Its measure and criterion, in twelve hexadecimal digits.
-        seeds: Seeds of the cell that has the fewest.
-        cells: Names of the cells that it looks at.
+    That is the hash of its measure and criterion, in twelve hexadecimal digits; the seeds of the cell that has the
+    fewest; and the cells that it looks at.
     """
 
     hash: str

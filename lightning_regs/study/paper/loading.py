@@ -33,13 +33,7 @@ def find_papers() -> dict[str, Path]:
 
 @checked
 def load_paper(paper_id: str) -> Paper:
-    """Load one paper.
-
-    Args:
-        paper_id: Name of its folder.
-
-    Returns:
-        The ``PAPER`` of its ``paper.py``, with ``folder`` set.
+    """Load one paper by the name of its folder: the ``PAPER`` of its ``paper.py``, with ``folder`` set.
 
     Raises:
         ValueError: If there is no such paper (the message suggests the nearest), or its module is broken (the message

@@ -12,14 +12,10 @@ _MOST = 10_000
 
 
 def smallest_effect(seeds: int, confidence: float = CONFIDENCE) -> float:
-    """Return the smallest effect that a t-interval over seeds sees, in standard deviations over seeds.
+    """Return the smallest effect that a t-interval over so many seeds sees, in standard deviations over seeds.
 
     An effect is the distance of the true mean from the edge of a criterion; it is seen when the whole interval lies on
     that side of the edge. The quotient of the two is noncentral t distributed.
-
-    Args:
-        seeds: How many, at least 2.
-        confidence: That of the interval.
 
     Raises:
         ValueError: If there are fewer than 2 seeds.
@@ -34,11 +30,8 @@ def smallest_effect(seeds: int, confidence: float = CONFIDENCE) -> float:
 def seeds_needed(distance: float, spread: float, confidence: float = CONFIDENCE, error: float = 0.0) -> int | None:
     """Return the fewest seeds whose interval lies wholly beyond an edge most of the time; None where 10,000 do not.
 
-    Args:
-        distance: Of the true mean from the edge.
-        spread: Standard deviation over seeds.
-        confidence: That of the interval.
-        error: Standard error that is the same for any number of seeds: that of the test items.
+    It takes the distance of the true mean from the edge, the standard deviation over seeds, and the standard ``error``
+    that is the same for any number of them: that of the test items.
     """
     from scipy.special import nctdtr, ndtri
 
@@ -65,16 +58,8 @@ def smallest_beyond(
     """Return how far beyond the nearest edge of a criterion a number has to be for so many seeds to see it.
 
     What is as far inside, and spreads as the measured numbers do, is found to satisfy the criterion 4 times in 5. A
-    ratio's distance is that of a factor, in the unit of the criterion.
-
-    Args:
-        estimate: What was measured.
-        criterion: What is asked for.
-        confidence: That of the interval.
-        seeds: How many; default: as many as were measured.
-
-    Returns:
-        The distance; None where the interval has no width of its own, or the edge is none on its scale.
+    ratio's distance is that of a factor, in the unit of the criterion. The seeds are by default as many as were
+    measured. It is None where the interval has no width of its own, or the edge is none on its scale.
     """
     n = len(estimate.values)
     edges = [(criterion.low, 1), (criterion.high, -1)]

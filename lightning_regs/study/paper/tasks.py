@@ -41,10 +41,7 @@ def add_to_path(papers: Path | str) -> None:
 
 
 def import_task(path: str) -> Callable[..., Any]:
-    """Import a function from its path.
-
-    Args:
-        path: ``"module:function"``.
+    """Import a function from its path, ``"module:function"``.
 
     Raises:
         ValueError: If the module has no such function.

@@ -24,8 +24,7 @@ class Frozen:
 
     Attributes:
         seeds: Planned seeds a cell, one number for each look at the rows.
-        date: When its rule was fixed, as ``YYYY-MM-DD``.
-        commit: In which commit.
+        date: When its rule was fixed, as ``YYYY-MM-DD``, in ``commit``.
         exploratory: Why the verdict is one after a look, in a clause; empty where it is not.
     """
 
@@ -109,6 +108,9 @@ class ClaimResult:
         return {key: _finite(value) for key, value in asdict(self).items()}
 
 
+_SHARED = ("id", "sentence", "provenance", "unit", "headline", "kind", "exact")  # with the claim
+
+
 def _finite(entry: Any) -> Any:
     if isinstance(entry, dict):
         return {key: _finite(value) for key, value in entry.items()}
@@ -120,14 +122,8 @@ def _finite(entry: Any) -> Any:
 def judge(criterion: Criterion, low: float, high: float) -> Verdict:
     """Compare an interval with what a claim asks for.
 
-    Args:
-        criterion: What is asked for.
-        low: Lower end of the interval.
-        high: Upper end, at least ``low``.
-
-    Returns:
-        ``"reproduced"`` when the whole interval satisfies it, ``"not reproduced"`` when no part does, else
-        ``"not decided"``.
+    It is ``"reproduced"`` when the whole interval satisfies it, ``"not reproduced"`` when no part does, else ``"not
+    decided"``.
     """
     if criterion.contains(low, high):
         return "reproduced"
@@ -141,18 +137,10 @@ def evaluate(
     cells: Collection[str] | None = None,
     frozen: Mapping[str, Frozen] | None = None,
 ) -> list[ClaimResult]:
-    """Check every claim against the measured rows.
+    """Check every claim against the rows of a scale; return a result each, which says why it cannot be measured.
 
-    Args:
-        claims: The paper's claims.
-        rows: What has been measured so far.
-        scale: Name of the scale that the rows belong to.
-        cells: Names of all cells of the scale: a claim about another cell is not at this scale, one about a cell that
-            only has no rows yet is not decided.
-        frozen: By id, what was fixed about the claims before their rows.
-
-    Returns:
-        One result a claim, in the same order. A claim that cannot be measured says why in ``reason``.
+    With the names of all ``cells`` of the scale, a claim about another cell is not at this scale, and one about a cell
+    that only has no rows yet is not decided. ``frozen`` has by id what was fixed about the claims before their rows.
     """
     found = {}
     forms = {claim.id: claim.at(scale) for claim in claims}
@@ -188,9 +176,7 @@ def _result(
 ) -> ClaimResult:
     fixed = frozen or Frozen()
     return ClaimResult(
-        **{
-            name: getattr(claim, name) for name in ("id", "sentence", "provenance", "unit", "headline", "kind", "exact")
-        },
+        **{name: getattr(claim, name) for name in _SHARED},
         paper_value=claim.published,
         n=n,
         verdict=verdict,

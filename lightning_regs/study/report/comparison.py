@@ -78,13 +78,9 @@ class ComparedClaim:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One scale of a paper that both have rows of.
+    """One scale of a paper that both have rows of: the numbers of the cells and the claims that both have.
 
-    Attributes:
-        numbers: The numbers of the cells that both have, in the order of the paper's cells.
-        claims: The claims that one's own rows measure.
-        own_runs: Number of one's own rows; ``committed_runs`` of the committed ones.
-        waiting: Number of claims that the committed rows measure and one's own do not.
+    Some claims are still ``waiting``: the committed rows measure them, and one's own do not.
     """
 
     scale: str

@@ -23,15 +23,13 @@ class FigureEntry:
 
     Attributes:
         id: Its name in the paper's module.
-        title: Heading.
         caption: What is shown, and what the paper's figure shows.
         alt: What someone who cannot see it is told.
         notes: Sentences to print under it.
         missing: Why it is not drawn; empty when it is, or when nobody asked for a drawing.
         panels: Which logged curves and metrics it is about.
         fingerprint: Hash of what it shows, whatever the version of matplotlib; empty without a drawing.
-        svg: The drawing as a text, empty when there is none; not among the data.
-        drawing: The drawing itself; not among the data.
+        svg: The ``drawing`` as a text, empty when there is none; neither is among the data.
     """
 
     id: str

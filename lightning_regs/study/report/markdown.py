@@ -48,12 +48,8 @@ def _macros() -> Any:
     )
     env.filters |= {"md": escape, "code": code, "html": html.escape, "by_reason": _by_reason, "count": _count}
     env.filters |= {"number": tables.number, "heading": tables.heading, "seconds": tables.seconds}
-    env.filters |= {
-        "versions": tables.versions,
-        "legend": telling.legend,
-        "signs": telling.signs,
-        "is_arxiv": _ARXIV.fullmatch,
-    }
+    env.filters |= {"versions": tables.versions, "legend": telling.legend, "signs": telling.signs}
+    env.filters |= {"is_arxiv": _ARXIV.fullmatch}
     env.globals |= {"half": tables.HALF, "titles": telling.TITLES, "measured": telling.MEASURED, "budget": BUDGET}
     env.globals |= {"symbols": telling.SYMBOLS, "dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}
     env.globals |= {"meanings": telling.MEANINGS, "marks": telling.MARKS}

@@ -49,16 +49,13 @@ class Section:
     """One scale of a paper.
 
     Attributes:
-        runs: Finished runs that belong to it.
-        expected: Runs that it has when it is complete.
+        runs: Finished runs that belong to it, of those that are ``expected`` when it is complete.
         problems: One sentence for each file, or part of one, that is damaged or does not fit.
         mixed: How its rows differ in origin, such as ``"2 commits"``; rows of different code are not one experiment.
-        tallies: Its claims counted, each kind apart.
         summary: The counts in plain sentences, and what the invalid claims have in common.
         intervals: What their intervals are, in a sentence.
         claims_json: The claims as the download has them; not among the data.
         figures: The paper's figures; empty without rows.
-        groups: Its cells as tables.
         origin: ``commit``, ``versions``, ``device`` and ``precision``, each with the different entries of the rows.
         seconds: Computing time of all runs added up; None when no row records it.
         downloads: Names of the files beside the page.
@@ -193,7 +190,7 @@ def specify(
     if scales is None:
         stand = [entry.scale for entry in known_for]
         results.sort(key=lambda found: (found.finished < found.expected, -stand.count(found.name)))
-    shows = picture(known_for) if known_for else None
+    name = "-".join([slug(paper.id), *(scales or ()), "headline"])
     made: Specification = legible(
         Specification(
             paper=paper.id,
@@ -202,9 +199,7 @@ def specify(
             sections=tuple(_section(paper, found, store, show) for found in results),
             problems=tuple(filter(None, [*strangers(paper, folder), mismatches(paper)])),
             headlines=known_for,
-            picture=show(shows, results[0], "-".join([slug(paper.id), *(scales or ()), "headline"]), {})
-            if shows
-            else None,
+            picture=show(picture(known_for), results[0], name, {}) if known_for else None,
             comparisons=tuple(compare(paper, own, scales)) if any(own.glob("*.csv")) else (),
             prose=_prose(paper),
         )

@@ -143,7 +143,7 @@ class CellSummary:
         runs: Its rows, by seed.
         texts: One entry for each metric of the group.
         seconds: Mean wall time of a run; None when it is not recorded.
-        origin: ``commit``, ``versions``, ``device`` and ``precision``, each with the different entries of its rows.
+        origin: Of each column of :data:`ORIGIN` the different entries of its rows.
         command: The command that measures it, where the caller has one.
     """
 
@@ -159,9 +159,7 @@ class CellSummary:
 class Group:
     """Cells that measure the same quantities: one table.
 
-    Attributes:
-        name: What the cells have in common, for the caption.
-        metrics: Metrics with a column of their own; ``every`` has all of them, for the table of single runs.
+    The metrics have a column of their own; ``every`` has all of them, for the table of single runs.
     """
 
     name: str

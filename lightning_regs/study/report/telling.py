@@ -236,13 +236,7 @@ def _facts(claim: ClaimResult) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Tally:
-    """The claims of one kind at one scale, counted.
-
-    Attributes:
-        counts: Number of claims with each verdict.
-        exploratory: How many of them are exploratory.
-        waiting: How many of the undecided have no measurement yet.
-    """
+    """The claims of one kind at one scale, counted by verdict; of the undecided, so many wait for a measurement."""
 
     kind: Kind
     counts: dict[Verdict, int]

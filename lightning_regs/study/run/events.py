@@ -20,9 +20,7 @@ class Job:
 
     Args:
         cell: Name of the cell, for people.
-        seed: The seed.
         task: Import path of the task.
-        config: The configuration.
         folder: The run's folder; its name is the run's hash.
         papers: Folder to be put on the module path; None for none.
         facts: Provenance that is the same for all runs of a command: ``commit``, ``versions``.
@@ -72,17 +70,8 @@ class Event:
             ``progress``: ``done`` of ``total``, ``text``. ``finished``: ``row``. ``failed``: ``text`` is one line, the
             traceback is in ``folder``. ``stopped``: nothing more will run, ``text`` says why. ``interrupted``: Ctrl-C.
             Of a stack, the first run that is ``started`` and makes ``progress`` stands for all.
-        run: Hash of the run.
-        cell: Its cell.
-        seed: Its seed.
-        done: Units finished.
-        total: Units in all.
-        text: A few words.
-        row: The finished row.
-        folder: The run's folder.
-        jobs: Runs at once.
-        full: Whether the run failed because the disk is full.
-        memory: Whether it failed because a GPU's memory did not suffice.
+        run: Its hash.
+        full: Whether the run failed because the disk is full; ``memory``: because that of a GPU did not suffice.
         stacked: Runs that this event stands for.
     """
 

@@ -56,13 +56,9 @@ class _Running:
 
 
 class Reporter:
-    """Shows the events of a command: bars on a terminal, else one line an event.
+    """Shows the events of a command: bars on a terminal, unless ``NO_COLOR`` or ``CI`` is set, else one line an event.
 
     Use it as a context manager and as the ``on_event`` of :func:`~lightning_regs.study.run.runner.reproduce`.
-
-    Args:
-        console: Where to write; default: standard output.
-        live: Whether to draw bars; default: on a terminal, unless ``NO_COLOR`` or ``CI`` is set.
     """
 
     def __init__(self, console: Console | None = None, live: bool | None = None) -> None:

@@ -33,20 +33,15 @@ class Outcome:
     """What :func:`reproduce` did and found.
 
     Attributes:
-        paper: The paper.
-        scale: Name of the scale.
+        csv: Path of ``SCALE.csv``, beside those of ``SCALE.claims.json`` and ``SCALE.curves.csv``.
         rows: All rows of the results table, those of earlier commands included.
         claims: The claims' results on these rows.
-        planned: Number of runs that this command asked for.
-        skipped: How many of them were complete before.
+        planned: Number of runs that this command asked for; ``skipped`` of them were complete before.
         changed: That some of those were made by other code of the user's than there is now, in one sentence; else None.
         finished: How many this command completed.
         failed: The events of those that failed: cell, seed, the error in one line as ``text``, the run's ``folder``.
         stopped: Why nothing more was run, in one sentence; None when everything planned was tried.
         interrupted: Whether Ctrl-C ended it.
-        csv: Path of ``SCALE.csv``.
-        claims_json: Path of ``SCALE.claims.json``.
-        curves_csv: Path of ``SCALE.curves.csv``.
     """
 
     paper: Paper

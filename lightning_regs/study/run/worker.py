@@ -90,11 +90,8 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
     for job in stack:
         config: dict[str, Any] = {"task": job.task, "config": job.config, "seed": job.seed}
         if (Path(job.folder) / "row.json").exists():
-            emit(
-                job.event(
-                    "noted", text="has a row.json that is damaged, or not with the curves of its run: it is redone"
-                )
-            )
+            text = "has a row.json that is damaged, or not with the curves of its run: it is redone"
+            emit(job.event("noted", text=text))
         if code := _code(job, emit):
             config["code"] = code
         atomic_write(Path(job.folder) / "config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")

@@ -29,10 +29,8 @@ class ScaleResults:
     """Everything that a results folder holds about one scale, and what follows from it.
 
     Attributes:
-        name: Name of the scale.
         rows: Finished runs, in the order of the file.
         claims: The paper's claims, judged on the rows; none without a row.
-        curves: Learning curves.
         problems: One sentence for each file, or part of one, that could not be used or does not fit.
         downloads: Names of the files that a reader can have: tables, whole or not, and the claims.
         expected: Number of runs that the scale has when it is complete.

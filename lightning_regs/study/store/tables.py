@@ -32,8 +32,6 @@ class Row:
     """One finished run: a cell and a seed.
 
     Attributes:
-        cell: Name of the cell.
-        seed: The seed.
         metrics: Metric name to number. NaN where the run measured that the quantity does not exist (an epoch that never
             came); names that the cell does not measure are absent.
         origin: The columns of :data:`~lightning_regs.core.runs.TRAILING` as text, empty where one is not known.

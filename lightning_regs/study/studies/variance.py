@@ -84,12 +84,9 @@ def _share(sample: Sample) -> Estimate:
 
 @checked
 def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)) -> Figure:
-    """Draw the variances of a study, relative to the whole.
+    """Draw the variances of a study, relative to the whole, on the scales that have the cells.
 
-    Args:
-        what: What is trained, in words.
-        split: What the split draws, in words; empty where it draws nothing.
-        on: Names of the scales that have the cells.
+    It says what is trained, and what the split draws; empty where it draws nothing.
     """
     names = {"initial weights": "weights", "order": "order", split: "split", "train and test samples": "items"}
     drawn = {name: share_of_variance(f"variance/{varied}") for name, varied in names.items() if name}

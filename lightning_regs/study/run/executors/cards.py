@@ -62,13 +62,9 @@ def _trainer(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Cards:
-    """Tells which GPUs the next runs may use, by the memory that is free.
+    """Tells which GPUs the next runs may use, by the memory of each that is free.
 
-    Args:
-        look: Returns the memory of each.
-
-    Attributes:
-        several: Whether there is a choice; where there is none, a process sees what it always saw.
+    Where there is no choice between ``several``, a process sees what it always saw.
     """
 
     def __init__(self, look: Callable[[], Mapping[str, Memory]] = look) -> None:

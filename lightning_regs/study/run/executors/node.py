@@ -28,9 +28,7 @@ class Parcel:
     """What runs need to go anywhere, beside the runs that they need.
 
     Args:
-        stack: The runs.
-        threads: Threads that they may use.
-        gpus: GPUs, or the share of one, that they may use.
+        stack: The runs, each with so many ``threads`` and ``gpus``, or a share of one.
         needed: Hashes of the runs that they need.
         begun: What is there of runs that go on, packed, by hash.
         papers: Name of the folder of papers that came along as code; None for none.

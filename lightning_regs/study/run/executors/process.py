@@ -13,13 +13,7 @@ from lightning_regs.study.run.worker import work
 
 
 class Worker:
-    """The parent's side of one process.
-
-    Args:
-        threads: Threads that its runs may use.
-        cards: The GPUs that its runs share with others'.
-        chosen: Whether it sees no other GPU; else it sees what this process sees.
-    """
+    """The parent's side of one process, whose runs share ``cards`` with others'; ``chosen``, it sees no other GPU."""
 
     def __init__(self, threads: int, cards: tuple[str, ...] = (), chosen: bool = False) -> None:
         self.cards = cards

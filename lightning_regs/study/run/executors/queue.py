@@ -32,13 +32,8 @@ class Executor(Protocol):
 class Queue:
     """The runs that have not started, handed out when those that they need are finished.
 
-    Args:
-        stacks: All runs.
-        emit: Receives events.
-        shares: Whether runs share a GPU: one that ran out of its memory is then tried again, with the GPU for itself.
-
-    Attributes:
-        alone: Hashes of the runs that are tried again so.
+    Where runs share a GPU, one that ran out of its memory is tried again with the GPU for itself; its hash is in
+    ``alone``.
     """
 
     def __init__(self, stacks: Sequence[Stack], emit: Emit, shares: bool = False) -> None:
@@ -87,8 +82,7 @@ class Queue:
     def pop(self, running: int = 0) -> Stack | None:
         """Take the first runs that can start; None while all wait for others. Runs whose needs failed fail here.
 
-        Args:
-            running: How many share the GPU now; those that are tried again alone wait until there are none.
+        Those that are tried again alone wait until none is ``running`` on the GPU.
         """
         while self._failed:
             run = self._failed.popleft()
