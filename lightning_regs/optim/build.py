@@ -12,12 +12,14 @@ from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from lightning_regs.core import registry
-from lightning_regs.core.checks import Count, Whole, call, check, checked, nonempty
+from lightning_regs.core.checks import Count, Range, Whole, call, check, checked, nonempty
 from lightning_regs.core.names import unknown_name
 from lightning_regs.optim.length import Length, Time
+from lightning_regs.optim.rates import ReplicaRates
 from lightning_regs.optim.sequence import SequenceLR
 
 Config = Mapping[str, Any]
+Rates = Annotated[Sequence[Annotated[float, Range(above=0)]], nonempty]
 Parts = Annotated[Sequence[Config], nonempty]
 
 # Schedules whose arguments are not plain data, or which Lightning drives through a monitored metric.
@@ -71,13 +73,18 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
 
     Args:
         params: The parameters to train, with their names or in groups as torch takes them.
-        config: ``{"name": "SGD", "lr": 0.1, "momentum": 0.9}``: the class (letter case is free) and its arguments.
+        config: ``{"name": "SGD", "lr": 0.1, "momentum": 0.9}``: the class (letter case is free) and its arguments. A
+            list of rates is one a replica, see :class:`~lightning_regs.optim.rates.ReplicaRates`.
 
     Raises:
         ValueError: If the name is missing or unknown, or an argument is not one of the class's, or out of its range.
     """
     cls, options = _named("optimizer", config, optimizers())
-    optimizer: Optimizer = call("optimizer", cls, params, **options)
+    rates = options.get("lr")
+    apart = isinstance(rates, (list, tuple)) and check("lr", rates, Rates)
+    optimizer: Optimizer = call("optimizer", cls, params, **options | ({"lr": max(apart)} if apart else {}))
+    if apart:
+        ReplicaRates(optimizer, apart)
     return optimizer
 
 
@@ -86,6 +93,10 @@ def check_optimization(optimizer: Config, schedule: Config | Parts | None) -> Op
     """Return such an optimizer, of one number, or raise what :func:`make_optimizer` or :func:`make_schedules` would."""
     probe = make_optimizer([torch.nn.Parameter(torch.zeros(1))], optimizer)
     if schedule is not None:
+        parts = [schedule] if isinstance(schedule, Mapping) else schedule
+        named = {_named("schedule", part, schedules())[0].__name__ for part in parts if "name" in part}
+        if isinstance(optimizer.get("lr"), (list, tuple)) and (own := named & {"CyclicLR", "OneCycleLR"}):
+            raise ValueError(f"lr is a list, and {own.pop()} has rates of its own, which are for all; give one number.")
         _schedules(probe, schedule, Length(10**9, 10**9, 1, whose=""))  # long enough for whatever is tried
     return probe
 

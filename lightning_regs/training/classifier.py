@@ -57,6 +57,7 @@ class Classifier(KeepsMethods):
             logits ``(N, K)``.
         architecture_args: Options of a named architecture, for example ``{"hidden": [512, 512]}``.
         optimizer: Name and arguments of a class of ``torch.optim`` or of ours; default SGD, lr 0.01, momentum 0.9.
+            Of replicas ``lr`` may be a list, one a replica.
         schedule: Name and arguments of a learning-rate schedule of torch or of ours, ``interval`` (``"epoch"`` or
             ``"step"``), and a linear ``warmup``, with times as ``"500it"`` or ``"2ep"``; or a list of such, one after
             another, see :func:`~lightning_regs.optim.make_schedules`; default none.
@@ -117,6 +118,8 @@ class Classifier(KeepsMethods):
         check_architecture(architecture, architecture_args)
         seed = run_seed(seed)
         self.replicas = replica_seeds(replicas, seed)
+        if self.replicas is None and isinstance(optimizer.get("lr"), (list, tuple)):
+            raise ValueError(f"lr is a list, {optimizer['lr']}, which is for replicas; give one number.")
         if self.replicas is not None:
             check_replicas(self.replicas, architecture, optimizer, regularizers or [])
         self._layers, self._apart, self._compile = layer_replacements(layers or []), check_seeds(seeds), compile

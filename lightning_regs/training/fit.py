@@ -145,10 +145,18 @@ def train(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
 def shared(configs: Sequence[Mapping[str, Any]], *own: str) -> dict[str, Any]:
     """Return what the configurations of runs that are trained together share, beside the keys that are each one's own.
 
+    Learning rates that differ become a list, one a replica.
+
     Raises:
         ValueError: If they differ in another.
     """
-    parts = [{key: value for key, value in config.items() if key not in own} for config in configs]
+    parts: list[dict[str, Any]] = [
+        {key: value for key, value in config.items() if key not in own} for config in configs
+    ]
+    rates = [part.get("model", {}).get("optimizer", {}).get("lr") for part in parts]
+    if any(rate != rates[0] for rate in rates):
+        models = [part["model"] | {"optimizer": part["model"]["optimizer"] | {"lr": rates}} for part in parts]
+        parts = [part | {"model": model} for part, model in zip(parts, models, strict=True)]
     if any(part != parts[0] for part in parts):
         may = f" but for {', '.join(own)}" if own else ""
         raise ValueError(

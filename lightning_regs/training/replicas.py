@@ -227,6 +227,9 @@ def check_replicas(
             )
         if architecture.replicas != len(replicas):
             raise ValueError(f"the architecture has {architecture.replicas} replicas, replicas names {len(replicas)}.")
+    rates = optimizer.get("lr")
+    if isinstance(rates, (list, tuple)) and len(rates) != len(replicas):
+        raise ValueError(f"lr has {len(rates)} learning rates for {len(replicas)} replicas; give one a replica.")
     name = optimizer.get("base", optimizer)["name"]  # Lookahead's base
     if plain(name) in map(plain, COUPLING_OPTIMIZERS):
         raise ValueError(

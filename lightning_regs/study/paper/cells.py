@@ -133,7 +133,7 @@ def grid(
     *,
     task: str = TRAIN,
     seeds: Count | None = None,
-    stack: bool = False,
+    stack: bool | str = False,
     **axes: Mapping[Any, Overrides],
 ) -> Cells:
     """Make a cell for each combination of what varies.
@@ -145,7 +145,8 @@ def grid(
             ``{"snapshots": {"cycles": 5}}`` for :data:`SNAPSHOTS`.
         task: Import path of the function that measures them; default: training as the configuration says.
         seeds: Their own number of seeds; None takes the scale's.
-        stack: Whether the seeds of a cell are trained together, as replicas.
+        stack: Whether the seeds of a cell are trained together, as replicas; or as ``name``, with fewer of the axes, to
+            train cells together that differ in their learning rates alone: ``"{optimizer}"``.
         **axes: For each axis its values: label -> what it overrides, such as ``{"none": {}, "dropout":
             {"model.architecture_args.dropout": 0.5}}``. Later axes override earlier ones, and all the common overrides.
 
@@ -157,11 +158,12 @@ def grid(
             the task would ignore an override.
         TypeError: If the values of an axis are no mapping.
     """
+    together = name if stack is True else stack or ""
     named = set(re.findall("{(.*?)}", name))
     for axis in axes:
         if axis not in named:
             raise ValueError(f"the grid {name!r} varies {axis!r}, which its name does not say; write {{{axis}}} in it.")
-    if unknown := sorted(named - set(axes)):
+    if unknown := sorted({*named, *re.findall("{(.*?)}", together)} - set(axes)):
         raise ValueError(f"the grid {name!r} has {{{unknown[0]}}} in its name, which does not vary; add it.")
     own, made = _OWN.get(task, ()), []
     for combination in itertools.product(*(values.items() for values in axes.values())):
@@ -171,8 +173,8 @@ def grid(
             changes |= change
         if task in _OWN:
             _check_read(name, changes, (*_TRAINING, *own))
-        cell = re.sub("{(.*?)}", lambda found: labels[found[1]], name)  # noqa: B023  # called at once
-        made.append(Cell(cell, task, resolve(config, changes, own), seeds, stack=cell if stack else None))
+        cell, label = (re.sub("{(.*?)}", lambda found: labels[found[1]], text) for text in (name, together))  # noqa: B023
+        made.append(Cell(cell, task, resolve(config, changes, own), seeds, stack=label or None))
     check_unique(f"the grid {name!r}", "cell", [cell.name for cell in made])
     return Cells(made)
 
