@@ -198,21 +198,17 @@ def _sequence(optimizer: Optimizer, configs: Sequence[Config], length: Length) -
 
 
 def _part(config: Config, length: Length) -> tuple[type, dict[str, Any], str, Time | None]:
-    """Return the class of a part of a sequence, its options, its interval and its length."""
+    """Return the class of a part of a sequence, its options, its interval, none of what is constant, and its length."""
     options = dict(config)
-    written = options.pop("length", None)
     if "warmup" in options:
-        if len(config) > 1:
-            raise ValueError(
-                f"the part {dict(config)!r} of the schedule is more than its warmup; make that a part of its own."
-            )
+        if len(options) > 1:
+            raise ValueError(f"the part {options!r} of the schedule is more than its warmup; make that a part alone.")
         rise = _time("warmup", options["warmup"], "step")
         return lr_scheduler.LinearLR, _rise(length.count("warmup", rise, "step")), "step", rise
-    if options:
-        cls, options, interval = _schedule(options, written)
-        return cls, options, interval, None if written is None else _time("length", written, interval)
-    # What is constant goes by no interval.
-    return lr_scheduler.ConstantLR, {"factor": 1.0}, "", None if written is None else _time("length", written, "epoch")
+    written = options.pop("length", None)
+    cls, named, interval = _schedule(options or {"name": "ConstantLR", "factor": 1.0}, written)
+    time = None if written is None else _time("length", written, interval)
+    return cls, named, interval if options else "", time
 
 
 def _time(name: str, written: int | str, interval: str) -> Time:

@@ -277,13 +277,13 @@ def quiet() -> Iterator[None]:
 
 
 def make(config: Mapping[str, Any], base: type[C], seed: int, kind: str, example: str) -> C:
-    """Build an object of a configuration, which has it as LightningCLI does; ``kind`` is what it is, for messages.
+    """Build an object of a configuration, which has it as LightningCLI does.
 
     Args:
         config: ``{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1.0}}``, or without ``init_args``.
         base: What it has to be.
         seed: Its seed, where it takes one and ``init_args`` has none.
-        kind: In a word.
+        kind: What it is, in a word for messages.
         example: A class path, for messages.
 
     Raises:

@@ -64,7 +64,7 @@ def _trainer(config: Mapping[str, Any]) -> Mapping[str, Any]:
 class Cards:
     """Tells which GPUs the next runs may use, by the memory of each that is free.
 
-    Where there is no choice between ``several``, a process sees what it always saw.
+    Where there are not ``several`` to choose from, a process sees what it always saw.
     """
 
     def __init__(self, look: Callable[[], Mapping[str, Memory]] = look) -> None:
