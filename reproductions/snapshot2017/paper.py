@@ -124,7 +124,7 @@ PAPER = Paper(
         Scale("quick", "MNIST-1D and an MLP with batch norm: the claims' direction, 4 minutes on two cores", QUICK,
               seeds=5, replicas=5, test_items=1000),
         Scale("standard", "5,000 images of CIFAR-10, ResNet-18 at an eighth of its width, 40 epochs: 90 minutes on two "
-              "cores", STANDARD, seeds=5),
+              "cores (an estimate; the rows took five minutes on one H200)", STANDARD, seeds=5),
         Scale("paper", "DenseNet-40 on CIFAR-100, ResNet-110, WRN-28-10 on CIFAR-10: 3 days on a GPU", FULL, jobs=1),
     ),
     claims=CLAIMS,
