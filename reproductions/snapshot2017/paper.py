@@ -124,33 +124,27 @@ PAPER = Paper(
         Scale("quick", "MNIST-1D and an MLP with batch norm: the claims' direction, 4 minutes on two cores", QUICK,
               seeds=5, replicas=5, test_items=1000),
         Scale("standard", "5,000 images of CIFAR-10, ResNet-18 at an eighth of its width, 40 epochs: 90 minutes on two "
-              "cores (an estimate; the rows took five minutes on one H200)", STANDARD, seeds=5),
+              "cores, an estimate; five on one H200", STANDARD, seeds=5),
         Scale("paper", "DenseNet-40 on CIFAR-100, ResNet-110, WRN-28-10 on CIFAR-10: 3 days on a GPU", FULL, jobs=1),
     ),
     claims=CLAIMS,
     metrics=(snapshot_ensembles(10),),
-    figures=tuple(
-        sweep(id, "Test error of the last m snapshots", "error_m1",
-              {label: {m: value(f"{net}/{run}", f"error_m{m}") for m in range(1, most + 1)} for label, run in
-               (("cycles from 0.1", "cyclic-0.1"), ("cycles from 0.2", "cyclic-0.2"), ("no cycles", "step"))},
-              "Means over seeds. In the paper the second and third snapshot lower the error most.",
-              x="snapshots, the last m", y="test error (%)", on=(scale,))
-        for id, net, most, scale in (("m", "mlp", 5, "quick"), ("m-cifar", "resnet18", 5, "standard"),
-                                     ("m-full", "densenet40", 6, "paper"))
-    ),
+    figures=(sweep("m", "Test error of the last m snapshots", "error_m1", {
+            title: {label: {m: value(f"{net}/{run}", f"error_m{m}") for m in range(1, n + 1)} for label, run in
+                    (("cycles from 0.1", "cyclic-0.1"), ("cycles from 0.2", "cyclic-0.2"), ("no cycles", "step"))}
+            for title, net, n in (("MNIST-1D", "mlp", 5), ("CIFAR-10", "resnet18", 5), ("CIFAR-100", "densenet40", 6))
+        }, "Means over seeds. In the paper the second and third snapshot lower the error most.",
+        x="snapshots, the last m", y="test error (%)"),),
     deviations=(
-        Deviation("quick", "ResNet-110, WRN-32, DenseNets on CIFAR, SVHN and Tiny ImageNet, 200 to 300 epochs",
-                  "An MLP of two layers of 256 with batch norm on 4,000 signals of MNIST-1D, 40 epochs",
-                  "Only directions can be compared"),
-        Deviation("quick", "Cycles M of 5 or 6 of 40 to 50 epochs", "Five of 8 epochs", "Snapshots may be alike"),
-        Deviation("quick", "SGDR: plain momentum, weight decay 5e-4, batch 128", "Nesterov's, 1e-4 and 64, as for the "
-                  "snapshots", "Small"),
+        Deviation("quick", "ResNet-110, WRN-32, DenseNets on four data sets, 200 to 300 epochs, 40 to 50 a cycle",
+                  "An MLP of two layers of 256 with batch norm on 4,000 signals of MNIST-1D, 40 epochs, 8 a cycle",
+                  "Only directions can be compared; snapshots may be alike"),
+        Deviation("quick", "SGDR: plain momentum, weight decay 5e-4, batch 128", "Nesterov's, 1e-4, 64", "Small"),
         Deviation("standard", "The same nets, 200 to 300 epochs of 50,000 images, 40 to 50 a cycle", "ResNet-18 at an "
                   "eighth of its width, 40 epochs of 5,000 images of CIFAR-10, 8 a cycle", "Snapshots may be alike"),
         Deviation("paper", "Five nets on four data sets", "DenseNet-40 on CIFAR-100, where the paper varies most; "
                   "ResNet-110 where it is the exception", "Other cells of Table 1 are not measured"),
-        Deviation("paper", "SGDR: images less each pixel's mean; float32 (presumably)", "Channels less their mean over "
-                  "their deviation; bf16-mixed", "Small"),
+        Deviation("paper", "SGDR: less each pixel's mean; presumably float32", "Channels scaled; bf16", "Small"),
         Deviation("", "An ensemble of M costs M passes in prediction", "So here: the training costs are equal", "None"),
     ),
 )  # fmt: skip

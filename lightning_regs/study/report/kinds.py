@@ -100,6 +100,8 @@ def draw_sweep(
     for axes, (title, lines) in zip(panels, found.items(), strict=True):
         if log_x:
             _log_x(axes, log_x, sorted({at for numbers in lines.values() for at in numbers}))
+        elif all(float(at).is_integer() for numbers in lines.values() for at in numbers):
+            axes.locator_params("x", integer=True)
         if log_y:
             plots.log_axis(axes, "y", log_y)
         for index, (name, positions) in enumerate(lines.items()):
