@@ -84,6 +84,11 @@ def test_no_published_number_stands_beside_a_stand_in_for_its_cell():
     assert not rings(drawing)
 
 
+def test_whole_positions_have_whole_ticks():
+    (axes,) = drawn(sweep("s", "S", "test_acc", {"net": {1: "net/0", 2: "net/1"}}), rows()).axes
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
 def test_the_two_ends_of_a_sweep_are_not_joined():
     assert lines(drawn(SWEEP, rows()))["net"].get_linestyle() == "-"
     assert lines(drawn(SWEEP, rows(("net/0", "net/1"))))["net"].get_linestyle() == "None"
@@ -139,9 +144,11 @@ def test_curves_of_another_metric_are_called_so_and_what_no_axes_have_is_named_o
     plots_ = both | {"never": {"e": "net/e", "f": "net/f"}}
     drawing = drawn(curves("c", "C", ("test_acc", "val_acc"), plots_), curves=recorded("abcd", 1, val_acc=9.0))
     assert [axes.get_title(loc="left") for axes in drawing.axes] == ["left", "right"]
-    assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in drawing.axes} == {("thousand steps", "val acc")}
+    assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in drawing.axes} == {
+        ("thousand steps", "validation accuracy")
+    }
     assert plots.notes(drawing) == [
-        "Not recorded over training: test accuracy, so val acc is drawn.",
+        "Not recorded over training: test accuracy, so validation accuracy is drawn.",
         "Too little was measured at this scale to draw: gone.",
     ]
 
