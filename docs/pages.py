@@ -45,7 +45,8 @@ _TITLES = {
 # What docstrings of public names lead to, though it is not public in a room of its own.
 _ALSO = {
     "core": "batch.notes rng.derive_seed",
-    "models": "layers.ACTIVATIONS layers.ConvNet resnet.ResNet resnet.WideBlock vgg.SmallVGG vgg.VGG",
+    "models": "layers.ACTIVATIONS layers.ConvNet densenet.DenseLayer preact.PreActBlock resnet.PaddedShortcut "
+    "resnet.ResNet vgg.SmallVGG vgg.VGG",
     "procedures": "plan.Control results.Tickets results.Level",
     "pruning": "learned_masks.BernoulliMask learned_masks.EdgePopup supermask.signed_constants",
     "training": "fit.fit fit.Trained replicas.Replicated",

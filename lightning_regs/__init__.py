@@ -13,8 +13,11 @@ _PUBLIC = {
     "Mask": "lightning_regs.pruning",
     "Pruning": "lightning_regs.pruning",
     "Regularizer": "lightning_regs.regularizers.base",
+    "SnapshotEnsemble": "lightning_regs.procedures.snapshots.snapshot_ensemble",
     "add_supermask": "lightning_regs.pruning",
     "find_ticket": "lightning_regs.procedures.tickets",
+    "load_ensemble": "lightning_regs.procedures.snapshots.ensemble",
+    "train_snapshots": "lightning_regs.procedures.snapshots.snapshot_ensemble",
     **registry.classes("lightning_regs.regularizers"),
 }
 

@@ -1,5 +1,8 @@
 # Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
 from lightning_regs.data import ImageDataModule as ImageDataModule
+from lightning_regs.procedures.snapshots.ensemble import load_ensemble as load_ensemble
+from lightning_regs.procedures.snapshots.snapshot_ensemble import SnapshotEnsemble as SnapshotEnsemble
+from lightning_regs.procedures.snapshots.snapshot_ensemble import train_snapshots as train_snapshots
 from lightning_regs.procedures.tickets import find_ticket as find_ticket
 from lightning_regs.pruning import Mask as Mask
 from lightning_regs.pruning import Pruning as Pruning

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 DEVICE = os.environ.get("LIGHTNING_REGS_TEST_DEVICE", "cpu")
 # The rooms whose tests run on a GPU too. What the others test, such as files, tables and processes, knows no device.
@@ -14,6 +15,10 @@ if DEVICE == "cpu":
 else:
     os.environ["PL_TRAINER_DETERMINISTIC"] = "warn"  # or no training equals another one bit for bit
     torch.backends.cudnn.allow_tf32 = False
+
+# The same examples in each run, lest chance stops an unrelated change; `--hypothesis-profile default` draws new ones.
+settings.register_profile("repeatable", derandomize=True, database=None)
+settings.load_profile("repeatable")
 
 # Tests run side by side in several processes; threads that wait for each other's cores would only slow them.
 torch.set_num_threads(1)

@@ -41,6 +41,7 @@ from lightning_regs.analysis.packed import SymmetricOperator as SymmetricOperato
 from lightning_regs.analysis.packed import full_precision as full_precision
 from lightning_regs.analysis.packed import solve_spd as solve_spd
 from lightning_regs.analysis.packed import symmetric_matmul as symmetric_matmul
+from lightning_regs.analysis.robustness import adversarial_error as adversarial_error
 from lightning_regs.analysis.streamed import KernelMachine as KernelMachine
 from lightning_regs.analysis.streamed import recomputed_kernel as recomputed_kernel
 from lightning_regs.analysis.streamed import stored_kernel as stored_kernel

@@ -23,6 +23,7 @@ def export(options: argparse.Namespace) -> int:
     """Write the weights that a run of the store trained, and a card that says what they are."""
     from lightning_regs.core.runs import FIXED, Store
     from lightning_regs.study.paper.loading import load_paper
+    from lightning_regs.study.report.markdown import write
     from lightning_regs.study.run.progress import Reporter
     from lightning_regs.training.weights import save_weights
 
@@ -45,14 +46,13 @@ def export(options: argparse.Namespace) -> int:
     inputs = {other.name: str(store.root / other.hash(options.seed)) for other in scale.with_needs(cell)[:-1]}
     with Reporter() as reporter:
         trained, measured = _train_again(paper, cell, options.seed, row, inputs, reporter)
-    changed = [name for name, value in measured.items() if row.get(name) != value and value == value]
+    other = {name: value for name, value in measured.items() if row.get(name) != value and value == value}
     file = folder / "model.safetensors"
     facts = {"paper": paper.id, "scale": scale.name, "cell": cell.name, "seed": str(options.seed), "run": run.hash}
     model, data = cell.config["model"], trained.data
     save_weights(file, trained.network(), model, data.input_shape, data.num_classes, **facts)
     metrics = {name: value for name, value in row.items() if name not in FIXED and isinstance(value, (int, float))}
-    card = _card(paper, facts, row, metrics, changed, measured)
-    atomic_write(folder / "README.md", card)
+    atomic_write(folder / "README.md", write("weights", paper, facts, row, metrics, other) + "\n")
     for each in (file, folder / "README.md"):
         print(short(each))
     return 0
@@ -95,52 +95,3 @@ def _train_again(
             f"cell {cell.name!r} trains no single Classifier, whose weights could be exported; name another."
         )
     return context.trained, measured
-
-
-def _card(
-    paper: Paper,
-    facts: Mapping[str, str],
-    row: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    changed: list[str],
-    measured: Mapping[str, float],
-) -> str:
-    """Write the model card, with the heading that model hubs read."""
-    from lightning_regs.study.report.tables import heading, number
-
-    where = f"arXiv {paper.arxiv}" if paper.arxiv else paper.link
-    same = "When the weights were exported the run was carried out once more and gave the same numbers."
-    if changed:
-        told = ", ".join(f"{heading(name)} {number(measured[name])}" for name in changed)
-        same = f"When the weights were exported the run was carried out once more, which gave other numbers for {told}."
-    command = f"lightning-regs reproduce {paper.id} --scale {facts['scale']} --cells {facts['cell']} "
-    lines = [
-        "---",
-        "license: apache-2.0",
-        "library_name: lightning-regs",
-        "tags: [image-classification, pytorch, lightning-regs]",
-        "---",
-        f"# {paper.title}: {facts['cell']}, seed {facts['seed']}",
-        "",
-        f"Weights of one run of a reproduction of {paper.authors}, *{paper.title}* ({paper.year}"
-        f"{', ' + where if where else ''}), at scale `{facts['scale']}`.",
-        "",
-        "| | |",
-        "| --- | --- |",
-        *(f"| {heading(name)} | {number(value)} |" for name, value in metrics.items()),
-        f"| Commit | {row.get('commit')} |",
-        f"| Versions | {row.get('versions')} |",
-        f"| Trained on | {row.get('device')}, {row.get('precision')} |",
-        f"| Run | `{facts['run']}`: `{command}--seeds {facts['seed']},` |",
-        "",
-        f"{same} One seed says little about a method: the paper's page has all of them, with intervals.",
-        "",
-        "```python",
-        "from lightning_regs.training.weights import load_weights",
-        "",
-        'network = load_weights("model.safetensors")  # a torch.nn.Module: whitened images to logits',
-        "```",
-        "",
-        "The code is under Apache-2.0; for the data see their own licence.",
-    ]
-    return "\n".join(lines) + "\n"

@@ -79,7 +79,21 @@ def whiten(x: Tensor) -> Tensor:
     # Two passes, because torch's fused std_mean is 15 times slower on a CPU; in place where the memory is not x's.
     centred = flat.sub_(mean) if x.dtype == torch.uint8 else flat - mean
     std = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / math.sqrt(numel)
-    return centred.div_(std.clamp_min(1 / math.sqrt(numel))).view(x.shape)
+    std = std.clamp_min(1 / math.sqrt(numel))
+    return (centred / std if centred.requires_grad else centred.div_(std)).view(x.shape)
+
+
+def normalize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Give each channel of images (N, C, H, W) zero mean and unit variance over the data set, or all of signals (N, L).
+
+    uint8 is divided by 255 first and becomes float32, floats are taken as they are.
+
+    Args:
+        x: The batch.
+        mean: Mean of each channel on the scale where pixels lie in [0, 1], (C, 1, 1); of signals (1,).
+        std: Standard deviations, of the same shape.
+    """
+    return (to_unit(x) - mean) / std
 
 
 def random_rotate(x: Tensor, degrees: Tensor) -> Tensor:

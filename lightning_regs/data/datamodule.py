@@ -23,14 +23,15 @@ from lightning_regs.core.rng import replica_seeds
 from lightning_regs.data import sources
 from lightning_regs.data.dataset import ImageArrays, StackedArrays
 from lightning_regs.data.loaders import Loader, LoaderFactory, Place
-from lightning_regs.data.options import check_arguments, check_for_trainer, check_pixels
+from lightning_regs.data.options import check_arguments, check_for_trainer, check_source
 from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, make_splits
-from lightning_regs.data.transforms import BatchTransform
+from lightning_regs.data.transforms import BatchTransform, Normalize
 
 _SPLITS = ("train", "val", "test")
 _PLANNED = ("corruption", "corruption_p", "image_size", "train_size", "test_size", "val_split", "resplit")
-_TRANSFORMED = ("image_size", "whiten", "random_crop", "random_flip", "random_rotation", "color_jitter")
-
+_TRANSFORMED = ("image_size", "whiten", "random_crop", "random_flip", "random_rotation", "color_jitter",
+                "padding", "normalize")  # fmt: skip
+_UNUSED = ("seeds", "resplit", "padding", "normalize")  # no hyperparameters where they are not given
 # Image folders are decoded with the margin that 32 pixels have around 28.
 _FOLDER_MARGIN = 32 / 28
 
@@ -62,6 +63,10 @@ class ImageDataModule(pl.LightningDataModule):
         random_crop: Crop training images at a random place instead of the centre.
         random_flip: Mirror each training image with probability 1/2.
         random_rotation: Largest rotation of training images in degrees, in [0, 180], before the crop; 25 in Table 4.
+        padding: Pixels of black that training images are framed with before the random crop: 4 with ``image_size=32``
+            is usual for CIFAR-10. Default 0: the crop is out of the margin beyond ``image_size``.
+        normalize: In place of ``whiten``: ``"channels"`` takes mean and deviation of each channel over all training
+            images of the source, ``{"mean": [...], "std": [...]}`` given ones, of pixels in [0, 1].
         color_jitter: Strength in [0, 1]: brightness, contrast and saturation factors from 1 -+ this, hue turns from -+
             0.4 of this; 0 is off.
         val_split: Training samples to hold out for validation: a share below 1, or a number; they stay corrupted.
@@ -126,25 +131,25 @@ class ImageDataModule(pl.LightningDataModule):
         replicas: Count | Sequence[Seed] | None = None,
         seeds: dict[str, int] | None = None,
         resplit: bool = False,
+        padding: Whole = 0,
+        normalize: Normalize | None = None,
     ) -> None:
         arguments = check_types(ImageDataModule.__init__, locals())
         super().__init__()
         # Says what the data are, for `find_ticket`; a logger has the module's hyperparameters to show.
-        self.save_hyperparameters(logger=False, ignore=[name for name in ("seeds", "resplit") if not arguments[name]])
+        self.save_hyperparameters(logger=False, ignore=[name for name in _UNUSED if not arguments[name]])
         # As plain values, which a checkpoint may hold.
         self.hparams.update({name: arguments[name] for name in self.hparams if name in arguments})
         check_arguments(arguments)
         given = SimpleNamespace(**arguments)
         self.source, self.root = given.source, given.root
-        self.batch_size, self.batch_repeats = given.batch_size, given.batch_repeats
-        self.eval_batch_size = given.eval_batch_size
-        self.num_workers = given.num_workers
-        self.drop_last = given.drop_last
-        self.monitor_test, self.resident, self.lazy = given.monitor_test, given.resident, given.lazy
+        self.batch_size, self.drop_last, self.monitor_test = given.batch_size, given.drop_last, given.monitor_test
+        self.batch_repeats, self.eval_batch_size = given.batch_repeats, given.eval_batch_size
+        self.num_workers, self.resident, self.lazy = given.num_workers, given.resident, given.lazy
         self.replicas = replica_seeds(given.replicas, rng.run_seed(given.seed))
         self._given_seed, self._corruption_seed = given.seed, given.corruption_seed
         self._apart = check_seeds(given.seeds)
-        keep_margin = given.random_crop or given.random_rotation > 0
+        keep_margin = (given.random_crop and not given.padding) or given.random_rotation > 0
         self._plan = SplitPlan(keep_margin=keep_margin, **{name: arguments[name] for name in _PLANNED})
         self._transform = BatchTransform(*(arguments[name] for name in _TRANSFORMED))
         self._served: Literal["train", "val", "test"] = "test"
@@ -170,6 +175,7 @@ class ImageDataModule(pl.LightningDataModule):
         if self._splits is None:
             self._load()
         self._splits = self._need_setup().placed(self._device(), self.resident, self.num_workers)
+        self._transform = self._transform.to(self._device())
 
     @property
     def num_classes(self) -> int:
@@ -298,16 +304,11 @@ class ImageDataModule(pl.LightningDataModule):
         if decode is not None and self._plan.keep_margin:
             decode = math.ceil(decode * _FOLDER_MARGIN)
         source = sources.load(self.source, self.root, decode, self.lazy)
-        if source.x_train.ndim == 2 and (self._plan.image_size is not None or self._transform.augments):
-            raise ValueError(
-                f"{self.source} holds signals of length {source.x_train.shape[1]}, not images; leave image_size, "
-                "random_crop, random_flip, random_rotation and color_jitter out."
-            )
-        check_pixels(source, self._transform.whiten, self._transform.jitter)
+        check_source(source, self._transform)
+        self._transform = self._transform.fitted(source.x_train)
         self._seed = rng.run_seed(self._given_seed)
         seeds = self._seeds("split")
-        own = self._corruption_seed
-        corruption_seeds = seeds if own is None else [own] * len(seeds)
+        corruption_seeds = seeds if self._corruption_seed is None else [self._corruption_seed] * len(seeds)
         if self.replicas is None:
             self._splits = make_splits(source, self._plan, seeds[0], corruption_seeds[0])
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.corruptions import PIXEL_CORRUPTIONS, check_corruption
+from lightning_regs.data.transforms import BatchTransform
 
 # How far beyond [0, 1] arithmetic may have put a pixel.
 _ROUNDING = 1e-3
@@ -32,6 +33,8 @@ def _problems(
     corruption: str,
     image_size: int | None,
     random_crop: bool,
+    padding: int,
+    normalize: object,
     val_split: int | float,
     monitor_test: bool,
     num_workers: int,
@@ -48,6 +51,18 @@ def _problems(
         yield f"val_split={val_split!r} and monitor_test=True both claim the validation loader; choose one of them."
     if random_crop and image_size is None:
         yield "random_crop=True needs a size to crop to; set image_size, below that of the images."
+    if padding and not random_crop:
+        yield f"padding={padding} frames images for a random crop; set random_crop=True, or leave padding out."
+    if image_size is not None and padding >= image_size:
+        yield (
+            f"padding={padding} lets a crop of image_size={image_size} miss the image; take less padding, an eighth of "
+            "the side is usual."
+        )
+    if normalize == "channels" and (lazy or resplit):
+        other = "lazy=True" if lazy else "resplit=True"
+        yield f"normalize='channels' measures one training set in memory, not with {other}; give mean and std."
+    if isinstance(normalize, Mapping) and (problem := _statistics_problem(normalize)):
+        yield f"normalize={dict(normalize)!r} {problem}."
     if corruption in PIXEL_CORRUPTIONS and (random_crop or others["random_rotation"] or others["color_jitter"]):
         yield (
             f"corruption={corruption!r} fixes the pixels after the centre crop; switch random_crop, random_rotation "
@@ -72,20 +87,38 @@ def _problems(
         yield f"replicas={replicas!r} and {other} do not go together; leave one of them out."
 
 
+def _statistics_problem(given: Mapping[str, Any]) -> str | None:
+    if set(given) != {"mean", "std"} or not 0 < len(given["mean"]) == len(given["std"]):
+        return "must be 'mean' and 'std', two lists with a number for each channel"
+    return None if min(given["std"]) > 0 else "has a standard deviation that is not above 0; give those of the data"
+
+
 def accumulation(trainer: pl.Trainer) -> int:
     """Return over how many batches gradients are accumulated."""
     # A module that optimizes manually accumulates by itself, and Lightning holds the Trainer's flag at 1.
     return max(trainer.accumulate_grad_batches, getattr(trainer.lightning_module, "accumulate_grad_batches", 1))
 
 
-def check_pixels(source: ArraySource, whiten: bool, color_jitter: float) -> None:
-    """Refuse, or warn of, images whose values are on another scale than they will be taken for.
+def check_source(source: ArraySource, transform: BatchTransform) -> None:
+    """Refuse signals for what is for images, and refuse, or warn of, images on another scale than they are taken for.
 
     Floating point may be standardised, which whitening and geometry take no notice of.
 
     Raises:
-        ValueError: Colours would be changed of pixels outside [0, 1], which are cut off there.
+        ValueError: Signals would be cropped or augmented; statistics are those of bytes; or colours would be changed of
+            pixels outside [0, 1], which are cut off there.
     """
+    if source.x_train.ndim == 2 and (transform.size is not None or transform.augments):
+        raise ValueError(
+            f"{source.name} holds signals of length {source.x_train.shape[1]}, not images; leave image_size, "
+            "random_crop, random_flip, random_rotation and color_jitter out."
+        )
+    given, floats = transform.normalize, isinstance(source.x_train, Tensor) and source.x_train.is_floating_point()
+    if isinstance(given, Mapping) and not floats and not all(0 <= n <= 1 for n in (*given["mean"], *given["std"])):
+        raise ValueError(
+            f"normalize={dict(given)} is taken of pixels in [0, 1], to which the bytes of {source.name} are brought; "
+            "divide statistics of bytes by 255."
+        )
     images = [x for x in (source.x_train, source.x_test) if isinstance(x, Tensor) and x.ndim == 4]
     if not images:
         return
@@ -97,12 +130,12 @@ def check_pixels(source: ArraySource, whiten: bool, color_jitter: float) -> None
     if not images[0].is_floating_point():
         if high == 1:
             warnings.warn(f"{reach}, of 0 to 255: nearly black; store them as 0 and 255, or as floats.", stacklevel=4)
-    elif color_jitter and (low < -_ROUNDING or high > 1 + _ROUNDING):
+    elif transform.jitter and (low < -_ROUNDING or high > 1 + _ROUNDING):
         raise ValueError(
-            f"color_jitter={color_jitter} changes colours in [0, 1], and {reach}; divide them by 255, store them as "
-            "uint8, or set color_jitter=0."
+            f"color_jitter={transform.jitter} changes colours in [0, 1], and {reach}; divide them by 255, store them "
+            "as uint8, or set color_jitter=0."
         )
-    elif not whiten and low >= 0 and high > 1 + _ROUNDING:
+    elif not transform.whiten and transform.normalize is None and low >= 0 and high > 1 + _ROUNDING:
         warnings.warn(
             f"{reach}, and whiten=False serves them as they are; divide them by 255, or store them as uint8, for "
             "pixels in [0, 1].",

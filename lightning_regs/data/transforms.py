@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_regs.data import augment
+from lightning_regs.data.corruptions import pixel_statistics
+from lightning_regs.data.image_files import ImageFiles
+
+Normalize = Literal["channels"] | dict[str, Sequence[float]]
 
 # Columns of uniform draws a sample: crop (2), flip, rotation, brightness, contrast, saturation, hue. All are always
 # drawn, so that switching one step on or off leaves the others' draws as they were.
@@ -20,7 +26,7 @@ _HUE_SHARE = 0.4
 
 @dataclass(frozen=True)
 class BatchTransform:
-    """Augment (training only), crop and whiten a batch.
+    """Augment (training only), crop, and whiten or normalize a batch.
 
     Attributes:
         size: Side of the crop; None for signals and for images that are never cropped.
@@ -29,6 +35,10 @@ class BatchTransform:
         flip: Mirror each sample with probability 1/2.
         rotation: Rotate by a uniform angle of at most this many degrees either way, before the crop.
         jitter: Draw brightness, contrast and saturation factors from 1 -+ this, hue turns from -+ 0.4 of this.
+        padding: Frame images with this many pixels of 0, which is black as nothing is normalized yet, before the crop.
+        normalize: In place of whitening: ``"channels"`` takes mean and standard deviation of each channel of all
+            training images, ``{"mean": [...], "std": [...]}`` these.
+        channels: These two, as :meth:`fitted` makes them for :func:`~lightning_regs.data.augment.normalize`.
     """
 
     size: int | None
@@ -37,6 +47,40 @@ class BatchTransform:
     flip: bool = False
     rotation: float = 0.0
     jitter: float = 0.0
+    padding: int = 0
+    normalize: Normalize | None = None
+    channels: tuple[Tensor, Tensor] | None = None
+
+    def fitted(self, x: Tensor | ImageFiles) -> BatchTransform:
+        """Return the same transform with mean and standard deviation of each channel, where it normalizes.
+
+        Args:
+            x: All images (N, C, H, W), or signals (N, L), which have one channel. One that never varies is not scaled.
+
+        Raises:
+            ValueError: If the given ones are not one a channel.
+        """
+        if self.normalize is None:
+            return self
+        number = 1 if x.ndim == 2 else x.shape[1]
+        if isinstance(self.normalize, Mapping):
+            mean, std = (torch.tensor(self.normalize[name], dtype=torch.float32) for name in ("mean", "std"))
+            if len(mean) != number:
+                raise ValueError(
+                    f"normalize has statistics of {len(mean)} channels, and the samples have {number}; give one of "
+                    'each, or "channels" to have them from the data.'
+                )
+        else:
+            assert isinstance(x, Tensor)
+            channels = [x] if number == 1 else x.unbind(1)
+            mean, std = torch.tensor([pixel_statistics(channel) for channel in channels]).T
+        shape = (1,) if x.ndim == 2 else (-1, 1, 1)
+        return replace(self, channels=(mean.view(shape), std.where(std > 0, 1.0).view(shape)))
+
+    def to(self, device: torch.device) -> BatchTransform:
+        """Return the same transform for batches on a device."""
+        mean_std = self.channels and (self.channels[0].to(device), self.channels[1].to(device))
+        return replace(self, channels=mean_std)
 
     @property
     def augments(self) -> bool:
@@ -62,6 +106,8 @@ class BatchTransform:
             x = augment.random_rotate(augment.to_unit(x), (2 * draws[:, 3] - 1) * self.rotation)
         flip_mask = draws[:, 2] < 0.5 if self.flip else None
         if self.crop and self.size is not None:
+            if self.padding:
+                x = F.pad(x, (self.padding,) * 4)
             places = [draws[:, i] * (side - self.size + 1) for i, side in enumerate(x.shape[-2:])]
             x = augment.random_crop(x, self.size, torch.stack(places, dim=1).long(), flip_mask)
         else:
@@ -86,4 +132,8 @@ class BatchTransform:
         return augment.center_crop(x, self.size)
 
     def _finish(self, x: Tensor) -> Tensor:
+        if self.normalize is not None and self.channels is None:
+            raise RuntimeError("the statistics of normalize are not known yet; call setup() of the data first.")
+        if self.channels is not None:
+            return augment.normalize(x, *self.channels)
         return augment.whiten(x) if self.whiten else augment.to_unit(x)

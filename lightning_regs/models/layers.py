@@ -125,3 +125,18 @@ def check_image(net: str, input_shape: Sequence[int], minimum: int) -> tuple[int
 def scaled(width: float, *sizes: int) -> tuple[int, ...]:
     """Multiply layer sizes by a factor, rounded, at least 1 each."""
     return tuple(max(1, round(size * width)) for size in sizes)
+
+
+def blocks_a_stage(depth: int, layers: int, others: int) -> int:
+    """Return n, the blocks in each stage of a net whose ``depth`` is ``layers`` n + ``others``.
+
+    Raises:
+        ValueError: If there is no such n of at least 1.
+    """
+    blocks, rest = divmod(depth - others, layers)
+    if blocks < 1 or rest:
+        examples = ", ".join(str(layers * n + others) for n in (1, 2, 3))
+        raise ValueError(
+            f"depth must be {layers}n + {others}, with n blocks in each stage, got {depth}: take {examples}, ..."
+        )
+    return blocks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -72,15 +71,22 @@ class VGG(ConvNet):
         ValueError: If a size, a name or a number is out of its range.
     """
 
-    NAME: ClassVar[str]
+    architecture: ClassVar[str]
     STAGES: ClassVar[Stages]
     POOLS: ClassVar[int]
 
+    @checked
     def __init__(
-        self, input_shape: Sequence[int], num_classes: int, norm: str | None, init: str | None, width: float
+        self,
+        input_shape: InputShape,
+        num_classes: Count,
+        *,
+        norm: Literal["batch"] | None = None,
+        init: str | None = "kaiming_normal",
+        width: Factor = 1.0,
     ) -> None:
         super().__init__()
-        channels, _, _ = check_image(self.NAME, input_shape, 8)
+        channels, _, _ = check_image(self.architecture, input_shape, 8)
         layers, channels = convolutions(channels, self.STAGES, width, self.POOLS, norm)
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(channels, num_classes)
@@ -96,20 +102,7 @@ class VGG11(VGG):
     """
 
     architecture = "vgg11"
-
-    NAME, STAGES, POOLS = "vgg11", ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2), 5
-
-    @checked
-    def __init__(
-        self,
-        input_shape: InputShape,
-        num_classes: Count,
-        *,
-        norm: Literal["batch"] | None = None,
-        init: str | None = "kaiming_normal",
-        width: Factor = 1.0,
-    ) -> None:
-        super().__init__(input_shape, num_classes, norm, init, width)
+    STAGES, POOLS = ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2), 5
 
 
 class VGG19(VGG):
@@ -122,8 +115,7 @@ class VGG19(VGG):
     """
 
     architecture = "vgg19"
-
-    NAME, STAGES, POOLS = "vgg19", ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4), 4
+    STAGES, POOLS = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4), 4
 
     @checked
     def __init__(
@@ -135,7 +127,7 @@ class VGG19(VGG):
         init: str | None = "kaiming_normal",
         width: Factor = 1.0,
     ) -> None:
-        super().__init__(input_shape, num_classes, norm, init, width)
+        super().__init__(input_shape, num_classes, norm=norm, init=init, width=width)
 
 
 class SmallVGG(ConvNet):
@@ -159,7 +151,7 @@ class SmallVGG(ConvNet):
         ValueError: If a size, a name or a number is out of its range.
     """
 
-    NAME: ClassVar[str]
+    architecture: ClassVar[str]
     STAGES: ClassVar[Stages]
 
     @checked
@@ -174,7 +166,7 @@ class SmallVGG(ConvNet):
     ) -> None:
         super().__init__()
         shrink = 2 ** len(self.STAGES)
-        channels, height, columns = check_image(self.NAME, input_shape, shrink)
+        channels, height, columns = check_image(self.architecture, input_shape, shrink)
         layers, channels = convolutions(channels, self.STAGES, width, len(self.STAGES), pool_first=True)
         self.features = nn.Sequential(*layers)
         units = channels * math.ceil(height / shrink) * math.ceil(columns / shrink)
@@ -199,8 +191,7 @@ class Conv2(SmallVGG):
     """
 
     architecture = "conv2"
-
-    NAME, STAGES = "conv2", ((64,) * 2,)
+    STAGES = ((64,) * 2,)
 
 
 class Conv4(SmallVGG):
@@ -210,8 +201,7 @@ class Conv4(SmallVGG):
     """
 
     architecture = "conv4"
-
-    NAME, STAGES = "conv4", ((64,) * 2, (128,) * 2)
+    STAGES = ((64,) * 2, (128,) * 2)
 
 
 class Conv6(SmallVGG):
@@ -223,5 +213,4 @@ class Conv6(SmallVGG):
     """
 
     architecture = "conv6"
-
-    NAME, STAGES = "conv6", ((64,) * 2, (128,) * 2, (256,) * 2)
+    STAGES = ((64,) * 2, (128,) * 2, (256,) * 2)

@@ -23,7 +23,10 @@ _NOT_PLAIN = {"LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"
 # Schedules that do not multiply the rate that they find.
 _OUTRIGHT = {"CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"}
 # The argument that means "the length of the training", filled in when the configuration leaves it out.
-_LENGTH = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
+_LENGTH = {
+    **{"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"},
+    **{"CosineCyclesLR": "total_steps", "StepCyclesLR": "total_steps"},
+}
 
 
 def _classes(module: Any, base: type, skip: Iterable[str] = ()) -> dict[str, type]:

@@ -36,7 +36,7 @@ _MADE_ANEW = {
 
 @dataclass(frozen=True)
 class Driver:
-    """Trains the levels of a procedure; ``find_ticket`` documents the arguments.
+    """Trains the levels of a procedure; ``find_ticket`` documents the arguments, and ``name`` is what users call.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -53,6 +53,7 @@ class Driver:
     monitor: str | None
     test: bool
     checkpoint_every: float
+    name: str = "find_ticket"
 
     def __post_init__(self) -> None:
         for name in ("callbacks", "logger"):
@@ -67,12 +68,12 @@ class Driver:
             if self.trainer.get(name) not in (None, False, True):
                 raise ValueError(
                     f"trainer={{{name!r}: ...}} would be one object for all levels, and each level has its own "
-                    f"Trainer; give find_ticket(..., {instead}), which is called for each."
+                    f"Trainer; give {self.name}(..., {instead}), which is called for each."
                 )
         if self.trainer.get("barebones"):
             raise ValueError(
-                "trainer={'barebones': True} keeps no checkpoints and logs no metrics, and a search for tickets needs "
-                "both; leave it out: progress bar, model summary and logger are off as it is."
+                "trainer={'barebones': True} keeps no checkpoints and logs no metrics, and both are needed "
+                "here; leave it out: progress bar, model summary and logger are off as it is."
             )
         if not {"max_epochs", "max_steps", "max_time"} & set(self.trainer):
             raise ValueError("trainer says nothing of the length of training; add for example {'max_epochs': 5}.")
@@ -109,9 +110,7 @@ class Driver:
             return list(found.values())
 
     def _refuse(self, _: int | None) -> None:
-        raise RuntimeError(
-            f"another search for tickets is at work in {self.folder}; wait for it, or use another folder."
-        )
+        raise RuntimeError(f"another {self.name} is at work in {self.folder}; wait for it, or use another folder.")
 
     # -- one level ---------------------------------------------------------------------------------------------------
 
@@ -140,6 +139,7 @@ class Driver:
             callbacks=[
                 *([ends, ends.mask, ends.frozen] if stage.needs else [ends]),
                 *(self.callbacks(stage.name) if self.callbacks is not None else []),
+                *stage.callbacks(),
                 *(point, recorder, saver),
             ],
         )

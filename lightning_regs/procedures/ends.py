@@ -47,6 +47,8 @@ class Stage:
         carries: Name of the level whose optimizers' state it takes; None for none.
         keeps: Whether its optimizers' state is handed on.
         length: How long it trains at the last learning rate of ``carries``; None for as the Trainer says.
+        masked: Whether the procedure prunes, so that nobody else may.
+        callbacks: Makes the procedure's own callbacks, after the user's.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Stage:
     carries: str | None = None
     keeps: bool = False
     length: Time | None = None
+    masked: bool = True
+    callbacks: Callable[[], list[Callback]] = list
 
 
 class Ends(Callback):
@@ -99,7 +103,7 @@ class Ends(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse other masks; seed what the module draws in ``configure_model``, apart from what its data drew."""
         if stage == "fit":
-            methods: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+            methods: list[Any] = trainer.callbacks if self.stage.masked else []  # type: ignore[attr-defined]
             if any(isinstance(method, WeightMask) and method is not self.mask for method in methods):
                 raise MisconfigurationException(
                     "find_ticket gives each level its own WeightMask, and there is another among the callbacks or in "

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core import files
+from lightning_regs.core.checks import shown
 from lightning_regs.core.files import DamagedFileError, whole
 from lightning_regs.core.identity import canonical, digest, identity
 from lightning_regs.core.lightning import MisconfigurationException
@@ -221,8 +222,8 @@ class LevelFolder:
             name, old, new = differences[0]
             more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
             raise ValueError(
-                f"{self.path} holds a level of another configuration: {name} was {_short(old)} and is now "
-                f"{_short(new)}{more}; use another folder, or delete this one."
+                f"{self.path} holds a level of another configuration: {name} was {shown(old)} and is now "
+                f"{shown(new)}{more}; use another folder, or delete this one."
             )
 
 
@@ -266,8 +267,3 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any,
             yield from _differences(one, other, f"{name}.{number}")
     elif old != new:
         yield name, old, new
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -18,3 +18,11 @@ PRUNED = Family(
         Metric("barrier", "Error barrier to its twin", "%"),
     ),
 )
+
+
+def snapshot_ensembles(snapshots: int) -> Family:
+    """Say what cells of so many snapshots measure, for ``Paper(metrics=...)``; see ``procedures.snapshots.cells``."""
+    together = [Metric(f"error_m{m}", f"Test error, last {m}", "%") for m in range(1, snapshots + 1)]
+    alone = [Metric(f"error_snapshot{i}", f"Test error, snapshot {i}", "%") for i in range(1, snapshots + 1)]
+    correlation = Metric("softmax_correlation", "Correlation of softmax outputs")
+    return Family("Snapshot ensembles", (*together, correlation, *alone), shown=snapshots + 1)

@@ -102,7 +102,7 @@ def make(factory: Callable[..., pl.LightningModule], data: Any, seed: int, own: 
     """
     if isinstance(factory, pl.LightningModule) or not callable(factory):
         raise TypeError(
-            "each level has a module of its own: give find_ticket the class or a function that makes the module, "
+            "each level has a module of its own: give the class or a function that makes the module, "
             f"not {'the object' if isinstance(factory, pl.LightningModule) else repr(factory)}."
         )
     remember(seed)

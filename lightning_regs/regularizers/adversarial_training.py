@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs.core.batch import Keys, notes, with_notes
+from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.checks import Count, Positive, Seed, Share
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.attacks import Bounds, pgd
+from lightning_regs.regularizers.attacks import Bounds, pgd, undisturbed
 from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import PairMixing, TargetMixing
 from lightning_regs.regularizers.parts.moment import Moment
@@ -77,7 +76,6 @@ class AdversarialTraining(TargetMixing):
     clip: Bounds = None
     loss: ModuleLoss | None = None
     seed: Seed | None = None
-    batch: Keys = None
 
     def __post_init__(self) -> None:
         """Check what the parameters say together, and fill in those that follow from others."""
@@ -161,7 +159,7 @@ class AdversarialTraining(TargetMixing):
         if self.random_start:
             generator = at.stream(device=x.device)
             noise = torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=generator)
-        with _evaluating(at.module), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        with undisturbed(at.module, x):
             return pgd(loss, x, self.epsilon, self.step_size, self.steps, noise, self.clip)
 
     def _loss(self, module: pl.LightningModule, x: Tensor, y: Tensor) -> Tensor:
@@ -222,16 +220,3 @@ class AdversarialTraining(TargetMixing):
                     "with several labels a sample; pass AdversarialTraining(loss=...), a function (module, x, y) -> "
                     "scalar, such as the module's own loss."
                 )
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    # By flag, not by eval(): a module that overrides train() would not come back as it was.
-    training = [m for m in module.modules() if m.training]
-    try:
-        for m in training:
-            m.training = False
-        yield
-    finally:
-        for m in training:
-            m.training = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Number, Positive, Shape, checked
 
@@ -44,6 +45,7 @@ def fgsm(loss: Loss, x: Samples, epsilon: Positive, clip: Bounds = None) -> Tens
     Raises:
         TypeError: If the samples are integers.
         ValueError: If ``epsilon`` is not above 0, ``clip`` is no range, or the loss does not depend on ``x``.
+        RuntimeError: Within ``torch.inference_mode()``.
     """
     return pgd(loss, x, epsilon, epsilon, 1, None, clip)
 
@@ -79,6 +81,7 @@ def pgd(
     Raises:
         TypeError: If the samples or ``steps`` are not of their type.
         ValueError: If a number is outside its range, or the loss does not depend on ``x``.
+        RuntimeError: Within ``torch.inference_mode()``.
     """
     if noise is not None and noise.shape != x.shape:
         raise ValueError(f"noise must have the shape {tuple(x.shape)} of x, got {tuple(noise.shape)}.")
@@ -95,7 +98,29 @@ def pgd(
     return changed
 
 
+@contextmanager
+def undisturbed(module: nn.Module, x: Tensor) -> Iterator[None]:
+    """Put a module into evaluation mode, and leave its modes and torch's random streams, of the CPU and x's, as before.
+
+    Args:
+        module: The module.
+        x: Samples on its device.
+    """
+    # By flag, not by eval(): a module that overrides train() would not come back as it was.
+    training = [m for m in module.modules() if m.training]
+    try:
+        for m in training:
+            m.training = False
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            yield
+    finally:
+        for m in training:
+            m.training = True
+
+
 def _gradient(loss: Loss, x: Tensor) -> Tensor:
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("an attack takes gradients, which torch.inference_mode() has none of; leave it before.")
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         value = loss(x)

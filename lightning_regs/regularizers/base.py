@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field
 from enum import Enum
-from functools import cache
 from itertools import product
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ from lightning_regs.core.lightning import (
     takes_its_batches,
     warn_if_other_came_later,
 )
-from lightning_regs.regularizers.parts.moment import Moment
+from lightning_regs.regularizers.parts.moment import Moment, check_order, come, declared, give, hints
 from lightning_regs.regularizers.parts.rows import Rows
 from lightning_regs.regularizers.parts.scaling import scaler_of, unscaled
 from lightning_regs.regularizers.parts.selection import check_whole_weights, select
@@ -54,7 +53,7 @@ def example(*values: Any, default: Any = MISSING) -> Any:
     return field(default=values[0] if default is MISSING else default, metadata={"examples": values})
 
 
-@dataclass_transform()
+@dataclass_transform(field_specifiers=(field,))
 class Regularizer(Callback):
     """A regularization method as a Lightning callback.
 
@@ -72,6 +71,8 @@ class Regularizer(Callback):
             def on_batch(self, x, y, at):
                 return x * self.factor, y
 
+    One that acts on batches also takes ``p``, ``from_epoch`` and ``until_epoch``, by keyword, which say on which.
+
     What it draws is a function of (seed, class, epoch, batch, rank), so nothing has to be saved for a resumed run to
     draw the same; what it must remember beyond that goes into ``state_dict`` as plain types and tensors.
 
@@ -86,6 +87,7 @@ class Regularizer(Callback):
     acts: ClassVar[Acts | None] = None
     seed: Seed | None
     batch: Keys = None
+    kept: ClassVar[frozenset[str]] = frozenset()  # parameters that every method on batches has, and this one otherwise
 
     def __init_subclass__(cls, acts: Acts | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -94,9 +96,11 @@ class Regularizer(Callback):
             raise TypeError(f"{cls.__name__} has acts={given!r}; write one of {', '.join(map(str, Acts))}.")
         cls.acts = cls.acts if acts is None else acts
         noting(cls)
-        if "__init__" not in vars(cls) and vars(cls).get("__annotations__"):
-            if cls.acts is Acts.BATCH and not any("batch" in _declared(base) for base in cls.__mro__[1:]):
-                cls.__annotations__["batch"], cls.batch = Keys, field(default=None, kw_only=True)
+        on_batches = cls.on_batch is not Regularizer.on_batch and not getattr(
+            cls.on_batch, "__isabstractmethod__", False
+        )
+        if "__init__" not in vars(cls) and (on_batches or vars(cls).get("__annotations__")):
+            give(cls, on_batches, cls.acts is Acts.BATCH)
             dataclass(eq=False, repr=False)(cls)
 
     def __init__(self, seed: Seed | None = None, batch: Keys = None) -> None:
@@ -108,9 +112,10 @@ class Regularizer(Callback):
         """Check the declared parameters; a method that has more to check calls this first."""
         warn_if_other_came_later()
         cls: Any = type(self)
-        for name in _declared(cls):
-            setattr(self, name, check(name, getattr(self, name), _hints(cls)[name]))
+        for name in declared(cls):
+            setattr(self, name, check(name, getattr(self, name), hints(cls)[name]))
         self.seed = rng.run_seed(getattr(self, "seed", None))
+        check_order(self)
         self._warned: set[str] = set()
         self.at_steps = Steps()
 
@@ -119,7 +124,7 @@ class Regularizer(Callback):
     @classmethod
     def variants(cls) -> list[Regularizer]:
         """Return the instances that the contract tests run: every combination of the parameters' examples."""
-        given = {name: values for name, values in _declared(cls).items() if values}
+        given = {name: values for name, values in declared(cls).items() if values}
         return [cls(**dict(zip(given, values, strict=True))) for values in product(*given.values())]
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
@@ -226,9 +231,9 @@ class Regularizer(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Let a method that acts on batches change this one; what is known about the samples stays with them."""
-        if self._has("on_batch"):
+        if self._has("on_batch") and come(self, at := self.moment(trainer, pl_module, batch_idx)):
             x, y = self.pair(batch)
-            made: object = self.on_batch(x, y, self.moment(trainer, pl_module, batch_idx))
+            made: object = self.on_batch(x, y, at)
             if not isinstance(made, tuple) or len(made) != 2:
                 raise TypeError(f"{type(self).__name__}.on_batch returned {describe(made)}; use `return x, y`.")
             samples, labels = made
@@ -318,13 +323,3 @@ def conflicts(methods: Sequence[Regularizer]) -> Iterator[str]:
         for second in methods[i + 1 :]:
             if reason := first.refuses(second, before=True) or second.refuses(first, before=False):
                 yield f"{type(first).__name__} and {type(second).__name__} do not go together in this order: {reason}."
-
-
-def _declared(cls: Any) -> dict[str, tuple[Any, ...]]:
-    """Return the declared parameters, and the examples of each."""
-    return {f.name: f.metadata.get("examples", ()) for f in fields(cls)} if is_dataclass(cls) else {}
-
-
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)

@@ -124,7 +124,7 @@ class CutMix(PairMixing):
 
     Does not help: where one small part decides the class, as fine-grained birds or digits (the corrected weight lowered
     accuracy on CUB in one report), and in short trainings. The authors' CIFAR runs apply it to every second batch at
-    random; here it acts on every batch.
+    random, which is ``p=0.5``.
 
     Composes with every method here; with :class:`Mixup` both act on each batch. Not after an
     :class:`AdversarialTraining` that weighs its samples, nor with a second CutMix of the same seed. Batches that are no

@@ -7,10 +7,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lightning_regs.core.batch import Keys, check_indices
+from lightning_regs.core.batch import check_indices
 from lightning_regs.core.checks import Range, Seed, Shape, checked
 from lightning_regs.core.lightning import MisconfigurationException
-from lightning_regs.regularizers.base import Acts, Regularizer
+from lightning_regs.regularizers.base import Regularizer
+from lightning_regs.regularizers.parts.mixing import OnBatches
 from lightning_regs.regularizers.parts.moment import Moment
 
 Length = Annotated[int, Range(2)]
@@ -49,7 +50,7 @@ def cutout(
     return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], fill)
 
 
-class Cutout(Regularizer, acts=Acts.BATCH):
+class Cutout(OnBatches):
     r"""Cutout (DeVries & Taylor 2017, arXiv:1708.04552).
 
     In each training batch ``(N, C, H, W)`` one square of side L of every image is filled with ``fill``, in all
@@ -85,7 +86,6 @@ class Cutout(Regularizer, acts=Acts.BATCH):
     length: Length | None = None
     fill: float = 0.0
     seed: Seed | None = None
-    batch: Keys = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second Cutout that would draw the same centres."""

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from torch import Tensor
 
-from lightning_regs.core.batch import Keys
 from lightning_regs.core.checks import Range, checked
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Regularizer
@@ -73,7 +72,6 @@ class LabelSmoothing(TargetMixing):
     """
 
     smoothing: Smoothing = 0.1
-    batch: Keys = None
 
     def __post_init__(self) -> None:
         """Check the parameters, and expect the first batch."""

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightning_regs.core import registry
 
 if TYPE_CHECKING:
     from lightning_regs.core.metrics import Family, Metric
     from lightning_regs.core.runs import RunContext, Store
-    from lightning_regs.study.paper.cells import AGREE, TRAIN, Cell, Cells, grid
+    from lightning_regs.study.paper.cells import AGREE, ATTACKED, SNAPSHOTS, TRAIN, Cell, Cells, grid
     from lightning_regs.study.paper.claims import Claim, ClaimResult, Source, across
     from lightning_regs.study.paper.conditions import trained
     from lightning_regs.study.paper.config import config_hash, override, resolve
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         largest,
         margin,
         mean_difference,
-        median,
         peak_distance,
         per_seed,
         percent_lower,
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "core.metrics": "Family Metric",
     "core.runs": "RunContext Store",
-    "study.paper.cells": "AGREE TRAIN Cell Cells grid",
+    "study.paper.cells": "AGREE ATTACKED SNAPSHOTS TRAIN Cell Cells grid",
     "study.paper.claims": "Claim ClaimResult Source across",
     "study.paper.conditions": "trained",
     "study.paper.config": "config_hash override resolve",
     "study.paper.figure": "Figure Panel bars curves points sweep table",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",
-    "study.paper.measures": "Measure difference either largest margin mean_difference median "
+    "study.paper.measures": "Measure difference either largest margin mean_difference "
     "peak_distance per_seed percent_lower rank_correlation ratio share smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
@@ -62,15 +62,8 @@ _PUBLIC = {
 _HOMES = {name: f"lightning_regs.{module}" for module, names in _PUBLIC.items() for name in names.split()}
 
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = registry.lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,27 @@ def is_clipped_last(case: Case, variant: Variant) -> None:
     assert not torch.equal(run.trajectory[-1], plain(case, gradient_clip_val=CLIP).trajectory[-1]), _SAME
 
 
+def acts_sometimes(case: Case, variant: Variant) -> None:
+    """A method on batches acts in its epochs alone, with its probability there, and draws the rest as without."""
+    if case is not OURS or variant.cls.on_batch is Regularizer.on_batch:
+        return
+
+    def path(**arguments: Any) -> list[Tensor]:
+        return fit(case, [variant.make(**arguments)], max_epochs=2).trajectory
+
+    def steps(one: list[Tensor], other: list[Tensor]) -> int:
+        """Return how many steps two paths share."""
+        return sum(torch.equal(a, b) for a, b in zip(one[1:], other[1:], strict=True))
+
+    always, never = _whole(case, variant).trajectory, plain(case, max_epochs=2).trajectory
+    assert steps(path(p=0), never) == 8, "with p=0 it acts"
+    assert steps(path(from_epoch=1), never) == 4, "it does not begin with its first epoch"
+    assert steps(path(until_epoch=1), always) >= 4, "it does not act up to its last epoch"
+    assert steps(path(until_epoch=1), always) < 8, "it acts after its last epoch"
+    assert max(steps(path(p=0.5), other) for other in (always, never)) < 8, "with p=0.5 it acts on all or on none"
+    resumes_bit_equal(case, replace(variant, label=f"{variant} sometimes", changed=(("p", 0.5),)))
+
+
 CONTRACTS: tuple[Callable[[Case, Variant], None], ...] = (
     trains_and_acts,
     leaves_the_global_generators_alone,
@@ -179,6 +201,7 @@ CONTRACTS: tuple[Callable[[Case, Variant], None], ...] = (
     acts_in_16_mixed_as_in_float32,
     accumulates,
     is_clipped_last,
+    acts_sometimes,
 )
 
 

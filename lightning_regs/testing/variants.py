@@ -26,10 +26,11 @@ class Variant:
     cls: type[Regularizer]
     index: int
     label: str
+    changed: tuple[tuple[str, Any], ...] = ()
 
     def make(self, **changes: Any) -> Regularizer:
         """Return a new instance, with some arguments changed."""
-        method = self.cls.variants()[self.index]
+        method, changes = self.cls.variants()[self.index], dict(self.changed) | changes
         return type(method)(**(_arguments(method) | changes)) if changes else method
 
     def __str__(self) -> str:

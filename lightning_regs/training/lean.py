@@ -12,6 +12,7 @@ canary is ``tests/training/test_lean.py``, which compares each thing that can be
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from typing import Any
 
@@ -20,10 +21,15 @@ from torch import Tensor
 
 from lightning_regs.core.lightning import Callback, MisconfigurationException, only_gathers_statistics, pl
 
-# The hooks of a training batch that are called here; Lightning's strategy calls those of the backward pass.
-_HOOKS = ("on_train_batch_start", "on_before_zero_grad", "on_train_batch_end")
+_HOOKS = (
+    "on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward",
+    "on_before_optimizer_step", "on_train_batch_end",
+)  # fmt: skip
 # Hooks of a LightningModule that stand for whole parts of a step: one that has its own gets Lightning's loop.
 _WHOLE = ("optimizer_step", "optimizer_zero_grad")
+_MOVES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+_BARS = (pl.callbacks.RichProgressBar, pl.callbacks.TQDMProgressBar)
+_SHOWS_EVERY = 0.05  # seconds: a bar that is drawn ten times a second takes longer to be told than a small net to learn
 
 
 def run_lean(trainer: pl.Trainer, module: pl.LightningModule | None) -> None:
@@ -50,6 +56,7 @@ class _Lean:
     def __init__(self, trainer: Any, module: Any, loop: Any) -> None:
         self.trainer, self.module, self.loop = trainer, module, loop
         self.as_lightning = loop.advance
+        self.shown = 0.0
 
     def advance(self, fetcher: Any) -> None:
         """Take the batches at which nothing is due, and then one as Lightning takes it."""
@@ -102,6 +109,16 @@ class _Lean:
         # Who is deaf, not who hears, and the callbacks themselves beside their ids: others may come in between.
         self.deaf = {hook: {id(c): c for c in trainer.callbacks if not _hears(c, hook, Callback)} for hook in _HOOKS}
         self.own = {hook for hook in _HOOKS if _hears(module, hook, pl.LightningModule)}
+        self.bars = {id(c): c for c in trainer.callbacks if type(c) in _BARS}
+        plugin, strategy = trainer.precision_plugin, trainer.strategy
+        # Of these we know that a step is a backward pass and the optimizer's, with the hooks around them.
+        self.plain = type(strategy) is pl.strategies.SingleDeviceStrategy and (
+            type(plugin) is pl.plugins.Precision or (type(plugin) is pl.plugins.MixedPrecision and not plugin.scaler)
+        )
+        data = trainer.datamodule
+        others = (data is not None and _hears(data, hook, pl.LightningDataModule) for hook in _MOVES[:2])
+        moved = any(_hears(module, hook, pl.LightningModule) for hook in _MOVES) or any(others)
+        self.transform = None if data is None or not self.plain or moved else data.on_after_batch_transfer
         # Who sees the loss may change it, or keep it: they get a tensor of their own, as from Lightning.
         self.seen = any(_hears(c, "on_before_backward", Callback) for c in trainer.callbacks) or any(
             _hears(module, hook, pl.LightningModule) for hook in ("on_before_backward", "backward")
@@ -127,8 +144,12 @@ class _Lean:
         index = loop.batch_idx + 1
         progress.is_last_batch = fetcher.done
         batch = trainer.precision_plugin.convert_input(batch)
-        batch = self.module._on_before_batch_transfer(batch, dataloader_idx=0)
-        batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        device = trainer.strategy.root_device
+        if self.transform and type(batch) is list and all(isinstance(t, Tensor) and t.device == device for t in batch):
+            batch = self.transform(batch, 0)
+        else:
+            batch = self.module._on_before_batch_transfer(batch, dataloader_idx=0)
+            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         progress.increment_ready()
         trainer._logger_connector.on_batch_start(batch)
         output: dict[str, Any] | None = None
@@ -155,7 +176,8 @@ class _Lean:
 
     def step(self, batch: Any, index: int) -> dict[str, Tensor]:
         """Take one optimizer step, as ``_AutomaticOptimization.run`` does."""
-        strategy, optimizer, state = self.trainer.strategy, self.trainer.optimizers[0], vars(self.module)
+        trainer, state = self.trainer, vars(self.module)
+        strategy, plugin, optimizer = trainer.strategy, trainer.precision_plugin, trainer.optimizers[0]
         counts = self.loop.automatic_optimization.optim_progress.optimizer
         output: dict[str, Tensor] = {}
 
@@ -172,13 +194,29 @@ class _Lean:
                 optimizer.zero_grad()
                 counts.zero_grad.increment_completed()
                 state["_current_fx_name"] = "backward"
-                strategy.backward(loss / 1 if self.seen else loss, optimizer)
+                loss = loss / 1 if self.seen else loss
+                if self.plain and "backward" not in vars(plugin):  # put there by a method that replaces the loss
+                    self.call("on_before_backward", loss)
+                    self.module.backward(loss)
+                    self.call("on_after_backward")
+                else:
+                    strategy.backward(loss, optimizer)
                 state["_current_fx_name"] = "optimizer_step"
                 return output["loss"]
 
+        def whole() -> Tensor:
+            loss = closure()
+            self.call("on_before_optimizer_step", optimizer)
+            clip, how = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+            plugin._clip_gradients(self.module, optimizer, clip, gradient_clip_algorithm=how)
+            return loss
+
         counts.step.increment_ready()
         before, state["_current_fx_name"] = state["_current_fx_name"], "optimizer_step"
-        strategy._lightning_optimizers[0].step(closure)
+        if self.plain:
+            strategy._lightning_optimizers[0]._optimizer.step(closure=whole)
+        else:
+            strategy._lightning_optimizers[0].step(closure)
         state["_current_fx_name"] = before
         counts.step.increment_completed()
         if not output:
@@ -191,6 +229,10 @@ class _Lean:
         before, state["_current_fx_name"] = state["_current_fx_name"], hook
         deaf = self.deaf[hook]
         for callback in self.trainer.callbacks:
+            if id(callback) in self.bars and hook == "on_train_batch_end" and not self.trainer.should_stop:
+                if (now := time.monotonic()) < self.shown + _SHOWS_EVERY:
+                    continue
+                self.shown = now
             if id(callback) not in deaf:
                 getattr(callback, hook)(self.trainer, self.module, *arguments)
         if hook in self.own:

@@ -6,14 +6,19 @@ its value from the task's table of defaults below; an option that is not in the 
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_regs import analysis
+from lightning_regs.core.files import lock
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import generator
 from lightning_regs.data.sources import load
@@ -155,7 +160,7 @@ def kernel(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     data = _subset(options, run)
     run.precision = "32-true" if options["precision"] == "float32" else "64-true"
     run.device = torch.cuda.get_device_name(data.x.device) if data.x.is_cuda else run.device
-    with analysis.full_precision(), torch.no_grad():
+    with _memory_for(options, data, run), analysis.full_precision(), torch.no_grad():
         blocks = _feature_blocks(options, data.x, run.seed)
         bandwidth, ridge = _choose(options, data, blocks, run)
         setting = (blocks, data.x, data.x_test, bandwidth, options["relative"], options["block"])
@@ -242,23 +247,34 @@ def _subset(options: dict[str, Any], run: RunContext) -> _Data:
                 x, y = x[chosen], y[chosen]
         x = x.to(device)
         parts += [x.float() / 255.0 if x.dtype == torch.uint8 else x.float(), y.to(device)]
-    data = _Data(*parts, num_classes=source.num_classes)
-    _check_memory(options, data)
-    return data
+    return _Data(*parts, num_classes=source.num_classes)
 
 
-def _check_memory(options: dict[str, Any], data: _Data) -> None:
+def _memory(device: torch.device) -> float:
+    """Return how many bytes a card has free, or the machine has; infinity where nobody says."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if hasattr(os, "sysconf") else math.inf
+
+
+@contextlib.contextmanager
+def _memory_for(options: dict[str, Any], data: _Data, run: RunContext) -> Iterator[None]:
+    """Wait until no other large kernel of this user is on the machine, and refuse one that its memory cannot hold."""
     n, m = len(data.x), len(data.x_test)
     triangle = n * (n + options["block"]) / 2 * (4 if options["precision"] == "float32" else 8)
-    stored = n * n * 2 + n * m * 4 if options["features"] == "random_conv" else 0
-    if data.x.is_cuda or not hasattr(os, "sysconf"):
-        return
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if triangle + stored > 0.95 * total:
-        raise ValueError(
-            f"a kernel on {n:,} images needs {(triangle + stored) / 1e9:.1f} GB, but this machine has "
-            f"{total / 1e9:.1f} GB; set n_train lower or precision to float32."
-        )
+    needed = triangle + (n * n * 2 + n * m * 4 if options["features"] == "random_conv" else 0)
+    device = data.x.device
+    with contextlib.ExitStack() as held:
+        if needed > _memory(device) / 4:
+            folder = Path(tempfile.gettempdir()) / f"lightning-regs-{os.getuid()}"
+            held.enter_context(lock(folder, lambda _: run.progress(0, 3, "waiting for another kernel"), str(device)))
+        if needed > 0.95 * (memory := _memory(device)):
+            where = "this machine has" if device.type == "cpu" else "the card has free"
+            raise ValueError(
+                f"a kernel on {n:,} images needs {needed / 1e9:.1f} GB, but {where} {memory / 1e9:.1f} GB; set n_train "
+                "lower or precision to float32."
+            )
+        yield
 
 
 def _feature_blocks(options: dict[str, Any], x: Tensor, seed: int) -> Blocks:

@@ -61,7 +61,9 @@ OWN_TESTS = [
     "find_ticket",
     "identity_collate",
     "load",
+    "load_ensemble",
     "reproduce",
+    "train_snapshots",
 ]
 
 BAD = (math.nan, math.inf, -1, 2.5, True, 10**30, "no", "", b"x", None, [], {}, object())
@@ -105,9 +107,11 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "PackedCholesky": lambda: {"operator": operator, "ridge": 1.0},
     "Pruning": dict,
     "Regularizer": dict,
+    "SnapshotEnsemble": lambda: {"folder": "snapshots", "cycles": 2},
     "StoredPanels": lambda: {"panels": [gram]},
     "WeightMask": dict,
     "add_supermask": lambda: {"network": nn.Sequential(nn.Linear(2, 2))},
+    "adversarial_error": lambda: {"module": nn.Linear(3, 3), "x": points, "y": y, "epsilon": 0.1},
     "agreement": lambda: {"right": y > 0, "other": y > 1},
     "apply_supermask": lambda: {"weights": weights, "mask": masks},
     "build": lambda: {"name": "mlp", "input_shape": (4,), "num_classes": 2},
@@ -228,7 +232,6 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "load_paper": lambda: {"paper_id": "smith2021"},
     "margin": lambda: {"cell": "a", "others": ["b"]},
     "mean_difference": lambda: {"pairs": [("a", "b")]},
-    "median": lambda: {"cell": "a", "metric": "m"},
     "override": lambda: {"config": {}, "overrides": {}},
     "peak_distance": lambda: {"cells": {1: "a", 2: "b"}, "others": {1: "c", 2: "d"}},
     "per_seed": lambda: {"function": float},
@@ -306,7 +309,7 @@ LEGAL = {
     "*.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary *.description "
     "*.budget "
     "*.split *.what *.metrics *.source *.root *.end_from",
-    "None": "*.clip *.parameters Regularizer.batch",
+    "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch",
 }
 
 

@@ -6,8 +6,6 @@ That two processes average their penalised gradients is checked where it is used
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -515,37 +513,6 @@ def test_a_combined_loader_keeps_its_mode() -> None:
     loaders = {"a": loader(), "b": loader()}
     for mode in ("max_size", "min_size", "sequential"):
         assert combined_mode(pl.utilities.CombinedLoader(loaders, mode)) == mode
-
-
-# -- the other Lightning ---------------------------------------------------------------------------------------------
-
-
-STRANGER = """
-import pytorch_lightning as pl
-from pytorch_lightning.demos.boring_classes import BoringModel
-import lightning.pytorch as other
-
-def fit(module, *callbacks):
-    pl.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-               enable_model_summary=False, callbacks=list(callbacks)).fit(module)
-
-stranger = other.Callback()
-assert not isinstance(stranger, pl.Callback)
-stranger.on_train_start = lambda *_: print("called")
-
-fit(BoringModel(), stranger)
-try:
-    fit(type("Lit", (other.LightningModule,), {})())
-except TypeError:
-    print("refused")
-"""
-
-
-def test_a_trainer_takes_the_callbacks_of_the_other_lightning_without_a_word_but_not_its_modules() -> None:
-    """If it refuses callbacks by itself, the check of the Trainer in ``Regularizer.setup`` (base.py) can go."""
-    done = subprocess.run([sys.executable, "-c", STRANGER], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["called", "refused"]
 
 
 @pytest.mark.parametrize("manual", [False, True])

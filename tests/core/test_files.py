@@ -78,7 +78,7 @@ def _write_often(path: Path, letter: str) -> None:
 
 def test_two_processes_that_write_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     writers = [context.Process(target=_write_often, args=(path, letter)) for letter in "ab"]
     for writer in writers:
         writer.start()

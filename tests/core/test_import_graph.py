@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "models": {"core", "init"},
     "pruning": {"core"},
     "data": {"core"},
-    "analysis": {"core", "pruning"},
+    "analysis": {"core", "pruning", "regularizers"},
     "regularizers": {"core", "pruning"},
     "training": {"core", "layers", "init", "optim", "models", "pruning", "data", "regularizers"},
     "procedures": {"core", "pruning", "data", "analysis", "regularizers", "optim", "training"},

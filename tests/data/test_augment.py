@@ -179,3 +179,40 @@ def test_without_augmentation_training_equals_evaluation():
     transform = BatchTransform(8)
     assert torch.equal(transform.training(x, gen()), transform.evaluation(x))
     assert torch.equal(transform.evaluation(x), augment.whiten(x[..., 2:10, 2:10]))
+
+
+def test_padded_crops_are_torchvision_s_and_every_place_is_drawn():
+    x = images(4_000, 3, 8, 8)
+    u = torch.rand((len(x), 8), generator=gen(5))
+    out = BatchTransform(8, whiten=False, crop=True, flip=True, padding=4).training(x, gen(5)).mul(255).round().byte()
+    corners = (u[:, :2] * 9).long()
+    assert len(corners.unique(dim=0)) == 81
+    for i in range(60):
+        cut = tv.crop(tv.pad(x[i], [4]), *corners[i].tolist(), 8, 8)  # black frame, before anything is normalized
+        assert torch.equal(out[i], cut.flip(-1) if u[i, 2] < 0.5 else cut)
+    assert torch.equal(BatchTransform(8, padding=4).evaluation(x), augment.whiten(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_normalizing_is_torchvision_s_with_the_statistics_of_all_training_images(dtype):
+    x = images(50, 3, 6, 5)
+    x[:, 2] //= 3
+    x = x if dtype == torch.uint8 else x / 255
+    pixels = x.double() / (255 if dtype == torch.uint8 else 1)
+    std, mean = torch.std_mean(pixels, (0, 2, 3), correction=0)
+    before = x.clone()
+    given = {"mean": mean.tolist(), "std": std.tolist()}
+    for normalize in ("channels", given):
+        out = BatchTransform(None, normalize=normalize).fitted(x).evaluation(x)
+        assert out.dtype == torch.float32
+        torch.testing.assert_close(out, tv.normalize(pixels.float(), **given), atol=1e-5, rtol=1e-5)
+    assert torch.equal(x, before)
+    with pytest.raises(ValueError, match="statistics of 3 channels, and the samples have 1; give one of each"):
+        BatchTransform(None, normalize=given).fitted(x[:, :1])
+    signals = BatchTransform(None, normalize="channels").fitted(x[:, 0, 0]).evaluation(x[:, 0, 0])
+    assert signals.shape == (50, 5)
+    assert signals.mean().abs() < 1e-5
+    constant = (
+        BatchTransform(None, normalize="channels").fitted(torch.zeros(2, 1, 3, 3)).evaluation(torch.ones(1, 1, 3, 3))
+    )
+    assert torch.equal(constant, torch.ones(1, 1, 3, 3))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from recorder import Recorder, digits, trainer
 
+from lightning_regs import Cutout
 from lightning_regs.core import rng
 from lightning_regs.data import ImageDataModule, augment, load
 
@@ -276,3 +277,29 @@ def test_samples_change_between_training_and_test_and_none_is_lost():
             assert torch.equal(rows.x[rows.rows[i]], alone.x)
             assert torch.equal(rows.y[i], alone.y)
     assert "resplit" not in plain.hparams
+
+
+def test_normalized_and_padded_batches_and_a_cutout_of_the_mean():
+    """Statistics are the source's: a subset, a validation split and replicas all have the same."""
+    source = load("digits")
+    std, mean = torch.std_mean(source.x_train.double() / 255, correction=0)
+    options = {"normalize": "channels", "image_size": 8, "random_crop": True, "padding": 2, "val_split": 0.2}
+    data, model = digits(**options), Recorder()
+    with pytest.raises(RuntimeError, match=r"statistics of normalize are not known yet; call setup\(\)"):
+        data.eval_transform(source.x_train[:4])  # and not whitened
+    trainer(callbacks=[Cutout(length=8, seed=1)]).fit(model, data)
+    x = model.columns("train")[0]
+    black = -(mean / std).float()
+    blanked, framed = (x == 0).flatten(1).sum(1), ((x - black).abs() < 1e-5).all(3).any(2).any(1)
+    assert (blanked >= 16).all()
+    assert framed.any()
+    run = trainer()
+    run.test(model, datamodule=data, verbose=False)
+    expected = ((data.dataset("test").x / 255 - mean) / std).float()
+    torch.testing.assert_close(model.columns("test")[0], expected, atol=1e-5, rtol=1e-5)
+    stacked = digits(**options, replicas=[3, 4])
+    stacked.setup()
+    rows = stacked.dataset("train").x[:4]
+    assert torch.equal(stacked.eval_transform(rows[None])[0], data.eval_transform(rows))
+    assert {"padding", "normalize"} <= set(data.hparams)
+    assert not {"padding", "normalize"} & set(digits().hparams)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 from load_file import load_file
+
+from lightning_regs.cli.parser import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -22,7 +25,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_example_is_run_here():
     named = {file.stem for file in EXAMPLES.rglob("*.py")}
-    assert named == {"own_module_mixup", "gradient_penalty_bf16", "ticket", "own_data", "own_method"}
+    others = {"gan_mixup", "snapshots", "ticket", "own_data", "own_method"}
+    assert named == {"own_module_mixup", "gradient_penalty_bf16", *others}
 
 
 def test_mixup_in_a_module_of_ones_own():
@@ -39,9 +43,39 @@ def test_a_ticket_is_found_and_predicts(tmp_path):
     assert accuracy > 90
 
 
-def test_data_of_ones_own_by_yaml(tmp_path):
-    assert "test/acc" in load("own_data/own_data").main(tmp_path)
+def test_snapshots_of_one_training_predict_together(tmp_path):
+    assert load("snapshots").main(tmp_path) > 95
+
+
+def test_data_of_ones_own_by_yaml(tmp_path, monkeypatch, capsys):
+    example = load("own_data/own_data")
+
+    def run(command, **options):
+        """Within this process: starting three would take most of the time."""
+        assert command[1:3] == ["-m", "lightning_regs"]
+        assert not main(command[3:])
+        return SimpleNamespace(stdout=capsys.readouterr().out)
+
+    monkeypatch.setattr(example, "subprocess", SimpleNamespace(run=run))
+    assert "test/acc" in example.main(tmp_path)
 
 
 def test_a_method_of_ones_own_keeps_the_contracts():
     assert load("own_method").main() > 95
+
+
+def test_gans_that_learn_from_mixtures(tmp_path):
+    example = load("gan_mixup")
+    (file,) = example.main(["--steps", "20", "--width", "16", "--most", "0.5", "--data", "spiral"])
+    assert file.name == "gan-spiral-0.5.png"
+    assert file.stat().st_size > 5_000
+    one, again, plain = (example.train("ring", most, 4, 16, shown=(2, 4)) for most in (0.5, 0.5, 0.0))
+    assert list(one.samples) == [2, 4]
+    assert torch.equal(one.samples[4], again.samples[4])
+    assert not torch.equal(one.samples[4], plain.samples[4])
+    assert all(points.isfinite().all() for points in one.samples.values())
+    for data, centers in (("ring", 8), ("grid", 25)):
+        points = example.real_points(data, 4_000, torch.Generator().manual_seed(0))
+        assert len((10 * points).round().unique(dim=0)) == centers
+    ring = example.real_points("ring", 100, torch.Generator().manual_seed(0))
+    assert (ring.norm(dim=1) - 1).abs().max() < 0.05

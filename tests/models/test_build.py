@@ -19,7 +19,10 @@ SMALL = {
     "conv2": {"width": 0.125},
     "conv4": {"width": 0.125},
     "conv6": {"width": 0.125},
+    "densenet": {"depth": 10, "width": 4, "bc": True},
     "lenet": {},
+    "preact_resnet18": {"width": 4},
+    "resnet110": {"depth": 8, "width": 4},
     "resnet18": {"width": 4},
     "resnet20": {"depth": 8, "width": 4},
     "small_alexnet": {"width": 0.125},
@@ -47,6 +50,16 @@ def test_every_convolutional_net_of_ours_is_in_the_table_of_small_ones():
         ("lenet", (3, 32, 32), {}, 62_006),
         ("lenet", (3, 28, 28), {}, 62_006),
         ("resnet18", (3, 32, 32), {"shortcut": "avgpool"}, 11_173_962),
+        ("preact_resnet18", (3, 32, 32), {}, 11_171_146 + 2 * 64),  # its authors have batch norm in the stem
+        ("resnet20", (3, 32, 32), {"shortcut": "pad"}, 269_722),
+        ("resnet110", (3, 32, 32), {}, 1_727_962),
+        ("densenet", (3, 32, 32), {}, 1_019_722),
+        ("densenet", (3, 32, 32), {"depth": 100, "width": 24}, 27_249_082),
+        ("densenet", (3, 32, 32), {"depth": 100, "bc": True}, 769_162),
+        ("densenet", (3, 32, 32), {"depth": 190, "width": 40, "bc": True}, 25_624_430),
+        ("wide_resnet", (3, 32, 32), {"depth": 16, "width": 8, "norm": "batch"}, 10_961_370),
+        ("wide_resnet", (3, 32, 32), {"depth": 28, "width": 10, "norm": "batch"}, 36_479_194),
+        ("wide_resnet", (3, 32, 32), {"depth": 28, "width": 10}, 36_471_350),
         ("wide_resnet", (3, 32, 32), {}, 77_709),
         ("wide_resnet", (3, 32, 32), {"norm": "batch"}, 77_850),
         ("wide_resnet", (3, 32, 32), {"width": 4}, 1_198_349),
@@ -104,6 +117,10 @@ def test_counts_of_frankle_s_fact_sheet(name, shape, options, conv, fc, biases, 
         *(("lenet", shape, {}) for shape in [(3, 12, 12), (1, 13, 40), (2, 33, 32)]),
         *(("resnet18", (3, 11, 18), {"width": 4, "shortcut": shortcut}) for shortcut in ("conv", "avgpool")),
         ("resnet18", (1, 8, 8), {"width": 4}),
+        *(("densenet", (3, 5, 7), {"depth": 10, "width": 3, "bc": bc, "dropout": 0.1}) for bc in (False, True)),
+        ("densenet", (1, 4, 4), {"depth": 7, "width": 3}),
+        ("preact_resnet18", (3, 9, 14), {"width": 4, "dropout": 0.1}),
+        ("resnet110", (1, 9, 5), {"depth": 8, "width": 4}),
         ("resnet20", (1, 28, 28), {"width": 4}),
         ("resnet20", (3, 4, 5), {"depth": 8}),
         *(("vgg11", shape, {"width": 0.125}) for shape in [(1, 28, 28), (3, 8, 8), (3, 70, 33)]),
@@ -161,11 +178,9 @@ def test_mlp_flattens_and_is_linear_without_hidden_layers():
     assert torch.allclose(net(x), x.reshape(5, 6) @ net.head.weight.T + net.head.bias, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", ["conv2", "conv4", "conv6", "small_alexnet", "small_inception", "vgg11", "vgg19", "resnet18", "resnet20"]
-)
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"densenet", "lenet", "wide_resnet"}))
 def test_width_scales_every_layer_but_the_logits(name):
-    widths = (64, 32) if name == "resnet18" else (16, 8) if name == "resnet20" else (1.0, 0.5)
+    widths = (64, 32) if name.endswith("resnet18") else (16, 8) if name.startswith("resnet") else (1.0, 0.5)
     with torch.device("meta"):
         full, half = (build(name, (3, 32, 32), 10, width=w) for w in widths)
     sizes = [[m.weight.shape[0] for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)] for net in (full, half)]
@@ -254,7 +269,10 @@ def test_replicas_take_a_training_step_as_single_nets_do(name, device):
 
 
 # The others have no layers of another kind, and take longer.
-@pytest.mark.parametrize("name", ["conv2", "lenet", "mlp", "small_alexnet", "small_inception", "vgg11", "wide_resnet"])
+@pytest.mark.parametrize(
+    "name",
+    ["conv2", "densenet", "lenet", "mlp", "small_alexnet", "small_inception", "vgg11", "wide_resnet"],
+)
 def test_compiles_without_graph_break(name, monkeypatch):
     monkeypatch.setattr(SmallInception, "PLAN", SmallInception.PLAN[1:3])
     net, shape = small(name)
@@ -294,8 +312,11 @@ REFUSED = [
             ("conv2", (3, 1, 8), "conv2 cannot take 1x8 images, the minimum is 2x2: enlarge"),
             ("conv6", (3, 7, 8), "conv6 cannot take 7x8 images, the minimum is 8x8"),
             ("conv4", (40,), r"conv4 takes images \(C, H, W\).*use 'mlp'"),
+            ("densenet", (3, 3, 8), "densenet cannot take 3x8 images, the minimum is 4x4"),
             ("lenet", (1, 11, 28), "lenet cannot take 11x28 images, the minimum is 12x12"),
             ("resnet18", (3, 4, 4), "resnet18 cannot take 4x4 images, the minimum is 8x8"),
+            ("preact_resnet18", (3, 4, 4), "preact_resnet18 cannot take 4x4 images, the minimum is 8x8"),
+            ("resnet110", (3, 3, 32), "resnet110 cannot take 3x32 images, the minimum is 4x4"),
             ("resnet20", (3, 3, 32), "resnet20 cannot take 3x32 images, the minimum is 4x4"),
             ("small_alexnet", (3, 3, 8), "cannot take 3x8 images, the minimum is 4x4"),
             ("small_inception", (3, 2, 2), "the minimum is 4x4"),
@@ -321,18 +342,22 @@ REFUSED = [
             ("lenet", "pool", "avrage", "Did you mean 'average'"),
             *(
                 (name, "dropout", 1.0, "dropout must be at least 0 and below 1")
-                for name in ("mlp", "conv4", "small_alexnet", "small_inception", "wide_resnet")
+                for name in ("mlp", "conv4", "densenet", "small_alexnet", "small_inception", "wide_resnet")
             ),
             *(
                 (name, "width", width, "width must be above 0")
                 for name in ("conv4", "small_alexnet", "small_inception", "vgg11")
                 for width in (0.0, -1.0)
             ),
-            *((name, "width", 0, "width must be at least 1") for name in ("resnet18", "resnet20", "wide_resnet")),
+            *(
+                (name, "width", 0, "width must be at least 1")
+                for name in ("densenet", "resnet18", "resnet20", "wide_resnet")
+            ),
             *((name, "norm", "layer", "norm must be 'batch'") for name in ("vgg11", "vgg19", "wide_resnet")),
             ("resnet18", "shortcut", "avg_pool", "Did you mean 'avgpool'"),
             ("resnet20", "depth", 18, r"depth must be 6n \+ 2.* got 18: take 8, 14, 20"),
             ("resnet20", "depth", 2, r"depth must be 6n \+ 2"),
+            ("densenet", "depth", 41, r"depth must be 3n \+ 4.* got 41: take 7, 10, 13"),
             ("wide_resnet", "depth", 12, r"depth must be 6n \+ 4.* got 12: take 10, 16, 22"),
             ("wide_resnet", "depth", 4, r"depth must be 6n \+ 4"),
         ]

@@ -1,4 +1,4 @@
-"""ResNet-18, ResNet-20 and wide ResNets: against torchvision's, written-out ones, the formula, and differences."""
+"""Residual and dense nets: against torchvision's, written-out ones, the formula, and differences."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from random_images import images
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import resnet18
+from torchvision.models import DenseNet, resnet18
 from torchvision.models.resnet import BasicBlock
 
 from lightning_regs.models import build, num_parameters
-from lightning_regs.models.resnet import WideBlock
+from lightning_regs.models.preact import PreActBlock
 
 
 def torchvision_resnet() -> nn.Module:
@@ -34,6 +34,16 @@ def test_resnet18_is_torchvision_s_with_the_cifar_stem():
         assert torch.allclose(ours.eval()(x), theirs.eval()(x), rtol=1e-3, atol=1e-4)
 
 
+def test_padded_shortcut_takes_every_other_pixel_and_zeros_for_the_new_channels():
+    block = build("resnet110", (3, 8, 8), 10, width=2, depth=8).layer2[0].eval()
+    nn.init.zeros_(block.bn2.weight)
+    x = images(2, 2, 5, 8)
+    out = block(x)
+    assert torch.equal(out[:, :2], x[..., ::2, ::2].clamp_min(0))
+    assert not out[:, 2:].any()
+    assert len(build("resnet110", (3, 8, 8), 10, width=1).layer3) == 18
+
+
 @pytest.mark.parametrize("shortcut", ["conv", "avgpool"])
 def test_shortcuts_average_or_skip_before_the_projection(shortcut):
     block = build("resnet18", (3, 8, 8), 10, width=2, shortcut=shortcut).layer2[0].eval()
@@ -42,6 +52,67 @@ def test_shortcuts_average_or_skip_before_the_projection(shortcut):
     halved = x[..., ::2, ::2] if shortcut == "conv" else x.unflatten(3, (4, 2)).unflatten(2, (3, 2)).mean((3, 5))
     projected = F.conv2d(halved, block.downsample[-2].weight) / (1 + 1e-5) ** 0.5
     assert torch.allclose(block(x), F.relu(projected), atol=1e-6)
+
+
+def test_densenet_bc_is_torchvision_s_with_the_cifar_stem():
+    ours = build("densenet", (3, 16, 16), 10, depth=16, width=4, bc=True)
+    theirs = DenseNet(4, (2, 2, 2), num_init_features=8, num_classes=10)
+    theirs.features.conv0 = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    for name in ("norm0", "relu0", "pool0"):
+        setattr(theirs.features, name, nn.Identity())
+    names = [name for name in theirs.state_dict() if not name.startswith("classifier")]
+    shapes = [value.shape for value in ours.features.state_dict().values()]
+    assert [theirs.state_dict()[name].shape for name in names] == shapes
+    state = dict(zip(names, ours.features.state_dict().values(), strict=True))
+    theirs.load_state_dict({**state, "classifier.weight": ours.head.weight, "classifier.bias": ours.head.bias})
+    x = images(2, 3, 16, 16)
+    assert torch.allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_of_the_plain_densenet_see_all_maps_before_them_and_keep_them():
+    net = build("densenet", (3, 8, 8), 10, depth=10, width=3).double().eval()
+    first, second = net.features[1:3]
+    x = net.features[0](images(2, 3, 8, 8, dtype=torch.float64))
+    scale = (1 + 1e-5) ** -0.5
+    new = F.conv2d((x * scale).clamp_min(0), first[2].weight, padding=1)
+    y = torch.cat([x, new], 1)
+    assert torch.allclose(first(x), y)
+    assert torch.equal(first(x)[:, :16], x)
+    assert second[2].weight.shape == (3, 19, 3, 3)
+    halved = net.features[3:7](second(y))
+    expected = F.conv2d((second(y) * scale).clamp_min(0), net.features[5].weight)
+    assert torch.allclose(halved, F.avg_pool2d(expected, 2))
+
+
+def written_out_preact(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The forward of the authors' code in evaluation mode: conv, BN, ReLU, then blocks; nothing behind the last."""
+
+    def norm_relu(x: torch.Tensor, norm: nn.Module) -> torch.Tensor:
+        mean, var, weight, bias = (t[:, None, None] for t in (norm.running_mean, norm.running_var, *norm.parameters()))
+        return ((x - mean) / (var + 1e-5).sqrt() * weight + bias).clamp_min(0)
+
+    x = norm_relu(F.conv2d(x, net.stem[0].weight, padding=1), net.stem[1])
+    for number, block in enumerate(net.blocks):
+        stride = 2 if number in (2, 4, 6) else 1
+        out = norm_relu(x, block.norm1)
+        shortcut = out if block.shortcut is None else F.conv2d(out, block.shortcut.weight, stride=stride)
+        out = F.conv2d(out, block.conv1.weight, stride=stride, padding=1)
+        x = F.conv2d(norm_relu(out, block.norm2), block.conv2.weight, padding=1) + shortcut
+    return x.mean((2, 3)) @ net.head.weight.T + net.head.bias
+
+
+def test_preact_resnet18_is_the_authors_forward():
+    torch.manual_seed(0)
+    net = build("preact_resnet18", (3, 16, 16), 10, width=3).double().eval()
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.weight, layer.running_var):
+                nn.init.uniform_(tensor, 0.5, 2)
+            for tensor in (layer.bias, layer.running_mean):
+                nn.init.normal_(tensor)
+    x = images(2, 3, 16, 16, dtype=torch.float64)
+    assert torch.allclose(net(x), written_out_preact(net, x), rtol=1e-9)
+    assert len(net.blocks) == 8
 
 
 def written_out_resnet(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -96,7 +167,7 @@ def wake(net: nn.Module) -> None:
     """Give the SkipInit scalars values, so that the branches count."""
     with torch.no_grad():
         for block in net.modules():
-            if isinstance(block, WideBlock) and block.skip_scale is not None:
+            if isinstance(block, PreActBlock) and block.skip_scale is not None:
                 block.skip_scale.fill_(0.7)
 
 
@@ -129,7 +200,7 @@ def test_without_norm_each_block_starts_as_its_shortcut():
 
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_block_is_the_paper_s_formula(norm):
-    block = WideBlock(4, 6, 2, norm, 0.0).double()
+    block = PreActBlock(4, 6, 2, norm, 0.0).double()
     if norm == "batch":
         nn.init.uniform_(block.norm1.weight, 0.5, 2)
     wake(block)
@@ -153,7 +224,7 @@ def test_block_is_the_paper_s_formula(norm):
 
 def test_dropout_acts_in_training_alone_and_between_the_convolutions():
     torch.manual_seed(0)
-    block = WideBlock(4, 4, 1, "batch", 0.5)
+    block = PreActBlock(4, 4, 1, "batch", 0.5)
     x = images(2, 4, 8, 8)
     seen = []
     block.conv2.register_forward_hook(lambda _m, inputs, _out: seen.append((inputs[0] == 0).float().mean().item()))

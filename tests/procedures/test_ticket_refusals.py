@@ -45,7 +45,7 @@ AT_ONCE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"trainer": {"max_epochs": 1, "logger": object()}}, ValueError, "give find_ticket.*logger=lambda"),
     ({"trainer": pl.Trainer}, TypeError, "trainer must be the options of a Trainer, such as {'max_epochs': 5}"),
     ({"callbacks": [pl.Callback()]}, TypeError, "callbacks must be a function of the level's name"),
-    ({"module": LitNet()}, TypeError, "give find_ticket the class or a function that makes the module, not the object"),
+    ({"module": LitNet()}, TypeError, "give the class or a function that makes the module, not the object"),
     ({"module": lambda: None}, TypeError, "must return a LightningModule, got NoneType"),
     ({"module": lambda s: None}, TypeError, "and it asks for s; give a function of none, or of seed"),
     ({"module": Bare}, ValueError, "Bare has nothing to prune"),

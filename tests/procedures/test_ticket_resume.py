@@ -259,6 +259,6 @@ def test_two_searches_in_one_folder(tmp_path: Path) -> None:
         def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             search(tmp_path, levels=1)
 
-    with pytest.raises(RuntimeError, match=r"another search for tickets is at work in .*; wait for it, or use another"):
+    with pytest.raises(RuntimeError, match=r"another find_ticket is at work in .*; wait for it, or use another"):
         search(tmp_path, levels=1, callbacks=lambda level: [Second()])
     assert len(search(tmp_path, levels=1, callbacks=lambda level: [])) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import UserDict
 from types import SimpleNamespace
 from typing import Any
@@ -121,3 +122,42 @@ def test_a_doubled_batch_whose_other_parts_would_not_fit_is_refused() -> None:
     with pytest.raises(MisconfigurationException, match=r"makes 8 samples of 4, .* a list of 3"):
         fit(Named(0, 1), [method], DataLoader(Rows(lambda x, y, i: (x, y, i)), batch_size=4))
     fit(Named(0, 1), [method], DataLoader(Rows(lambda x, y, i: (x, y)), batch_size=4))
+
+
+class Negate(Regularizer, acts=Acts.BATCH):
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        return -x, y
+
+
+class Shift(Regularizer, acts=Acts.BATCH):
+    """Has a ``p`` of its own.
+
+    Args:
+        p: What is added.
+    """
+
+    p: int = 3
+
+    def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
+        return x + self.p, y
+
+
+def test_a_users_method_says_on_which_batches_it_acts_by_being_on_batches() -> None:
+    assert {*inspect.signature(Negate).parameters} == {"seed", "batch", "p", "from_epoch", "until_epoch"}
+    assert (Negate(3, p=0.5).seed, Negate(p=0.5).p) == (3, 0.5)
+    assert Shift(p=7, until_epoch=2).p == 7  # no probability
+    assert "p: What is added.\n        seed: Seed" in str(Shift.__doc__)
+    assert "from_epoch: The first epoch in which it acts, from 0.\n" in str(Mixup.__doc__)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"p": 1.5}, "p must be at least 0 and at most 1, got 1.5"),
+        ({"until_epoch": 0}, "until_epoch must be at least 1, got 0"),
+        ({"from_epoch": 2, "until_epoch": 2}, r"Mixup\(from_epoch=2, until_epoch=2\) acts in no epoch.* at least 3"),
+    ],
+)
+def test_what_is_no_share_of_the_training_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Mixup(**arguments)

@@ -18,7 +18,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("tiny")
     rng = np.random.Generator(np.random.PCG64(0))
     y = np.arange(40, dtype=np.uint8) % 10
-    for name, shape in (("cifar10", (32, 32, 3)), ("mnist", (28, 28)), ("fashion_mnist", (28, 28))):
+    for name, shape in (
+        ("cifar10", (32, 32, 3)),
+        ("cifar100", (32, 32, 3)),
+        ("mnist", (28, 28)),
+        ("fashion_mnist", (28, 28)),
+    ):
         x = rng.integers(0, 256, (40, *shape), dtype=np.uint8)
         np.savez(folder / f"{name}.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     for split in ("train", "test"):

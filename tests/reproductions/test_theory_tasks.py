@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 
+from lightning_regs.core.files import lock
 from lightning_regs.data.sources import load
 from lightning_regs.study import RunContext, load_paper
 
@@ -117,3 +121,27 @@ def test_kernels_that_cannot_fit_in_memory_are_refused(theory, run, monkeypatch)
     monkeypatch.setattr(theory.os, "sysconf", lambda name: 1000)
     with pytest.raises(ValueError, match="set n_train lower"):
         theory.kernel({"n_train": 400, "device": "cpu"}, run)
+
+
+def test_large_kernels_are_never_at_once(theory, run, monkeypatch, tmp_path):
+    monkeypatch.setattr(theory.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(theory, "_memory", lambda device: 1e6)
+    small, large = {"n_train": 20, "device": "cpu", "block": 128}, {"n_train": 300, "device": "cpu", "block": 128}
+    others, said = contextlib.ExitStack(), []
+    others.enter_context(lock(tmp_path / f"lightning-regs-{os.getuid()}", file="cpu"))
+
+    def progress(done: float, total: float, text: str = "") -> None:
+        said.append(text)
+        if "waiting" in text:
+            threading.Timer(0.2, others.close).start()
+
+    monkeypatch.setattr(run, "progress", progress)
+    theory.kernel(small, run)
+    assert "waiting for another kernel" not in said
+    assert theory.kernel(large, run)["train_error"] == 0
+    assert said.count("waiting for another kernel") == 1
+
+
+def test_a_card_is_asked_for_its_free_memory(theory, run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 20))
+    assert theory._memory(torch.device("cuda", 0)) == 10

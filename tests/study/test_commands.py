@@ -24,6 +24,7 @@ def measured(toy, monkeypatch):
     monkeypatch.setenv("HOME", str(toy.root))  # without a login of the developer's
     for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("lightning_regs.study.paper.config.checkout", lambda: None)  # whose pages take seconds
     monkeypatch.chdir(toy.root)
     toy.write(toy.cell("one", steps=2), seeds=2)
     return toy

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from typing import Any
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lightning_regs.core.batch import Keys, notes, with_notes
-from lightning_regs.core.checks import Positive, Seed
+from lightning_regs.core.checks import Count, Positive, Seed, Share, Whole
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.targets import MixedTarget
 
 
-class TargetMixing(Regularizer, ABC, acts=Acts.BATCH):
+class OnBatches(Regularizer, acts=Acts.BATCH):
+    """A method on batches as type checkers see it: with what ``parts.moment.give`` gives to each."""
+
+    if TYPE_CHECKING:
+        seed: Seed | None = field(default=None, kw_only=True)
+        batch: Keys = field(default=None, kw_only=True)
+        p: Share = field(default=1.0, kw_only=True)
+        from_epoch: Whole = field(default=0, kw_only=True)
+        until_epoch: Count | None = field(default=None, kw_only=True)
+
+
+class TargetMixing(OnBatches, ABC):
     """A method that changes the labels of a batch, and warns where the module's loss took no notice."""
 
     @abstractmethod
@@ -74,7 +86,6 @@ class PairMixing(TargetMixing, ABC):
 
     alpha: Positive = 1.0
     seed: Seed | None = None
-    batch: Keys = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse another of its kind that would draw the same."""

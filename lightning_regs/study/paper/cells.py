@@ -20,6 +20,10 @@ TRAIN = "lightning_regs.study.train:train"
 """The task of most cells: train as the configuration says, and return the metrics."""
 AGREE = "lightning_regs.study.studies.agreement:agree"
 """The task that trains two nets and measures whether they are right on the same test samples."""
+SNAPSHOTS = "lightning_regs.procedures.snapshots.cells:snapshots"
+"""The task that averages snapshots of one training; its docstring says the configuration and the columns."""
+ATTACKED = "lightning_regs.study.studies.robustness:attacked"
+"""The task that measures a net on adversarial examples; its docstring says the configuration and the columns."""
 _READ = ("callbacks", "fitted", "seeds")  # what training reads beside the sections
 Overrides = Mapping[str, Any]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -41,7 +42,7 @@ def span(numbers: Mapping[str, float | None]) -> tuple[float, float] | None:
     points = [number for number in numbers.values() if number is not None and math.isfinite(number)]
     if not points:
         return None
-    margin = (max(points) - min(points) or abs(points[0]) or 1.0) * 0.12
+    margin = max((max(points) - min(points) or abs(points[0]) or 1.0) * 0.12, sys.float_info.min)
     left, right = min(points) - margin, max(points) + margin
     return (left, right) if 0 < right - left < math.inf else None
 

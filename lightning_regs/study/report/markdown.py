@@ -1,18 +1,21 @@
-"""Tables in Markdown, for cards and for Weights & Biases: what goes into one is escaped."""
+"""Markdown for cards and for Weights & Biases, written by one template: what goes into it is escaped."""
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Container, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lightning_regs.study.report import tables
+from lightning_regs.study.lock.power import BUDGET
+from lightning_regs.study.report import tables, telling
 
 if TYPE_CHECKING:
-    from lightning_regs.study.paper.paper import Deviation
     from lightning_regs.study.report.telling import ClaimEntry
 
-RULES = ("Claim", "Judged only if", "When it was frozen")
+_ARXIV = re.compile(r"[\w.-]+(/\d+)?", re.ASCII)
 
 
 def escape(text: str) -> str:
@@ -29,36 +32,42 @@ def code(text: str) -> str:
     return escape(line) if re.search(r"[`|\\]", line) or not line else f"`{line}`"
 
 
-def table(headings: Sequence[str], lines: Iterable[Sequence[str]], numbers: Container[int] = ()) -> list[str]:
-    """Return the lines of a table whose entries are Markdown; ``numbers`` are the columns that are set to the right."""
-    rule = ["---:" if index in numbers else "---" for index in range(len(headings))]
-    return [f"| {' | '.join(row)} |" for row in (headings, rule, *lines)]
+def write(part: str, *about: Any, **options: Any) -> str:
+    """Write a part of a card: the macro of that name in ``card.md.j2``, without empty lines at its ends."""
+    text: str = getattr(_macros(), part)(*about, **options)
+    return text.strip("\n")
 
 
-def deviations(entries: Sequence[Deviation]) -> list[str]:
-    """Return a numbered table of deviations."""
-    lines = (
-        [f"D{number}", code(each.scale) if each.scale else "all", *map(escape, (each.theirs, each.ours, each.effect))]
-        for number, each in enumerate(entries, 1)
+@lru_cache(maxsize=1)
+def _macros() -> Any:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    env = jinja2.Environment(  # noqa: S701  # it is no HTML: the template escapes what Markdown would take for its own
+        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return table(["No.", "Scale", "In the paper", "Here", "What it may change"], lines)
+    env.filters |= {"md": escape, "code": code, "html": html.escape, "by_reason": _by_reason, "count": _count}
+    env.filters |= {
+        "number": tables.number,
+        "heading": tables.heading,
+        "seconds": tables.seconds,
+        "versions": tables.versions,
+    }
+    env.filters |= {"legend": telling.legend, "signs": telling.signs, "is_arxiv": _ARXIV.fullmatch}
+    env.globals |= {"half": tables.HALF, "titles": telling.TITLES, "measured": telling.MEASURED, "budget": BUDGET}
+    env.globals |= {"symbols": telling.SYMBOLS, "dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}
+    env.globals |= {"meanings": telling.MEANINGS, "marks": telling.MARKS}
+    return env.get_template("card.md.j2").module
 
 
-def rules(claims: Iterable[ClaimEntry]) -> list[str]:
-    """Return a table of what had to hold for claims to be judged, and when it was frozen."""
-    return table(RULES, ([code(claim.id), *map(escape, claim.rule[1:])] for claim in claims))
+def _count(number: int | None) -> str:
+    return f"{number:,}" if number else "none"
 
 
-def cells(group: tables.Group) -> list[str]:
-    """Return a table of cells."""
-    headings = [*map(escape, ("Cell", "Seeds", *(metric.heading for metric in group.metrics), "Time a run"))]
-    lines = (
-        [code(cell.name), str(len(cell.runs)), *map(escape, cell.texts), tables.seconds(cell.seconds)]
-        for cell in group.cells
-    )
-    return table(headings, lines, range(1, len(headings)))
-
-
-def paper_figure(claim: ClaimEntry) -> str:
-    """Write the paper's figure with its mark."""
-    return escape(claim.paper) + (" (recalled)" if claim.recalled else "")
+def _by_reason(claims: Iterable[ClaimEntry]) -> list[tuple[str, list[str]]]:
+    """List the ids of claims that were not measured, by the reason why."""
+    reasons: dict[str, list[str]] = {}
+    for claim in claims:
+        if claim.verdict not in telling.MEASURED:
+            reasons.setdefault(f"{claim.verdict}: {claim.reason}".rstrip(": "), []).append(claim.id)
+    return list(reasons.items())

@@ -99,6 +99,11 @@ class Section:
         return not (self.groups or self.claims or self.problems or self.failures)
 
     @property
+    def rows(self) -> int:
+        """How many rows its tables show."""
+        return sum(len(cell.runs) for group in self.groups for cell in group.cells)
+
+    @property
     def counts(self) -> dict[Verdict, int]:
         """Number of the paper's own claims with each verdict."""
         return self.tallies[0].counts
@@ -275,6 +280,8 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
     scale = paper.scale(found.name)
     name = slug(f"{paper.id}-{found.name}")
     figures = paper.figures_at(found.name) if found.rows else []
+    groups = tables.groups(found.rows, paper.metrics)
+    cells = [[replace(cell, command=command(paper, found.name, cell.name)) for cell in each.cells] for each in groups]
     published, counted = paper.published(found.name), tallies(found.claims)
     return Section(
         scale=found.name,
@@ -290,7 +297,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
         intervals=intervals(scale.test_items, found.lookup()),
         claims_json=claims_text(found.claims) if found.claims else "",
         figures=tuple(show(figure, found, f"{name}-{figure.id}", published) for figure in figures),
-        groups=tuple(_with_commands(group, paper, found.name) for group in tables.groups(found.rows, paper.metrics)),
+        groups=tuple(replace(group, cells=own) for group, own in zip(groups, cells, strict=True)),
         origin={column: tuple(tables.distinct(found.rows, column)) for column in tables.ORIGIN},
         seconds=tables.total_seconds(found.rows),
         failures=tuple(_failures(scale, store)),
@@ -298,11 +305,6 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
         command=command(paper, found.name),
         one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells else "",
     )
-
-
-def _with_commands(group: tables.Group, paper: Paper, scale: str) -> tables.Group:
-    cells = [replace(cell, command=command(paper, scale, cell.name)) for cell in group.cells]
-    return replace(group, cells=cells)
 
 
 def _mixed(found: ScaleResults) -> list[str]:

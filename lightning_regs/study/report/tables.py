@@ -14,7 +14,7 @@ from lightning_regs.core.metrics import Family, Metric
 from lightning_regs.study.paper.estimates import interval
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
-from lightning_regs.study.studies.measured import AGREEMENT
+from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS
 from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def groups(rows: Sequence[Row], families: Sequence[Family] = ()) -> list[Group]:
     tables: dict[Family, dict[str, list[Row]]] = {}
     for cell, runs in by_cell.items():
         names = {name for run in runs for name in run.metrics}
-        family = next((f for f in (*families, AGREEMENT, TRAINED) if f.metrics[0].name in names), None)
+        family = next((f for f in (*families, ROBUSTNESS, AGREEMENT, TRAINED) if f.metrics[0].name in names), None)
         if family is None:
             family = Family("", tuple(Metric(name, heading(name)) for name in sorted(names)))
         tables.setdefault(family, {})[cell] = sorted(runs, key=lambda run: int(run.seed))

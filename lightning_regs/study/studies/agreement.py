@@ -56,10 +56,7 @@ def _agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
     other = override(config, config.pop("other"))
     nets = [_trained(config, runs)]
     for number, made in enumerate((config, other, other), 1):
-        contexts = [RunContext(run.folder / f"net{number}", run.seed + number * OFFSET, run.threads) for run in runs]
-        for context in contexts:
-            context.folder.mkdir(exist_ok=True)
-        nets.append(_trained(made, contexts))
+        nets.append(_trained(made, [further(run, number) for run in runs]))
     rows = []
     for four in zip(*nets, strict=True):
         _check_samples(*four)
@@ -69,6 +66,13 @@ def _agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         row = {"agreement": statistics.fmean(between), "agreement_within": statistics.fmean(within)}
         rows.append(row | {"test_acc": four[0].metrics["test_acc"], "other_test_acc": four[2].metrics["test_acc"]})
     return rows
+
+
+def further(run: RunContext, number: int) -> RunContext:
+    """Return the run of a further net of a run: in a folder of its own, and of a seed far from those of other runs."""
+    context = RunContext(run.folder / f"net{number}", run.seed + number * OFFSET, run.threads)
+    context.folder.mkdir(exist_ok=True)
+    return context
 
 
 def _trained(config: dict[str, Any], runs: Sequence[RunContext]) -> list[Trained]:

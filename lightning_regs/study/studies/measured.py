@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from lightning_regs.core.metrics import Family, Metric
 
+ROBUSTNESS = Family(
+    "Robustness to adversarial examples",
+    (
+        Metric("fgsm_error", "Error under FGSM", "%"),
+        Metric("ifgsm_error", "Error under I-FGSM", "%"),
+        Metric("transfer_fgsm_error", "Error under FGSM on another net", "%"),
+        Metric("transfer_ifgsm_error", "Error under I-FGSM on another net", "%"),
+        Metric("test_error", "Test error", "%"),
+    ),
+)
 AGREEMENT = Family(
     "Agreement of two nets",
     (

@@ -1,7 +1,7 @@
 """A paper's report for Weights & Biases as plain data, which :mod:`lightning_regs.study.wandb.report` builds.
 
 Every object names its class in ``wandb_workspaces.reports.v2`` as ``type``; the rest are that class's arguments. Texts
-are shown as they are there, but for tables, which are Markdown.
+and tables are Markdown, from the template that writes cards.
 """
 
 from __future__ import annotations
@@ -12,23 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.report import tables
-from lightning_regs.study.report.markdown import cells, code, deviations, escape, paper_figure, rules, table
-from lightning_regs.study.report.telling import BEYOND, MARKS, MEANINGS, MEASURED, SYMBOLS, TITLES, ClaimEntry
+from lightning_regs.study.report.markdown import write
+from lightning_regs.study.report.telling import BEYOND, MEASURED, SYMBOLS, TITLES
 
 if TYPE_CHECKING:
-    from lightning_regs.study.paper.claims import Source
     from lightning_regs.study.paper.figure import Panel
     from lightning_regs.study.report.drawing import FigureEntry
     from lightning_regs.study.report.specification import Section, Specification
     from lightning_regs.study.wandb.target import Target
 
 Block = dict[str, Any]
-Span = str | dict[str, str]
 MAX_TITLE = 128
 # Weights & Biases draws ten runs where it is not told otherwise, and this many at most.
 _MOST_RUNS = 100
 _COLUMNS = 24
-_ORIGIN = {"commit": "Commit", "versions": "Package versions", "device": "Machine", "precision": "Arithmetic"}
 
 
 def blocks(specification: Specification, target: Target | None) -> Block:
@@ -43,28 +40,21 @@ def blocks(specification: Specification, target: Target | None) -> Block:
     """
     place = {"entity": target.entity if target else None, "project": target.project if target else None}
     measured = [section for section in specification.sections if not section.blank]
+    blank = [section for section in specification.sections if section.blank]
     made: list[Block] = [
-        _paragraph(*_about(specification)),
+        _markdown("about", specification),
         *_headlines(specification, place),
         {"type": "TableOfContents"},
-        _heading(1, "How to read it"),
-        _list([[f"{SYMBOLS[verdict]} {verdict}: {MEANINGS[verdict]}"] for verdict in VERDICTS]),
-        _list([[f"{mark} {meaning}"] for mark, (_, meaning) in MARKS.items()]),
-        _paragraph(
-            "A figure of the paper that comes from memory, and was not read again, is marked as recalled. q is the "
-            "p-value of a verdict, adjusted for the number of claims."
-        ),
+        *(_heading(1, "How to read it"), _markdown("guide")),
     ]
     if specification.deviations:
-        made += [_heading(1, "Deviations"), _table(deviations(specification.deviations))]
+        made += [_heading(1, "Deviations"), _markdown("deviations", specification.deviations)]
     for section in measured:
         made += _section(specification.paper, section, place)
-    if blank := [section for section in specification.sections if section.blank]:
-        made.append(_heading(1, "Not measured yet"))
-        made.append(_list([[f"{each.scale}: {each.description}. ", _code(each.command)] for each in blank]))
+    if blank:
+        made += [_heading(1, "Not measured yet"), _markdown("unmeasured", blank)]
     if specification.sources:
-        made.append(_heading(1, "Sources"))
-        made.append(_list([_source(source) for source in specification.sources]))
+        made += [_heading(1, "Sources"), _markdown("sources", specification.sources)]
     # By its title a report is found again: the paper's id leads, so no two papers share one.
     title = _line(f"{specification.paper}: {specification.title}")
     found = "; ".join(f"{section.scale}: {_counts(section)}" for section in measured) or "No results yet"
@@ -97,20 +87,6 @@ def _literal(text: str) -> str:
     return "'" + re.sub(r"[^A-Za-z0-9_/.+^-]", lambda match: f"\\U{ord(match[0]):08x}", text) + "'"
 
 
-def _about(specification: Specification) -> Iterator[Span]:
-    yield f"{specification.authors} ({specification.year}): {specification.title}"
-    if re.fullmatch(r"[\w.-]+(/\d+)?", specification.arxiv, re.ASCII):
-        yield ", "
-        address = f"https://arxiv.org/abs/{specification.arxiv}"
-        yield _link(address, f"arXiv:{specification.arxiv}")
-    yield f". Claims of this paper, measured again with lightning-regs {specification.version}."
-
-
-def _source(source: Source) -> list[Span]:
-    said = f"{source.short}. {source.title if source.authors else ''} {source.note} "
-    return [_line(said), *([" ", _link(f"https://{source.link}", source.link)] if source.link else [])]
-
-
 def _counts(section: Section) -> str:
     return ", ".join(f"{SYMBOLS[verdict]} {section.counts[verdict]} {verdict}" for verdict in VERDICTS)
 
@@ -119,27 +95,12 @@ def _headlines(specification: Specification, place: Block) -> Iterator[Block]:
     if not specification.headlines:
         return
     yield _heading(1, "What held")
-    for section in specification.sections:
-        if section.claims:
-            yield _paragraph(f"Scale {section.scale}: {' '.join(section.summary)}")
-    yield _claims_table(specification.headlines, scales=True)
+    yield _markdown("summaries", specification.sections)
+    yield _markdown("ledger", specification.headlines, scales=True)
     if (shown := specification.picture) is not None:
         measured = next(section for section in specification.sections if section.claims)
         yield _paragraph(shown.caption)
         yield _picture(specification.paper, measured.scale, shown, place)
-
-
-def _claims_table(claims: Sequence[ClaimEntry], scales: bool = False) -> Block:
-    """Make a table of claims that were judged, with the scale of each where they are of several."""
-    headings = ["Verdict", "Id", "Claim", "Reproduced if", "Paper", "Ours", "Interval", "Seeds", "Source", "Notes"]
-    lines = []
-    for claim in claims:
-        behind = f" (scale {escape(claim.scale)})" if scales and claim.n else ""
-        texts = map(escape, (claim.sentence, claim.criterion))
-        numbers = (paper_figure(claim), *map(escape, (claim.ours, claim.interval)), f"{claim.n}{behind}")
-        rest = map(escape, (claim.provenance, "; ".join(claim.notes)))
-        lines.append([claim.signed, code(claim.id), *texts, *numbers, *rest])
-    return _table(table(headings, lines, numbers=(4, 5, 6, 7)))
 
 
 def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
@@ -158,19 +119,12 @@ def _section(paper: str, section: Section, place: Block) -> Iterator[Block]:
     for figure in section.figures:
         yield from _figure(paper, section, figure, place)
     if section.groups:
-        titled = ((_paragraph(f"{group.name}: {tables.HALF}"), _table(cells(group))) for group in section.groups)
+        titled = ((_paragraph(f"{group.name}: {tables.HALF}"), _markdown("cells", group)) for group in section.groups)
         yield _heading(2, "Cells", [block for blocks in titled for block in blocks])
     if section.failures:
-        yield _heading(2, "Runs that failed")
-        yield _list([[_code(f"{each.cell} seed {each.seed}"), ": ", _code(each.reason)] for each in section.failures])
-    yield _heading(2, "Where it comes from")
-    yield _list(list(_origin(section)))
-    yield _heading(2, "Run it again")
-    yield _paragraph("Runs that are complete are skipped; a command that was stopped goes on where it was.")
-    yield {"type": "CodeBlock", "code": section.command, "language": "markdown"}
-    if section.one_cell:
-        yield _paragraph("One cell alone:")
-        yield {"type": "CodeBlock", "code": section.one_cell, "language": "markdown"}
+        yield from (_heading(2, "Runs that failed"), _markdown("failures", section.failures))
+    yield from (_heading(2, "Where it comes from"), _markdown("provenance", section))
+    yield from (_heading(2, "Run it again"), _markdown("commands", section))
 
 
 def _claims(section: Section) -> Iterator[Block]:
@@ -184,15 +138,11 @@ def _claims(section: Section) -> Iterator[Block]:
         yield _heading(3, TITLES[tally.kind])
         yield _paragraph(tally.sentence)
         if judged := [claim for claim in own if claim.verdict in MEASURED]:
-            yield _claims_table(judged)
-            yield _heading(3, "What had to hold, and when it was frozen", [_table(rules(judged))])
+            yield _markdown("ledger", judged)
+            yield _heading(3, "What had to hold, and when it was frozen", [_markdown("rules", judged)])
         for verdict in BEYOND:
             if beyond := [claim for claim in own if claim.verdict == verdict]:
-                lines = (
-                    [code(each.id), *map(escape, (each.sentence, each.reason)), paper_figure(each)] for each in beyond
-                )
-                hidden = _table(table(["Id", "Claim", "Why", "Paper"], lines, numbers=(3,)))
-                yield _heading(3, f"{verdict.capitalize()}: {len(beyond)}", [hidden])
+                yield _heading(3, f"{verdict.capitalize()}: {len(beyond)}", [_markdown("beyond", beyond)])
 
 
 def _figure(paper: str, section: Section, figure: FigureEntry, place: Block) -> Iterator[Block]:
@@ -258,40 +208,18 @@ def _grid(runs: Block, panels: Sequence[Block], height: int) -> Block:
     return {"type": "PanelGrid", "runsets": [{"type": "Runset"} | runs], "panels": placed, "hide_run_sets": True}
 
 
-def _origin(section: Section) -> Iterator[list[Span]]:
-    for key, name in _ORIGIN.items():
-        entries = section.origin.get(key, ())
-        shown = map(tables.versions, entries) if key == "versions" else entries
-        spans = [span for entry in shown for span in (" and ", _code(entry))]
-        if spans:
-            yield [f"{name}: ", *spans[1:]]
-    yield [f"Computing time: {tables.seconds(section.seconds)}"]
-
-
 def _heading(level: int, text: str, collapsed: Sequence[Block] | None = None) -> Block:
     """Make a heading; one with blocks hides them until it is opened."""
     block: Block = {"type": f"H{level}", "text": _line(text)}
     return block if collapsed is None else block | {"collapsed_blocks": list(collapsed)}
 
 
-def _paragraph(*spans: Span) -> Block:
-    return {"type": "P", "text": [re.sub(r"\s+", " ", span) if isinstance(span, str) else span for span in spans]}
+def _markdown(part: str, *about: Any, **options: Any) -> Block:
+    return {"type": "MarkdownBlock", "text": write(part, *about, **options)}
 
 
-def _table(lines: Sequence[str]) -> Block:
-    return {"type": "MarkdownBlock", "text": "\n".join(lines)}
-
-
-def _list(items: list[list[Span]]) -> Block:
-    return {"type": "UnorderedList", "items": items}
-
-
-def _link(address: str, text: str) -> Span:
-    return {"type": "Link", "text": text, "url": address}
-
-
-def _code(text: str) -> dict[str, str]:
-    return {"type": "InlineCode", "text": _line(text)}
+def _paragraph(text: str) -> Block:
+    return {"type": "P", "text": _line(text)}
 
 
 def _line(text: str) -> str:

@@ -167,7 +167,7 @@ class Results:
                     logged[f"figure/{figure.id}"] = wandb.Image(PIL.Image.open(image), caption=figure.title)
         run.log(logged, step=0)
         verdicts = {verdict.replace(" ", "_"): count for verdict, count in section.counts.items()}
-        run.summary.update({"runs": sum(len(cell.runs) for group in section.groups for cell in group.cells)} | verdicts)
+        run.summary.update({"runs": section.rows} | verdicts)
         artifact = wandb.Artifact(label(re.sub(r"[^\w.-]", "-", f"{self.paper}-{self.scale}-results")), type="results")
         for path in self._files():
             artifact.add_file(str(path), name=path.name)

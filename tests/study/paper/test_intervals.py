@@ -15,7 +15,6 @@ from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import adjusted, fieller, mean, p_value
 from lightning_regs.study.paper.measures import (
     difference,
-    median,
     peak_distance,
     percent_lower,
     rank_correlation,
@@ -93,17 +92,6 @@ def test_times_that_may_never_come_are_held(n):
     without = [ratio("a", "b", "m")(rows(a=a, b=b)) for a, b in survivors if len(a) > 1]
     if n == 10:
         assert held(truth, without) < held(truth, measured) - ERROR  # means of the runs that came there
-
-
-@pytest.mark.parametrize("n", [6, 10, 20])
-def test_a_median_is_held_whatever_the_distribution(n):
-    drawn = np.ceil(np.random.default_rng(n).exponential(20, (TIMES, n)))
-    truth = np.median(np.ceil(np.random.default_rng(0).exponential(20, 100_000)))
-    never = np.where(drawn > 30, math.nan, drawn)
-    assert held(truth, [median("a", "m", until="last")(rows(a=a)) for a in never]) >= 0.95 - ERROR
-    k = int(scipy.stats.binom.ppf(0.025, n, 0.5))
-    assert median("a", "m")(rows(a=range(n))).ends(0.95) == (k - 1, n - k)
-    assert median("a", "m")(rows(a=range(5))).ends(0.95) == (-math.inf, math.inf)
 
 
 @SIZES

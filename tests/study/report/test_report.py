@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_up import broken, make_paper, make_rows, write_results
 from parsed import Page
@@ -247,6 +247,7 @@ finite = st.floats(-1e3, 1e3)
 
 
 @settings(max_examples=50, deadline=None)
+@example(ends=[5e-324] * 3, holds=[5e-324] * 2, paper=5e-324)
 @given(ends=st.tuples(finite, finite, finite).map(sorted), holds=st.tuples(finite, finite).map(sorted), paper=finite)
 def test_the_picture_of_an_interval_keeps_its_order(ends, holds, paper):
     low, ours, high = ends

@@ -100,7 +100,7 @@ def check_page(specification):
     data = strict(specification.as_dict())
     claims = [row for title in TITLES.values() for row in page.rows(title)]
     entries = [(row[0], row[1], re.sub("(95 % )?interval ", " ", row[2])) for row in claims]
-    cells = {(row[0], *row[2 : 2 + length]) for row in page.rows("") if len(row) > 5 for length in range(5)}
+    cells = {(row[0], *row[2 : 2 + length]) for row in page.rows("") for length in range(len(row) - 1)}
     runs = [tuple(row[:2]) for row in page.rows("Every run")]
     whole = "would make this page too large" not in page.text
     for section in data["sections"]:

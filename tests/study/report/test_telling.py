@@ -150,9 +150,11 @@ def test_the_report_for_weights_and_biases_has_every_mark(paper, tmp_path):
     assert [block["text"] for block in made if block["type"] == "H1"][:3] == [
         "What held", "How to read it", "Deviations",
     ]  # fmt: skip
-    assert "✓ reproduced †" in texts[0]
-    assert "| ! invalid | `broken` |" in texts[0]
-    assert "| D1 | `quick` | CIFAR-10 | Digits in place of CIFAR-10. |  |" in texts[1]
+    for mark in (
+        "✓ reproduced †", "| ! invalid | `broken` |",
+        "| D1 | `quick` | CIFAR-10 | Digits in place of CIFAR-10. |  |",
+    ):  # fmt: skip
+        assert any(mark in text for text in texts), mark
     assert {"Claims of the paper", "Theory", "Our controls"} <= {
         block["text"] for block in made if block["type"] == "H3"
     }

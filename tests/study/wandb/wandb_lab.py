@@ -81,6 +81,9 @@ def read_csv(path):
 def isolate(monkeypatch, folder):
     for name in VARIABLES:
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    for name, value in {"MAX": "1", "WAIT_MIN_SECONDS": "0.01", "WAIT_MAX_SECONDS": "0.1"}.items():
+        for client in ("GRAPHQL", "FILE_STREAM"):  # else wandb tries for 20 s before it says that nobody answers
+            monkeypatch.setenv(f"WANDB__{client}_RETRY_{name}", value)
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(folder / "config"))
     monkeypatch.setenv("NETRC", str(folder / "netrc"))
     monkeypatch.setenv("LIGHTNING_REGS_PAPERS", str(Path(__file__).parent))

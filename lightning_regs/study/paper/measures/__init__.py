@@ -7,7 +7,7 @@ Times that a run may end before (``until=``) are bounds where it did.
 """
 
 from lightning_regs.study.paper.measures.measure import Measure, either, per_seed
-from lightning_regs.study.paper.measures.orders import median, peak_distance, rank_correlation
+from lightning_regs.study.paper.measures.orders import peak_distance, rank_correlation
 from lightning_regs.study.paper.measures.quotients import percent_lower, ratio, share
 from lightning_regs.study.paper.measures.sums import (
     difference,
@@ -27,7 +27,6 @@ __all__ = [
     "largest",
     "margin",
     "mean_difference",
-    "median",
     "peak_distance",
     "per_seed",
     "percent_lower",

@@ -9,40 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from lightning_regs.core.checks import Name, checked, nonempty
-from lightning_regs.study.paper.estimates import ANYTHING, Estimate, mean
-from lightning_regs.study.paper.measures.measure import Measure, same
+from lightning_regs.study.paper.estimates import Estimate, mean
+from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.measures.samples import Sample
 from lightning_regs.study.paper.measures.sums import of_sums
-
-
-@checked
-def median(cell: Name, metric: Name, until: str = "") -> Measure:
-    """The median over seeds, which a few times that never came leave as it is.
-
-    Its interval is between two order statistics, whatever the distribution. Fewer than 6 seeds have none at 95 %, and
-    fewer than 7 none at 97.5 %.
-
-    Args:
-        cell: The cell.
-        metric: What is measured.
-        until: The column that says for how long a run went on, where the metric is a time that may never have come.
-    """
-
-    def estimate(sample: Sample) -> Estimate:
-        lows, highs = (sorted(side) for side in zip(*(line[0] for line in sample.ranges), strict=True))
-        n, known = len(lows), math.isfinite(statistics.median(highs))
-
-        def ends(confidence: float) -> tuple[float, float]:
-            # How likely the median is outside of the k-th values from both ends, of all 2^n ways to lie around it.
-            outside, k = 2, 0
-            while outside <= (1 - confidence) * 2**n and 2 * (k + 1) <= n:
-                k += 1
-                outside += 2 * math.comb(n, k)
-            return (lows[k - 1], highs[n - k]) if k else ANYTHING
-
-        return Estimate(statistics.median(lows), ends, tuple(lows), bound="" if known else "above")
-
-    return Measure(median.__name__, ((cell, metric),), same, estimate, until)
 
 
 @checked
