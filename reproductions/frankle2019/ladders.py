@@ -52,6 +52,8 @@ class Ladder:
         last: The last level.
         trials: Seeds of the tickets, their reinitialisations, random masks and one-shot pruning; None for the scale's.
         later_trials: Seeds of the latter three beyond the levels of ``speed``; None for the scale's.
+        detail_trials: Seeds of the experiments of ``details`` and of what they are compared with there; None for those
+            of everything else.
         other_trials: Seeds of everything else; None for the scale's.
         reinits: Reinitialisations of each ticket.
         reinit: Levels that are reinitialised, in ascending order.
@@ -81,6 +83,7 @@ class Ladder:
     last: int
     trials: int | None = None
     later_trials: int | None = None
+    detail_trials: int | None = None
     other_trials: int | None = None
     reinits: int = 3
     reinit: tuple[int, ...] = ()
@@ -117,6 +120,8 @@ class Ladder:
         """Return the seeds of a cell; None for the scale's."""
         if kind == "ticket":
             return self.trials
+        if self.detail_trials and not kind.endswith("-twin") and (level in self.details or kind == "continued"):
+            return self.detail_trials
         if kind.endswith("-twin") or not (kind in ("random", "one-shot") or kind.startswith("reinit-")):
             return self.other_trials
         return self.later_trials if level > max(self.speed) else self.trials
@@ -205,6 +210,7 @@ LENET = Ladder(
     every=100,
     last=16,
     trials=10,
+    detail_trials=8,
     other_trials=3,
     reinit=(3, 7, 9, 12, 15),
     random=(7, 12),
@@ -250,6 +256,7 @@ LENET_PAPER = replace(
     iterations=50_000,
     last=24,
     trials=5,
+    detail_trials=None,
     other_trials=5,
     reinit=(*range(1, 17), 18, 20),
     random=(3, 7, 9, 12, 15),
