@@ -119,7 +119,6 @@ def _subspace(dimensions: int, center: Tensor, generator: torch.Generator | None
 
 def _highest(measured: Callable[[Tensor], tuple[float, Tensor]], box: Tensor, steps: int) -> float:
     """Return the highest value that an ascent from about the middle of the box finds."""
-    import numpy as np
     from scipy.optimize import Bounds, minimize
 
     draws = torch.rand(len(box), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -130,8 +129,6 @@ def _highest(measured: Callable[[Tensor], tuple[float, Tensor]], box: Tensor, st
         value, gradient = measured(torch.from_numpy(z).to(box))
         return -value / scale, -gradient.cpu().numpy() / scale
 
-    sides = np.ones(len(box))
     options: Any = {"maxiter": steps, "ftol": 0.0, "gtol": 0.0}
-    bounds = Bounds(-sides, sides)
-    found = minimize(descended, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = minimize(descended, start.numpy(), jac=True, method="L-BFGS-B", bounds=Bounds(-1, 1), options=options)
     return -scale * float(found.fun)

@@ -61,14 +61,14 @@ class Reporter:
     Use it as a context manager and as the ``on_event`` of :func:`~lightning_regs.study.run.runner.reproduce`.
     """
 
-    def __init__(self, console: Console | None = None, live: bool | None = None) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
         self._name, self._jobs = "", 1
         self._done = self._total = self._failed = 0
         self._running: dict[str, _Running] = {}
         self._seconds: dict[str, list[float]] = {}
         self._live: Live | None = None
-        if live or (live is None and not is_plain(self.console)):
+        if not is_plain(self.console):
             self._live = Live(console=self.console, get_renderable=self._bars, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Reporter:

@@ -193,8 +193,7 @@ def number(entry: str) -> float | None:
     return int(entry) if entry.lstrip("-").isdecimal() and math.isfinite(value) else value
 
 
-def some(names: Collection[str], most: int = 5) -> str:
+def some(names: Collection[str]) -> str:
     """List different names, the first few of many."""
     listed = list(dict.fromkeys(names))
-    shown = ", ".join(listed[:most])
-    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

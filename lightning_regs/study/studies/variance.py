@@ -53,13 +53,13 @@ def variance_cells(config: Mapping[str, Any], split: bool = True, stack: bool = 
 
 
 @checked
-def share_of_variance(cell: Name, whole: Name = WHOLE, metric: Name = "test_acc") -> Measure:
-    """The variance over seeds in one cell over that in another.
+def share_of_variance(cell: Name) -> Measure:
+    """The variance of the test accuracy over seeds in one cell, over that where all follows the seed.
 
     The interval is Pitman's and Morgan's (1939), exact for normal values in pairs: runs of one seed share what both of
     them draw from it. Two seeds, or a whole that does not vary, give no share.
     """
-    return Measure(share_of_variance.__name__, ((cell, metric), (whole, metric)), None, _share)
+    return Measure(share_of_variance.__name__, ((cell, "test_acc"), (WHOLE, "test_acc")), None, _share)
 
 
 def _share(sample: Sample) -> Estimate:
@@ -83,8 +83,8 @@ def _share(sample: Sample) -> Estimate:
 
 
 @checked
-def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)) -> Figure:
-    """Draw the variances of a study, relative to the whole, on the scales that have the cells.
+def variance_figure(what: str, split: str = "") -> Figure:
+    """Draw the variances of a study at quick scale, relative to the whole.
 
     It says what is trained, and what the split draws; empty where it draws nothing.
     """
@@ -99,5 +99,5 @@ def variance_figure(what: str, split: str = "", on: tuple[str, ...] = ("quick",)
         f"of the training with it, such as dropout's.{unsplit} Our other rows never draw which samples are for "
         "training and which for test; of that line their intervals have the part of the test samples alone. A seed's "
         "number is its squared deviation from the mean.",
-        y="variance, relative to all varying", on=on,
+        y="variance, relative to all varying", on=("quick",),
     )  # fmt: skip

@@ -173,7 +173,7 @@ from rich.console import Console
 
 live = os.environ["LIVE"] == "1"
 to = Console(force_terminal=live, highlight=False, width=90)
-reporter = Reporter(to, live)
+reporter = Reporter(to)
 for _ in events(reporter, cell="n\u00e9t/\u03b5-\u65e5" + "x" * 60):
     to.print(reporter._bars())
 print_claims([*EVERY, result(sentence="\u201cNets\u201d \u2013 10\u207b\u00b3 \u00d7 \u03b5 \u2026")], to)

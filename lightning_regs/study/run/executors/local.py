@@ -24,22 +24,15 @@ def _threads(jobs: int) -> int:
 
 
 class InProcess:
-    """Carries out runs one after another in the calling process: for debugging, and for tests.
-
-    Args:
-        threads: Threads for each run; default: all cores, or what ``OMP_NUM_THREADS`` says if that is less.
-    """
+    """Carries out runs one after another in the calling process: for debugging, and for tests."""
 
     jobs = 1
-
-    def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or _threads(1)
 
     def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
         """Carry out all runs; see :class:`~lightning_regs.study.run.executors.queue.Executor`."""
         queue = Queue(stacks, emit)
         while (stack := queue.pop()) is not None:
-            perform(stack, self.threads, queue.emit)
+            perform(stack, _threads(self.jobs), queue.emit)
         queue.end()
 
 
