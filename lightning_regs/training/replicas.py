@@ -7,6 +7,7 @@ them share each launch, and the optimizer takes R parameters in one pass.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ class Replicated(nn.Module):
             out: Tensor = functional_call(self.template, (parameters, buffers), (x,))
             return out
 
-        with _OneCallForAll():
+        with _OneCallForAll(draws_apart):
             randomness = "different" if draws_apart else "same"
             stacked = torch.vmap(single, in_dims=(0, 0, None if shared else 0), randomness=randomness)
             out: Tensor = stacked(parameters, buffers, x)
@@ -109,12 +110,22 @@ class Replicated(nn.Module):
             value[replica].copy_(state[name])
 
 
+# How they are called is known by their signatures: some torch hand their arguments on by position, others by name.
+_SIGNATURES = {func: inspect.signature(func) for func in (F.batch_norm, F.group_norm, F.dropout)}
+
+
 class _OneCallForAll(TorchFunctionMode):
     """Sends layers under vmap to one call for all nets where vmap's own rule is worse than that.
 
     Of linear layers it makes gradients of transposed strides. It takes the scale out of batch norm, without which the
-    output is float32 under autocast on a CPU, and CUDA refuses half-precision activations beside float32 statistics.
+    output of half-precision activations is float32, and CUDA refuses their gradient beside float32 statistics. Of group
+    norm some torch have no rule for channels_last. The one draw of dropout for all nets (not ``draws_apart``) comes on
+    CUDA from another kernel than a single net's, and is another one.
     """
+
+    def __init__(self, draws_apart: bool) -> None:
+        super().__init__()
+        self.draws_apart = draws_apart
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -122,8 +133,13 @@ class _OneCallForAll(TorchFunctionMode):
             return args[0] if func is Tensor.to and "memory_format" in kwargs else func(*args, **kwargs)
         if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
             return _LinearUnderVmap.apply(*args)
-        if func is F.batch_norm and not kwargs:
-            return _BatchNormUnderVmap.apply(*args)
+        if func in _SIGNATURES and torch._C._functorch.is_batchedtensor(args[0]):
+            given = _SIGNATURES[func].bind(*args, **kwargs)
+            given.apply_defaults()
+            if func is not F.dropout:
+                return _NormUnderVmap.apply(func, *given.args)
+            if not self.draws_apart and given.arguments["training"]:
+                return _SameDropoutUnderVmap.apply(*given.args[:2])
         return func(*args, **kwargs)
 
 
@@ -151,14 +167,24 @@ class _LinearUnderVmap(_UnderVmap):
         return out.view(*x.shape[:-1], weight.shape[1]), 0
 
 
-class _BatchNormUnderVmap(_UnderVmap):
+class _NormUnderVmap(_UnderVmap):
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        x = _replicas_first(x, in_dims[0], info.batch_size).movedim(0, 1).flatten(1, 2)  # (N, R * C, ...)
+    def vmap(info: Any, in_dims: Any, norm: Callable[..., Tensor], x: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        replicas = info.batch_size
+        x = _replicas_first(x, in_dims[1], replicas).movedim(0, 1).flatten(1, 2)  # (N, R * C, ...)
         # Views of the statistics, which are contiguous: they are updated in place.
         each: list[Any] = [t.view(-1) if isinstance(t, Tensor) else t for t in rest]
-        y = F.batch_norm(x, *each)
-        return y.view(y.shape[0], info.batch_size, y.shape[1] // info.batch_size, *y.shape[2:]), 1
+        if norm is F.group_norm:
+            each[0] *= replicas
+        y = norm(x, *each)
+        return y.view(y.shape[0], replicas, y.shape[1] // replicas, *y.shape[2:]), 1
+
+
+class _SameDropoutUnderVmap(_UnderVmap):
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, p: float) -> tuple[Tensor, int]:
+        x = x.movedim(in_dims[0], 0)
+        return x * F.dropout(torch.ones_like(x[0]), p), 0
 
 
 def _replicas_first(t: Tensor, dim: int | None, replicas: int) -> Tensor:

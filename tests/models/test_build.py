@@ -242,7 +242,10 @@ def one_step(module: nn.Module, x: Tensor, precision: torch.dtype) -> dict[str, 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_replicas_take_a_training_step_as_single_nets_do(name, device):
-    """In float32 up to rounding; in bfloat16 no farther from float32 than half as much again as single nets are."""
+    """In float32 up to rounding; in bfloat16 no farther from float32 than half as much again as single nets are.
+
+    Gradients may be a tenth off: rounding chooses other maxima of overlapping pools, which can meet either more.
+    """
     nets, results = [], {}
     for seed in range(2):
         torch.manual_seed(seed)
@@ -265,7 +268,8 @@ def test_replicas_take_a_training_step_as_single_nets_do(name, device):
                 off = sum((found[key].float() - exact[key]).square().sum() for key in keys)
                 return float((off / sum(exact[key].square().sum() for key in keys)).sqrt())
 
-            assert far(stack) <= (0.01 if precision == torch.float32 else 1.5 * far(single)), part
+            least = 0.1 if part == "grad" else 0.0
+            assert far(stack) <= (0.01 if precision == torch.float32 else max(least, 1.5 * far(single))), part
 
 
 # The others have no layers of another kind, and take longer.

@@ -76,7 +76,28 @@ def test_gradients_of_linear_layers_equal_those_of_single_nets_in_float64(shape,
             assert stack.grad.is_contiguous()
 
 
-GROUP_NORM_UNDER_VMAP = tuple(map(int, torch.__version__.split(".")[:2])) > (2, 7)
+@pytest.mark.parametrize(
+    "norm",
+    [lambda: nn.BatchNorm2d(4), lambda: nn.BatchNorm2d(4, affine=False), lambda: nn.GroupNorm(2, 4)],
+    ids=["batch", "batch without scale", "group"],
+)
+def test_norms_of_bfloat16_activations_equal_those_of_single_nets(norm, device):
+    """Autocast makes such activations, on CUDA also under vmap."""
+    torch.manual_seed(1)
+    nets = [norm().to(device) for _ in range(3)]
+    for p in (p for net in nets for p in net.parameters()):
+        nn.init.normal_(p)
+    x = torch.randn(3, 8, 4, 5, 5, device=device).bfloat16().requires_grad_()
+    stack, single = Replicated(nets), x.detach().clone().requires_grad_()
+    out, expected = stack(x), torch.stack([net(own) for net, own in zip(nets, single, strict=True)])
+    torch.testing.assert_close(out, expected)
+    for y in (out, expected):
+        y.float().sin().sum().backward()
+    torch.testing.assert_close(x.grad, single.grad)
+    for i, net in enumerate(nets):
+        torch.testing.assert_close(stack.state_of(i), net.state_dict())
+        for ours, theirs in zip(stack.parameters(), net.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad[i], theirs.grad, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
@@ -88,8 +109,6 @@ def test_alexnets_in_training_equal_single_ones_in_float64(norm, shared):
         torch.manual_seed(seed)
         nets.append(build("small_alexnet", (3, 8, 8), 5, norm=norm, width=0.2).double())
     stack = Replicated(nets)
-    if norm == "layer" and shared and not GROUP_NORM_UNDER_VMAP:
-        pytest.skip("this torch has no group_norm under vmap for shared images in channels_last")
     x = torch.randn(1 if shared else 3, 4, 3, 8, 8, dtype=torch.float64).expand(3, -1, -1, -1, -1)
     for module, batch in ((stack, (x[0] if shared else x, shared)), *((net, (x[i],)) for i, net in enumerate(nets))):
         optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
@@ -304,9 +323,8 @@ def test_prediction_is_of_every_replica(test_size):
     trainer = pl.Trainer(max_epochs=1, **QUIET)
     trainer.fit(model, datamodule=data)
     trainer.test(model, datamodule=data, verbose=False)
-    logits = torch.cat(trainer.predict(model, datamodule=data), dim=1)
-    test = data.dataset("test")
-    accuracy = 100 * (logits.argmax(-1) == test.y).float().mean(-1)
+    logits = torch.cat(trainer.predict(model, datamodule=data), dim=1).cpu()
+    accuracy = 100 * (logits.argmax(-1) == data.dataset("test").y.cpu()).float().mean(-1)
     assert accuracy.tolist() == pytest.approx([own["acc"] for own in model.replica_results["test"]])
 
 
