@@ -118,6 +118,11 @@ class AdversarialTraining(TargetMixing):
             )
         self._range, self._odd_rows = Watch(), Watch()
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check what the last batches were seen to hold."""
+        super().on_train_epoch_end(trainer, pl_module)
+        self._range.rest()
+
     def on_batch(self, x: Tensor, y: Tensor, at: Moment) -> tuple[Tensor, Tensor]:
         """Attack, and replace or double the batch."""
         if self.weighs_samples:
@@ -195,7 +200,8 @@ class AdversarialTraining(TargetMixing):
                 f"AdversarialTraining needs gradients of the samples, so they have to be floating point, and these are "
                 f"{x.dtype}; convert and scale them in the data set's transform or in on_after_batch_transfer."
             )
-        for low, high in self._range.read(torch.stack(torch.aminmax(x.detach()))):
+
+        def check(low: float, high: float) -> None:
             if max(-low, high) > 1000 * self.epsilon and not self._warned:
                 self.warn_once(
                     f"changes samples that reach from {low:.4g} to {high:.4g} by at most {self.epsilon:.4g}, which is "
@@ -206,3 +212,5 @@ class AdversarialTraining(TargetMixing):
                     f"AdversarialTraining(clip={self.clip}) names the valid range of the samples, and these reach from "
                     f"{low:.4g} to {high:.4g}; give the range that they have after whitening, or leave clip out."
                 )
+
+        self._range.see(torch.stack(torch.aminmax(x.detach())), check)

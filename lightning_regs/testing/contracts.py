@@ -216,26 +216,28 @@ def trains_in_two_processes(case: Case, variant: Variant, ends: Sequence[dict[st
     assert len(one) == 3  # each rank has every other one of the four batches
     assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in zip(one, other, strict=True)), "they differ"
     ranks: list[tuple[int, Position]] = [(rank, (0, 0, rank)) for rank in range(2)]
-    without = torch.stack([plain(case, batch=i, each_batch=True, position=place).moved for i, place in ranks])
-    _same_step(one[1] - one[0], step_of_the_mean(case, variant, ranks), without.mean(0))
+    # On the CPU, as the two processes are: on another device methods may draw otherwise.
+    alone = [plain(case, batch=i, each_batch=True, position=place, accelerator="cpu").moved for i, place in ranks]
+    _same_step(one[1] - one[0], step_of_the_mean(case, variant, ranks, accelerator="cpu"), torch.stack(alone).mean(0))
     assert not torch.equal(one[1], one[2]), "the second batch does not step"
 
 
-def step_of_the_mean(case: Case, variant: Variant, places: Sequence[tuple[int, Position]]) -> Tensor:
+def step_of_the_mean(case: Case, variant: Variant, places: Sequence[tuple[int, Position]], **options: Any) -> Tensor:
     """Return one step from the initial parameters by the mean of the gradients that batches have at their places.
 
     That is what a step over several batches, accumulated or of several processes, has to be, whatever the method is; it
-    is taken at the last of the ``places``, each the number of a batch and where it stands.
+    is taken at the last of the ``places``, each the number of a batch and where it stands. Options are the Trainer's.
     """
+    options |= {"each_batch": True}
     found, buffers = [], None
     accumulated = len({rank for _, (_, _, rank) in places}) == 1
     for batch, position in places:
-        run = fit(case, [variant.make()], batch=batch, each_batch=True, position=position, buffers=buffers)
+        run = fit(case, [variant.make()], batch=batch, position=position, buffers=buffers, **options)
         if accumulated:  # batch-norm statistics go from one batch to the next, while the step is put off
             buffers = {name: run.state[name] for name, _ in run.module.named_buffers()}
         found.append(run.gradient)
     mean = torch.stack(found).mean(0)
-    return fit(case, [variant.make()], batch=batch, each_batch=True, position=position, gradient=mean).moved
+    return fit(case, [variant.make()], batch=batch, position=position, gradient=mean, **options).moved
 
 
 def _flags(case: Case, variant: Variant, **flags: Any) -> tuple[Regularizer, dict[str, Any]]:

@@ -46,13 +46,20 @@ class ReturnsDict(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
 
 
+class _Dropout(nn.Dropout):
+    """Draws the same on each device and in each precision, where CUDA draws other masks of bfloat16 than of float32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input * F.dropout(torch.ones(input.shape), self.p, self.training).to(input)
+
+
 class _ConvNet(pl.LightningModule):
     """Has convolution, batch norm and dropout, a loss that is a module, and a schedule that goes by steps."""
 
     def __init__(self) -> None:
         super().__init__()
         features = [nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)]
-        self.net = nn.Sequential(*features, nn.Flatten(), nn.Dropout(0.3), nn.Linear(8 * 4 * 4, 4))
+        self.net = nn.Sequential(*features, nn.Flatten(), _Dropout(0.3), nn.Linear(8 * 4 * 4, 4))
         self.criterion = nn.CrossEntropyLoss()
 
     def forward(self, x: Tensor) -> Any:
@@ -72,7 +79,7 @@ class _ConvNet(pl.LightningModule):
 
 def small_network() -> nn.Module:
     """Return convolution and dropout, without batch norm."""
-    features = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Dropout(0.2)]
+    features = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), _Dropout(0.2)]
     return nn.Sequential(*features, nn.Flatten(), nn.Linear(8 * 4 * 4, 4))
 
 

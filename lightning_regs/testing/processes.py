@@ -37,6 +37,8 @@ def run_jobs(jobs: Jobs) -> list[dict[str, dict[str, Any]]]:
 
 def _rank(rank: int, jobs: Jobs, folder: str) -> None:
     torch.set_num_threads(1)
+    # Forked from a process that has started CUDA, this one cannot, and Lightning would ask for its generators.
+    torch.cuda.is_available = lambda: False
     # What torchrun sets; Lightning then takes these processes for its own and starts none.
     names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_RUN_ID"]
     os.environ.update(zip(names, map(str, [rank, rank, RANKS, RANKS, 0, "contracts"]), strict=True))

@@ -184,8 +184,9 @@ def plain(case: Case, precision: str = "32-true", **options: Any) -> Run:
 
 
 def half(scale: float = SCALE) -> Any:
-    """Return the plugin that takes float16's scaled path on a CPU, at a scale at which nothing here overflows."""
-    return pl.plugins.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+    """Return the plugin that takes float16's scaled path, on a CPU too, at a scale at which nothing here overflows."""
+    device = "cpu" if TRAINER["accelerator"] == "cpu" else "cuda"
+    return pl.plugins.MixedPrecision("16-mixed", device, torch.amp.GradScaler(device, init_scale=scale))
 
 
 def generators() -> tuple[bytes, bytes, Any]:
@@ -195,8 +196,8 @@ def generators() -> tuple[bytes, bytes, Any]:
 
 
 def parameters(module: torch.nn.Module) -> Tensor:
-    """Return all parameters as one vector."""
-    return torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+    """Return all parameters as one vector on the CPU."""
+    return torch.cat([p.detach().flatten() for p in module.parameters()]).cpu()
 
 
 @contextlib.contextmanager

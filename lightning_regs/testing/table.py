@@ -131,11 +131,13 @@ def _by_hand(kind: type[Odd], trained: Odd, method: Any, changed: bool) -> list[
 
     They are as the method has ``changed`` them or as they were; the method acts on losses, gradients and weights.
     """
-    module = kind()
+    device = next(iter(trained.seen.values()))[0].device
+    module = kind().to(device)
     parameters, dense = list(module.net.parameters()), dict(module.named_parameters())
     weights: list[Any] = [w for w in parameters if w.ndim > 1]
-    mask = {dense[key]: kept for key, kept in method.mask.items()} if isinstance(method, WeightMask) else {}
-    plain = [module.unpacked(batch) for batch in module.loader()]
+    known = method.mask.items() if isinstance(method, WeightMask) else ()
+    mask = {dense[key]: kept.to(device) for key, kept in known}
+    plain = [module.unpacked(module.transfer_batch_to_device(batch, device, 0)) for batch in module.loader()]
 
     def gradients(x: Tensor, y: Tensor, moment: Callable[[], Moment]) -> list[Tensor]:
         loss = module.whole(module(x), y).sum()
@@ -166,4 +168,4 @@ def _by_hand(kind: type[Odd], trained: Odd, method: Any, changed: bool) -> list[
         move(found, -LR)
         if method is not None:
             method.on_weights([w.data for w in weights], at())
-    return parameters
+    return list(module.cpu().net.parameters())

@@ -17,7 +17,7 @@ CLASSES, SHAPE = 4, (3, 6, 6)
 
 
 class Plain(pl.LightningModule):
-    """Trains a network by a loss on class indices, and keeps its batches and losses."""
+    """Trains a network by a loss on class indices, and keeps its batches and losses, on the CPU."""
 
     def __init__(self, network: nn.Module | None = None, lr: float = 0.1) -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class Plain(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
-        self.batches.append([x, y])
+        self.batches.append([x.cpu(), y.cpu()])
         loss = self.loss(self(x), y)
-        self.losses.append(loss.detach())
+        self.losses.append(loss.detach().cpu())
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -55,7 +55,7 @@ class NumbersLoss(OwnLoss):
     """Reads the labels as Python numbers."""
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        return super().loss(logits, torch.tensor(y.tolist()))
+        return super().loss(logits, torch.tensor(y.tolist(), device=logits.device))
 
 
 def images(number: int = 8, seed: int = 1) -> tuple[Tensor, Tensor]:

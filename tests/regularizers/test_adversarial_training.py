@@ -19,6 +19,8 @@ from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import MixedTarget, fgsm, pgd
 from lightning_regs.regularizers import NoEffectWarning
+from lightning_regs.regularizers.parts.mixing import Watch
+from lightning_regs.testing.runs import half
 
 
 class Context:
@@ -278,7 +280,7 @@ def test_a_loss_of_ones_own_is_attacked() -> None:
         forward = pl.LightningModule.forward
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            self.batches.append(list(batch))
+            self.batches.append([part.cpu() for part in batch])
             return self.squares(*batch)
 
         def squares(self, x: Tensor, y: Tensor) -> Tensor:
@@ -306,6 +308,28 @@ def test_class_indices_of_samples_and_pixels_are_attacked(shape: tuple[int, ...]
     torch.testing.assert_close(ours.detach(), (0.3 * parts[0] + 0.7 * parts[1]).detach())
 
 
+class NeverArrived:
+    """A CUDA event that the host is always ahead of."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+
+    def query(self) -> bool:
+        return False
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "late"])
+def late(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, device: torch.device) -> bool:
+    """Whether what is known of a batch is there only when the epoch ends, as it can be on CUDA."""
+    if request.param:
+        monkeypatch.setattr(Watch, "_is_late", lambda *_: True)
+        monkeypatch.setattr(torch.cuda, "Event", NeverArrived)
+    return request.param or device.type == "cuda"
+
+
 @pytest.mark.parametrize(
     "y",
     [
@@ -316,7 +340,7 @@ def test_class_indices_of_samples_and_pixels_are_attacked(shape: tuple[int, ...]
     ],
     ids=["regression", "no label", "several labels", "in the second batch"],
 )
-def test_float_targets_that_are_no_probabilities_are_refused_in_each_batch(y: Tensor) -> None:
+def test_float_targets_that_are_no_probabilities_are_refused_in_each_batch(y: Tensor, late: bool) -> None:
     data = DataLoader(TensorDataset(images()[0], y), batch_size=4)
     model = Plain()
     with pytest.raises(MisconfigurationException, match=r"rows of these \(4, 4\) are negative or do not sum to 1"):
@@ -325,13 +349,13 @@ def test_float_targets_that_are_no_probabilities_are_refused_in_each_batch(y: Te
     fit(model, [AdversarialTraining(loss=lambda module, x, y: F.mse_loss(module(x), y))], data)
 
 
-def test_samples_outside_the_range_are_refused_in_each_batch_and_never_moved_further_than_epsilon() -> None:
+def test_samples_outside_the_range_are_refused_in_each_batch_and_never_moved_further_than_epsilon(late: bool) -> None:
     x, y = images()
     x[4:] = torch.tensor([1.5, -0.7]).repeat_interleave(2).view(4, 1, 1, 1)
     model = Plain()
     with pytest.raises(MisconfigurationException, match=r"clip=\(0.0, 1.0\)\) names .* reach from -0.7 to 1.5"):
         fit(model, [AdversarialTraining(clip=(0, 1))], DataLoader(TensorDataset(x, y), batch_size=4))
-    assert len(model.batches) == 1
+    assert late or len(model.batches) == 1
     changed = pgd(lambda c: F.cross_entropy(model(c), y), x, 0.1, 0.05, 4, torch.full_like(x, 0.1), (0, 1))
     assert ((changed - x).abs() <= 0.1 + 1e-6).all()
     assert torch.equal(changed[4], torch.full_like(x[4], 1.5) - 0.1)
@@ -361,27 +385,25 @@ def test_outputs_that_are_no_logits_are_named(network: nn.Module, y: Tensor, mes
         attacked(AdversarialTraining(), Plain(network), images(4)[0], y)
 
 
-def test_float16_signs_do_not_underflow() -> None:
+def test_float16_signs_do_not_underflow(device: torch.device) -> None:
     class Reads(Plain):
         def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            self.batches.append(list(batch))
+            self.batches.append([part.cpu() for part in batch])
 
     def faint(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return 1e-6 * F.cross_entropy(module(x), y)  # its gradients are below float16's smallest number
 
-    half = pl.plugins.MixedPrecision("16-mixed", "cpu")
-    low, full = Reads(), Reads()
-    fit(low, [AdversarialTraining(0.1, loss=faint)], plugins=[half])
+    low, full, plugin = Reads(), Reads(), half(2.0**16)
+    fit(low, [AdversarialTraining(0.1, loss=faint)], plugins=[plugin])
     fit(full, [AdversarialTraining(0.1, loss=faint)])
     x, _ = images()
     moved, expected = low.batches[0][0] - x[:4], full.batches[0][0] - x[:4]
     assert (moved != 0).all()
     assert (moved.sign() == expected.sign()).float().mean() > 0.97
-    unscaled = copy.deepcopy(half)
-    unscaled.scaler = None
-    with unscaled.forward_context():
-        lost = fgsm(lambda c: faint(Plain(), c, images()[1][:4]), x[:4], 0.1)
-    assert (lost != x[:4]).float().mean() < 0.5  # what the scale is for
+    x, y = x[:4].to(device), images()[1][:4].to(device)
+    with plugin.forward_context():
+        lost = fgsm(lambda c: faint(Plain().to(device), c, y), x, 0.1)
+    assert (lost != x).float().mean() < 0.5  # what the scale is for
 
 
 def test_the_attack_runs_in_the_precision_of_the_training() -> None:

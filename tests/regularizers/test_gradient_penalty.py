@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import GradientPenalty
 from lightning_regs.functional import gradient_penalty, smith_coefficient
 from lightning_regs.regularizers import NoEffectWarning
+from lightning_regs.testing.runs import half
 
 CLASSES, FEATURES = 3, 5
 
@@ -133,7 +133,7 @@ def test_on_a_foreign_module_it_is_exact(accumulate: int) -> None:
 def test_on_a_foreign_module_under_the_scaler() -> None:
     loader = batches(dtype=torch.float32)
     model, plain = Foreign(torch.float32), Foreign(torch.float32)
-    plugin = MixedPrecision("16-mixed", "cpu")
+    plugin = half(2.0**16)
     fit(model, GradientPenalty(0.9), loader=loader, accumulate_grad_batches=2, precision=None, plugins=[plugin])
     reference = by_hand(Foreign(torch.float32), 0.9, 2, loader)
     effect = (reference - by_hand(plain, 0.0, 2, loader)).norm()

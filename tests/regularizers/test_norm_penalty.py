@@ -21,6 +21,7 @@ from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import norm_penalty
 from lightning_regs.regularizers import NoEffectWarning
 from lightning_regs.regularizers.parts.selection import select
+from lightning_regs.testing.runs import half
 
 
 class Optimized(Plain):
@@ -46,10 +47,6 @@ def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
 
 def sgd(decay: float = 0.0, **options: Any) -> Callable[[Any], torch.optim.Optimizer]:
     return lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=decay, **options)
-
-
-def half() -> Any:
-    return pl.plugins.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
 
 
 @settings(max_examples=30, deadline=None)
@@ -179,11 +176,11 @@ def test_a_step_that_the_scaler_skips_does_not_decay(p: int, fused: bool) -> Non
             self.after: list[Tensor] = []
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-            self.after.append(pl_module.network[1].weight.detach().clone())
+            self.after.append(pl_module.network[1].weight.detach().clone().cpu())
 
     model, weights = Model(), Weights()
     start = model.network[1].weight.detach().clone()
-    fit(model, [NormPenalty(0.2, p=p, decoupled=True), weights], plugins=[half()])
+    fit(model, [NormPenalty(0.2, p=p, decoupled=True), weights], plugins=[half(2.0**10)])
     assert torch.equal(weights.after[0], start)
     expected = start * (1 - 0.02) if p == 2 else torch.nn.functional.softshrink(start, 0.02)
     torch.testing.assert_close(weights.after[1], expected)
@@ -191,9 +188,9 @@ def test_a_step_that_the_scaler_skips_does_not_decay(p: int, fused: bool) -> Non
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_under_a_scaler_it_equals_the_weight_decay_of_sgd(fused: bool) -> None:
-    ours = end(sgd(fused=fused), [NormPenalty(0.05, parameters="all")], plugins=[half()])
-    theirs = end(sgd(0.05, fused=fused), [], plugins=[half()])
-    without = end(sgd(fused=fused), [], plugins=[half()])
+    ours = end(sgd(fused=fused), [NormPenalty(0.05, parameters="all")], plugins=[half(2.0**10)])
+    theirs = end(sgd(0.05, fused=fused), [], plugins=[half(2.0**10)])
+    without = end(sgd(fused=fused), [], plugins=[half(2.0**10)])
     for a, b, c in zip(ours, theirs, without, strict=True):
         torch.testing.assert_close(a, b)
         assert not torch.allclose(a, c)

@@ -326,7 +326,7 @@ def test_a_loss_in_manual_optimization_is_not_written_to(shape: tuple[int, ...])
             for retain in (True, False):
                 self.zero_grad()
                 self.manual_backward(loss, retain_graph=retain)
-                gradients.append([w.grad.clone() for w in self.parameters() if w.grad is not None])
+                gradients.append([w.grad.cpu().clone() for w in self.parameters() if w.grad is not None])
             assert torch.equal(loss, value)
 
     model = Twice("manual")
@@ -394,7 +394,7 @@ class TakesItsBatches(Automatic):
 
     def training_step(self, dataloader_iter: Any) -> Tensor:  # type: ignore[override]
         batch, batch_idx, _ = next(dataloader_iter)
-        return super().training_step(batch, batch_idx)
+        return super().training_step([part.to(self.device) for part in batch], batch_idx)
 
 
 @pytest.mark.parametrize("method", METHODS)

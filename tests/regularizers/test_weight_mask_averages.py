@@ -120,7 +120,7 @@ def test_the_average_is_that_of_the_masked_weights() -> None:
         average: Tensor | None = None
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-            w = pl_module.get_parameter(NAME).detach()
+            w = pl_module.get_parameter(NAME).detach().cpu()
             self.average = w.clone() if self.average is None else 0.7 * self.average + 0.3 * w
 
     mask, watch = some_mask(), Watch()

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty
+from lightning_regs.testing.runs import half
 
 CLASSES, FEATURES = 4, 6
 QUIET: dict[str, Any] = {
@@ -141,7 +141,7 @@ def test_clipping_sees_the_unscaled_gradient_of_loss_and_penalty() -> None:
     nets = [network(dtype=torch.float32), network(dtype=torch.float32)]
     options = {"max_epochs": 1, "precision": None}
     before = vector(nets[0])
-    for net, plugins in zip(nets, ([], [MixedPrecision("16-mixed", "cpu")]), strict=True):
+    for net, plugins in zip(nets, ([], [half(2.0**16)]), strict=True):
         penalty = GradientPenalty(0.5, gradient_clip_val=1e-3)
         fit(classifier(net, penalty), data(12, 12, torch.float32), **options, plugins=plugins)
     assert (vector(nets[0]) - before).norm() == pytest.approx(0.2 * 1e-3, rel=1e-3)
@@ -151,7 +151,7 @@ def test_clipping_sees_the_unscaled_gradient_of_loss_and_penalty() -> None:
 @pytest.mark.parametrize("estimator", ["exact", "forward_difference", "central_difference"])
 def test_the_scaled_path_equals_float32(estimator: Any) -> None:
     nets = [network(dtype=torch.float32), network(dtype=torch.float32)]
-    for net, plugins in zip(nets, ([], [MixedPrecision("16-mixed", "cpu")]), strict=True):
+    for net, plugins in zip(nets, ([], [half(2.0**16)]), strict=True):
         penalty = GradientPenalty(0.5, estimator, micro_batch_size=6, step_size=0.3)
         fit(classifier(net, penalty), data(dtype=torch.float32), precision=None, plugins=plugins)
     start = vector(network(dtype=torch.float32))
@@ -359,11 +359,10 @@ def test_callbacks_get_the_loss() -> None:
 
 
 def test_an_overflowing_step_does_not_spoil_the_means() -> None:
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
-    plugin = MixedPrecision("16-mixed", "cpu", scaler)
+    plugin = half(2.0**40)
     model = classifier(network(dtype=torch.float32), GradientPenalty(0.1))
     trainer = fit(model, data(240, 4, torch.float32), max_epochs=1, precision=None, plugins=[plugin])
-    assert scaler.get_scale() < 2.0**40
+    assert plugin.scaler.get_scale() < 2.0**40
     for name in ("gradient_penalty", "gradient_norm", "penalty_share"):
         assert trainer.callback_metrics[f"train/{name}"] > 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
@@ -40,24 +40,38 @@ class OnBatches(Regularizer, acts=Acts.BATCH):
 
 
 class Watch:
-    """Reads numbers of each batch without waiting for the device: of the first batch, and on a CPU, at once."""
+    """Checks numbers of each batch without waiting for the device: of the first batch, and on a CPU, at once."""
 
     def __init__(self) -> None:
         self._started = False
-        self._on_their_way: deque[tuple[Tensor, Any]] = deque()
+        self._on_their_way: deque[tuple[Tensor, Any, Callable[..., None]]] = deque()
 
-    def read(self, numbers: Tensor) -> Iterator[list[float]]:
-        """Take the numbers ``(k,)`` of a batch, and yield those of batches that have arrived since."""
+    @staticmethod
+    def _is_late(numbers: Tensor) -> bool:
+        return numbers.is_cuda
+
+    def see(self, numbers: Tensor, check: Callable[..., None]) -> None:
+        """Call ``check`` with the numbers ``(k,)`` of a batch once they have arrived, and those of batches before."""
         numbers = numbers.detach()
-        if not numbers.is_cuda or not self._started:
+        if not self._started or not self._is_late(numbers):
             self._started = True
-            yield numbers.tolist()
+            check(*numbers.tolist())
             return
         arrived: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._on_their_way.append((numbers.to("cpu", non_blocking=True), arrived))
+        self._on_their_way.append((numbers.to("cpu", non_blocking=True), arrived, check))
         arrived.record()
         while self._on_their_way and self._on_their_way[0][1].query():
-            yield self._on_their_way.popleft()[0].tolist()
+            self._check_next()
+
+    def rest(self) -> None:
+        """Wait for what is still on its way, and check it."""
+        while self._on_their_way:
+            self._on_their_way[0][1].synchronize()
+            self._check_next()
+
+    def _check_next(self) -> None:
+        numbers, _, check = self._on_their_way.popleft()
+        check(*numbers.tolist())
 
 
 class TargetMixing(OnBatches):
@@ -67,6 +81,10 @@ class TargetMixing(OnBatches):
         """Check the parameters, and expect the first batch."""
         super().__post_init__()
         self._odd_rows = Watch()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check what the last batches were seen to hold."""
+        self._odd_rows.rest()
 
     def reproach(self, target: MixedTarget, name: str) -> str | None:
         """Say what the losses that were differentiated took no notice of, if anything."""
@@ -103,13 +121,17 @@ class TargetMixing(OnBatches):
             )
 
     def check_probabilities(self, y: Tensor, takes: str, remedy: str) -> None:
-        """Refuse float labels, or those of a batch before, that are not the probabilities that it takes them for."""
-        for (odd,) in self._odd_rows.read(count_odd_rows(y)):
+        """Refuse float labels, on CUDA perhaps some batches later, that are not the probabilities it takes them for."""
+        name, shape = type(self).__name__, tuple(y.shape)
+
+        def check(odd: float) -> None:
             if odd:
                 raise MisconfigurationException(
-                    f"{type(self).__name__} {takes} as probabilities, and {odd:.0f} rows of these {tuple(y.shape)} are "
-                    f"negative or do not sum to 1, as in a regression or with several labels a sample; {remedy}."
+                    f"{name} {takes} as probabilities, and {odd:.0f} rows of these {shape} are negative or do not sum "
+                    f"to 1, as in a regression or with several labels a sample; {remedy}."
                 )
+
+        self._odd_rows.see(count_odd_rows(y), check)
 
 
 class PairMixing(TargetMixing):

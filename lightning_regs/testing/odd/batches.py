@@ -49,7 +49,7 @@ class _Fetches(Odd):
 
     def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
         (x, y), batch_idx, _ = next(dataloader_iter)
-        return self.learn(x, y, batch_idx)
+        return self.learn(x.to(self.device), y.to(self.device), batch_idx)
 
 
 kind("labels (N, 1)", labels=_integers(CLASSES, 1), loss=lambda _, z, y: F.cross_entropy(z, y.squeeze(1)))

@@ -21,7 +21,7 @@ def _focal(_: Odd, z: Tensor, y: Any) -> Tensor:
 kind("a loss partly torch's", loss=_focal)
 kind("a loss of shape (1,)", loss=lambda _, z, y: F.cross_entropy(z, y).view(1))
 kind("an autoencoder, which uses no label", loss=lambda _, z, y: z.square().mean())
-kind("labels read as numbers", loss=lambda _, z, y: F.cross_entropy(z, torch.tensor(y.tolist())))
+kind("labels read as numbers", loss=lambda _, z, y: F.cross_entropy(z, torch.tensor(y.tolist(), device=z.device)))
 kind(
     "labels read as numbers beside torch's loss",
     loss=lambda _, z, y: F.cross_entropy(z, y) - z[range(len(z)), y.tolist()].mean(),
