@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from nbclient import NotebookClient
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -38,6 +40,7 @@ autodoc_typehints_format, autodoc_member_order, autodoc_preserve_defaults = "sho
 python_maximum_signature_line_length, python_use_unqualified_type_names = 88, True
 napoleon_use_rtype, napoleon_use_ivar, add_module_names, toc_object_entries = False, True, False, False
 
+_SOCKETS = tempfile.TemporaryDirectory()
 _ANNOTATED = re.compile(r"[~\w.]*\bAnnotated\[")
 _ROLES = {
     'role="heading"': 'role="heading" aria-level="2"',
@@ -115,10 +118,19 @@ def write_math(self: Any, node: nodes.Element) -> None:
     raise nodes.SkipNode
 
 
+def make_kernel(self: NotebookClient, make: Any = NotebookClient.create_kernel_manager) -> Any:
+    """Reach the kernel of a notebook by socket files, which no other user can read, and not over a network."""
+    manager = make(self)
+    self.log.setLevel("WARNING")  # a style of the theme's sets all loggers to INFO
+    manager.transport, manager.ip = "ipc", f"{_SOCKETS.name}/kernel"
+    return manager
+
+
 def setup(app: Sphinx) -> None:
     """Say when each of these acts."""
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.config.html_math_renderer = "mathml"
+    NotebookClient.create_kernel_manager = make_kernel
     app.connect("builder-inited", write_pages)
     app.connect("source-read", read_page)
     app.connect("missing-reference", find_reference)

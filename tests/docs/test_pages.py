@@ -73,6 +73,11 @@ def test_the_readme_is_short() -> None:
     assert TEXTS["README.md"].count("\n") <= 120
 
 
+def test_every_how_to_is_on_the_first_page() -> None:
+    table = TEXTS["README.md"].partition("<!-- begin:ways -->")[2]  # which the site's first page shows
+    assert not [file.name for file in DOCS.glob("howto/*.md") if f"(docs/howto/{file.name})" not in table]
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
 def test_a_notebook_runs(notebook: Path) -> None:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -134,6 +139,8 @@ def test_pages_read_well_on_github() -> None:
 def test_the_tour_says_of_claims_what_their_rows_say() -> None:
     """Each sentence of the tour's own about a claim names its verdict, and each paper's section has one."""
     _, *sections = TEXTS["docs/tour.md"].split("\n## ")
+    measured = {file.parts[-3] for file in (ROOT / "reproductions").glob("*/results/*.claims.json")}
+    assert {found for each in sections for found in re.findall(r"<!-- begin:(\w+)/headline", each)} == measured
     for section in sections[:-1]:
         prose = " ".join(re.sub(r"<!-- begin.*<!-- end\S* -->", "", section, flags=re.S).split())
         (paper,) = re.findall(r"<!-- begin:(\w+)/headline -->\n.", section)
