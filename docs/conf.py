@@ -87,7 +87,7 @@ def mark_limits(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines
 
 
 def plain_signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, text: str, returned: str) -> Any:
-    """Show ``Annotated[float, check]`` as ``float``."""
+    """Show ``Annotated[float, check]`` as ``float``, and the ``<factory>`` of a data class as Python, which Sphinx parses."""
     while text and (found := _ANNOTATED.search(text)):
         depth, comma, end = 0, 0, found.end() - 1
         for end in range(found.end() - 1, len(text)):
@@ -96,7 +96,7 @@ def plain_signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, t
             if not depth:
                 break
         text = text[: found.start()] + text[found.end() : comma] + text[end + 1 :]
-    return text, returned
+    return text and text.replace("<factory>", "..."), returned
 
 
 def mark_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:

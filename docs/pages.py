@@ -19,6 +19,7 @@ from typing import Any
 import lightning_regs
 from lightning_regs import functional, models
 from lightning_regs.core import registry
+from lightning_regs.optim import build
 from lightning_regs.regularizers import Acts
 from lightning_regs.testing.generated import methods_table
 from lightning_regs.testing.table import HEADINGS, rows
@@ -235,6 +236,9 @@ def _room(room: str, places: dict[int, str], shown: set[str]) -> str:
             groups.setdefault(getattr(found, "__module__", room), []).append(full)
     also = [f"{room}.{name}" for name in _ALSO.get(room.rpartition(".")[2], "").split()]
     also += [place.replace(":", ".") for place in models.MODELS.values()] if module is models else []
+    named = {**build.optimizers(), **build.schedules()} if room == build.__package__ else {}  # by a configuration
+    own = [name for name, cls in named.items() if cls.__module__.startswith(room) and name not in module.__all__]
+    also += [f"{named[name].__module__}.{name}" for name in own]
     for full in also:
         groups.setdefault(full.rpartition(".")[0], []).append(full)
     parts = [f"# {room}", _rst(f".. automodule:: {room}")]

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 from load_file import load_file
 
 from lightning_regs.cli import parser
+from lightning_regs.optim import build
 from lightning_regs.testing.variants import methods
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +166,9 @@ def test_every_public_name_is_on_one_page(made: dict[str, str]) -> None:
         for name in getattr(module, "__all__", ()):
             found = getattr(module, name)
             assert name == "__version__" or any(place is found for _, place in places), f"{room}.{name}"
+    for name, cls in {**build.optimizers(), **build.schedules()}.items():
+        ours = cls.__module__.startswith("lightning_regs.")
+        assert ours is any(place is cls for _, place in places), name
 
 
 @pytest.mark.parametrize("cls", methods(), ids=lambda cls: cls.__name__)
