@@ -87,7 +87,7 @@ def mark_limits(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines
 
 
 def plain_signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, text: str, returned: str) -> Any:
-    """Show ``Annotated[float, check]`` as ``float``, and the ``<factory>`` of a data class as Python, which Sphinx parses."""
+    """Show ``Annotated[float, check]`` as ``float``, and ``<factory>``, a data class's default, as Python."""
     while text and (found := _ANNOTATED.search(text)):
         depth, comma, end = 0, 0, found.end() - 1
         for end in range(found.end() - 1, len(text)):
