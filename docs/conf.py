@@ -48,7 +48,7 @@ _ROLES = {
     '<div class="highlight"><pre>': '<div class="highlight"><pre tabindex="0">',
     "<dl>\n<dd>": '<dl role="presentation">\n<dd>',
 }
-_DOES_NOT_HELP = re.compile(r"(Does not help: |It does not help )")
+_DOES_NOT_HELP = re.compile(r"((When it does|Does) not help: |It does not help )")
 
 
 def write_pages(app: Sphinx) -> None:
@@ -75,12 +75,12 @@ def find_reference(app: Sphinx, env: Any, node: Any, contnode: nodes.Element) ->
 
 
 def mark_limits(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Set off the paragraph of a docstring that says when a method does not help."""
+    """Set off the paragraph of a docstring that says when something does not help."""
     for i, line in enumerate(lines):
-        if what == "class" and (start := _DOES_NOT_HELP.match(line)):
+        if what in ("class", "function") and (start := _DOES_NOT_HELP.match(line)):
             end = next((j for j in range(i, len(lines)) if not lines[j].strip()), len(lines))
-            first = line.removeprefix("Does not help: ")
-            first = first[:1].upper() + first[1:] if start[0].startswith("Does") else line
+            first = line.removeprefix(start[0])
+            first = line if start[0].startswith("It") else first[:1].upper() + first[1:]
             body = [first, *lines[i + 1 : end]]
             lines[i:end] = [".. admonition:: When it does not help", "", *(f"   {each}" for each in body)]
             return

@@ -21,6 +21,7 @@ from lightning_regs import functional, models
 from lightning_regs.core import registry
 from lightning_regs.optim import build
 from lightning_regs.regularizers import Acts
+from lightning_regs.study.report.specification import slug
 from lightning_regs.testing.generated import methods_table
 from lightning_regs.testing.table import HEADINGS, rows
 from lightning_regs.testing.variants import methods
@@ -127,7 +128,7 @@ def _copy(file: str, page: str) -> str:
         return f"# {_TITLES[page]}\n\n{text}"
     if page.startswith("papers/"):
         title, _, rest = text.partition("\n")
-        href = f"../results/{page.removeprefix('papers/')}.html"
+        href = f"../results/{slug(page.removeprefix('papers/'))}.html"
         return f'{title}\n\n<p class="results"><a href="{href}">Every claim, cell and run on one page</a></p>\n{rest}'
     return text
 

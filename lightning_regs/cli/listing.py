@@ -130,7 +130,8 @@ def plan(options: argparse.Namespace, paper: Paper, store: Store) -> int:
         print(columns(lines))
     missing = sum(map(len, todo.values()))
     whole, jobs = sum(times.values()), min(options.jobs or scale.jobs or cores(), max(missing, 1))
-    told = [f"{paper.id} {scale.name}: {len(planned)} runs, {len(planned) - missing} complete, {missing} to do"]
+    runs = f"{len(planned)} run{'s' * (len(planned) != 1)}"
+    told = [f"{paper.id} {scale.name}: {runs}, {len(planned) - missing} complete, {missing} to do"]
     if times:
         told += [f"about {seconds(whole)} of computing as the committed runs took"]
         told += [f"{seconds(whole / jobs)} with {jobs} at a time"] if jobs > 1 else []

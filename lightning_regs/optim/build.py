@@ -58,7 +58,7 @@ def _named(kind: str, config: Config, classes: dict[str, type]) -> tuple[type, d
     options = dict(config)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        example = "SGD" if kind == "optimizer" else "StepLR"
+        example = "SGD" if kind == "optimizer" else "StepLR, or length: 3ep in a list"
         raise ValueError(f"the {kind} configuration {dict(config)!r} has no name; write for example name: {example}.")
     by_plain = {registry.plain(key): cls for key, cls in classes.items()}
     found = by_plain.get(registry.plain(name)) or by_plain.get(f"{registry.plain(name)}lr")

@@ -18,6 +18,7 @@ from load_file import load_file
 
 from lightning_regs.cli import parser
 from lightning_regs.optim import build
+from lightning_regs.study.report.specification import slug
 from lightning_regs.testing.variants import methods
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +121,8 @@ def test_links_resolve(pages: ModuleType, made: dict[str, str]) -> None:
         for link in re.findall(r"\]\(([^)#\s]+)\)", pages.linked(text, page)):
             file = (DOCS / page).parent.joinpath(link).resolve()
             assert "://" in link or file.exists() or file in generated, f"{page} links to {link}"
+    shown = re.findall(r'href="\.\./results/(\S+)\.html"', "\n".join(made.values()))  # as `report` names its pages
+    assert shown == [slug(paper) for paper in pages.PAPERS]
 
 
 def test_terms_are_in_the_glossary() -> None:
