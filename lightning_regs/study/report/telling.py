@@ -214,7 +214,7 @@ def intervals(items: int, rows: Rows) -> str:
         return f"{said}."
     worst = "as it was not measured here how far nets are right on the same samples, the worst case is assumed; "
     return (
-        f"{said}; those of test accuracies include the sampling error of a test set of {items:,} "
+        f"{said}; those of accuracies and errors on the test set include the sampling error of a test set of {items:,} "
         f"({'' if AGREEMENT in rows.cells() else worst}see docs/verdicts.md)."
     )
 

@@ -171,8 +171,8 @@ def test_a_sample_of_test_items_has_its_part_in_the_interval(n):
 
 def test_items_add_what_the_formula_says():
     found = Rows([
-        *({"cell": c, "seed": s, "test_acc": acc, "train_acc": acc} for c, acc in (("a", 90.0), ("b", 80.0))
-          for s in range(3)),
+        *({"cell": c, "seed": s, "test_acc": acc, "train_acc": acc, "best_test_acc": acc, "error_m5": 100 - acc,
+           "transfer_ifgsm_error": 100 - acc} for c, acc in (("a", 90.0), ("b", 80.0)) for s in range(3)),
         {"cell": AGREEMENT, "seed": 0, "agreement": 0.5, "agreement_within": 1.0},
         {"cell": AGREEMENT, "seed": 1, "agreement": math.nan, "agreement_within": 1.0},
         {"cell": AGREEMENT, "seed": 2, "agreement": math.inf, "agreement_within": 1.0},
@@ -183,7 +183,9 @@ def test_items_add_what_the_formula_says():
     for measure, ours, spread in [
         (value("a"), 90, a),
         (value("a", "test_error"), 10, a),
-        (difference("a", "b"), 10, math.sqrt(a * a + b * b - a * b)),
+        (value("a", "error_m5"), 10, a),
+        *((difference("a", "b", m), 10, math.sqrt(a * a + b * b - a * b)) for m in ("test_acc", "best_test_acc")),
+        (difference("b", "a", "transfer_ifgsm_error"), 10, math.sqrt(a * a + b * b - a * b)),
     ]:
         estimate = measure(found)
         low, high = estimate.ends(0.95)

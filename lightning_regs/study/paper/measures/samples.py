@@ -7,15 +7,15 @@ import re
 import statistics
 from collections.abc import Iterator, Sequence
 
-from lightning_regs.core.metrics import ERROR
 from lightning_regs.study.paper.estimates import ANYTHING, UnfitError
 from lightning_regs.study.paper.rows import Names, Rows
 
 Part = tuple[Names, str]
 Weights = Sequence[float]
 
-_PERCENTAGE = re.compile(r"(_acc|_error)(_|$)|^barrier$")
-_OF_TEST = "test_"
+_PERCENTAGE = re.compile(r"(^|_)(acc|error)(_|$)|^barrier$")
+_WRONG = re.compile(r"(^|_)error(_|$)")
+_OF_OTHERS = re.compile(r"^(train|val|stop_val)_|^barrier$")  # percentages of other samples than the test's
 _EDGES = 4  # pseudo-counts of Agresti and Coull (1998), so that a share of all has an error too
 
 
@@ -84,14 +84,14 @@ class Sample:
     def _spread(self, at: int, items: int) -> float:
         """Return the standard error of a part as a percentage of test items; negative for errors, 0 for others."""
         metric = self._metrics[at]
-        if not items or not metric.startswith(_OF_TEST) or not _PERCENTAGE.search(metric):
+        if not items or _OF_OTHERS.search(metric) or not _PERCENTAGE.search(metric):
             return 0.0
         percent = statistics.fmean(self.numbers(at))
         if not 0 <= percent <= 100:
             raise UnfitError(f"a mean {metric} of {percent:.4g} is no percentage of test samples", len(self.ranges))
         share = (items * percent / 100 + _EDGES / 2) / (items + _EDGES)
         spread = 100 * math.sqrt(share * (1 - share) / items)
-        return -spread if ERROR in metric else spread
+        return -spread if _WRONG.search(metric) else spread
 
 
 def _range(number: float, length: float) -> tuple[float, float]:
