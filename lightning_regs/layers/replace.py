@@ -60,7 +60,8 @@ def layer_replacements(entries: Sequence[Mapping[str, Any]]) -> list[tuple[Kind,
     """Read the pairs for :func:`replace_layers`, to be applied one after the other, from plain configuration.
 
     An entry is ``{"replace": "ReLU", "by": "LeakyReLU", "negative_slope": 0.1}`` or ``{"after": "ReLU", "add":
-    "Dropout", "p": 0.5}``: names of classes in this folder or in ``torch.nn``, and the new one's arguments.
+    "Dropout", "p": 0.5}``: names of classes in this folder or in ``torch.nn``, and the new one's arguments. A class
+    that has ``like(old, ...)`` is made by it in the place of an old layer.
 
     Raises:
         ValueError: If an entry has other names, a class is unknown, or it does not take the arguments.
@@ -77,6 +78,10 @@ def _replacement(options: dict[str, Any]) -> tuple[Kind, Factory]:
             f"a replacement of layers has no {error}; write {{replace: ReLU, by: LeakyReLU}} or {{after: ReLU, add: "
             "Dropout, p: 0.5}."
         ) from error
+    like: Any = None if keeps else getattr(cls, "like", None)
+    if like is not None:
+        call("layer", like, nn.BatchNorm1d(1), **options)
+        return kind, lambda old: like(old, **options)
     call("layer", cls, **options)
     if keeps:
         return kind, lambda old: nn.Sequential(old, cls(**options))

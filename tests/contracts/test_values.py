@@ -198,6 +198,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "random_mask": lambda: {"mask": Mask(masks), "generator": generator()},
     "recomputed_kernel": lambda: {"blocks": lambda x: [x], "x": points, "x_test": points, "bandwidth": 1.0},
+    "GhostBatchNorm": lambda: {"num_features": 3},
     "replace_layers": lambda: {"module": nn.Sequential(nn.ReLU()), "replacements": {nn.ReLU: lambda _: nn.Tanh()}},
     "rkhs_norm": lambda: {"coefficients": columns, "fitted": columns},
     "rules": dict,
