@@ -117,10 +117,9 @@ _SIGNATURES = {func: inspect.signature(func) for func in (F.batch_norm, F.group_
 class _OneCallForAll(TorchFunctionMode):
     """Sends layers under vmap to one call for all nets where vmap's own rule is worse than that.
 
-    Of linear layers it makes gradients of transposed strides. It takes the scale out of batch norm, without which the
-    output of half-precision activations is float32, and CUDA refuses their gradient beside float32 statistics. Of group
-    norm some torch have no rule for channels_last. The one draw of dropout for all nets (not ``draws_apart``) comes on
-    CUDA from another kernel than a single net's, and is another one.
+    Of linear layers it makes gradients of transposed strides. It takes the scale out of batch norm, without which CUDA
+    refuses half-precision activations beside float32 statistics; some torch have no group norm in channels_last. One
+    draw of dropout for all nets (not ``draws_apart``) comes on CUDA from another kernel, and is not a single net's.
     """
 
     def __init__(self, draws_apart: bool) -> None:
@@ -172,8 +171,11 @@ class _NormUnderVmap(_UnderVmap):
     def vmap(info: Any, in_dims: Any, norm: Callable[..., Tensor], x: Tensor, *rest: Any) -> tuple[Tensor, int]:
         replicas = info.batch_size
         x = _replicas_first(x, in_dims[1], replicas).movedim(0, 1).flatten(1, 2)  # (N, R * C, ...)
-        # Views of the statistics, which are contiguous: they are updated in place.
-        each: list[Any] = [t.view(-1) if isinstance(t, Tensor) else t for t in rest]
+        # Of the statistics, which are contiguous, these are views: they are updated in place.
+        each = [
+            _replicas_first(t, dim, replicas).reshape(-1) if isinstance(t, Tensor) else t
+            for t, dim in zip(rest, in_dims[2:], strict=True)
+        ]
         if norm is F.group_norm:
             each[0] *= replicas
         y = norm(x, *each)

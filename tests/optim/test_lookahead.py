@@ -201,7 +201,7 @@ class Foreign(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.seen.append(self.layer.weight.detach().clone())
+        self.seen.append(self.layer.weight.detach().cpu().clone())
 
     test_step = validation_step
 

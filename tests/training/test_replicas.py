@@ -76,10 +76,17 @@ def test_gradients_of_linear_layers_equal_those_of_single_nets_in_float64(shape,
             assert stack.grad.is_contiguous()
 
 
+class Fixed(nn.Module):
+    """A batch norm of one scale for all nets, and without statistics."""
+
+    def forward(self, x):
+        return F.batch_norm(x, None, None, torch.arange(1.0, 5.0, device=x.device), training=True)
+
+
 @pytest.mark.parametrize(
     "norm",
-    [lambda: nn.BatchNorm2d(4), lambda: nn.BatchNorm2d(4, affine=False), lambda: nn.GroupNorm(2, 4)],
-    ids=["batch", "batch without scale", "group"],
+    [lambda: nn.BatchNorm2d(4), lambda: nn.BatchNorm2d(4, affine=False), lambda: nn.GroupNorm(2, 4), Fixed],
+    ids=["batch", "batch without scale", "group", "one scale for all"],
 )
 def test_norms_of_bfloat16_activations_equal_those_of_single_nets(norm, device):
     """Autocast makes such activations, on CUDA also under vmap."""
