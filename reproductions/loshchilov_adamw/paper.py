@@ -44,7 +44,8 @@ def _cells(config: str, plane: Plane, epochs: int, **options: Any) -> Cells:
     for method, name in NAMES.items():
         runs = _runs(plane, method, plane[method])
         cells += grid(f"{method}/{{run}}", config, {"model.optimizer.name": name}, run=runs, **options)
-    falls = {"name": "MultiStepLR", "milestones": [round(epochs * share) for share in (0.3, 0.6, 0.8)], "gamma": 0.1}
+    falls = {"name": "MultiStepLR", "interval": "epoch", "gamma": 0.1,
+             "milestones": [round(epochs * share) for share in (0.3, 0.6, 0.8)]}  # fmt: skip
     for schedule, given in {"fixed": None, "step": falls}.items():
         runs = _runs(plane, "adamw", plane["adamw"][2:3])
         cells += grid(f"{schedule}/{{run}}", config, {"model.schedule": given}, run=runs, **options)
