@@ -90,7 +90,7 @@ PAPER = Paper(
     claims=CLAIMS,
     figures=(
         curves("curves", "Training accuracy over epochs", "train_acc", WAYS, "In the paper the curves of the three "
-               "ways lie on each other.", y="training accuracy (%)"),
+               "ways lie on each other.", y="training accuracy (%)", epochs=True),
         points("errors", "Test error", "test_error", {cell.name: cell.name for cell in CELLS if cell.task == TRAIN},
                y="test error (%)"),
     ),

@@ -132,9 +132,9 @@ class Kind(Figure):
 @checked
 def curves(
     id: Name, title: str, metric: Name | tuple[Name, ...], plots: Lines | Mapping[str, Lines], caption: str = "", *,
-    y: str = "", on: tuple[str, ...] | None = None,
+    y: str = "", epochs: bool = False, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
-    """Make a figure of learning curves by steps: a line a cell, its mean over seeds in a band from lowest to highest.
+    """Make a figure of learning curves: a line a cell, its mean over seeds in a band from lowest to highest.
 
     Args:
         id: Short name, unique in the paper.
@@ -143,10 +143,11 @@ def curves(
         plots: Label -> cell; or the title of each pair of axes -> its labels and cells.
         caption: What is shown, and what the paper's figure shows.
         y: Label of the vertical axis; default: the metric's name.
+        epochs: Whether they are over epochs in place of steps.
         on: Names of the scales that draw it; None for all.
     """
-    metrics = (metric,) if isinstance(metric, str) else metric
-    return Kind(id, title, caption, "draw_curves", metrics=metrics, plots=_plots(plots), y=y, on=on)
+    metrics, options = (metric,) if isinstance(metric, str) else metric, {"epochs": epochs}
+    return Kind(id, title, caption, "draw_curves", metrics=metrics, plots=_plots(plots), y=y, on=on, options=options)
 
 
 @checked

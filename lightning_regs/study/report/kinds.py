@@ -39,12 +39,13 @@ _MOST_TICKS = 9
 _SHORTEST_CURVES = 2
 
 
-def draw_curves(figure: Kind, rows: Rows, curves: Curves, published: Published) -> Figure:
+def draw_curves(figure: Kind, rows: Rows, curves: Curves, published: Published, *, epochs: bool = False) -> Figure:
     """Draw learning curves, with a ring at the end where the paper printed the last value."""
     found: dict[str, tuple[str, dict[str, Band]]] = {}
+    x, unit, label_x = ("epoch", 1, "epochs") if epochs else ("step", 1000, "thousand steps")
     for title, lines in figure.plots.items():
         for metric in figure.metrics:
-            bands = {label: band for label, cell in lines.items() if (band := curves.band(cell, metric))}
+            bands = {label: band for label, cell in lines.items() if (band := curves.band(cell, metric, x))}
             if len(bands) >= min(_SHORTEST_CURVES, len(lines)):
                 found[title] = metric, bands
                 break
@@ -53,13 +54,13 @@ def draw_curves(figure: Kind, rows: Rows, curves: Curves, published: Published) 
     for axes, (title, (metric, bands)) in zip(panels, found.items(), strict=True):
         label = figure.y if figure.y and metric == figure.metrics[0] else _words(metric)
         for index, (name, band) in enumerate(bands.items()):
-            at = [step / 1000 for step in band.x]
+            at = [place / unit for place in band.x]
             color, dash = SERIES[index % len(SERIES)], _DASHES[index % len(_DASHES)]
             axes.plot(at, band.mean, color=color, linestyle=dash, label=name)
             axes.fill_between(at, band.low, band.high, color=color, alpha=0.18, linewidth=0)
             if (number := published.get((figure.plots[title][name], metric))) is not None:
                 _ring(axes, at[-1], number, color)
-        axes.set(xlabel="thousand steps", ylabel=label, xlim=(0, None))
+        axes.set(xlabel=label_x, ylabel=label, xlim=(0, None))
         _finish(axes, title)
         ends = "; ".join(f"{name} {band.mean[-1]:.3g}" for name, band in bands.items())
         told.append(f"{_named(label, title)} over training. At the end: {ends}.")

@@ -47,13 +47,13 @@ class Curves:
     def __bool__(self) -> bool:
         return bool(self.data)
 
-    def band(self, cell: str, column: str) -> Band | None:
-        """Return mean, smallest and largest seed of a column over steps; None when no seed recorded it.
+    def band(self, cell: str, column: str, x: str = "step") -> Band | None:
+        """Return mean, smallest and largest seed of a column over steps or epochs; None when no seed recorded it.
 
         Seeds recorded at different positions are interpolated linearly, over the range that all of them cover.
         """
         found = (
-            sorted((point["step"], point[column]) for point in points if "step" in point and column in point)
+            sorted((point[x], point[column]) for point in points if x in point and column in point)
             for points in self.data.get(cell, {}).values()
         )
         series = [points for points in found if points]

@@ -27,11 +27,11 @@ def rows(cells=("net/0", "net/0.5", "net/1"), seeds=2, lacks=(), **metrics):
     )
 
 
-def recorded(cells="ab", seeds=2, **columns):
+def recorded(cells="ab", seeds=2, steps=1000.0, **columns):
     return Curves(
         {
             f"net/{cell}": {
-                seed: [{"step": 1000.0 * e, "epoch": e, "loss": 2 / e + seed} | columns for e in (1, 2, 4)]
+                seed: [{"step": steps * e, "epoch": e, "loss": 2 / e + seed} | columns for e in (1, 2, 4)]
                 for seed in range(seeds)
             }
             for cell in cells
@@ -134,6 +134,12 @@ def test_curves_end_in_rings_and_say_what_is_missing():
     assert "Too little was measured at this scale to draw: third." in notes(drawing)
     with pytest.raises(MissingRows, match="no learning curve of loss has been recorded"):
         plain.render(Rows([]), Curves())
+
+
+def test_curves_of_unequal_steps_lie_on_each_other_over_epochs():
+    drawing = drawn(curves("c", "C", "loss", {"net": "net/a"}, epochs=True), curves=recorded(steps=7.0))
+    assert list(lines(drawing)["net"].get_data()[0]) == [1, 2, 4]
+    assert drawing.axes[0].get_xlabel() == "epochs"
 
 
 def test_curves_of_another_metric_are_called_so_and_what_no_axes_have_is_named_once():
