@@ -15,6 +15,12 @@ _BESIDES = ("Expected a <class 'NoneType'>", "Not a valid subclass", "a class pa
 
 def sentence(message: str, known: Collection[str]) -> str:
     """Find the sentence in what jsonargparse says; the known options are such as ``"trainer.max_epochs"``."""
+    if found := re.search(r"does not accept option '((model|data)\.(?:class_path|init_args)[^']*)'", message):
+        kind, own = {"model": ("Classifier", "LightningModule"), "data": ("ImageDataModule", "DataModule")}[found[2]]
+        return (
+            f"unknown option {found[1]!r}: {found[2]} is the {kind}, whose arguments stand without a class_path; with a "
+            f"{own} of your own use Lightning's LightningCLI, or train from Python."
+        )
     if found := re.search(r"does not accept option '([^']+)'", message):
         return f"unknown option {found[1]!r}.{did_you_mean(found[1], known)}"
     if found := re.search(r"unrecognized arguments: (--[^\s=]+)", message):

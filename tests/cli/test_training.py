@@ -117,6 +117,7 @@ MISTAKES = {
         f"model.regularizers: {MIXUP} does not take 'alfa'. Did you mean 'alpha'?",
     ),
     "range": ({"model": {"regularizers": [{"class_path": MIXUP, "init_args": {"alpha": -1}}]}}, "above 0, got -1."),
+    "module of one's own": ({"model": {"class_path": "mine.Net", "init_args": {"n": 1}}}, "model is the Classifier"),
     "callback": ({"trainer": {"callbacks": [{"class_path": "lightning_regs.MaxNrm"}]}}, "'lightning_regs.MaxNorm'?"),
     "name": ({"model": {"architecture": "mpl"}}, "unknown model 'mpl'. Did you mean 'mlp'?"),
 }
