@@ -18,8 +18,8 @@ def sentence(message: str, known: Collection[str]) -> str:
     if found := re.search(r"does not accept option '((model|data)\.(?:class_path|init_args)[^']*)'", message):
         kind, own = {"model": ("Classifier", "LightningModule"), "data": ("ImageDataModule", "DataModule")}[found[2]]
         return (
-            f"unknown option {found[1]!r}: {found[2]} is the {kind}, whose arguments stand without a class_path; with a "
-            f"{own} of your own use Lightning's LightningCLI, or train from Python."
+            f"unknown option {found[1]!r}: {found[2]} is the {kind}, whose arguments stand without a class_path; with "
+            f"a {own} of your own use Lightning's LightningCLI, or train from Python."
         )
     if found := re.search(r"does not accept option '([^']+)'", message):
         return f"unknown option {found[1]!r}.{did_you_mean(found[1], known)}"
