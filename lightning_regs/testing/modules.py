@@ -47,10 +47,11 @@ class ReturnsDict(pl.LightningModule):
 
 
 class _Dropout(nn.Dropout):
-    """Draws the same on each device and in each precision, where CUDA draws other masks of bfloat16 than of float32."""
+    """Draws the same masks in each precision, where CUDA draws others of bfloat16 than of float32."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return input * F.dropout(torch.ones(input.shape), self.p, self.training).to(input)
+        kept = F.dropout(torch.ones(input.shape, device=input.device), self.p, self.training)
+        return input * kept.to(input.dtype)
 
 
 class _ConvNet(pl.LightningModule):
