@@ -89,7 +89,7 @@ def _claims(plane: Plane) -> tuple[Claim, ...]:
         return _cost(errors[:half], rates) - _cost(errors[half:], rates)
 
     return (
-        Claim("6", "Tuned AdamW has a lower test error than Adam with a tuned L2 term, by so much of it.",
+        Claim("6", "Tuned AdamW has a lower test error than Adam with a tuned L2 term, by this share of it.",
               percent_lower(adamw, l2, "test_error"), above=0, published=15, unit="%", source=PAPER_ITSELF,
               headline=True),
         Claim("7", "With L2 in Adam the best decay depends more on the rate than in AdamW: one decay for all rates "
