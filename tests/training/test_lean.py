@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial, partialmethod
@@ -107,7 +108,9 @@ class OwnOptimizer(Classifier):
             return loss
 
     def configure_optimizers(self) -> Any:
-        return pl.core.optimizer.LightningOptimizer(self.Descent(self.parameters(), lr=0.1))
+        made = self.Descent(self.parameters(), lr=0.1)
+        # From Python 3.12 on a protocol does not see what is handed on, and Lightning refuses its own wrapper.
+        return made if sys.version_info >= (3, 12) else pl.core.optimizer.LightningOptimizer(made)
 
 
 class Visits(pl.Callback):
@@ -300,7 +303,7 @@ CASES: dict[str, dict[str, Any]] = {
     "a Trainer that changes": {"callbacks": [Changes, Logging], "logger": CSVLogger, "max_epochs": 4},
     "a step that was wrapped": {"callbacks": [Wraps]},
     "callbacks that are none": {"callbacks": [mock, NoHook]},
-    "a strategy's hook": {"strategy": lambda _: Strategy(torch.device("cpu"))},
+    "a strategy's hook": {"strategy": lambda _: Strategy(torch.device("cuda:0" if torch.cuda.is_available() else "cpu"))},
     "manual optimization": {"cls": Own},
     "batches that end early": {"served": Streamed} | by_step("StepLR", step_size=2),
     "a DataModule that prepares": {"served": Scales},
