@@ -303,7 +303,9 @@ CASES: dict[str, dict[str, Any]] = {
     "a Trainer that changes": {"callbacks": [Changes, Logging], "logger": CSVLogger, "max_epochs": 4},
     "a step that was wrapped": {"callbacks": [Wraps]},
     "callbacks that are none": {"callbacks": [mock, NoHook]},
-    "a strategy's hook": {"strategy": lambda _: Strategy(torch.device("cuda:0" if torch.cuda.is_available() else "cpu"))},
+    "a strategy's hook": {
+        "strategy": lambda _: Strategy(torch.device("cuda:0" if torch.cuda.is_available() else "cpu"))
+    },
     "manual optimization": {"cls": Own},
     "batches that end early": {"served": Streamed} | by_step("StepLR", step_size=2),
     "a DataModule that prepares": {"served": Scales},
