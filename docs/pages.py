@@ -28,10 +28,12 @@ from lightning_regs.testing.variants import methods
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
+DEVICES = [report.stem for report in sorted((ROOT / "tests/benchmarks/devices").glob("*.md"))]
 PAPERS = [card.parent.name for card in sorted((ROOT / "reproductions").glob("*/README.md"))]
 WRITTEN = {*DOCS.glob("*.md"), *DOCS.glob("howto/*.md")}
 # File of the repository -> the page that shows it.
 COPIES = {f"reproductions/{paper}/README.md": f"papers/{paper}" for paper in PAPERS} | {
+    **{f"tests/benchmarks/devices/{device}.md": f"project/device-{device}" for device in DEVICES},
     "ARCHITECTURE.md": "project/architecture",
     "CONTRIBUTING.md": "project/contributing",
     "CHANGELOG.md": "project/changelog",
