@@ -80,7 +80,8 @@ def _claims(rates: Rates) -> tuple[Claim, ...]:
 
     def sgd_ahead(id: str, than: str, published: float | str, **about: Any) -> Claim:
         as_theirs = difference(by_loss[than], by_loss["sgd"], "test_error")
-        return _quoted(id, f"Tuned SGD has a lower test error than tuned {than}, where both fit the training data.",
+        return _quoted(id, f"Tuned SGD has a lower test error than tuned {OPTIMIZERS[than]['name']}, where both fit "
+                       "the training data.",
                        by_val["sgd"], by_val[than], published, valid_if=trained((by_val["sgd"], by_val[than]),
                        at_least=98), settings={"rates chosen by training loss, as theirs": as_theirs},
                        **about)  # fmt: skip
