@@ -43,7 +43,12 @@ class Lookahead(Optimizer):
     """
 
     @checked
-    def __init__(self, params: Any, base: Mapping[str, Any], k: Count = 5, alpha: Share = 0.5) -> None:
+    def __init__(self, params: Any, base: Mapping[str, Any] | None = None, k: Count = 5, alpha: Share = 0.5) -> None:
+        if base is None or isinstance(params, torch.optim.Optimizer):
+            raise ValueError(
+                "Lookahead makes its optimizer itself, of the parameters and a configuration: "
+                f'Lookahead(net.parameters(), base={{"name": "SGD", "lr": 0.1}}), got {type(params).__name__}.'
+            )
         inner = make_optimizer(params, base)
         if isinstance(inner, (torch.optim.LBFGS, Lookahead)):
             raise ValueError(

@@ -284,3 +284,10 @@ def test_the_classifier_evaluates_at_the_slow_weights_by_itself(tmp_path: Path) 
     trainer.fit_loop.max_epochs = 4
     trainer.fit(module, datamodule=trainer.datamodule)
     assert sum(isinstance(callback, SlowWeights) for callback in trainer.callbacks) == 1
+
+
+def test_an_optimizer_in_the_place_of_parameters_is_told_what_to_write() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    for given in ((torch.optim.SGD(weights, lr=0.1),), (weights,)):
+        with pytest.raises(ValueError, match=r"Lookahead\(net\.parameters\(\), base=\{.*got (SGD|list)\."):
+            Lookahead(*given)
