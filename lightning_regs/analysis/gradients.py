@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.core.checks import Count, Shape, checked, nonempty
+from lightning_regs.core.checks import Count, Shape, checked, nonempty, shown
 from lightning_regs.regularizers.attacks import undisturbed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,8 +33,8 @@ class NoiseScale:
 
     @property
     def scale(self) -> float:
-        r"""The simple noise scale :math:`tr(\Sigma) / |G|^2` in samples; infinite where the signal is not above 0."""
-        return self.noise / self.signal if self.signal > 0 else math.inf
+        r"""The simple noise scale :math:`tr(\Sigma) / |G|^2` in samples; infinite where the signal is at most 0."""
+        return self.noise / self.signal if not self.signal <= 0 else math.inf
 
 
 @checked
@@ -99,11 +99,36 @@ def gradient_noise_scale(
 
 def _squared_norm(network: nn.Module, loss: Loss, x: Tensor, y: Tensor, size: int) -> float:
     """Return the mean squared norm of the gradients of full batches."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    parameters = [*trainable(network).values()]
     values = []
-    with undisturbed(network, x), torch.enable_grad():
+    with torch.inference_mode(False), undisturbed(network, x), torch.enable_grad():
         for start in range(0, len(y) - size + 1, size):
-            value = loss(network(x[start : start + size]), y[start : start + size])
-            gradients = torch.autograd.grad(value, parameters)
+            value = one_number(loss(network(x[start : start + size]), y[start : start + size]))
+            gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
             values.append(torch.stack([g.square().sum() for g in gradients]).sum())
     return float(torch.stack(values).mean())
+
+
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that require a gradient, by name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not named:
+        raise ValueError(
+            f"{type(network).__name__} has no parameter that requires a gradient, so that none can move; set "
+            "requires_grad where they were frozen."
+        )
+    return named
+
+
+def one_number(value: Tensor) -> Tensor:
+    """Return a loss, or raise a ``ValueError`` where it has no gradient."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        raise ValueError(
+            f"the loss has to be one number that depends on the parameters, got {shown(value)}; give a mean that is "
+            "not detached, such as torch.nn.functional.cross_entropy."
+        )
+    return value

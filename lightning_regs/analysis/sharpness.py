@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_regs.analysis.gradients import one_number, trainable
 from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty
 from lightning_regs.regularizers.attacks import undisturbed
 
@@ -61,7 +62,8 @@ def sharpness(
         A number of at least 0; NaN where the loss is.
 
     Raises:
-        ValueError: If no parameter can move, there are fewer than ``dimensions``, or there is no generator for them.
+        ValueError: If no parameter can move, or one is in less than float32; the loss is not one number, or not above
+            -1; there are fewer parameters than ``dimensions``, or there is no generator for them.
 
     Example:
         >>> net = nn.Linear(1, 1, bias=False).double()
@@ -70,12 +72,9 @@ def sharpness(
         >>> round(sharpness(net, x, y, 0.5, loss=F.mse_loss), 6)  # the weight goes from 1 to 2, and the loss to 4
         150.0
     """
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    if not named:
-        raise ValueError(
-            f"{type(network).__name__} has no parameter that requires a gradient, so that none can move; set "
-            "requires_grad where they were frozen."
-        )
+    named = trainable(network)
+    if low := [p.dtype for p in named.values() if p.element_size() < 4]:
+        raise ValueError(f"steps within the box are rounded away in parameters of {low[0]}; give network.float().")
     center = torch.cat([p.detach().flatten().double() for p in named.values()])
     dtype = torch.promote_types(next(iter(named.values())).dtype, torch.float32)
     basis = None if dimensions is None else _subspace(dimensions, center, generator, dtype)
@@ -95,7 +94,8 @@ def sharpness(
         total, gradient = 0.0, torch.zeros_like(center)
         for some, targets in zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True):
             with torch.enable_grad():
-                value = loss(torch.func.functional_call(network, moved, (some,)), targets) * (len(some) / len(x))
+                value = one_number(loss(torch.func.functional_call(network, moved, (some,)), targets))
+                value = value * (len(some) / len(x))
             found = torch.autograd.grad(value, list(moved.values()), materialize_grads=True)
             total += value.item()
             gradient += torch.cat([g.flatten().double() for g in found])
@@ -103,6 +103,8 @@ def sharpness(
 
     with torch.inference_mode(False), torch.no_grad(), undisturbed(network, x):
         first = measured(torch.zeros_like(box))[0]
+        if first <= -1:
+            raise ValueError(f"the loss is {first:g}, and the rise is a share of 1 + the loss; give one above -1.")
         rise = max(_highest(measured, box, steps) - first, 0.0) if math.isfinite(first) else math.nan
     return 100 * rise / (1 + first)
 

@@ -127,9 +127,14 @@ def descent(
     point = nn.Parameter(start.detach().clone())
     made = optimizer([point])
     yield point.detach().clone()
-    for _ in range(steps):
+
+    def closure() -> Tensor:
         made.zero_grad()
         with torch.enable_grad():
-            torch.autograd.backward(function(point))
-        made.step()
+            value = function(point)
+            torch.autograd.backward(value)
+        return value
+
+    for _ in range(steps):
+        made.step(closure)  # type: ignore[arg-type]
         yield point.detach().clone()

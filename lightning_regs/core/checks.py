@@ -296,7 +296,11 @@ def call(kind: str, cls: type[Any], *args: Any, **options: Any) -> Any:
         ValueError: If the class does not take them; the message names what it takes.
     """
     try:
+        with suppress(NameError):  # what a class has imported for type checkers alone
+            hints = get_type_hints(cls.__init__ if isinstance(cls, type) else cls)
+            options = {name: check(name, value, hints.get(name, Any)) for name, value in options.items()}
         return cls(*args, **options)
     except (TypeError, ValueError) as error:
         accepted = ", ".join(list(inspect.signature(cls).parameters)[len(args) :])
-        raise ValueError(f"{kind} {cls.__name__} does not take {options!r}: {error}. It takes: {accepted}.") from error
+        name, why = cls.__qualname__.rpartition("<locals>.")[2], str(error).rstrip(".")
+        raise ValueError(f"{kind} {name} does not take {options!r}: {why}. It takes: {accepted}.") from error

@@ -54,7 +54,7 @@ class ImageDataModule(pl.LightningDataModule):
         root: Folder of the data files; None takes ``LIGHTNING_REGS_DATA``, else ``data``.
         batch_size: Samples a training batch and process, at least 1; or sizes with the epochs from which they hold,
             ``[(0, 128), (60, 640)]``, to grow the batch in place of decaying the rate (Smith et al. 2018, 1711.00489):
-            with ``Trainer(reload_dataloaders_every_n_epochs=1)`` and schedules by epochs: the first counts as each.
+            with ``Trainer(reload_dataloaders_every_n_epochs=1)`` and schedules by epochs, or in steps that are given.
         image_size: Side of the square crop (28 for the paper's CIFAR-10); None keeps the images whole.
         corruption: ``none``, ``partial_labels``, ``random_labels``, ``shuffled_pixels``, ``random_pixels`` or
             ``gaussian``. Labels are corrupted in the training set only, pixels in both, after the crop. ``gaussian``

@@ -59,6 +59,8 @@ class GhostBatchNorm(_BatchNorm):
             raise ValueError(f"GhostBatchNorm takes the place of a batch norm with running statistics, got {old!r}.")
         made = cls(old.num_features, size, old.eps, old.momentum, old.affine).to(old.running_mean)
         made.load_state_dict(old.state_dict())
+        for name, weight in old.named_parameters():
+            made.get_parameter(name).requires_grad_(weight.requires_grad)
         return made
 
     def forward(self, x: Tensor) -> Tensor:

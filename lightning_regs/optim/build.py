@@ -14,8 +14,8 @@ from torch.optim import Optimizer, lr_scheduler
 from lightning_regs.core import registry
 from lightning_regs.core.checks import Count, Range, Whole, call, check, checked, nonempty
 from lightning_regs.core.names import unknown_name
-from lightning_regs.optim.length import Length, Time
-from lightning_regs.optim.rates import ReplicaRates
+from lightning_regs.optim.length import TIMES, Length, Time
+from lightning_regs.optim.rates import ReplicaRates, listed_rates
 from lightning_regs.optim.sequence import SequenceLR
 
 Config = Mapping[str, Any]
@@ -27,8 +27,6 @@ _NOT_PLAIN = {"LambdaLR", "MultiplicativeLR", "SequentialLR", "SequenceLR", "Cha
 # Schedules that are made to be stepped once an optimizer step, and those that do not multiply the rate that they find.
 _BY_STEP = {"CosineCyclesLR", "CyclicLR", "OneCycleLR", "StepCyclesLR"}
 _OUTRIGHT = {*_BY_STEP, "CosineAnnealingWarmRestarts"}
-# The arguments that are times.
-_TIMES = ("T_0", "T_max", "milestones", "step_size", "step_size_down", "step_size_up", "total_iters", "total_steps")
 # The one that means "the length of the training", filled in when the configuration leaves it out.
 _LENGTH = {"CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}
 _LENGTH |= dict.fromkeys(("CosineCyclesLR", "OneCycleLR", "StepCyclesLR"), "total_steps")
@@ -91,12 +89,16 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
 @checked
 def check_optimization(optimizer: Config, schedule: Config | Parts | None) -> Optimizer:
     """Return such an optimizer, of one number, or raise what :func:`make_optimizer` or :func:`make_schedules` would."""
-    probe = make_optimizer([torch.nn.Parameter(torch.zeros(1))], optimizer)
+    rates = listed_rates(optimizer)
+    probe = make_optimizer([torch.nn.Parameter(torch.zeros(len(rates) or 1))], optimizer)
     if schedule is not None:
         parts = [schedule] if isinstance(schedule, Mapping) else schedule
         named = {_named("schedule", part, schedules())[0].__name__ for part in parts if "name" in part}
-        if isinstance(optimizer.get("lr"), (list, tuple)) and (own := named & {"CyclicLR", "OneCycleLR"}):
-            raise ValueError(f"lr is a list, and {own.pop()} has rates of its own, which are for all; give one number.")
+        own = sorted(named & {"CyclicLR", "OneCycleLR"}) + [
+            f"eta_min={n}" for part in parts if (n := part.get("eta_min"))
+        ]
+        if rates and own:
+            raise ValueError(f"lr is a list, and {own[0]} has a rate of its own, which is for all; give one number.")
         _schedules(probe, schedule, Length(10**9, 10**9, 1, whose=""))  # long enough for whatever is tried
     return probe
 
@@ -225,7 +227,7 @@ def _rise(steps: int) -> dict[str, Any]:
 def _schedule(config: Config, length: object = None) -> tuple[type, dict[str, Any], str]:
     """Return the class that a configuration names, its options and its interval."""
     cls, options = _named("schedule", config, schedules())
-    times = [length, *(options.get(name) for name in _TIMES if name != "milestones")]
+    times = [length, *(options.get(name) for name in TIMES if name != "milestones")]
     times += milestones if isinstance(milestones := options.get("milestones"), list | tuple) else []
     by_step = cls.__name__ in _BY_STEP or any(isinstance(time, str) and time.strip().endswith("it") for time in times)
     interval = options.pop("interval", "step" if by_step else "epoch")
@@ -236,6 +238,11 @@ def _schedule(config: Config, length: object = None) -> tuple[type, dict[str, An
 
 def _filled(cls: type, options: dict[str, Any], interval: str, length: Length) -> dict[str, Any]:
     """Return the options with times as numbers of intervals, none of them beyond the length, which is filled in."""
+    if "last_epoch" in options:
+        raise ValueError(f"{cls.__name__}(last_epoch=...) is what a checkpoint brings; leave it out.")
+    for name, number in options.items():
+        if isinstance(number, (int, float)) and number < 0:
+            raise ValueError(f"{name} of {cls.__name__} must be at least 0, got {number}.")
     own, ours, cycle = _LENGTH.get(cls.__name__), length.of(interval), cls is lr_scheduler.OneCycleLR
     epochs, an_epoch = options.get("epochs"), options.get("steps_per_epoch")
     if cycle and isinstance(epochs, int) and isinstance(an_epoch, int):
@@ -246,7 +253,7 @@ def _filled(cls: type, options: dict[str, Any], interval: str, length: Length) -
                 f"{cls.__name__} needs {own} where the number of {interval}s of the training is not known; give it."
             )
         options = options | {own: max(1, ours)}
-    for name in (name for name in _TIMES if options.get(name) is not None):
+    for name in (name for name in TIMES if options.get(name) is not None):
         several = name == "milestones"
         given = check(name, options[name], Sequence[Any]) if several else [options[name]]
         times = [length.count(name, _time(name, time, interval), interval) for time in given]

@@ -18,9 +18,10 @@ def cycle_ends(total_steps: int, cycles: int, growth: int = 1) -> list[int]:
     Raises:
         ValueError: If the iterations do not suffice for so many cycles.
     """
-    first = math.ceil(total_steps / sum(growth**i for i in range(cycles)))
-    ends = [*accumulate(first * growth**i for i in range(cycles - 1)), total_steps]
-    if sorted(set(ends)) != ends:
+    few = cycles <= (total_steps if growth == 1 else total_steps.bit_length() + 1)  # else sums would take for ever
+    first = math.ceil(total_steps / sum(growth**i for i in range(cycles))) if few else 1
+    ends = [*accumulate(first * growth**i for i in range(cycles - 1)), total_steps] if few else []
+    if sorted(set(ends)) != ends or not few:
         raise ValueError(
             f"{total_steps} iterations are over before cycle {cycles} begins, as each takes a whole number of them and "
             f"the first {first}; use fewer cycles, or train for longer."

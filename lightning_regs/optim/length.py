@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from lightning_regs.core.checks import Whole, checked, warn
 
+# What a schedule has its times in.
+TIMES = ("T_0", "T_max", "milestones", "step_size", "step_size_down", "step_size_up", "total_iters", "total_steps")
 _WRITTEN = re.compile(r"(\d+)(it|ep)")
 
 
@@ -110,3 +113,20 @@ class Length:
         how = "longer than" if number > ours else "over before"
         end = "it is cut short" if number > ours else "what comes after it is not planned"
         warn(f"{what} takes {number} {interval}s, {how} {self.whose}, of {ours}: {end}; change one of the two.")
+
+
+def times_of(schedule: Any) -> dict[str, Any]:
+    """Return the times of a schedule; those of a sequence are where its parts begin."""
+    return {name: getattr(schedule, name) for name in (*TIMES, "starts") if hasattr(schedule, name)}
+
+
+def warn_of_other_times(schedules: Sequence[Any], planned: Sequence[dict[str, Any]]) -> None:
+    """Warn where schedules have other times than were planned, as a checkpoint brings those of its training."""
+    for schedule, plan in zip(schedules, planned, strict=False):
+        for name, ours in plan.items():
+            if (theirs := getattr(schedule, name, ours)) != ours:
+                warn(
+                    f"the checkpoint's {type(schedule).__name__} goes on with {name}={theirs!r}, and this training has "
+                    f"{ours!r}: its rates are those of the training that was saved; go on with that one's length and "
+                    "schedule, or begin anew from its weights."
+                )

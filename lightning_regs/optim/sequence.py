@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_regs.optim.length import times_of, warn_of_other_times
+
 # What schedules set in the groups of an optimizer.
 _SET = ("lr", "momentum", "betas")
 
@@ -81,7 +83,9 @@ class SequenceLR(LRScheduler):
         had = [{name: deepcopy(value) for name, value in group.items() if name != "params"} for group in groups]
         vars(self).update({name: value for name, value in state_dict.items() if name != "current"})
         self._begin(self._at())
+        planned = times_of(self.current)
         self.current.load_state_dict(state_dict["current"])
+        warn_of_other_times([self.current], [planned])
         for group, values in zip(groups, had, strict=True):
             _give(group, values)
         self._last_lr = state_dict["_last_lr"]

@@ -20,15 +20,23 @@ from torch.optim import optimizer as hooks_of_all
 from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.checks import NoEffectWarning
 from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.optim.rates import listed_rates
 from lightning_regs.regularizers import Acts, Regularizer
 
 # Hooks that come within a step, and so would be called once for all steps.
 WITHIN = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
-_OWN = ("configure_gradient_clipping", "clip_gradients", "optimizer_step", "optimizer_zero_grad", "backward")
+_OWN = (
+    "training_step",
+    "configure_gradient_clipping",
+    "clip_gradients",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "backward",
+)
 _EAGER = 3  # steps of a kind that are taken as ever first: libraries choose their kernels in them
 _KEPT = 2  # graphs, the newest: as of a batch with and one without a note
 
-_TOLD = 100  # steps without a graph
+TOLD = 100  # steps without a graph
 
 Batch = Sequence[Tensor]
 Take = Callable[[Any, bool], Tensor]
@@ -43,15 +51,17 @@ def check_captured(trainer: Any, module: Any, hears: Callable[[Any, str, type], 
         hears: Whether an object has a hook of its own, and not that of a base class.
 
     Raises:
-        MisconfigurationException: If there is such a thing.
+        MisconfigurationException: If there is such a thing, and ``cuda_graph`` was asked for.
     """
     for optimizer in trainer.optimizers:
-        for group in (group for group in optimizer.param_groups if "capturable" in group):
+        # Without graphs only where a checkpoint of graphs says so: the weights may be on a CPU now.
+        groups = [group for group in optimizer.param_groups if "capturable" in group]
+        for group in (group for group in groups if module.cuda_graph or group["capturable"]):
             group["capturable"] = group["params"][0].is_cuda
             for weight in group["params"]:
                 if isinstance(step := optimizer.state.get(weight, {}).get("step"), Tensor):  # of a checkpoint
                     optimizer.state[weight]["step"] = step.to(weight.device)
-    for reason in _in_python(trainer, module, hears):
+    for reason in _in_python(trainer, module, hears) if module.cuda_graph else ():
         raise MisconfigurationException(f"cuda_graph=True captures whole steps, and {reason}, or cuda_graph.")
 
 
@@ -83,6 +93,8 @@ def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool
         name = type(optimizer).__name__
         if type(optimizer) is not torch.optim.SGD and not all("capturable" in g for g in optimizer.param_groups):
             yield f"{name} counts its steps in Python; use SGD, or one of torch's that is capturable, as Adam"
+        if listed_rates(module.optimizer_config):
+            yield "a list of learning rates has Python act after each step; give one number"
         if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
             yield f"{name} has hooks that act at each step; leave them out"
     if hooks_of_all._global_optimizer_pre_hooks or hooks_of_all._global_optimizer_post_hooks:
@@ -168,9 +180,9 @@ class Captured:
 
     def _note_as_ever(self, key: Hashable) -> None:
         self.as_ever += 1
-        if self.as_ever == _TOLD:
+        if self.as_ever == TOLD:
             why = "have a new learning rate, shape or memory each" if key else "have labels that are mixtures in Python"
-            text = f"cuda_graph=True captured none of the last {_TOLD} steps: they {why}."
+            text = f"cuda_graph=True captured none of the last {TOLD} steps: they {why}."
             warnings.warn(text, NoEffectWarning, stacklevel=2)
 
     def _key(self, batch: Any) -> Hashable:

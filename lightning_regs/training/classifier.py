@@ -17,6 +17,7 @@ from lightning_regs.core.rng import derive_seed, replica_seeds, run_seed
 from lightning_regs.layers import layer_replacements, replace_layers
 from lightning_regs.models import build
 from lightning_regs.optim import Lookahead, SlowWeights, check_optimization, make_optimizer, make_schedules
+from lightning_regs.optim.length import times_of, warn_of_other_times
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import conflicts, regularizers_of
 from lightning_regs.training.captured import check_captured
@@ -118,11 +119,9 @@ class Classifier(KeepsMethods):
         check_architecture(architecture, architecture_args)
         seed = run_seed(seed)
         self.replicas = replica_seeds(replicas, seed)
-        if self.replicas is None and isinstance(optimizer.get("lr"), (list, tuple)):
-            raise ValueError(f"lr is a list, {optimizer['lr']}, which is for replicas; give one number.")
-        if self.replicas is not None:
-            check_replicas(self.replicas, architecture, optimizer, regularizers or [])
-        self._layers, self._apart, self._compile = layer_replacements(layers or []), check_seeds(seeds), compile
+        check_replicas(self.replicas, architecture, optimizer, regularizers or [])
+        self._layers, self._apart = layer_replacements(layers or []), check_seeds(seeds)
+        self._compile, self.cuda_graph = compile, cuda_graph
         # What a checkpoint holds of arguments that were not given stays as it was.
         if cuda_graph and compile in ("reduce-overhead", "max-autotune"):
             raise ValueError(f"compile={compile!r} makes graphs of its own; leave cuda_graph out, or use compile=True.")
@@ -142,8 +141,7 @@ class Classifier(KeepsMethods):
         self.num_classes, self.channels_last, self.seed = num_classes, channels_last, seed
         self.results: dict[str, dict[str, float]] = {}
         self.replica_results: dict[str, list[dict[str, float]]] = {}
-        self._step = Step()
-        self._checked: set[str] = set()
+        self._step, self._planned, self._checked = Step(), list[dict[str, Any]](), set[str]()
         number = None if self.replicas is None else len(self.replicas)
         self.stages = nn.ModuleDict({stage: ClassificationMetrics(number) for stage in ("fit", "val", "test")})
         if self.network is None and self.input_shape and num_classes:
@@ -237,12 +235,14 @@ class Classifier(KeepsMethods):
         optimizer = make_optimizer(self.parameters(), self.optimizer_config)
         if self.schedule_config is None:
             return optimizer
-        return [optimizer], make_schedules(optimizer, self.schedule_config, **self._step.length(self.trainer))
+        made = make_schedules(optimizer, self.schedule_config, **self._step.length(self.trainer))
+        self._planned = [times_of(config["scheduler"]) for config in made]
+        return [optimizer], made
 
     def on_train_start(self) -> None:
         """Prepare captured steps, or refuse them."""
-        if self.hparams.get("cuda_graph"):
-            check_captured(self.trainer, self, hears)
+        check_captured(self.trainer, self, hears)
+        warn_of_other_times([config.scheduler for config in self.trainer.lr_scheduler_configs], self._planned)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch ``(N, *input_shape)`` to logits ``(N, K)``; of replicas ``(R, N, ...)`` or ``(N, ...)`` too."""

@@ -13,15 +13,17 @@ canary is ``tests/training/test_lean.py``, which compares each thing that can be
 from __future__ import annotations
 
 import time
+import warnings
 from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_regs.core.checks import NoEffectWarning
 from lightning_regs.core.lightning import Callback, MisconfigurationException, only_gathers_statistics, pl
 from lightning_regs.data import ImageDataModule
-from lightning_regs.training.captured import WITHIN, Captured, check_captured
+from lightning_regs.training.captured import TOLD, WITHIN, Captured, check_captured
 
 _HOOKS = ("on_train_batch_start", *WITHIN, "on_train_batch_end")
 # Hooks of a LightningModule that stand for whole parts of a step: one that has its own gets Lightning's loop.
@@ -58,6 +60,7 @@ class _Lean:
         self.as_lightning = loop.advance
         self.captured: Captured | None = None
         self.shown = 0.0
+        self.as_ever = 0  # batches that Lightning took where graphs were asked for
 
     def advance(self, fetcher: Any) -> None:
         """Take the batches at which nothing is due, and then one as Lightning takes it."""
@@ -68,6 +71,14 @@ class _Lean:
                 self.trainer._logger_connector.update_train_step_metrics()
                 return
             self.loop._batches_that_stepped += 1
+        self.as_ever += self.captured is None and getattr(self.module, "cuda_graph", False)
+        if self.as_ever == TOLD and self.captured is None:
+            warnings.warn(
+                f"cuda_graph=True captured none of the first {TOLD} steps: at each something is due, or it is not one "
+                "that we can take; raise log_every_n_steps and val_check_interval, or leave cuda_graph out.",
+                NoEffectWarning,
+                stacklevel=2,
+            )
         self.as_lightning(fetcher)
 
     def settings(self) -> tuple[Any, ...]:
@@ -127,7 +138,7 @@ class _Lean:
         # Who is given the loss of a graph may keep it, and the next step is in the same memory.
         nobody = self.bars | self.deaf["on_train_batch_end"]
         self.kept = "on_train_batch_end" in self.own or any(id(c) not in nobody for c in trainer.callbacks)
-        if module.hparams.get("cuda_graph"):
+        if module.cuda_graph:
             check_captured(trainer, module, hears)
             self.captured = self.captured or Captured(trainer, module, self.take, self.count)
             self.captured.watched = self.kept or any(id(c) not in self.deaf[_HOOKS[0]] for c in trainer.callbacks)

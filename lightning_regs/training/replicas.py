@@ -20,6 +20,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from lightning_regs.core.registry import plain
+from lightning_regs.optim.rates import listed_rates
 from lightning_regs.regularizers.base import Regularizer
 
 # Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
@@ -237,7 +238,7 @@ def mixes(method: Regularizer) -> str:
 
 
 def check_replicas(
-    replicas: tuple[int, ...],
+    replicas: tuple[int, ...] | None,
     architecture: str | nn.Module,
     optimizer: Mapping[str, Any],
     methods: Sequence[Regularizer],
@@ -247,6 +248,15 @@ def check_replicas(
     Raises:
         ValueError: If the architecture is not stacked for them, or the optimizer or a method would mix them.
     """
+    rates = listed_rates(optimizer)
+    if rates and len(rates) != len(replicas or ()):
+        raise ValueError(
+            f"lr is a list, {rates}, which is for replicas; give one number."
+            if replicas is None
+            else f"lr has {len(rates)} learning rates for {len(replicas)} replicas; give one a replica."
+        )
+    if replicas is None:
+        return
     if isinstance(architecture, nn.Module):
         if not isinstance(architecture, Replicated):
             raise ValueError(
@@ -255,9 +265,6 @@ def check_replicas(
             )
         if architecture.replicas != len(replicas):
             raise ValueError(f"the architecture has {architecture.replicas} replicas, replicas names {len(replicas)}.")
-    rates = optimizer.get("lr")
-    if isinstance(rates, (list, tuple)) and len(rates) != len(replicas):
-        raise ValueError(f"lr has {len(rates)} learning rates for {len(replicas)} replicas; give one a replica.")
     name = optimizer.get("base", optimizer)["name"]  # Lookahead's base
     if plain(name) in map(plain, COUPLING_OPTIMIZERS):
         raise ValueError(

@@ -44,6 +44,8 @@ class Step:
         epochs = max(trainer.max_epochs or 0, 0) or None
         if per_epoch:
             total = min(total, per_epoch * (epochs or math.inf))
+        if isinstance(getattr(trainer.datamodule, "batch_size", 0), (list, tuple)):  # type: ignore[attr-defined]
+            return {"epochs": epochs, "steps": None, "per_epoch": None}  # an epoch of larger batches takes fewer
         steps = int(total) if 0 <= total < math.inf else None
         if per_epoch and steps is not None:
             epochs = math.ceil(steps / per_epoch)

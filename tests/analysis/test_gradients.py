@@ -60,3 +60,18 @@ def test_of_a_linear_model_with_known_noise_it_is_the_closed_form() -> None:
         Distance(), torch.tensor([[1.0], [-1.0]]).double().expand(2, 5), y[:2], 1, 2, half_square
     )
     assert (flat.signal, flat.scale) == (-5, math.inf)
+
+
+def test_parameters_that_the_loss_does_not_use_have_no_gradient_and_what_is_no_loss_is_named() -> None:
+    net = nn.Module()
+    net.used, net.unused = nn.Linear(3, 2), nn.Linear(3, 2)
+    net.forward = net.used.forward
+    x, y = torch.randn(8, 3), torch.arange(8) % 2
+    with torch.inference_mode():
+        found = gradient_noise_scale(net, x, y, 1, 8)
+    assert found == gradient_noise_scale(net.used, x, y, 1, 8)
+    assert math.isnan(gradient_noise_scale(net, x * math.nan, y, 1, 8).scale)
+    with pytest.raises(ValueError, match=r"one number that depends on the parameters, got a Tensor of shape \(1, 2\)"):
+        gradient_noise_scale(net, x, y, 1, 8, loss=lambda out, _: out)
+    with pytest.raises(ValueError, match="Module has no parameter that requires a gradient"):
+        implicit_regularizer(net.requires_grad_(False), x, y, 4)

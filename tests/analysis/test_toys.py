@@ -36,3 +36,8 @@ def test_on_wilsons_problem_the_two_kinds_of_solution_are_those_of_the_paper() -
     assert (made.x_test @ signs > 0).all()
     assert torch.equal((made.x_test @ min_norm_solution(made.x, made.y)).sign(), made.y_test)
     assert (made.x_test[:, 3:] == 0).all()
+
+
+def test_an_optimizer_that_asks_for_the_value_again_gets_it() -> None:
+    (*_, end) = descent(long_valley, torch.ones(2), lambda point: torch.optim.LBFGS(point, max_iter=50), steps=3)
+    assert float(long_valley(end)) < 1e-6

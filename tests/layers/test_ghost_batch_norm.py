@@ -71,3 +71,9 @@ def test_what_is_no_batch_norm_is_refused() -> None:
         layer_replacements([{"replace": "BatchNorm2d", "by": "GhostBatchNorm", "size": 1}])
     with pytest.raises(ValueError, match="ghosts"):
         layer_replacements([{"replace": "BatchNorm2d", "by": "GhostBatchNorm", "ghosts": 4}])
+
+
+def test_what_was_frozen_stays_frozen() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(3).requires_grad_(False))
+    replace_layers(net, layer_replacements([{"replace": "BatchNorm1d", "by": "GhostBatchNorm"}])[0])
+    assert not any(p.requires_grad for p in net.parameters())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +87,7 @@ def test_what_one_rate_a_replica_does_not_go_with_is_said() -> None:
         Classifier("mlp", optimizer=rates, replicas=3)
     with pytest.raises(ValueError, match=r"a step of Rprop is not proportional to its rate"):
         check_optimization({"name": "Rprop", "lr": [0.1, 0.2]}, None)
-    with pytest.raises(ValueError, match=r"OneCycleLR has rates of its own"):
+    with pytest.raises(ValueError, match=r"OneCycleLR has a rate of its own"):
         check_optimization(rates, {"name": "OneCycleLR", "max_lr": 1.0})
     with pytest.raises(ValueError, match=r"lr.*-0\.1"):
         check_optimization({"name": "SGD", "lr": [-0.1, 0.2]}, None)
@@ -102,3 +105,43 @@ def test_a_checkpoint_goes_on_at_the_rates_that_it_had(tmp_path: Path) -> None:
     fit(1).save_checkpoint(tmp_path / "half.ckpt")
     resumed, whole = (t.lightning_module.state_dict() for t in (fit(2, tmp_path / "half.ckpt"), fit(2)))
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+@pytest.mark.parametrize(
+    "passed_on", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["copied", "pickled"]
+)
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_a_copy_steps_at_the_same_rates(passed_on: Callable[[Any], Any], lookahead: bool) -> None:
+    def step(weight: torch.nn.Parameter, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        weight.grad = torch.ones(2, 1)
+        optimizer.step()
+        return weight.detach().clone()
+
+    config: dict[str, Any] = {"name": "SGD", "lr": [0.1, 0.02], "momentum": 0.9}
+    weight = torch.nn.Parameter(torch.zeros(2, 1))
+    optimizer = make_optimizer([weight], {"name": "Lookahead", "base": config} if lookahead else config)
+    step(weight, optimizer)
+    other, again = passed_on(passed_on((weight, optimizer)))
+    expected = step(weight, optimizer)
+    assert torch.equal(step(other, again), expected)
+    assert expected.flatten().tolist() == pytest.approx([-0.29, -0.058])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": {"name": "Lookahead", "base": {"name": "SGD", "lr": RATES}}}, "3 learning rates for 2 replicas"),
+        ({"optimizer": {"name": "SGD", "lr": RATES[:2]}, "schedule": {"name": "CosineAnnealing", "eta_min": 0.01}},
+         "eta_min=0.01 has a rate of its own, which is for all"),
+        ({"optimizer": {"name": "Lookahead", "base": {"name": "SGD", "lr": RATES}}, "replicas": None},
+         "is for replicas"),
+    ],
+)  # fmt: skip
+def test_what_would_be_another_rate_for_some_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Classifier("mlp", **{"replicas": 2, **options})
+
+
+def test_what_is_not_stacked_has_one_rate() -> None:
+    with pytest.raises(ValueError, match=r"3 learning rates, one a replica, and a parameter has the shape \(4, 3\)"):
+        make_optimizer(torch.nn.Linear(3, 4).parameters(), {"name": "SGD", "lr": RATES})

@@ -62,6 +62,7 @@ def test_names_are_free_in_letter_case_and_a_file_of_the_folder_adds_one(monkeyp
         ({"name": "SDG", "lr": 0.1}, "unknown optimizer 'SDG'. Did you mean 'SGD'"),
         ({"lr": 0.1}, "has no name"),
         ({"name": "SGD", "lr": -1}, "-1"),
+        ({"name": "SGD", "lr": float("nan")}, "lr must be finite, got nan"),
         ({"name": "SGD", "lr": 0.1, "momentun": 0.9}, "momentun.*It takes: lr, momentum"),
     ],
 )
@@ -92,6 +93,13 @@ def test_a_wrong_optimizer_is_named(config: dict[str, object], message: str) -> 
         ([{"warmup": 2, "name": "StepLR"}, COSINE], "is more than its warmup; make that a part"),
         ([{"name": "StepLR", "step_size": 1, "length": "1ep"}, {"name": "Cosin"}], "Did you mean 'CosineCyclesLR'"),
         ([{"warmup": 2}, {"name": "StepLR", "stepsize": 1}], "StepLR does not take.*It takes: step_size"),
+        ({"name": "ExponentialLR", "gamma": float("nan")}, r"gamma must be finite, got nan\. It takes"),
+        ({"name": "ExponentialLR", "gamma": "a"}, "gamma must be a number, got 'a'"),
+        ({"name": "PolynomialLR", "power": -1}, "power of PolynomialLR must be at least 0, got -1"),
+        ([{"warmup": 2}, {"name": "OneCycleLR", "max_lr": -1}], "max_lr of OneCycleLR must be at least 0"),
+        ({"name": "StepLR", "step_size": 1, "last_epoch": 5}, "is what a checkpoint brings; leave it out"),
+        ({"name": "CosineCyclesLR", "cycles": 10**12}, "are over before cycle 1000000000000 begins"),
+        ({"name": "CosineCyclesLR", "cycles": 10**6, "growth": 2}, "are over before cycle 1000000 begins"),
     ],
 )
 def test_a_wrong_schedule_is_named_before_there_is_a_training(config: Any, message: str) -> None:
@@ -302,6 +310,26 @@ def test_a_training_goes_on_within_a_part_bit_for_bit(tmp_path: Path) -> None:
         assert all(map(torch.equal, resumed.network.parameters(), module.network.parameters()))
     with pytest.raises(ValueError, match="the state is of another schedule, and this one has 2 parts; go on with"):
         fit(tmp_path, [parts[0], {}], ckpt=path)
+
+
+@pytest.mark.filterwarnings("ignore:(?!the checkpoint's)")
+@pytest.mark.parametrize(
+    ("before", "after", "epochs", "said"),
+    [
+        (COSINE, COSINE, 5, r"CosineAnnealingLR goes on with T_max=3, and this training has 5"),
+        ([{"warmup": 2}, COSINE], [{"warmup": 2}, COSINE], 4, r"CosineAnnealingLR goes on with T_max=3, .* has 4"),
+        ([{"length": "1ep"}, COSINE], [{"length": "2ep"}, COSINE], 3,
+         r"SequenceLR goes on with starts=\[0, 1\], .*\[0, 2\]"),
+    ],
+    ids=["plain", "part", "starts"],
+)  # fmt: skip
+def test_a_checkpoint_of_a_training_of_another_length_is_warned_of(
+    before: Any, after: Any, epochs: int, said: str, tmp_path: Path
+) -> None:
+    saves = pl.callbacks.ModelCheckpoint(tmp_path, every_n_epochs=1, save_top_k=-1)
+    fit(tmp_path, before, callbacks=[saves], enable_checkpointing=True)
+    with pytest.warns(UserWarning, match=said):
+        fit(tmp_path, after, ckpt=next(tmp_path.glob("epoch=1*")), max_epochs=epochs)
 
 
 @pytest.mark.filterwarnings("ignore")

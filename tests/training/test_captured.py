@@ -264,3 +264,31 @@ def test_graphs_within_a_graph_are_refused() -> None:
 def test_where_nothing_is_captured_that_is_said(options: Any, why: str, images: str, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=rf"captured none of the last 100 steps: they have .*{why}"):
         train(images, tmp_path, True, trainer={"max_epochs": 13}, **options)
+
+
+def test_a_training_in_which_something_is_due_at_each_step_is_told(images: str, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"captured none of the first 100 steps: .*raise log_every_n_steps"):
+        train(images, tmp_path, True, trainer={"max_epochs": 11, "val_check_interval": 1})
+
+
+class Step(Classifier):
+    def __init__(self, cuda_graph: bool = False) -> None:  # of whose value Lightning makes a hyperparameter
+        super().__init__("mlp", cuda_graph=True)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_step_of_its_own_is_refused_by_name(images: str, tmp_path: Path) -> None:
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, max_epochs=1, default_root_dir=tmp_path)
+    with pytest.raises(MisconfigurationException, match=r"Step\.training_step is called within it"):
+        trainer.fit(Step(), datamodule=ImageDataModule(images, batch_size=8))
+
+
+def test_a_cpu_goes_on_from_a_checkpoint_of_graphs(images: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"module": {"optimizer": {"name": "Adam"}}}
+    train(images, tmp_path, False, **options)
+    state = torch.load(tmp_path / "end.ckpt", weights_only=False)
+    state["optimizer_states"][0]["param_groups"][0]["capturable"] = True  # as on a card
+    torch.save(state, tmp_path / "card.ckpt")
+    train(images, tmp_path, False, ckpt=tmp_path / "card.ckpt", **options, trainer={"max_epochs": 3})

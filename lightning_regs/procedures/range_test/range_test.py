@@ -208,7 +208,7 @@ def _run(
         if isinstance(part, (Classifier, ImageDataModule)):  # whose draws follow a seed of theirs
             part._apart = part._apart | {"order": seed}
     if isinstance(own, Classifier):
-        own.schedule_config = None  # which may not fit this training
+        own.schedule_config, own.cuda_graph = None, False  # which may not fit this training
     sweep, point = _Sweep(rates), RewindPoint(folder / "point", None, seed)
     given = _QUIET | {name: _copied(value) for name, value in options.items()} | _OURS
     callbacks = [*(given.pop("callbacks", None) or []), sweep, point]
