@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.core.checks import Count, Shape, checked, nonempty, shown
-from lightning_regs.regularizers.attacks import undisturbed
+from lightning_regs.core.checks import Count, Shape, checked, nonempty
+from lightning_regs.regularizers.attacks import one_number, trainable, undisturbed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Samples = Annotated[Tensor, Shape("N ..."), nonempty]
@@ -107,28 +107,3 @@ def _squared_norm(network: nn.Module, loss: Loss, x: Tensor, y: Tensor, size: in
             gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
             values.append(torch.stack([g.square().sum() for g in gradients]).sum())
     return float(torch.stack(values).mean())
-
-
-def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that require a gradient, by name.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    if not named:
-        raise ValueError(
-            f"{type(network).__name__} has no parameter that requires a gradient, so that none can move; set "
-            "requires_grad where they were frozen."
-        )
-    return named
-
-
-def one_number(value: Tensor) -> Tensor:
-    """Return a loss, or raise a ``ValueError`` where it has no gradient."""
-    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-        raise ValueError(
-            f"the loss has to be one number that depends on the parameters, got {shown(value)}; give a mean that is "
-            "not detached, such as torch.nn.functional.cross_entropy."
-        )
-    return value

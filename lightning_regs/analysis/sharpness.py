@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.analysis.gradients import one_number, trainable
 from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty
-from lightning_regs.regularizers.attacks import undisturbed
+from lightning_regs.regularizers.attacks import one_number, trainable, undisturbed
 
 # Share of the box within which the ascent starts: at an exact minimum the gradient says nothing.
 _START = 1e-3

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, Number, Positive, Shape, checked
+from lightning_regs.core.checks import Count, Number, Positive, Shape, checked, shown
 
 __all__ = ["fgsm", "pgd"]
 
@@ -120,3 +120,28 @@ def undisturbed(module: nn.Module, x: Tensor) -> Iterator[None]:
     finally:
         for m in training:
             m.training = True
+
+
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that require a gradient, by name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not named:
+        raise ValueError(
+            f"{type(network).__name__} has no parameter that requires a gradient, so that none can move; set "
+            "requires_grad where they were frozen."
+        )
+    return named
+
+
+def one_number(value: Tensor) -> Tensor:
+    """Return a loss, or raise a ``ValueError`` where it has no gradient."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        raise ValueError(
+            f"the loss has to be one number that depends on the parameters, got {shown(value)}; give a mean that is "
+            "not detached, such as torch.nn.functional.cross_entropy."
+        )
+    return value

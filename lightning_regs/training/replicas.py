@@ -26,7 +26,6 @@ from lightning_regs.regularizers.base import Regularizer
 # Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
 COUPLING_OPTIMIZERS = ("Adafactor", "LBFGS", "Muon", "Ranger")
 
-
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 
@@ -249,14 +248,12 @@ def check_replicas(
         ValueError: If the architecture is not stacked for them, or the optimizer or a method would mix them.
     """
     rates = listed_rates(optimizer)
-    if rates and len(rates) != len(replicas or ()):
-        raise ValueError(
-            f"lr is a list, {rates}, which is for replicas; give one number."
-            if replicas is None
-            else f"lr has {len(rates)} learning rates for {len(replicas)} replicas; give one a replica."
-        )
     if replicas is None:
+        if rates:
+            raise ValueError(f"lr is a list, {rates}, which is for replicas; give one number.")
         return
+    if rates and len(rates) != len(replicas):
+        raise ValueError(f"lr has {len(rates)} learning rates for {len(replicas)} replicas; give one a replica.")
     if isinstance(architecture, nn.Module):
         if not isinstance(architecture, Replicated):
             raise ValueError(

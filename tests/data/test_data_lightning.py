@@ -51,7 +51,7 @@ def test_batches_grow_with_the_epochs(replicas):
     growing["batch_size"][-1] = [3, 240]
     with pytest.raises(MisconfigurationException, match=r"give it Trainer\(reload_dataloaders_every_n_epochs=1\)"):
         trainer(**options).fit(classifier, digits(**growing))
-    by_step = Classifier("mlp", schedule={"name": "CosineAnnealing", "interval": "step"}, replicas=replicas)
+    by_step = Classifier("mlp", seed=3, schedule={"name": "CosineAnnealing", "interval": "step"}, replicas=replicas)
     with pytest.raises(ValueError, match=r"needs T_max where the number of steps of the training is not known; give"):
         trainer(reload_dataloaders_every_n_epochs=1, **options).fit(by_step, digits(**growing))
     trainer(reload_dataloaders_every_n_epochs=1, **options).fit(classifier, digits(**growing))

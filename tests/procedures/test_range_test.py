@@ -122,7 +122,7 @@ def test_model_optimizer_data_and_random_streams_are_untouched_bit_for_bit(tmp_p
 def test_our_classifier_and_data_have_their_draws_from_the_seeds(methods: list[Any], tmp_path: Path) -> None:
     data = ImageDataModule("digits", batch_size=64, seed=0)
     module = Classifier("mlp", {"hidden": [16], "dropout": 0.2}, {"name": "Adam", "lr": 0.1}, regularizers=methods,
-                        schedule={"warmup": "5000it"})  # fmt: skip
+                        schedule={"warmup": "5000it"}, cuda_graph=True)  # fmt: skip
     options = CPU | {"callbacks": [] if methods else [Mixup()]}
     found = range_test(module, data, low=1e-4, high=10, steps=60, seeds=2, trainer=options)
     assert not torch.equal(found.losses[0, :20], found.losses[1, :20])
