@@ -25,7 +25,6 @@ from lightning_regs.regularizers.base import Regularizer
 
 # Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
 COUPLING_OPTIMIZERS = ("Adafactor", "LBFGS", "Muon", "Ranger")
-
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 
@@ -237,11 +236,9 @@ def mixes(method: Regularizer) -> str:
 
 
 def check_replicas(
-    replicas: tuple[int, ...] | None,
-    architecture: str | nn.Module,
-    optimizer: Mapping[str, Any],
+    replicas: tuple[int, ...] | None, architecture: str | nn.Module, optimizer: Mapping[str, Any],
     methods: Sequence[Regularizer],
-) -> None:
+) -> None:  # fmt: skip
     """Refuse what would mix the replicas of a Classifier.
 
     Raises:
