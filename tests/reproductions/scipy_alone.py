@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 
-ITEMS = re.compile("^test_(acc|error)")
-PERCENT = re.compile("(_acc|_error)(_|$)|^barrier$")
+ITEMS = re.compile("^((best_|start_)?test_(acc|error)|error_(m|snapshot)[0-9]|(transfer_)?i?fgsm_error)")
+PERCENT = re.compile("(^|_)(acc|error)(_|$)|^barrier$")
 
 
 class Unfit(Exception):
@@ -89,7 +89,7 @@ class Table:
         for at, (_, metric) in enumerate(parts):
             if ITEMS.match(metric):
                 right = (self.items * numbers[at].mean() / 100 + 2) / (self.items + 4)
-                spreads[at] = 100 * math.sqrt(right * (1 - right) / self.items) * (-1 if "_error" in metric else 1)
+                spreads[at] = 100 * math.sqrt(right * (1 - right) / self.items) * (-1 if "error" in metric else 1)
         correlated = np.full((len(parts),) * 2, self.between) + (self.within - self.between) * np.eye(len(parts))
         return float((np.asarray(weights) * spreads) @ correlated @ (np.asarray(weights) * spreads))
 

@@ -118,7 +118,7 @@ class Toy:
             from lightning_regs.study.run.progress import Reporter
 
             if __name__ == "__main__":
-                with Reporter(live=False) as reporter:
+                with Reporter() as reporter:
                     outcome = reproduce("toy", on_event=reporter, **{arguments!r})
                 raise SystemExit(outcome.exit_code)
         """)
