@@ -36,7 +36,10 @@ NETS: dict[str, Net] = {
 }
 PRECISIONS = ("32-true", "bf16-mixed")
 ADAM = {"name": "Adam", "lr": 1.2e-3, "fused": True}
-SUITE = ("tests/contracts", "tests/models", "tests/training", "tests/regularizers")
+SUITE = tuple(
+    f"tests/{room}"
+    for room in ("contracts", "models", "training", "regularizers", "analysis", "init", "layers", "optim", "pruning")
+)
 CELLS = ("theory/theorem1", "theory/min-norm")
 
 

@@ -43,13 +43,14 @@ def test_all_that_a_cpu_can_run_of_it_runs(gpu: Any, tmp_path: Path, monkeypatch
         return subprocess.CompletedProcess(command, main(command[3:]), stdout="")
 
     monkeypatch.setattr(gpu.subprocess, "run", run)
+    monkeypatch.delitem(gpu.NETS, "small Inception")  # which takes as long as all the rest
     small = ("--device", "cpu", "--images", "4", "--batch", "4", "--suite", "tests/core/test_names.py")
     assert gpu.main([*small, "--out", str(tmp_path)]) == 0
     report = (tmp_path / "CPU.md").read_text()
     assert "failed" not in report
     assert "no time" not in report
     figures = re.findall(r"\| (?:MLP|small|LeNet).*", report)
-    assert len(figures) == 17
+    assert len(figures) == 15
     assert all(re.search(r"\| \d+ \|", line) for line in figures)
     assert re.search(r"`paper`, theory/theorem1 and theory/min-norm: complete", report)
     assert re.search(r"device tests, .*\d+ passed", report)
