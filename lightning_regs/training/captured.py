@@ -141,7 +141,7 @@ class Captured:
         self.last = None  # gradients may be others', too
         if self.places != (found := self._places()):
             self.places = found
-            self._clear()
+            self.clear()
 
     def step(self, batch: Any) -> Tensor:
         """Take one optimizer step; return its loss, which the next one may overwrite.
@@ -161,7 +161,7 @@ class Captured:
                 with self._beside():
                     return self.take(batch, True)
             if len(self.graphs) >= _KEPT:
-                self._clear()
+                self.clear()
             graph = _Static(batch, self.take)
             if self.aside is not None:
                 graph = _Graph(batch, self.take, self.aside, self.module.network.parameters())
@@ -173,7 +173,8 @@ class Captured:
         self.module.stages["fit"].counted()
         return loss
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Let go of all graphs."""
         self.graphs.clear()
         self.seen.clear()
         self.last = None

@@ -59,6 +59,7 @@ class _Lean:
         self.trainer, self.module, self.loop = trainer, module, loop
         self.as_lightning = loop.advance
         self.captured: Captured | None = None
+        self.raw = False  # whether this batch is prepared within its step
         self.shown = 0.0
         self.as_ever = 0  # batches that Lightning took where graphs were asked for
 
@@ -168,8 +169,12 @@ class _Lean:
         progress.is_last_batch = fetcher.done
         batch = trainer.precision_plugin.convert_input(batch)
         device = trainer.strategy.root_device
-        if self.transform and type(batch) is list and all(isinstance(t, Tensor) and t.device == device for t in batch):
-            batch = batch if self.within else self.transform(batch, 0)
+        here = type(batch) is list and all(isinstance(t, Tensor) and t.device == device for t in batch)
+        if self.captured and self.raw != (here and self.within):
+            self.captured.clear()
+        self.raw = here and self.within
+        if here and self.transform:
+            batch = batch if self.raw else self.transform(batch, 0)
         else:
             batch = self.module._on_before_batch_transfer(batch, dataloader_idx=0)
             batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
@@ -224,7 +229,7 @@ class _Lean:
         counts = self.loop.automatic_optimization.optim_progress.optimizer
         counts = counts if counted else type(counts)()
         output: dict[str, Tensor] = {}
-        batch = self.transform(batch, 0) if self.within and self.transform else batch
+        batch = self.transform(batch, 0) if self.raw and self.transform else batch
 
         def closure() -> Tensor:
             with torch.enable_grad():  # not every optimizer does

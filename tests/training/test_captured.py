@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
+from torch.utils.data import DataLoader
 
 from lightning_regs import Classifier, Cutout, GradientPenalty, ImageDataModule, MaxNorm, Mixup, NormPenalty
 from lightning_regs.core.lightning import MisconfigurationException
@@ -85,7 +86,7 @@ class Losses(pl.Callback):
 
 def train(
     images: str, folder: Path, graphs: bool, module: Any = None, data: Any = None, trainer: Any = None,
-    callbacks: Any = (), ckpt: Any = None,
+    callbacks: Any = (), ckpt: Any = None, cls: Any = ImageDataModule,
 ) -> tuple[pl.Trainer, dict[str, Any]]:  # fmt: skip
     options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "max_epochs": 2} | (trainer or {})
     if options["logger"]:
@@ -96,9 +97,7 @@ def train(
     )  # fmt: skip
     asked = {"cuda_graph": True} if graphs else {}
     arguments = {"architecture": "mlp", "architecture_args": {"hidden": [5]}, "seed": 1} | (module or {}) | asked
-    served = ImageDataModule(
-        images, **({"batch_size": 8, "seed": 1, "val_split": 0.2, "random_flip": True} | (data or {}))
-    )
+    served = cls(images, **({"batch_size": 8, "seed": 1, "val_split": 0.2, "random_flip": True} | (data or {})))
     made.fit(Classifier(**arguments), datamodule=served, ckpt_path=ckpt)
     made.save_checkpoint(folder / "end.ckpt")
     return made, torch.load(folder / "end.ckpt", weights_only=False)
@@ -156,6 +155,22 @@ def test_batches_that_nobody_sees_are_prepared_within_the_graph(
     options = {"data": {"random_flip": False, **data}}
     (_, state), (_, expected) = (train(images, tmp_path, graphs, **options) for graphs in (True, False))
     assert set(held) == {torch.float32 if "random_crop" in data else torch.uint8}
+    assert_same(state["state_dict"], expected["state_dict"], device)
+
+
+class Tuples(ImageDataModule):
+    """Serves its batches otherwise, so that they are moved and prepared as Lightning does it."""
+
+    def train_dataloader(self) -> Any:
+        return DataLoader([tuple(batch) for batch in super().train_dataloader()], None, collate_fn=lambda batch: batch)
+
+
+def test_batches_that_were_prepared_already_are_not_prepared_again(
+    images: str, tmp_path: Path, replays: list[bool], device: torch.device
+) -> None:
+    options = {"data": {"random_flip": False, "normalize": "channels", "whiten": False}, "cls": Tuples}
+    (_, state), (_, expected) = (train(images, tmp_path, graphs, **options) for graphs in (True, False))
+    assert sum(replays) >= 5
     assert_same(state["state_dict"], expected["state_dict"], device)
 
 
