@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import pytorch_lightning as pl
 import torch
-from harness import Table, seconds
+from harness import Table, alternate, ratio, seconds
+from recipes import EpochTimer
 
+from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.study import Cell, Paper, Scale, reproduce
 
 REPLICAS, BATCH, EPOCHS, GOAL = 20, 60, 2, 3.0
@@ -132,3 +136,25 @@ def test_replicas(table: Table, tmp_path: Path) -> None:
     print(text)
     if os.environ.get("LIGHTNING_REGS_BENCH_WRITE"):
         RESULTS.write_text(text)
+
+
+@pytest.mark.parametrize("optimizer", [{"name": "SGD", "momentum": 0.9}, {"name": "Adam"}], ids=str)
+def test_a_grid_of_rates_as_one_stack(table: Table, optimizer: dict[str, Any]) -> None:
+    """Five rates of five seeds at once, against the five seeds of one rate five times."""
+
+    def epoch(rates: list[float]) -> float:
+        timer = EpochTimer()
+        trainer = pl.Trainer(
+            max_epochs=2, accelerator="cpu", logger=False, callbacks=[timer], enable_checkpointing=False,
+            enable_model_summary=False, enable_progress_bar=False,
+        )  # fmt: skip
+        module = Classifier("mlp", {"hidden": [128, 128]}, optimizer | {"lr": rates}, replicas=len(rates))
+        trainer.fit(module, datamodule=ImageDataModule("mnist1d", batch_size=64, replicas=len(rates)))
+        return timer.seconds[-1]
+
+    grid = [0.01 * (1 + i % 5) for i in range(25)]
+    times = alternate({"apart": lambda: 5 * epoch([0.01] * 5), "together": lambda: epoch(grid)}, 5)
+    compared = f"MLP 2x128 on MNIST-1D, {optimizer['name']}: five stacks of one rate / one stack of five rates"
+    measured = ratio(times, "apart", "together")
+    table.add(compared, measured, 1.5)
+    assert measured >= 1.2
