@@ -27,6 +27,7 @@ __all__ = [
     "NotNegative",
     "Number",
     "Positive",
+    "Probability",
     "Range",
     "Seed",
     "Shape",
@@ -121,6 +122,7 @@ def as_text(name: str, value: Any) -> str:
 NotNegative = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(above=0)]
 Share = Annotated[float, Range(0, 1)]
+Probability = Annotated[float, Range(0, below=1, why="it is the probability of dropping")]
 Number = Annotated[float, Range(infinite=True)]
 Count = Annotated[int, Range(1)]
 Whole = Annotated[int, Range(0)]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
+from torchvision import ops
 
 from lightning_regs.core import registry
-from lightning_regs.core.checks import NoEffectWarning, call, checked
+from lightning_regs.core.checks import NoEffectWarning, Probability, call, check, checked
 from lightning_regs.core.names import unknown_name
 
-Kind = type[nn.Module] | Callable[[nn.Module], bool]
+Kind = type[nn.Module] | tuple[type[nn.Module], str] | Callable[[nn.Module], bool]
 Factory = Callable[[nn.Module], nn.Module]
 
 
@@ -27,12 +29,14 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
     the factory's business. What a factory returns is not searched again::
 
         replace_layers(net, {nn.ReLU: lambda old: nn.LeakyReLU(0.1)})
+        replace_layers(net, {(nn.Linear, "body.*"): lambda old: nn.Sequential(nn.Dropout(0.2), old)})
         replace_layers(net, (lambda layer: isinstance(layer, nn.Conv2d) and layer.stride == (2, 2), factory))
 
     Args:
         module: The net; it is not replaced itself.
-        replacements: Class (subclasses count) or predicate -> factory, which is given the old layer and returns the new
-            one, or the old one to leave it; or one such pair. Of several that fit the first counts.
+        replacements: Class (subclasses count), class and glob of names, or predicate -> factory, which is given the old
+            layer and returns the new one, or the old one to leave it; or one such pair. Of several that fit the first
+            counts.
 
     Returns:
         How many layers were replaced, by the name of the class or the predicate. A kind that fits none is warned about.
@@ -40,10 +44,10 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
     pairs = [replacements] if isinstance(replacements, tuple) else list(replacements.items())
     counts = {_name(kind): 0 for kind, _ in pairs}
     replaced: dict[nn.Module, nn.Module] = {}
-    for owner in list(module.modules()):
+    for prefix, owner in list(module.named_modules()):
         for name, layer in owner._modules.items():
             for kind, factory in pairs:
-                if layer is not None and (isinstance(layer, kind) if isinstance(kind, type) else kind(layer)):
+                if layer is not None and _fits(kind, f"{prefix}.{name}".lstrip("."), layer):
                     if layer not in replaced:
                         replaced[layer] = factory(layer).train(layer.training)
                         counts[_name(kind)] += replaced[layer] is not layer
@@ -60,42 +64,60 @@ def layer_replacements(entries: Sequence[Mapping[str, Any]]) -> list[tuple[Kind,
     """Read the pairs for :func:`replace_layers`, to be applied one after the other, from plain configuration.
 
     An entry is ``{"replace": "ReLU", "by": "LeakyReLU", "negative_slope": 0.1}`` or ``{"after": "ReLU", "add":
-    "Dropout", "p": 0.5}``: names of classes in this folder or in ``torch.nn``, and the new one's arguments. A class
-    that has ``like(old, ...)`` is made by it in the place of an old layer.
+    "Dropout", "p": 0.5}``, or ``"before"``: names of classes in this folder, ``torch.nn`` or ``torchvision.ops``, and
+    the new one's arguments. ``"named": "body.*"`` chooses layers by a glob of their names, so that each has its rate. A
+    class that has ``like(old, ...)``, or whose first argument is ``layer``, is made with the old layer.
+
+    A residual branch is dropped, as in stochastic depth (Huang et al., arXiv:1603.09382), behind its last layer:
+    ``{"after": "BatchNorm2d", "named": "*.bn2", "add": "StochasticDepth", "p": 0.2, "mode": "row"}``.
 
     Raises:
-        ValueError: If an entry has other names, a class is unknown, or it does not take the arguments.
+        ValueError: If an entry has other names, a class is unknown, or it does not take the arguments; if the p of a
+            dropout layer is outside [0, 1).
     """
     return [_replacement(dict(entry)) for entry in entries]
 
 
 def _replacement(options: dict[str, Any]) -> tuple[Kind, Factory]:
-    keeps = "after" in options
+    beside = next((place for place in ("after", "before") if place in options), None)
     try:
-        kind, cls = (_layer(options.pop(key)) for key in (("after", "add") if keeps else ("replace", "by")))
+        old_kind, cls = (_layer(options.pop(key)) for key in ((beside, "add") if beside else ("replace", "by")))
     except KeyError as error:
         raise ValueError(
             f"a replacement of layers has no {error}; write {{replace: ReLU, by: LeakyReLU}} or {{after: ReLU, add: "
             "Dropout, p: 0.5}."
         ) from error
-    like: Any = None if keeps else getattr(cls, "like", None)
-    if like is not None:
-        call("layer", like, nn.BatchNorm1d(1), **options)
-        return kind, lambda old: like(old, **options)
+    names = options.pop("named", None)
+    kind: Kind = old_kind if names is None else (old_kind, check("named", names, str))
+    if "Drop" in cls.__name__ or cls is ops.StochasticDepth:
+        options |= {key: check(key, value, Probability) for key, value in options.items() if key == "p"}
+    wraps = next(iter(inspect.signature(cls).parameters), "") == "layer"
+    made: Any = None if beside else cls if wraps else getattr(cls, "like", None)
+    if made is not None:
+        call("layer", made, nn.Linear(1, 1) if wraps else nn.BatchNorm1d(1), **options)
+        return kind, lambda old: made(old, **options)
     call("layer", cls, **options)
-    if keeps:
-        return kind, lambda old: nn.Sequential(old, cls(**options))
+    if beside:
+        return kind, lambda old: nn.Sequential(*(old, cls(**options))[:: 1 if beside == "after" else -1])
     return kind, lambda old: cls(**options)
 
 
 def _layer(name: str) -> type[nn.Module]:
     ours = registry.subclasses("lightning_regs.layers", nn.Module)
-    theirs = {n: c for n, c in vars(nn).items() if inspect.isclass(c) and issubclass(c, nn.Module)}
+    theirs = {n: c for n, c in {**vars(ops), **vars(nn)}.items() if inspect.isclass(c) and issubclass(c, nn.Module)}
     known: dict[str, type[nn.Module]] = theirs | ours
     if name not in known:
         raise unknown_name("layer", name, known)
     return known[name]
 
 
+def _fits(kind: Kind, name: str, layer: nn.Module) -> bool:
+    if isinstance(kind, tuple):
+        return isinstance(layer, kind[0]) and fnmatchcase(name, kind[1])
+    return isinstance(layer, kind) if isinstance(kind, type) else kind(layer)
+
+
 def _name(kind: Kind) -> str:
+    if isinstance(kind, tuple):
+        return f"{kind[0].__name__} named {kind[1]}"
     return getattr(kind, "__name__", repr(kind))

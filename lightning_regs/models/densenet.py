@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, checked
+from lightning_regs.core.checks import Count, Probability, checked
 from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, InputShape, Probability, blocks_a_stage, check_image
+from lightning_regs.models.layers import ConvNet, InputShape, blocks_a_stage, check_image
 
 
 class DenseLayer(nn.Sequential):

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.inception import Inception3, InceptionOutputs
 
-from lightning_regs.core.checks import Count, checked
+from lightning_regs.core.checks import Count, Probability, checked
 from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     ConvNet,
     Factor,
     InputShape,
     Norm,
-    Probability,
     activation_layer,
     apply_weight_norm,
     check_image,

@@ -32,7 +32,6 @@ MONOTONE = frozenset(ACTIVATIONS) - {"gelu", "silu"}
 # Normalisations that every small net takes.
 Norm = Literal["batch", "layer", "weight"]
 InputShape = Annotated[Sequence[Count], "sizes of at least 1, (C, H, W) or (L,)", nonempty]
-Probability = Annotated[float, Range(0, below=1, why="it is the probability of dropping a unit")]
 Factor = Annotated[float, Range(above=0, why="it is the factor on every layer's size")]
 
 

@@ -8,12 +8,11 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, checked
+from lightning_regs.core.checks import Count, Probability, checked
 from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     InputShape,
     Norm,
-    Probability,
     activation_layer,
     apply_weight_norm,
     norm_layer,

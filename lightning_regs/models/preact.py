@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import Parameter
 
-from lightning_regs.core.checks import Count, checked
+from lightning_regs.core.checks import Count, Probability, checked
 from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, InputShape, Probability, blocks_a_stage, check_image, norm_layer
+from lightning_regs.models.layers import ConvNet, InputShape, blocks_a_stage, check_image, norm_layer
 
 
 class PreActBlock(nn.Module):

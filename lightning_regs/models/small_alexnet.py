@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, checked
+from lightning_regs.core.checks import Count, Probability, checked
 from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     MONOTONE,
@@ -15,7 +15,6 @@ from lightning_regs.models.layers import (
     Factor,
     InputShape,
     Norm,
-    Probability,
     activation_layer,
     apply_weight_norm,
     check_image,

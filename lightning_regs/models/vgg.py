@@ -7,13 +7,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, checked
+from lightning_regs.core.checks import Count, Probability, checked
 from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     ConvNet,
     Factor,
     InputShape,
-    Probability,
     check_image,
     flatten,
     norm_layer,

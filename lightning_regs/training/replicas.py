@@ -65,19 +65,16 @@ class Replicated(nn.Module):
 
     def forward(self, x: Tensor, shared: bool = False, draws_apart: bool = True) -> Tensor:
         """Map a batch a replica, or one for all, to logits; see the class for the shapes."""
-        parameters: dict[str, Tensor] = dict(self.named_parameters())
-        buffers = dict(self.named_buffers())
+        tensors = dict(self.named_parameters()), dict(self.named_buffers())
         for own, theirs in zip(self.modules(), self.template.modules(), strict=True):
             theirs.training = own.training  # a frozen batch norm stays in evaluation mode
 
-        def single(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
-            out: Tensor = functional_call(self.template, (parameters, buffers), (x,))
-            return out
+        def single(tensors: Any, x: Tensor) -> Any:
+            return functional_call(self.template, tensors, (x,))
 
         with _OneCallForAll(draws_apart):
             randomness = "different" if draws_apart else "same"
-            stacked = torch.vmap(single, in_dims=(0, 0, None if shared else 0), randomness=randomness)
-            out: Tensor = stacked(parameters, buffers, x)
+            out: Tensor = torch.vmap(single, (0, None if shared else 0), randomness=randomness)(tensors, x)
             return out
 
     def state_of(self, replica: int) -> dict[str, Tensor]:
@@ -129,9 +126,18 @@ class _OneCallForAll(TorchFunctionMode):
         kwargs = kwargs or {}
         if torch.compiler.is_compiling():  # which traces vmap's own rules alone, and asks for images in channels_last
             return args[0] if func is Tensor.to and "memory_format" in kwargs else func(*args, **kwargs)
-        if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
+        functorch = torch._C._functorch
+        if (
+            func is Tensor.bernoulli_
+            and len(args) == 2
+            and self.draws_apart
+            and not functorch.is_batchedtensor(args[0])
+        ):
+            return torch.bernoulli(args[0].fill_(torch.nan), args[1])  # drawn apart; NaN for who drops the result
+        once = func is F.linear and not kwargs and len(args) == 3 and args[2] is not None
+        if once and max(map(functorch.maybe_get_level, args)) < 2:  # and no vmap within, as over samples
             return _LinearUnderVmap.apply(*args)
-        if func in _SIGNATURES and torch._C._functorch.is_batchedtensor(args[0]):
+        if func in _SIGNATURES and functorch.is_batchedtensor(args[0]):
             given = _SIGNATURES[func].bind(*args, **kwargs)
             given.apply_defaults()
             if func is not F.dropout:
@@ -265,9 +271,8 @@ def check_replicas(
             f"{name} takes the tensor of a parameter as a whole, and would mix replicas; use one that "
             "treats each number on its own, such as SGD or Adam."
         )
-    for method in methods:
-        if not method.acts_on_replicas:
-            raise ValueError(mixes(method))
+    for method in (method for method in methods if not method.acts_on_replicas):
+        raise ValueError(mixes(method))
 
 
 def _rebuilt(network: nn.Module, make: Callable[[str, Tensor], Tensor]) -> nn.Module:

@@ -16,7 +16,7 @@ ROOT = Path(lightning_regs.__file__).parent
 # What a room may import beside itself; "" is the package itself, whose names are looked up when they are used.
 MAY_IMPORT = {
     "core": set(),
-    "layers": {"core"},
+    "layers": {"core", "regularizers"},
     "init": {"core"},
     "optim": {"core"},
     "models": {"core", "init"},

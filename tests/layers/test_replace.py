@@ -59,7 +59,7 @@ def test_a_kind_that_fits_nothing_is_warned_about_by_name() -> None:
     [
         ({"replace": "Relu", "by": "GELU"}, "unknown layer 'Relu'. Did you mean 'ReLU'"),
         ({"after": "ReLU", "add": "Dropout", "q": 0.5}, "layer Dropout does not take .*It takes: p, inplace"),
-        ({"after": "ReLU", "add": "Dropout", "p": 2}, "between 0 and 1"),
+        ({"after": "ReLU", "add": "Dropout", "p": 2}, "p must be at least 0 and below 1, got 2"),
         ({"after": "ReLU", "by": "Dropout"}, "has no 'add'; write"),
         ({"by": "Dropout"}, "has no 'replace'; write"),
     ],

@@ -1,0 +1,113 @@
+"""The information that noisy layers let through, as a term of the loss."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_regs.core.checks import NotNegative
+from lightning_regs.core.lightning import MisconfigurationException, pl, replace_loss
+from lightning_regs.layers.information_dropout import InformationDropout
+from lightning_regs.regularizers.base import Acts, Regularizer, example
+from lightning_regs.regularizers.parts.scaling import loss_scale
+
+
+class InformationPenalty(Regularizer, acts=Acts.LOSS):
+    r"""Adds to the loss what layers of information dropout tell about the samples: :math:`\beta \sum_l I_l`.
+
+    Achille & Soatto, "Information Dropout", arXiv:1611.01353. The layers l are all the module's
+    :class:`~lightning_regs.layers.InformationDropout`. :math:`I_l` is what a layer's output tells about its
+    sample, in nats: the sum over its units, and the mean over the samples of a batch. The authors' code divides its
+    :math:`\beta` by the number of training samples: 3 on the 50,000 of CIFAR-10 is 6e-5 here.
+
+    It acts wherever Lightning differentiates a loss of any LightningModule, in ``manual_backward`` too, on all
+    training passes since the last time; that is right under accumulation, 16-bit precision and in several processes.
+    The logged loss does not contain it; ``train/information`` is its mean over an epoch, without :math:`\beta`.
+
+    Does not help: with a small :math:`\beta` the net removes the noise, with a large one it tells nothing. Not with a
+    method that makes the gradient in its own way, such as GradientPenalty, nor with replicas or ``cuda_graph``.
+
+    Args:
+        beta: :math:`\beta`, at least 0.
+
+    Raises:
+        ValueError: At construction, if ``beta`` is out of range.
+        MisconfigurationException: When training starts with ``cuda_graph``; where a loss is not one number.
+    """
+
+    beta: NotNegative = example(1e-2, default=6e-5)
+    twice = "both add the information of the same layers; use one with the sum of the betas"
+
+    def refuses(self, other: Regularizer, before: bool) -> str | None:
+        """Refuse methods whose gradient is of a loss without the information."""
+        if other.drives:
+            return "the gradient that is made in its own way would be of a loss without the information; leave one out"
+        return super().refuses(other, before)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have the layers say what they let through, and add it to what is differentiated."""
+        super().on_train_start(trainer, pl_module)
+        if getattr(pl_module, "cuda_graph", False):
+            raise MisconfigurationException(
+                "InformationPenalty looks at its layers in Python at each step, which cuda_graph=True would capture; "
+                "leave cuda_graph out."
+            )
+        self._layers = [layer for layer in pl_module.modules() if isinstance(layer, InformationDropout)]
+        for layer in self._layers:
+            layer.passes = []
+        self._sums = torch.zeros(2, device=pl_module.device)
+        self._undo = replace_loss(trainer, partial(self._penalised, pl_module))
+        self.at_steps.idle = (
+            "did nothing in a whole epoch: Lightning differentiated no loss of an InformationDropout layer in training "
+            "mode; use self.manual_backward(loss) where the training step optimizes."
+        )
+        held = {w for layer in self._layers for w in layer.parameters()}
+        where = f"InformationDropout layer in {type(pl_module).__name__}"
+        self.check_found(trainer, held, where, "; put some in by lightning_regs.layers.replace_layers")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Forget passes that no loss came of."""
+        self._taken()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's mean."""
+        super().on_train_epoch_end(trainer, pl_module)
+        total, count = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
+        self._sums.zero_()
+        if count:
+            pl_module.log("train/information", total / count, rank_zero_only=False, sync_dist=False, batch_size=1)
+
+    def release(self) -> None:
+        """Leave the layers and the precision as they were."""
+        super().release()
+        for layer in getattr(self, "_layers", ()):
+            layer.passes = None
+        getattr(self, "_undo", lambda: None)()
+
+    def _taken(self) -> list[Tensor]:
+        found = [nats for layer in self._layers for nats in layer.passes or ()]
+        for layer in self._layers:
+            layer.passes = []
+        return found
+
+    def _penalised(self, pl_module: pl.LightningModule, loss: Tensor) -> Tensor:
+        if not (found := self._taken()):
+            return loss
+        if loss.numel() != 1:
+            raise MisconfigurationException(
+                f"InformationPenalty adds to a mean loss, one number, and {type(pl_module).__name__} differentiates "
+                f"one of shape {tuple(loss.shape)}; pass its mean to manual_backward."
+            )
+        nats = torch.stack([part.to(loss.device) for part in found]).sum()
+        self._sums += torch.stack([nats.detach(), torch.ones_like(nats)]).to(self._sums)
+        self.at_steps.acted = True
+        # The loss comes scaled for float16 and divided by the number of accumulated batches.
+        scale = self.beta * loss_scale(pl_module.trainer, loss)
+        if pl_module.automatic_optimization:
+            scale = scale / pl_module.trainer.accumulate_grad_batches
+        return loss + (nats * scale).to(loss.dtype)

@@ -1,0 +1,148 @@
+"""Information dropout: its divergence against numerical integration, its noise, and how it reaches any loss."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import integrate, stats
+from torch import nn
+
+from lightning_regs import Classifier, GradientPenalty
+from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.layers import InformationDropout, InformationPenalty, monte_carlo, replace_layers
+from lightning_regs.layers.information_dropout import log_normal_information, log_uniform_information
+from lightning_regs.regularizers import NoEffectWarning, Regularizer
+from lightning_regs.testing.contracts import CONTRACTS, trains_in_two_processes
+from lightning_regs.testing.modules import DICT, Case, ReturnsDict
+from lightning_regs.testing.processes import run_jobs
+from lightning_regs.testing.runs import fit, parameters
+from lightning_regs.testing.variants import variants
+
+
+def tensor(value: float) -> torch.Tensor:
+    return torch.tensor([value], dtype=torch.float64)
+
+
+def divergence(f: float, alpha: float, log_prior: Callable[[float], float]) -> float:
+    """The integral of q log(q / prior) over z = f exp(alpha eps), whose density is q."""
+    q = stats.lognorm(s=alpha, scale=f)
+    low, high = q.ppf(1e-14), q.isf(1e-14)
+    found, _ = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - log_prior(z)), low, high, points=[f], limit=200)
+    return float(found)
+
+
+@pytest.mark.parametrize("f", [0.05, 1.0, 7.0])
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 0.7])
+def test_the_divergences_are_the_integrals(f: float, alpha: float) -> None:
+    most = divergence(f, 0.7, lambda z: -math.log(z))  # as the prior 1/z has no norm
+    expected = divergence(f, alpha, lambda z: -math.log(z)) - most
+    assert log_uniform_information(tensor(alpha), 0.7).item() == pytest.approx(expected, abs=1e-8)
+    prior = stats.lognorm(s=1.3, scale=math.exp(0.2))
+    found = log_normal_information(tensor(f), tensor(alpha), tensor(0.2), tensor(1.3))
+    assert found.item() == pytest.approx(divergence(f, alpha, prior.logpdf), rel=1e-8)
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_the_noise_is_log_normal_and_off_in_evaluation(activation: Any) -> None:
+    torch.manual_seed(0)
+    layer = InformationDropout(nn.Linear(3, 2), activation, max_alpha=0.7).double()
+    nn.init.zeros_(layer.noise.weight)
+    x = torch.tensor([1.0, -0.5, 2.0], dtype=torch.float64).expand(40_000, 3)
+    layer.layer.bias.data += 3  # above 0
+    units = getattr(F, activation)(layer.layer(x))
+    logs = torch.log(layer(x) / units)
+    alpha = 0.001 + 0.7 * layer.noise.bias.sigmoid()
+    assert (logs.mean(0).abs() < 5 * alpha / 200).all()
+    torch.testing.assert_close(logs.std(0), alpha, rtol=0.02, atol=0)
+    assert torch.equal(layer.eval()(x), units)
+    assert not torch.equal(monte_carlo(layer, x[:4], 2, "outputs"), units[:4])
+
+
+def test_it_stands_for_a_layer_with_what_follows_it() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3, stride=2), nn.BatchNorm2d(3))
+    layer = InformationDropout(net)
+    assert layer(torch.rand(4, 2, 9, 9)).shape == (4, 3, 4, 4)
+    assert isinstance(layer.noise, nn.Conv2d)
+    assert not torch.equal(layer.noise.weight, net[0].weight)
+    with pytest.raises(TypeError, match="begin with a linear or convolutional one, got ReLU"):
+        InformationDropout(nn.ReLU())
+
+
+# -- how it reaches a loss -------------------------------------------------------------------------------------------
+
+
+def foreign(_: Sequence[Regularizer]) -> pl.LightningModule:
+    module = ReturnsDict()
+    replace_layers(module, {(nn.Linear, "net.1"): InformationDropout})
+    return module
+
+
+def ours(methods: Sequence[Regularizer]) -> pl.LightningModule:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 8), nn.Linear(8, 4))
+    replace_layers(net, {(nn.Linear, "3"): InformationDropout})
+    replace_layers(net, (nn.Conv2d, lambda old: InformationDropout(old, "softplus")))
+    optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9}
+    return Classifier(net, None, optimizer, regularizers=list(methods), seed=3, input_shape=(3, 8, 8), num_classes=4)
+
+
+CASES = (Case("foreign", foreign), Case("ours", ours, ours=True))
+QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+(VARIANT,) = variants(InformationPenalty)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
+def test_the_penalty_keeps(contract: Callable[..., None], case: Case) -> None:
+    contract(case, VARIANT)
+
+
+def test_the_penalty_in_two_processes() -> None:
+    ends = run_jobs({case.name: (case, [VARIANT.make()]) for case in CASES})
+    for case in CASES:
+        trains_in_two_processes(case, VARIANT, [end[case.name] for end in ends])
+
+
+def test_a_step_is_that_of_the_loss_with_the_information() -> None:
+    run = fit(CASES[0], [InformationPenalty(0.3)], batch=0)
+    torch.manual_seed(0)
+    module: Any = foreign(())
+    optimizer, (layer,) = module.configure_optimizers(), [m for m in module.modules() if hasattr(m, "passes")]
+    ((x, y),) = CASES[0].loader(0)
+    layer.passes = []
+    torch.manual_seed(0)
+    loss = F.cross_entropy(module(x), y)
+    alpha = 0.001 + 0.7 * layer.noise(x.flatten(1)).sigmoid()
+    nats = -torch.log(alpha / 0.701).sum(1).mean()
+    (loss + 0.3 * nats).backward()
+    optimizer.step()
+    torch.testing.assert_close(run.trajectory[-1], parameters(module))
+    torch.testing.assert_close(layer.passes[0], nats)
+    assert run.trainer.callback_metrics["train/information"].item() == pytest.approx(nats.item(), rel=1e-5)
+    (layer,) = [m for m in run.module.modules() if isinstance(m, InformationDropout)]
+    assert layer.passes is None
+    assert "backward" not in vars(run.trainer.precision_plugin)
+    copy.deepcopy(run.module.net)
+
+
+def test_what_it_cannot_do_is_refused_or_told() -> None:
+    trainer = pl.Trainer(max_epochs=1, callbacks=[InformationPenalty()], **QUIET)
+    with pytest.warns(NoEffectWarning, match=r"found no InformationDropout layer in ReturnsDict.*put some in by"):
+        trainer.fit(ReturnsDict(), DICT.loader())
+    with pytest.raises(ValueError, match=r"do not go together in this order: .* information; leave one out"):
+        ours([InformationPenalty(), GradientPenalty(0.1)])
+    with pytest.raises(ValueError, match=r"InformationPenalty .* would mix replicas"):
+        Classifier(replicas=2, regularizers=[InformationPenalty()])
+    module = Classifier(cuda_graph=True, regularizers=[InformationPenalty()], input_shape=(3, 8, 8), num_classes=4)
+    with pytest.raises(MisconfigurationException, match="leave cuda_graph out"):
+        pl.Trainer(max_epochs=1, **QUIET).fit(module, DICT.loader())
