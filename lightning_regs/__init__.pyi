@@ -13,6 +13,7 @@ from lightning_regs.regularizers.base import Regularizer as Regularizer
 from lightning_regs.regularizers.cutmix import CutMix as CutMix
 from lightning_regs.regularizers.cutout import Cutout as Cutout
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty as GradientPenalty
+from lightning_regs.regularizers.l0 import L0 as L0
 from lightning_regs.regularizers.label_smoothing import LabelSmoothing as LabelSmoothing
 from lightning_regs.regularizers.max_norm import MaxNorm as MaxNorm
 from lightning_regs.regularizers.mixup import Mixup as Mixup

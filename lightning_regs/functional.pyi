@@ -1,4 +1,7 @@
 # Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
+from lightning_regs.pruning.compact import compact as compact
+from lightning_regs.pruning.gates import expected_l0 as expected_l0
+from lightning_regs.pruning.gates import hard_concrete as hard_concrete
 from lightning_regs.pruning.prune import prune as prune
 from lightning_regs.regularizers.attacks import fgsm as fgsm
 from lightning_regs.regularizers.attacks import pgd as pgd
@@ -10,9 +13,9 @@ from lightning_regs.regularizers.label_smoothing import label_smoothing as label
 from lightning_regs.regularizers.max_norm import max_norm as max_norm
 from lightning_regs.regularizers.mixup import mixup as mixup
 from lightning_regs.regularizers.norm_penalty import norm_penalty as norm_penalty
+from lightning_regs.regularizers.parts.smith_coefficient import smith_coefficient as smith_coefficient
 from lightning_regs.regularizers.parts.targets import MixedTarget as MixedTarget
 from lightning_regs.regularizers.parts.targets import mix_targets as mix_targets
-from lightning_regs.regularizers.smith_coefficient import smith_coefficient as smith_coefficient
 from lightning_regs.regularizers.weight_mask import zero_pruned as zero_pruned
 
 __all__: list[str]

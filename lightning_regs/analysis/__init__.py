@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lightning_regs.core import registry
 
-_PUBLIC = registry.definitions("lightning_regs.analysis")
+_PUBLIC = registry.definitions("lightning_regs.analysis") | registry.definitions("lightning_regs.analysis.weights")
 
 __all__ = sorted(_PUBLIC)
 __getattr__ = registry.lazy(__name__, _PUBLIC)

@@ -62,5 +62,7 @@ from lightning_regs.analysis.toys import descent as descent
 from lightning_regs.analysis.toys import long_valley as long_valley
 from lightning_regs.analysis.toys import saddle as saddle
 from lightning_regs.analysis.toys import wilson_problem as wilson_problem
+from lightning_regs.analysis.weights.weight_norms import WeightNorms as WeightNorms
+from lightning_regs.analysis.weights.weight_norms import weight_norms as weight_norms
 
 __all__: list[str]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lightning_regs.pruning.compact import compact
+from lightning_regs.pruning.gates import add_gates, open_gates
 from lightning_regs.pruning.layers import prunable
 from lightning_regs.pruning.masks import Mask, random_mask
 from lightning_regs.pruning.prune import prune
@@ -13,9 +15,12 @@ __all__ = [
     "SCORES",
     "Mask",
     "Pruning",
+    "add_gates",
     "add_supermask",
     "apply_supermask",
+    "compact",
     "learned_mask",
+    "open_gates",
     "prunable",
     "prune",
     "random_mask",

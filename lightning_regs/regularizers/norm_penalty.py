@@ -84,6 +84,7 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
     p: Literal[1, 2] = example(2, 1)
     decoupled: bool = example(False, True)
     parameters: Parameters = None
+    acts_on_replicas = True  # as each weight's penalty does
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second penalty of the same p on parameters that are known to be the same."""
@@ -101,7 +102,7 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
                 "contain the penalty; add lightning_regs.functional.norm_penalty to the loss in your training_step."
             )
         super().on_train_start(trainer, pl_module)
-        named = select(pl_module, self.parameters)
+        named = select(pl_module, self.parameters, 3 if getattr(pl_module, "replicas", None) else 2)
         self._selected = {id(w): name for name, w in named}
         for other in regularizers_of(trainer):
             if isinstance(other, NormPenalty) and other is not self and other.p == self.p:

@@ -234,7 +234,7 @@ def step_of_the_mean(case: Case, variant: Variant, places: Sequence[tuple[int, P
     for batch, position in places:
         run = fit(case, [variant.make()], batch=batch, position=position, buffers=buffers, **options)
         if accumulated:  # batch-norm statistics go from one batch to the next, while the step is put off
-            buffers = {name: run.state[name] for name, _ in run.module.named_buffers()}
+            buffers = {name: run.state[name] for name, _ in run.module.named_buffers() if name in run.state}
         found.append(run.gradient)
     mean = torch.stack(found).mean(0)
     return fit(case, [variant.make()], batch=batch, position=position, gradient=mean, **options).moved

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.lightning import pl
+from lightning_regs.pruning.gates import gates_of
 from lightning_regs.regularizers import NoEffectWarning, Regularizer
 from lightning_regs.testing.modules import Case
 
@@ -196,8 +197,14 @@ def generators() -> tuple[bytes, bytes, Any]:
 
 
 def parameters(module: torch.nn.Module) -> Tensor:
-    """Return all parameters as one vector on the CPU."""
-    return torch.cat([p.detach().flatten() for p in module.parameters()]).cpu()
+    """Return all of the module's own parameters as one vector on the CPU."""
+    return torch.cat([p.detach().flatten() for p in own_parameters(module)]).cpu()
+
+
+def own_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Return the parameters that the module has without methods, which may have given it gates."""
+    given = {p for gate in gates_of(module).values() for p in gate.parameters()}
+    return [p for p in module.parameters() if p not in given]
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.testing.odd import ODD, Odd
 from lightning_regs.testing.odd.base import LR
 from lightning_regs.testing.odd.steps import RHO
-from lightning_regs.testing.runs import TRAINER, quiet
+from lightning_regs.testing.runs import TRAINER, own_parameters, quiet
 from lightning_regs.testing.variants import Variant, methods, variants
 
 FILE = Path(__file__).with_name("modules.csv")
@@ -98,7 +98,7 @@ def outcome(name: str, variant: Variant) -> Row:
     assert len(said) < 2, f"{where}says: {said}"
     if said:
         return row._replace(outcome="v", sentence=said[0])
-    ended = list(module.net.parameters())
+    ended = own_parameters(module.net)
     assert not _equal(ended, _by_hand(kind, module, None, False)), f"{where}does nothing, and does not say so"
     if _is_known(method):
         differ = f"{where}trains otherwise than a loop by hand, and does not say so"

@@ -216,8 +216,8 @@ class Classifier(KeepsMethods):
         if ours:
             self.automatic_optimization = self.driver is None
         for theirs in regularizers_of(self.trainer):
-            if self.replicas is not None and not theirs.acts_on_replicas:
-                raise MisconfigurationException(mixes(theirs))
+            if self.replicas is not None and (why := mixes(theirs, self.optimizer_config)):
+                raise MisconfigurationException(why)
             if any(type(theirs) is type(ours) and theirs is not ours for ours in self.regularizers):
                 raise MisconfigurationException(
                     f"the Trainer and the Classifier each have a {type(theirs).__name__}, and Lightning keeps only the "

@@ -228,12 +228,12 @@ def clip_replica_norms(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     return norms
 
 
-def mixes(method: Regularizer) -> str:
-    """Say why a method does not go with replicas."""
-    return (
-        f"{type(method).__name__} acts on a batch or a net as a whole, and would mix replicas; train with it without "
-        "replicas, one net at a time."
-    )
+def mixes(method: Regularizer, optimizer: Mapping[str, Any]) -> str:
+    """Say why a method does not go with replicas that this optimizer trains; empty where it does."""
+    name, whole = type(method).__name__, "acts on a batch or a net as a whole, and would mix replicas"
+    if method.acts_on_replicas and listed_rates(optimizer) and getattr(method, "decoupled", False):
+        return f"{name}(decoupled=True) moves weights by one rate, and lr is a list; use decoupled=False."
+    return "" if method.acts_on_replicas else f"{name} {whole}; train with it without replicas, one net at a time."
 
 
 def check_replicas(
@@ -266,8 +266,8 @@ def check_replicas(
             f"{name} takes the tensor of a parameter as a whole, and would mix replicas; use one that "
             "treats each number on its own, such as SGD or Adam."
         )
-    for method in (method for method in methods if not method.acts_on_replicas):
-        raise ValueError(mixes(method))
+    for why in filter(None, (mixes(method, optimizer) for method in methods)):
+        raise ValueError(why)
 
 
 def _rebuilt(network: nn.Module, make: Callable[[str, Tensor], Tensor]) -> nn.Module:

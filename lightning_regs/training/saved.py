@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_regs.core import registry
 from lightning_regs.core.lightning import pl
 from lightning_regs.models import MODELS, check_options
-from lightning_regs.regularizers import Regularizer, WeightMask
+from lightning_regs.regularizers import L0, Regularizer, WeightMask
 
 
 class KeepsMethods(pl.LightningModule):
@@ -23,6 +23,7 @@ class KeepsMethods(pl.LightningModule):
     """
 
     regularizers: list[Regularizer]
+    network: nn.Module | None
     _methods_given: bool
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -33,6 +34,10 @@ class KeepsMethods(pl.LightningModule):
         """Make the methods again in ``load_from_checkpoint``, where none were given; warn of those that it cannot."""
         if self._trainer is None and not self._methods_given:
             self.regularizers = made_again(checkpoint.get("regularizers", []))
+        if any(".l0_gate." in name for name in checkpoint["state_dict"]) and self.network is not None:
+            for method in self.regularizers:
+                if isinstance(method, L0):
+                    method.extend(self)
 
 
 def check_architecture(architecture: str | nn.Module, options: Mapping[str, Any] | None) -> None:

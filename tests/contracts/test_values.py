@@ -92,6 +92,11 @@ def supermasked() -> nn.Module:
     return lightning_regs.add_supermask(nn.Sequential(nn.Linear(2, 2)))
 
 
+def gated() -> nn.Module:
+    lightning_regs.pruning.add_gates(made := nn.Sequential(nn.Linear(2, 2)))
+    return made
+
+
 # Callable -> arguments of a valid call; what has a default and is not here is tried too.
 CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "AdversarialTraining": lambda: {"steps": 2, "mode": "mixed"},
@@ -101,6 +106,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "GaussianKernel": lambda: {"x": points, "bandwidth": 1.0},
     "GradientPenalty": dict,
     "ImageDataModule": dict,
+    "L0": dict,
     "LabelSmoothing": dict,
     "Mask": lambda: {"masks": masks},
     "MaxNorm": dict,
@@ -113,6 +119,8 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "SnapshotEnsemble": lambda: {"folder": "snapshots", "cycles": 2},
     "StoredPanels": lambda: {"panels": [gram]},
     "WeightMask": dict,
+    "WeightNorms": dict,
+    "add_gates": lambda: {"network": nn.Sequential(nn.Linear(2, 2))},
     "add_supermask": lambda: {"network": nn.Sequential(nn.Linear(2, 2))},
     "adversarial_error": lambda: {"module": nn.Linear(3, 3), "x": points, "y": y, "epsilon": 0.1},
     "agreement": lambda: {"right": y > 0, "other": y > 1},
@@ -122,6 +130,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "check_optimization": lambda: {"optimizer": {"name": "SGD", "lr": 0.1}, "schedule": None},
     "check_options": lambda: {"name": "mlp", "options": ["hidden"]},
     "coefficient_norm": lambda: {"coefficients": columns},
+    "compact": lambda: {"network": gated()},
     "cutmix": lambda: {"x": x, "y": y, "box": (0, 2, 0, 2), "permutation": permutation},
     "cutmix_box": lambda: {"lam": 0.5, "center": (1, 1), "height": 8, "width": 8},
     "cutout": lambda: {"x": x, "centers": torch.ones(6, 2, dtype=torch.long), "length": 2},
@@ -138,6 +147,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "error_barrier": lambda: {"evaluate": lambda _: 0.5, "state_a": state, "state_b": state, "points": 3},
     "error_rate": lambda: {"scores": columns, "labels": y},
     "evaluate_relu": lambda: {"fit": relu, "x": points.double()},
+    "expected_l0": lambda: {"log_alpha": torch.rand(3)},
     "fgsm": lambda: {"loss": lambda x: x.sum(), "x": x, "epsilon": 0.1},
     "fit": lambda: {"kernel": gram, "targets": columns},
     "fit_relu": lambda: {"x": points, "y": points[:, 0], "direction": torch.rand(3)},
@@ -153,6 +163,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
         "coefficient": 0.1,
     },
     "gram_matrix": lambda: {"blocks": [points]},
+    "hard_concrete": lambda: {"log_alpha": torch.rand(3)},
     "implicit_regularizer": lambda: {"network": net, "x": x, "y": y, "batch_size": 3},
     "initialize": lambda: {"module": net, "rule": None},
     "instability": lambda: {"module": net, "evaluate": lambda _: 0.5, "state_a": state, "state_b": state, "points": 3},
@@ -183,6 +194,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "num_connections": lambda: {"network": net},
     "num_parameters": lambda: {"module": net},
     "one_hot": lambda: {"labels": y, "num_classes": 3},
+    "open_gates": lambda: {"network": gated()},
     "outside_span": lambda: {"x": points, "w": torch.rand(3)},
     "pgd": lambda: {"loss": lambda x: x.sum(), "x": x, "epsilon": 0.1, "step_size": 0.1, "steps": 1},
     "predict": lambda: {"x": points, "x_train": points, "coefficients": columns, "bandwidth": 1.0},
@@ -223,6 +235,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "squared_distances": lambda: {"gram": gram},
     "stored_kernel": lambda: {"blocks": lambda x: [x], "x": points, "x_test": points, "bandwidth": 1.0},
     "symmetric_matmul": lambda: {"operator": operator, "vectors": columns},
+    "weight_norms": lambda: {"weights": weights, "start": weights},
     "wilson_problem": lambda: {"rows": 3, "generator": generator(), "test_rows": 2},
     "zero_pruned": lambda: {"weights": [points.clone()], "masks": [torch.ones(6, 3)]},
     # papers

@@ -1,0 +1,1 @@
+"""How large weights become, how far they go, and how many are zero."""
