@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Classifier": "lightning_regs.training.classifier",
     "ImageDataModule": "lightning_regs.data",
+    "InformationPenalty": "lightning_regs.layers",
     "Mask": "lightning_regs.pruning",
     "Pruning": "lightning_regs.pruning",
     "Regularizer": "lightning_regs.regularizers.base",

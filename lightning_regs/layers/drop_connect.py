@@ -12,14 +12,14 @@ from lightning_regs.core.checks import Probability, checked
 
 
 class DropConnect(nn.Module):
-    r"""A linear or convolutional layer whose weights and biases, not its units, are dropped in training.
+    """A linear or convolutional layer whose weights and biases, not its units, are dropped in training.
 
     Wan et al. 2013, "Regularization of Neural Networks using DropConnect", ICML. As there, each sample has a mask of
-    its own; kept weights are divided by 1 - p. In evaluation it is the layer: the paper draws from a Gaussian of the
-    same mean and variance instead, which :func:`~lightning_regs.layers.monte_carlo` replaces by drawing masks.
+    its own; what is kept is divided by 1 - p. In evaluation it is the layer, where the paper draws from a Gaussian of
+    the same mean and variance; :func:`~lightning_regs.layers.monte_carlo` draws masks.
 
-    The masks of a batch hold N times the layer's weights. Where that is too much, ``per_sample=False`` draws one mask a
-    batch, which regularizes less. The layer's parameters are named ``layer.weight`` and ``layer.bias``. In a net:
+    The masks of a batch hold N times the layer's weights: where that is too much, ``per_sample=False`` draws one mask a
+    batch, which regularizes less. Parameters are named ``layer.weight`` and ``layer.bias``. In a net:
     ``Classifier(layers=[{"replace": "Linear", "named": "body.*", "by": "DropConnect", "p": 0.5}])``.
 
     Args:
@@ -41,12 +41,12 @@ class DropConnect(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch as the layer does, in training with dropped weights."""
-        if not self.training:
-            out: Tensor = self.layer(x)
-            return out
-        if not self.per_sample:
-            return self._with(self._dropped(), x)
-        return torch.vmap(self._with)(self._dropped(len(x)), x)
+        samples = [len(x)] if self.training and self.per_sample else []
+        weights = {
+            name: F.dropout(weight.expand(*samples, *weight.shape), self.p, self.training)
+            for name, weight in self.layer.named_parameters()
+        }
+        return torch.vmap(self._with)(weights, x) if samples else self._with(weights, x)
 
     def extra_repr(self) -> str:
         """Show the arguments."""
@@ -55,6 +55,3 @@ class DropConnect(nn.Module):
     def _with(self, weights: dict[str, Tensor], x: Tensor) -> Tensor:
         out: Tensor = functional_call(self.layer, weights, (x,))
         return out
-
-    def _dropped(self, *samples: int) -> dict[str, Tensor]:
-        return {name: F.dropout(w.expand(*samples, *w.shape), self.p) for name, w in self.layer.named_parameters()}

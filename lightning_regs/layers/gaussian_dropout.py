@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_regs.core.checks import Probability, checked
 
 
-class GaussianDropout(nn.Module):
+class GaussianDropout(_DropoutNd):
     r"""Multiplies each unit by noise of :math:`N(1, p / (1 - p))`, the mean and variance of dropout's.
 
     Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15, section 10,
@@ -23,13 +24,8 @@ class GaussianDropout(nn.Module):
 
     @checked
     def __init__(self, p: Probability = 0.5) -> None:
-        super().__init__()
-        self.p = p
+        super().__init__(p)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the noisy units in training, and the units in evaluation."""
         return x * (1 + (self.p / (1 - self.p)) ** 0.5 * torch.randn_like(x)) if self.training else x
-
-    def extra_repr(self) -> str:
-        """Show p as torch's dropout does."""
-        return f"p={self.p}"

@@ -18,14 +18,13 @@ from lightning_regs.regularizers.parts.scaling import loss_scale
 class InformationPenalty(Regularizer, acts=Acts.LOSS):
     r"""Adds to the loss what layers of information dropout tell about the samples: :math:`\beta \sum_l I_l`.
 
-    Achille & Soatto, "Information Dropout", arXiv:1611.01353. The layers l are all the module's
-    :class:`~lightning_regs.layers.InformationDropout`. :math:`I_l` is what a layer's output tells about its
-    sample, in nats: the sum over its units, and the mean over the samples of a batch. The authors' code divides its
-    :math:`\beta` by the number of training samples: 3 on the 50,000 of CIFAR-10 is 6e-5 here.
+    Achille & Soatto, "Information Dropout", arXiv:1611.01353. :math:`I_l` is what the output of the l-th
+    :class:`~lightning_regs.layers.InformationDropout` tells about its sample, in nats: the sum over units, and the mean
+    over a batch. The authors' code divides :math:`\beta` by the number of training samples: 3 on 50,000 is 6e-5 here.
 
     It acts wherever Lightning differentiates a loss of any LightningModule, in ``manual_backward`` too, on all
-    training passes since the last time; that is right under accumulation, 16-bit precision and in several processes.
-    The logged loss does not contain it; ``train/information`` is its mean over an epoch, without :math:`\beta`.
+    training passes since the last time: right under accumulation, in 16 bits and in several processes. The logged loss
+    does not contain it; ``train/information`` is its mean over an epoch, without :math:`\beta`.
 
     Does not help: with a small :math:`\beta` the net removes the noise, with a large one it tells nothing. Not with a
     method that makes the gradient in its own way, such as GradientPenalty, nor with replicas or ``cuda_graph``.
@@ -52,8 +51,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
         super().on_train_start(trainer, pl_module)
         if getattr(pl_module, "cuda_graph", False):
             raise MisconfigurationException(
-                "InformationPenalty looks at its layers in Python at each step, which cuda_graph=True would capture; "
-                "leave cuda_graph out."
+                "InformationPenalty reads its layers in Python, and cuda_graph=True takes steps without; leave it out."
             )
         self._layers = [layer for layer in pl_module.modules() if isinstance(layer, InformationDropout)]
         for layer in self._layers:
@@ -61,8 +59,8 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
         self._sums = torch.zeros(2, device=pl_module.device)
         self._undo = replace_loss(trainer, partial(self._penalised, pl_module))
         self.at_steps.idle = (
-            "did nothing in a whole epoch: Lightning differentiated no loss of an InformationDropout layer in training "
-            "mode; use self.manual_backward(loss) where the training step optimizes."
+            "did nothing in a whole epoch: Lightning differentiated no loss of its layers in training mode; use "
+            "self.manual_backward(loss) where the training step optimizes."
         )
         held = {w for layer in self._layers for w in layer.parameters()}
         where = f"InformationDropout layer in {type(pl_module).__name__}"
@@ -100,8 +98,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
             return loss
         if loss.numel() != 1:
             raise MisconfigurationException(
-                f"InformationPenalty adds to a mean loss, one number, and {type(pl_module).__name__} differentiates "
-                f"one of shape {tuple(loss.shape)}; pass its mean to manual_backward."
+                f"InformationPenalty adds to a loss of one number, got shape {tuple(loss.shape)}; use its mean."
             )
         nats = torch.stack([part.to(loss.device) for part in found]).sum()
         self._sums += torch.stack([nats.detach(), torch.ones_like(nats)]).to(self._sums)

@@ -14,11 +14,10 @@ from torchvision.ops import DropBlock2d, StochasticDepth
 from lightning_regs.core.checks import Count, NoEffectWarning, Seed, checked
 from lightning_regs.core.rng import derive_seed, run_seed
 from lightning_regs.layers.drop_connect import DropConnect
-from lightning_regs.layers.gaussian_dropout import GaussianDropout
 from lightning_regs.layers.information_dropout import InformationDropout
 from lightning_regs.regularizers.attacks import undisturbed
 
-_DRAW = (_DropoutNd, StochasticDepth, DropBlock2d, GaussianDropout, DropConnect, InformationDropout)
+_DRAW = (_DropoutNd, StochasticDepth, DropBlock2d, DropConnect, InformationDropout)
 
 
 @checked
@@ -34,7 +33,7 @@ def monte_carlo(
 
     Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15, section 7.5,
     where some 50 samples do as well as scaled weights. All other layers, batch norm among them, are in evaluation
-    mode. The module, its modes and torch's random streams are as before, bit for bit.
+    mode. The module and torch's random streams are as before, bit for bit.
 
     Args:
         module: Maps ``(N, ...)`` to logits ``(N, K)``, or for ``"outputs"`` to anything.
@@ -58,9 +57,8 @@ def monte_carlo(
         )
     streams = [torch.default_generator, *([torch.cuda.default_generators[x.get_device()]] if x.is_cuda else [])]
     with undisturbed(module, x), torch.no_grad():
-        modes = [(layer, layer.training) for layer in drawing]
         try:
-            for layer, _ in modes:
+            for layer in drawing:
                 layer.training = True
             for stream in streams:
                 stream.manual_seed(derive_seed(run_seed(seed), "monte_carlo"))
@@ -68,5 +66,5 @@ def monte_carlo(
             made: Tensor = sum(out if average == "outputs" else out.softmax(dim=-1) for out in outputs) / samples
             return made
         finally:
-            for layer, mode in modes:
-                layer.training = mode
+            for layer in drawing:
+                layer.training = False  # until those that were in training get it back
