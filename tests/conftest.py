@@ -1,3 +1,5 @@
+import atexit
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -45,6 +47,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(f"LIGHTNING_REGS_TEST_DEVICE is cpu or cuda, got {DEVICE!r}.")
     if DEVICE == "cuda" and not (session.config.option.collectonly or torch.cuda.is_available()):
         raise pytest.UsageError("LIGHTNING_REGS_TEST_DEVICE=cuda, and torch finds no CUDA device here: take it away.")
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: no test, process that it forks, or end of a process has to look for garbage in it."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.freeze)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -177,15 +177,16 @@ def _renew_cards(papers: list[Paper], troubles: Troubles) -> list[Path]:
     from lightning_regs.study.store.results import default_results, export_claims
 
     papers = [paper for paper in papers if not carried(paper)]
+    changed = [file for paper in papers for file in export_claims(paper, default_results(paper))]
     folders = [paper.folder for paper in papers if paper.folder]
-    exported = [file for paper in papers for file in export_claims(paper, default_results(paper))]
-    cards = [(folder / "README.md", papers) for folder in folders]
     for root in dict.fromkeys(folder.parent.parent for folder in folders):
+        cards, shown = [folder / "README.md" for folder in folders if folder.parent.parent == root], papers
         names = [name for name, folder in find_papers().items() if folder.parent.parent == root]
         ours = troubles.each(names, load_paper)
         if len(ours) == len(names):
-            cards += [(root / name, ours) for name in ("README.md", "docs/tour.md")]
-    return exported + [card for card, shown in cards if card.is_file() and update(card, shown)]
+            cards, shown = [*cards, root / "README.md", root / "docs/tour.md"], ours
+        changed += update(filter(Path.is_file, cards), shown)
+    return changed
 
 
 def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: Store, folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import re
 import sys
@@ -26,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 when all went well, 1 when a run failed, 2 when the request makes no sense, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    atexit.register(gc.freeze)  # looking for garbage in all of torch would take the end of the program a second
     forgive()
     status = _run(arguments)
     if (why := lost()) is not None:

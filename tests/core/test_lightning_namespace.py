@@ -57,20 +57,29 @@ def train(pl):
 
 
 # Each program runs in a process of its own. They are forked from one that has imported what both Lightnings import,
-# because that takes most of the time, and neither of the two.
+# because that takes most of the time, and neither of the two; and they end without taking all of it down again.
 FORKS = """
-import json, os, sys
+import gc, json, os, sys, traceback
 import torch, torchmetrics
 
 folder, programs = sys.argv[1], json.load(sys.stdin)
 assert not {names} & set(sys.modules)
+gc.freeze()
 for name, (program, variables) in programs.items():
     if os.fork() == 0:
         os.environ.update(variables)
         for stream, number in (("out", 1), ("err", 2)):
             os.dup2(os.open(os.path.join(folder, name + "." + stream), os.O_CREAT | os.O_WRONLY), number)
-        exec(compile(program, name, "exec"), {{"__name__": "__main__"}})
-        sys.exit()
+        code = 0
+        try:
+            exec(compile(program, name, "exec"), {{"__name__": "__main__"}})
+        except SystemExit as end:
+            code = int(end.code)
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        os._exit(code)
     assert os.waitstatus_to_exitcode(os.wait()[1]) in (0, 1)
 """
 

@@ -128,4 +128,4 @@ def test_the_card_names_parts_that_exist(paper, tmp_path):
     assert paper.folder is not None
     shutil.copy(Path(paper.folder) / "README.md", tmp_path / "README.md")
     alone = replace(paper, folder=tmp_path)
-    update(tmp_path / "README.md", [alone])  # raises for a marker that is unknown or not closed
+    update([tmp_path / "README.md"], [alone])  # raises for a marker that is unknown or not closed

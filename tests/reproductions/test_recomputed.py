@@ -41,9 +41,15 @@ def broken(form, table):
     return False
 
 
-def scales():
-    return [(paper, path.stem) for paper in find_papers()
-            for path in sorted(default_results(load_paper(paper)).glob("*.csv")) if "." not in path.stem]  # fmt: skip
+each_table = pytest.mark.parametrize(
+    ("paper", "scale"),
+    [
+        (paper, path.stem)
+        for paper, folder in find_papers().items()
+        for path in sorted(folder.glob("results/*.csv"))
+        if "." not in path.stem
+    ],
+)
 
 
 @functools.cache
@@ -66,7 +72,7 @@ def verdicts(paper_id, scale):
     return forms, found.claims, table, again
 
 
-@pytest.mark.parametrize(("paper", "scale"), scales())
+@each_table
 def test_numbers_and_intervals_are_those_of_scipy(paper, scale):
     forms, results, table, again = verdicts(paper, scale)
     assert len(again) > 1
@@ -84,7 +90,7 @@ def test_numbers_and_intervals_are_those_of_scipy(paper, scale):
             assert (result.low, result.high) == pytest.approx((low, high), rel=1e-7, abs=1e-9), result
 
 
-@pytest.mark.parametrize(("paper", "scale"), scales())
+@each_table
 def test_verdicts_are_what_intervals_and_conditions_say(paper, scale):
     forms, results, table, again = verdicts(paper, scale)
     other = {result.id: result for result in results}
@@ -108,7 +114,7 @@ def test_verdicts_are_what_intervals_and_conditions_say(paper, scale):
         assert result.verdict == expected, result
 
 
-@pytest.mark.parametrize(("paper", "scale"), scales())
+@each_table
 def test_settings_are_judged_alike(paper, scale):
     forms, results, table, _ = verdicts(paper, scale)
     for result in results:

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lightning_regs.core.metrics import ERROR
 from lightning_regs.study.paper.claims import Claim
@@ -100,9 +101,12 @@ class _MadeUp(Rows):
             raise MissingRows(f"the scale has no cell {cell!r}")
         self.asked.add(cell)
         # An error is made of its accuracy.
-        return {} if name.endswith(ERROR) else {seed: self._number(cell, name, seed) for seed in range(_SEEDS)}
+        run = self._runs[cell]
+        return {} if name.endswith(ERROR) else {seed: _number(self._draw, run, name, seed) for seed in range(_SEEDS)}
 
-    def _number(self, cell: str, name: str, seed: int) -> float:
-        text = json.dumps([self._draw, self._runs[cell], name, seed])
-        uniform = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
-        return _DRAWS[self._draw](uniform)
+
+@lru_cache(maxsize=2**14)  # the claims of a paper ask for the same columns
+def _number(draw: int, run: str, name: str, seed: int) -> float:
+    text = json.dumps([draw, run, name, seed])
+    uniform = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+    return _DRAWS[draw](uniform)

@@ -20,16 +20,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core.files import atomic_write
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.lock.power import needs
-from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
+from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.markdown import write
 from lightning_regs.study.report.specification import Section, command, slug, specify
 from lightning_regs.study.store.results import ScaleResults, default_results, load
@@ -46,24 +48,28 @@ _OTHERS = ("imports", "methods", "speed", "ways")  # parts that another command 
 _KINDS = ("headline", "claims", "results", "figures", "figure", "deviations", "power")
 
 
-def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
-    """Bring the generated parts of a README, and the figures that they show, up to date; tell whether any was written.
+def update(cards: Iterable[str | Path], papers: Iterable[Paper]) -> list[Path]:
+    """Bring the generated parts of README files, and the figures that they show, up to date; return those that changed.
 
-    Its markers name ``papers``, or where none are given those under ``reproductions/``.
+    Their markers name ``papers``, whose results are read once for all parts.
 
     Raises:
         ValueError: A marker names no known part, or is not closed.
     """
-    file = Path(path)
+    known = {paper.id: paper for paper in papers}
+    results = cache(lambda paper_id, scale: _Results.of(known[paper_id], scale))
+    return [card for card in map(Path, cards) if _update(card, known, results)]
+
+
+def _update(file: Path, known: Mapping[str, Paper], results: Told) -> bool:
     old = file.read_text(encoding="utf-8")
-    known = None if papers is None else {paper.id: paper for paper in papers}
     images: dict[Path, str] = {}
 
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
         if name in _OTHERS:
             return match[0]
-        return f"<!-- begin:{name} -->\n{_part(name, file.parent, known, images)}\n<!-- end:{name} -->"
+        return f"<!-- begin:{name} -->\n{_part(name, file.parent, known, results, images)}\n<!-- end:{name} -->"
 
     text = _PART.sub(fill, old)
     if left := _MARK.search(_PART.sub("", old)):
@@ -76,14 +82,36 @@ def update(path: str | Path, papers: Iterable[Paper] | None = None) -> bool:
     return bool(images) or text != old
 
 
-def _part(name: str, base: Path, known: Mapping[str, Paper] | None, images: dict[Path, str]) -> str:
+@dataclass(frozen=True)
+class _Results:
+    """A paper's results; by the figure's name, what draws it."""
+
+    told: Specification
+    figures: dict[str, Callable[..., FigureEntry]]
+
+    @classmethod
+    def of(cls, paper: Paper, scale: str | None) -> _Results:
+        figures = {}
+
+        def show(figure: Figure, found: ScaleResults, name: str, published: Mapping[Any, float]) -> FigureEntry:
+            figures[name] = cache(partial(draw, figure, found, name, published, inline=False))
+            return name_figure(figure)
+
+        scales = None if scale is None else [scale]
+        return cls(specify(paper, default_results(paper), scales=scales, show=show), figures)
+
+
+Told = Callable[[str, "str | None"], _Results]
+
+
+def _part(name: str, base: Path, known: Mapping[str, Paper], results: Told, images: dict[Path, str]) -> str:
     """Return the text of a part, and add the figures in it that have to be written."""
     if name == "gallery":
-        return _gallery(map(load_paper, find_papers()) if known is None else known.values(), base)
+        return _gallery([(paper, results(id, None).told) for id, paper in known.items()], base)
     paper_id, _, rest = name.partition("/")
-    if known is not None and paper_id not in known:
+    if paper_id not in known:
         raise unknown_name("paper", paper_id, known)
-    paper = load_paper(paper_id) if known is None else known[paper_id]
+    paper = known[paper_id]
     kind, *words = rest.split("/")
     if kind not in _KINDS:
         raise unknown_name(f"part of the card of {paper_id}", kind, _KINDS)
@@ -92,36 +120,35 @@ def _part(name: str, base: Path, known: Mapping[str, Paper] | None, images: dict
     if kind == "power":
         found = load(paper, default_results(paper), words or None, curves=False)
         return next((_power(paper, each) for each in found if each.rows), _nothing(paper, words))
-    figures = [figure.id for figure in paper.figures]
-    wanted = {"figures": figures, "headline": ["headline"]}.get(kind, [])
+    wanted = [figure.id for figure in paper.figures]
     if kind == "figure":
-        wanted = [words.pop(0) if words else ""]
-        if wanted[0] not in figures:
-            raise unknown_name(f"figure of {paper_id}", wanted[0], figures)
-    folder = (paper.folder or base) / "figures"
-
-    def place(name: str) -> Path:
-        return folder / f"{name.removeprefix(f'{slug(paper_id)}-')}.svg"
-
-    def show(figure: Figure, rows: ScaleResults, name: str, published: Mapping[tuple[str, str], float]) -> FigureEntry:
-        if figure.id not in wanted:
-            return name_figure(figure)
-        drawn = draw(figure, rows, name, published, inline=False, unless=_shown(place(name)))
-        if drawn.svg:
-            images[place(name)] = drawn.svg.replace(">\n", f">\n<!-- shows {drawn.fingerprint} -->\n", 1)
-        return drawn
-
-    told = specify(paper, default_results(paper), scales=words[:1] or None, show=show)
-    measured = _measured(paper, told)
+        one = words.pop(0) if words else ""
+        if one not in wanted:
+            raise unknown_name(f"figure of {paper_id}", one, wanted)
+        wanted = [one]
+    scale = paper.scale(words[0]).name if words else None
+    # A headline stands at the scale that says most about it, unless it is that of one scale.
+    at = results(paper_id, scale if kind == "headline" else None)
+    measured = [section for section in _measured(paper, at.told) if scale in (None, section.scale)]
     if not measured:
         return _nothing(paper, words)
     section = measured[0]
-    if kind == "headline":
-        return write("headline", told, measured, _link(place("-".join([*words[:1], "headline"])), base))
     if kind in ("claims", "results"):
         return write({"claims": "verdicts"}.get(kind, kind), section)
-    shown = [figure for figure in section.figures if figure.id in wanted]
-    return write("figures", [(figure, _link(place(f"{section.scale}-{figure.id}"), base)) for figure in shown])
+
+    def show(name: str) -> tuple[FigureEntry, str]:
+        """Draw a figure and return it with the link to its file."""
+        file = (paper.folder or base) / "figures" / f"{name.removeprefix(f'{slug(paper_id)}-')}.svg"
+        drawn: FigureEntry = legible(at.figures[name](unless=_shown(file)))
+        if drawn.svg:
+            images[file] = drawn.svg.replace(">\n", f">\n<!-- shows {drawn.fingerprint} -->\n", 1)
+        return drawn, _link(file, base)
+
+    if kind == "headline":
+        drawn, link = show("-".join([slug(paper_id), *words, "headline"])) if at.told.picture else (None, "")
+        return write("headline", replace(at.told, picture=drawn), measured, link)
+    here = slug(f"{paper_id}-{section.scale}")
+    return write("figures", [show(f"{here}-{figure.id}") for figure in section.figures if figure.id in wanted])
 
 
 def _measured(paper: Paper, told: Specification) -> list[Section]:
@@ -153,11 +180,10 @@ def _power(paper: Paper, found: ScaleResults) -> str:
     return write("power", order)
 
 
-def _gallery(papers: Iterable[Paper], base: Path) -> str:
+def _gallery(papers: Iterable[tuple[Paper, Specification]], base: Path) -> str:
     """Count the papers' own claims by verdict, theory and controls apart, with the verdicts of the headlines."""
     lines = []
-    for paper in papers:
-        told = specify(paper, default_results(paper), show=name_figure)
+    for paper, told in papers:
         link = _link((paper.folder or base) / "README.md", base)
         lines.append((paper, link, _measured(paper, told), [claim.id for claim in paper.headlines]))
     return write("gallery", lines)

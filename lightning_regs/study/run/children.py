@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
+import gc
 import multiprocessing
 import os
 import signal
@@ -68,7 +70,8 @@ def surroundings(threads: int, variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def keep_to_parent() -> None:
-    """Ignore Ctrl-C in this process, and end it when the process that started it ends."""
+    """Ignore Ctrl-C in this process, and end it when the process that started it ends; let it end at once."""
+    atexit.register(gc.freeze)
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True, name="watch the parent").start()

@@ -26,8 +26,8 @@ ALL = ("smith2020/claims", "smith2020/results/quick", "smith2020/figures", "gall
 
 def test_a_card_is_stale_until_it_is_updated_and_what_is_written_by_hand_stays(tmp_path, paper):
     path = card(tmp_path / "smith2020" / "README.md", *ALL)
-    assert update(path, [paper])
-    assert not update(path, [paper])
+    assert update([path], [paper])
+    assert not update([path], [paper])
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# A paper\n\nBy hand.\n")
     assert text.endswith("\nMore.\n")
@@ -35,7 +35,7 @@ def test_a_card_is_stale_until_it_is_updated_and_what_is_written_by_hand_stays(t
 
 def test_the_claims_table_has_one_line_for_each_claim_within_reach(tmp_path, paper):
     path = card(tmp_path / "smith2020" / "README.md", "smith2020/claims")
-    update(path, [paper])
+    update([path], [paper])
     lines = [line.split(" | ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     measured = {claim.id: line for claim, line in zip(paper.claims[:4], lines[2:6], strict=True)}
     for claim in paper.claims[:4]:
@@ -50,7 +50,7 @@ def test_the_claims_table_has_one_line_for_each_claim_within_reach(tmp_path, pap
 
 def test_deviations_are_a_table_with_numbers(tmp_path, paper):
     path = card(tmp_path / "smith2020" / "README.md", "smith2020/deviations")
-    update(path, [paper])
+    update([path], [paper])
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert lines[2:] == [
         "| D1 | `quick` | CIFAR-10 | Digits in place of CIFAR-10. |  |",
@@ -60,14 +60,14 @@ def test_deviations_are_a_table_with_numbers(tmp_path, paper):
 
 def test_a_paper_without_deviations_says_so(tmp_path, paper):
     path = card(tmp_path / "smith2020" / "README.md", "smith2020/deviations")
-    update(path, [replace(paper, deviations=())])
+    update([path], [replace(paper, deviations=())])
     assert "deviations -->\nNone.\n<!-- end" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("change", ["rows", "curves", "gone"])
 def test_new_results_make_a_card_stale(tmp_path, paper, change):
     path = card(tmp_path / "smith2020" / "README.md", *ALL)
-    update(path, [paper])
+    update([path], [paper])
     figure = tmp_path / "smith2020" / "figures" / "quick-loss.svg"
     before = figure.read_bytes()
     if change == "rows":
@@ -79,17 +79,17 @@ def test_new_results_make_a_card_stale(tmp_path, paper, change):
         file.write_text(file.read_text(encoding="utf-8").replace(",2.3\n", ",2.2\n"), encoding="utf-8")
     else:
         figure.unlink()
-    assert update(path, [paper])
-    assert not update(path, [paper])
+    assert update([path], [paper])
+    assert not update([path], [paper])
     assert (figure.read_bytes() == before) == (change != "curves")  # the same bytes whoever writes them
 
 
 def test_figures_are_files_that_the_card_links_from_where_it_is(tmp_path, paper):
     inner = card(tmp_path / "smith2020" / "README.md", "smith2020/figure/loss")
     outer = card(tmp_path / "README.md", "smith2020/figure/loss", "gallery")
-    update(inner, [paper])
-    assert not update(inner, [paper])
-    update(outer, [paper])
+    update([inner], [paper])
+    assert not update([inner], [paper])
+    update([outer], [paper])
     assert "](figures/quick-loss.svg)" in inner.read_text(encoding="utf-8")
     assert "](smith2020/figures/quick-loss.svg)" in outer.read_text(encoding="utf-8")
     assert "](smith2020/README.md)" in outer.read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def test_names_from_runs_cannot_break_table_or_page(tmp_path):
     paper = make_paper(folder=tmp_path / "p", cells=("net/true-labels", NASTY))
     write_results(paper, tmp_path / "p" / "results")
     path = card(tmp_path / "p" / "README.md", "smith2020/results", "smith2020/claims", "smith2020/figures")
-    update(path, [paper])
+    update([path], [paper])
     text = path.read_text(encoding="utf-8")
     assert "<script" not in text.replace("`net/<script>alert('x')</script> $1 & \\|'*`", "")
     rows = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
@@ -113,7 +113,7 @@ def test_names_from_runs_cannot_break_table_or_page(tmp_path):
 def test_without_results_the_card_gives_the_command(tmp_path):
     paper = make_paper(folder=tmp_path / "p")
     path = card(tmp_path / "README.md", "smith2020/claims", "smith2020/figures/full", "gallery")
-    update(path, [paper])
+    update([path], [paper])
     text = path.read_text(encoding="utf-8")
     assert "lightning-regs reproduce smith2020 --scale quick" in text
     assert "lightning-regs reproduce smith2020 --scale full" in text
@@ -131,19 +131,19 @@ def test_without_results_the_card_gives_the_command(tmp_path):
 )
 def test_an_unknown_marker_suggests_the_nearest(tmp_path, paper, name, says):
     with pytest.raises(ValueError, match=says):
-        update(card(tmp_path / "README.md", name), [paper])
+        update([card(tmp_path / "README.md", name)], [paper])
 
 
 def test_a_marker_without_its_end_is_refused_before_anything_is_written(tmp_path, paper):
     path = tmp_path / "README.md"
     path.write_text("<!-- begin:gallery -->\n", encoding="utf-8")
     with pytest.raises(ValueError, match="begin:gallery has no partner"):
-        update(path, [paper])
+        update([path], [paper])
     assert path.read_text(encoding="utf-8") == "<!-- begin:gallery -->\n"
 
 
 def test_a_part_that_another_command_writes_is_left_alone(tmp_path):
     card = tmp_path / "README.md"
     card.write_text("<!-- begin:methods -->\na table\n<!-- end:methods -->\n")
-    assert not update(card, [])
+    assert not update([card], [])
     assert "a table" in card.read_text()

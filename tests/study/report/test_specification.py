@@ -151,6 +151,8 @@ def test_the_pages_of_the_papers_say_what_their_data_say(paper_id):
     paper = load_paper(paper_id)
     specification = specify(paper, default_results(paper), show=name_figure)
     check_page(specification)
+    told = [{claim.id for claim in section.claims} for section in specification.sections if section.rows]
+    assert all(ids == {claim.id for claim in paper.claims} for ids in told)
     assert [problem for section in specification.sections for problem in section.problems] == []
 
 

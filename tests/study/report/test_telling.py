@@ -100,7 +100,7 @@ def test_a_card_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     path = tmp_path / "smith2020" / "README.md"
     parts = ("smith2020/headline", "smith2020/headline/quick", "smith2020/claims", "gallery")
     path.write_text("".join(f"<!-- begin:{part} -->\n<!-- end:{part} -->\n" for part in parts), encoding="utf-8")
-    update(path, [paper])
+    update([path], [paper])
     text = path.read_text(encoding="utf-8")
     headline, again, claims, gallery = text.split("<!-- begin:")[1:]
     assert f"- `quick`: {COUNTS} {APART} {WHY}" in headline
