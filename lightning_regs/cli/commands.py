@@ -185,7 +185,7 @@ def _renew_cards(papers: list[Paper], troubles: Troubles) -> list[Path]:
         ours = troubles.each(names, load_paper)
         if len(ours) == len(names):
             cards, shown = [*cards, root / "README.md", root / "docs/tour.md"], ours
-        changed += update(filter(Path.is_file, cards), shown)
+        changed += update([card for card in cards if card.is_file()], shown)
     return changed
 
 

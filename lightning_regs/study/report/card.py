@@ -87,11 +87,11 @@ class _Results:
     """A paper's results; by the figure's name, what draws it."""
 
     told: Specification
-    figures: dict[str, Callable[..., FigureEntry]]
+    figures: Mapping[str, Callable[..., FigureEntry]]
 
     @classmethod
     def of(cls, paper: Paper, scale: str | None) -> _Results:
-        figures = {}
+        figures: dict[str, Callable[..., FigureEntry]] = {}
 
         def show(figure: Figure, found: ScaleResults, name: str, published: Mapping[Any, float]) -> FigureEntry:
             figures[name] = cache(partial(draw, figure, found, name, published, inline=False))
