@@ -25,7 +25,7 @@ from lightning_regs.analysis import GaussianKernel, fit_relu, random_conv_filter
 from lightning_regs.core.checks import shown
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.pruning import Mask
-from lightning_regs.study import Metric, Scale, value
+from lightning_regs.study import Metric, Scale, Tuned, value
 
 ROOMS = ("", ".functional", ".analysis", ".pruning", ".init", ".optim", ".layers", ".models", ".data", ".study")
 # What functions return, for others to read: nobody makes them by hand.
@@ -265,6 +265,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "either": lambda: {"first": value("a")},
     "find_papers": dict,
     "grid": lambda: {"name": "a", "config": "configs/methods.yaml", "task": "m:f"},
+    "grid_search": lambda: {"name": "a/{lr}", "config": "configs/methods.yaml", "lr": (0.1, 0.2)},
     "lower": lambda: {"id": "c", "sentence": "s", "cell": "a", "than": "b", "kind": "control"},
     "regularized": lambda: {"name": "Mixup"},
     "largest": lambda: {"metric": "m"},
@@ -286,6 +287,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "sweep": lambda: {"id": "f", "title": "t", "metric": "m", "plots": {"a": {1.0: "a"}}},
     "trained": lambda: {"cells": "a", "at_least": 0.5},
     "Tuned": lambda: {"name": "sgd", "grid": {0.1: "a", 0.2: "b"}},
+    "tuning": lambda: {"id": "f", "title": "t", "methods": {"sgd": Tuned("sgd", {0.1: "a", 0.2: "b"})}},
     "value": lambda: {"cell": "a"},
     "variance_cells": lambda: {"config": {}},
     "variance_figure": lambda: {"what": "w"},

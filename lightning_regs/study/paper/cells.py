@@ -1,38 +1,31 @@
-"""Cells: configurations that are measured over several seeds, one by one or as a grid."""
+"""Cells: configurations that are measured over several seeds, one by one, as a grid, or as trials of a method."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
+import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, overload
 
-from lightning_regs.core.checks import Count, Name, checked, seeds_apart
+from lightning_regs.core.checks import Count, Name, checked, nonempty, seeds_apart
 from lightning_regs.core.identity import plain
+from lightning_regs.core.metrics import ACCURACY
 from lightning_regs.core.names import unknown_name, writable
 from lightning_regs.study.paper.config import override, resolve, run_hash, seedless
+from lightning_regs.study.paper.estimates import UnfitError
+from lightning_regs.study.paper.tasks import OWN, TRAIN, check_read
 
-TRAIN = "lightning_regs.study.train:train"
-"""The task of most cells: train as the configuration says, and return the metrics."""
-AGREE = "lightning_regs.study.studies.agreement:agree"
-"""The task that trains two nets and measures whether they are right on the same test samples."""
-SNAPSHOTS = "lightning_regs.procedures.snapshots.cells:snapshots"
-"""The task that averages snapshots of one training; its docstring says the configuration and the columns."""
-ATTACKED = "lightning_regs.study.studies.robustness:attacked"
-"""The task that measures a net on adversarial examples; its docstring says the configuration and the columns."""
-SHARPNESS = "lightning_regs.study.studies.sharpness:sharpness"
-"""The task that measures how sharp the minimum is that a training ends in; its docstring says how."""
-TOY = "lightning_regs.study.studies.toys:wilson"
-"""The task of an optimizer on Wilson's linear problem; a cell's config is what its docstring says, and no file's."""
-# What a task reads of a configuration beside the sections that training has.
-_OWN = {TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on"),
-        SHARPNESS: ("sharpness",)}  # fmt: skip
-_TRAINING = ("callbacks", "fitted", "seeds")
 Overrides = Mapping[str, Any]
+# What is said of a best setting beyond which nothing was tried.
+EDGE = "edge of its grid"
+# What a tuned method was tried with: a number, or one for each of several things that vary.
+Setting = float | tuple[float, ...]
 
 
 @checked
@@ -126,6 +119,91 @@ class Cells(tuple[Cell, ...]):
 
 
 @checked
+@dataclass(frozen=True)
+class Tuned(Sequence[str]):
+    """A method at the best of its settings, which stands in a measure where a cell's name stands.
+
+    The setting is chosen once, for all seeds: that whose mean of ``by`` over the seeds that all its cells have is the
+    best, and of equals the first; one that has no finite mean is never chosen. Test data have no part in it. As all
+    seeds choose, the interval of what is compared does not hold the luck of the choice. What compares two tuned methods
+    asks for the same number of trials, and a number whose best setting is at an edge of its grid is invalid: a wider
+    grid may hold a better one. An end at 0 is none, as there is nothing beyond it.
+
+    Args:
+        name: What the method is called.
+        grid: Setting -> the cell there; a setting is a number, or one for each of several things that vary.
+        by: What chooses, a metric of held-out training data (``data.val_split``): the largest where it is an accuracy
+            (``_acc``), else the smallest.
+        of: What varies, one name or as many as a setting has numbers.
+        cells: The cells themselves, where :func:`grid_search` made them.
+
+    Raises:
+        ValueError: If a setting has not as many numbers as there are names in ``of``.
+    """
+
+    name: Name
+    grid: Annotated[Mapping[Setting, Name], nonempty] = field(hash=False)
+    by: Name = "val_error"
+    of: Name | tuple[Name, ...] = "learning rate"
+    cells: Cells = field(default=Cells(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for setting in self.grid:
+            if len(_numbers(setting)) != len(self.varied):
+                raise ValueError(f"the setting {setting} of {self.name} has not a number for each of {self.varied}.")
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[str]: ...
+    def __getitem__(self, at: int | slice) -> str | Sequence[str]:
+        """Return the names of its cells."""
+        return tuple(self.grid.values())[at]
+
+    def __len__(self) -> int:
+        """Return the number of trials."""
+        return len(self.grid)
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """What varies, a name for each number of a setting."""
+        return (self.of,) if isinstance(self.of, str) else self.of
+
+    def best(self, lines: Sequence[Sequence[float]]) -> Setting:
+        """Return the best setting.
+
+        Args:
+            lines: A line a seed, in it what chooses of each cell.
+
+        Raises:
+            UnfitError: If no setting has a finite mean.
+        """
+        sign = -1 if self.by.endswith(ACCURACY) else 1
+        means = [sign * statistics.fmean(column) for column in zip(*lines, strict=True)]
+        ranked = {setting: mean for setting, mean in zip(self.grid, means, strict=True) if math.isfinite(mean)}
+        if not ranked:
+            raise UnfitError(f"no setting of {self.name} has a finite mean {self.by}", len(lines))
+        return min(ranked, key=ranked.__getitem__)
+
+    def edges(self, setting: Setting) -> str:
+        """Say at which edges of its grid a setting is; empty where at none."""
+        said, lines = [], zip(*map(_numbers, self.grid), strict=True)
+        for name, number, line in zip(self.varied, _numbers(setting), lines, strict=True):
+            ends = {"upper": max(line), "lower": min(line)} if len(set(line)) > 1 else {}
+            said += [f"{side} {EDGE} of the {name}" for side, end in ends.items() if number == end != 0]
+        return f"the best setting of {self.name} is at the {' and the '.join(said)}" if said else ""
+
+    def told(self, setting: Setting) -> str:
+        """Say what was chosen, of how many."""
+        chosen = ", ".join(f"{name} {number:g}" for name, number in zip(self.varied, _numbers(setting), strict=True))
+        return f"{self.name}: {chosen}, of {len(self)} trials by {self.by.replace('_', ' ')}"
+
+
+def _numbers(setting: Setting) -> tuple[float, ...]:
+    return setting if isinstance(setting, tuple) else (setting,)
+
+
+@checked
 def grid(
     name: str,
     config: str,
@@ -165,14 +243,13 @@ def grid(
             raise ValueError(f"the grid {name!r} varies {axis!r}, which its name does not say; write {{{axis}}} in it.")
     if unknown := sorted({*named, *re.findall("{(.*?)}", together)} - set(axes)):
         raise ValueError(f"the grid {name!r} has {{{unknown[0]}}} in its name, which does not vary; add it.")
-    own, made = _OWN.get(task, ()), []
+    own, made = OWN.get(task, ()), []
     for combination in itertools.product(*(values.items() for values in axes.values())):
         labels = {axis: str(label) for axis, (label, _) in zip(axes, combination, strict=True)}
         changes: dict[str, Any] = dict(overrides or {})
         for _, change in combination:
             changes |= change
-        if task in _OWN:
-            _check_read(name, changes, (*_TRAINING, *own))
+        check_read(task, name, changes)
         cell, label = (re.sub("{(.*?)}", lambda found: labels[found[1]], text) for text in (name, together))  # noqa: B023
         made.append(Cell(cell, task, resolve(config, changes, own), seeds, stack=label or None))
     check_unique(f"the grid {name!r}", "cell", [cell.name for cell in made])
@@ -180,19 +257,52 @@ def grid(
 
 
 @checked
+def grid_search(
+    name: str,
+    config: str,
+    overrides: Overrides | None = None,
+    *,
+    sets: str | Callable[..., Overrides] = "model.optimizer.lr",
+    of: Name | tuple[Name, ...] = "learning rate",
+    method: Name | None = None,
+    stack: bool | str = False,
+    **axes: Sequence[float],
+) -> Tuned:
+    """Make a tuned method with its cells: ``grid_search("sgd/lr-{lr}", CONFIG, lr=(0.1, 0.3, 1))``.
+
+    Its ``cells`` go into the scale; it stands itself in a claim or a figure where a cell's name stands.
+
+    Args:
+        name: The cells' name, with an axis in braces for each that varies: ``"{method}/lr-{lr}"``.
+        config: Configuration file of all of them.
+        overrides: What all of them change in that file.
+        sets: What a setting changes after that: the path of its number, or a function of its numbers, by the names of
+            the axes, that returns overrides.
+        of: What varies, in words, one for each axis.
+        method: What the method is called; default: what stands in ``name`` before the part with the first axis.
+        stack: What is trained together, as :func:`grid` takes it.
+        **axes: The numbers of each axis.
+
+    Raises:
+        ValueError: As :func:`grid` and :class:`Tuned`, or if one path is to be set to several numbers.
+    """
+    if isinstance(sets, str) and len(axes) != 1:
+        raise ValueError(f"the search {name!r} sets {sets!r} to {len(axes)} numbers; give a function of them as sets=.")
+    found: dict[Setting, Cell] = {}
+    for numbers in itertools.product(*axes.values()):
+        at = dict(zip(axes, numbers, strict=True))
+        change = {sets: numbers[0]} if isinstance(sets, str) else sets(**at)
+        labels: dict[str, Any] = {axis: {f"{number:g}": change} for axis, number in at.items()}
+        [cell] = grid(name, config, overrides, stack=stack, **labels)
+        found[numbers[0] if len(numbers) == 1 else numbers] = cell
+    method = method or name.partition("{")[0].rpartition("/")[0] or name
+    return Tuned(method, {at: cell.name for at, cell in found.items()}, of=of, cells=Cells(found.values()))
+
+
+@checked
 def regularized(name: Name, **options: Any) -> dict[str, Any]:
     """Return the override that trains with one regularizer: ``regularized("Mixup", alpha=1)``."""
     return {"model.regularizers": [{"class_path": f"lightning_regs.{name}", "init_args": options}]}
-
-
-def _check_read(name: str, overrides: Overrides, read: Collection[str]) -> None:
-    """Refuse a single value beside the sections that the task does not read."""
-    for path, value in overrides.items():
-        if "." not in path and not isinstance(value, Mapping) and path not in read:
-            raise ValueError(
-                f"the grid {name!r} overrides {path!r}, which its task does not read; write its section as well, such "
-                f"as 'trainer.{path}', or name a task that reads it."
-            )
 
 
 def check_unique(owner: str, kind: str, names: Sequence[str]) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from lightning_regs.core.checks import Name, checked, nonempty
+from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.rows import Rows, Tuned
+from lightning_regs.study.paper.rows import Rows
 
 
 @dataclass(frozen=True)

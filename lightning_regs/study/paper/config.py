@@ -88,7 +88,8 @@ def resolve(
     Args:
         config_path: Where the YAML is, as :func:`find_config` takes it.
         overrides: Dotted paths and their values: ``{"trainer.max_epochs": 3}``. A mapping is merged into the mapping
-            that is there; anything else replaces what is there.
+            that is there; anything else replaces what is there, and so does a mapping that names another class
+            (``name`` or ``class_path``), which does not take the options of the first.
         own: Names of sections that a task reads beside those of LightningCLI.
 
     Returns:
@@ -151,11 +152,16 @@ def _override(config: dict[str, Any], dotted: str, value: Any, sections: Collect
 
 
 def _merge(node: dict[str, Any], key: str, value: Any) -> None:
-    if isinstance(value, dict) and isinstance(node.get(key), dict):
+    there = node.get(key)
+    if isinstance(value, dict) and isinstance(there, dict) and _class(value) in (None, _class(there)):
         for inner, item in value.items():
-            _merge(node[key], inner, item)
+            _merge(there, inner, item)
     else:
         node[key] = value
+
+
+def _class(options: dict[str, Any]) -> Any:
+    return options.get("class_path", options.get("name"))
 
 
 def check_ends(path: Path, node: Any) -> None:

@@ -7,11 +7,12 @@ values go: they are those of the claims.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from lightning_regs.core.checks import Name, Whole, checked, nonempty
+from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.measures import Measure, value
 from lightning_regs.study.paper.tasks import import_task
 
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from lightning_regs.study.store.curves import Curves
 
 PanelKind = Literal["curve", "bar"]
-Point = str | tuple[str, ...] | Measure
-# Label of a line -> its cell; of a row of dots -> its cell, or a measure.
+Point = str | tuple[str, ...] | Measure | Tuned
+# Label of a line -> its cell; of a row of dots -> its cell, or a tuned method, or a measure.
 Lines = Mapping[str, str]
-Dots = Mapping[str, str | Measure]
+Dots = Mapping[str, str | Tuned | Measure]
+Searches = Mapping[str, Tuned]
 # Label of a line -> position -> the cell there, several whose mean is taken, or a measure.
 Sweeps = Mapping[str, Mapping[float, Point]]
 _KINDS = "lightning_regs.study.report.kinds"
@@ -155,7 +157,7 @@ def sweep(
     id: Name, title: str, metric: Name, plots: Sweeps | Mapping[str, Sweeps], caption: str = "", *,
     x: str = "", y: str = "", log_x: Whole = 0, log_y: Whole = 0, descending: bool = False, error: bool = False,
     reference: tuple[float, str] | Mapping[str, str] | None = None, on: tuple[str, ...] | None = None,
-) -> Figure:  # fmt: skip
+) -> Kind:  # fmt: skip
     """Make a figure of a metric against what was varied: a line a setting, its points means over seeds.
 
     A position that not every seed has a number for (an epoch that never came) is not drawn, and named. Two points of a
@@ -185,6 +187,38 @@ def sweep(
 
 
 @checked
+def tuning(
+    id: Name, title: str, methods: Searches | Mapping[str, Searches], caption: str = "", *,
+    y: str = "held-out error (%)", log_x: Whole = 10, on: tuple[str, ...] | None = None,
+) -> Figure:  # fmt: skip
+    """Make a :func:`sweep` of what tuned methods were chosen by, over their settings, with stars where they are best.
+
+    A method is a line; where two things vary it has axes of its own, with a line for each value of the first. Best
+    settings at an edge of their grid are named.
+
+    Args:
+        id: Short name, unique in the paper.
+        title: Heading.
+        methods: Label -> tuned method; or the title of each pair of axes -> the same. All are chosen by one metric.
+        caption: What is shown, and what the paper's figure shows.
+        y: Label of the vertical axis.
+        log_x: Base of the logarithmic horizontal axis, as :func:`sweep` takes it.
+        on: Names of the scales that draw it; None for all.
+    """
+    plots: dict[str, dict[str, dict[float, str]]] = {}
+    every: list[Tuned] = []
+    for head, searches in _plots(methods).items():
+        for label, tuned in searches.items():
+            every.append(tuned)
+            for setting, cell in tuned.grid.items():
+                *first, at = setting if isinstance(setting, tuple) else (setting,)
+                line = (label, f"{tuned.varied[0]} {first[0]:g}") if first else (head, label)
+                plots.setdefault(line[0], {}).setdefault(line[1], {})[at] = cell
+    made = sweep(id, title, every[0].by, plots, caption, x=every[0].varied[-1], y=y, log_x=log_x, on=on)
+    return replace(made, options={**made.options, "tuned": every})
+
+
+@checked
 def points(
     id: Name, title: str, metrics: str | Mapping[str, str], plots: Dots | Mapping[str, Dots], caption: str = "", *,
     y: str = "", limits: tuple[float, float] | None = None, bars: bool = False,
@@ -196,8 +230,8 @@ def points(
         id: Short name, unique in the paper.
         title: Heading.
         metrics: The metric, or several with the name that each has in the legend: ``{"train": "train_acc"}``.
-        plots: Label -> cell, or a measure in its place; or the title of each pair of axes -> the same. A row whose cell
-            was not measured shows the published value alone.
+        plots: Label -> cell, or a tuned method or a measure in its place; or the title of each pair of axes -> the
+            same. A row whose cell was not measured shows the published value alone.
         caption: What is shown, and what the paper's figure shows.
         y: Label of the axis of the metric; default: its name.
         limits: Ends of that axis.
@@ -233,14 +267,14 @@ def _plots(plots: Mapping[str, Any]) -> dict[str, Any]:
     return dict(plots) if nested else {"": dict(plots)}
 
 
-def _entries(lines: Mapping[str, Any]) -> list[str | Measure]:
-    """List what one pair of axes shows: cells, or measures."""
-    return [e for line in lines.values() for e in ([line] if isinstance(line, (str, Measure)) else line.values())]
+def _entries(lines: Mapping[str, Any]) -> list[str | Tuned | Measure]:
+    """List what one pair of axes shows: cells, tuned methods or measures."""
+    return [e for line in lines.values() for e in (line.values() if isinstance(line, Mapping) else [line])]
 
 
 def _of(lines: Mapping[str, Any]) -> tuple[str, ...]:
     """List the cells of one pair of axes."""
-    names = [name for entry in _entries(lines) for name in ([entry] if isinstance(entry, str) else entry.cells)]
+    names = [name for entry in _entries(lines) for name in measure_of(entry, "-").cells]
     return tuple(dict.fromkeys(names))
 
 

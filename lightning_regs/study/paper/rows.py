@@ -5,102 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, overload
+from typing import Annotated, Any
 
-from lightning_regs.core.checks import Name, checked, nonempty
+from lightning_regs.core.checks import nonempty
 from lightning_regs.core.metrics import ACCURACY, ERROR
-from lightning_regs.study.paper.estimates import UnfitError
+from lightning_regs.study.paper.cells import Setting, Tuned
 
 Names = Annotated[str | Sequence[str], nonempty]
 # The cell that measures how far trained nets are right on the same test samples.
 AGREEMENT = "study/agreement"
-# What is said of a best setting beyond which nothing was tried.
-EDGE = "edge of its grid"
-# What a tuned method was tried with: a number, or one for each of several things that vary.
-Setting = float | tuple[float, ...]
-
-
-@checked
-@dataclass(frozen=True)
-class Tuned(Sequence[str]):
-    """A method at the best of its settings, which stands in a measure where a cell's name stands.
-
-    The setting is chosen once, for all seeds: that whose mean of ``by`` over the seeds that all its cells have is the
-    best, and of equals the first; one that has no finite mean is never chosen. Test data have no part in it. As all
-    seeds choose, the interval of what is compared does not hold the luck of the choice. What compares two tuned methods
-    asks for the same number of trials, and a number whose best setting is at an edge of its grid is invalid: a wider
-    grid may hold a better one. An end at 0 is none, as there is nothing beyond it.
-
-    Args:
-        name: What the method is called.
-        grid: Setting -> the cell there; a setting is a number, or one for each of several things that vary.
-        by: What chooses, a metric of held-out training data (``data.val_split``): the largest where it is an accuracy
-            (``_acc``), else the smallest.
-        of: What varies, one name or as many as a setting has numbers.
-
-    Raises:
-        ValueError: If a setting has not as many numbers as there are names in ``of``.
-    """
-
-    name: Name
-    grid: Annotated[Mapping[Setting, Name], nonempty] = field(hash=False)
-    by: Name = "val_error"
-    of: Name | tuple[Name, ...] = "learning rate"
-
-    def __post_init__(self) -> None:
-        for setting in self.grid:
-            if len(_numbers(setting)) != len(self._of):
-                raise ValueError(f"the setting {setting} of {self.name} has not a number for each of {self._of}.")
-
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[str]: ...
-    def __getitem__(self, at: int | slice) -> str | Sequence[str]:
-        """Return the names of its cells."""
-        return tuple(self.grid.values())[at]
-
-    def __len__(self) -> int:
-        """Return the number of trials."""
-        return len(self.grid)
-
-    @property
-    def _of(self) -> tuple[str, ...]:
-        return (self.of,) if isinstance(self.of, str) else self.of
-
-    def best(self, lines: Sequence[Sequence[float]]) -> Setting:
-        """Return the best setting.
-
-        Args:
-            lines: A line a seed, in it what chooses of each cell.
-
-        Raises:
-            UnfitError: If no setting has a finite mean.
-        """
-        sign = -1 if self.by.endswith(ACCURACY) else 1
-        means = [sign * statistics.fmean(column) for column in zip(*lines, strict=True)]
-        ranked = {setting: mean for setting, mean in zip(self.grid, means, strict=True) if math.isfinite(mean)}
-        if not ranked:
-            raise UnfitError(f"no setting of {self.name} has a finite mean {self.by}", len(lines))
-        return min(ranked, key=ranked.__getitem__)
-
-    def edges(self, setting: Setting) -> str:
-        """Say at which edges of its grid a setting is; empty where at none."""
-        said, lines = [], zip(*map(_numbers, self.grid), strict=True)
-        for name, number, line in zip(self._of, _numbers(setting), lines, strict=True):
-            ends = {"upper": max(line), "lower": min(line)} if len(set(line)) > 1 else {}
-            said += [f"{side} {EDGE} of the {name}" for side, end in ends.items() if number == end != 0]
-        return f"the best setting of {self.name} is at the {' and the '.join(said)}" if said else ""
-
-    def told(self, setting: Setting) -> str:
-        """Say what was chosen, of how many."""
-        chosen = ", ".join(f"{name} {number:g}" for name, number in zip(self._of, _numbers(setting), strict=True))
-        return f"{self.name}: {chosen}, of {len(self)} trials by {self.by.replace('_', ' ')}"
-
-
-def _numbers(setting: Setting) -> tuple[float, ...]:
-    return setting if isinstance(setting, tuple) else (setting,)
 
 
 class MissingRows(LookupError):

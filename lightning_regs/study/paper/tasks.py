@@ -5,15 +5,30 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_regs.core.names import unknown_name
 
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.cells import Cell
-
+TRAIN = "lightning_regs.study.train:train"
+"""The task of most cells: train as the configuration says, and return the metrics."""
+AGREE = "lightning_regs.study.studies.agreement:agree"
+"""The task that trains two nets and measures whether they are right on the same test samples."""
+SNAPSHOTS = "lightning_regs.procedures.snapshots.cells:snapshots"
+"""The task that averages snapshots of one training; its docstring says the configuration and the columns."""
+ATTACKED = "lightning_regs.study.studies.robustness:attacked"
+"""The task that measures a net on adversarial examples; its docstring says the configuration and the columns."""
+SHARPNESS = "lightning_regs.study.studies.sharpness:sharpness"
+"""The task that measures how sharp the minimum is that a training ends in; its docstring says how."""
+TOY = "lightning_regs.study.studies.toys:wilson"
+"""The task of an optimizer on Wilson's linear problem; a cell's config is what its docstring says, and no file's."""
+# What a task reads of a configuration beside the sections that training has.
+OWN: dict[str, tuple[str, ...]] = {
+    TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on"),
+    SHARPNESS: ("sharpness",),
+}  # fmt: skip
+_TRAINING = ("callbacks", "fitted", "seeds")
 # A task's name is part of its runs' hash, and stays when the code moves: name -> where the code is.
 MOVED = {
     "lightning_regs.study.train:train": "lightning_regs.training.fit:train",
@@ -54,13 +69,13 @@ def import_task(path: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def check_tasks(cells: Iterable[Cell]) -> None:
-    """Refuse cells whose task module does not exist, without importing it.
+def check_tasks(tasks: Mapping[str, str]) -> None:
+    """Refuse tasks, each with the name of a cell, whose module does not exist, without importing it.
 
     Raises:
-        ValueError: For the first such cell.
+        ValueError: For the first such task.
     """
-    for task, name in {cell.task: cell.name for cell in cells}.items():
+    for task, name in tasks.items():
         module = MOVED.get(task, task).partition(":")[0]
         try:
             known = importlib.util.find_spec(module) is not None
@@ -68,3 +83,13 @@ def check_tasks(cells: Iterable[Cell]) -> None:
             known = False
         if not known:
             raise ValueError(f"cell {name!r} has the task {task!r}, but there is no module {module!r}.")
+
+
+def check_read(task: str, name: str, overrides: Mapping[str, Any]) -> None:
+    """Refuse a single value beside the sections that a task of ours does not read."""
+    for path, value in overrides.items() if task in OWN else ():
+        if "." not in path and not isinstance(value, Mapping) and path not in (*_TRAINING, *OWN[task]):
+            raise ValueError(
+                f"the grid {name!r} overrides {path!r}, which its task does not read; write its section as well, such "
+                f"as 'trainer.{path}', or name a task that reads it."
+            )

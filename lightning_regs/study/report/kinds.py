@@ -5,6 +5,7 @@ Dots are ours, rings are published values: where they agree, the dot sits in the
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import statistics
@@ -13,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core.metrics import Metric
+from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import CONFIDENCE, UnfitError
 from lightning_regs.study.paper.figure import Kind, measure_of
 from lightning_regs.study.paper.measures import Measure
@@ -77,7 +79,7 @@ def draw_curves(figure: Kind, rows: Rows, curves: Curves, published: Published, 
 
 def draw_sweep(
     figure: Kind, rows: Rows, curves: Curves, published: Published, *, x: str, log_x: int, log_y: int,
-    descending: bool, error: bool, reference: tuple[float, str] | Mapping[str, str] | None,
+    descending: bool, error: bool, reference: tuple[float, str] | Mapping[str, str] | None, tuned: Sequence[Tuned] = (),
 ) -> Figure:  # fmt: skip
     """Draw a metric against what was varied."""
     [metric] = figure.metrics
@@ -97,7 +99,7 @@ def draw_sweep(
             found[title] = lines
     drawing, panels = _panels(found, f"{_words(metric)} has not been measured where it is varied")
     label = figure.y or f"{f'100 {tables.MINUS} ' if error else ''}{_words(metric)}"
-    told = []
+    told, best = [], _best(tuned, rows, drawing)
     for axes, (title, lines) in zip(panels, found.items(), strict=True):
         if log_x:
             _log_x(axes, log_x, sorted({at for numbers in lines.values() for at in numbers}))
@@ -109,8 +111,11 @@ def draw_sweep(
             sweep = figure.plots[title][name]
             _line(axes, positions, index, name, joined=len(positions) > 2 or len(sweep) == 2)
             for at, measure in sweep.items():
+                color = SERIES[index % len(SERIES)]
                 if (number := published.get(measure.single)) is not None:
-                    _ring(axes, at, 100 - number if error else number, SERIES[index % len(SERIES)])
+                    _ring(axes, at, 100 - number if error else number, color)
+                if at in positions and best.intersection(measure.cells):
+                    axes.plot(at, statistics.fmean(positions[at]), "*", color=color, markersize=12, clip_on=False)
         axes.set(xlabel=x, ylabel=label)
         if isinstance(reference, tuple):
             axes.axhline(reference[0], color=MUTED, linewidth=1, linestyle=_DOTTED, label=reference[1])
@@ -133,6 +138,19 @@ def draw_sweep(
         plots.note(drawing, f"Not drawn, as not every seed has a number: {', '.join(partly)}.")
     _note_missing(drawing, figure, found, rows)
     return drawing
+
+
+def _best(tuned: Sequence[Tuned], rows: Rows, drawing: Figure) -> set[str]:
+    """Return the cells that tuned methods are best at, and say so below the drawing."""
+    best: dict[str, str] = {}
+    for each in tuned:
+        with contextlib.suppress(MissingRows, UnfitError):
+            setting = rows.chosen(each)
+            best[each.grid[setting]] = each.edges(setting)
+    edges = [words for words in best.values() if words]
+    if best:
+        plots.note(drawing, "; ".join(["Stars are the settings that were chosen", *edges]) + ".")
+    return set(best)
 
 
 def draw_dots(

@@ -131,7 +131,7 @@ def reproduce(
         raise ValueError("address, cpus and gpus are for executor='ray'; here jobs says how many runs go at once.")
     if paper.folder:
         add_to_path(paper.folder.parent)
-    check_tasks(planned.cell for planned in runs)
+    check_tasks({planned.cell.task: planned.cell.name for planned in runs})
     store = Store(runs_dir)
     try:
         results = Ledger(paper, chosen, store, results_dir)

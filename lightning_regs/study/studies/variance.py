@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_regs.core.checks import Name, checked
-from lightning_regs.study.paper.cells import TRAIN, Cell, Cells
+from lightning_regs.study.paper.cells import Cell, Cells
 from lightning_regs.study.paper.config import override
 from lightning_regs.study.paper.estimates import Estimate
 from lightning_regs.study.paper.figure import Figure, points
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.measures.samples import Sample
 from lightning_regs.study.paper.rows import MissingRows
+from lightning_regs.study.paper.tasks import TRAIN
 
 SEEDS = 10
 WHOLE = "variance/seed"

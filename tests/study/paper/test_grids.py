@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lightning_regs.study.paper.cells import AGREE, SNAPSHOTS, TRAIN, Cell, Cells, grid, regularized
+from lightning_regs.study.paper.cells import Cell, Cells, grid, regularized
 from lightning_regs.study.paper.paper import Scale
-from lightning_regs.study.paper.tasks import check_tasks
+from lightning_regs.study.paper.tasks import AGREE, SNAPSHOTS, TRAIN, check_tasks
 
 YAML = "model: {dropout: 0.0, width: 8}\ndata: {source: mnist}\ntrainer: {max_epochs: 9}\n"
 METHODS = {"none": {}, "dropout": {"model.dropout": 0.5}}
@@ -114,10 +114,10 @@ def test_a_cells_hash_is_of_what_it_computes():
 
 
 def test_a_task_without_a_module_is_refused():
-    check_tasks([Cell("a", "json:dumps"), Cell("b", TRAIN)])
+    check_tasks({"json:dumps": "a", TRAIN: "b"})
     for task, module in (("json.nothing:f", "json.nothing"), ("nothing.at.all:f", "nothing.at.all")):
         with pytest.raises(ValueError, match=f"^cell 'a' has the task '{task}', but there is no module '{module}'"):
-            check_tasks([Cell("a", task)])
+            check_tasks({task: "a"})
 
 
 def test_a_setting_that_training_does_not_read_is_refused():

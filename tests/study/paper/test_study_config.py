@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_regs.core.identity import canonical
-from lightning_regs.study.paper.config import config_hash, find_config, resolve, search_folders
+from lightning_regs.study.paper.config import config_hash, find_config, override, resolve, search_folders
 
 YAML = """
 # a comment
@@ -90,6 +90,21 @@ def test_overrides_are_merged(configs):
     assert config["data"] == {"source": "cifar10", "random_crop": False, "val_split": 0.1}
     assert config["fitted"] == 99.0
     assert config["optimizer"] == {"class_path": "torch.optim.SGD"}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"name": "Adam", "lr": 1}, {"name": "Adam", "lr": 1}),
+        ({"class_path": "torch.optim.SGD"}, {"class_path": "torch.optim.SGD"}),
+        ({"name": "SGD", "lr": 1}, {"name": "SGD", "lr": 1, "momentum": 0.9}),
+        ({"lr": 1}, {"name": "SGD", "lr": 1, "momentum": 0.9}),
+    ],
+)
+def test_a_mapping_of_another_class_takes_no_options_of_the_first(given, found):
+    there = {"model": {"optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}}}
+    assert override(there, {"model.optimizer": given}) == {"model": {"optimizer": found}}
+    assert override(there, {"model": {"optimizer": given}}) == {"model": {"optimizer": found}}
 
 
 def test_nothing_is_shared(configs):

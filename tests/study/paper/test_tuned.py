@@ -9,7 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightning_regs.study import Claim, MissingRows, Paper, Rows, Scale, Tuned, difference, grid, lower, trained, value
+from lightning_regs.study import (
+    Claim,
+    MissingRows,
+    Paper,
+    Rows,
+    Scale,
+    Tuned,
+    difference,
+    grid,
+    grid_search,
+    lower,
+    trained,
+    value,
+)
 from lightning_regs.study.lock.fingerprint import plans
 from lightning_regs.study.paper.claims import Source
 from lightning_regs.study.paper.estimates import UnfitError, interval
@@ -39,6 +52,25 @@ def test_the_setting_is_chosen_once_for_all_seeds_by_held_out_data():
     assert found.ends(0.95) == pytest.approx(interval([21, 23, 28]))
     assert found.tuned == ("sgd: learning rate 0.1, of 3 trials by val error",)
     assert found.invalid == ""
+
+
+def test_a_search_makes_the_cells_of_a_grid_and_the_method_that_is_tuned_over_them():
+    config = "configs/methods.yaml"
+    sgd = grid_search("sgd/lr-{lr}", config, {"model.optimizer": {"name": "SGD"}}, lr=(0.1, 1), stack=True)
+    assert (sgd.name, sgd.grid, len(sgd)) == ("sgd", {0.1: "sgd/lr-0.1", 1: "sgd/lr-1"}, 2)
+    rates = {lr: {"model.optimizer.lr": lr} for lr in (0.1, 1)}
+    assert sgd.cells == grid("sgd/lr-{lr}", config, {"model.optimizer": {"name": "SGD"}}, stack=True, lr=rates)
+
+    plane = grid_search(
+        "a/adam/{lr}/{decay}", config, lr=(0.1, 0.5), decay=(0, 1), of=("learning rate", "weight decay"), method="Adam",
+        sets=lambda lr, decay: {"model.optimizer": {"name": "Adam", "lr": lr, "weight_decay": decay / lr}},
+    )  # fmt: skip
+    assert (plane.name, plane.grid[0.5, 1]) == ("Adam", "a/adam/0.5/1")
+    assert plane.cells[-1].config["model"]["optimizer"] == {"name": "Adam", "lr": 0.5, "weight_decay": 2}
+    with pytest.raises(ValueError, match=re.escape("sets 'model.optimizer.lr' to 2 numbers; give a function of them")):
+        grid_search("a/{lr}/{decay}", config, lr=(0.1,), decay=(0, 1), of=("learning rate", "weight decay"))
+    with pytest.raises(ValueError, match=re.escape("write {lr} in it")):
+        grid_search("sgd", config, lr=(0.1, 1))
 
 
 def test_it_stands_wherever_a_cell_does():

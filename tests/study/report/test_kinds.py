@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from lightning_regs.study.paper.figure import bars, curves, points, sweep
+from lightning_regs.study.paper.cells import Tuned
+from lightning_regs.study.paper.figure import bars, curves, points, sweep, tuning
 from lightning_regs.study.paper.measures import either, ratio, value
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots
@@ -121,6 +122,25 @@ def test_a_sweep_has_axes_as_its_figure_has_them():
     found = rows((*found.cells(), "net/z"))
     drawing = drawn(sweep("s", "S", "test_acc", {"up": line, "down": {"other": {1: "net/z", 2: "z"}}}), found)
     assert notes(drawing) == "Too little was measured at this scale to draw: down."
+
+
+def test_what_was_tuned_has_a_star_where_it_is_best_and_its_edges_are_named():
+    cells = [f"{name}/{at}" for name in "ab" for at in (1, 2, 3)]
+    errors = dict(zip(cells, (9, 5, 7, 3, 4, 5), strict=True))
+    found = Rows({"cell": cell, "seed": seed, "val_error": errors[cell] + seed} for cell in cells for seed in (0, 1))
+    one, other = (Tuned(name, {at: f"{name}/{at}" for at in (1, 2, 3)}) for name in "ab")
+    drawing = drawn(tuning("t", "T", {"one": one, "other": other}), found)
+    (axes,) = drawing.axes
+    stars = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines if line.get_marker() == "*"]
+    assert stars == [(2, 5.5), (1, 3.5)]
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("learning rate", "log")
+    edge = "the best setting of b is at the lower edge of its grid of the learning rate"
+    assert notes(drawing) == f"Stars are the settings that were chosen; {edge}."
+
+    plane = Tuned("p", {(1, 1): "a/1", (1, 2): "a/2", (2, 1): "b/1", (2, 2): "b/2"}, of=("rate", "decay"))
+    drawing = drawn(tuning("t", "T", {"left": {"one": one}, "plane": {"method": plane}}), found)
+    assert [axes.get_title(loc="left") for axes in drawing.axes] == ["left", "method"]
+    assert [*lines(drawing, 1)] == ["rate 1", "rate 2"]
 
 
 def test_curves_end_in_rings_and_say_what_is_missing():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lightning_regs.study import load_paper, reproduce
-from lightning_regs.study.paper.cells import TRAIN, Cell
+from lightning_regs.study.paper.cells import Cell
+from lightning_regs.study.paper.tasks import TRAIN
 from lightning_regs.study.run.code import changed, code_of
 
 FILES = {

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lightning_regs.core.checks import Name, checked
+from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.samples import Part, Sample
-from lightning_regs.study.paper.rows import MissingRows, Rows, Tuned
+from lightning_regs.study.paper.rows import MissingRows, Rows
 
 T = TypeVar("T")
 

@@ -10,10 +10,11 @@ from itertools import pairwise
 from typing import Annotated
 
 from lightning_regs.core.checks import Name, checked, nonempty
+from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.measure import Measure, same
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
-from lightning_regs.study.paper.rows import Names, Tuned
+from lightning_regs.study.paper.rows import Names
 
 Choose = Callable[[Sequence[float]], float]
 
