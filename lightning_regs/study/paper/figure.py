@@ -188,7 +188,7 @@ def sweep(
 
 @checked
 def tuning(
-    id: Name, title: str, methods: Searches | Mapping[str, Searches], caption: str = "", *,
+    id: Name, title: str, methods: Annotated[Searches | Mapping[str, Searches], nonempty], caption: str = "", *,
     y: str = "held-out error (%)", log_x: Whole = 10, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
     """Make a :func:`sweep` of what tuned methods were chosen by, over their settings, with stars where they are best.
