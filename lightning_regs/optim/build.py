@@ -12,14 +12,13 @@ from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from lightning_regs.core import registry
-from lightning_regs.core.checks import Count, Range, Whole, call, check, checked, nonempty
+from lightning_regs.core.checks import Count, Whole, call, check, checked, nonempty
 from lightning_regs.core.names import unknown_name
 from lightning_regs.optim.length import TIMES, Length, Time
-from lightning_regs.optim.rates import ReplicaRates, listed_rates
+from lightning_regs.optim.per_replica import NUMBERS, replica_numbers, with_numbers
 from lightning_regs.optim.sequence import SequenceLR
 
 Config = Mapping[str, Any]
-Rates = Annotated[Sequence[Annotated[float, Range(above=0)]], nonempty]
 Parts = Annotated[Sequence[Config], nonempty]
 
 # Schedules whose arguments are not plain data, or which Lightning drives through a monitored metric.
@@ -71,34 +70,34 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
 
     Args:
         params: The parameters to train, with their names or in groups as torch takes them.
-        config: ``{"name": "SGD", "lr": 0.1, "momentum": 0.9}``: the class (letter case is free) and its arguments. A
-            list of rates is one a replica, see :class:`~lightning_regs.optim.rates.ReplicaRates`.
+        config: ``{"name": "SGD", "lr": 0.1, "momentum": 0.9}``: the class (letter case is free) and its arguments.
+            Of stacked parameters ``(R, ...)`` the ``lr``, ``weight_decay`` and ``momentum`` may be lists, of one number
+            a replica: each is trained as if alone, to rounding. For this the optimizer has to be one of torch's whose
+            step is the rate times what does not depend on it, as of SGD and Adam, and momenta that differ go neither
+            with ``nesterov`` nor with ``dampening``.
 
     Raises:
         ValueError: If the name is missing or unknown, or an argument is not one of the class's, or out of its range.
     """
     cls, options = _named("optimizer", config, optimizers())
-    rates = options.get("lr")
-    apart = isinstance(rates, (list, tuple)) and check("lr", rates, Rates)
-    optimizer: Optimizer = call("optimizer", cls, params, **options | ({"lr": max(apart)} if apart else {}))
-    if apart:
-        ReplicaRates(optimizer, apart)
-    return optimizer
+    listed = {name: given for name, given in replica_numbers(options).items() if name in options}
+    numbers = {name: check(name, given, NUMBERS[name]) for name, given in listed.items()}
+    optimizer = call("optimizer", cls, params, **options | {name: max(given) for name, given in numbers.items()})
+    return with_numbers(optimizer, numbers)
 
 
 @checked
-def check_optimization(optimizer: Config, schedule: Config | Parts | None) -> Optimizer:
-    """Return such an optimizer, of one number, or raise what :func:`make_optimizer` or :func:`make_schedules` would."""
-    rates = listed_rates(optimizer)
-    probe = make_optimizer([torch.nn.Parameter(torch.zeros(len(rates) or 1))], optimizer)
+def check_optimization(optimizer: Config, schedule: Config | Parts | None, replicas: Count | None = None) -> Optimizer:
+    """Return such an optimizer, of one number or of one a replica, or raise what making it or its schedules would."""
+    probe = make_optimizer([torch.nn.Parameter(torch.zeros([replicas] if replicas else []))], optimizer)
     if schedule is not None:
         parts = [schedule] if isinstance(schedule, Mapping) else schedule
         named = {_named("schedule", part, schedules())[0].__name__ for part in parts if "name" in part}
-        own = sorted(named & {"CyclicLR", "OneCycleLR"}) + [
-            f"eta_min={n}" for part in parts if (n := part.get("eta_min"))
-        ]
-        if rates and own:
-            raise ValueError(f"lr is a list, and {own[0]} has a rate of its own, which is for all; give one number.")
+        cycles = sorted(named & {"CyclicLR", "OneCycleLR"})
+        minima = [f"eta_min={n}" for part in parts if (n := part.get("eta_min"))]
+        for name, own in {"lr": [*cycles, *minima], "momentum": cycles}.items():
+            if name in replica_numbers(optimizer) and own:
+                raise ValueError(f"{name} is a list, and {own[0]} has its own, which is for all; give one number.")
         _schedules(probe, schedule, Length(10**9, 10**9, 1, whose=""))  # long enough for whatever is tried
     return probe
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from lightning_regs.core.checks import Count, NotNegative, Share, checked
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
+from lightning_regs.optim.around import Around
 from lightning_regs.optim.build import make_optimizer
 
 
-class Lookahead(Optimizer):
+class Lookahead(Around):
     r"""Let slow weights follow the fast weights of another optimizer: after k steps a share of the way, then both meet.
 
     Zhang, Lucas, Hinton & Ba 2019, arXiv:1907.08610, Algorithm 1: after each k steps of the base,
@@ -55,23 +55,8 @@ class Lookahead(Optimizer):
                 f"Lookahead cannot step {type(inner).__name__}: it needs an optimizer that takes one step from one "
                 "gradient; use another base, such as SGD or Adam."
             )
-        self.base = inner
-        super().__init__(inner.param_groups, inner.defaults)
-        self._share()
-        for group in self.param_groups:
-            group |= {"k": k, "alpha": alpha, "since": 0}
-
-    def _share(self) -> None:
-        """Have the base's groups and state for one's own: schedules, scalers and checkpoints see a single optimizer."""
-        self.param_groups, self.state = self.base.param_groups, self.base.state
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters, as torch does; what the group leaves out is as in the first group."""
-        if "state" in vars(self) and self.state is self.base.state:
-            first = {name: self.param_groups[0][name] for name in ("k", "alpha")}
-            self.base.add_param_group(first | {"since": 0} | param_group)
-        else:
-            super().add_param_group(param_group)
+        inner.defaults |= {"k": k, "alpha": alpha, "since": 0}
+        super().__init__(inner)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -125,14 +110,6 @@ class Lookahead(Optimizer):
             if taken in own:
                 own[kept] = p.clone()
                 p.copy_(own.pop(taken))
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what ``state_dict`` returned."""
-        self.base.load_state_dict(state_dict)
-        self._share()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"base": self.base}
 
 
 class Ranger(Lookahead):

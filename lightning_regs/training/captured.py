@@ -20,7 +20,8 @@ from torch.optim import optimizer as hooks_of_all
 from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.checks import NoEffectWarning
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.optim.rates import listed_rates
+from lightning_regs.optim.around import Around
+from lightning_regs.optim.per_replica import replica_numbers
 from lightning_regs.regularizers import Acts, Regularizer
 
 # Hooks that come within a step, and so would be called once for all steps.
@@ -91,10 +92,11 @@ def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool
             yield f"{type(module).__name__}.{hook} is called within it; leave the method out"
     for optimizer in trainer.optimizers:
         name = type(optimizer).__name__
-        if type(optimizer) is not torch.optim.SGD and not all("capturable" in g for g in optimizer.param_groups):
+        for listed in replica_numbers(module.optimizer_config):
+            yield f"{listed} is a list, which has Python act beside each step; give one number"
+        ready = type(optimizer) is torch.optim.SGD or all("capturable" in group for group in optimizer.param_groups)
+        if isinstance(optimizer, Around) or not ready:
             yield f"{name} counts its steps in Python; use SGD, or one of torch's that is capturable, as Adam"
-        if listed_rates(module.optimizer_config):
-            yield "a list of learning rates has Python act after each step; give one number"
         if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
             yield f"{name} has hooks that act at each step; leave them out"
     if hooks_of_all._global_optimizer_pre_hooks or hooks_of_all._global_optimizer_post_hooks:

@@ -58,7 +58,7 @@ class Classifier(KeepsMethods):
             logits ``(N, K)``.
         architecture_args: Options of a named architecture, for example ``{"hidden": [512, 512]}``.
         optimizer: Name and arguments of a class of ``torch.optim`` or of ours; default SGD, lr 0.01, momentum 0.9.
-            Of replicas ``lr`` may be a list, one a replica.
+            Of replicas ``lr``, ``weight_decay`` and ``momentum`` may be lists, of one number a replica.
         schedule: Name and arguments of a learning-rate schedule of torch or of ours, ``interval`` (``"epoch"`` or
             ``"step"``), and a linear ``warmup``, with times as ``"500it"`` or ``"2ep"``; or a list of such, one after
             another, see :func:`~lightning_regs.optim.make_schedules`; default none.
@@ -113,20 +113,20 @@ class Classifier(KeepsMethods):
         super().__init__()
         warn_if_other_came_later()
         optimizer = dict(optimizer or {"name": "SGD", "lr": 0.01, "momentum": 0.9})
-        self._evaluation = [SlowWeights()] if isinstance(check_optimization(optimizer, schedule), Lookahead) else []
         if loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
         check_architecture(architecture, architecture_args)
         seed = run_seed(seed)
         self.replicas = replica_seeds(replicas, seed)
+        probe = check_optimization(optimizer, schedule, len(self.replicas or ()) or None)
+        self._evaluation = [SlowWeights()] if isinstance(probe, Lookahead) else []
         check_replicas(self.replicas, architecture, optimizer, regularizers or [])
         self._layers, self._apart = layer_replacements(layers or []), check_seeds(seeds)
         self._compile, self.cuda_graph = compile, cuda_graph
         # What a checkpoint holds of arguments that were not given stays as it was.
         if cuda_graph and compile in ("reduce-overhead", "max-autotune"):
             raise ValueError(f"compile={compile!r} makes graphs of its own; leave cuda_graph out, or use compile=True.")
-        late = {"layers": layers, "seeds": seeds, "compile": compile, "cuda_graph": cuda_graph}
-        absent = [name for name, given in late.items() if not given]
+        absent = [name for name in ("layers", "seeds", "compile", "cuda_graph") if not given[name]]
         self.save_hyperparameters(ignore=["architecture", "regularizers", *absent])
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
         self.hparams["architecture"] = self.architecture_name or type(architecture).__name__

@@ -25,6 +25,7 @@ from lightning_regs.core.lightning import NAMESPACE, Callback, pl, while_restori
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
+from lightning_regs.optim.per_replica import NUMBERS, together
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.training.checkpoints import EpochCheckpoint, resumable
 from lightning_regs.training.classifier import Classifier
@@ -145,24 +146,33 @@ def train(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
 def shared(configs: Sequence[Mapping[str, Any]], *own: str) -> dict[str, Any]:
     """Return what the configurations of runs that are trained together share, beside the keys that are each one's own.
 
-    Learning rates that differ become a list, one a replica.
+    Numbers of the optimizer, of Lookahead its base's, that differ become lists, of one a replica: ``lr``,
+    ``weight_decay`` and ``momentum``.
 
     Raises:
-        ValueError: If they differ in another.
+        ValueError: If they differ in another; the message names it.
     """
     parts: list[dict[str, Any]] = [
         {key: value for key, value in config.items() if key not in own} for config in configs
     ]
-    rates = [part.get("model", {}).get("optimizer", {}).get("lr") for part in parts]
-    if any(rate != rates[0] for rate in rates):
-        models = [part["model"] | {"optimizer": part["model"]["optimizer"] | {"lr": rates}} for part in parts]
-        parts = [part | {"model": model} for part, model in zip(parts, models, strict=True)]
-    if any(part != parts[0] for part in parts):
-        may = f" but for {', '.join(own)}" if own else ""
-        raise ValueError(
-            f"runs that are trained together must have equal configurations{may}; give the others another stack"
-        )
+    if all("optimizer" in part.get("model", {}) for part in parts):
+        optimizers = together([part["model"]["optimizer"] for part in parts])
+        parts = [p | {"model": p["model"] | {"optimizer": made}} for p, made in zip(parts, optimizers, strict=True)]
+    for part in parts:
+        if other := _difference(parts[0], part):
+            raise ValueError(
+                f"runs that are trained together must have equal configurations but for {', '.join((*NUMBERS, *own))}, "
+                f"and two differ in {other}; give one of them another stack."
+            )
     return parts[0]
+
+
+def _difference(one: Any, other: Any, path: str = "") -> str:
+    """Return the dotted path of the first value in which two configurations differ; none where they are equal."""
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return path if one != other else ""
+    below = (_difference(one.get(key, ...), other.get(key, ...), f"{path}.{key}".lstrip(".")) for key in (*one, *other))
+    return next(filter(None, below), "")
 
 
 def fit_stack(

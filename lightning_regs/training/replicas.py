@@ -20,7 +20,6 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from lightning_regs.core.registry import plain
-from lightning_regs.optim.rates import listed_rates
 from lightning_regs.regularizers.base import Regularizer
 
 # Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
@@ -85,25 +84,6 @@ class Replicated(nn.Module):
         """Return one replica as a single net; a copy."""
         own = dict([*self.named_parameters(), *self.named_buffers()])
         return _rebuilt(self.template, lambda name, _: own[name][replica].detach().clone())
-
-    @torch.no_grad()
-    def load_state_of(self, replica: int, state: Mapping[str, Tensor]) -> None:
-        """Give one replica the state dict of a single net.
-
-        Raises:
-            ValueError: If a name is missing or not the net's, or a shape differs.
-        """
-        own = self.state_dict()
-        if set(own) != set(state):
-            name = sorted(set(own) ^ set(state))[0]
-            raise ValueError(f"the state of a replica and the net's differ in {name!r}; load that of the same net.")
-        for name, value in own.items():
-            if value.shape[1:] != state[name].shape:
-                raise ValueError(
-                    f"{name!r} has shape {tuple(state[name].shape)}, and the net's is {tuple(value.shape[1:])}; load "
-                    "the state of a single net of the same architecture."
-                )
-            value[replica].copy_(state[name])
 
 
 # How they are called is known by their signatures: some torch hand their arguments on by position, others by name.
@@ -245,13 +225,8 @@ def check_replicas(
     Raises:
         ValueError: If the architecture is not stacked for them, or the optimizer or a method would mix them.
     """
-    rates = listed_rates(optimizer)
     if replicas is None:
-        if rates:
-            raise ValueError(f"lr is a list, {rates}, which is for replicas; give one number.")
         return
-    if rates and len(rates) != len(replicas):
-        raise ValueError(f"lr has {len(rates)} learning rates for {len(replicas)} replicas; give one a replica.")
     if isinstance(architecture, nn.Module):
         if not isinstance(architecture, Replicated):
             raise ValueError(

@@ -138,23 +138,40 @@ def test_replicas(table: Table, tmp_path: Path) -> None:
         RESULTS.write_text(text)
 
 
-@pytest.mark.parametrize("optimizer", [{"name": "SGD", "momentum": 0.9}, {"name": "Adam"}], ids=str)
-def test_a_grid_of_rates_as_one_stack(table: Table, optimizer: dict[str, Any]) -> None:
-    """Five rates of five seeds at once, against the five seeds of one rate five times."""
+RATES: dict[str, list[float]] = {"lr": [0.01 * (1 + i % 5) for i in range(25)]}
+PLANE: dict[str, list[float]] = {"lr": [0.003 * (1 + i // 25) for i in range(100)],
+                                 "weight_decay": [0.01 * (i // 5 % 5) for i in range(100)]}  # fmt: skip
 
-    def epoch(rates: list[float]) -> float:
+
+@pytest.mark.parametrize(
+    ("optimizer", "numbers", "rounds"),
+    [({"name": "SGD", "momentum": 0.9}, RATES, 5), ({"name": "Adam"}, RATES, 5), ({"name": "AdamW"}, PLANE, 3)],
+    ids=["SGD", "Adam", "AdamW"],
+)
+def test_a_grid_as_one_stack(
+    table: Table, optimizer: dict[str, Any], numbers: dict[str, list[float]], rounds: int
+) -> None:
+    """Five rates, or 4 rates with 5 decays, of five seeds at once, against the five seeds of one cell at a time."""
+
+    def epoch(nets: int, **numbers: Any) -> float:
         timer = EpochTimer()
         trainer = pl.Trainer(
             max_epochs=2, accelerator="cpu", logger=False, callbacks=[timer], enable_checkpointing=False,
             enable_model_summary=False, enable_progress_bar=False,
         )  # fmt: skip
-        module = Classifier("mlp", {"hidden": [128, 128]}, optimizer | {"lr": rates}, replicas=len(rates))
-        trainer.fit(module, datamodule=ImageDataModule("mnist1d", batch_size=64, replicas=len(rates)))
+        module = Classifier("mlp", {"hidden": [128, 128]}, optimizer | numbers, replicas=nets)
+        trainer.fit(module, datamodule=ImageDataModule("mnist1d", batch_size=64, replicas=nets))
         return timer.seconds[-1]
 
-    grid = [0.01 * (1 + i % 5) for i in range(25)]
-    times = alternate({"apart": lambda: 5 * epoch([0.01] * 5), "together": lambda: epoch(grid)}, 5)
-    compared = f"MLP 2x128 on MNIST-1D, {optimizer['name']}: five stacks of one rate / one stack of five rates"
-    measured = ratio(times, "apart", "together")
-    table.add(compared, measured, 1.5)
+    nets, alike = len(numbers["lr"]), {name: given[-1] for name, given in numbers.items()}
+    ways = {
+        "apart": lambda: nets / 5 * epoch(5, **alike),
+        "together": lambda: epoch(nets, **numbers),
+        "alike": lambda: epoch(nets, **alike),
+    }
+    times = alternate(ways, rounds)
+    net = f"MLP 2x128 on MNIST-1D, {optimizer['name']}, {nets // 5} cells of {' and '.join(numbers)}"
+    table.add(f"{net}: a stack a cell / one stack", measured := ratio(times, "apart", "together"), 1.5)
+    table.add(f"{net}: one stack / one of equal cells", ratio(times, "together", "alike"), 1.5, at_most=True)
+    print(table.markdown())
     assert measured >= 1.2

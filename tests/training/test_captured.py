@@ -237,7 +237,8 @@ def hooked() -> nn.Module:
 HOOKED: dict[str, Any] = {
     "architecture": hooked(), "architecture_args": None, "input_shape": (1, 8, 8), "num_classes": 3
 }  # fmt: skip
-LOOKAHEAD = {"name": "Lookahead", "base": {"name": "SGD", "lr": 0.1}}
+LOOKAHEAD = {"name": "Lookahead", "base": {"name": "Adam"}}
+DECAYS = {"optimizer": {"name": "AdamW", "weight_decay": [0.1, 0.2]}, "replicas": 2}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a callback": ({"callbacks": [Hears()]}, r"Hears.on_after_backward acts within it"),
     "a penalty": ({"callbacks": [NormPenalty(0.1)]}, r"NormPenalty\.on_before_optimizer_step acts"),
@@ -245,6 +246,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "own gradient": ({"module": {"regularizers": [GradientPenalty(0.1)]}}, "GradientPenalty makes the gradient"),
     "an optimizer": ({"module": {"optimizer": {"name": "Adagrad"}}}, "Adagrad counts its steps in Python"),
     "slow weights": ({"module": {"optimizer": LOOKAHEAD}}, "Lookahead counts"),
+    "numbers of replicas": ({"module": DECAYS, "data": {"replicas": 2}}, "weight_decay is a list"),
     "accumulation": ({"trainer": {"accumulate_grad_batches": 2}}, "accumulate_grad_batches=2"),
     "a hook": ({"module": HOOKED}, r"network\.1 \(Linear\) has hooks"),
     "a profiler": ({"trainer": {"profiler": "simple"}}, "SimpleProfiler measures"),

@@ -163,19 +163,6 @@ def test_dropout_draws_for_each_replica():
     assert torch.equal(eval_out, torch.ones(2, 1, 5))
 
 
-def test_states_go_in_and_out():
-    nets = networks(2)
-    stacked, other = Replicated(nets), conv_net()
-    stacked.load_state_of(1, other.state_dict())
-    for i, net in enumerate((nets[0], other)):
-        for name, value in stacked.state_of(i).items():
-            assert torch.equal(value, net.state_dict()[name])
-    with pytest.raises(ValueError, match=r"shape \(4, 1, 3\)"):
-        stacked.load_state_of(0, other.state_dict() | {"0.weight": torch.zeros(4, 1, 3)})
-    with pytest.raises(ValueError, match="differ in 'other'"):
-        stacked.load_state_of(0, other.state_dict() | {"other": torch.zeros(1)})
-
-
 def test_nets_that_differ_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         Replicated([])

@@ -224,7 +224,8 @@ def grid(
         task: Import path of the function that measures them; default: training as the configuration says.
         seeds: Their own number of seeds; None takes the scale's.
         stack: Whether the seeds of a cell are trained together, as replicas; or as ``name``, with fewer of the axes, to
-            train cells together that differ in their learning rates alone: ``"{optimizer}"``.
+            train cells together that differ in ``lr``, ``weight_decay`` and ``momentum`` of their optimizer alone:
+            ``"{optimizer}"``.
         **axes: For each axis its values: label -> what it overrides, such as ``{"none": {}, "dropout":
             {"model.architecture_args.dropout": 0.5}}``. Later axes override earlier ones, and all the common overrides.
 
