@@ -20,6 +20,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from lightning_regs.core.registry import plain
+from lightning_regs.optim.per_replica import replica_numbers
 from lightning_regs.regularizers.base import Regularizer
 
 # Of these a step of one parameter depends on the others in its tensor, so that stacked nets would mix.
@@ -211,7 +212,7 @@ def clip_replica_norms(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
 def mixes(method: Regularizer, optimizer: Mapping[str, Any]) -> str:
     """Say why a method does not go with replicas that this optimizer trains; empty where it does."""
     name, whole = type(method).__name__, "acts on a batch or a net as a whole, and would mix replicas"
-    if method.acts_on_replicas and listed_rates(optimizer) and getattr(method, "decoupled", False):
+    if method.acts_on_replicas and "lr" in replica_numbers(optimizer) and getattr(method, "decoupled", False):
         return f"{name}(decoupled=True) moves weights by one rate, and lr is a list; use decoupled=False."
     return "" if method.acts_on_replicas else f"{name} {whole}; train with it without replicas, one net at a time."
 

@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lightning_regs import Classifier, ImageDataModule
+from lightning_regs import Classifier, ImageDataModule, NormPenalty
 from lightning_regs.core.runs import RunContext
 from lightning_regs.optim.build import check_optimization, make_optimizer, make_schedules
 from lightning_regs.optim.per_replica import _PROPORTIONAL
@@ -168,6 +168,7 @@ TWO = [0.1, 0.2]
          "weight_decay has 3 numbers"),
         ({"name": "Rprop", "lr": TWO}, "lr has 2 numbers, .* a step of Rprop is not proportional to its rate"),
         ({"momentum": TWO, "nesterov": True}, "momentum has 2 numbers, .* nesterov takes one momentum for all"),
+        ({"lr": TWO, "regularizers": [NormPenalty(0.1, decoupled=True)]}, "moves weights by one rate, and lr is a list"),
         ({"momentum": TWO, "dampening": 0.5}, "momentum has 2 numbers, .* dampening takes one momentum for all"),
         ({"name": "Adam", "momentum": TWO}, "Adam does not take"),
         ({"name": "Adam", "eps": TWO}, "Adam does not take .*: eps must be"),
@@ -180,7 +181,7 @@ TWO = [0.1, 0.2]
     ],
 )  # fmt: skip
 def test_what_numbers_of_replicas_do_not_go_with_is_said(options: dict[str, Any], message: str) -> None:
-    others = {name: options[name] for name in ("replicas", "schedule") if name in options}
+    others = {name: options[name] for name in ("replicas", "schedule", "regularizers") if name in options}
     optimizer = {"name": "SGD"} | {name: value for name, value in options.items() if name not in others}
     with pytest.raises(ValueError, match=message):
         Classifier("mlp", optimizer=optimizer, **{"replicas": 2, **others})
