@@ -168,7 +168,7 @@ TWO = [0.1, 0.2]
          "weight_decay has 3 numbers"),
         ({"name": "Rprop", "lr": TWO}, "lr has 2 numbers, .* a step of Rprop is not proportional to its rate"),
         ({"momentum": TWO, "nesterov": True}, "momentum has 2 numbers, .* nesterov takes one momentum for all"),
-        ({"lr": TWO, "regularizers": [NormPenalty(0.1, decoupled=True)]}, "moves weights by one rate, and lr is a list"),
+        ({"lr": TWO, "regularizers": [NormPenalty(0.1, decoupled=True)]}, "moves weights by one rate, and lr is"),
         ({"momentum": TWO, "dampening": 0.5}, "momentum has 2 numbers, .* dampening takes one momentum for all"),
         ({"name": "Adam", "momentum": TWO}, "Adam does not take"),
         ({"name": "Adam", "eps": TWO}, "Adam does not take .*: eps must be"),
