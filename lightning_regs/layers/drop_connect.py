@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.conv import _ConvNd
 
 from lightning_regs.core.checks import Probability, checked
 
@@ -35,23 +35,29 @@ class DropConnect(nn.Module):
     @checked
     def __init__(self, layer: nn.Module, p: Probability = 0.5, per_sample: bool = True) -> None:
         super().__init__()
-        if not isinstance(layer, (nn.Linear, _ConvNd)):
+        if not isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             raise TypeError(f"layer must be linear or convolutional, for its weights to be dropped, got {layer!r}.")
-        self.layer, self.p, self.per_sample = layer, p, per_sample
+        self.p, self.per_sample = p, per_sample
+        self.layer: Any = layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch as the layer does, in training with dropped weights."""
-        samples = [len(x)] if self.training and self.per_sample else []
-        weights = {
-            name: F.dropout(weight.expand(*samples, *weight.shape), self.p, self.training)
-            for name, weight in self.layer.named_parameters()
-        }
-        return torch.vmap(self._with)(weights, x) if samples else self._with(weights, x)
+        if not self.training:
+            out: Tensor = self.layer(x)
+            return out
+        # By attribute, as a weight may be computed, such as that of weight norm.
+        both = {name: w for name in ("weight", "bias") if (w := getattr(self.layer, name)) is not None}
+        samples = [len(x)] if self.per_sample else []
+        dropped = {name: F.dropout(w.expand(*samples, *w.shape), self.p) for name, w in both.items()}
+        return torch.vmap(self._with)(dropped, x) if samples else self._with(dropped, x)
 
     def extra_repr(self) -> str:
         """Show the arguments."""
         return f"p={self.p}, per_sample={self.per_sample}"
 
-    def _with(self, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-        out: Tensor = functional_call(self.layer, weights, (x,))
+    def _with(self, dropped: dict[str, Tensor], x: Tensor) -> Tensor:
+        weight, bias = dropped["weight"], dropped.get("bias")
+        if isinstance(self.layer, nn.Linear):
+            return F.linear(x, weight, bias=bias)
+        out: Tensor = self.layer._conv_forward(x, weight, bias)
         return out

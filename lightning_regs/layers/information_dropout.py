@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
 
 from lightning_regs.core.checks import Positive, checked
 
@@ -46,8 +47,8 @@ class InformationDropout(nn.Module):
     ) -> None:
         super().__init__()
         first: Any = layer[0] if isinstance(layer, nn.Sequential) and len(layer) else layer
-        if not isinstance(first, (nn.Linear, _ConvNd)):
-            raise TypeError(f"layer must be or begin with a linear or convolutional one, got {layer!r}.")
+        if not isinstance(first, (nn.Linear, _ConvNd)) or is_parametrized(first):  # what computes weights is shared
+            raise TypeError(f"layer must be or begin with a plain linear or convolutional one, got {layer!r}.")
         self.layer, self.noise, self.activation, self.max_alpha = layer, copy.deepcopy(first), activation, max_alpha
         self.noise.reset_parameters()
         if activation == "softplus":

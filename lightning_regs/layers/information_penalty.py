@@ -34,7 +34,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
 
     Raises:
         ValueError: At construction, if ``beta`` is out of range.
-        MisconfigurationException: When training starts with ``cuda_graph``; where a loss is not one number.
+        MisconfigurationException: Where a loss is not one number.
     """
 
     beta: NotNegative = example(1e-2, default=6e-5)
@@ -49,10 +49,6 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Have the layers say what they let through, and add it to what is differentiated."""
         super().on_train_start(trainer, pl_module)
-        if getattr(pl_module, "cuda_graph", False):
-            raise MisconfigurationException(
-                "InformationPenalty reads its layers in Python, and cuda_graph=True takes steps without; leave it out."
-            )
         self._layers = [layer for layer in pl_module.modules() if isinstance(layer, InformationDropout)]
         for layer in self._layers:
             layer.passes = []

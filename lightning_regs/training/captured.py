@@ -76,6 +76,8 @@ def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool
         yield f"{type(trainer.strategy).__name__} trains in more than one process or place; use one device"
     if type(trainer.precision_plugin) not in (pl.plugins.Precision, pl.plugins.MixedPrecision):
         yield f"{type(trainer.precision_plugin).__name__} acts in Python; use 32-true or bf16-mixed"
+    if "backward" in vars(trainer.precision_plugin):
+        yield "a method changes the loss that is differentiated; leave it out"
     if getattr(trainer.precision_plugin, "scaler", None):
         yield f"the scaled losses of {trainer.precision} are looked at in each step; use bf16-mixed"
     if trainer.accumulate_grad_batches != 1:

@@ -107,11 +107,10 @@ class _OneCallForAll(TorchFunctionMode):
         kwargs = kwargs or {}
         if torch.compiler.is_compiling():  # which traces vmap's own rules alone, and asks for images in channels_last
             return args[0] if func is Tensor.to and "memory_format" in kwargs else func(*args, **kwargs)
-        batched, level = torch._C._functorch.is_batchedtensor, torch._C._functorch.maybe_get_level
+        batched = torch._C._functorch.is_batchedtensor
         if func is Tensor.bernoulli_ and len(args) == 2 and self.draws_apart and not batched(args[0]):
             return torch.bernoulli(args[0].fill_(torch.nan), args[1])  # drawn apart; NaN for who drops the result
-        linear = func is F.linear and not kwargs and len(args) == 3 and args[2] is not None
-        if linear and max(map(level, args)) < 2:  # and no vmap within, as over samples
+        if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
             return _LinearUnderVmap.apply(*args)
         if func in _SIGNATURES and batched(args[0]):
             given = _SIGNATURES[func].bind(*args, **kwargs)

@@ -9,9 +9,17 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from lightning_regs import Classifier
-from lightning_regs.layers import DropConnect, GaussianDropout, layer_replacements, monte_carlo, replace_layers
+from lightning_regs.layers import (
+    DropConnect,
+    GaussianDropout,
+    InformationDropout,
+    layer_replacements,
+    monte_carlo,
+    replace_layers,
+)
 from lightning_regs.regularizers import NoEffectWarning
 from lightning_regs.training.replicas import Replicated
 
@@ -47,6 +55,16 @@ def test_each_sample_drops_connections_of_its_own(shape: tuple[int, ...], p: flo
     assert torch.equal(layer.eval()(x), old(x))
 
 
+def test_of_a_normed_weight_the_norm_is_taken_before() -> None:
+    torch.manual_seed(0)
+    layer, x = DropConnect(weight_norm(nn.Linear(2, 1, bias=False)), 0.5), torch.eye(2).repeat(50, 1)
+    plain, drawn = layer.layer(x), layer(x)
+    assert ((drawn == 0) | ((drawn - 2 * plain).abs() < 1e-6)).all()
+    assert 0 < (drawn == 0).sum() < 100
+    with pytest.raises(TypeError, match="begin with a plain linear or convolutional one, got ParametrizedLinear"):
+        InformationDropout(weight_norm(nn.Linear(2, 1)))
+
+
 def test_one_mask_a_batch_where_that_is_asked_for() -> None:
     torch.manual_seed(0)
     layer, x = DropConnect(nn.Linear(8, 4), per_sample=False), torch.ones(16, 8)
@@ -62,8 +80,9 @@ def test_one_mask_a_batch_where_that_is_asked_for() -> None:
         lambda: DropConnect(nn.Linear(8, 8)),
         lambda: nn.Sequential(nn.Linear(8, 8), torchvision.ops.StochasticDepth(0.5, "row")),
         lambda: GaussianDropout(0.5),
+        lambda: InformationDropout(nn.Linear(8, 8), max_alpha=1e-3),
     ],
-    ids=["connections", "depth", "gaussian"],
+    ids=["connections", "depth", "gaussian", "information"],
 )
 def test_stacked_nets_draw_apart_or_alike_and_always_for_each_sample(
     make: Callable[[], nn.Module], apart: bool

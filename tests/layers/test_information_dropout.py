@@ -70,7 +70,7 @@ def test_it_stands_for_a_layer_with_what_follows_it() -> None:
     assert layer(torch.rand(4, 2, 9, 9)).shape == (4, 3, 4, 4)
     assert isinstance(layer.noise, nn.Conv2d)
     assert not torch.equal(layer.noise.weight, net[0].weight)
-    with pytest.raises(TypeError, match="begin with a linear or convolutional one, got ReLU"):
+    with pytest.raises(TypeError, match="begin with a plain linear or convolutional one, got ReLU"):
         InformationDropout(nn.ReLU())
 
 
@@ -143,6 +143,8 @@ def test_what_it_cannot_do_is_refused_or_told() -> None:
         ours([InformationPenalty(), GradientPenalty(0.1)])
     with pytest.raises(ValueError, match=r"InformationPenalty .* would mix replicas"):
         Classifier(replicas=2, regularizers=[InformationPenalty()])
-    module = Classifier(cuda_graph=True, regularizers=[InformationPenalty()], input_shape=(3, 8, 8), num_classes=4)
-    with pytest.raises(MisconfigurationException, match="cuda_graph=True takes steps without; leave it out"):
+    layers, shape = [{"replace": "Linear", "named": "body.*", "by": "InformationDropout"}], (3, 8, 8)
+    methods = [InformationPenalty()]
+    module = Classifier(layers=layers, cuda_graph=True, regularizers=methods, input_shape=shape, num_classes=4)
+    with pytest.raises(MisconfigurationException, match="changes the loss that is differentiated; leave it out"):
         pl.Trainer(max_epochs=1, **QUIET).fit(module, DICT.loader())
