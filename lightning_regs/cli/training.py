@@ -32,9 +32,6 @@ def run(arguments: Sequence[str]) -> int:
 
     A configuration that is no file here is one of those that came with the package. Classes that it names are also
     looked for beside it and in the working directory.
-
-    Raises:
-        ValueError: If an option or a class is unknown, or a value is none; in one sentence.
     """
     logging.getLogger(NAMESPACE).setLevel(logging.INFO)
     logging.getLogger(f"{NAMESPACE}.utilities.rank_zero").addFilter(_is_no_advertisement)
@@ -168,11 +165,7 @@ class CommandLine(_Base):  # type: ignore[misc]
     """Lightning's command line, with mistakes in a sentence and the metrics as a table at the end."""
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Parse as Lightning does.
-
-        Raises:
-            ValueError: If an option or a value is none, or the checkpoint.
-        """
+        """Parse as Lightning does."""
         try:
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:

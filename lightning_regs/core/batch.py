@@ -32,9 +32,6 @@ def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str) -> tuple[Ke
     """Return the keys of samples and labels in a batch, a list, a mapping or an object, that can be changed in place.
 
     Without ``keys`` they are those of ``[x, y]``, or the usual names of a mapping; ``method`` is what changes them.
-
-    Raises:
-        MisconfigurationException: If they are not there.
     """
     if keys is None and isinstance(batch, list) and len(batch) == 2:
         keys = 0, 1
@@ -69,11 +66,7 @@ def take(batch: Any, key: Key) -> Any:
 
 
 def replace(batch: Any, keys: tuple[Key, Key], x: Tensor, y: Tensor, method: str) -> None:
-    """Replace samples and labels in a batch.
-
-    Raises:
-        MisconfigurationException: If their number is another one, and the batch has other parts, of the old number.
-    """
+    """Replace samples and labels in a batch."""
     items: Any = batch if isinstance(batch, (list, MutableMapping)) else vars(batch)
     if len(items) > 2 and len(x) != len(items[keys[0]]):
         raise MisconfigurationException(
@@ -87,9 +80,6 @@ def check_indices(name: str, index: Tensor, *sizes: int) -> None:
     """Refuse places that are not there: ``index`` ``(N,)`` of one size, or ``(N, D)`` of D.
 
     On a CPU only, and not while torch compiles: elsewhere it would wait for all that the device has queued.
-
-    Raises:
-        ValueError: If one is outside.
     """
     if index.device.type != "cpu" or not index.numel() or torch.compiler.is_compiling():
         return

@@ -80,12 +80,7 @@ class Shape:
     why: str = ""
 
     def match(self, name: str, tensor: Any, sizes: dict[str, tuple[int, str]]) -> None:
-        """Refuse a tensor of another kind or shape than its parameter's, or add its sizes to those of the call so far.
-
-        Raises:
-            TypeError: If it holds other numbers.
-            ValueError: If it has other dimensions.
-        """
+        """Refuse a tensor of another kind or shape than its parameter's, or add its sizes to those of the call."""
         floating = tensor.dtype.is_floating_point
         kinds = {"floating-point": floating, "bool": str(tensor.dtype) == "torch.bool"}
         kinds["integer"] = not floating and not tensor.dtype.is_complex
@@ -256,12 +251,7 @@ PURPOSES = ("weights", "order", "split")
 
 
 def check_seeds(seeds: object) -> dict[str, int]:
-    """Return the seeds that purposes have apart from the run's: ``{"weights": 0}``; of None, that none has one.
-
-    Raises:
-        TypeError: If it is no mapping, or a seed no integer.
-        ValueError: If a purpose is none of :data:`PURPOSES`, or a seed below 0.
-    """
+    """Return the seeds that purposes have apart from the run's: ``{"weights": 0}``; of None, that none has one."""
     apart: dict[str, int] = dict(check("seeds", seeds, Mapping[str, Seed] | None) or {})
     for purpose in apart:
         if purpose not in PURPOSES:
@@ -270,12 +260,7 @@ def check_seeds(seeds: object) -> dict[str, int]:
 
 
 def seeds_apart(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the seeds that a configuration sets apart from the run's, as :func:`check_seeds` does.
-
-    Raises:
-        TypeError: As there.
-        ValueError: As there, or if one of its sections says what the run does.
-    """
+    """Return the seeds that a configuration sets apart from the run's, as :func:`check_seeds` does."""
     for section in ("data", "model"):
         if given := {"seed", "seeds", "replicas"}.intersection(config.get(section) or ()):
             raise ValueError(
@@ -293,9 +278,6 @@ def call(kind: str, cls: type[Any], *args: Any, **options: Any) -> Any:
         cls: The class.
         *args: What the configuration does not say; they come first.
         **options: What it says.
-
-    Raises:
-        ValueError: If the class does not take them; the message names what it takes.
     """
     try:
         with suppress(NameError):  # what a class has imported for type checkers alone

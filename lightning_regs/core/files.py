@@ -58,9 +58,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to fill, which takes the place of ``path`` and what it held when the block ends well.
 
     A reader finds the old folder, none for a moment, or the new one, and never a mixture; see :func:`whole`.
-
-    Raises:
-        OSError: If it cannot be written.
     """
     part, old = _part(path), _part(path)
     try:
@@ -200,16 +197,20 @@ def _same_file(handle: int, path: Path) -> bool:
         return False
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def disk_full(error: BaseException, folder: Path) -> bool:
     """Tell whether an error means that the disk of a folder that was written to is full.
 
     ``torch.save`` reports that as a RuntimeError, so an error of this type counts when the disk has no room left.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        seen = seen.__cause__ or seen.__context__
+    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes(error)):
+        return True
     with contextlib.suppress(OSError):
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent

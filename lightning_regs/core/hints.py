@@ -77,10 +77,6 @@ def check(name: str, value: Any, hint: Any) -> Any:
         value: What was given.
         hint: A type or a union of them; ``Literal`` (one of whose values it has to be); or ``Annotated`` with functions
             of ``(name, value)`` that return the value, such as :class:`Range`, and with words for what it has to be.
-
-    Raises:
-        TypeError: If the value is of another type.
-        ValueError: If it is outside.
     """
     return read(hint).test(name, value)
 

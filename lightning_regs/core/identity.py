@@ -31,10 +31,6 @@ def plain(value: Any, where: str = "config") -> Any:
 
     Tuples become lists and -0.0 becomes 0.0, so that equal settings are equal text; JSON carries it without loss.
     ``where`` is what the value is, for the message.
-
-    Raises:
-        TypeError: If it holds something else.
-        ValueError: If it holds a float that is infinite or not a number.
     """
     if value is None or isinstance(value, (str, bool, int)):
         return value

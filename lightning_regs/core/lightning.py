@@ -28,11 +28,7 @@ NAMESPACE_ENV = "LIGHTNING_REGS_NAMESPACE"
 
 
 def choose(environment: str | None, imported: list[str]) -> str:
-    """Choose the namespace by ``LIGHTNING_REGS_NAMESPACE``, else by which of ``NAMESPACES`` the program has imported.
-
-    Raises:
-        ValueError: If the environment variable names neither.
-    """
+    """Choose the namespace by ``LIGHTNING_REGS_NAMESPACE``, else by which one the program has imported."""
     if environment:
         if environment not in NAMESPACES:
             raise unknown_name(NAMESPACE_ENV, environment, NAMESPACES)
@@ -75,11 +71,7 @@ def how_to_mix() -> str:
 
 
 def check_trainer(name: str, trainer: object) -> None:
-    """Refuse a Trainer that is not of the namespace in use.
-
-    Raises:
-        MisconfigurationException: If it is of the other one.
-    """
+    """Refuse a Trainer that is not of the namespace in use."""
     if not isinstance(trainer, pl.Trainer):
         raise MisconfigurationException(
             f"{name} was given to a Trainer from {type(trainer).__module__}: {how_to_mix()}."

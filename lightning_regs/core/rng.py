@@ -40,10 +40,6 @@ def replica_seeds(replicas: int | Sequence[int] | None, seed: int) -> tuple[int,
     Args:
         replicas: How many, or their seeds; None for an ordinary, single net.
         seed: The run's seed.
-
-    Raises:
-        ValueError: If the number is below 1, or the list is empty.
-        TypeError: If it is neither a number nor a list of whole numbers.
     """
     if replicas is None:
         return None

@@ -19,9 +19,6 @@ def center_crop(x: Tensor, size: int) -> Tensor:
     """Return a view (N, C, size, size) of the central squares of images (N, C, H, W).
 
     An odd margin is one pixel larger at the bottom and right.
-
-    Raises:
-        ValueError: The images are smaller than ``size``.
     """
     top, left = _margins(x, size)
     return x[..., top // 2 : top // 2 + size, left // 2 : left // 2 + size]
@@ -39,9 +36,6 @@ def random_crop(x: Tensor, size: int, offsets: Tensor, flip_mask: Tensor | None 
 
     Returns:
         A new contiguous tensor (N, C, size, size).
-
-    Raises:
-        ValueError: The images are smaller than ``size``.
     """
     _margins(x, size)
     n, channels, height, width = x.shape
@@ -120,9 +114,6 @@ def color_jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Te
 
     Returns:
         A tensor of the shape of ``x``, in [0, 1].
-
-    Raises:
-        ValueError: The images have neither 1 nor 3 channels.
     """
     if x.shape[1] not in (1, 3):
         raise ValueError(f"colour jitter needs 1 or 3 channels, not {x.shape[1]}; switch color_jitter off.")

@@ -24,11 +24,7 @@ _CHUNK = 4096
 
 
 def check_corruption(name: str, p: float) -> None:
-    """Refuse a corruption that does not exist, or a share of labels that it cannot take.
-
-    Raises:
-        ValueError: The name is unknown, ``p`` is outside [0, 1], or ``p`` is given with a mode that has none.
-    """
+    """Refuse a corruption that does not exist, or a share of labels that it cannot take."""
     if name not in CORRUPTIONS:
         raise unknown_name("corruption", name, CORRUPTIONS)
     _check_probability(p)
@@ -53,9 +49,6 @@ def corrupt_labels(y: Tensor, p: float, num_classes: int, generator: torch.Gener
 
     Returns:
         The labels (N,) and a bool mask (N,), True where the label now differs from the original.
-
-    Raises:
-        ValueError: ``p`` is outside [0, 1] or a label is outside [0, num_classes).
     """
     _check_probability(p)
     if y.numel() and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
@@ -72,9 +65,6 @@ def shuffle_pixels(x: Tensor, permutation: Tensor) -> Tensor:
     """Move the pixels of every image (N, C, H, W), or the values of every signal (N, L), by one permutation.
 
     Output position i takes input position permutation[i]; the channels of a pixel stay together.
-
-    Raises:
-        ValueError: The permutation's length is not the number of positions.
     """
     flat = _positions(x)
     if permutation.shape != flat.shape[-1:]:
@@ -113,9 +103,6 @@ def gaussian_images(shape: tuple[int, ...], mean: float, std: float, generator: 
 
     Returns:
         A float32 tensor of that shape, neither clipped to [0, 1] nor rounded.
-
-    Raises:
-        ValueError: ``std`` is negative or one of the two is not finite.
     """
     if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
         raise ValueError(f"mean={mean} and std={std} do not describe a Gaussian; give finite numbers and std >= 0.")

@@ -148,11 +148,7 @@ def _scale_and_cut(image: Image.Image, size: int) -> Image.Image:
 
 
 def open_image(path: Path, use: Callable[[Image.Image], Any]) -> Any:
-    """Return what ``use`` makes of an image.
-
-    Raises:
-        UnreadableImage: The file is missing or damaged.
-    """
+    """Return what ``use`` makes of an image."""
     from PIL import Image
 
     try:

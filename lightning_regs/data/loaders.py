@@ -31,9 +31,6 @@ class EvaluationSampler(DistributedSampler[Any]):
         dataset: The data set, at least as long as there are processes.
         num_replicas: The number of processes, at least 1.
         rank: This process, in [0, num_replicas).
-
-    Raises:
-        ValueError: A process would get no sample.
     """
 
     def __init__(self, dataset: Dataset[Any], num_replicas: int, rank: int) -> None:
@@ -256,9 +253,6 @@ class LoaderFactory:
 
         The sampler is a ``DistributedSampler`` even in a single process: Lightning sets its epoch, also after a
         resume, and does not put a reshuffling one in its place. With a ``place`` an epoch can be resumed.
-
-        Raises:
-            ValueError: With ``drop_last`` no full batch is left.
         """
         orders = [
             TrainingSampler(
@@ -275,11 +269,7 @@ class LoaderFactory:
         return self._loader(partial(loader, repeats=repeats), data, orders, batch_size, drop_last)
 
     def evaluation(self, data: ImageArrays | StackedArrays, batch_size: int) -> Loader:
-        """Return a loader that shows each sample exactly once, in order, in equally many batches a process.
-
-        Raises:
-            ValueError: There are fewer samples than processes.
-        """
+        """Return a loader that shows each sample exactly once, in order, in equally many batches a process."""
         orders = [EvaluationSampler(data, self.world_size, self.rank) for _ in self.seeds]
         batch_size = even_batch_size(len(data), batch_size, self.world_size)
         return self._loader(DataLoader, data, orders, batch_size, drop_last=False)

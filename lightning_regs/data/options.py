@@ -19,22 +19,14 @@ _ROUNDING = 1e-3
 
 
 def check_arguments(arguments: dict[str, Any]) -> None:
-    """Refuse arguments of the DataModule that are unknown, out of range, or contradict each other.
-
-    Raises:
-        ValueError: The first problem, with its remedy.
-    """
+    """Refuse arguments of the DataModule that are unknown, out of range, or contradict each other."""
     check_corruption(arguments["corruption"], arguments["corruption_p"])
     for problem in _problems(**arguments):
         raise ValueError(problem)
 
 
 def size_at(batch_size: int | Sequence[tuple[int, int]], epoch: int, samples: int) -> int:
-    """Return the size of an epoch's batches.
-
-    Raises:
-        ValueError: If one of several sizes is more than there are samples, so that batches would not grow to it.
-    """
+    """Return the size of an epoch's batches."""
     if isinstance(batch_size, int):
         return batch_size
     begin, largest = max(batch_size, key=lambda pair: pair[1])
@@ -123,10 +115,6 @@ def check_source(source: ArraySource, transform: BatchTransform) -> None:
     """Refuse signals for what is for images, and refuse, or warn of, images on another scale than they are taken for.
 
     Floating point may be standardised, which whitening and geometry take no notice of.
-
-    Raises:
-        ValueError: Signals would be cropped or augmented; statistics are those of bytes; or colours would be changed of
-            pixels outside [0, 1], which are cut off there.
     """
     if source.x_train.ndim == 2 and (transform.size is not None or transform.augments):
         raise ValueError(
@@ -166,13 +154,7 @@ def check_source(source: ArraySource, transform: BatchTransform) -> None:
 def check_for_trainer(
     trainer: pl.Trainer, batch_repeats: int, batch_size: int | Sequence[tuple[int, int]]
 ) -> None:  # fmt: skip
-    """Refuse a module with a hook that the DataModule has too, accumulation over repeats of one batch, and sizes alone.
-
-    Raises:
-        MisconfigurationException: If Lightning would pass over the module's hook; or the Trainer, or a module that
-            optimizes manually, accumulates gradients of repeated batches; or the Trainer keeps the first epoch's loader
-            where batches grow.
-    """
+    """Refuse a module with the DataModule's hook, accumulation over repeats of a batch, and one loader for all sizes."""
     if not isinstance(batch_size, int) and trainer.reload_dataloaders_every_n_epochs != 1:  # type: ignore[attr-defined]
         raise MisconfigurationException(
             f"batch_size={batch_size!r} changes with the epoch, and this Trainer keeps the loader of the first; give "

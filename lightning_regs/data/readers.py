@@ -84,11 +84,7 @@ def read_npz(path: Path, num_classes: int | None = None, classes: Sequence[str] 
 
 
 def _declared(path: Path) -> dict[str, tuple[np.dtype[Any], Tensor]]:
-    """Read which arrays an archive has, by their headers: the type and a tensor of the shape that holds nothing.
-
-    Raises:
-        ValueError: The file is no archive, or an array says that it is larger than the archive can hold.
-    """
+    """Read which arrays an archive has, by their headers: the type and a tensor of the shape that holds nothing."""
     try:
         with path.open("rb") as file:
             bare = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
@@ -248,11 +244,7 @@ def _images(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def check_memory(path: Path, what: str, needed: int, remedy: str) -> None:
-    """Refuse data that memory does not hold.
-
-    Raises:
-        ValueError: There is less memory than ``needed`` bytes.
-    """
+    """Refuse data that memory does not hold."""
     there = _memory()
     if needed > there:
         raise ValueError(

@@ -75,12 +75,7 @@ def load(name: str, root: str | Path | None = None, image_size: int | None = Non
 
 
 def prepare(name: str, root: str | Path | None = None) -> None:
-    """Make sure that :func:`load` will find its files: download what is nowhere, or say so, without loading anything.
-
-    Raises:
-        ValueError: The name is unknown.
-        FileNotFoundError: The files are nowhere and could not be downloaded.
-    """
+    """Make sure that :func:`load` will find its files: download what is nowhere, or raise, without loading anything."""
     find = _reader if name in SOURCES else _user_path
     find(name, data_root(root))
 

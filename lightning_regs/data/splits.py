@@ -77,9 +77,6 @@ def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
 
     Returns:
         The data sets, on the CPU.
-
-    Raises:
-        ValueError: A size is larger than the source, or the crop larger than the images.
     """
     source = _resplit(source, plan, seed)
     chosen = choose_rows(source, plan, seed, corruption_seed)

@@ -37,9 +37,6 @@ def read_torchvision(name: str, root: Path, shown: Mapping[str, Path] | None = N
     """Read a data set of :data:`TORCHVISION` from torchvision's files below its ``root``, through torchvision's class.
 
     By a file's name, ``shown`` is the path that the user knows it by.
-
-    Raises:
-        ValueError: A file is damaged; it is named.
     """
     from torchvision.datasets.utils import check_integrity
 
@@ -71,11 +68,7 @@ def read_torchvision(name: str, root: Path, shown: Mapping[str, Path] | None = N
 
 
 def read_gzipped(name: str, folder: Path) -> ArraySource:
-    """Read ``mnist`` or ``fashion_mnist`` from gzipped idx files, as the Debian package of the latter has them.
-
-    Raises:
-        ValueError: A file is damaged; it is named.
-    """
+    """Read ``mnist`` or ``fashion_mnist`` from gzipped idx files, as the Debian package of the latter has them."""
     with tempfile.TemporaryDirectory() as scratch:
         shown = {}
         for file in expected_files(name, Path(scratch)):

@@ -55,9 +55,6 @@ class BatchTransform:
         """Return the same transform with mean and deviation of each channel, where it normalizes, of images or signals.
 
         Signals (N, L) have one channel. One that never varies is not scaled.
-
-        Raises:
-            ValueError: If the given ones are not one a channel.
         """
         if self.normalize is None:
             return self

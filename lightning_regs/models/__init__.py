@@ -48,11 +48,7 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, **options: An
 
 @checked
 def check_options(name: str, options: Iterable[str]) -> None:
-    """Refuse the name of an architecture or of an option that there is not, before anything is built.
-
-    Raises:
-        ValueError: If the name or an option is unknown; the message suggests the nearest.
-    """
+    """Refuse the name of an architecture or of an option that there is not, before anything is built."""
     known = model_options(name)
     for option in options:
         if option not in known:
@@ -61,11 +57,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
 
 @checked
 def model_options(name: str) -> dict[str, Any]:
-    """Return the options of an architecture with their defaults, in the order of the constructor.
-
-    Raises:
-        ValueError: If the name is unknown.
-    """
+    """Return the options of an architecture with their defaults, in the order of the constructor."""
     parameters = inspect.signature(_model_class(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in ("input_shape", "num_classes")}
 

@@ -104,11 +104,7 @@ def flatten(x: Tensor) -> Tensor:
 
 
 def check_image(net: str, input_shape: Sequence[int], minimum: int) -> tuple[int, int, int]:
-    """Return C, H and W of one sample, or refuse what a net cannot take; ``minimum`` is the least height and width.
-
-    Raises:
-        ValueError: If the shape is not (C, H, W), or the image is too small.
-    """
+    """Return C, H and W of one sample, or refuse what a net cannot take; ``minimum`` is the least height and width."""
     shape = tuple(input_shape)
     if len(shape) != 3:
         raise ValueError(f"{net} takes images (C, H, W), got input_shape {shape}: use 'mlp' for other shapes.")
@@ -127,11 +123,7 @@ def scaled(width: float, *sizes: int) -> tuple[int, ...]:
 
 
 def blocks_a_stage(depth: int, layers: int, others: int) -> int:
-    """Return n, the blocks in each stage of a net whose ``depth`` is ``layers`` n + ``others``.
-
-    Raises:
-        ValueError: If there is no such n of at least 1.
-    """
+    """Return n, the blocks in each stage of a net whose ``depth`` is ``layers`` n + ``others``."""
     blocks, rest = divmod(depth - others, layers)
     if blocks < 1 or rest:
         examples = ", ".join(str(layers * n + others) for n in (1, 2, 3))

@@ -73,11 +73,7 @@ def as_csv(found: Sequence[Row]) -> str:
 
 
 def outcome(name: str, variant: Variant) -> Row:
-    """Train a kind of module with a method, and return what it does.
-
-    Raises:
-        AssertionError: If it trains otherwise than a loop by hand does, without a word.
-    """
+    """Train a kind of module with a method, and return what it does."""
     kind, method = ODD[name], variant.make()
     if isinstance(method, Regularizer) and method.acts is Acts.BATCH:
         method.batch = kind.keys

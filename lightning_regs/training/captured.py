@@ -50,9 +50,6 @@ def check_captured(trainer: Any, module: Any, hears: Callable[[Any, str, type], 
         trainer: The Trainer, with its optimizers.
         module: The Classifier.
         hears: Whether an object has a hook of its own, and not that of a base class.
-
-    Raises:
-        MisconfigurationException: If there is such a thing, and ``cuda_graph`` was asked for.
     """
     for optimizer in trainer.optimizers:
         # Without graphs only where a checkpoint of graphs says so: the weights may be on a CPU now.
@@ -148,11 +145,7 @@ class Captured:
             self.clear()
 
     def step(self, batch: Any) -> Tensor:
-        """Take one optimizer step; return its loss, which the next one may overwrite.
-
-        Raises:
-            MisconfigurationException: If the step does what no graph can.
-        """
+        """Take one optimizer step; return its loss, which the next one may overwrite."""
         if self.watched and any(weight.data_ptr() != place for weight, place in self.weights):
             self.look()
         key = self._key(batch)

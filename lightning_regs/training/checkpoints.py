@@ -107,11 +107,7 @@ class _ToTheFile(pl.plugins.TorchCheckpointIO):
 
 
 def check_owner(checkpoint: Mapping[str, Any], path: Path, of: str) -> None:
-    """Refuse a checkpoint that is whole, and of another training than ``of`` or of none; earlier versions' do not say.
-
-    Raises:
-        DamagedFileError: In one sentence.
-    """
+    """Refuse a whole checkpoint of another training than ``of``, or of none; earlier versions' do not say."""
     callbacks = checkpoint.get("callbacks")
     if not isinstance(callbacks, Mapping) or not {"state_dict", "loops", "optimizer_states"} <= checkpoint.keys():
         raise DamagedFileError(f"{path} is damaged (it is no checkpoint of a training)")

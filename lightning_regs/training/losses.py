@@ -35,11 +35,7 @@ def losses_of_replicas(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor,
 
 
 def labels_for(logits: Tensor, y: Tensor) -> Tensor:
-    """Return labels in a type that the losses take: int64 for class indices, single precision or less for floats.
-
-    Raises:
-        ValueError: If the shape is that of neither.
-    """
+    """Return labels in a type that the losses take: int64 for class indices, single precision or less for floats."""
     probabilities = y.is_floating_point()
     wanted = logits.shape if probabilities else logits.shape[:-1]
     # Replicas may have the same labels.
@@ -58,9 +54,6 @@ def check_labels(y: Tensor, num_classes: int) -> None:
     """Refuse class indices outside 0 to ``num_classes`` - 1, and floats that are no probabilities.
 
     A GPU would report the former as a failed assertion, and nobody the latter.
-
-    Raises:
-        ValueError: If there are any.
     """
     if not y.numel():
         return

@@ -41,11 +41,7 @@ class KeepsMethods(pl.LightningModule):
 
 
 def check_architecture(architecture: str | nn.Module, options: Mapping[str, Any] | None) -> None:
-    """Refuse the name of an architecture or an option that there is not, and options for a network that is an object.
-
-    Raises:
-        ValueError: If it is one of these.
-    """
+    """Refuse unknown names of architectures and options, and options for a network that is an object."""
     if not isinstance(architecture, str):
         if options:
             raise ValueError(

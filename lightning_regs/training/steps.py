@@ -74,12 +74,7 @@ class DrivenStep(Step):
         self.gradient_clip_algorithm: str = getattr(driver, "gradient_clip_algorithm", "norm")
 
     def check(self, trainer: pl.Trainer) -> None:
-        """Refuse what Lightning refuses in manual optimization, and say which argument takes its place.
-
-        Raises:
-            MisconfigurationException: For ``gradient_clip_val``, ``accumulate_grad_batches`` and
-                ``GradientAccumulationScheduler``.
-        """
+        """Refuse what Lightning refuses in manual optimization, and say which argument takes its place."""
         clip: dict[str, Any] = {"gradient_clip_val": trainer.gradient_clip_val}
         if trainer.gradient_clip_algorithm is not None:
             clip["gradient_clip_algorithm"] = str(getattr(trainer.gradient_clip_algorithm, "value", "norm"))

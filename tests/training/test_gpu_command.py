@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from lightning_regs.cli.parser import main
+from lightning_regs.study.run import runner
+from lightning_regs.study.run.executors.local import InProcess
 
 
 @pytest.fixture
@@ -43,6 +45,7 @@ def test_all_that_a_cpu_can_run_of_it_runs(gpu: Any, tmp_path: Path, monkeypatch
         return subprocess.CompletedProcess(command, main(command[3:]), stdout="")
 
     monkeypatch.setattr(gpu.subprocess, "run", run)
+    monkeypatch.setattr(runner, "Processes", lambda *_, **__: InProcess())
     monkeypatch.delitem(gpu.NETS, "small Inception")  # which takes as long as all the rest
     suite = tmp_path / "test_device.py"
     suite.write_text("import os\n\ndef test_device():\n    assert os.environ['LIGHTNING_REGS_TEST_DEVICE'] == 'cpu'\n")

@@ -79,11 +79,7 @@ def read(folder: Path) -> Lines | None:
 
 
 def parse(text: str) -> Lines:
-    """Read the text of a lock.
-
-    Raises:
-        ValueError: If it is none; the message names the line.
-    """
+    """Read the text of a lock."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     if tuple(next(reader, ())) != COLUMNS:
         raise ValueError(f"its first line is not {','.join(COLUMNS)!r}")

@@ -52,9 +52,6 @@ def update(cards: Iterable[str | Path], papers: Iterable[Paper]) -> list[Path]:
     """Bring the generated parts of README files, and the figures that they show, up to date; return those that changed.
 
     Their markers name ``papers``, whose results are read once for all parts.
-
-    Raises:
-        ValueError: A marker names no known part, or is not closed.
     """
     known = {paper.id: paper for paper in papers}
     results = cache(lambda paper_id, scale: _Results.of(known[paper_id], scale))

@@ -119,9 +119,6 @@ def compare(paper: Paper, results: Path, scales: Iterable[str] | None = None) ->
     Returns:
         The scales of which both have rows, the one nearest to the paper's protocol first; none where the folder is
         that of the committed results.
-
-    Raises:
-        ValueError: If the paper has no such scale.
     """
     if results.absolute() == default_results(paper).absolute():
         return []

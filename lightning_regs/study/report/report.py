@@ -51,9 +51,6 @@ def write_report(
 
     Returns:
         The page.
-
-    Raises:
-        ValueError: The paper has no such scale, the results are a file, or the folder cannot be written.
     """
     out = Path(out_dir)
     page = out / f"{slug(paper.id)}.html"
@@ -107,11 +104,7 @@ def render(specification: Specification, most: int = _MOST_LINES) -> str:
 
 
 def write_index(out_dir: str | Path) -> Path:
-    """Write ``index.html``: every paper whose page is in the folder, if any, with the verdicts of each scale.
-
-    Raises:
-        ValueError: The folder cannot be written.
-    """
+    """Write ``index.html``: every paper whose page is in the folder, if any, with the verdicts of each scale."""
     out = Path(out_dir)
     index = out / "index.html"
     with _writing(out):

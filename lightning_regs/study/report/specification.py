@@ -176,9 +176,6 @@ def specify(
             headline claims stand, of equal ones that nearest to the paper's protocol.
         show: Draws a figure; with :func:`~lightning_regs.study.report.drawing.name_figure` their entries have neither
             drawing, notes nor description.
-
-    Raises:
-        ValueError: The paper has no such scale.
     """
     from lightning_regs import __version__
 

@@ -35,9 +35,6 @@ def plan(
         scale: Name of the scale.
         cells: Names or globs; None for all.
         seeds: How many (0, 1, ...) or which; None for the scale's. A cell with a number of its own takes no more.
-
-    Raises:
-        ValueError: For an unknown scale or cell, or seeds that are none.
     """
     chosen = paper.scale(scale)
     wanted = _seeds(chosen.seeds if seeds is None else seeds)

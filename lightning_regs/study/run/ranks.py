@@ -57,10 +57,6 @@ def measure_in_processes(
     Every process carries out the whole task, as in any training by DDP that ``torchrun`` starts. What the first says is
     what is written, and what ``progress`` and ``note`` receive. When one fails or dies, all end. The threads are those
     of all of them together; ``papers`` is a folder to be put on their module path.
-
-    Raises:
-        ValueError: If the configuration names a strategy that starts processes itself.
-        Exception: What one of them raised.
     """
     strategy = configs[0]["trainer"].get("strategy", "auto")
     if isinstance(strategy, str) and any(word in strategy for word in _ALONE):
@@ -121,11 +117,7 @@ def _collect(
     progress: Callable[[float, float, str], None],
     note: Callable[[str], None],
 ) -> tuple[list[Any], list[Any]]:
-    """Wait until all have returned, and give what the first did.
-
-    Raises:
-        Exception: What one of them raised, or that it died.
-    """
+    """Wait until all have returned, and give what the first did."""
     waiting = dict(enumerate(ranks))
     answer: tuple[list[Any], list[Any]] = ([], [])
     while waiting:

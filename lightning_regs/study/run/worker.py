@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import DamagedFileError, atomic_write, disk_full
+from lightning_regs.core.files import DamagedFileError, atomic_write, causes, disk_full
 from lightning_regs.core.runs import LEADING, TRAILING, RunContext, unfit
 from lightning_regs.study.paper.tasks import add_to_path
 from lightning_regs.study.run import provenance
@@ -50,7 +50,8 @@ def perform(stack: Stack, threads: int, emit: Emit) -> None:
                     missing.pop(0)
                     ended.append(event)
     except (Exception, SystemExit) as error:
-        if _was_interrupted(error):
+        # Lightning turns Ctrl-C into SystemExit; what it came from tells it from an exit of the task's own.
+        if any(isinstance(cause, KeyboardInterrupt) for cause in causes(error)):
             raise KeyboardInterrupt from error
         ended += [_failed(job, error) for job in missing]
     for event in ended:
@@ -68,13 +69,9 @@ def _failed(job: Job, error: BaseException) -> Event:
     return job.event("failed", text=" ".join(text.split()), full=full, memory=_out_of_memory(error))
 
 
-def _out_of_memory(error: BaseException | None) -> bool:
+def _out_of_memory(error: BaseException) -> bool:
     """Tell whether a GPU's memory did not suffice, by names: importing torch would cost seconds."""
-    while error is not None:
-        if any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(cls.__name__ == "OutOfMemoryError" for cause in causes(error) for cls in type(cause).__mro__)
 
 
 def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
@@ -173,13 +170,6 @@ def _checked(task: str, metrics: object) -> dict[str, float]:
         except (TypeError, ValueError):
             raise TypeError(f"task {task} returned {name}={value!r}, which is not a number.") from None
     return checked
-
-
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Lightning turns Ctrl-C into SystemExit; what it came from tells it from an exit of the task's own."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def work(pipe: Connection, threads: int) -> None:

@@ -113,9 +113,6 @@ def parse_curves(text: str, tell: Tell = lambda what: None) -> Curves:
     """Read what is whole of the table of :meth:`Curves.to_csv`, and tell what is damaged.
 
     Numbers that are not finite leave gaps.
-
-    Raises:
-        ValueError: It is no table with a column for cell and seed; the message says why.
     """
     data: dict[str, dict[int, list[Mapping[str, float]]]] = {}
     for line, numbers in lines(text, tell):

@@ -84,10 +84,6 @@ class Ledger:
 
         To ``finish`` judges the claims as well, and brings ``SCALE.claims.json`` and ``SCALE.curves.csv`` up to date,
         keeping the curves of rows that only the table has.
-
-        Raises:
-            DamagedTable: If the table was damaged meanwhile.
-            OSError: If one cannot be written; what was there is still there.
         """
         if not self._rows:
             return

@@ -92,9 +92,6 @@ def load(
     """Read the results of a paper: ``SCALE.csv`` and ``SCALE.curves.csv`` of a folder, which may be missing.
 
     The scales are in the order in which they are named; by default all, the one nearest to the paper's protocol first.
-
-    Raises:
-        ValueError: The paper has no scale of that name, or the results are a file instead of a folder.
     """
     known = {scale.name: scale for scale in paper.scales}
     names = list(reversed(known)) if scales is None else list(scales)

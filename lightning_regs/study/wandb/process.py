@@ -129,9 +129,6 @@ def sync(
 
     Returns:
         The exit status: 0 when nothing is left to upload.
-
-    Raises:
-        ValueError: If there is no login, or a table of results is damaged.
     """
     from lightning_regs.study.store.ledger import Ledger
     from lightning_regs.study.store.results import default_results

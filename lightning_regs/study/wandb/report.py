@@ -23,9 +23,6 @@ def write_json(specification: Specification, target: Target | None, path: str | 
     """Write the report and the specification that it is made from to a JSON file; needs no extra and no server.
 
     Without a target it is open where the runs are. Folders that are missing are made.
-
-    Raises:
-        ValueError: If it cannot be written.
     """
     file = Path(path)
     report = blocks(specification, target) | {"specification": specification.as_dict()}
@@ -39,12 +36,15 @@ def write_json(specification: Specification, target: Target | None, path: str | 
 
 
 def build(specification: Specification, target: Target) -> Any:
-    """Build a ``wandb_workspaces.reports.v2.Report`` that goes to a target, without a server; it is not saved yet.
-
-    Raises:
-        ValueError: If wandb-workspaces is not installed.
-    """
-    return _build(_library(), blocks(specification, target))
+    """Build a ``wandb_workspaces.reports.v2.Report`` that goes to a target, without a server; it is not saved yet."""
+    try:
+        library = importlib.import_module("wandb_workspaces.reports.v2")
+    except ImportError as error:
+        raise ValueError(
+            "a report in Weights & Biases needs wandb-workspaces; install it with "
+            f'`pip install "lightning-regs[reports]"`, or {_DRY_RUN}.'
+        ) from error
+    return _build(library, blocks(specification, target))
 
 
 def _build(library: Any, plain: Any) -> Any:
@@ -61,11 +61,8 @@ def publish(specification: Specification, target: Target) -> str:
 
     Returns:
         Its address.
-
-    Raises:
-        ValueError: If wandb-workspaces or a login is missing, or the server cannot be reached or refuses.
     """
-    library = _library()
+    report = build(specification, target)
     try:
         log_in()
     except ValueError as error:
@@ -74,7 +71,6 @@ def publish(specification: Specification, target: Target) -> str:
 
     try:
         reports = wandb.Api().reports(str(target))
-        report = _build(library, blocks(specification, target))
         report.id = next((str(found.id) for found in reports if found.display_name == report.title), "")
         report.save()
         address = urlsplit(report.url)
@@ -86,13 +82,3 @@ def publish(specification: Specification, target: Target) -> str:
     # The library's own address breaks off at a '?' or '#' in the title.
     name = quote(re.sub(r"\W+", "-", report.title).strip("-"))
     return f"{address.scheme}://{address.netloc}/{target}/reports/{name}--{report.id.rstrip('=')}"
-
-
-def _library() -> Any:
-    try:
-        return importlib.import_module("wandb_workspaces.reports.v2")
-    except ImportError as error:
-        raise ValueError(
-            "a report in Weights & Biases needs wandb-workspaces; install it with "
-            f'`pip install "lightning-regs[reports]"`, or {_DRY_RUN}.'
-        ) from error

@@ -20,11 +20,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Read ``"ENTITY/PROJECT"``.
-
-        Raises:
-            ValueError: If it is something else, or has a name that Weights & Biases does not take.
-        """
+        """Read ``"ENTITY/PROJECT"``."""
         names = re.fullmatch(f"{_ENTITY}/{_PROJECT}", text)
         if names is None:
             raise ValueError(
@@ -38,11 +34,7 @@ class Target:
 
 
 def log_in() -> None:
-    """Take the login that wandb finds; nobody is asked, and no server.
-
-    Raises:
-        ValueError: If there is none; the message has no full stop, so that another remedy can follow.
-    """
+    """Take the login that wandb finds; nobody is asked, and no server."""
     import wandb
 
     try:

@@ -48,9 +48,6 @@ class Processes:
         threads: Threads for each; default: the cores, divided, or what ``OMP_NUM_THREADS`` says if that is less.
         cards: The GPUs; default: those that this process may use.
         most: Runs that there are, which need no more processes.
-
-    Raises:
-        ValueError: If a number is below 1.
     """
 
     def __init__(

@@ -59,9 +59,6 @@ class Ray:
         jobs: Runs at once, at most; default: as many as there is room for.
         cpus: Cores for each run, and its threads.
         gpus: GPUs for each run, or the share of one, such as 0.25; default: 1 where the cluster has any, else 0.
-
-    Raises:
-        ValueError: If Ray is not installed, nobody answers at the address, or no machine has room for a run.
     """
 
     def __init__(
