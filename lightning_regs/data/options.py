@@ -154,7 +154,7 @@ def check_source(source: ArraySource, transform: BatchTransform) -> None:
 def check_for_trainer(
     trainer: pl.Trainer, batch_repeats: int, batch_size: int | Sequence[tuple[int, int]]
 ) -> None:  # fmt: skip
-    """Refuse a module with the DataModule's hook, accumulation over repeats of a batch, and one loader for all sizes."""
+    """Refuse a module with the DataModule's hook, accumulation of repeated batches, and one loader for all sizes."""
     if not isinstance(batch_size, int) and trainer.reload_dataloaders_every_n_epochs != 1:  # type: ignore[attr-defined]
         raise MisconfigurationException(
             f"batch_size={batch_size!r} changes with the epoch, and this Trainer keeps the loader of the first; give "
