@@ -15,10 +15,12 @@ _PUBLIC = {
     "Pruning": "lightning_regs.pruning",
     "Regularizer": "lightning_regs.regularizers.base",
     "SnapshotEnsemble": "lightning_regs.procedures.snapshots.snapshot_ensemble",
+    "StopWhen": "lightning_regs.procedures.stopping.stop_when",
     "add_supermask": "lightning_regs.pruning",
     "find_ticket": "lightning_regs.procedures.tickets",
     "load_ensemble": "lightning_regs.procedures.snapshots.ensemble",
     "range_test": "lightning_regs.procedures.range_test.range_test",
+    "retrain": "lightning_regs.procedures.stopping.retrain",
     "train_snapshots": "lightning_regs.procedures.snapshots.snapshot_ensemble",
     **registry.classes("lightning_regs.regularizers"),
 }

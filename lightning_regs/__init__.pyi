@@ -5,6 +5,8 @@ from lightning_regs.procedures.range_test.range_test import range_test as range_
 from lightning_regs.procedures.snapshots.ensemble import load_ensemble as load_ensemble
 from lightning_regs.procedures.snapshots.snapshot_ensemble import SnapshotEnsemble as SnapshotEnsemble
 from lightning_regs.procedures.snapshots.snapshot_ensemble import train_snapshots as train_snapshots
+from lightning_regs.procedures.stopping.retrain import retrain as retrain
+from lightning_regs.procedures.stopping.stop_when import StopWhen as StopWhen
 from lightning_regs.procedures.tickets import find_ticket as find_ticket
 from lightning_regs.pruning import Mask as Mask
 from lightning_regs.pruning import Pruning as Pruning

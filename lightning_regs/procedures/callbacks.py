@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
@@ -16,6 +15,7 @@ from lightning_regs.data import ImageDataModule
 from lightning_regs.data.dataset import StackedArrays
 from lightning_regs.pruning.masks import plain_names
 from lightning_regs.training.classifier import Classifier
+from lightning_regs.training.losses import losses_of_samples
 from lightning_regs.training.recorder import Recorder
 
 
@@ -64,7 +64,7 @@ class BestWeights(Recorder):
         assert isinstance(pl_module, Classifier)
         if not self.weights:
             self.weights = {name: value.clone() for name, value in stacked_state(pl_module).items()}
-            self.at_start = self._measure(trainer, pl_module, "test")[1]
+            self.at_start = measure(trainer, pl_module, self.data, "test")[1]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -75,7 +75,7 @@ class BestWeights(Recorder):
         if trainer.global_step % self.every:
             return
         assert isinstance(pl_module, Classifier)
-        loss, accuracy = self._measure(trainer, pl_module, "val")
+        loss, accuracy = measure(trainer, pl_module, self.data, "val")
         better = loss < self.loss
         if better.any():
             which = better.nonzero().squeeze(1)
@@ -91,23 +91,24 @@ class BestWeights(Recorder):
         text = f"validation loss {loss.mean():.3g}, {accuracy.mean():.1f} %"
         self.runs[0].progress(trainer.global_step, self.iterations, text)
 
-    @torch.no_grad()
-    def _measure(self, trainer: pl.Trainer, module: Classifier, split: str) -> tuple[Tensor, Tensor]:
-        """Return loss and accuracy (in percent) of each net, on the CPU."""
-        module.eval()
-        loss = torch.zeros(len(self.runs), dtype=torch.float64, device=module.device)
-        right, number = torch.zeros_like(loss), 0
-        for x, y in batches(self.data, split, module.device):
-            with trainer.precision_plugin.forward_context():
-                logits = module(x).float()
-            logits = logits if module.replicas else logits[None]
-            y = y.expand(len(self.runs), -1)
-            each = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view_as(y)
-            loss += each.sum(1, dtype=torch.float64)
-            right += (logits.argmax(-1) == y).sum(1)
-            number += y.shape[1]
-        module.train()
-        return (loss / number).cpu(), (100 * right / number).cpu()
+
+@torch.no_grad()
+def measure(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, split: str) -> tuple[Tensor, Tensor]:
+    """Return loss and accuracy (in percent) of each net on a split, ``(R,)`` on the CPU, in the midst of a training."""
+    module.eval()
+    nets = len(module.replicas or [0])
+    loss = torch.zeros(nets, dtype=torch.float64, device=module.device)
+    right, number = torch.zeros_like(loss), 0
+    for x, y in batches(data, split, module.device):
+        with trainer.precision_plugin.forward_context():
+            logits = module(x).float()
+        logits = logits if module.replicas else logits[None]
+        y = y.expand(nets, -1)
+        loss += losses_of_samples(module.loss, logits.flatten(0, 1), y.flatten()).view_as(y).sum(1, dtype=torch.float64)
+        right += (logits.argmax(-1) == y).sum(1)
+        number += y.shape[1]
+    module.train()
+    return (loss / number).cpu(), (100 * right / number).cpu()
 
 
 def batches(data: ImageDataModule, split: str, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

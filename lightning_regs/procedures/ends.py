@@ -150,6 +150,8 @@ class Ends(Callback):
         # Not on_train_end: it is not called where a level goes on from the checkpoint of its last epoch.
         state = self._state(self.stage.name)
         self.mask.on_fit_end(trainer, pl_module)  # what averages weights has put the average into the module
+        for stopping in trainer.early_stopping_callbacks:  # ours leaves the best weights
+            stopping.on_fit_end(trainer, pl_module)
         if not self.lr:  # its optimizers step past Lightning
             self._remember(trainer)
         if trainer.is_global_zero:

@@ -34,6 +34,14 @@ def losses_of_replicas(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor,
     return found
 
 
+def losses_of_samples(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of each of N samples, where the loss is their mean."""
+    if loss is F.cross_entropy:
+        return F.cross_entropy(logits, y, reduction="none")
+    found: Tensor = torch.vmap(loss)(logits[:, None], y[:, None])
+    return found
+
+
 def labels_for(logits: Tensor, y: Tensor) -> Tensor:
     """Return labels in a type that the losses take: int64 for class indices, single precision or less for floats."""
     probabilities = y.is_floating_point()

@@ -66,6 +66,7 @@ OWN_TESTS = [
     "load_ensemble",
     "range_test",
     "reproduce",
+    "retrain",
     "train_snapshots",
 ]
 
@@ -117,6 +118,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "Pruning": dict,
     "Regularizer": dict,
     "SnapshotEnsemble": lambda: {"folder": "snapshots", "cycles": 2},
+    "StopWhen": lambda: {"criterion": "GL5", "monitor": "val/loss"},
     "StoredPanels": lambda: {"panels": [gram]},
     "WeightMask": dict,
     "WeightNorms": dict,

@@ -21,12 +21,14 @@ ATTACKED = "lightning_regs.study.studies.robustness:attacked"
 """The task that measures a net on adversarial examples; its docstring says the configuration and the columns."""
 SHARPNESS = "lightning_regs.study.studies.sharpness:sharpness"
 """The task that measures how sharp the minimum is that a training ends in; its docstring says how."""
+STOPPING = "lightning_regs.study.studies.stopping:stopping"
+"""The task that trains once and asks many stopping criteria; its docstring says the configuration and the columns."""
 TOY = "lightning_regs.study.studies.toys:wilson"
 """The task of an optimizer on Wilson's linear problem; a cell's config is what its docstring says, and no file's."""
 # What a task reads of a configuration beside the sections that training has.
 OWN: dict[str, tuple[str, ...]] = {
     TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on"),
-    SHARPNESS: ("sharpness",),
+    SHARPNESS: ("sharpness",), STOPPING: ("stopping",),
 }  # fmt: skip
 _TRAINING = ("callbacks", "fitted", "seeds")
 # A task's name is part of its runs' hash, and stays when the code moves: name -> where the code is.

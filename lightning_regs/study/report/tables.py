@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lightning_regs.core.metrics import Family, Metric
+from lightning_regs.procedures.measured import STOPPED
 from lightning_regs.study.paper.estimates import interval
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
@@ -186,7 +187,11 @@ def groups(rows: Sequence[Row], families: Sequence[Family] = ()) -> list[Group]:
     for cell, runs in by_cell.items():
         names = {name for run in runs for name in run.metrics}
         family = next(
-            (f for f in (*families, ROBUSTNESS, AGREEMENT, SHARPNESS, TOYS, TRAINED) if f.metrics[0].name in names),
+            (
+                f
+                for f in (*families, ROBUSTNESS, AGREEMENT, SHARPNESS, STOPPED, TOYS, TRAINED)
+                if f.metrics[0].name in names
+            ),
             None,
         )
         if family is None:

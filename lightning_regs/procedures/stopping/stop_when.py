@@ -1,0 +1,180 @@
+"""Stop a training when a criterion holds, and leave the best weights: a callback for any LightningModule."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from lightning_regs.core.checks import Count, Name, check_arguments
+from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_trainer, pl
+from lightning_regs.core.names import unknown_name
+from lightning_regs.procedures.stopping.criteria import Criterion, criterion_of, errors_of, stops
+from lightning_regs.regularizers.parts.selection import check_whole_weights
+
+
+# Lightning calls those of this class after the module has logged an epoch, and before checkpoints are saved.
+class StopWhen(pl.callbacks.EarlyStopping):
+    r"""Early stopping by the criteria of Prechelt (1998, "Early stopping -- but when?"), which leaves the best weights.
+
+    After each validation the criterion is asked about the whole curve of the monitored metric, see
+    :mod:`~lightning_regs.procedures.stopping.criteria`. With E(t) the validation error and :math:`E_{opt}(t)` the least
+    so far: ``"GL5"`` stops when :math:`100 (E / E_{opt} - 1)` is above 5 percent; ``"PQ1"`` at the end of a strip of 5
+    measurements when that, over the progress of the training error in the strip in thousandths, is above 1; ``"UP3"``
+    when E has risen from the end of one strip to that of the next 3 times running; ``"patience10"`` after 10 without a
+    new least.
+
+    The curve travels in checkpoints, and what is decided is a function of it alone: a training that is killed and
+    resumed stops where it would have, with the same weights. All processes share one curve, the mean over them.
+
+    Does not help: as a replacement of an end. No criterion has to come true, so give the Trainer ``max_epochs`` too.
+    Nor where test data are monitored, which is refused. Stacked replicas have one curve, their mean.
+
+    Does not compose with: FSDP, DeepSpeed, and callbacks that average weights, where the best are to be restored.
+
+    Example:
+        ``Trainer(callbacks=[StopWhen("GL5", "val/loss")])``, or ``StopWhen("PQ1", "val/loss", training="train/loss")``.
+
+    Args:
+        criterion: ``"GL"``, ``"PQ"``, ``"UP"`` or ``"patience"`` with the threshold behind it, or a
+            :class:`~lightning_regs.procedures.stopping.criteria.Criterion`.
+        monitor: The logged metric of the validation.
+        mode: ``"min"`` where lower is better, ``"max"`` where higher is.
+        training: The logged metric that is the training error, without penalties, for PQ: it is read at the end of each
+            epoch that has a validation. The Classifier's ``"train/loss"`` has none, but is that under dropout and of
+            mixed batches.
+        smoothing: Over how many measurements, the last ones, the metric is averaged before it is judged.
+        restore: Whether the weights of the least (smoothed) error are those after the training, not the last ones.
+
+    Attributes:
+        validation: The metric at each validation so far.
+        steps: Optimizer steps before each.
+        stopped: Index of the measurement after which the criterion held; None while it has not.
+
+    Raises:
+        ValueError: At construction, if the criterion is none, or PQ has no ``training``, or another has one.
+        MisconfigurationException: When training starts, if there is no validation, or the test set is it; at the first
+            validation, if the metric is not logged.
+    """
+
+    def __init__(
+        self,
+        criterion: str | Criterion,
+        monitor: Name,
+        mode: Literal["min", "max"] = "min",
+        training: Name | None = None,
+        smoothing: Count = 1,
+        restore: bool = True,
+    ) -> None:
+        given = check_arguments(StopWhen.__init__, locals())
+        super().__init__(monitor, mode=mode)
+        self.criterion, self.training = criterion_of(criterion), training
+        self.smoothing, self.restore = int(given["smoothing"]), restore
+        if self.criterion.reads_training and training is None:
+            raise ValueError(
+                f"{self.criterion} reads the progress of the training error, and training=None names none; say which "
+                "logged metric is the unregularised one, such as training='train/loss'."
+            )
+        if training is not None and not self.criterion.reads_training:
+            raise ValueError(f"{self.criterion} reads no training error; leave training={training!r} out, or use PQ.")
+        self.validation: list[float] = []
+        self.train_errors: list[float] = []
+        self.steps: list[int] = []
+        self._weights: dict[str, Tensor] = {}
+        self._validated: dict[str, Tensor] = {}
+
+    @property
+    def best(self) -> int:
+        """The index of the least (smoothed) error so far."""
+        return int(errors_of(self._errors, self.smoothing).argmin())
+
+    @property
+    def stopped(self) -> int | None:
+        """The index of the measurement after which the criterion held; None where it has not."""
+        whole = self._errors[: len(self.train_errors)] if self.criterion.reads_training else self._errors
+        return stops(self.criterion, whole, self.train_errors, self.smoothing)
+
+    @property
+    def _errors(self) -> list[float]:
+        return self.validation if self.mode == "min" else [-value for value in self.validation]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curve and the best weights."""
+        curve = {"validation": [*self.validation], "train_errors": [*self.train_errors], "steps": [*self.steps]}
+        return curve | {"weights": self._weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them."""
+        self.validation, self.train_errors = list(state_dict["validation"]), list(state_dict["train_errors"])
+        self.steps, self._weights = list(state_dict["steps"]), state_dict["weights"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse Trainers in which the best weights could not be restored."""
+        check_trainer(type(self).__name__, trainer)
+        if stage == "fit" and self.restore:
+            check_whole_weights(type(self).__name__, trainer)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a training without validation, and end one that had been stopped before it was resumed."""
+        known = trainer.val_dataloaders is not None
+        if not trainer.enable_validation or (known and not sum(map(float, trainer.num_val_batches))):
+            raise MisconfigurationException(
+                f"StopWhen monitors {self.monitor!r} at each validation, and there is none; give validation data, such "
+                "as ImageDataModule(val_split=0.1), and a validation_step."
+            )
+        if getattr(getattr(trainer, "datamodule", None), "monitor_test", False):
+            raise MisconfigurationException(
+                "monitor_test=True serves the test set as validation set, and StopWhen would choose by it; hold out "
+                "training data instead, with val_split."
+            )
+        if self.restore and averaged_modules(trainer):
+            raise MisconfigurationException(
+                "StopWhen leaves the best weights, and another callback their average; use restore=False, or leave the "
+                "other out."
+            )
+        trainer.should_stop = trainer.should_stop or self.stopped is not None
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep what is validated: the averages of an optimizer, where it has some."""
+        if self.restore and self._measures(trainer):
+            self._validated = {name: t.detach().to("cpu", copy=True) for name, t in pl_module.state_dict().items()}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take in the validation."""
+        if not self._measures(trainer):
+            return
+        if self.criterion.reads_training and len(self.train_errors) < len(self.validation):
+            raise MisconfigurationException(
+                f"{self.criterion} reads the training error at the end of an epoch, and this one has several "
+                "validations; validate once an epoch, or stop by GL, UP or patience."
+            )
+        self.validation.append(self._logged(trainer, self.monitor))
+        self.steps.append(trainer.global_step)
+        if self.best == len(self.validation) - 1:
+            self._weights = self._validated
+        self._validated = {}
+        if not self.criterion.reads_training:
+            trainer.should_stop = trainer.should_stop or self.stopped is not None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take in the training error, where the epoch had a validation."""
+        if self.training is not None and len(self.train_errors) < len(self.validation):
+            self.train_errors.append(self._logged(trainer, self.training))
+            trainer.should_stop = trainer.should_stop or self.stopped is not None
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the best weights in."""
+        # Not on_train_end, where others still save checkpoints, and which a resumed last epoch does not have.
+        if self._weights:
+            pl_module.load_state_dict(self._weights)
+
+    def _measures(self, trainer: pl.Trainer) -> bool:
+        return trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run  # type: ignore[attr-defined]
+
+    def _logged(self, trainer: pl.Trainer, name: str) -> float:
+        """Return the mean of a metric over the processes, the same in all of them."""
+        logged = trainer.callback_metrics
+        if name not in logged:
+            raise MisconfigurationException(str(unknown_name("logged metric", name, logged)))
+        value = logged[name].detach().float().to(trainer.strategy.root_device)
+        return float(trainer.strategy.reduce(value.clone(), reduce_op="mean"))
