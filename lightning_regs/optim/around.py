@@ -10,12 +10,9 @@ from torch.optim import Optimizer
 
 
 class Around(Optimizer, ABC):
-    """An optimizer around another one, whose parameters, groups and state it has.
+    """An optimizer around another one, its base, whose parameters, groups and state it has.
 
     Schedules, scalers and checkpoints see a single optimizer; copies and pickles hold both.
-
-    Args:
-        base: The optimizer that takes the steps.
     """
 
     def __init__(self, base: Optimizer) -> None:

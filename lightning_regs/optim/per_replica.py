@@ -47,20 +47,12 @@ def with_numbers(optimizer: Optimizer, numbers: Mapping[str, Sequence[float]]) -
 
 
 class _PerReplica(Around):
-    """An optimizer of replicas with numbers of their own: exactly, to rounding, that of each alone.
+    """An optimizer of parameters ``(R, ...)`` with R numbers a list: to rounding, that of each replica alone.
 
-    It steps at the largest learning rate, of which each replica keeps its share: here a step is the rate times what
-    gradients say. The momentum before a step is a replica's share of that of the largest. The base has no weight decay,
-    which comes before the step as torch has it: decoupled, into the weights, or else into gradients. Schedules of what
-    the groups hold, the largest numbers, are those of all.
-
-    Args:
-        base: One of torch's, at the largest of these numbers, whose parameters are ``(R, ...)``.
-        numbers: By name, R a list.
-
-    Raises:
-        ValueError: If the optimizer is none that this goes with, a parameter is not stacked, or a group of parameters
-            has a number of its own.
+    The base is at the largest numbers, which schedules change for all. It steps at the largest rate, of which each
+    replica keeps its share, where a step is the rate times what does not depend on it. Before that a replica's buffer
+    is scaled so that the largest momentum makes of it what its own would. Weight decay comes before the step too, as
+    torch has it: decoupled, off the weights, or else into the gradients; the base's is 0 meanwhile.
     """
 
     def __init__(self, base: Optimizer, numbers: Mapping[str, Sequence[float]]) -> None:

@@ -92,7 +92,7 @@ def test_a_grid_of_numbers_trains_as_one_stack(tmp_path: Path, lookahead: bool) 
     configs = [cell.config for cell in made for _ in range(2)]
     runs = [RunContext(tmp_path / str(i), seed=i % 2) for i in range(6)]
     together = train.stacked(configs, runs)
-    for i in (0, 3) if lookahead else (0, 3, 5):
+    for i in (0, 5):
         alone = train(configs[i], RunContext(tmp_path / f"alone-{i}", seed=i % 2))
         assert together[i]["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-2 if lookahead else 1e-4)
         assert together[i]["test_acc"] == pytest.approx(alone["test_acc"], abs=2.1)
