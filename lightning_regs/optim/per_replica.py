@@ -62,20 +62,20 @@ class _PerReplica(Around):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, as torch does."""
-        cls, options = type(self.base).__name__, self.base.defaults | param_group
+        super().add_param_group(param_group)  # which makes its parameters a list, and fills in the rest
+        cls = type(self.base).__name__
         for name, given in self.numbers.items():
             many, why = len(given), ""
             if cls not in _PROPORTIONAL:
                 why = f"a step of {cls} is not proportional to its rate; use one of {', '.join(_PROPORTIONAL)}"
             elif own := [w for w in param_group["params"] if not w.ndim or len(w) != many]:
                 why = f"a parameter has the shape {tuple(own[0].shape)}; train nets with Classifier(replicas={many})"
-            elif options[name] != max(given):
-                why = f"a group of parameters has {options[name]}; leave that out"
-            elif name == "momentum" and (of_all := [o for o in ("nesterov", "dampening") if options.get(o)]):
+            elif param_group[name] != max(given):
+                why = f"a group of parameters has {param_group[name]}; leave that out"
+            elif name == "momentum" and (of_all := [o for o in ("nesterov", "dampening") if param_group.get(o)]):
                 why = f"{of_all[0]} takes one momentum for all; leave it out"
             if why:
                 raise ValueError(f"{name} has {many} numbers, one a replica, and {why}, or give one number.")
-        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -197,3 +197,7 @@ def test_what_is_not_stacked_or_a_group_of_its_own_has_one_number() -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(2))], "weight_decay": 0.0}]
     with pytest.raises(ValueError, match=r"weight_decay has 2 numbers, .* a group of parameters has 0\.0"):
         make_optimizer(groups, {"name": "SGD", "weight_decay": TWO})
+    optimizer = make_optimizer([torch.nn.Parameter(torch.zeros(2))], {"name": "SGD", "weight_decay": TWO})
+    optimizer.add_param_group({"params": torch.nn.Parameter(torch.zeros(2, 3))})
+    with pytest.raises(ValueError, match=r"weight_decay has 2 numbers, .* shape \(3, 2\)"):
+        optimizer.add_param_group({"params": iter([torch.nn.Parameter(torch.zeros(3, 2))])})
