@@ -54,7 +54,6 @@ from lightning_regs.analysis.tickets import Overlap as Overlap
 from lightning_regs.analysis.tickets import Travel as Travel
 from lightning_regs.analysis.tickets import Travelled as Travelled
 from lightning_regs.analysis.tickets import distance_travelled as distance_travelled
-from lightning_regs.analysis.tickets import early_stopping_iteration as early_stopping_iteration
 from lightning_regs.analysis.tickets import mask_overlap as mask_overlap
 from lightning_regs.analysis.toys import WilsonProblem as WilsonProblem
 from lightning_regs.analysis.toys import beale as beale

@@ -1,17 +1,15 @@
-"""What became of kept and pruned weights: overlap of masks, distance travelled, sign changes, early stopping."""
+"""What became of kept and pruned weights: overlap of masks, distance travelled, sign changes."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from lightning_regs.core.checks import Range, Whole, checked
+from lightning_regs.core.checks import checked
 from lightning_regs.pruning.masks import Mask
 
 Masks = Mapping[str, Tensor]
@@ -163,32 +161,6 @@ def distance_travelled(initial: Mapping[str, Tensor], final: Mapping[str, Tensor
         ]
     overall = [torch.stack([part[group].cpu() for part in sums.values()]).sum(0) for group in (0, 1)]
     return Distances(_travelled(overall), {name: _travelled(groups) for name, groups in sums.items()})
-
-
-@checked
-def early_stopping_iteration(
-    iterations: Sequence[Whole], losses: Sequence[Annotated[float, Range(infinite=True, missing=True)]]
-) -> int:
-    """Return the iteration of the first minimum of a curve of validation losses.
-
-    Frankle & Carbin, arXiv 1803.03635: the early-stopping iteration is that of the least validation loss, found after
-    a training of full length. It is the argmin of a noisy curve: average over trials, and show their range.
-
-    Args:
-        iterations: Where the losses were measured, rising.
-        losses: As many; NaN counts as no measurement.
-
-    Raises:
-        ValueError: If the lengths differ, iterations do not rise, or there is no loss but NaN.
-    """
-    if len(iterations) != len(losses):
-        raise ValueError(f"a curve needs a loss for each iteration, got {len(iterations)} and {len(losses)}.")
-    if any(later <= earlier for earlier, later in itertools.pairwise(iterations)):
-        raise ValueError("the iterations of a curve must rise; put the measurements of one training in order.")
-    found = [(loss, at) for loss, at in zip(losses, iterations, strict=True) if not math.isnan(loss)]
-    if not found:
-        raise ValueError(f"none of the {len(losses)} losses is a number, so the curve has no minimum.")
-    return int(min(found)[1])
 
 
 def _jaccard(shared: float, kept: int) -> float:

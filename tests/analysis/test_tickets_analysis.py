@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import hypergeom
 from torch import Tensor
 
-from lightning_regs.analysis import distance_travelled, early_stopping_iteration, mask_overlap
+from lightning_regs.analysis import distance_travelled, mask_overlap
 from lightning_regs.pruning.masks import Mask
 
 
@@ -139,39 +139,3 @@ def test_distances_of_other_networks_are_refused():
         distance_travelled({"v": torch.ones(2)}, {"w": torch.ones(2)}, {"w": torch.ones(2)})
     with pytest.raises(ValueError, match=r"has the shape \(2,\), and the weight \(3,\)"):
         distance_travelled({"w": torch.ones(2)}, {"w": torch.ones(3)}, {"w": torch.ones(2)})
-
-
-# -- early stopping --------------------------------------------------------------------------------------------------
-
-
-def test_the_first_of_equal_minima_counts_and_nan_does_not():
-    nan = math.nan
-    assert early_stopping_iteration([0, 100, 200, 300, 400], [nan, 0.5, 0.2, nan, 0.2]) == 200
-    assert early_stopping_iteration([0, 100], [math.inf, nan]) == 0
-    assert early_stopping_iteration([50], [1.0]) == 50
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.one_of(st.just(math.nan), st.floats(0, 5)), min_size=1, max_size=20))
-def test_early_stopping_is_the_first_argmin(losses):
-    iterations = [100 * i for i in range(len(losses))]
-    numbers = [loss for loss in losses if loss == loss]
-    if not numbers:
-        with pytest.raises(ValueError, match="none of the"):
-            early_stopping_iteration(iterations, losses)
-        return
-    assert early_stopping_iteration(iterations, losses) == iterations[losses.index(min(numbers))]
-
-
-@pytest.mark.parametrize(
-    ("iterations", "losses", "message"),
-    [
-        ([1, 2], [0.1], "a loss for each iteration, got 2 and 1"),
-        ([], [], "none of the 0 losses is a number"),
-        ([1, 2], [math.nan, math.nan], "none of the 2 losses is a number"),
-        ([2, 1], [0.1, 0.2], "iterations of a curve must rise"),
-    ],
-)
-def test_curves_without_a_minimum_are_refused(iterations, losses, message):
-    with pytest.raises(ValueError, match=message):
-        early_stopping_iteration(iterations, losses)

@@ -145,7 +145,6 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "disagreement": lambda: {"right": y > 0, "other": y > 1},
     "distance_travelled": lambda: {"initial": weights, "final": weights, "mask": masks},
-    "early_stopping_iteration": lambda: {"iterations": [1, 2], "losses": [0.5, 0.1]},
     "error_barrier": lambda: {"evaluate": lambda _: 0.5, "state_a": state, "state_b": state, "points": 3},
     "error_rate": lambda: {"scores": columns, "labels": y},
     "evaluate_relu": lambda: {"fit": relu, "x": points.double()},

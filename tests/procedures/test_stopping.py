@@ -256,7 +256,8 @@ def net(seed: int = 0) -> Classifier:
 
 def test_all_data_are_trained_on_for_the_length_found_on_a_part(tmp_path: Path) -> None:
     """And the weights that are left are those that were validated: of Lookahead the slow ones."""
-    given: dict[str, Any] = {"folder": tmp_path, "trainer": QUIET | {"max_epochs": 30}, "criterion": "patience3"}
+    given: dict[str, Any] = {"folder": tmp_path, "trainer": QUIET | {"max_epochs": 30}}
+    given["stopping"] = lambda: StopWhen("patience3", "val/loss")
     stopped, retrained = retrain(net, data, **given)
     losses = [row["val/loss"] for row in stopped.curve]
     assert stops("patience3", losses) == len(losses) - 1 < 29

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_regs.core import rng
-from lightning_regs.core.checks import Count, Name, checked
-from lightning_regs.core.lightning import Callback, pl
+from lightning_regs.core.checks import checked
+from lightning_regs.core.lightning import pl
 from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options
 from lightning_regs.procedures.ends import Stage
 from lightning_regs.procedures.level import State
 from lightning_regs.procedures.results import Level
 from lightning_regs.procedures.starts import Start
-from lightning_regs.procedures.stopping.criteria import Criterion, criterion_of, errors_of
 from lightning_regs.procedures.stopping.stop_when import StopWhen
 from lightning_regs.pruning import Mask
 
@@ -30,11 +29,7 @@ def retrain(
     *,
     folder: str | os.PathLike[str],
     trainer: Options,
-    criterion: str | Criterion,
-    monitor: Name = "val/loss",
-    mode: Literal["min", "max"] = "min",
-    training: Name | None = None,
-    smoothing: Count = 1,
+    stopping: Callable[[], StopWhen],
     by: Literal["steps", "epochs"] = "steps",
     callbacks: Callbacks = None,
     logger: Logger = None,
@@ -56,12 +51,8 @@ def retrain(
         data: An :class:`~lightning_regs.ImageDataModule` with a ``val_split``, or a function that makes one. The second
             training has the same without the split.
         folder: Where the levels ``stopped`` and ``retrained`` are.
-        trainer: Options of the Trainer; its length is at most that of the first training.
-        criterion: See :class:`StopWhen`, also for the next four.
-        monitor: The metric of the validation.
-        mode: Whether lower or higher is better.
-        training: The training error, for PQ.
-        smoothing: How many measurements are averaged.
+        trainer: Options of the Trainer; its length is the most that the first training takes.
+        stopping: Makes the callback that stops: ``lambda: StopWhen("GL5", "val/loss")``.
         by: Whether the second training has as many optimizer steps as the first had before its best validation, or as
             many passes over its data, which are more steps.
         callbacks: Makes further callbacks, given the level's name.
@@ -75,36 +66,32 @@ def retrain(
 
     Raises:
         TypeError: As :func:`~lightning_regs.find_ticket`.
-        ValueError: As that and :class:`StopWhen`, or if there is no ``val_split``.
+        ValueError: As that, or if there is no ``val_split``.
         RuntimeError: If another one is at work in the folder.
     """
-    own, root = rng.run_seed(seed), Path(folder).expanduser().absolute()
+    own, root, how = rng.run_seed(seed), Path(folder).expanduser().absolute(), stopping()
 
-    def stopping() -> list[Callback]:
-        return [StopWhen(criterion, monitor, mode, training, smoothing)]
+    def held_out() -> ImageDataModule:
+        return data if isinstance(data, ImageDataModule) else data()
 
     def whole() -> ImageDataModule:
-        made = data if isinstance(data, ImageDataModule) else data()
-        return type(made)(**{**made.hparams, "val_split": 0})
+        return type(made := held_out())(**{**made.hparams, "val_split": 0})
 
     def start(_: pl.LightningModule, weights: State, __: Any) -> Start:
         return Start(weights, Mask.dense(weights))
 
-    def train(name: str, data: Any, trainer: Options, own_callbacks: Callable[[], list[Callback]], **how: Any) -> Level:
-        settings = {"level": 0, "kind": name, "repeat": 0, "method": by} | how
+    def train(name: str, data: Any, options: Options, own_callbacks: Any, monitor: str | None) -> Level:
+        settings = {"level": 0, "kind": name, "repeat": 0, "method": by, "stopping": how.settings}
         stage = Stage(name, settings, own, own, start, masked=False, callbacks=own_callbacks)
-        monitored = monitor if how else None
-        given = (trainer, callbacks, logger, own, test, checkpoint_every, monitored)
+        given = (options, callbacks, logger, own, test, checkpoint_every, monitor)
         return Driver(module, data, root / name, *given, name="retrain").run([stage])[0]
 
-    held_out = data if isinstance(data, ImageDataModule) else data()
-    if not held_out.hparams.get("val_split"):
+    if not held_out().hparams.get("val_split"):
         raise ValueError("retrain finds the length of a training on held-out data; give the data a val_split.")
-    how = {"criterion": str(criterion_of(criterion)), "monitor": monitor, "mode": mode, "smoothing": smoothing}
-    stopped = train("stopped", data, trainer, stopping, training=training, **how)
-    rows, sign = [row for row in stopped.curve if monitor in row], 1 if mode == "min" else -1
-    best = rows[int(errors_of([sign * row[monitor] for row in rows], smoothing).argmin())]
-    steps = {"max_steps": int(best["step"]), "max_epochs": -1}
-    length = steps if by == "steps" else {"max_epochs": int(best["epoch"]) + 1, "max_steps": -1}
+    stopped = train("stopped", data, trainer, lambda: [stopping()], how.monitor)
+    rows = [row for row in stopped.curve if how.monitor in row]
+    how.validation = [row[how.monitor] for row in rows]
+    best = rows[how.best]
+    ends = {"max_epochs": int(best["epoch"]) + 1, "max_steps": -1} if by == "epochs" else {"max_epochs": -1}
     kept = {name: value for name, value in trainer.items() if name not in ("min_epochs", "min_steps", "max_time")}
-    return stopped, train("retrained", whole, kept | length, list)
+    return stopped, train("retrained", whole, kept | {"max_steps": int(best["step"])} | ends, list, None)

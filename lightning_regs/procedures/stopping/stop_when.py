@@ -17,12 +17,12 @@ from lightning_regs.regularizers.parts.selection import check_whole_weights
 class StopWhen(pl.callbacks.EarlyStopping):
     r"""Early stopping by the criteria of Prechelt (1998, "Early stopping -- but when?"), which leaves the best weights.
 
-    After each validation the criterion is asked about the whole curve of the monitored metric, see
-    :mod:`~lightning_regs.procedures.stopping.criteria`. With E(t) the validation error and :math:`E_{opt}(t)` the least
-    so far: ``"GL5"`` stops when :math:`100 (E / E_{opt} - 1)` is above 5 percent; ``"PQ1"`` at the end of a strip of 5
-    measurements when that, over the progress of the training error in the strip in thousandths, is above 1; ``"UP3"``
-    when E has risen from the end of one strip to that of the next 3 times running; ``"patience10"`` after 10 without a
-    new least.
+    After each validation the criterion is asked about the whole curve of the monitored metric, as
+    :func:`~lightning_regs.procedures.stopping.criteria.stops` asks it. With E(t) the validation error and
+    :math:`E_{opt}(t)` the least so far: ``"GL5"`` stops when :math:`100 (E / E_{opt} - 1)` is above 5 percent;
+    ``"PQ1"`` at the end of a strip of 5 measurements when that, over the progress of the training error in the strip in
+    thousandths, is above 1; ``"UP3"`` when E has risen from the end of one strip to that of the next 3 times running;
+    ``"patience10"`` after 10 without a new least.
 
     The curve travels in checkpoints, and what is decided is a function of it alone: a training that is killed and
     resumed stops where it would have, with the same weights. All processes share one curve, the mean over them.
@@ -82,6 +82,12 @@ class StopWhen(pl.callbacks.EarlyStopping):
         self.steps: list[int] = []
         self._weights: dict[str, Tensor] = {}
         self._validated: dict[str, Tensor] = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it decides by, as plain data."""
+        own = {"criterion": str(self.criterion), "monitor": self.monitor, "mode": self.mode}
+        return own | {"training": self.training, "smoothing": self.smoothing, "restore": self.restore}
 
     @property
     def best(self) -> int:
