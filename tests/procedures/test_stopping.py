@@ -149,7 +149,7 @@ def fit(module: pl.LightningModule, *callbacks: pl.Callback, ckpt_path: Path | N
     return trainer
 
 
-VALIDATION = [1 - 0.06 * t + 0.008 * t**1.5 * (1 + 0.3 * math.sin(3 * t)) for t in range(60)]
+VALIDATION = [1 - 0.12 * t + 0.03 * t**1.5 * (1 + 0.1 * math.sin(3 * t)) for t in range(60)]
 TRAINING = [math.exp(-0.02 * t) for t in range(60)]
 
 
@@ -199,6 +199,8 @@ def test_a_measurement_is_a_validation_whenever_it_is(options: dict[str, Any], e
 def test_without_restore_or_in_a_trial_run_the_last_weights_stay() -> None:
     module, stopping = Scripted(VALIDATION), StopWhen("GL2", "val/loss", restore=False)
     assert fit(module, stopping).global_step == module.steps > BATCHES * (stopping.best + 1)
+    again = fit(Scripted(VALIDATION), stopping)  # another training, with the same callback
+    assert again.global_step == module.steps == BATCHES * len(stopping.validation)
     fit(trial := Scripted(VALIDATION), given := StopWhen("GL2", "val/loss"), fast_dev_run=True)
     assert (given.validation, trial.steps) == ([], 1)
 

@@ -12,6 +12,8 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.procedures.stopping.criteria import Criterion, criterion_of, errors_of, stops
 from lightning_regs.regularizers.parts.selection import check_whole_weights
 
+_NOTHING: dict[str, Any] = {"validation": (), "train_errors": (), "steps": (), "weights": {}}
+
 
 # Lightning calls those of this class after the module has logged an epoch, and before checkpoints are saved.
 class StopWhen(pl.callbacks.EarlyStopping):
@@ -77,11 +79,8 @@ class StopWhen(pl.callbacks.EarlyStopping):
             )
         if training is not None and not self.criterion.reads_training:
             raise ValueError(f"{self.criterion} reads no training error; leave training={training!r} out, or use PQ.")
-        self.validation: list[float] = []
-        self.train_errors: list[float] = []
-        self.steps: list[int] = []
-        self._weights: dict[str, Tensor] = {}
         self._validated: dict[str, Tensor] = {}
+        self.load_state_dict(_NOTHING)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -111,12 +110,16 @@ class StopWhen(pl.callbacks.EarlyStopping):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them."""
-        self.validation, self.train_errors = list(state_dict["validation"]), list(state_dict["train_errors"])
-        self.steps, self._weights = list(state_dict["steps"]), state_dict["weights"]
+        self.validation: list[float] = [*state_dict["validation"]]
+        self.train_errors: list[float] = [*state_dict["train_errors"]]
+        self.steps: list[int] = [*state_dict["steps"]]
+        self._weights: dict[str, Tensor] = state_dict["weights"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse Trainers in which the best weights could not be restored."""
+        """Begin anew, where no checkpoint follows; refuse Trainers in which the best weights could not be restored."""
         check_trainer(type(self).__name__, trainer)
+        if stage == "fit" and not trainer.global_step:
+            self.load_state_dict(_NOTHING)
         if stage == "fit" and self.restore:
             check_whole_weights(type(self).__name__, trainer)
 
