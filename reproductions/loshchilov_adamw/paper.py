@@ -15,12 +15,12 @@ from lightning_regs.study import (
     Tuned,
     across,
     grid,
+    grid_search,
     lower,
     per_seed,
     percent_lower,
     points,
-    sweep,
-    value,
+    tuning,
 )
 
 SIGNALS, CIFAR = "configs/loshchilov_adamw/mnist1d-mlp.yaml", "configs/loshchilov_adamw/cifar10.yaml"
@@ -33,32 +33,26 @@ THEIRS: Plane = {"rates": (3e-4, 1e-3, 3e-3, 1e-2), "l2": (3e-6, 1e-5, 3e-5, 1e-
 NAMES = {"l2": "Adam", "adamw": "AdamW"}
 
 
-def _runs(plane: Plane, method: str, decays: tuple[float, ...]) -> dict[str, dict[str, float]]:
-    """Name each rate with each decay, as torch has it."""
-    return {f"lr-{lr:g}/decay-{decay:g}": {"model.optimizer.lr": lr, "model.optimizer.weight_decay": decay / lr
-            if method == "adamw" else decay} for lr in plane["rates"] for decay in decays}  # fmt: skip
+def _sets(method: str, lr: float, decay: float) -> dict[str, float]:
+    return {"model.optimizer.lr": lr, "model.optimizer.weight_decay": decay / lr if method == "AdamW" else decay}
 
 
-def _cells(config: str, plane: Plane, epochs: int, **options: Any) -> Cells:
-    cells = Cells()
-    for method, name in NAMES.items():
-        runs = _runs(plane, method, plane[method])
-        cells += grid(f"{method}/{{run}}", config, {"model.optimizer.name": name}, run=runs, **options)
+def _searches(config: str, plane: Plane, epochs: int, **options: Any) -> dict[str, Tuned]:
+    """Tune both methods over rates and decays, and the rate of each schedule of AdamW at its middle decay."""
     falls = {"name": "MultiStepLR", "interval": "epoch", "gamma": 0.1,
              "milestones": [round(epochs * share) for share in (0.3, 0.6, 0.8)]}  # fmt: skip
-    for schedule, given in {"fixed": None, "step": falls}.items():
-        runs = _runs(plane, "adamw", plane["adamw"][2:3])
-        cells += grid(f"{schedule}/{{run}}", config, {"model.schedule": given}, run=runs, **options)
-    return cells
-
-
-def _tuned(plane: Plane, method: str) -> Tuned:
-    settings = {(lr, decay): f"{method}/lr-{lr:g}/decay-{decay:g}" for lr in plane["rates"] for decay in plane[method]}
-    return Tuned(NAMES[method], settings, of=("learning rate", "weight decay"))
-
-
-def _scheduled(plane: Plane, schedule: str, cells: str) -> Tuned:
-    return Tuned(schedule, {lr: f"{cells}/lr-{lr:g}/decay-{plane['adamw'][2]:g}" for lr in plane["rates"]})
+    middle, options = plane["adamw"][2], options | {"lr": plane["rates"]}
+    planes = {
+        of: grid_search(f"{of}/lr-{{lr}}/decay-{{decay}}", config, {"model.optimizer.name": name}, method=name,
+                        sets=partial(_sets, name), of=("learning rate", "weight decay"), **options, decay=plane[of])
+        for of, name in NAMES.items()
+    }  # fmt: skip
+    return planes | {
+        schedule: grid_search(f"{of}/lr-{{lr}}/decay-{middle:g}", config, changes, method=schedule,
+                              sets=partial(_sets, "AdamW", decay=middle), **options)
+        for schedule, of, changes in (("cosine", "adamw", {}), ("fixed", "fixed", {"model.schedule": None}),
+                                      ("step", "step", {"model.schedule": falls}))
+    }  # fmt: skip
 
 
 def _cost(errors: tuple[float, ...], rates: int) -> float:
@@ -69,10 +63,10 @@ def _cost(errors: tuple[float, ...], rates: int) -> float:
     return statistics.fmean(line[shared] - min(line) for line in lines)
 
 
-SMALL = _cells(SIGNALS, OURS, 30, stack=True)
+SMALL, FULL = _searches(SIGNALS, OURS, 30, stack=True), _searches(CIFAR, THEIRS, 100)
 _PAIR = {"model.optimizer.lr": 0.01, "model.optimizer.weight_decay": 0.3,
          "other": {"model.optimizer.name": "Adam", "model.optimizer.weight_decay": 3e-4}}  # fmt: skip
-SMALL += grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
+CELLS = Cells.of(*SMALL.values()) + grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "model.architecture_args.norm": "batch"}
 
 PAPER_ITSELF = Source("paper", "Decoupled Weight Decay Regularization", "Loshchilov, Hutter", 2019,
@@ -80,13 +74,12 @@ PAPER_ITSELF = Source("paper", "Decoupled Weight Decay Regularization", "Loshchi
 _read = partial(lower, source=PAPER_ITSELF, published="> 0")
 
 
-def _claims(plane: Plane) -> tuple[Claim, ...]:
-    l2, adamw = _tuned(plane, "l2"), _tuned(plane, "adamw")
-    rates, cosine = len(plane["rates"]), _scheduled(plane, "cosine", "adamw")
+def _claims(searches: dict[str, Tuned]) -> tuple[Claim, ...]:
+    l2, adamw, cosine, fixed, step = searches.values()
 
     def coupled(*errors: float) -> float:
         half = len(errors) // 2
-        return _cost(errors[:half], rates) - _cost(errors[half:], rates)
+        return _cost(errors[:half], len(cosine)) - _cost(errors[half:], len(cosine))
 
     return (
         Claim("6", "Tuned AdamW has a lower test error than Adam with a tuned L2 term, by this share of it.",
@@ -96,13 +89,13 @@ def _claims(plane: Plane) -> tuple[Claim, ...]:
               "costs more error.", per_seed(coupled, *((cell, "val_error") for each in (l2, adamw) for cell in each)),
               above=0, published="> 0", unit="points", source=PAPER_ITSELF, headline=True),
         _read("8", "AdamW with a cosine has a lower test error than at a fixed rate.", cosine,
-              _scheduled(plane, "fixed", "fixed"), headline=True),
-        _read("8-step", "And than with a rate that falls in steps.", cosine, _scheduled(plane, "step", "step")),
+              fixed, headline=True),
+        _read("8-step", "And than with a rate that falls in steps.", cosine, step),
     )  # fmt: skip
 
 
 CLAIMS = (
-    *across(quick=_claims(OURS), standard=_claims(OURS), paper=_claims(THEIRS)),
+    *across(quick=_claims(SMALL), standard=_claims(SMALL), paper=_claims(FULL)),
     lower("control-decay", "Decay lowers the error of AdamW at all, without which its rate was the same for nothing.",
           "adamw/lr-0.01/decay-0.003", "adamw/lr-0.01/decay-0.0003", kind="control", on=("quick", "standard")),
     Claim("9", "With warm restarts AdamW is good at any time of the training.", source=PAPER_ITSELF,
@@ -112,34 +105,27 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def _lines(method: str) -> dict[str, dict[float, str]]:
-    return {f"rate {lr:g}": {decay: f"{method}/lr-{lr:g}/decay-{decay:g}" for decay in OURS[method]}
-            for lr in OURS["rates"]}  # fmt: skip
-
-
-BEST = {"Adam with L2": _tuned(OURS, "l2"), "AdamW": _tuned(OURS, "adamw"),
-        **{f"AdamW, {name}": _scheduled(OURS, name, cells) for name, cells in
-           {"cosine, one decay": "adamw", "fixed": "fixed", "step": "step"}.items()}}  # fmt: skip
+NAMED = ("Adam with L2", "AdamW", "AdamW, cosine, one decay", "AdamW, fixed", "AdamW, step")
+BEST = dict(zip(NAMED, SMALL.values(), strict=True))
 PAPER = Paper(
     "loshchilov_adamw", PAPER_ITSELF.title, PAPER_ITSELF.authors, 2019, "1711.05101",
     summary="An L2 term in Adam's loss is no weight decay, as Adam divides it by the size of gradients. Decay beside "
     "the step generalises better, and its best strength does not hang on the rate.",
     scales=(
-        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", SMALL, seeds=5, replicas=5,
+        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", CELLS, seeds=5, replicas=5,
               test_items=1000),
-        Scale("standard", "5,000 images of Fashion-MNIST and 1,000 to choose, an MLP: 15 minutes on two cores", SMALL,
+        Scale("standard", "5,000 images of Fashion-MNIST and 1,000 to choose, an MLP: 15 minutes on two cores", CELLS,
               overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
-        Scale("paper", "CIFAR-10 and WRN-28-4, 100 epochs: six days on one GPU", _cells(CIFAR, THEIRS, 100), seeds=5),
+        Scale("paper", "CIFAR-10 and WRN-28-4, 100 epochs: six days on one GPU", Cells.of(*FULL.values()),
+              seeds=5),
     ),
     claims=CLAIMS,
     figures=(
-        points("errors", "Test error at the best rate and decay", "test_error",
-               {name: value(each, "test_error") for name, each in BEST.items()}, "Chosen on held-out training data.",
-               y="test error (%)", on=("quick", "standard")),
-        sweep("plane", "Error on held-out training data by rate and decay", "val_error",
-              {"Adam with L2": _lines("l2"), "AdamW": _lines("adamw")}, "In the paper the good settings of Adam with "
-              "L2 lie on a diagonal, and those of AdamW along the axes.", x="decay", y="held-out error (%)", log_x=10,
-              on=("quick", "standard")),
+        points("errors", "Test error at the best rate and decay", "test_error", BEST, "Chosen on held-out training "
+               "data.", y="test error (%)", on=("quick", "standard")),
+        tuning("plane", "Error on held-out training data by rate and decay", {name: BEST[name] for name in NAMED[:2]},
+               "In the paper the good settings of Adam with L2 lie on a diagonal, and those of AdamW along the axes.",
+               on=("quick", "standard")),
     ),
     deviations=(
         Deviation("quick", "Shake-Shake 26 2x64d on CIFAR-10, 100 epochs in grids and 1,800 at the end", "An MLP of "

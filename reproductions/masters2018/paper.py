@@ -47,7 +47,7 @@ def _searches(least: float, rates: int, plain: str = SIGNALS, norm: str = SIGNAL
 
 
 def _cells(searches: Searches) -> Cells:
-    return Cells(cell for found in searches.values() for tuned in found.values() for cell in tuned.cells)
+    return Cells.of(*searches["plain"].values(), *searches["norm"].values())
 
 
 QUICK, STANDARD, FULL = _searches(0.001, 7), _searches(0.000125, 9), _searches(0.00025, 11, ALEXNET, RESNET)

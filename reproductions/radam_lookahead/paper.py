@@ -14,9 +14,11 @@ from lightning_regs.study import (
     Tuned,
     difference,
     grid,
+    grid_search,
     lower,
     points,
     sweep,
+    tuning,
     value,
 )
 
@@ -31,25 +33,20 @@ RATES = {name: (0.003, 0.01, 0.03, 0.1, 0.3, 1) if name in ("sgd", "lookahead") 
          0.1) for name in OPTIMIZERS}  # fmt: skip
 
 
-def _cells(config: str, **options: Any) -> Cells:
-    cells = Cells()
+def _searches(config: str, **options: Any) -> dict[str, Tuned]:
+    found = {}
     for name, own in OPTIMIZERS.items():
         base = "base." if name == "lookahead" else ""
         changes = {"model.optimizer": own} | ({"model.schedule.warmup": 100} if name == "warm-up" else {})
-        cells += grid(f"{name}/lr-{{lr}}", config, changes, **options,
-                      lr={f"{lr:g}": {f"model.optimizer.{base}lr": lr} for lr in RATES[name]})  # fmt: skip
-    return cells
+        found[name] = grid_search(f"{name}/lr-{{lr}}", config, changes, sets=f"model.optimizer.{base}lr",
+                                  lr=RATES[name], **options)  # fmt: skip
+    return found
 
 
-def _at(name: str, *rates: float) -> tuple[str, ...]:
-    return tuple(f"{name}/lr-{lr:g}" for lr in rates)
-
-
-BEST = {name: Tuned(name, dict(zip(rates, _at(name, *rates), strict=True))) for name, rates in RATES.items()}
-SMALL = _cells(SIGNALS, stack=True)
+BEST = _searches(SIGNALS, stack=True)
 _OTHER = {"model.optimizer": None} | {f"model.optimizer.{name}": given for name, given in OPTIMIZERS["radam"].items()}
 _PAIR = {"model.optimizer": SGD | {"lr": 0.1}, "other": _OTHER | {"model.optimizer.lr": 0.01}}
-SMALL += grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
+SMALL = Cells.of(*BEST.values()) + grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "model.architecture_args.norm": "batch"}
 
 RADAM = Source("radam", "On the Variance of the Adaptive Learning Rate and Beyond", "Liu, Jiang, He, Chen, Liu, Gao, "
@@ -58,7 +55,6 @@ LOOKAHEAD = Source("lookahead", "Lookahead Optimizer: k steps forward, 1 step ba
                    "arxiv.org/abs/1907.08610")  # fmt: skip
 _radam = partial(lower, source=RADAM)
 _lookahead: dict[str, Any] = {"source": LOOKAHEAD, "origin": "recalled", "unit": "points"}
-MIDDLE, LARGE = (0.003, 0.01, 0.03, 0.1), (0.03, 0.1, 0.3, 1)
 
 CLAIMS = (
     _radam("4", "RAdam does not beat SGD: tuned SGD has the lower test error.", BEST["sgd"], BEST["radam"],
@@ -69,14 +65,14 @@ CLAIMS = (
           difference(BEST["radam"], BEST["warm-up"], "test_error"), within=1.0, published=-0.09, unit="points",
           source=RADAM, origin="derived"),
     _radam("4-rates", "RAdam is less sensitive to its rate: the mean error over 0.003 to 0.1 is below Adam's.",
-           _at("radam", *MIDDLE), _at("adam", *MIDDLE), "> 0", headline=True),
+           BEST["radam"][2:], BEST["adam"][2:], "> 0", headline=True),
     _radam("4-large", "At a large rate RAdam has a lower test error than Adam with a warm-up of 100 steps.",
            "radam/lr-0.03", "warm-up/lr-0.03", 0.93, origin="derived"),
     Claim("5", "Lookahead around SGD keeps the test error of tuned SGD, within a point.",
           difference(BEST["lookahead"], BEST["sgd"], "test_error"), within=1.0, published=-0.04, headline=True,
           **_lookahead),
     lower("5-rates", "It is less sensitive to the rate: its mean error over rates of 0.03 to 1 is lower than SGD's.",
-          _at("lookahead", *LARGE), _at("sgd", *LARGE), "> 0", headline=True, **_lookahead),
+          BEST["lookahead"][2:], BEST["sgd"][2:], "> 0", headline=True, **_lookahead),
     Claim("control-fit", "At its best rate SGD fits the training data.", value(BEST["sgd"], "train_acc"), at_least=98,
           unit="%", kind="control"),
     Claim("4-words", "On IWSLT and WMT, and on a billion words, RAdam is as good as Adam with a warm-up.", source=RADAM,
@@ -91,15 +87,17 @@ PAPER = Paper(
               test_items=1000),
         Scale("standard", "5,000 images of Fashion-MNIST and 1,000 to choose, an MLP: 15 minutes on two cores", SMALL,
               overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
-        Scale("paper", "CIFAR-10 and ResNet-20, 164 epochs: five days on one GPU", _cells(CIFAR), seeds=5),
+        Scale("paper", "CIFAR-10 and ResNet-20, 164 epochs: five days on one GPU",
+              Cells.of(*_searches(CIFAR).values()), seeds=5),
     ),
     claims=CLAIMS,
     figures=(
-        points("errors", "Test error at the best rate", "test_error", {name: value(each, "test_error") for name, each in
-               BEST.items()}, "Chosen on held-out training data.", y="test error (%)"),
+        points("errors", "Test error at the best rate", "test_error", BEST, "Chosen on held-out training data.",
+               y="test error (%)"),
         sweep("rates", "Test error by rate", "test_error", {name: dict(each.grid) for name, each in BEST.items()},
               "In the paper RAdam's error is the same over rates of 0.003 to 0.1.", x="learning rate",
               y="test error (%)", log_x=10),
+        tuning("choice", "Error on held-out training data by rate", BEST, "What the rates were chosen by."),
     ),
     deviations=(
         Deviation("quick", "ResNet-20 on CIFAR-10, 164 epochs", "An MLP of two layers of 128 on 3,000 signals of "

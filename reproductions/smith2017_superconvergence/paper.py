@@ -13,10 +13,10 @@ from lightning_regs.study import (
     Source,
     Tuned,
     grid,
+    grid_search,
     lower,
     points,
-    sweep,
-    value,
+    tuning,
     weighted_sum,
 )
 
@@ -27,40 +27,36 @@ CYCLE = {"name": "OneCycleLR", "interval": "step", "pct_start": 0.5, "anneal_str
          "final_div_factor": 1.0, "cycle_momentum": False}  # fmt: skip
 
 
-def _cells(config: str, short: int, share: int, every: int | None, few: int, **options: Any) -> Cells:
+def _searches(config: str, short: int, share: int, every: int | None, few: int, **options: Any) -> dict[str, Tuned]:
     """Train for so many epochs or eight times as many; where data are few, for as many iterations."""
-    cells = Cells()
-    for data, epochs, changes in (("all", short, {"data.train_size": every} if every else {}),
-                                  ("few", short * share, {"data.train_size": few})):  # fmt: skip
-        for name, length in (("steps", 8 * epochs), ("short", epochs)):
+    found = {}
+    for data, epochs, size in (("all", short, every), ("few", short * share, few)):
+        for name, length in (("steps", 8 * epochs), ("short", epochs), ("cycle", epochs)):
             falls = {"name": "MultiStepLR", "gamma": 0.1, "milestones": [length * 5 // 8, length * 7 // 8]}
-            cells += grid(f"{data}/{name}/lr-{{lr}}", config, changes | {"trainer.max_epochs": length,
-                          "model.schedule": falls}, **options,
-                          lr={f"{lr:g}": {"model.optimizer.lr": lr} for lr in RATES})  # fmt: skip
-        cells += grid(f"{data}/cycle/lr-{{lr}}", config, changes | {"trainer.max_epochs": epochs}, **options,
-                      lr={f"{lr:g}": {"model.schedule": CYCLE | {"max_lr": lr}} for lr in RATES})  # fmt: skip
-    return cells
+            schedule, path = (CYCLE, "model.schedule.max_lr") if name == "cycle" else (falls, "model.optimizer.lr")
+            changes = {"trainer.max_epochs": length, "model.schedule": schedule} | _of(size)
+            found[f"{data}/{name}"] = grid_search(f"{data}/{name}/lr-{{lr}}", config, changes, sets=path, lr=RATES,
+                                                  of="largest rate", **options)  # fmt: skip
+    return found
 
 
-def _tuned(name: str) -> Tuned:
-    return Tuned(name, {lr: f"{name}/lr-{lr:g}" for lr in RATES}, of="largest rate")
+def _of(size: int | None) -> dict[str, Any]:
+    return {"data.train_size": size} if size else {}
 
 
-def _small(short: int, every: int | None, few: int) -> Cells:
+def _agreement(short: int, every: int | None) -> Cells:
     pair = {"model.schedule": CYCLE | {"max_lr": 0.3}, "trainer.max_epochs": short,
             "other": {"model.schedule": None, "trainer.max_epochs": 8 * short}}  # fmt: skip
-    pair |= {"data.train_size": every} if every else {}
-    agreement = grid("study/agreement", SIGNALS, pair, task=AGREE, seeds=3, stack=True)
-    return _cells(SIGNALS, short, 4, every, few, stack=True) + agreement
+    return grid("study/agreement", SIGNALS, pair | _of(every), task=AGREE, seeds=3, stack=True)
 
 
+SMALL, LARGER = (_searches(SIGNALS, *sizes, stack=True) for sizes in ((12, 4, None, 1750), (4, 4, 11_000, 3500)))
 FASHION = {"data.source": "fashion_mnist"}
 
 PAPER_ITSELF = Source("paper", "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
                       "Smith, Topin", 2017, "arxiv.org/abs/1708.07120")  # fmt: skip
 LOGS = Source("logs", "The logs in the author's repository", link="github.com/lnsmith54/super-convergence")
-STEPS, SHORT, CYCLED = (_tuned(f"all/{name}") for name in ("steps", "short", "cycle"))
-FEW_STEPS, FEW_CYCLED = (_tuned(f"few/{name}") for name in ("steps", "cycle"))
+STEPS, SHORT, CYCLED, FEW_STEPS, _, FEW_CYCLED = SMALL.values()
 _logs = partial(lower, source=LOGS, origin="derived")
 _GAIN = ((1.0, FEW_STEPS), (-1.0, FEW_CYCLED), (-1.0, STEPS), (1.0, CYCLED))
 
@@ -84,22 +80,20 @@ PAPER = Paper(
     "generalise better, the more so the fewer the samples.",
     scales=(
         Scale("quick", "MNIST-1D and an MLP with batch norm: the claims' direction, 4 minutes on two cores",
-              _small(12, None, 1750),
-              seeds=5, replicas=5, test_items=1000),
+              Cells.of(*SMALL.values()) + _agreement(12, None), seeds=5, replicas=5, test_items=1000),
         Scale("standard", "10,000 images of Fashion-MNIST and 1,000 to choose, the MLP: 15 minutes on two cores",
-              _small(4, 11_000, 3500), overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
-        Scale("paper", "CIFAR-10 and ResNet-20: two weeks on one GPU", _cells(CIFAR, 222, 5, None, 14_000), seeds=3),
+              Cells.of(*LARGER.values()) + _agreement(4, 11_000), overrides=FASHION, seeds=5, replicas=5,
+              test_items=10_000),
+        Scale("paper", "CIFAR-10 and ResNet-20: two weeks on one GPU",
+              Cells.of(*_searches(CIFAR, 222, 5, None, 14_000).values()), seeds=3),
     ),
     claims=CLAIMS,
     figures=(
         points("errors", "Test error at the best rate", "test_error", {
-            name: value(each, "test_error") for name, each in {
-                "steps": STEPS, "steps, an eighth": SHORT, "one cycle, an eighth": CYCLED,
-                "few samples: steps": FEW_STEPS, "few samples: one cycle, an eighth": FEW_CYCLED}.items()
-        }, y="test error (%)"),
-        sweep("rates", "Error on held-out training data by the largest rate", "val_error",
-              {name: dict(each.grid) for name, each in {"steps": STEPS, "steps, an eighth": SHORT,
-               "one cycle, an eighth": CYCLED}.items()}, x="largest rate", y="held-out error (%)", log_x=10),
+            "steps": STEPS, "steps, an eighth": SHORT, "one cycle, an eighth": CYCLED, "few samples: steps": FEW_STEPS,
+            "few samples: one cycle, an eighth": FEW_CYCLED}, y="test error (%)"),
+        tuning("rates", "Error on held-out training data by the largest rate",
+               {"steps": STEPS, "steps, an eighth": SHORT, "one cycle, an eighth": CYCLED}),
     ),
     deviations=(
         Deviation("quick", "ResNets on CIFAR-10, batches of 1,000, 10,000 and 80,000 iterations", "An MLP with batch "

@@ -22,7 +22,7 @@ from lightning_regs.study import (
 
 SIGNALS, FASHION, CIFAR = (f"configs/smith2018_batch/{name}.yaml" for name in ("mnist1d-mlp", "fashion-mlp",
                            "cifar10-wrn"))  # fmt: skip
-ADAM = {"model.optimizer": None, "model.optimizer.name": "Adam", "model.optimizer.lr": 0.001}
+ADAM = {"model.optimizer": {"name": "Adam", "lr": 0.001}}
 
 
 def _cells(config: str, start: int, falls: tuple[int, ...], rate: float, plain: float, **options: Any) -> Cells:

@@ -1,5 +1,6 @@
 """Wilson et al.: The Marginal Value of Adaptive Gradient Methods in Machine Learning (1705.08292)."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,13 +18,13 @@ from lightning_regs.study import (
     across,
     difference,
     grid,
+    grid_search,
     largest,
     lower,
     points,
     smallest,
-    sweep,
     trained,
-    value,
+    tuning,
 )
 
 SIGNALS, CIFAR = "configs/wilson2017/mnist1d-mlp.yaml", "configs/wilson2017/cifar10.yaml"
@@ -46,23 +47,17 @@ THEIRS: Rates = {
 }  # fmt: skip
 
 
-def _cells(config: str, rates: Rates, **options: Any) -> Cells:
-    cells = [grid(f"{name}/lr-{{lr}}", config, {"model.optimizer": own}, **options,
-                  lr={f"{lr:g}": {"model.optimizer.lr": lr} for lr in rates[name]})
-             for name, own in OPTIMIZERS.items()]  # fmt: skip
-    return Cells(cell for each in cells for cell in each)
+def _searches(config: str, rates: Rates, **options: Any) -> dict[str, Tuned]:
+    return {name: grid_search(f"{name}/lr-{{lr}}", config, {"model.optimizer": own}, lr=rates[name], **options)
+            for name, own in OPTIMIZERS.items()}  # fmt: skip
 
 
-def _tuned(rates: Rates, by: str = "val_error") -> dict[str, Tuned]:
-    return {name: Tuned(name, {lr: f"{name}/lr-{lr:g}" for lr in rates[name]}, by=by) for name in OPTIMIZERS}
-
-
+SMALL, FULL = _searches(SIGNALS, OURS, stack=True), _searches(CIFAR, THEIRS)
 TOY_RATES = {"sgd": 0.3, "heavy-ball": 0.3, "adagrad": 0.1, "rmsprop": 0.001, "adam": 0.01}
 TOYS = Cells(Cell(f"toy/{name}", TOY, {"optimizer": OPTIMIZERS[name] | {"lr": lr}, "steps": 1000, "rows": 100}, 10)
              for name, lr in TOY_RATES.items())  # fmt: skip
-SMALL = _cells(SIGNALS, OURS, stack=True)
 _OTHER = {"model.optimizer.lr": 1.0, "other": {"model.optimizer": {"name": "Adam", "lr": 0.01}}}
-SMALL += grid("study/agreement", SIGNALS, _OTHER, task=AGREE, seeds=3, stack=True)
+AGREEMENT = grid("study/agreement", SIGNALS, _OTHER, task=AGREE, seeds=3, stack=True)
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "trainer.max_epochs": 30,
            "model.schedule.milestones": [15, 23], "model.architecture_args.norm": "batch"}  # fmt: skip
 
@@ -75,9 +70,9 @@ _quoted = partial(lower, source=REPETITION, origin="derived")
 _toy = partial(Claim, source=CODE, unit="%", kind="theory", exact=True, on=("quick",), where="section 3")
 
 
-def _claims(rates: Rates) -> tuple[Claim, ...]:
+def _claims(by_val: dict[str, Tuned]) -> tuple[Claim, ...]:
     """Compare tuned optimizers, whose nets fit their training data."""
-    by_val, by_loss = _tuned(rates), _tuned(rates, by="train_loss")
+    by_loss = {name: replace(each, by="train_loss") for name, each in by_val.items()}
 
     def sgd_ahead(id: str, than: str, published: float | str, **about: Any) -> Claim:
         as_theirs = difference(by_loss[than], by_loss["sgd"], "test_error")
@@ -100,7 +95,7 @@ def _claims(rates: Rates) -> tuple[Claim, ...]:
 
 
 CLAIMS = (
-    *across(quick=_claims(OURS), standard=_claims(OURS), paper=_claims(THEIRS)),
+    *across(quick=_claims(SMALL), standard=_claims(SMALL), paper=_claims(FULL)),
     _toy("3", "On a linear problem made for it, SGD and heavy-ball momentum have no test error.",
          largest("test_error", "toy/sgd", "toy/heavy-ball"), published=0.0, at_most=0, headline=True),
     _toy("3-adaptive", "Adaptive methods there are no better than the larger class alone, which is 60 %.",
@@ -120,19 +115,18 @@ PAPER = Paper(
     "on a linear problem made for it they know the larger class alone.",
     scales=(
         Scale("quick", "MNIST-1D and an MLP, and the linear problem: the claims' direction, 5 minutes on two cores",
-              SMALL + TOYS, seeds=5, replicas=5, test_items=1000),
+              Cells.of(*SMALL.values()) + AGREEMENT + TOYS, seeds=5, replicas=5, test_items=1000),
         Scale("standard", "5,000 images of Fashion-MNIST and 1,000 to choose rates, an MLP: 15 minutes on two cores",
-              SMALL, overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
-        Scale("paper", "CIFAR-10 and a VGG net with batch norm: three days on one GPU", _cells(CIFAR, THEIRS), seeds=5),
+              Cells.of(*SMALL.values()) + AGREEMENT, overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
+        Scale("paper", "CIFAR-10 and a VGG net with batch norm: three days on one GPU", Cells.of(*FULL.values()),
+              seeds=5),
     ),
     claims=CLAIMS,
     figures=(
-        points("errors", "Test error of the tuned optimizers", "test_error",
-               {name: value(each, "test_error") for name, each in _tuned(OURS).items()}, "Each at the rate that is "
-               "best on held-out training data.", y="test error (%)", on=("quick", "standard")),
-        sweep("rates", "Error on held-out training data by rate", "val_error",
-              {name: dict(each.grid) for name, each in _tuned(OURS).items()}, "What the rates were chosen by.",
-              x="learning rate", y="held-out error (%)", log_x=10, on=("quick", "standard")),
+        points("errors", "Test error of the tuned optimizers", "test_error", SMALL, "Each at the rate that is best on "
+               "held-out training data.", y="test error (%)", on=("quick", "standard")),
+        tuning("rates", "Error on held-out training data by rate", SMALL, "What the rates were chosen by.",
+               on=("quick", "standard")),
     ),
     deviations=(
         Deviation("quick", "A VGG net with batch norm and dropout on CIFAR-10", "An MLP of two layers of 256 on 3,000 "

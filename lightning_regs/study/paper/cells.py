@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Annotated, Any, overload
+from typing import Annotated, Any
 
 from lightning_regs.core.checks import Count, Name, checked, nonempty, seeds_apart
 from lightning_regs.core.identity import plain
@@ -89,6 +89,11 @@ class Cells(tuple[Cell, ...]):
 
     __slots__ = ()
 
+    @classmethod
+    def of(cls, *methods: Tuned) -> Cells:
+        """Return the cells of tuned methods, each once."""
+        return cls({cell.name: cell for tuned in methods for cell in tuned.cells}.values())
+
     def only(self, *patterns: str) -> Cells:
         """Return those whose name is one of the names or globs, in their own order.
 
@@ -152,11 +157,7 @@ class Tuned(Sequence[str]):
             if len(_numbers(setting)) != len(self.varied):
                 raise ValueError(f"the setting {setting} of {self.name} has not a number for each of {self.varied}.")
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[str]: ...
-    def __getitem__(self, at: int | slice) -> str | Sequence[str]:
+    def __getitem__(self, at: Any) -> Any:
         """Return the names of its cells."""
         return tuple(self.grid.values())[at]
 
@@ -267,7 +268,7 @@ def grid_search(
     of: Name | tuple[Name, ...] = "learning rate",
     method: Name | None = None,
     stack: bool | str = False,
-    **axes: Sequence[float],
+    **axes: Sequence[int | float],  # kept as written: 1 and 1.0 have two hashes
 ) -> Tuned:
     """Make a tuned method with its cells: ``grid_search("sgd/lr-{lr}", CONFIG, lr=(0.1, 0.3, 1))``.
 
