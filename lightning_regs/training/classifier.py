@@ -218,7 +218,7 @@ class Classifier(KeepsMethods):
         for theirs in regularizers_of(self.trainer):
             if self.replicas is not None and (why := mixes(theirs, self.optimizer_config)):
                 raise MisconfigurationException(why)
-            if any(type(theirs) is type(ours) and theirs is not ours for ours in self.regularizers):
+            if theirs not in self.regularizers and type(theirs) in map(type, self.regularizers):
                 raise MisconfigurationException(
                     f"the Trainer and the Classifier each have a {type(theirs).__name__}, and Lightning keeps only the "
                     "Classifier's; give all methods to one of the two."

@@ -8,7 +8,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import Classifier, GradientPenalty, ImageDataModule, LabelSmoothing, Mixup
+from lightning_regs import Classifier, GradientPenalty, ImageDataModule, LabelSmoothing, Mixup, NormPenalty
 from lightning_regs.training.losses import squared_error
 
 
@@ -204,7 +204,7 @@ def test_labels_of_every_batch_are_checked() -> None:
 
 
 def test_methods_stay_with_the_trainer_from_stage_to_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    methods = [Mixup(0.2), GradientPenalty(0.1)]
+    methods = [Mixup(0.2), NormPenalty(p=1), NormPenalty(p=2), GradientPenalty(0.1)]
     model, data, t = Classifier("mlp", {"hidden": [8]}, regularizers=methods), digits(), trainer(tmp_path, max_epochs=1)
     with caplog.at_level("INFO"):
         t.fit(model, datamodule=data)

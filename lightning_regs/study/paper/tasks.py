@@ -25,10 +25,12 @@ STOPPING = "lightning_regs.study.studies.stopping:stopping"
 """The task that trains once and asks many stopping criteria; its docstring says the configuration and the columns."""
 TOY = "lightning_regs.study.studies.toys:wilson"
 """The task of an optimizer on Wilson's linear problem; a cell's config is what its docstring says, and no file's."""
+WEIGHTS = "lightning_regs.study.studies.weights:weights"
+"""The task that measures how weights grow, which are zero, and what L0 leaves; its docstring says the columns."""
 # What a task reads of a configuration beside the sections that training has.
 OWN: dict[str, tuple[str, ...]] = {
     TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on"),
-    SHARPNESS: ("sharpness",), STOPPING: ("stopping",),
+    SHARPNESS: ("sharpness",), STOPPING: ("stopping",), WEIGHTS: (),
 }  # fmt: skip
 _TRAINING = ("callbacks", "fitted", "seeds")
 # A task's name is part of its runs' hash, and stays when the code moves: name -> where the code is.

@@ -15,7 +15,7 @@ from lightning_regs.procedures.measured import STOPPED
 from lightning_regs.study.paper.estimates import interval
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
-from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS, SHARPNESS, TOYS
+from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS, SHARPNESS, TOYS, WEIGHTS
 from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
@@ -169,6 +169,9 @@ class Group:
     cells: list[CellSummary]
 
 
+_OURS = ROBUSTNESS, AGREEMENT, SHARPNESS, STOPPED, TOYS, WEIGHTS, TRAINED
+
+
 def heading(name: str) -> str:
     """Return the heading of a metric: what training runs call it, else its name as words."""
     declared = next((metric.heading for metric in TRAINED.metrics if metric.name == name), None)
@@ -186,14 +189,7 @@ def groups(rows: Sequence[Row], families: Sequence[Family] = ()) -> list[Group]:
     tables: dict[Family, dict[str, list[Row]]] = {}
     for cell, runs in by_cell.items():
         names = {name for run in runs for name in run.metrics}
-        family = next(
-            (
-                f
-                for f in (*families, ROBUSTNESS, AGREEMENT, SHARPNESS, STOPPED, TOYS, TRAINED)
-                if f.metrics[0].name in names
-            ),
-            None,
-        )
+        family = next((known for known in (*families, *_OURS) if known.metrics[0].name in names), None)
         if family is None:
             family = Family("", tuple(Metric(name, heading(name)) for name in sorted(names)))
         tables.setdefault(family, {})[cell] = sorted(runs, key=lambda run: int(run.seed))

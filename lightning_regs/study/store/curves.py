@@ -17,6 +17,9 @@ COLUMNS = {
     "val_loss": ".4g",
     "val_acc": ".2f",
     "test_acc": ".2f",
+    "weights_norm": ".4g",
+    "weights_distance": ".4g",
+    "weights_zeros": ".2f",
 }
 MAX_BYTES = 500_000
 _POINTS = (400, 250, 160, 120, 90, 70, 50, 40, 30, 20, 12, 6, 3)

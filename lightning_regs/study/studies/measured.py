@@ -35,6 +35,23 @@ SHARPNESS = Family(
     ),
     shown=6,
 )
+WEIGHTS = Family(
+    "Weights",
+    (
+        Metric("weight_norm", "Norm of the weights"),
+        Metric("weight_distance", "Distance from their start"),
+        Metric("weight_growth", "Norm over that of their start", "x"),
+        Metric("zero_weights", "Weights that are zero", "%"),
+        Metric("small_weights", "Weights below 0.001", "%"),
+        Metric("kept_weights", "Weights that L0 leaves", "%"),
+        *(Metric(f"inputs_{i}", f"Inputs that L0 leaves layer {i}") for i in (1, 2, 3)),
+        Metric("fit_epoch", "Epochs to fit", "epochs", never="never fitted"),
+        Metric("train_loss", "Train loss"),
+        Metric("train_acc", "Train accuracy", "%"),
+        Metric("test_acc", "Test accuracy", "%"),
+    ),
+    shown=9,
+)
 TOYS = Family(
     "Wilson's linear problem",
     (

@@ -1,0 +1,102 @@
+"""A study of what lecture notes say regularization does to weights and to the length of training."""
+
+from lightning_regs.study import (
+    AGREE,
+    WEIGHTS,
+    Claim,
+    Deviation,
+    Paper,
+    Scale,
+    Source,
+    bars,
+    curves,
+    difference,
+    grid,
+    lower,
+    points,
+    ratio,
+    regularized,
+    trained,
+    value,
+)
+
+CONFIG = "configs/weights2019/mlp.yaml"
+HALF = {"model.architecture_args.dropout": 0.5}
+# Momentum 0.9 makes steps along a penalty's gradient ten times as long, and a threshold after the step not.
+NETS = {
+    "plain": {}, "random": {"data.corruption": "random_labels"}, "dropout": HALF,
+    "l2": regularized("NormPenalty", coefficient=1e-3, p=2), "l1": regularized("NormPenalty", coefficient=3e-4, p=1),
+    "l1-proximal": regularized("NormPenalty", coefficient=3e-3, p=1, decoupled=True),
+}  # fmt: skip
+CELLS = grid("{net}", CONFIG, {"fitted": 70}, task=WEIGHTS, stack=True, net=NETS)
+CELLS += grid("study/agreement", CONFIG, {"other": HALF}, task=AGREE, seeds=3, stack=True)
+FASHION = {"data.source": "fashion_mnist", "data.train_size": 10_000, "model.architecture_args.hidden": [256],
+           "model.optimizer.lr": 0.05, "trainer.max_epochs": 20, "fitted": 85}  # fmt: skip
+LONG = {"data.source": "fashion_mnist", "model.architecture_args.hidden": [1024], "fitted": 85,
+        "trainer.max_epochs": 200}  # fmt: skip
+
+NOTES = Source("notes", "Lecture notes on regularization", note="Their sentences as this project's plan has "
+               "them, without a title.")  # fmt: skip
+ALEXNET = Source("alexnet", "ImageNet Classification with Deep Convolutional Neural Networks",
+                 "Krizhevsky, Sutskever, Hinton", 2012, note="Dropout there about doubles the iterations.")  # fmt: skip
+
+CLAIMS = (
+    Claim("1", "Weights grow with training.", value("plain", "weight_growth"), above=1, published="> 1", unit="x",
+          source=NOTES, origin="derived", headline=True),
+    Claim("1-capacity", "They grow as capacity is used: random labels take them further from their start.",
+          difference("random", "plain", "weight_distance"), above=0, published="> 0", source=NOTES, origin="derived",
+          headline=True),
+    Claim("2-l1", "An L1 penalty makes weights sparse: most are below a thousandth.", value("l1", "small_weights"),
+          above=50, published="sparse", unit="%", source=NOTES, origin="derived", headline=True,
+          settings={"proximal steps": value("l1-proximal", "small_weights")}),
+    Claim("2-l2", "An L2 penalty does not.", value("l2", "small_weights"), below=10, published="not sparse", unit="%",
+          source=NOTES, origin="derived"),
+    Claim("2-exact", "Proximal steps make most weights exactly zero.", value("l1-proximal", "zero_weights"), above=50,
+          unit="%", kind="control"),
+    Claim("2-steps", "Steps along the sub-gradient of the same penalty make hardly any exactly zero.",
+          value("l1", "zero_weights"), below=1, unit="%", kind="control"),
+    Claim("2-smaller", "An L2 penalty keeps weights smaller.", ratio("l2", "plain", "weight_norm"), below=1, unit="x",
+          kind="control"),
+    Claim("3", "Dropout about doubles the training time: epochs to 70 % of the training samples right (85 % at the "
+          "larger scales), as the net with dropout sees them.",
+          ratio("dropout", "plain", "fit_epoch", until="epochs"), within=1, published=2.0, unit="x",
+          source=(NOTES, ALEXNET), origin="recalled", headline=True),
+    lower("4-train", "With dropout the training error is worse.", "plain", "dropout", "> 0", "train_error",
+          source=NOTES, origin="derived"),
+    lower("4-test", "With dropout the test error is better.", "dropout", "plain", "> 0", source=NOTES,
+          origin="derived", headline=True, valid_if=trained("plain", at_least=90)),
+)  # fmt: skip
+LINES = {"true labels": "plain", "random labels": "random", "L2": "l2", "L1": "l1", "dropout": "dropout"}
+ALL = {name: name for name in NETS}
+
+PAPER = Paper(
+    "weights2019", "What regularization does to weights", "Lecture notes", 2019, arxiv="",
+    summary="Weights grow as a net's capacity is used; L1 makes them sparse and L2 small; dropout takes twice as long, "
+    "fits the training set less well and the test set better.",
+    scales=(
+        Scale("quick", "MNIST-1D and one hidden layer of 512: 4 minutes on two cores", CELLS, seeds=5, replicas=5,
+              test_items=1000),
+        Scale("standard", "10,000 images of Fashion-MNIST and one hidden layer of 256, 20 epochs: 15 minutes on one "
+              "core", CELLS, overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
+        Scale("paper", "Fashion-MNIST and one hidden layer of 1024, 200 epochs: an hour on a GPU", CELLS,
+              overrides=LONG, seeds=5, replicas=5, test_items=10_000),
+    ),
+    claims=CLAIMS,
+    figures=(
+        curves("growth", "Weights over training", "weights_norm", {"norm of the weights": LINES},
+               "The notes say that weights grow as capacity is used.", y="norm of the weights", epochs=True),
+        curves("distance", "Distance of the weights from their start", "weights_distance", {"": LINES}, y="distance",
+               epochs=True),
+        bars("zeros", "Sparse weights", {"exactly zero": "zero_weights", "below 0.001": "small_weights"}, ALL,
+             "L1 by steps along its sub-gradient, and by proximal steps of the same strength.", y="weights (%)"),
+        points("errors", "Training and test error", {"train": "train_error", "test": "test_error"}, ALL,
+               y="error (%)"),
+    ),
+    deviations=(
+        Deviation("", "No nets, data or strengths are named", "One hidden layer; penalties chosen on held-out training "
+                  "signals of MNIST-1D", "Other nets may differ"),
+        Deviation("", "Training time to a training loss", "Epochs to 70 or 85 % of the training samples right, under "
+                  "dropout where there is dropout", "Evaluated without dropout a net has them earlier"),
+        Deviation("standard", "-", "A tenth to a sixth of the images, 20 epochs", "Dropout needs longer training"),
+    ),
+)  # fmt: skip
