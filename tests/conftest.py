@@ -1,5 +1,7 @@
 import atexit
+import functools
 import gc
+import importlib.metadata
 import os
 import signal
 from collections.abc import Iterator
@@ -21,6 +23,13 @@ else:
 # The same examples in each run, lest chance stops an unrelated change; `--hypothesis-profile default` draws new ones.
 settings.register_profile("repeatable", derandomize=True, database=None)
 settings.load_profile("repeatable")
+
+# Each Trainer asks all installed packages whether they add callbacks, and each seed has its whole stack written down
+# for devices that no test here starts: together a third of what a small training takes.
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
+if DEVICE == "cpu":
+    for backend in (torch.cuda, torch.xpu, torch.mtia):
+        backend.manual_seed_all = lambda seed: None
 
 # Tests run side by side in several processes; threads that wait for each other's cores would only slow them.
 torch.set_num_threads(1)
