@@ -1,6 +1,6 @@
 """The reproduction engine: papers, cells, claims, figures, and the runs that measure them."""
 
-# ruff: noqa: F401 (what type checkers see; at run time names are resolved on first use)
+# ruff: noqa: F401, F403 (what type checkers see; at run time names are resolved on first use)
 
 from __future__ import annotations
 
@@ -18,24 +18,7 @@ if TYPE_CHECKING:
     from lightning_regs.study.paper.estimates import Estimate
     from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep, tuning
     from lightning_regs.study.paper.loading import find_papers, load_paper
-    from lightning_regs.study.paper.measures import (
-        Measure,
-        difference,
-        either,
-        largest,
-        margin,
-        mean_difference,
-        peak_distance,
-        per_seed,
-        percent_lower,
-        rank_correlation,
-        ratio,
-        share,
-        smallest,
-        smallest_step,
-        value,
-        weighted_sum,
-    )
+    from lightning_regs.study.paper.measures import *
     from lightning_regs.study.paper.paper import Deviation, Paper, Scale
     from lightning_regs.study.paper.rows import MissingRows, Rows
     from lightning_regs.study.paper.tasks import AGREE, ATTACKED, SHARPNESS, SNAPSHOTS, STOPPING, TOY, TRAIN, WEIGHTS
@@ -54,8 +37,8 @@ _PUBLIC = {
     "study.paper.figure": "Figure Panel bars curves points sweep tuning",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",
-    "study.paper.measures": "Measure difference either largest margin mean_difference "
-    "peak_distance per_seed percent_lower rank_correlation ratio share smallest smallest_step value weighted_sum",
+    "study.paper.measures": "Measure difference largest margin peak_distance per_seed percent_lower rank_correlation "
+    "ratio share smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
     "study.paper.tasks": "AGREE ATTACKED SHARPNESS SNAPSHOTS STOPPING TOY TRAIN WEIGHTS",

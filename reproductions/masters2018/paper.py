@@ -65,7 +65,7 @@ def _widens(*errors: float) -> float:
     rates = len(errors) // len(BATCHES)
     lines = [errors[at : at + rates] for at in range(0, len(errors), rates)]
     near = [sum(error <= min(line) + NEAR for error in line) for line in lines]
-    ranks = [sum(other < one for other in near) + sum(other <= one for other in near) for one in near]
+    ranks = [sum((other < one) + (other <= one) for other in near) for one in near]
     return statistics.correlation(range(len(ranks)), ranks) if len(set(ranks)) > 1 else 0.0
 
 

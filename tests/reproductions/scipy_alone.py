@@ -267,7 +267,6 @@ def per_seed(measure, table, confidence):
 KINDS = {
     "value": linear(probed, np.min),
     "difference": linear(probed, np.min),
-    "mean_difference": linear(probed, np.min),
     "weighted_sum": linear(probed, np.min),
     "smallest": linear(every_part, np.min),
     "largest": linear(every_part, np.max),
@@ -300,19 +299,12 @@ def at_an_edge(measure, table):
 
 def recomputed(measure, table, confidence, exact):
     """Return n, ours, low, high and why it is invalid; None where it has no number, or no interval."""
-    for each in (measure, *measure.others):
-        try:
-            n = table.matrix(each.parts).shape[1]
-        except LookupError:
-            continue
-        except Unfit:
-            return None
+    try:
+        n = table.matrix(measure.parts).shape[1]
         if exact:
-            values = [each.each(*line) for line in table.matrix(each.parts).T]
+            values = [measure.each(*line) for line in table.matrix(measure.parts).T]
             return (n if len(set(values)) > 1 else 1), np.mean(values), min(values), max(values), ""
-        try:
-            *found, invalid = KINDS[each.name](each, table, confidence)
-        except Unfit:
-            return None
-        return n, *found, invalid or at_an_edge(each, table)
-    return None
+        *found, invalid = KINDS[measure.name](measure, table, confidence)
+    except (LookupError, Unfit):
+        return None
+    return n, *found, invalid or at_an_edge(measure, table)

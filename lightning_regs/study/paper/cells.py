@@ -275,7 +275,7 @@ def grid_search(
     Its ``cells`` go into the scale; it stands itself in a claim or a figure where a cell's name stands.
 
     Args:
-        name: The cells' name, with an axis in braces for each that varies: ``"{method}/lr-{lr}"``.
+        name: The cells' name, as :func:`grid` takes it.
         config: Configuration file of all of them.
         overrides: What all of them change in that file.
         sets: What a setting changes after that: the path of its number, or a function of its numbers, by the names of

@@ -152,16 +152,13 @@ def _override(config: dict[str, Any], dotted: str, value: Any, sections: Collect
 
 
 def _merge(node: dict[str, Any], key: str, value: Any) -> None:
-    there = node.get(key)
-    if isinstance(value, dict) and isinstance(there, dict) and _class(value) in (None, _class(there)):
+    pair = [each for each in (node.get(key), value) if isinstance(each, dict)]
+    names = [each.get("class_path", each.get("name")) for each in pair]
+    if len(pair) == 2 and names[1] in (None, names[0]):
         for inner, item in value.items():
-            _merge(there, inner, item)
+            _merge(node[key], inner, item)
     else:
         node[key] = value
-
-
-def _class(options: dict[str, Any]) -> Any:
-    return options.get("class_path", options.get("name"))
 
 
 def check_ends(path: Path, node: Any) -> None:

@@ -100,22 +100,6 @@ class Estimate:
         )
 
 
-def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Compute the two-sided Student t-interval for the mean.
-
-    Args:
-        values: One number per seed, at least two.
-        confidence: Between 0 and 1.
-
-    Returns:
-        Lower and upper end; both the same when all values are equal.
-    """
-    n = len(values)
-    if n < 2:
-        raise ValueError(f"an interval needs at least 2 values, got {n}; run more seeds.")
-    return mean(values).ends(confidence)
-
-
 def mean(
     lows: Sequence[float],
     highs: Sequence[float] | None = None,

@@ -117,13 +117,9 @@ class Kind(Figure):
         if not self.metrics or not self.plots or not all(self.plots.values()):
             raise ValueError(f"figure {self.id!r} shows nothing; name a metric and at least one cell in each plot.")
         kind: PanelKind = "curve" if self.draw == "draw_curves" else "bar"
-        shown = [lines for lines in self.plots.values() if _of(lines)]
-        panels = [Panel(kind, _metrics_of(lines) or self.metrics, _of(lines)) for lines in shown]
+        shown = [lines for lines in self.plots.values() if cells_of(lines)]
+        panels = [Panel(kind, _metrics_of(lines) or self.metrics, cells_of(lines)) for lines in shown]
         object.__setattr__(self, "panels", tuple(panels))
-
-    def cells_of(self, title: str) -> tuple[str, ...]:
-        """Return the cells that it draws in one pair of axes."""
-        return _of(self.plots[title])
 
     def render(self, rows: Rows, curves: Curves, published: Mapping[tuple[str, str], float] | None = None) -> Any:
         """Draw it; see :meth:`Figure.render`."""
@@ -191,19 +187,10 @@ def tuning(
     id: Name, title: str, methods: Annotated[Searches | Mapping[str, Searches], nonempty], caption: str = "", *,
     y: str = "held-out error (%)", log_x: Whole = 10, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
-    """Make a :func:`sweep` of what tuned methods were chosen by, over their settings, with stars where they are best.
+    """Make a :func:`sweep` of the metric that tuned methods were chosen by, with stars where they are best.
 
     A method is a line; where two things vary it has axes of its own, with a line for each value of the first. Best
-    settings at an edge of their grid are named.
-
-    Args:
-        id: Short name, unique in the paper.
-        title: Heading.
-        methods: Label -> tuned method; or the title of each pair of axes -> the same. All are chosen by one metric.
-        caption: What is shown, and what the paper's figure shows.
-        y: Label of the vertical axis.
-        log_x: Base of the logarithmic horizontal axis, as :func:`sweep` takes it.
-        on: Names of the scales that draw it; None for all.
+    settings at an edge of their grid are named. All are chosen by one metric.
     """
     plots: dict[str, dict[str, dict[float, str]]] = {}
     every: list[Tuned] = []
@@ -272,7 +259,7 @@ def _entries(lines: Mapping[str, Any]) -> list[str | Tuned | Measure]:
     return [e for line in lines.values() for e in (line.values() if isinstance(line, Mapping) else [line])]
 
 
-def _of(lines: Mapping[str, Any]) -> tuple[str, ...]:
+def cells_of(lines: Mapping[str, Any]) -> tuple[str, ...]:
     """List the cells of one pair of axes."""
     names = [name for entry in _entries(lines) for name in measure_of(entry, "-").cells]
     return tuple(dict.fromkeys(names))

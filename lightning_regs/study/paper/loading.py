@@ -9,7 +9,6 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 from lightning_regs.core.checks import checked
 from lightning_regs.core.names import unknown_name
@@ -78,13 +77,9 @@ class _Aside(io.TextIOBase):
         return sys.stderr.write(text)
 
 
-def _is_from(module: ModuleType, file: Path) -> bool:
-    return module.__file__ is not None and Path(module.__file__).resolve() == file.resolve()
-
-
 def _forget_other(paper_id: str, file: Path) -> None:
     loaded = sys.modules.get(f"{paper_id}.paper")
-    if loaded is not None and not _is_from(loaded, file):
+    if loaded is not None and Path(loaded.__file__ or "").resolve() != file.resolve():
         for name in [n for n in sys.modules if n == paper_id or n.startswith(f"{paper_id}.")]:
             del sys.modules[name]
 

@@ -185,21 +185,18 @@ class Paper:
             self.scale(name)
         for claim in self.claims:
             self._check_claim(claim)
-        self._check_headlines()
+        if len(self.headlines) > HEADLINES:
+            marked = sum(claim.headline for claim in self.claims)
+            raise ValueError(
+                f"{owner} has {len(self.claims)} claims, of which {marked or 'none'} are headlines; mark one to "
+                f"{HEADLINES} with headline=True, those that the paper is known for."
+            )
 
     @property
     def headlines(self) -> tuple[Claim, ...]:
         """The claims that the paper is known for, which are the marked ones, or all where there are few."""
         marked = tuple(claim for claim in self.claims if claim.headline)
         return marked or self.claims
-
-    def _check_headlines(self) -> None:
-        if len(self.headlines) > HEADLINES:
-            marked = sum(claim.headline for claim in self.claims)
-            raise ValueError(
-                f"paper {self.id!r} has {len(self.claims)} claims, of which {marked or 'none'} are headlines; mark one "
-                f"to {HEADLINES} with headline=True, those that the paper is known for."
-            )
 
     def _check_claim(self, claim: Claim) -> None:
         """Refuse a claim about a cell that none of its scales has, or whose conditions cannot be measured with it."""

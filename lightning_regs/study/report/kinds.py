@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_regs.core.metrics import Metric
 from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import CONFIDENCE, UnfitError
-from lightning_regs.study.paper.figure import Kind, measure_of
+from lightning_regs.study.paper.figure import Kind, cells_of, measure_of
 from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots, tables
@@ -147,9 +147,8 @@ def _best(tuned: Sequence[Tuned], rows: Rows, drawing: Figure) -> set[str]:
         with contextlib.suppress(MissingRows, UnfitError):
             setting = rows.chosen(each)
             best[each.grid[setting]] = each.edges(setting)
-    edges = [words for words in best.values() if words]
     if best:
-        plots.note(drawing, "; ".join(["Stars are the settings that were chosen", *edges]) + ".")
+        plots.note(drawing, "; ".join(filter(None, ("Stars are the settings that were chosen", *best.values()))) + ".")
     return set(best)
 
 
@@ -298,7 +297,7 @@ def _finish(axes: Axes, title: str) -> None:
 def _note_missing(drawing: Figure, figure: Kind, found: Mapping[str, Collection[str]], rows: Rows) -> None:
     """Name the axes that were left out in part, and what is missing in the others: once, where it is missing in all."""
     begun = set(rows.cells())
-    names = [title for title in figure.plots if title not in found and begun & set(figure.cells_of(title))]
+    names = [title for title in figure.plots if title not in found and begun & set(cells_of(figure.plots[title]))]
     lines = {title: [name for name in figure.plots[title] if name not in drawn] for title, drawn in found.items()}
     everywhere = [name for name in next(iter(lines.values())) if all(name in gone for gone in lines.values())]
     names += everywhere

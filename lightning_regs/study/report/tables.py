@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lightning_regs.core.metrics import Family, Metric
 from lightning_regs.procedures.measured import STOPPED
-from lightning_regs.study.paper.estimates import interval
+from lightning_regs.study.paper.estimates import CONFIDENCE, mean
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
 from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS, SHARPNESS, TOYS, WEIGHTS
@@ -83,7 +83,7 @@ def shown(values: Sequence[float], metric: Metric) -> str:
         return metric.never if values else DASH
     if n == total:
         try:
-            low, high = interval(values) if n > 1 else (0.0, 0.0)
+            low, high = mean(values).ends(CONFIDENCE)
             return plus_minus(statistics.fmean(values), (high - low) / 2 if n > 1 else None, metric.unit)
         except OverflowError:
             return metric.never

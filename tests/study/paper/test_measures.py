@@ -12,10 +12,8 @@ import scipy.stats
 from lightning_regs.study.paper.estimates import UnfitError
 from lightning_regs.study.paper.measures import (
     difference,
-    either,
     largest,
     margin,
-    mean_difference,
     peak_distance,
     per_seed,
     percent_lower,
@@ -46,7 +44,6 @@ MEASURES = {
     "the mean over cells": (value(("a", "b"), "m"), (A + B) / 2),
     "a function": (per_seed(lambda x, y: x * y, ("a", "m"), ("b", "m")), A * B),
     "difference": (difference(("a", "b"), "c", "m"), (A + B) / 2 - C),
-    "mean difference": (mean_difference([("a", "b"), ("c", "d")], "m"), (A - B + C - D) / 2),
     "ratio": (ratio("a", "b", "m"), A / B),
     "ratio to nothing": (ratio("a", "zero", "m"), np.full(SEEDS, np.nan)),
     "smallest": (smallest("m", "a", "b", "c"), np.min([A, B, C], axis=0)),
@@ -61,9 +58,6 @@ MEASURES = {
     "weighted sum": (weighted_sum((2, "a", "m"), (-1, "b", "m"), (1, "a", "m")), 3 * A - B),
     "percent lower": (percent_lower("a", "b", "m"), 100 * (1 - A / B)),
     "share": (share("c", "a", "b", "m"), (C - A) / (B - A)),
-    "the first of two": (either(value("a", "m"), value("b", "m")), A),
-    "the second of two": (either(value("none", "m"), value("b", "m")), B),
-    "the third of three": (either(either(value("none", "m"), value("a", "n")), value("b", "m")), B),
 }
 
 
@@ -226,11 +220,11 @@ def test_a_position_is_left_out_by_student_s_test_with_bonferroni_s_correction()
 
 
 def test_a_measure_knows_its_cells_and_what_a_scale_lacks():
-    both = either(difference("a", ("b", "c")), value("d"))
-    assert both.cells == ("a", "b", "c", "d")
-    assert [both.lacks(cells) for cells in ("abc", "d", "ab", "")] == [None, None, "c", "a"]
+    both = difference("a", ("b", "c"))
+    assert both.cells == ("a", "b", "c")
+    assert [both.lacks(cells) for cells in ("abc", "ab", "")] == [None, "c", "a"]
     assert value("a", "m").single == ("a", "m")
-    for measure in (value(("a", "b")), difference("a", "b"), either(value("a"), value("b"))):
+    for measure in (value(("a", "b")), difference("a", "b")):
         assert measure.single is None  # no number of the paper belongs at one cell
 
 

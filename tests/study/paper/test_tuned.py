@@ -25,7 +25,7 @@ from lightning_regs.study import (
 )
 from lightning_regs.study.lock.fingerprint import plans
 from lightning_regs.study.paper.claims import Source
-from lightning_regs.study.paper.estimates import UnfitError, interval
+from lightning_regs.study.paper.estimates import UnfitError, mean
 from lightning_regs.study.paper.measures import weighted_sum
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report.telling import in_common, tell
@@ -49,7 +49,7 @@ def test_the_setting_is_chosen_once_for_all_seeds_by_held_out_data():
     assert value(tuned(by="val_acc"), "test_error").values(rows) == [21, 23, 28]
     assert value(tuned(by="test_error"), "test_error").values(rows) == [1, 2, 3]
     found = value(tuned(), "test_error")(rows)
-    assert found.ends(0.95) == pytest.approx(interval([21, 23, 28]))
+    assert found.ends(0.95) == pytest.approx(mean([21, 23, 28]).ends(0.95))
     assert found.tuned == ("sgd: learning rate 0.1, of 3 trials by val error",)
     assert found.invalid == ""
 

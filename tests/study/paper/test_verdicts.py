@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lightning_regs.study.paper.claims import Claim, across
 from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.estimates import Estimate, interval
-from lightning_regs.study.paper.measures import Measure, difference, either, ratio, value
+from lightning_regs.study.paper.estimates import Estimate, mean
+from lightning_regs.study.paper.measures import Measure, difference, ratio, value
 from lightning_regs.study.paper.power import smallest_effect
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.paper.verdicts import evaluate, judge
@@ -42,20 +42,18 @@ def gives(make):
 @quick
 @given(st.lists(numbers, min_size=2, max_size=12), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_interval_is_scipys(values, confidence):
-    low, high = interval(values, confidence)
+    low, high = mean(values).ends(confidence)
     if len(set(values)) == 1:
         assert low == high == values[0]
         return
-    mean, error = sum(values) / len(values), scipy.stats.sem(values)
-    expected = scipy.stats.t.interval(confidence, len(values) - 1, loc=mean, scale=error)
+    middle, error = sum(values) / len(values), scipy.stats.sem(values)
+    expected = scipy.stats.t.interval(confidence, len(values) - 1, loc=middle, scale=error)
     assert (low, high) == pytest.approx(expected, rel=1e-9, abs=1e-9 * max(map(abs, values)))
 
 
 def test_equal_values_give_exactly_that_value():
-    assert interval([0.1] * 3) == (0.1, 0.1)
+    assert mean([0.1] * 3).ends(0.95) == (0.1, 0.1)
     assert check([0.1] * 3, at_least=0.1, at_most=0.1).verdict == "reproduced"
-    with pytest.raises(ValueError, match="at least 2 values, got 1; run more seeds"):
-        interval([1.0])
 
 
 @quick
@@ -184,12 +182,6 @@ def test_what_a_scale_does_not_measure_is_told_from_what_has_not_run_and_from_wh
 
 
 def test_one_of_two_cells_is_not_at_this_scale_whatever_has_run_so_far():
-    first, second = value("a", "acc"), value("b", "acc")
-    assert check(either(first, second), Rows([]), cells={"a"}).verdict == "not decided"
-    assert (
-        check(either(first, second), Rows([]), cells={"b"}).reason == "cell 'a' has no rows, and cell 'b' has no rows"
-    )
-    assert check(either(first, second), Rows([]), cells={"c"}).verdict == "not at this scale"
     assert check(value(("a", "b"), "acc"), Rows([]), cells={"a"}).reason == "scale quick has no cell 'b'"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.figure import bars, curves, points, sweep, tuning
-from lightning_regs.study.paper.measures import either, ratio, value
+from lightning_regs.study.paper.measures import ratio
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots
 from lightning_regs.study.store.curves import Curves
@@ -76,13 +76,6 @@ def test_a_sweep_of_ratios_takes_them_seed_by_seed():
     drawing = drawn(figure, rows(), published={("net/0", "epoch"): 5.0})
     assert list(lines(drawing)["net"].get_ydata()) == pytest.approx([1, (8 / 5 + 9 / 6) / 2, (11 / 5 + 12 / 6) / 2])
     assert not rings(drawing)  # a number of a cell is none of a ratio
-
-
-def test_no_published_number_stands_beside_a_stand_in_for_its_cell():
-    line = {0: either(value("net/big"), value("net/0")), 1: "net/1"}
-    drawing = drawn(sweep("s", "S", "test_acc", {"net": line}), rows(), published={("net/big", "test_acc"): 99.0})
-    assert list(lines(drawing)["net"].get_ydata()) == pytest.approx([90.5, 50.5])
-    assert not rings(drawing)
 
 
 def test_whole_positions_have_whole_ticks():

@@ -6,14 +6,13 @@ t of logarithms); a quotient of sums that may be near 0 (Fieller); a correlation
 Times that a run may end before (``until=``) are bounds where it did.
 """
 
-from lightning_regs.study.paper.measures.measure import Measure, either, per_seed
+from lightning_regs.study.paper.measures.measure import Measure, per_seed
 from lightning_regs.study.paper.measures.orders import peak_distance, rank_correlation
 from lightning_regs.study.paper.measures.quotients import percent_lower, ratio, share
 from lightning_regs.study.paper.measures.sums import (
     difference,
     largest,
     margin,
-    mean_difference,
     smallest,
     smallest_step,
     value,
@@ -23,10 +22,8 @@ from lightning_regs.study.paper.measures.sums import (
 __all__ = [
     "Measure",
     "difference",
-    "either",
     "largest",
     "margin",
-    "mean_difference",
     "peak_distance",
     "per_seed",
     "percent_lower",

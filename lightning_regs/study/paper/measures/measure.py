@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from lightning_regs.core.checks import Name, checked
 from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.samples import Part, Sample
-from lightning_regs.study.paper.rows import MissingRows, Rows
-
-T = TypeVar("T")
+from lightning_regs.study.paper.rows import Rows
 
 
 @checked
@@ -27,7 +24,6 @@ class Measure:
         estimate: Makes the estimate from the parts' numbers at all seeds; None for the mean of one number a seed.
         until: The column that says for how long a run went on, where the parts are times; see
             :class:`~lightning_regs.study.paper.measures.samples.Sample`.
-        others: What is measured instead where the parts have no rows, the first that has some; see :func:`either`.
     """
 
     name: Name
@@ -35,7 +31,6 @@ class Measure:
     each: Callable[..., float] | None
     estimate: Callable[[Sample], Estimate] | None = None
     until: str = ""
-    others: tuple[Measure, ...] = ()
 
     def __post_init__(self) -> None:
         if self.until and not all(isinstance(cells, str) for cells, _ in self.parts):
@@ -51,11 +46,8 @@ class Measure:
             MissingRows: If a cell or metric has no rows, or the parts have no seed in common.
             UnfitError: If there is no number to be had of the rows.
         """
-        return self._first(lambda measure: measure._estimate(rows))
-
-    def _estimate(self, rows: Rows) -> Estimate:
         if self.estimate is None:
-            found = mean(self._values(rows))
+            found = mean(self.values(rows))
         else:
             found = self.estimate(Sample(rows, self.parts, self.until))
         if not self._tuned:
@@ -69,46 +61,30 @@ class Measure:
     def _tuned(self) -> tuple[Tuned, ...]:
         return tuple(dict.fromkeys(cells for cells, _ in self.parts if isinstance(cells, Tuned)))
 
-    def _values(self, rows: Rows) -> list[float]:
-        if self.each is None:
-            return list(self._estimate(rows).values)
-        return [self.each(*numbers) for numbers in rows.paired(*self.parts)]
-
     def values(self, rows: Rows) -> list[float]:
         """Return one number a seed, NaN where there is none.
 
         Raises:
             MissingRows: As the measure itself.
         """
-        return self._first(lambda measure: measure._values(rows))
-
-    def _first(self, of: Callable[[Measure], T]) -> T:
-        reasons: list[MissingRows] = []
-        for measure in (self, *self.others):
-            try:
-                return of(measure) if measure is self else measure._first(of)
-            except MissingRows as missing:
-                reasons.append(missing)
-        raise MissingRows(", and ".join(map(str, reasons)))
+        if self.each is None:
+            return list(self(rows).values)
+        return [self.each(*numbers) for numbers in rows.paired(*self.parts)]
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The names of the cells, each once; those of the others too."""
+        """The names of the cells, each once."""
         names = [name for cells, _ in self.parts for name in ([cells] if isinstance(cells, str) else cells)]
-        return tuple(dict.fromkeys([*names, *(name for other in self.others for name in other.cells)]))
+        return tuple(dict.fromkeys(names))
 
     def lacks(self, cells: Collection[str]) -> str | None:
-        """Return the first cell that is not among these; None where it, or one of the others, has all that it needs."""
-        lacking = [
-            next((name for name in measure.cells if name not in cells), None)
-            for measure in (replace(self, others=()), *self.others)
-        ]
-        return None if None in lacking else lacking[0]
+        """Return the first cell that is not among these; None where all are."""
+        return next((name for name in self.cells if name not in cells), None)
 
     @property
     def single(self) -> tuple[str, str] | None:
         """Cell and metric of a :func:`value`, where a published value can be drawn; else None."""
-        if len(self.parts) == 1 and self.each is same and isinstance(self.parts[0][0], str) and not self.others:
+        if len(self.parts) == 1 and self.each is same and isinstance(self.parts[0][0], str):
             return self.parts[0][0], self.parts[0][1]
         return None
 
@@ -126,9 +102,3 @@ def per_seed(function: Callable[..., float], *parts: Part) -> Measure:
     For sums and quotients there are measures that know.
     """
     return Measure(per_seed.__name__, parts, function)
-
-
-@checked
-def either(first: Measure, *others: Measure) -> Measure:
-    """The first of several measures whose cells have rows: what differs between scales."""
-    return replace(first, others=(*first.others, *others))

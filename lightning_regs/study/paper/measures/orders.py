@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -53,11 +52,10 @@ def _correlations(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _spearman(numbers: Sequence[float]) -> float:
-    ordered = sorted(numbers)
-    if any(map(math.isnan, numbers)) or ordered[0] == ordered[-1]:
+    if any(map(math.isnan, numbers)) or min(numbers) == max(numbers):
         return math.nan
     # Twice the mean rank among equals; scipy.stats, which has this, takes half a second to import.
-    ranks = [bisect_left(ordered, number) + bisect_right(ordered, number) for number in numbers]
+    ranks = [sum((other < one) + (other <= one) for other in numbers) for one in numbers]
     return statistics.correlation(range(len(ranks)), ranks)
 
 
@@ -98,15 +96,12 @@ def peak_distance(
         }  # fmt: skip
 
         def ends(confidence: float) -> tuple[float, float]:
-            left = []
-            for curve in curves:
-                # Two curves, and one side of a two-sided interval.
-                each = 1 - (1 - confidence) / max(len(curve) - 1, 1)
-                left.append([
-                    positions[at] for at in curve
-                    if all(above[at, other].ends(each)[0] <= 0 for other in curve if other != at)
-                ])  # fmt: skip
-            first, second = left
+            # Two curves, and one side of a two-sided interval.
+            each = [1 - (1 - confidence) / max(len(curve) - 1, 1) for curve in curves]
+            first, second = (
+                [positions[a] for a in curve if all(above[a, b].ends(share)[0] <= 0 for b in curve if b != a)]
+                for curve, share in zip(curves, each, strict=True)
+            )
             return float(min(second) - max(first)), float(max(second) - min(first))
 
         ours = distance(*(statistics.fmean(column) for column in zip(*lines, strict=True)))

@@ -57,14 +57,6 @@ def difference(
 
 
 @checked
-def mean_difference(pairs: Annotated[Sequence[tuple[Name, Name]], nonempty], metric: Name = "test_acc") -> Measure:
-    """The mean over pairs of cells of how much larger the metric is in the first."""
-    one = 1 / len(pairs)
-    terms = (term for a, b in pairs for term in ((one, a, metric), (-one, b, metric)))
-    return replace(weighted_sum(*terms), name=mean_difference.__name__)
-
-
-@checked
 def margin(
     cell: Name, others: Annotated[Sequence[Name], nonempty], metric: Name = "test_acc", until: str = ""
 ) -> Measure:
