@@ -107,8 +107,9 @@ _OTHERS = (
           where="Table 3", origin="recalled", out_of_reach="It is about ImageNet; a smaller set breaks elsewhere"),
     Claim("8", "Mixing real and generated samples stabilises a GAN.", source=REPOSITORY, where="Figure 5",
           out_of_reach="A picture without a number; examples/gan_mixup.py draws it"),
-    Claim("9-three", "Mixing three samples instead of two gains nothing.", source=NOTES,
-          out_of_reach="No number is printed"),
+    Claim("9-inputs", "Mixing inputs alone, without their labels, gains less.", source=NOTES, where="ablation",
+          origin="recalled", out_of_reach="Which of the two labels a mixture then has is not in what was read"),
+    Claim("9-three", "Mixing three samples gains no more than two.", source=NOTES, out_of_reach="No number is printed"),
 )  # fmt: skip
 
 PAPER = Paper(
@@ -144,7 +145,6 @@ PAPER = Paper(
         Deviation("standard", "PreAct ResNet-18, 200 epochs of 50,000 images of CIFAR-10, with crops and flips",
                   "An eighth of its width, 20 epochs of 10,000 images of Fashion-MNIST, without",
                   "Short trainings underfit, which speaks against mixup; no crops speak for it"),
-        Deviation("", "The median of the last ten epochs; float32 (presumably)", "The last epoch; bf16-mixed but at "
-                  "quick", "Small"),
+        Deviation("", "Median of the last ten epochs; float32 (presumably)", "The last; bf16 but at quick", "Small"),
     ),
 )  # fmt: skip
