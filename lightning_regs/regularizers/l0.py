@@ -54,7 +54,7 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
         TypeError: At construction, if an argument is of another type.
         ValueError: At construction, if a number is outside its range.
         MisconfigurationException: When the Trainer starts, if there is nothing to gate, another L0 has gated it, an
-            optimizer trains a weight and not the gates before it, or the strategy cuts weights.
+            optimizer trains a weight and not the gates before it or is LBFGS, or the strategy cuts weights.
     """
 
     coefficient: NotNegative = example(1e-2, default=2e-6)
@@ -98,6 +98,11 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See to it that what is trained is gated, and nothing else."""
         super().on_train_start(trainer, pl_module)
+        if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers):
+            raise MisconfigurationException(
+                "L0 adds to gradients once a step, and LBFGS takes many with a loss that would lack the penalty; use a "
+                "first-order optimizer, such as SGD or Adam."
+            )
         held = {id(w) for optimizer in trainer.optimizers for w in parameters_of(optimizer)}
         layers = {name.replace("_orig_mod.", ""): part for name, part in pl_module.named_modules()}
         for name, gate in list(self._gates.items()) if held else ():
@@ -111,7 +116,8 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
                 )
         if any(gates_of(average).keys() != gates_of(pl_module).keys() for average in averaged_modules(trainer)):
             raise MisconfigurationException(
-                "a callback averages weights and has copied the module before it had gates; put it after L0."
+                "a callback averages weights and has copied the module before it had gates; give the Trainer both, L0 "
+                "before it."
             )
         learned = {gate.log_alpha for gate in self._gates.values()}
         self.check_found(trainer, learned, f"layer to gate in {type(pl_module).__name__}")

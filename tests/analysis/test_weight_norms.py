@@ -58,5 +58,5 @@ def test_those_of_replicas_are_those_of_each_net_and_a_resumed_training_goes_on(
     half.trainer.save_checkpoint(path := tmp_path / "half.ckpt")
     _, resumed = train(nets()[1], 2, ckpt_path=path)
     _, whole = train(nets()[0], 2)
-    assert torch.equal(first.start["network.0.weight"], resumed.start["network.0.weight"])
+    assert torch.equal(first.start["network.0.weight"].cpu(), resumed.start["network.0.weight"].cpu())
     assert {name: float(v) for name, v in resumed.last.items()} == {name: float(v) for name, v in whole.last.items()}

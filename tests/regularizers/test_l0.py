@@ -45,7 +45,7 @@ class Draws(pl.Callback):
         self.drawn: list[list[Tensor]] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        self.drawn.append([gate.uniform.clone() for gate in gates_of(pl_module).values()])
+        self.drawn.append([gate.uniform.cpu().clone() for gate in gates_of(pl_module).values()])
 
 
 def test_a_training_equals_a_loop_with_the_penalty_in_its_loss() -> None:
@@ -80,7 +80,7 @@ def test_a_training_equals_a_loop_with_the_penalty_in_its_loss() -> None:
 
 
 def test_replicas_have_gates_each_and_each_is_exported() -> None:
-    data = ImageDataModule(source="mnist1d", batch_size=50, train_size=200, replicas=[0, 1])
+    data = ImageDataModule(source="digits", batch_size=50, train_size=100, test_size=20, replicas=[0, 1])
     adam = {"name": "Adam", "lr": 0.03}
     module = Classifier("mlp", {"hidden": [12]}, adam, regularizers=[L0(0.02)], replicas=2)
     options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
@@ -89,7 +89,7 @@ def test_replicas_have_gates_each_and_each_is_exported() -> None:
     for gate in gates_of(network).values():
         assert not torch.equal(*gate.log_alpha.data), "nets differ in their gates"
         gate.log_alpha.data.normal_(0, 5)
-    x = torch.randn(9, 1, 40)
+    x = torch.randn(9, 1, 8, 8)
     stacked, z = network.eval()(x, shared=True), open_gates(module)
     assert list(z) == ["network.body.1", "network.head"]
     with pytest.raises(ValueError, match=r"give one of them, Replicated\.network_of"):
@@ -100,7 +100,7 @@ def test_replicas_have_gates_each_and_each_is_exported() -> None:
         small: Any = compact(alone)
         torch.testing.assert_close(small(x), stacked[i], rtol=1e-4, atol=1e-5)
         inputs, hidden = ((gate[i] > 0).sum() for gate in z.values())
-        assert 0 < inputs < 40
+        assert 0 < inputs < 64
         assert small.body[1][1].weight.shape == (hidden, inputs)
 
 
@@ -125,6 +125,13 @@ class ByName(Plain):
         return torch.optim.SGD([self.network[1].weight, self.network[3].weight], lr=0.1)
 
 
+class Newton(Plain):
+    """Takes several gradients a step."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.LBFGS(self.parameters())
+
+
 def attention() -> nn.Module:
     class Attends(nn.Module):
         def __init__(self) -> None:
@@ -141,6 +148,8 @@ def attention() -> nn.Module:
 def test_what_cannot_be_gated_is_refused_or_told() -> None:
     with pytest.raises(MisconfigurationException, match=r"no optimizer trains the gates of 'network\.1'"):
         fit(ByName(), [L0()])
+    with pytest.raises(MisconfigurationException, match="LBFGS takes many with a loss that would lack the penalty"):
+        fit(Newton(), [L0()])
     computed = Plain(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))))
     with pytest.raises(MisconfigurationException, match=r"nothing to gate: 'network\.0\.weight' is no parameter"):
         fit(computed, [L0()])
