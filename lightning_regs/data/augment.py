@@ -27,15 +27,9 @@ def center_crop(x: Tensor, size: int) -> Tensor:
 def random_crop(x: Tensor, size: int, offsets: Tensor, flip_mask: Tensor | None = None) -> Tensor:
     """Cut one square out of each image, at its own place, and mirror the chosen ones; one gather does both.
 
-    Args:
-        x: Images (N, C, H, W), any dtype.
-        size: Side of the square, at most H and W.
-        offsets: Top and left corner of each square (N, 2), int64, in [0, H - size] and [0, W - size]. The range is the
-            caller's duty: a check would wait for the device.
-        flip_mask: Bool (N,): True mirrors that square left to right. None mirrors none.
-
-    Returns:
-        A new contiguous tensor (N, C, size, size).
+    From images (N, C, H, W) of any type, to a contiguous (N, C, size, size). The offsets (N, 2), int64, are the top and
+    left corner of each square, in [0, H - size] and [0, W - size], which is the caller's duty: a check would wait for
+    the device. Where the bool mask (N,) is True, a square is mirrored left to right.
     """
     _margins(x, size)
     n, channels, height, width = x.shape
@@ -45,9 +39,8 @@ def random_crop(x: Tensor, size: int, offsets: Tensor, flip_mask: Tensor | None 
     if flip_mask is not None:
         columns = torch.where(flip_mask[:, None], columns.flip(1), columns)
     index = (rows[:, :, None] * width + columns[:, None, :]).view(n, 1, size * size)
-    return (
-        x.reshape(n, channels, height * width).gather(2, index.expand(-1, channels, -1)).view(n, channels, size, size)
-    )
+    picked = x.reshape(n, channels, height * width).gather(2, index.expand(-1, channels, -1))
+    return picked.view(n, channels, size, size)
 
 
 def random_flip(x: Tensor, flip_mask: Tensor) -> Tensor:
@@ -103,17 +96,10 @@ def random_rotate(x: Tensor, degrees: Tensor) -> Tensor:
 def color_jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     """Change brightness, contrast, saturation and hue of each image by its own factors, in this order.
 
-    Each step is clipped to [0, 1] and equals torchvision's ``adjust_*``. Grey images have no saturation and no hue.
-
-    Args:
-        x: Floating-point images (N, C, H, W) in [0, 1], C = 1 or 3.
-        brightness: Factors (N,), at least 0; 1 changes nothing. Multiplies the image.
-        contrast: Factors (N,), at least 0; 1 changes nothing. Scales the distance to the image's mean grey.
-        saturation: Factors (N,), at least 0; 1 changes nothing. Scales the distance to the pixel's grey.
-        hue: Turns (N,) of the colour circle, in [-0.5, 0.5]; 0 changes nothing.
-
-    Returns:
-        A tensor of the shape of ``x``, in [0, 1].
+    Each step is clipped to [0, 1] and equals torchvision's ``adjust_*``. Grey images have no saturation and no hue. The
+    images (N, C, H, W), C = 1 or 3, are floating-point numbers in [0, 1]. Three factors (N,), at least 0, multiply the
+    image, its distance to its mean grey, and that to each pixel's grey; hues (N,) are turns of the colour circle, in
+    [-0.5, 0.5].
     """
     if x.shape[1] not in (1, 3):
         raise ValueError(f"colour jitter needs 1 or 3 channels, not {x.shape[1]}; switch color_jitter off.")

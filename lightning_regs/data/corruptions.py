@@ -39,16 +39,8 @@ def corrupt_labels(y: Tensor, p: float, num_classes: int, generator: torch.Gener
     """Redraw each label with probability p, uniformly over all classes, the old one among them.
 
     With 10 classes 0.9 p of the labels really change (arXiv:1611.03530, "partially corrupted labels"). Equal generators
-    give nested corruptions: what changes at p also changes, to the same class, at every larger p.
-
-    Args:
-        y: Labels (N,), int64, in [0, num_classes).
-        p: Probability in [0, 1].
-        num_classes: The number of classes, at least 1.
-        generator: A CPU generator.
-
-    Returns:
-        The labels (N,) and a bool mask (N,), True where the label now differs from the original.
+    give nested corruptions: what changes at p also changes, to the same class, at every larger p. Of labels (N,) it
+    gives labels (N,), and a bool mask (N,), True where they now differ; the generator is a CPU's.
     """
     _check_probability(p)
     if y.numel() and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
@@ -93,16 +85,8 @@ def gaussian_images(shape: tuple[int, ...], mean: float, std: float, generator: 
     """Draw images whose every value is an independent Gaussian.
 
     The paper asks for "matching mean and variance to the original image dataset" (arXiv:1611.03530): one mean and one
-    variance over all pixels and channels, see :func:`pixel_statistics`.
-
-    Args:
-        shape: (N, C, H, W) or (N, L).
-        mean: Mean, on the scale where pixels lie in [0, 1].
-        std: Standard deviation on that scale, at least 0.
-        generator: A CPU generator.
-
-    Returns:
-        A float32 tensor of that shape, neither clipped to [0, 1] nor rounded.
+    variance over all pixels and channels, on the scale where pixels lie in [0, 1], see :func:`pixel_statistics`. They
+    are float32, neither clipped to [0, 1] nor rounded; the generator is a CPU's.
     """
     if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
         raise ValueError(f"mean={mean} and std={std} do not describe a Gaussian; give finite numbers and std >= 0.")

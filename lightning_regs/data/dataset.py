@@ -73,13 +73,9 @@ class ImageArrays(_Arrays):
 
 
 class StackedArrays(_Arrays):
-    """Images and labels of R replicas, from images that they share; an index is a whole batch.
+    """Images and labels of R replicas, from images (M, C, H, W) that they share; an index is a whole batch.
 
-    Args:
-        x: All images (M, C, H, W) or signals (M, L).
-        rows: Which of them each replica has (R, N), int64.
-        y: Labels (R, N), int64.
-        changed: Bool (R, N), True where the label was corrupted; None where no label corruption was drawn.
+    Which of them each replica has are the rows (R, N); labels (R, N) and what was changed are as of ImageArrays.
     """
 
     def __init__(self, x: Tensor, rows: Tensor, y: Tensor, changed: Tensor | None = None) -> None:
@@ -97,11 +93,7 @@ class StackedArrays(_Arrays):
         return self.y.shape[1]
 
     def __getitem__(self, index: Tensor) -> list[Tensor]:
-        """Return one batch ``[x, y]`` or ``[x, y, changed]`` of shapes (R, N, ...) and (R, N).
-
-        Args:
-            index: Positions among each replica's samples (R, N).
-        """
+        """Return ``[x, y]`` or ``[x, y, changed]`` of shapes (R, N, ...), at positions of each replica (R, N)."""
         index = index.to(self.y.device, non_blocking=True)
         rows, *labels = (t.gather(1, index) for t in self._parts[1:])
         x = self.x.index_select(0, rows.flatten()).view(*rows.shape, *self.x.shape[1:])

@@ -25,9 +25,8 @@ _LONGEST = 100
 class UnreadableImage(ValueError):
     """One image file that cannot be used, in one sentence.
 
-    Args:
-        message: The sentence. PyTorch's loader raises a worker's error anew with the worker's whole traceback as its
-            message; of that, only the sentence at the end is kept.
+    PyTorch's loader raises a worker's error anew with the worker's whole traceback as its message; of that, only the
+    sentence at the end is kept.
     """
 
     def __init__(self, message: str) -> None:
@@ -73,11 +72,7 @@ class ImageFiles:
         return cropped
 
     def decode(self, index: Tensor | None = None, threads: int = 1) -> Tensor:
-        """Read images from their files into a new tensor (M, C, H, W), uint8.
-
-        Args:
-            index: Which, (M,), int64, on the CPU; None reads all.
-            threads: Threads that decode.
+        """Read images (M,), or all, from their files into a new tensor (M, C, H, W), uint8, in so many threads.
 
         Raises:
             UnreadableImage: A file is missing, damaged, or of another size where images are not scaled.
@@ -129,13 +124,8 @@ def damaged(path: Path, reason: object, remedy: str = "delete it and fetch it ag
     if isinstance(reason, PermissionError | FileNotFoundError):
         return ValueError(f"{path} cannot be read ({reason.strerror}); make it readable, or restore it.")
     if isinstance(reason, BaseException):
-        reason = first_line(reason)
+        reason = (str(reason).splitlines() or [""])[0].rstrip(".") or type(reason).__name__
     return ValueError(f"{path} is damaged or not what its name says ({reason}); {remedy}.")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text without its full stop, or its type where it has no text."""
-    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
 
 
 def _scale_and_cut(image: Image.Image, size: int) -> Image.Image:

@@ -26,11 +26,6 @@ class EvaluationSampler(DistributedSampler[Any]):
 
     torch's ``DistributedSampler`` repeats samples until the processes have equally many, which biases what is measured.
     This is a subclass of it so that Lightning leaves the loader alone. Use :func:`even_batch_size` with it.
-
-    Args:
-        dataset: The data set, at least as long as there are processes.
-        num_replicas: The number of processes, at least 1.
-        rank: This process, in [0, num_replicas).
     """
 
     def __init__(self, dataset: Dataset[Any], num_replicas: int, rank: int) -> None:
@@ -47,13 +42,9 @@ class EvaluationSampler(DistributedSampler[Any]):
 
 
 class TrainingSampler(DistributedSampler[Any]):
-    """torch's ``DistributedSampler``, in the order of which an epoch can begin later.
+    """torch's ``DistributedSampler``, in the order of which an epoch can begin later."""
 
-    Attributes:
-        begin: Samples that the next epoch leaves out.
-    """
-
-    begin = 0
+    begin = 0  # samples that the next epoch leaves out
 
     def __iter__(self) -> Iterator[int]:
         return islice(super().__iter__(), self.begin, None)
@@ -63,18 +54,10 @@ class StackedSampler(DistributedSampler[Any]):
     """Batches of positions (R, N), each replica's in an order of its own, for a loader with ``batch_size=None``.
 
     A subclass of torch's ``DistributedSampler`` so that Lightning leaves the loader alone; it takes a process's share
-    of the samples where ``orders`` do.
-
-    Args:
-        orders: One sampler a replica, of equal lengths.
-        batch_size: N, at least 1.
-        drop_last: Leave out the last batch where it is not full.
-
-    Attributes:
-        begin: Samples of each replica that the next epoch leaves out.
+    of the samples where ``orders`` do, samplers of equal lengths.
     """
 
-    begin = 0
+    begin = 0  # samples of each replica that the next epoch leaves out
 
     def __init__(self, orders: Sequence[DistributedSampler[Any]], batch_size: int, drop_last: bool) -> None:
         super().__init__(orders[0].dataset, orders[0].num_replicas, orders[0].rank)
@@ -120,12 +103,8 @@ class TrainingLoader(Loader):
     """A loader that begins an epoch where its Trainer resumes it, and can serve each batch several times in a row.
 
     Serving a batch again is data echoing, Choi et al. 2019, arXiv:1907.05550: the batch is gathered or decoded once,
-    and copied for each of the ``repeats``, so that what is written into one of them is not seen in the next.
-
-    Args:
-        behind: Called with this loader when its first batch is asked for: how many of the epoch were trained on.
-        repeats: Times that each batch is served.
-        *args: Those of torch's ``DataLoader``, as the other keywords are.
+    and copied for each of the ``repeats``, so that what is written into one of them is not seen in the next. When its
+    first batch is asked for, ``behind`` says of this loader how many of the epoch were trained on.
     """
 
     def __init__(
@@ -223,23 +202,14 @@ class Place:
 
 @dataclass(frozen=True)
 class LoaderFactory:
-    """Make the loaders of one process.
-
-    Attributes:
-        rank: This process, in [0, world_size).
-        world_size: The number of processes.
-        seeds: Run seed: the order of training; of stacked data one a replica.
-        num_workers: Worker processes a loader.
-        pin_memory: Copy batches into pinned memory on the way to a GPU.
-        in_order: Whether training does not shuffle, as ``Trainer(overfit_batches=...)`` asks.
-    """
+    """Make the loaders of one process."""
 
     rank: int
     world_size: int
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # of the order of training; of stacked data one a replica
     num_workers: int
     pin_memory: bool
-    in_order: bool = False
+    in_order: bool = False  # whether training does not shuffle, as ``Trainer(overfit_batches=...)`` asks
 
     def training(
         self,
@@ -254,12 +224,8 @@ class LoaderFactory:
         The sampler is a ``DistributedSampler`` even in a single process: Lightning sets its epoch, also after a
         resume, and does not put a reshuffling one in its place. With a ``place`` an epoch can be resumed.
         """
-        orders = [
-            TrainingSampler(
-                data, self.world_size, self.rank, shuffle=not self.in_order, seed=rng.derive_seed(seed, "order")
-            )
-            for seed in self.seeds
-        ]
+        seeds, shuffle = (rng.derive_seed(seed, "order") for seed in self.seeds), not self.in_order
+        orders = [TrainingSampler(data, self.world_size, self.rank, shuffle=shuffle, seed=seed) for seed in seeds]
         if drop_last and len(orders[0]) < batch_size:
             raise ValueError(
                 f"drop_last=True leaves no batch of {batch_size} from the {len(orders[0])} samples of a process; "

@@ -35,15 +35,9 @@ def read_npz(path: Path, num_classes: int | None = None, classes: Sequence[str] 
 
     The shape decides the layout. (N, L) are signals. (N, H, W) are grey images. In four dimensions the channel axis is
     the one of size 1 or 3: the last gives (N, H, W, C), the second (N, C, H, W); where both have such a size, the
-    reading with square images is taken, and if that does not decide either, the file is refused.
-
-    Args:
-        path: The file.
-        num_classes: Number of classes; None takes the number of ``classes``, else the largest label plus one.
-        classes: Class names where the file has none.
-
-    Returns:
-        The data set: images uint8 (or float32 where the file holds floats), signals float32.
+    reading with square images is taken, and if that does not decide either, the file is refused. Images are uint8, or
+    float32 where the file holds floats, signals float32. ``classes`` are names where the file has none; without a
+    number of classes it is that of the names, else the largest label plus one.
 
     Raises:
         ValueError: The file is damaged, lacks a key, or holds arrays of a wrong shape, type or range.
@@ -79,8 +73,12 @@ def read_npz(path: Path, num_classes: int | None = None, classes: Sequence[str] 
             )
     y_train, y_test = (torch.from_numpy(y.astype(np.int64).reshape(-1)) for y in labels)
     source = replace(source, y_train=y_train, y_test=y_test, num_classes=num_classes, classes=names)
-    x_train, x_test = (_samples(path, key, _unpack(path, key)) for key in ("x_train", "x_test"))
-    return replace(source, x_train=x_train, x_test=x_test)
+    samples: dict[str, Any] = {}
+    for key in ("x_train", "x_test"):
+        array = _unpack(path, key)
+        array = np.ascontiguousarray(array) if array.dtype == np.uint8 else array.astype(np.float32)
+        samples[key] = _layout(path, key, torch.from_numpy(array))
+    return replace(source, **samples)
 
 
 def _declared(path: Path) -> dict[str, tuple[np.dtype[Any], Tensor]]:
@@ -146,11 +144,6 @@ def _class_names(path: Path, dtype: np.dtype[Any], blank: Tensor) -> Sequence[st
     return names
 
 
-def _samples(path: Path, key: str, array: np.ndarray[Any, Any]) -> Tensor:
-    array = np.ascontiguousarray(array) if array.dtype == np.uint8 else array.astype(np.float32)
-    return _layout(path, key, torch.from_numpy(array))
-
-
 def _layout(path: Path, key: str, x: Tensor) -> Tensor:
     """Return images as (N, C, H, W) and signals as (N, L)."""
     if x.ndim == 2:
@@ -173,15 +166,9 @@ def read_image_folder(path: Path, image_size: int | None = None, lazy: bool = Fa
     """Read ``train/CLASS/*.png`` and ``test/CLASS/*`` (or ``val/``), as uint8 images.
 
     Images are grey where the first one is, else RGB. With ``image_size`` the shorter side is scaled to it and the
-    centre square is kept. A class may be missing in the test set, but not appear there only.
-
-    Args:
-        path: The folder.
-        image_size: Side of the squares; None needs images of one size.
-        lazy: Return :class:`ImageFiles`, which decode the same images when they are asked for, instead of tensors.
-
-    Returns:
-        The data set, with the folder names as class names, in their sorted order.
+    centre square is kept, without it all have to have one size. The folder names are the class names, in their sorted
+    order; a class may be missing in the test set, but not appear there only. With ``lazy`` the data set has
+    :class:`ImageFiles`, which decode the same images when they are asked for, instead of tensors.
 
     Raises:
         ValueError: A folder or class is missing or empty, an image is damaged (with ``lazy``: the first), sizes differ,

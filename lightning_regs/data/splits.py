@@ -53,13 +53,9 @@ class Splits:
         """Return the same data sets where they are served from: the device, or the CPU."""
         if resident == "auto":
             room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" and not num_workers else -1
-            resident = self.bytes_away_from(device) <= room
+            parts = (self.train, self.val, self.test)
+            resident = sum(part.nbytes for part in parts if part is not None and part.y.device != device) <= room
         return self.to(device if resident else torch.device("cpu"))
-
-    def bytes_away_from(self, device: torch.device) -> int:
-        """Return how much memory :meth:`to` would need on a device."""
-        parts = [part for part in (self.train, self.val, self.test) if part is not None]
-        return sum(part.nbytes for part in parts if part.y.device != device)
 
 
 def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed: int) -> Splits:
@@ -67,16 +63,7 @@ def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
 
     Labels are redrawn over the whole training set, so that a sample's label does not depend on ``train_size``; the
     validation split is cut from the corrupted set. Pixels are corrupted after the centre crop, the test set with draws
-    of its own (``shuffled_pixels``: with the same permutation). Test labels stay clean.
-
-    Args:
-        source: The data set.
-        plan: What to do with it.
-        seed: Seed of the subsets and the validation split, and of what is for training and what for test.
-        corruption_seed: Seed of the corruption.
-
-    Returns:
-        The data sets, on the CPU.
+    of its own (``shuffled_pixels``: with the same permutation). Test labels stay clean. All else is drawn by ``seed``.
     """
     source = _resplit(source, plan, seed)
     chosen = choose_rows(source, plan, seed, corruption_seed)
@@ -88,23 +75,14 @@ def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which samples of a source a seed takes, and the labels of those kept for training.
+    """Which samples of a source a seed takes, and the labels of those kept for training."""
 
-    Attributes:
-        kept: Rows of the training set, ascending, or all.
-        kept_test: The same of the test set.
-        train: Positions among the kept ones to train on, ascending, or all.
-        val: Positions among the kept ones that are held out; None without a validation split.
-        y_train: Labels of the kept ones, corrupted.
-        changed: Whether each of them was changed; None where nothing is drawn.
-    """
-
-    kept: Index
+    kept: Index  # rows of the training set, ascending
     kept_test: Index
-    train: Index
-    val: Tensor | None
-    y_train: Tensor
-    changed: Tensor | None
+    train: Index  # positions among the kept ones, ascending
+    val: Tensor | None  # the same, held out
+    y_train: Tensor  # of all kept ones, corrupted
+    changed: Tensor | None  # whether each of them was; None where nothing is drawn
 
 
 def choose_rows(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed: int) -> Chosen:

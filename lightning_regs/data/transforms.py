@@ -26,30 +26,17 @@ _HUE_SHARE = 0.4
 
 @dataclass(frozen=True)
 class BatchTransform:
-    """Augment (training only), crop, and whiten or normalize a batch.
+    """Augment (training only), crop, and whiten or normalize a batch, as the arguments of the DataModule say."""
 
-    Attributes:
-        size: Side of the crop; None for signals and for images that are never cropped.
-        whiten: Whiten each sample after everything else.
-        crop: Crop at a random place instead of the centre.
-        flip: Mirror each sample with probability 1/2.
-        rotation: Rotate by a uniform angle of at most this many degrees either way, before the crop.
-        jitter: Draw brightness, contrast and saturation factors from 1 -+ this, hue turns from -+ 0.4 of this.
-        padding: Frame images with this many pixels of 0, which is black as nothing is normalized yet, before the crop.
-        normalize: In place of whitening: ``"channels"`` takes mean and standard deviation of each channel of all
-            training images, ``{"mean": [...], "std": [...]}`` these.
-        channels: These two, as :meth:`fitted` makes them for :func:`~lightning_regs.data.augment.normalize`.
-    """
-
-    size: int | None
+    size: int | None  # of the crop
     whiten: bool = True
-    crop: bool = False
+    crop: bool = False  # at a random place
     flip: bool = False
-    rotation: float = 0.0
+    rotation: float = 0.0  # in degrees
     jitter: float = 0.0
-    padding: int = 0
+    padding: int = 0  # pixels of 0, which is black as nothing is normalized yet
     normalize: Normalize | None = None
-    channels: tuple[Tensor, Tensor] | None = None
+    channels: tuple[Tensor, Tensor] | None = None  # mean and deviation, as `fitted` makes them for augment.normalize
 
     def fitted(self, x: Tensor | ImageFiles) -> BatchTransform:
         """Return the same transform with mean and deviation of each channel, where it normalizes, of images or signals.

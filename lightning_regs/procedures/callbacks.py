@@ -22,14 +22,8 @@ from lightning_regs.training.recorder import Recorder
 class BestWeights(Recorder):
     """Measures the validation loss every so many iterations, keeps each net's weights at its least, writes its curve.
 
-    It counts iterations itself, both those between validations and those to the end: a training that validates by steps
-    does not go on where it was (pytorch-lightning 2.6.6 adds a batch).
-
-    Args:
-        runs: One a net, stacked or alone.
-        data: Whose validation split is measured.
-        every: Iterations between two measurements.
-        iterations: Length of the training; the Trainer's is to be at least as long.
+    It counts iterations itself, those between validations (``every``) and those to the end: a training that validates
+    by steps does not go on where it was (pytorch-lightning 2.6.6 adds a batch). The Trainer's end comes no earlier.
 
     Attributes:
         loss, accuracy, step: Of each net ``(R,)``: the least validation loss, its accuracy in percent, its iteration.
@@ -134,10 +128,7 @@ class FrozenWeights(Callback):
     """Leaves weights at the values that they have: what a mask prunes is kept instead of set to zero.
 
     Their gradients and what the optimizer has of them are zero. That is enough for Adam and momentum without weight
-    decay, whose steps are then zero.
-
-    Args:
-        trained: Parameter name in the module -> 1 where a weight is trained, 0 where it is frozen.
+    decay, whose steps are then zero. By a parameter's name, ``trained`` is 1 where a weight is trained, else 0.
     """
 
     def __init__(self, trained: Mapping[str, Tensor]) -> None:
@@ -168,16 +159,7 @@ class FrozenWeights(Callback):
 
 
 def only_optimizer(ours: str, trainer: pl.Trainer, module: pl.LightningModule) -> torch.optim.Optimizer:
-    """Return the one optimizer of a training whose rate is driven from outside.
-
-    Args:
-        ours: What drives it, for messages.
-        trainer: Whose.
-        module: What it trains.
-
-    Raises:
-        MisconfigurationException: If there is none or several, or nobody steps schedules.
-    """
+    """Return the one optimizer of a training, whose rate ``ours`` is to drive; refuse where that is not possible."""
     name = type(module).__name__
     found = [optimizer for optimizer in trainer.optimizers if any("lr" in g for g in optimizer.param_groups)]
     if len(found) != 1:

@@ -44,11 +44,7 @@ Logger = Annotated[Callable[[str], Any] | None, _PER_LEVEL]
 
 @dataclass(frozen=True)
 class Driver:
-    """Trains the levels of a procedure; ``find_ticket`` documents the arguments, and ``name`` is what users call.
-
-    Raises:
-        ValueError: If the Trainer's options hold what each level has of its own, or no length.
-    """
+    """Trains the levels of a procedure; ``find_ticket`` documents the arguments, and ``name`` is what users call."""
 
     module: Callable[..., pl.LightningModule]
     data: Any
@@ -87,9 +83,6 @@ class Driver:
         """Train what is not there yet of levels each of which comes after those that it needs.
 
         Before there is a folder, ``check`` refuses what cannot go well, given this and a module.
-
-        Raises:
-            RuntimeError: If another procedure is at work in the folder.
         """
         with isolated(), contextlib.ExitStack() as stack:
             data, module = self.make(self.seed)

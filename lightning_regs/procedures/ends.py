@@ -35,7 +35,8 @@ class Stage:
         settings: What it is, as plain data.
         seed: Seed of its module, and of weights that are drawn when the Trainer starts.
         order: Seed of the order of its data, and of what is drawn on the way.
-        start: Makes its start out of its module, the module's own weights, and the levels that it needs.
+        start: Makes its start out of its module, the module's own weights, and the levels that it needs; by default
+            it starts as it is made, and nothing is pruned.
         needs: Names of those levels.
         rewinds: Name of the level whose saved point it goes on from; None for the beginning.
         point: Where its whole state is saved, for others to go on from.
@@ -50,7 +51,7 @@ class Stage:
     settings: dict[str, Any]
     seed: int
     order: int
-    start: Callable[[pl.LightningModule, State, Inputs], Start]
+    start: Callable[[pl.LightningModule, State, Inputs], Start] = lambda _, own, __: Start(own, Mask.dense(own))
     needs: tuple[str, ...] = ()
     rewinds: str | None = None
     point: Time | None = None

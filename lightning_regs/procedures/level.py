@@ -128,10 +128,7 @@ class LevelFolder:
     def ready(self, made_from: Mapping[str, Any], needed: Sequence[str] = ()) -> bool:
         """Whether the level is complete, whole, of this making and with the checkpoints that are needed.
 
-        Where it has to be redone, the first process empties the folder.
-
-        Raises:
-            ValueError: If the folder holds a level of other settings or objects.
+        Where it has to be redone, the first process empties the folder; one of other settings or objects is refused.
         """
         interrupted, state, reason = self.has(LAST), None, None
         try:
@@ -209,12 +206,7 @@ class LevelFolder:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read what ``torch.save`` or a Trainer wrote, on the CPU.
-
-    Raises:
-        DamagedFileError: If it is missing or damaged.
-        MisconfigurationException: If it holds objects that are not read, as they could run code.
-    """
+    """Read what ``torch.save`` or a Trainer wrote, on the CPU; refuse objects, as they could run code."""
     try:
         return files.load(path)
     except pickle.UnpicklingError as error:

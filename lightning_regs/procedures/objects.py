@@ -81,11 +81,7 @@ class Data:
 
 
 def make(factory: Callable[..., pl.LightningModule], data: Any, seed: int, own: int) -> tuple[Data, pl.LightningModule]:
-    """Make the data of all levels, by ``seed``, and a module by a seed of its own; no draw depends on the other.
-
-    Raises:
-        TypeError: If they are something else.
-    """
+    """Make the data of all levels, by ``seed``, and a module by a seed of its own; no draw depends on the other."""
     if isinstance(factory, pl.LightningModule):
         raise TypeError(
             "each level has a module of its own: give the class or a function that makes the module, not the object."

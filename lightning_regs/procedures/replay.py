@@ -25,13 +25,9 @@ CombinedLoader = pl.utilities.CombinedLoader
 class RewindPoint(Saver):
     """Saves everything at the point that other levels rewind to, and finds the place in the data again.
 
-    Args:
-        path: Of the file.
-        at: The point; None where there is nothing to save.
-        seed: Of the order of the data, augmentation and dropout.
+    Where ``at`` is None there is nothing to save; ``seed`` is that of the order of the data, augmentation and dropout.
 
     Attributes:
-        trainer: Whose training it is; set when it starts.
         place: Where training goes on: the epoch, the batches of it that were trained on, and the states of the global
             streams in each process, as plain types and tensors; None for an epoch's start.
         pending: States of the global streams to set before the next batch is read.
@@ -105,19 +101,16 @@ class RewindPoint(Saver):
         self.at, self._here = None, here
         self.save(trainer, self.path, between_epochs=here is None)
         self._here = None
-        # Else the next level would find out, after this one was paid for.
-        unreadable = trainer.strategy.broadcast(_refusal(self.path) if trainer.is_global_zero else None)
+        unreadable = None
+        if trainer.is_global_zero:
+            try:
+                read(self.path)  # else the next level would find out, after this one was paid for
+            except (MisconfigurationException, DamagedFileError) as error:
+                self.path.unlink(missing_ok=True)
+                unreadable = str(error)
+        unreadable = trainer.strategy.broadcast(unreadable)
         if unreadable is not None:
             raise MisconfigurationException(unreadable)
-
-
-def _refusal(path: Path) -> str | None:
-    try:
-        read(path)
-    except (MisconfigurationException, DamagedFileError) as error:
-        path.unlink(missing_ok=True)
-        return str(error)
-    return None
 
 
 class ReplayedLoader(CombinedLoader):

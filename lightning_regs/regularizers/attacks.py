@@ -123,11 +123,7 @@ def undisturbed(module: nn.Module, x: Tensor) -> Iterator[None]:
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that require a gradient, by name.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Return the parameters that require a gradient, by name, or raise a ``ValueError`` where there is none."""
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     if not named:
         raise ValueError(

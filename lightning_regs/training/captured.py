@@ -46,10 +46,7 @@ Take = Callable[[Any, bool], Tensor]
 def check_captured(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool]) -> None:
     """Let the optimizer count its steps on a card, where it can, and refuse steps in which Python has something to do.
 
-    Args:
-        trainer: The Trainer, with its optimizers.
-        module: The Classifier.
-        hears: Whether an object has a hook of its own, and not that of a base class.
+    ``hears`` tells whether an object has a hook of its own, and not that of a base class.
     """
     for optimizer in trainer.optimizers:
         # Without graphs only where a checkpoint of graphs says so: the weights may be on a CPU now.
@@ -114,13 +111,8 @@ class Captured:
 
     A graph belongs to what it was captured with: batches of one shape and type, one learning rate, weights at their
     place in memory, layers in their mode. A step of another kind is taken as ever, and captured once several have come.
-    On a CPU nothing is captured; the batches still pass through the memory that a graph would read.
-
-    Args:
-        trainer: The Trainer.
-        module: The Classifier that it trains.
-        take: Takes an optimizer step on a batch, counts it in the Trainer where asked to, and returns its loss.
-        count: Counts one that was not counted.
+    On a CPU nothing is captured; the batches still pass through the memory that a graph would read. ``take`` takes an
+    optimizer step on a batch, counts it in the Trainer where asked to, and returns its loss; ``count`` counts one.
     """
 
     def __init__(self, trainer: Any, module: Any, take: Take, count: Callable[[], None]) -> None:

@@ -19,12 +19,9 @@ class Saver(Checkpoint):
 
     Beside what Lightning saves it keeps what schedules that wait for a plateau are about to see; it leaves out the
     hyper-parameters, whose types are any; and of an epoch's end it sees to it that Lightning takes it for one.
-
-    Attributes:
-        of: Whose training it is, for :func:`check_owner`.
     """
 
-    of = ""
+    of = ""  # whose training it is, for `check_owner`
     _saving = False
     _between_epochs = True
 
@@ -117,11 +114,7 @@ def check_owner(checkpoint: Mapping[str, Any], path: Path, of: str) -> None:
 
 
 def resumable(path: Path, of: str = "") -> Path | None:
-    """Return the checkpoint that a training can go on from; None where there is none.
-
-    Raises:
-        DamagedFileError: If it is damaged or another training's; it is no more there then.
-    """
+    """Return the checkpoint that a training can go on from; remove, and refuse, a damaged or another training's."""
     if not path.exists():
         return None
     try:

@@ -135,11 +135,7 @@ def stackable(many: Stacked) -> Task:
 
 @stackable
 def train(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
-    """Return the metrics of :func:`fit`: the task of cells that measure nothing else.
-
-    Raises:
-        ValueError: If the configurations of several runs differ.
-    """
+    """Return the metrics of :func:`fit`: the task of cells that measure nothing else."""
     return [trained.metrics for trained in fit_stack(shared(configs), runs)]
 
 
@@ -147,14 +143,9 @@ def shared(configs: Sequence[Mapping[str, Any]], *own: str) -> dict[str, Any]:
     """Return what the configurations of runs that are trained together share, beside the keys that are each one's own.
 
     Numbers of the optimizer, of Lookahead its base's, that differ become lists, of one a replica: ``lr``,
-    ``weight_decay`` and ``momentum``.
-
-    Raises:
-        ValueError: If they differ in another; the message names it.
+    ``weight_decay`` and ``momentum``. All else that differs is refused by name.
     """
-    parts: list[dict[str, Any]] = [
-        {key: value for key, value in config.items() if key not in own} for config in configs
-    ]
+    parts: list[Any] = [{key: value for key, value in config.items() if key not in own} for config in configs]
     if all("optimizer" in part.get("model", {}) for part in parts):
         optimizers = together([part["model"]["optimizer"] for part in parts])
         parts = [p | {"model": p["model"] | {"optimizer": made}} for p, made in zip(parts, optimizers, strict=True)]
@@ -164,7 +155,8 @@ def shared(configs: Sequence[Mapping[str, Any]], *own: str) -> dict[str, Any]:
                 f"runs that are trained together must have equal configurations but for {', '.join((*NUMBERS, *own))}, "
                 f"and two differ in {other}; give one of them another stack."
             )
-    return parts[0]
+    found: dict[str, Any] = parts[0]
+    return found
 
 
 def _difference(one: Any, other: Any, path: str = "") -> str:
@@ -289,15 +281,8 @@ def quiet() -> Iterator[None]:
 def make(config: Mapping[str, Any], base: type[C], seed: int, kind: str, example: str) -> C:
     """Build an object of a configuration, which has it as LightningCLI does.
 
-    Args:
-        config: ``{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1.0}}``, or without ``init_args``.
-        base: What it has to be.
-        seed: Its seed, where it takes one and ``init_args`` has none.
-        kind: What it is, in a word for messages.
-        example: A class path, for messages.
-
-    Raises:
-        ValueError: If the class path names none, or its arguments are not the class's.
+    That is ``{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1.0}}``, or without ``init_args``. The seed
+    is its, where it takes one and has none; ``kind``, in a word, and ``example``, a class path, are for messages.
     """
     path, options = config.get("class_path"), dict(config.get("init_args") or {})
     if not isinstance(path, str) or set(config) - {"class_path", "init_args"}:

@@ -36,10 +36,7 @@ _SHOWS_EVERY = 0.05  # seconds: a bar that is drawn ten times a second takes lon
 def run_lean(trainer: pl.Trainer, module: pl.LightningModule | None) -> None:
     """Let a Trainer train this module without Lightning's work between batches, where that is possible.
 
-    Args:
-        trainer: The Trainer, before it trains.
-        module: A module that returns the loss of a batch from ``training_step`` and logs at an epoch's end; None: the
-            Trainer gets Lightning's loop back.
+    It returns the loss of a batch from ``training_step`` and logs at an epoch's end. By None Lightning's loop is back.
     """
     loop: Any = trainer.fit_loop.epoch_loop
     if isinstance(getattr(vars(loop).get("advance"), "__self__", None), _Lean):
@@ -95,12 +92,8 @@ class _Lean:
         if trainer.lightning_module is not self.module:  # a Trainer that goes on with another module
             run_lean(trainer, None)
             return 0
-        if (
-            loop.restarting
-            or trainer.should_stop
-            or trainer.fast_dev_run
-            or trainer._val_check_time_interval is not None
-        ):
+        timed = trainer._val_check_time_interval is not None
+        if loop.restarting or trainer.should_stop or trainer.fast_dev_run or timed:
             return 0
         ready = loop.batch_progress.current.ready
         # A loader may have become shorter, or not know its length.

@@ -19,13 +19,7 @@ class ClassificationMetrics(Metric):
     ``compute`` returns ``loss`` (mean over samples), ``acc`` and, where a mask was given, ``acc_clean`` and
     ``acc_corrupted``, all accuracies in percent; a group without samples is left out. Higher accuracy is better. Where
     targets were mixed, only the heavier label of a sample is counted, and the names say so: ``acc_heavier``. Of
-    replicas it returns the means over them, and leaves in ``each`` what each would give alone.
-
-    Attributes:
-        each: What the last ``compute`` found for each replica; a list of one for a single net.
-
-    Args:
-        replicas: R, where ``update`` is given a leading dimension of replicas; None for a single net.
+    replicas, R of which lead the shapes, it returns the means, and leaves in ``each`` what each would give alone.
     """
 
     full_state_update = False
@@ -43,14 +37,9 @@ class ClassificationMetrics(Metric):
 
     @torch.no_grad()
     def update(self, loss: Tensor, logits: Tensor, target: Tensor, corrupted: Tensor | None = None) -> None:
-        """Take in one batch.
+        """Take in one batch: its mean loss, logits ``(N, K)``, targets, and which were changed; of replicas of each.
 
-        Args:
-            loss: Mean loss of the batch, a scalar; of replicas ``(R,)``.
-            logits: ``(N, K)``; of replicas ``(R, N, K)``.
-            target: Class indices ``(N,)``; of replicas ``(R, N)``, or ``(N,)`` where they have the same. Or floats of
-                one dimension more, K, of which the likeliest class counts.
-            corrupted: As ``target``, True where the label was changed; None where nothing was.
+        Targets are class indices ``(N,)``, which replicas may share, or floats ``(N, K)`` whose likeliest class counts.
         """
         self.mixed |= isinstance(target, MixedTarget) and target.is_mixed
         if target.is_floating_point():

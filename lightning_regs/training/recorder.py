@@ -17,13 +17,8 @@ class Recorder(Checkpoint):
     """Writes rows of metrics to the curves of runs, one run a net; subclasses say when, and what is in a row.
 
     The rows travel in the checkpoint, so a resumed run has those from before the restart. It is a ``Checkpoint``
-    because Lightning calls those after the module has logged the epoch, and other callbacks before.
-
-    Args:
-        runs: Where rows and progress go: one of a single net, or one for each replica.
-
-    Attributes:
-        rows: Of each run, the rows so far.
+    because Lightning calls those after the module has logged the epoch, and other callbacks before. ``rows`` are those
+    so far, of each run.
     """
 
     def __init__(self, runs: Sequence[RunContext]) -> None:
@@ -91,11 +86,7 @@ class EpochRecorder(Recorder):
         ]
 
     def measured(self) -> list[dict[str, float]]:
-        """Return what the curves say of each run.
-
-        That is ``fit_epoch``: the first epoch, counted from 1, whose running training accuracy was fitted, NaN if none
-        was; and where test data were monitored ``best_test_acc``: what early stopping could gain.
-        """
+        """Return of each run ``fit_epoch``, from 1, NaN if never fitted; of monitored test data ``best_test_acc``."""
         found = []
         for rows in self.rows:
             fitted = (row["epoch"] for row in rows if row.get("train_acc", 0.0) >= self.fitted)

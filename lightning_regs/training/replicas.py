@@ -220,11 +220,7 @@ def check_replicas(
     replicas: tuple[int, ...] | None, architecture: str | nn.Module, optimizer: Mapping[str, Any],
     methods: Sequence[Regularizer],
 ) -> None:  # fmt: skip
-    """Refuse what would mix the replicas of a Classifier.
-
-    Raises:
-        ValueError: If the architecture is not stacked for them, or the optimizer or a method would mix them.
-    """
+    """Refuse an architecture that is not stacked, and an optimizer or a method that would mix replicas."""
     if replicas is None:
         return
     if isinstance(architecture, nn.Module):

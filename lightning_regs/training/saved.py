@@ -16,11 +16,7 @@ from lightning_regs.regularizers import L0, Regularizer, WeightMask
 
 
 class KeepsMethods(pl.LightningModule):
-    """A module whose checkpoint says which methods it was trained with.
-
-    Attributes:
-        regularizers: The methods.
-    """
+    """A module whose checkpoint says which methods it was trained with."""
 
     regularizers: list[Regularizer]
     network: nn.Module | None

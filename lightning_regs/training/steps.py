@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,12 +57,9 @@ class DrivenStep(Step):
 
     Gradients are averaged over the micro-batches (by size) and the accumulated batches, reduced over the processes once
     a step, unscaled and clipped before it. Schedules step as they do in automatic optimization. Each batch ends in at
-    most one step of Lightning's own optimizer, so ``global_step``, ``max_steps`` and checkpoints count as usual.
-
-    Args:
-        driver: Makes the gradient, see :meth:`Regularizer.backward`. Where it has the attributes ``micro_batch_size``,
-            ``accumulate_grad_batches``, ``gradient_clip_val`` and ``gradient_clip_algorithm``, they do what the
-            Trainer's flags cannot do here.
+    most one step of Lightning's own optimizer, so ``global_step``, ``max_steps`` and checkpoints count as usual. The
+    driver's :meth:`Regularizer.backward` makes the gradient; some attributes of it, where it has them, do what the
+    Trainer's flags cannot do here.
     """
 
     def __init__(self, driver: Regularizer) -> None:
@@ -95,11 +92,7 @@ class DrivenStep(Step):
             )
 
     def training_step(self, module: pl.LightningModule, loss_of: LossOf, batch: Batch, batch_idx: int) -> Any:
-        """Take one batch: the gradients of its micro-batches and, where one is due, a step.
-
-        Returns:
-            ``{"loss": ...}``, the mean loss of the batch as the driver reports it, as callbacks get it.
-        """
+        """Take one batch, and a step where one is due; return the mean loss as the driver reports it to callbacks."""
         trainer = module.trainer
         if only_gathers_statistics(trainer):
             return {"loss": loss_of(batch, ALL, True).detach()}
@@ -112,7 +105,9 @@ class DrivenStep(Step):
         if batch_idx % every == 0:
             optimizer.zero_grad()
         mean = torch.zeros((), device=batch[0].device)
-        for rows in micro_batches(number, self.micro_batch_size):
+        size = self.micro_batch_size or max(number, 1)
+        for start in range(0, number, size):
+            rows = slice(start, min(start + size, number))
             share = (rows.stop - rows.start) / number
             sync = stepping and rows.stop == number
             mean += share * self.driver.backward(Rows(module, loss_of, batch, rows, share / every, sync))
@@ -142,10 +137,3 @@ class DrivenStep(Step):
 def step_of(methods: Sequence[Regularizer]) -> Step:
     """Return how a training with these methods steps: by the first that makes the gradient in its own way, if any."""
     return next((DrivenStep(method) for method in methods if method.drives), Step())
-
-
-def micro_batches(number: int, size: int | None) -> Iterator[slice]:
-    """Yield the rows of each micro-batch of ``size`` samples, the last one perhaps smaller; None: all in one."""
-    size = size or max(number, 1)
-    for start in range(0, number, size):
-        yield slice(start, min(start + size, number))

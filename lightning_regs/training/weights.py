@@ -18,18 +18,10 @@ _BUILT_BY = ("architecture", "architecture_args", "layers")
 def save_weights(
     file: Path, network: nn.Module, model: Mapping[str, Any], shape: tuple[int, ...], classes: int, **facts: str
 ) -> None:
-    """Write a network's parameters and buffers as a safetensors file.
+    """Write the parameters and buffers of a Classifier's network as a safetensors file.
 
-    Args:
-        file: Where to.
-        network: The network of a Classifier.
-        model: The Classifier's arguments; those that say how the network is built are kept.
-        shape: Of one sample, ``(C, H, W)`` or ``(L,)``.
-        classes: Number of classes.
-        **facts: What else the file is to say of itself, as text.
-
-    Raises:
-        ValueError: If the network is not the one that these arguments build, so that nobody could load it.
+    It says of itself how the network is built, by the Classifier's arguments ``model``, the shape of a sample and the
+    number of classes, and the facts. A network that these do not build, so that nobody could load it, is refused.
     """
     from safetensors.torch import save_model
 

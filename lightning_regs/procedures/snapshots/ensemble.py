@@ -137,13 +137,8 @@ def load_ensemble(snapshots: str | os.PathLike[str] | Sequence[str | os.PathLike
 def scores(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Return what the last m of M nets reach together on a batch, for every m, to be summed over batches.
 
-    Args:
-        probabilities: Of each net, ``(M, ..., N, K)``.
-        labels: Class indices, ``(..., N)``.
-
-    Returns:
-        ``(..., M, 2 + M)``: how often the mean of the last m is wrong, how often each net, and the products of centred
-        softmax outputs of each two.
+    Of probabilities ``(M, ..., N, K)`` and class indices ``(..., N)`` it is ``(..., M, 2 + M)``: how often the mean of
+    the last m is wrong, how often each net, and the products of centred softmax outputs of each two.
     """
     order = torch.arange(1, len(probabilities) + 1, device=labels.device).view(-1, *[1] * (probabilities.ndim - 1))
     means = probabilities.flip(0).cumsum(0) / order

@@ -24,8 +24,6 @@ from lightning_regs.procedures.level import State
 from lightning_regs.procedures.objects import make
 from lightning_regs.procedures.results import Level
 from lightning_regs.procedures.snapshots.ensemble import NAME, PATTERN, Ensemble, columns, load_ensemble, scores
-from lightning_regs.procedures.starts import Start
-from lightning_regs.pruning import Mask
 from lightning_regs.regularizers.parts.selection import check_whole_weights
 from lightning_regs.training.classifier import Classifier
 
@@ -283,11 +281,8 @@ def train_snapshots(
     def snapshots() -> list[Callback]:
         return [SnapshotEnsemble(root, cycles, growth, schedule, restart if fresh else None)]
 
-    def start(made: pl.LightningModule, weights: State, _: Any) -> Start:
-        return Start(weights, Mask.dense(weights))
-
     settings = {"level": 0, "kind": "snapshots", "repeat": 0, "method": schedule}
     settings |= {"cycles": cycles, "growth": growth, "fresh": fresh}
-    stage = Stage("training", settings, own, own, start, masked=False, callbacks=snapshots)
+    stage = Stage("training", settings, own, own, masked=False, callbacks=snapshots)
     driver = Driver(module, data, root, trainer, callbacks, logger, own, test, checkpoint_every, name="train_snapshots")
     return driver.run([stage])[0]

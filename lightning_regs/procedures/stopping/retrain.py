@@ -13,11 +13,8 @@ from lightning_regs.core.lightning import pl
 from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options
 from lightning_regs.procedures.ends import Stage
-from lightning_regs.procedures.level import State
 from lightning_regs.procedures.results import Level
-from lightning_regs.procedures.starts import Start
 from lightning_regs.procedures.stopping.stop_when import StopWhen
-from lightning_regs.pruning import Mask
 
 __all__ = ["retrain"]
 
@@ -70,6 +67,8 @@ def retrain(
         RuntimeError: If another one is at work in the folder.
     """
     own, root, how = rng.run_seed(seed), Path(folder).expanduser().absolute(), stopping()
+    names = ("criterion", "monitor", "mode", "training", "smoothing", "restore")
+    settings = {"level": 0, "repeat": 0, "method": by, "stopping": {name: getattr(how, name) for name in names}}
 
     def held_out() -> ImageDataModule:
         return data if isinstance(data, ImageDataModule) else data()
@@ -77,12 +76,8 @@ def retrain(
     def whole() -> ImageDataModule:
         return type(made := held_out())(**{**made.hparams, "val_split": 0})
 
-    def start(_: pl.LightningModule, weights: State, __: Any) -> Start:
-        return Start(weights, Mask.dense(weights))
-
     def train(name: str, data: Any, options: Options, own_callbacks: Any, monitor: str | None) -> Level:
-        settings = {"level": 0, "kind": name, "repeat": 0, "method": by, "stopping": how.settings}
-        stage = Stage(name, settings, own, own, start, masked=False, callbacks=own_callbacks)
+        stage = Stage(name, settings | {"kind": name}, own, own, masked=False, callbacks=own_callbacks)
         given = (options, callbacks, logger, own, test, checkpoint_every, monitor)
         return Driver(module, data, root / name, *given, name="retrain").run([stage])[0]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_regs.core.checks import Count, Name, check_arguments
 from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_trainer, pl
 from lightning_regs.core.names import unknown_name
-from lightning_regs.procedures.stopping.criteria import Criterion, criterion_of, errors_of, stops
+from lightning_regs.procedures.stopping.criteria import criterion_of, errors_of, reads_training, stops
 from lightning_regs.regularizers.parts.selection import check_whole_weights
 
 _NOTHING: dict[str, Any] = {"validation": (), "train_errors": (), "steps": (), "weights": {}}
@@ -38,8 +38,7 @@ class StopWhen(pl.callbacks.EarlyStopping):
         ``Trainer(callbacks=[StopWhen("GL5", "val/loss")])``, or ``StopWhen("PQ1", "val/loss", training="train/loss")``.
 
     Args:
-        criterion: ``"GL"``, ``"PQ"``, ``"UP"`` or ``"patience"`` with the threshold behind it, or a
-            :class:`~lightning_regs.procedures.stopping.criteria.Criterion`.
+        criterion: ``"GL"``, ``"PQ"``, ``"UP"`` or ``"patience"`` with the threshold behind it.
         monitor: The logged metric of the validation.
         mode: ``"min"`` where lower is better, ``"max"`` where higher is.
         training: The logged metric that is the training error, without penalties, for PQ: it is read at the end of each
@@ -61,7 +60,7 @@ class StopWhen(pl.callbacks.EarlyStopping):
 
     def __init__(
         self,
-        criterion: str | Criterion,
+        criterion: Name,
         monitor: Name,
         mode: Literal["min", "max"] = "min",
         training: Name | None = None,
@@ -70,23 +69,18 @@ class StopWhen(pl.callbacks.EarlyStopping):
     ) -> None:
         given = check_arguments(StopWhen.__init__, locals())
         super().__init__(monitor, mode=mode)
-        self.criterion, self.training = criterion_of(criterion), training
+        criterion_of(criterion)
+        self.criterion, self.training = criterion, training
         self.smoothing, self.restore = int(given["smoothing"]), restore
-        if self.criterion.reads_training and training is None:
+        if reads_training(criterion) and training is None:
             raise ValueError(
-                f"{self.criterion} reads the progress of the training error, and training=None names none; say which "
+                f"{criterion} reads the progress of the training error, and training=None names none; say which "
                 "logged metric is the unregularised one, such as training='train/loss'."
             )
-        if training is not None and not self.criterion.reads_training:
-            raise ValueError(f"{self.criterion} reads no training error; leave training={training!r} out, or use PQ.")
+        if training is not None and not reads_training(criterion):
+            raise ValueError(f"{criterion} reads no training error; leave training={training!r} out, or use PQ.")
         self._validated: dict[str, Tensor] = {}
         self.load_state_dict(_NOTHING)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What it decides by, as plain data."""
-        own = {"criterion": str(self.criterion), "monitor": self.monitor, "mode": self.mode}
-        return own | {"training": self.training, "smoothing": self.smoothing, "restore": self.restore}
 
     @property
     def best(self) -> int:
@@ -96,7 +90,7 @@ class StopWhen(pl.callbacks.EarlyStopping):
     @property
     def stopped(self) -> int | None:
         """The index of the measurement after which the criterion held; None where it has not."""
-        whole = self._errors[: len(self.train_errors)] if self.criterion.reads_training else self._errors
+        whole = self._errors if self.training is None else self._errors[: len(self.train_errors)]
         return stops(self.criterion, whole, self.train_errors, self.smoothing)
 
     @property
@@ -152,7 +146,7 @@ class StopWhen(pl.callbacks.EarlyStopping):
         """Take in the validation."""
         if not self._measures(trainer):
             return
-        if self.criterion.reads_training and len(self.train_errors) < len(self.validation):
+        if self.training is not None and len(self.train_errors) < len(self.validation):
             raise MisconfigurationException(
                 f"{self.criterion} reads the training error at the end of an epoch, and this one has several "
                 "validations; validate once an epoch, or stop by GL, UP or patience."
@@ -162,7 +156,7 @@ class StopWhen(pl.callbacks.EarlyStopping):
         if self.best == len(self.validation) - 1:
             self._weights = self._validated
         self._validated = {}
-        if not self.criterion.reads_training:
+        if self.training is None:
             trainer.should_stop = trainer.should_stop or self.stopped is not None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

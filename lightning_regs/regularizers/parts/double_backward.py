@@ -27,8 +27,8 @@ aten = torch.ops.aten
 Sizes = int | Sequence[int]
 
 
-def efficient_double_backward() -> AbstractContextManager[Any]:
-    r"""Return a context in which convolution and max pooling have a fast second derivative; contexts nest.
+class efficient_double_backward(TorchFunctionMode):
+    r"""A context in which convolution and max pooling have a fast second derivative; contexts nest.
 
     What runs inside has the values, the first and the second (and higher) derivatives of PyTorch's own, to rounding::
 
@@ -43,16 +43,7 @@ def efficient_double_backward() -> AbstractContextManager[Any]:
     ``return_indices``, samples without a batch dimension, tensor subclasses, ``torch.func`` transforms, forward
     mode, compiled code. It costs a plain step some percent, and gains nothing without a second backward.
     """
-    return _EfficientDoubleBackward()
 
-
-def sum_of_squares(tensors: Iterable[Tensor]) -> Tensor:
-    r"""Return :math:`\sum_i \lVert t_i \rVert^2` over at least one tensor, a scalar in float32 at least."""
-    total: Tensor = _SumOfSquares.apply(*tensors)
-    return total
-
-
-class _EfficientDoubleBackward(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -61,6 +52,12 @@ class _EfficientDoubleBackward(TorchFunctionMode):
         if layer is not None and torch.is_grad_enabled() and not traced:
             output = layer(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if output is NotImplemented else output
+
+
+def sum_of_squares(tensors: Iterable[Tensor]) -> Tensor:
+    r"""Return :math:`\sum_i \lVert t_i \rVert^2` over at least one tensor, a scalar in float32 at least."""
+    total: Tensor = _SumOfSquares.apply(*tensors)
+    return total
 
 
 def _is_plain(tensor: Any) -> bool:

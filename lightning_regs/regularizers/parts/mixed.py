@@ -23,19 +23,13 @@ Function = Callable[..., Any]
 
 @dataclass(eq=False)
 class Mixture:
-    """What the labels of a batch have in common with all that is computed from them.
+    """What the labels of a batch have in common with all that is computed from them."""
 
-    Attributes:
-        shares: The weight of each component.
-        differentiated: For each loss that was differentiated, whether smoothing and sample weights are in it.
-        lost: Whether an autograd.Function gave what the heavier labels alone have.
-        read: Whether the labels were read as numbers, or written into what no batch is, in time for a loss.
-    """
-
-    shares: tuple[float, ...]
+    shares: tuple[float, ...]  # the weight of each component
+    # For each loss that was differentiated, whether smoothing and sample weights are in it.
     differentiated: list[bool] = field(default_factory=list)
-    lost: bool = False
-    read: bool = False
+    lost: bool = False  # whether an autograd.Function gave what the heavier labels alone have
+    read: bool = False  # whether they were read as numbers, or written into what no batch is, in time for a loss
 
     @property
     def heaviest(self) -> int:
@@ -51,27 +45,17 @@ class Mixture:
 
 
 class Mixed(Tensor):
-    """A tensor that has a part for each component of a mixture, and shows the heaviest's or, of losses, their mean.
+    """A tensor that has a part for each component of a mixture, and shows the heaviest's or, of losses, their mean."""
 
-    Attributes:
-        parts: What the tensor is by the labels of each component of the ``mixture``.
-        smoothing, sample_weights: Those of a ``MixedTarget``, as far as they are still to come.
-        classes: K of one-hot rows that are still to be smoothed; else 0.
-        averaged: Whether it shows the mean of its parts.
-        apart: Whether it shows another value than the heaviest part.
-        whole: Whether no smoothing or sample weight was lost on the way.
-        labels: Whether it is the labels themselves, or some of them.
-    """
-
-    parts: tuple[Tensor, ...]
+    parts: tuple[Tensor, ...]  # what the tensor is by the labels of each component
     mixture: Mixture
-    smoothing: float = 0.0
+    smoothing: float = 0.0  # that of a MixedTarget, as far as it is still to come, as
     sample_weights: Tensor | None = None
-    classes: int = 0
-    averaged: bool = False
-    apart: bool = False
-    whole: bool = True
-    labels: bool = False
+    classes: int = 0  # K of one-hot rows that are still to be smoothed; else 0
+    averaged: bool = False  # whether it shows the mean of its parts
+    apart: bool = False  # whether it shows another value than the heaviest part
+    whole: bool = True  # whether no smoothing or sample weight was lost on the way
+    labels: bool = False  # whether it is the labels themselves, or some of them
 
     def attach(self, parts: Sequence[Tensor], mixture: Mixture, **attributes: Any) -> Self:
         """Give the tensor its attributes, and return it."""

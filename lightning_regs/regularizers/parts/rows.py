@@ -21,23 +21,14 @@ LossOf = Callable[[Sequence[Tensor], slice, bool], Tensor]
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a batch, and how their gradient enters the step.
-
-    Attributes:
-        module: The module that optimizes.
-        loss_of: See ``LossOf``.
-        batch: ``[x, y]``.
-        rows: Which samples.
-        share: Weight of these rows in the step's mean.
-        sync: Whether gradients are reduced over the processes after these rows.
-    """
+    """Some rows of a batch, and how their gradient enters the step."""
 
     module: pl.LightningModule
     loss_of: LossOf
-    batch: Sequence[Tensor]
+    batch: Sequence[Tensor]  # [x, y]
     rows: slice
-    share: float
-    sync: bool
+    share: float  # weight of these rows in the step's mean
+    sync: bool  # whether gradients are reduced over the processes after these rows
 
     @property
     def trainer(self) -> pl.Trainer:
@@ -54,10 +45,7 @@ class Rows:
         return self.loss_of(self.batch, self.rows, True)
 
     def accumulate(self, loss: Tensor, sync: bool = True) -> None:
-        """Add the gradient of a scalar, weighted as in the step's mean, to ``.grad``, in the precision's scale.
-
-        ``sync`` is whether this is the last that these rows accumulate.
-        """
+        """Add a scalar's gradient, weighted as in the step's mean, to ``.grad``; ``sync``: the last of these rows."""
         blocked = getattr(self.trainer.strategy, "block_backward_sync", nullcontext)
         with nullcontext() if sync and self.sync else blocked():
             self.module.manual_backward(loss)
@@ -76,8 +64,7 @@ class Rows:
     def again(self, random: list[Tensor], weight: Tensor, sync: bool = True) -> None:
         """Accumulate ``weight`` times the gradient at the parameters as they are now, and leave no other trace.
 
-        The state ``random`` is that of the generators before the first pass, whose dropout masks are used again;
-        ``sync`` is whether this is the last that these rows accumulate.
+        The state ``random`` is that of the generators before the first pass, whose dropout masks are used again.
         """
         with _unchanged_buffers(self.module):
             # Autocast may hold low-precision copies of the parameters from before the move.

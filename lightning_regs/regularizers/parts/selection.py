@@ -33,11 +33,7 @@ Parameters = Annotated[
 def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> list[tuple[str, Tensor]]:
     """Return the (name, parameter) pairs that a selection stands for; a shared parameter comes once.
 
-    Args:
-        module: Whose parameters.
-        parameters: None for weights (of no normalisation layer), ``"all"``, a glob or a list of globs of names, or a
-            function ``(name, parameter) -> bool``.
-        dimensions: What a weight has at least; those of stacked nets have one more.
+    None stands for weights, of no normalisation layer and of so many dimensions; those of stacked nets have one more.
     """
     # torch.compile puts "_orig_mod." into the names.
     named: list[tuple[str, Tensor]] = [

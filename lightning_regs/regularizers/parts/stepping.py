@@ -41,14 +41,11 @@ class Steps:
     """Has a method act at each step of any optimizer of the program, and knows whether it did.
 
     A step within another one, as of the optimizer that SAM wraps, is a part of that one.
-
-    Attributes:
-        acted: Whether an optimizer had something for the method to act on, since this was last set to False.
-        idle: What to say where a whole epoch had nothing for it to act on; empty for nothing.
     """
 
     def __init__(self) -> None:
-        self.acted, self.idle = False, ""
+        self.acted = False  # whether an optimizer had something for the method to act on, since this was set to False
+        self.idle = ""  # what to say where a whole epoch had nothing for it to act on
         self._change: Callable[[Optimizer], bool] | None = None
         self._find: Callable[[Optimizer], Sequence[Any]] | None = None
         self._after: Callable[[Optimizer], None] | None = None

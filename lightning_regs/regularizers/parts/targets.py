@@ -117,9 +117,6 @@ class MixedValues(Tensor):
     """Float targets that were averaged; the labels of their mixture where someone takes them for class numbers.
 
     The mean of the classes 0 and 8 is no class 4: what makes integers of these makes a :class:`MixedTarget`.
-
-    Attributes:
-        components: The (targets, weight) pairs.
     """
 
     components: tuple[Component, ...]
