@@ -31,11 +31,14 @@ if DEVICE == "cpu":
     for backend in (torch.cuda, torch.xpu, torch.mtia):
         backend.manual_seed_all = lambda seed: None
 
+os.fsync = lambda file: None  # no test cuts the power
+
 # Tests run side by side in several processes; threads that wait for each other's cores would only slow them.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script starts tests in the background
 os.environ["WANDB_MODE"] = "disabled"  # what tests log there, they say so
+os.environ["WANDB_ERROR_REPORTING"] = "false"  # of itself to its makers, for whom it would wait
 
 
 @pytest.fixture(autouse=True)
