@@ -28,7 +28,10 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
     zero, :math:`n_g` of them behind gate g. As with :class:`~lightning_regs.NormPenalty` its gradient, in closed form,
     is added to the accumulated, unscaled and all-reduced one before it is clipped, once an optimizer step, and the
     logged loss does not contain it. Validation, test and prediction have the deterministic gates of the paper.
-    :func:`~lightning_regs.pruning.compact` returns the trained net without what is pruned.
+    :func:`~lightning_regs.pruning.compact` returns the trained net without what is pruned::
+
+        Trainer(callbacks=[L0(0.1 / 60_000)]).fit(module, data)
+        small = compact(module.network)
 
     When a Trainer starts the module's layers get their gates, ``l0_gate.log_alpha``, before optimizers are made, by
     ``configure_model`` where layers are made there. They belong to the module, to its ``parameters()`` and
