@@ -112,8 +112,8 @@ PAPER = Paper(
     summary="An L2 term in Adam's loss is no weight decay, as Adam divides it by the size of gradients. Decay beside "
     "the step generalises better, and its best strength does not hang on the rate.",
     scales=(
-        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", CELLS, seeds=5, replicas=5,
-              test_items=1000),
+        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", CELLS, seeds=5,
+              replicas=100, test_items=1000),
         Scale("standard", "5,000 images of Fashion-MNIST and 1,000 to choose, an MLP: 15 minutes on two cores", CELLS,
               overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
         Scale("paper", "CIFAR-10 and WRN-28-4, 100 epochs: six days on one GPU", Cells.of(*FULL.values()),

@@ -39,7 +39,7 @@ def _searches(least: float, rates: int, plain: str = SIGNALS, norm: str = SIGNAL
         return grid_search(
             f"{net}/batch-{batch}/base-{{base}}", config, own | NORM if small and net == "norm" else own,
             sets=lambda base: {"model.optimizer.lr": batch * base}, base=[least * 2**power for power in range(rates)],
-            of="base rate", method=f"batch {batch}", stack=f"{net}/{batch}" if small else False,
+            of="base rate", method=f"batch {batch}", stack=small,
         )  # fmt: skip
 
     return {net: {batch: search(net, config, batch) for batch in BATCHES}

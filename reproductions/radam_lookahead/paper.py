@@ -83,8 +83,8 @@ PAPER = Paper(
     summary="Adam's first steps have rates of high variance; RAdam rectifies them and needs no warm-up. Lookahead lets "
     "slow weights follow the fast ones of another optimizer. Both say that the rate matters less.",
     scales=(
-        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", SMALL, seeds=5, replicas=5,
-              test_items=1000),
+        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", SMALL, seeds=5,
+              replicas=30, test_items=1000),
         Scale("standard", "5,000 images of Fashion-MNIST and 1,000 to choose, an MLP: 15 minutes on two cores", SMALL,
               overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
         Scale("paper", "CIFAR-10 and ResNet-20, 164 epochs: five days on one GPU",

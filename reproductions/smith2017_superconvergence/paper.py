@@ -27,7 +27,9 @@ CYCLE = {"name": "OneCycleLR", "interval": "step", "pct_start": 0.5, "anneal_str
          "final_div_factor": 1.0, "cycle_momentum": False}  # fmt: skip
 
 
-def _searches(config: str, short: int, share: int, every: int | None, few: int, **options: Any) -> dict[str, Tuned]:
+def _searches(
+    config: str, short: int, share: int, every: int | None, few: int, stack: bool = False
+) -> dict[str, Tuned]:
     """Train for so many epochs or eight times as many; where data are few, for as many iterations."""
     found = {}
     for data, epochs, size in (("all", short, every), ("few", short * share, few)):
@@ -35,8 +37,9 @@ def _searches(config: str, short: int, share: int, every: int | None, few: int, 
             falls = {"name": "MultiStepLR", "gamma": 0.1, "milestones": [length * 5 // 8, length * 7 // 8]}
             schedule, path = (CYCLE, "model.schedule.max_lr") if name == "cycle" else (falls, "model.optimizer.lr")
             changes = {"trainer.max_epochs": length, "model.schedule": schedule} | _of(size)
-            found[f"{data}/{name}"] = grid_search(f"{data}/{name}/lr-{{lr}}", config, changes, sets=path, lr=RATES,
-                                                  of="largest rate", **options)  # fmt: skip
+            cell = f"{data}/{name}/lr-{{lr}}"  # the schedule has the cycle's rate, so that no stack can hold two
+            found[f"{data}/{name}"] = grid_search(cell, config, changes, sets=path, lr=RATES, of="largest rate",
+                                                  stack=stack and (cell if name == "cycle" else True))  # fmt: skip
     return found
 
 
@@ -80,7 +83,7 @@ PAPER = Paper(
     "generalise better, the more so the fewer the samples.",
     scales=(
         Scale("quick", "MNIST-1D and an MLP with batch norm: the claims' direction, 4 minutes on two cores",
-              Cells.of(*SMALL.values()) + _agreement(12, None), seeds=5, replicas=5, test_items=1000),
+              Cells.of(*SMALL.values()) + _agreement(12, None), seeds=5, replicas=30, test_items=1000),
         Scale("standard", "10,000 images of Fashion-MNIST and 1,000 to choose, the MLP: 15 minutes on two cores",
               Cells.of(*LARGER.values()) + _agreement(4, 11_000), overrides=FASHION, seeds=5, replicas=5,
               test_items=10_000),

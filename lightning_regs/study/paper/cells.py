@@ -282,7 +282,8 @@ def grid_search(
             the axes, that returns overrides.
         of: What varies, in words, one for each axis.
         method: What the method is called; default: what stands in ``name`` before the part with the first axis.
-        stack: What is trained together, as :func:`grid` takes it.
+        stack: True to train all trials and seeds together, where they differ in learning rate, weight decay and
+            momentum alone; otherwise as :func:`grid` takes it.
         **axes: The numbers of each axis.
 
     Raises:
@@ -290,15 +291,15 @@ def grid_search(
     """
     if isinstance(sets, str) and len(axes) != 1:
         raise ValueError(f"the search {name!r} sets {sets!r} to {len(axes)} numbers; give a function of them as sets=.")
-    found: dict[Setting, Cell] = {}
+    group, found = name.partition("{")[0].rpartition("/")[0] or name, dict[Setting, Cell]()
+    stack = group if stack is True else stack
     for numbers in itertools.product(*axes.values()):
         at = dict(zip(axes, numbers, strict=True))
         change = {sets: numbers[0]} if isinstance(sets, str) else sets(**at)
         labels: dict[str, Any] = {axis: {f"{number:g}": change} for axis, number in at.items()}
         [cell] = grid(name, config, overrides, stack=stack, **labels)
         found[numbers[0] if len(numbers) == 1 else numbers] = cell
-    method = method or name.partition("{")[0].rpartition("/")[0] or name
-    return Tuned(method, {at: cell.name for at, cell in found.items()}, of=of, cells=Cells(found.values()))
+    return Tuned(method or group, {at: cell.name for at, cell in found.items()}, of=of, cells=Cells(found.values()))
 
 
 @checked

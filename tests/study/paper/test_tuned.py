@@ -59,7 +59,7 @@ def test_a_search_makes_the_cells_of_a_grid_and_the_method_that_is_tuned_over_th
     sgd = grid_search("sgd/lr-{lr}", config, {"model.optimizer": {"name": "SGD"}}, lr=(0.1, 1), stack=True)
     assert (sgd.name, sgd.grid, len(sgd)) == ("sgd", {0.1: "sgd/lr-0.1", 1: "sgd/lr-1"}, 2)
     rates = {lr: {"model.optimizer.lr": lr} for lr in (0.1, 1)}
-    assert sgd.cells == grid("sgd/lr-{lr}", config, {"model.optimizer": {"name": "SGD"}}, stack=True, lr=rates)
+    assert sgd.cells == grid("sgd/lr-{lr}", config, {"model.optimizer": {"name": "SGD"}}, stack="sgd", lr=rates)
 
     plane = grid_search(
         "a/adam/{lr}/{decay}", config, lr=(0.1, 0.5), decay=(0, 1), of=("learning rate", "weight decay"), method="Adam",
