@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C import _functorch
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -53,7 +54,8 @@ class InformationDropout(nn.Module):
         self.noise.reset_parameters()
         if activation == "softplus":
             self.prior_mean, self.prior_log_std = (nn.Parameter(first.weight.new_zeros(())) for _ in range(2))
-        # The nats a sample of each training pass, while something adds them to a loss; else they are not computed.
+        # The nats a sample of each training pass, () or of stacked nets (R,), while something adds them to a loss; else
+        # they are not computed.
         self.passes: list[Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +67,9 @@ class InformationDropout(nn.Module):
         wide = torch.promote_types(units.dtype, torch.float32)
         alpha = _LEAST + self.max_alpha * torch.sigmoid(self.noise(x).to(wide))
         if self.passes is not None:
-            self.passes.append(self.information(units.to(wide), alpha).sum() / len(units))
+            nats = self.information(units.to(wide), alpha).sum() / len(units)
+            # Of stacked nets those of all, (R,): what vmap hands to a layer is of no use after it.
+            self.passes.append(_functorch.get_unwrapped(nats) if _functorch.is_batchedtensor(nats) else nats)
         return units * torch.exp(alpha * torch.randn_like(alpha)).to(units.dtype)
 
     def information(self, units: Tensor, alpha: Tensor) -> Tensor:

@@ -24,10 +24,10 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
 
     It acts wherever Lightning differentiates a loss of any LightningModule, in ``manual_backward`` too, on all
     training passes since the last time: right under accumulation, in 16 bits and in several processes. The logged loss
-    does not contain it; ``train/information`` is its mean over an epoch, without :math:`\beta`.
+    does not contain it; ``train/information`` is its mean over an epoch, and over replicas, without :math:`\beta`.
 
     Does not help: with a small :math:`\beta` the net removes the noise, with a large one it tells nothing. Not with a
-    method that makes the gradient in its own way, such as GradientPenalty, nor with replicas or ``cuda_graph``.
+    method that makes the gradient in its own way, such as GradientPenalty, nor with ``cuda_graph``.
 
     Args:
         beta: :math:`\beta`, at least 0.
@@ -38,6 +38,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
     """
 
     beta: NotNegative = example(1e-2, default=6e-5)
+    acts_on_replicas = True  # as their loss is the sum of each one's
     twice = "both add the information of the same layers; use one with the sum of the betas"
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
@@ -49,7 +50,9 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Have the layers say what they let through, and add it to what is differentiated."""
         super().on_train_start(trainer, pl_module)
-        self._layers = [layer for layer in pl_module.modules() if isinstance(layer, InformationDropout)]
+        # Replicas are called through a template, which is not among the modules.
+        called: Any = pl_module.network.template if getattr(pl_module, "replicas", None) else pl_module
+        self._layers = [layer for layer in called.modules() if isinstance(layer, InformationDropout)]
         for layer in self._layers:
             layer.passes = []
         self._sums = torch.zeros(2, device=pl_module.device)
@@ -58,7 +61,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
             "did nothing in a whole epoch: Lightning differentiated no loss of its layers in training mode; use "
             "self.manual_backward(loss) where the training step optimizes."
         )
-        held = {w for layer in self._layers for w in layer.parameters()}
+        held = {w for layer in pl_module.modules() if isinstance(layer, InformationDropout) for w in layer.parameters()}
         where = f"InformationDropout layer in {type(pl_module).__name__}"
         self.check_found(trainer, held, where, "; put some in by lightning_regs.layers.replace_layers")
 
@@ -96,8 +99,9 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
             raise MisconfigurationException(
                 f"InformationPenalty adds to a loss of one number, got shape {tuple(loss.shape)}; use its mean."
             )
-        nats = torch.stack([part.to(loss.device) for part in found]).sum()
-        self._sums += torch.stack([nats.detach(), torch.ones_like(nats)]).to(self._sums)
+        each = torch.stack([part.to(loss.device) for part in found]).sum(0)
+        nats = each.sum()
+        self._sums += torch.stack([each.detach().mean(), torch.ones_like(nats)]).to(self._sums)
         self.at_steps.acted = True
         # The loss comes scaled for float16 and divided by the number of accumulated batches.
         scale = self.beta * loss_scale(pl_module.trainer, loss)

@@ -72,7 +72,8 @@ def test_the_readme_has_code_that_runs_on_another_page() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert TEXTS["README.md"].count("\n") <= 120
+    lines = TEXTS["README.md"].splitlines()
+    assert len([line for line in lines if not line.startswith("|")]) <= 80  # the tables grow with papers and how-tos
 
 
 def test_every_how_to_is_on_the_first_page() -> None:

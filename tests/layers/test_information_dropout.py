@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy import integrate, stats
 from torch import nn
 
-from lightning_regs import Classifier, GradientPenalty
+from lightning_regs import Classifier, GradientPenalty, ImageDataModule
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.layers import InformationDropout, InformationPenalty, monte_carlo, replace_layers
 from lightning_regs.regularizers import NoEffectWarning, Regularizer
@@ -98,6 +98,7 @@ QUIET: dict[str, Any] = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+HIDDEN = [{"replace": "Linear", "named": "body.*", "by": "InformationDropout"}]
 (VARIANT,) = variants(InformationPenalty)
 
 
@@ -135,16 +136,33 @@ def test_a_step_is_that_of_the_loss_with_the_information() -> None:
     copy.deepcopy(run.module.net)
 
 
+def test_replicas_train_as_single_nets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # of which stacked nets draw others
+
+    def train(seed: int, replicas: int | None) -> tuple[Any, float]:
+        data = ImageDataModule("digits", train_size=48, test_size=16, batch_size=16, seed=seed, replicas=replicas)
+        module = Classifier(
+            "mlp", {"hidden": [8, 8]}, {"name": "SGD", "lr": 0.1}, layers=HIDDEN, seed=seed, replicas=replicas,
+            regularizers=[InformationPenalty(0.5)],
+        )  # fmt: skip
+        trainer = pl.Trainer(max_epochs=2, **QUIET)
+        trainer.fit(module, datamodule=data)
+        return module.network, trainer.callback_metrics["train/information"].item()
+
+    stacked, information = train(0, 2)
+    singles = [train(seed, None) for seed in range(2)]
+    assert information == pytest.approx(sum(own for _, own in singles) / 2, rel=1e-4)
+    for i, (single, _) in enumerate(singles):
+        torch.testing.assert_close(stacked.state_of(i), dict(single.state_dict()), rtol=1e-4, atol=1e-5)
+
+
 def test_what_it_cannot_do_is_refused_or_told() -> None:
     trainer = pl.Trainer(max_epochs=1, callbacks=[InformationPenalty()], **QUIET)
     with pytest.warns(NoEffectWarning, match=r"found no InformationDropout layer in ReturnsDict.*put some in by"):
         trainer.fit(ReturnsDict(), DICT.loader())
     with pytest.raises(ValueError, match=r"do not go together in this order: .* information; leave one out"):
         ours([InformationPenalty(), GradientPenalty(0.1)])
-    with pytest.raises(ValueError, match=r"InformationPenalty .* would mix replicas"):
-        Classifier(replicas=2, regularizers=[InformationPenalty()])
-    layers, shape = [{"replace": "Linear", "named": "body.*", "by": "InformationDropout"}], (3, 8, 8)
-    methods = [InformationPenalty()]
-    module = Classifier(layers=layers, cuda_graph=True, regularizers=methods, input_shape=shape, num_classes=4)
+    methods, shape = [InformationPenalty()], (3, 8, 8)
+    module = Classifier(layers=HIDDEN, cuda_graph=True, regularizers=methods, input_shape=shape, num_classes=4)
     with pytest.raises(MisconfigurationException, match="changes the loss that is differentiated; leave it out"):
         pl.Trainer(max_epochs=1, **QUIET).fit(module, DICT.loader())
