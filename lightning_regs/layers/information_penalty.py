@@ -51,7 +51,8 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
         """Have the layers say what they let through, and add it to what is differentiated."""
         super().on_train_start(trainer, pl_module)
         # Replicas are called through a template, which is not among the modules.
-        called: Any = pl_module.network.template if getattr(pl_module, "replicas", None) else pl_module
+        module: Any = pl_module
+        called = module.network.template if getattr(module, "replicas", None) else module
         self._layers = [layer for layer in called.modules() if isinstance(layer, InformationDropout)]
         for layer in self._layers:
             layer.passes = []

@@ -37,7 +37,7 @@ def _informed(beta: float) -> dict[str, Any]:
 
 def _searches(way: str, **options: Any) -> dict[int, Tuned]:
     return {width: grid_search(f"{width}/{way}", SIGNALS, {"model.architecture_args.hidden": [width, width]},
-                               stack=True, **options) for width in WIDTHS}  # fmt: skip
+                               stack=f"{width}/{way}", **options) for width in WIDTHS}  # fmt: skip
 
 
 DROPOUT = _searches("dropout-{p}", method="dropout", sets="model.architecture_args.dropout", of="rate", p=RATES)
