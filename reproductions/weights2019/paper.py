@@ -97,8 +97,8 @@ PAPER = Paper(
                   "signals of MNIST-1D", "Other nets may differ"),
         Deviation("", "Training time to a training loss", "Epochs to 70 or 85 % of the training samples right, under "
                   "dropout where there is dropout", "Evaluated without dropout a net has them earlier"),
-        Deviation("quick", "Dropout about doubles the time", "1 to 3 times are taken for about double: a limit that was "
-                  "set after a trial with other seeds, of 2.8 times", "Claim 3 is exploratory there"),
+        Deviation("quick", "Dropout about doubles the time", "1 to 3 times are taken for about double: a limit that "
+                  "was set after a trial with other seeds, of 2.8 times", "Claim 3 is exploratory there"),
         Deviation("standard", "-", "A sixth of the images, 50 epochs", "Dropout needs longer training"),
     ),
 )  # fmt: skip
