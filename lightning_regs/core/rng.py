@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+
+from lightning_regs.core.checks import Count, Seed, checked, nonempty
 
 
 def derive_seed(seed: int, purpose: str, *position: int) -> int:
@@ -34,22 +37,9 @@ def run_seed(seed: int | None) -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else int(seed)
 
 
-def replica_seeds(replicas: int | Sequence[int] | None, seed: int) -> tuple[int, ...] | None:
-    """Return the seeds of the replicas: those given, or for a number R ``seed, seed + 1, ..., seed + R - 1``.
-
-    Args:
-        replicas: How many, or their seeds; None for an ordinary, single net.
-        seed: The run's seed.
-    """
+@checked
+def replica_seeds(replicas: Count | Annotated[Sequence[Seed], nonempty] | None, seed: int) -> tuple[int, ...] | None:
+    """Return the seeds of the replicas: those given, or for a number R ``seed, seed + 1, ..., seed + R - 1``."""
     if replicas is None:
         return None
-    if type(replicas) is int:
-        if replicas < 1:
-            raise ValueError(f"replicas is {replicas}; give at least 1, or None for a single net.")
-        return tuple(range(seed, seed + replicas))
-    seeds: object = replicas
-    if not isinstance(seeds, (list, tuple, range)) or any(type(s) is not int for s in seeds):
-        raise TypeError(f"replicas must be a number or a list of whole numbers, the seeds, got {replicas!r}.")
-    if not seeds:
-        raise ValueError("replicas is an empty list; give one seed a replica, or None for a single net.")
-    return tuple(seeds)
+    return tuple(range(seed, seed + replicas) if isinstance(replicas, int) else replicas)

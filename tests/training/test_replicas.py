@@ -228,9 +228,9 @@ def test_seeds_are_counted_or_listed():
     for wrong, message in [
         (0, "at least 1"),
         ([], "empty"),
-        (True, "whole numbers"),
-        ("12", "whole"),
-        ([1.5], "whole"),
+        (True, "must be an integer"),
+        ("12", "must be an integer"),
+        ([1.5], "must be an integer"),
     ]:
         with pytest.raises((ValueError, TypeError), match=message):
             replica_seeds(wrong, 0)
