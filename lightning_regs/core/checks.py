@@ -68,16 +68,11 @@ class Shape:
 
     :func:`checked` wants a letter to be the same size wherever it is in a call. A number is that size, and ``...``
     stands for any further dimensions.
-
-    Attributes:
-        dims: The dimensions, with spaces between them.
-        kind: Which numbers it holds: ``"floating-point"``, ``"bool"``, or ``"integer"``, which includes bool.
-        why: What to do about it, for the message.
     """
 
-    dims: str = "..."
-    kind: str = ""
-    why: str = ""
+    dims: str = "..."  # the dimensions, with spaces between them
+    kind: str = ""  # which numbers it holds: `"floating-point"`, `"bool"`, or `"integer"`, which includes bool
+    why: str = ""  # what to do about it, for the message
 
     def match(self, name: str, tensor: Any, sizes: dict[str, tuple[int, str]]) -> None:
         """Refuse a tensor of another kind or shape than its parameter's, or add its sizes to those of the call."""

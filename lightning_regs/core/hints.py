@@ -26,25 +26,15 @@ _LONGEST = 2**63
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a parameter can be, written behind its type: ``Annotated[float, Range(0, below=1)]``.
+    """The numbers that a parameter can be, written behind its type: ``Annotated[float, Range(0, below=1)]``."""
 
-    Attributes:
-        low: At least this.
-        high: At most this.
-        above: More than this.
-        below: Less than this.
-        infinite: Whether an end that is open lets infinity in.
-        missing: Whether NaN stands for what is missing; elsewhere it is refused.
-        why: What the number is, for the message.
-    """
-
-    low: float = -math.inf
-    high: float = math.inf
-    above: float | None = None
-    below: float | None = None
-    infinite: bool = False
-    missing: bool = False
-    why: str = ""
+    low: float = -math.inf  # at least this
+    high: float = math.inf  # at most this
+    above: float | None = None  # more than this
+    below: float | None = None  # less than this
+    infinite: bool = False  # whether an end that is open lets infinity in
+    missing: bool = False  # whether NaN stands for what is missing; elsewhere it is refused
+    why: str = ""  # what the number is, for the message
 
     def __call__(self, name: str, number: Any) -> Any:
         """Return the number, or raise a ``ValueError`` where it is outside."""

@@ -35,19 +35,12 @@ HEADINGS = {"W": "works", "v": "warns", "R": "refuses"}
 
 
 class Row(NamedTuple):
-    """What a method does on a kind of module.
+    """What a method does on a kind of module."""
 
-    Attributes:
-        method: Its name.
-        module: The kind, see ``lightning_regs.testing.odd``.
-        outcome: ``W``: it trains as a loop by hand in float64 does; ``v``: it says that it does not; ``R``: it refuses.
-        sentence: What it says; empty where it works.
-    """
-
-    method: str
-    module: str
-    outcome: str
-    sentence: str
+    method: str  # its name
+    module: str  # the kind, see `lightning_regs.testing.odd`
+    outcome: str  # `W`: it trains as a loop by hand in float64 does; `v`: it says that it does not; `R`: it refuses
+    sentence: str  # what it says; empty where it works
 
 
 def rows(method: str | None = None) -> list[Row]:

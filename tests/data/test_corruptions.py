@@ -61,19 +61,6 @@ def test_the_global_stream_is_not_touched():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
-def test_p_outside_the_unit_interval_is_refused(p):
-    with pytest.raises(ValueError, match=r"corruption_p=\S+ is not a probability; give a number in \[0, 1\]"):
-        cor.corrupt_labels(torch.zeros(3).long(), p, 10, gen())
-    with pytest.raises(ValueError, match="not a probability"):
-        cor.check_corruption("partial_labels", p)
-
-
-def test_labels_outside_the_classes_are_refused():
-    with pytest.raises(ValueError, match=r"reach from 0 to 3, outside \[0, 3\)"):
-        cor.corrupt_labels(torch.tensor([0, 3]), 0.5, 3, gen())
-
-
 @pytest.mark.parametrize("name", [n for n in cor.CORRUPTIONS if n != "partial_labels"])
 def test_p_with_a_mode_that_has_none_is_refused(name):
     cor.check_corruption(name, 1.0)
@@ -95,8 +82,6 @@ def test_shuffled_pixels_moves_every_image_alike():
     permutation = torch.randperm(36, generator=gen())
     out = cor.shuffle_pixels(marked_images(4), permutation).flatten(2)
     assert torch.equal(out, (50 * torch.arange(3)[None, :, None] + permutation).to(torch.uint8).expand(4, 3, 36))
-    with pytest.raises(ValueError, match=r"shape \(35,\) but the images have 36 positions"):
-        cor.shuffle_pixels(marked_images(1), permutation[:35])
 
 
 def test_random_pixels_gives_each_image_its_own_permutation_with_channels_together():
@@ -131,9 +116,3 @@ def test_gaussian_images_have_the_moments_of_the_data():
     assert out.dtype == torch.float32
     assert abs(out.double().mean().item() - mean) < 5 * std / n**0.5
     assert abs(out.double().std().item() - std) < 5 * std / (2 * n) ** 0.5
-
-
-@pytest.mark.parametrize(("mean", "std"), [(0.5, -1.0), (float("nan"), 1.0), (0.0, float("inf"))])
-def test_impossible_gaussians_are_refused(mean, std):
-    with pytest.raises(ValueError, match="do not describe a Gaussian"):
-        cor.gaussian_images((1, 4), mean, std, gen())

@@ -36,25 +36,15 @@ def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
 
 @dataclass(frozen=True)
 class Need:
-    """What it takes to decide an open claim 4 times in 5, if its number and its spread are as they were measured.
+    """What it takes to decide an open claim 4 times in 5, if its number and its spread are as they were measured."""
 
-    Attributes:
-        claim: What was found.
-        confidence: That of its interval with one more look.
-        distance: How far our number is from the nearest edge of the criterion.
-        error: Half of the interval that the sample of test items alone gives; 0 where it has no part.
-        alone: Seeds that decide by themselves, were there no such error; None where 10,000 do not.
-        seeds: Those that decide with it; None where 10,000 do not.
-        seconds: What the seeds of ``alone`` beyond those that were run take, as the rows took.
-    """
-
-    claim: ClaimResult
-    confidence: float
-    distance: float
-    error: float
-    alone: int | None
-    seeds: int | None
-    seconds: float
+    claim: ClaimResult  # what was found
+    confidence: float  # that of its interval with one more look
+    distance: float  # how far our number is from the nearest edge of the criterion
+    error: float  # half of the interval that the sample of test items alone gives; 0 where it has no part
+    alone: int | None  # seeds that decide by themselves, were there no such error; None where 10,000 do not
+    seeds: int | None  # those that decide with it; None where 10,000 do not
+    seconds: float  # what the seeds of `alone` beyond those that were run take, as the rows took
 
 
 def needs(paper: Paper, scale: Scale, measured: Rows, claims: Iterable[ClaimResult]) -> Iterator[Need]:

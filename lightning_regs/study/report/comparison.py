@@ -29,19 +29,16 @@ class Compared:
     """One number of one cell.
 
     Attributes:
-        own: One number a seed, of one's own run; ``committed`` the same of the committed one.
-        difference: Mean of the own numbers less that of the committed; None where there is none.
-        half: Half of the difference's 95 % interval; None where there are too few numbers for one.
         agreement: ``"equal"``: each seed that both have gave the same number. ``"within"``: another number, and 0 is
             in the interval of the difference. ``"beyond"``: it is not. ``"unknown"``: nobody can tell.
     """
 
     cell: str
     metric: Metric
-    own: tuple[float, ...]
+    own: tuple[float, ...]  # one number a seed, of one's own run; `committed` the same of the committed one
     committed: tuple[float, ...]
-    difference: float | None
-    half: float | None
+    difference: float | None  # mean of the own numbers less that of the committed; None where there is none
+    half: float | None  # half of the difference's 95 % interval; None where there are too few numbers for one
     agreement: Agreement
 
     @property

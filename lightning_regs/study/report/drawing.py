@@ -19,28 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """A figure, drawn or not.
+    """A figure, drawn or not."""
 
-    Attributes:
-        id: Its name in the paper's module.
-        caption: What is shown, and what the paper's figure shows.
-        alt: What someone who cannot see it is told.
-        notes: Sentences to print under it.
-        missing: Why it is not drawn; empty when it is, or when nobody asked for a drawing.
-        panels: Which logged curves and metrics it is about.
-        fingerprint: Hash of what it shows, whatever the version of matplotlib; empty without a drawing.
-        svg: The ``drawing`` as a text, empty when there is none; neither is among the data.
-    """
-
-    id: str
+    id: str  # its name in the paper's module
     title: str
-    caption: str
-    alt: str = ""
-    notes: tuple[str, ...] = ()
-    missing: str = ""
-    panels: tuple[Panel, ...] = ()
-    fingerprint: str = ""
-    svg: str = ""
+    caption: str  # what is shown, and what the paper's figure shows
+    alt: str = ""  # what someone who cannot see it is told
+    notes: tuple[str, ...] = ()  # sentences to print under it
+    missing: str = ""  # why it is not drawn; empty when it is, or when nobody asked for a drawing
+    panels: tuple[Panel, ...] = ()  # which logged curves and metrics it is about
+    fingerprint: str = ""  # hash of what it shows, whatever the version of matplotlib; empty without a drawing
+    svg: str = ""  # the `drawing` as a text, empty when there is none; neither is among the data
     drawing: Drawing | None = None
 
 

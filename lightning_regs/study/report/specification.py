@@ -49,38 +49,29 @@ class Section:
     """One scale of a paper.
 
     Attributes:
-        runs: Finished runs that belong to it, of those that are ``expected`` when it is complete.
-        problems: One sentence for each file, or part of one, that is damaged or does not fit.
         mixed: How its rows differ in origin, such as ``"2 commits"``; rows of different code are not one experiment.
-        summary: The counts in plain sentences, and what the invalid claims have in common.
-        intervals: What their intervals are, in a sentence.
-        claims_json: The claims as the download has them; not among the data.
-        figures: The paper's figures; empty without rows.
         origin: ``commit``, ``versions``, ``device`` and ``precision``, each with the different entries of the rows.
-        seconds: Computing time of all runs added up; None when no row records it.
-        downloads: Names of the files beside the page.
-        command: The command that measures it; ``one_cell`` that of one of its cells.
     """
 
     scale: str
     description: str
     state: State
-    runs: int
+    runs: int  # finished runs that belong to it, of those that are `expected` when it is complete
     expected: int
-    problems: tuple[str, ...]
+    problems: tuple[str, ...]  # one sentence for each file, or part of one, that is damaged or does not fit
     mixed: tuple[str, ...]
     tallies: tuple[Tally, ...]
-    summary: tuple[str, ...]
+    summary: tuple[str, ...]  # the counts in plain sentences, and what the invalid claims have in common
     claims: tuple[ClaimEntry, ...]
-    intervals: str
-    claims_json: str
-    figures: tuple[FigureEntry, ...]
+    intervals: str  # what their intervals are, in a sentence
+    claims_json: str  # the claims as the download has them; not among the data
+    figures: tuple[FigureEntry, ...]  # the paper's figures; empty without rows
     groups: tuple[tables.Group, ...]
     origin: dict[str, tuple[str, ...]]
-    seconds: float | None
+    seconds: float | None  # computing time of all runs added up; None when no row records it
     failures: tuple[FailureEntry, ...]
-    downloads: tuple[str, ...]
-    command: str
+    downloads: tuple[str, ...]  # names of the files beside the page
+    command: str  # the command that measures it; `one_cell` that of one of its cells
     one_cell: str
 
     @property

@@ -141,19 +141,15 @@ class CellSummary:
     """A cell over its seeds: one line of a table.
 
     Attributes:
-        runs: Its rows, by seed.
-        texts: One entry for each metric of the group.
-        seconds: Mean wall time of a run; None when it is not recorded.
         origin: Of each column of :data:`ORIGIN` the different entries of its rows.
-        command: The command that measures it, where the caller has one.
     """
 
     name: str
-    runs: list[Row]
-    texts: list[str]
-    seconds: float | None
+    runs: list[Row]  # its rows, by seed
+    texts: list[str]  # one entry for each metric of the group
+    seconds: float | None  # mean wall time of a run; None when it is not recorded
     origin: dict[str, list[str]]
-    command: str = ""
+    command: str = ""  # the command that measures it, where the caller has one
 
 
 @dataclass(frozen=True)

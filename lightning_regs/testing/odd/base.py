@@ -33,15 +33,12 @@ class Odd(pl.LightningModule):
     """An ordinary step.
 
     Attributes:
-        keys: What a method on batches is told about them, where it has to be told.
-        maps: Whether there is a target for each pixel.
-        sharp: Whether the optimizer takes its gradient at the worst of a small ball.
         seen: The samples and labels of each batch, as the training step had them.
     """
 
-    keys: ClassVar[Any] = None
-    maps: ClassVar[bool] = False
-    sharp: ClassVar[bool] = False
+    keys: ClassVar[Any] = None  # what a method on batches is told about them, where it has to be told
+    maps: ClassVar[bool] = False  # whether there is a target for each pixel
+    sharp: ClassVar[bool] = False  # whether the optimizer takes its gradient at the worst of a small ball
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -25,27 +25,17 @@ _kept: dict[tuple[object, ...], Worker] = {}  # the process of the last run, for
 
 @dataclass(frozen=True)
 class Parcel:
-    """What runs need to go anywhere, beside the runs that they need.
+    """What runs need to go anywhere, beside the runs that they need."""
 
-    Args:
-        stack: The runs, each with so many ``threads`` and ``gpus``, or a share of one.
-        needed: Hashes of the runs that they need.
-        begun: What is there of runs that go on, packed, by hash.
-        papers: Name of the folder of papers that came along as code; None for none.
-        directory: Working directory of the command, which is the run's where it exists.
-        path: Module path of the command; what exists of it is looked through last.
-        environment: Variables that count where the machine has none of its own.
-    """
-
-    stack: Stack
+    stack: Stack  # the runs, each with so many `threads` and `gpus`, or a share of one
     threads: int
     gpus: float
-    needed: tuple[str, ...]
-    begun: Mapping[str, bytes]
-    papers: str | None
-    directory: str
-    path: tuple[str, ...]
-    environment: Mapping[str, str]
+    needed: tuple[str, ...]  # hashes of the runs that they need
+    begun: Mapping[str, bytes]  # what is there of runs that go on, packed, by hash
+    papers: str | None  # name of the folder of papers that came along as code; None for none
+    directory: str  # working directory of the command, which is the run's where it exists
+    path: tuple[str, ...]  # module path of the command; what exists of it is looked through last
+    environment: Mapping[str, str]  # variables that count where the machine has none of its own
 
 
 def carry_out(parcel: Parcel, *needed: bytes) -> Iterator[tuple[Event, bytes | None]]:
