@@ -27,9 +27,9 @@ def derive_seed(seed: int, purpose: str, *position: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, *position: int, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(seed: int, purpose: str, *position: int) -> torch.Generator:
     """Return a fresh ``torch.Generator`` for one stream; the arguments are those of :func:`derive_seed`."""
-    return torch.Generator(device=device).manual_seed(derive_seed(seed, purpose, *position))
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, *position))
 
 
 def run_seed(seed: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,7 @@ def room(module: str) -> str:
     return ".".join(parts[:2] if parts[:1] == ["study"] and len(parts) > 1 else parts[:1])
 
 
+@cache
 def imports() -> set[tuple[str, str]]:
     """Return which room imports which, at run time."""
     found = set()

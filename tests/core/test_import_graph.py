@@ -60,10 +60,13 @@ def imports(nodes: list[ast.stmt], typing: bool = False) -> Iterator[tuple[str, 
 
 
 @cache
+def read() -> dict[str, list[tuple[str, bool]]]:
+    return {m: list(imports(ast.parse(f.read_text(encoding="utf-8")).body)) for m, f in modules().items()}
+
+
 def graph(types: bool) -> dict[str, set[str]]:
     """Module -> the modules that it imports; with ``types`` also those that only type checkers follow."""
-    found = {m: list(imports(ast.parse(f.read_text(encoding="utf-8")).body)) for m, f in modules().items()}
-    return {m: {t for t, typing in targets if t != m and types >= typing} for m, targets in found.items()}
+    return {m: {t for t, typing in targets if t != m and types >= typing} for m, targets in read().items()}
 
 
 def circles(edges: dict[str, set[str]]) -> set[frozenset[str]]:

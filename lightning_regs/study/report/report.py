@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -31,13 +31,7 @@ _ENTRY = ".entry"
 _MOST_LINES = 400
 
 
-def write_report(
-    paper: Paper,
-    results_dir: str | Path,
-    out_dir: str | Path,
-    store: Store | None = None,
-    scales: Iterable[str] | None = None,
-) -> Path:
+def write_report(paper: Paper, results_dir: str | Path, out_dir: str | Path, store: Store | None = None) -> Path:
     """Write a paper's page, and the index of all papers whose pages are in the folder.
 
     Args:
@@ -47,7 +41,6 @@ def write_report(
         out_dir: Where ``PAPER.html``, ``PAPER.json`` (the specification), ``index.html`` and copies of the results go;
             made when it is not there.
         store: The run folders, to show runs that failed.
-        scales: Names of the scales to show, in that order. Default: all, the one nearest to the paper's protocol first.
 
     Returns:
         The page.
@@ -55,7 +48,7 @@ def write_report(
     out = Path(out_dir)
     page = out / f"{slug(paper.id)}.html"
     with _writing(out):
-        specification = specify(paper, results_dir, store, scales)
+        specification = specify(paper, results_dir, store)
         for section in specification.sections:
             for ending in ENDINGS:
                 name = f"{section.scale}{ending}"

@@ -53,6 +53,8 @@ def test_it_is_strict_json_the_same_each_time_and_the_file_beside_the_page(tmp_p
 
 
 def test_claims_have_numbers_and_words(tmp_path, paper):
+    with pytest.raises(ValueError, match="Did you mean 'quick'"):
+        specify(paper, tmp_path / "results", scales=["quik"])
     (section,) = specify(paper, tmp_path / "results", scales=["quick"]).as_dict()["sections"]
     fits, true, noisy, slow, imagenet = section["claims"]
     names = ("ours", "low", "high", "holds_low", "holds_high", "paper")
