@@ -116,11 +116,7 @@ def fit(kernel: Square, targets: Annotated[Tensor, Shape("N ...")], ridge: NotNe
     factor, info = torch.linalg.cholesky_ex(matrix)
     if int(info) == 0:
         return torch.cholesky_solve(y, factor)
-    values, vectors = torch.linalg.eigh(matrix)
-    # Below this the eigenvalue is rounding of a zero, and its inverse would be noise.
-    keep = values > values[-1] * matrix.shape[0] * torch.finfo(torch.float64).eps
-    inverse = torch.where(keep, 1.0 / values.where(keep, torch.ones_like(values)), torch.zeros_like(values))
-    coefficients: Tensor = vectors @ (inverse[:, None] * (vectors.T @ y))
+    coefficients: Tensor = torch.linalg.pinv(matrix, hermitian=True) @ y
     return coefficients
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -114,9 +115,7 @@ def chosen_images(
 def _corrupt_pixels(x_train: Tensor, x_test: Tensor, corruption: str, seed: int) -> tuple[Tensor, Tensor]:
     draws = [rng.generator(seed, f"{corruption} {split}") for split in ("train", "test")]
     if corruption == "shuffled_pixels":
-        permutation = torch.randperm(
-            x_train[0, 0].numel() if x_train.ndim == 4 else x_train.shape[1], generator=draws[0]
-        )
+        permutation = torch.randperm(math.prod(x_train.shape[2:] or x_train.shape[1:]), generator=draws[0])
         return corruptions.shuffle_pixels(x_train, permutation), corruptions.shuffle_pixels(x_test, permutation)
     if corruption == "random_pixels":
         return corruptions.random_pixels(x_train, draws[0]), corruptions.random_pixels(x_test, draws[1])
@@ -170,10 +169,9 @@ def _crop(x: Tensor | ImageFiles, size: int | None) -> Tensor | ImageFiles:
 def make_replica_splits(
     source: ArraySource, plan: SplitPlan, seeds: Sequence[int], corruption_seeds: Sequence[int]
 ) -> Splits:
-    """Apply a plan to a source in memory for several seeds at once; images that they share are held once.
+    """Apply a plan for several seeds at once, to each as :func:`make_splits`; images that they share are held once.
 
-    Each replica has a row of samples, which are those that :func:`make_splits` gives its seeds; a test set that is the
-    same for all is plain.
+    Each replica has a row of samples; a test set that is the same for all is plain.
     """
     pairs = list(zip(seeds, corruption_seeds, strict=True))
     sources = [_resplit(source, plan, seed) for seed in seeds]

@@ -13,11 +13,7 @@ from lightning_regs.core.checks import Count, checked
 
 
 def cycle_ends(total_steps: int, cycles: int, growth: int = 1) -> list[int]:
-    """Return after how many iterations each cycle ends; see :class:`CosineCyclesLR`.
-
-    Raises:
-        ValueError: If the iterations do not suffice for so many cycles.
-    """
+    """Return after how many iterations each cycle ends, if there are enough; see :class:`CosineCyclesLR`."""
     few = cycles <= (total_steps if growth == 1 else total_steps.bit_length() + 1)  # else sums would take for ever
     first = math.ceil(total_steps / sum(growth**i for i in range(cycles))) if few else 1
     ends = [*accumulate(first * growth**i for i in range(cycles - 1)), total_steps] if few else []

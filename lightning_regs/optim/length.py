@@ -60,19 +60,12 @@ WrittenTime = Annotated[str | Time, "a time written like '500it' or '2ep'"]
 
 @dataclass(frozen=True)
 class Length:
-    """The length of a training or of a part of one; None where that is not known.
-
-    Attributes:
-        epochs: In epochs.
-        steps: In optimizer steps.
-        per_epoch: Optimizer steps in an epoch.
-        whose: What has this length, for messages; empty where it only serves to find mistakes.
-    """
+    """The length of a training or of a part of one; None where that is not known."""
 
     epochs: int | None
-    steps: int | None
+    steps: int | None  # of the optimizer
     per_epoch: int | None
-    whose: str = "the training"
+    whose: str = "the training"  # for messages; empty where it only serves to find mistakes
 
     def of(self, interval: str) -> int | None:
         """Return it in such intervals."""
@@ -86,11 +79,7 @@ class Length:
         return Length(None if number is None or a is None else math.ceil(number / a), number, a, whose)
 
     def count(self, name: str, time: Time, interval: str) -> int:
-        """Return a time in intervals.
-
-        Raises:
-            ValueError: If it counts steps and the interval is an epoch, or epochs whose steps are not known.
-        """
+        """Return a time in intervals, or raise a ``ValueError`` where it counts what has no number of these."""
         if interval == "epoch" and time.unit == "it":
             raise ValueError(
                 f"{name}='{time}' counts optimizer steps, and the schedule goes by the epoch; add interval: step, or "

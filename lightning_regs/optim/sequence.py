@@ -24,11 +24,7 @@ class SequenceLR(LRScheduler):
     makes all of them at the start: there the rates of ``OneCycleLR`` and ``CyclicLR`` become those of all, and one that
     multiplies the rate that it finds goes on from where the one before it ended.
 
-    Args:
-        optimizer: Whose rates they set.
-        parts: Make the schedules; what they raise, this does.
-        starts: After how many steps of this schedule each part begins, from 0.
-        paces: After how many steps of this schedule each of them takes one.
+    The ``parts`` make the schedules. In steps of this one, each begins after its ``starts`` and steps at its ``paces``.
     """
 
     def __init__(
@@ -69,11 +65,7 @@ class SequenceLR(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there; the rates of the optimizer are those that it has.
-
-        Raises:
-            ValueError: If it is the state of another schedule.
-        """
+        """Go on from there, if it is this schedule's; the rates of the optimizer are those that it has."""
         if len(state_dict.get("starts", ())) != len(self.parts):
             raise ValueError(
                 f"the state is of another schedule, and this one has {len(self.parts)} parts; go on with the schedule "

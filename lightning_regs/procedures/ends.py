@@ -28,38 +28,22 @@ Inputs = Mapping[str, LevelState]
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of a procedure: what it starts from, how it goes, and what it hands on.
+    """One training of a procedure: what it starts from, how it goes, and what it hands on."""
 
-    Attributes:
-        name: Its folder.
-        settings: What it is, as plain data.
-        seed: Seed of its module, and of weights that are drawn when the Trainer starts.
-        order: Seed of the order of its data, and of what is drawn on the way.
-        start: Makes its start out of its module, the module's own weights, and the levels that it needs; by default
-            it starts as it is made, and nothing is pruned.
-        needs: Names of those levels.
-        rewinds: Name of the level whose saved point it goes on from; None for the beginning.
-        point: Where its whole state is saved, for others to go on from.
-        carries: Name of the level whose optimizers' state it takes; None for none.
-        keeps: Whether its optimizers' state is handed on.
-        length: How long it trains at the last learning rate of ``carries``; None for as the Trainer says.
-        masked: Whether the procedure prunes, so that nobody else may.
-        callbacks: Makes the procedure's own callbacks, after the user's.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    seed: int
-    order: int
+    name: str  # of its folder
+    settings: dict[str, Any]  # what it is, as plain data
+    seed: int  # of its module, and of weights that are drawn when the Trainer starts
+    order: int  # seed of the order of its data, and of what is drawn on the way
+    # Makes its start out of its module, the module's own weights, and the levels that it needs, by their names.
     start: Callable[[pl.LightningModule, State, Inputs], Start] = lambda _, own, __: Start(own, Mask.dense(own))
     needs: tuple[str, ...] = ()
-    rewinds: str | None = None
-    point: Time | None = None
-    carries: str | None = None
-    keeps: bool = False
-    length: Time | None = None
-    masked: bool = True
-    callbacks: Callable[[], list[Callback]] = list
+    rewinds: str | None = None  # the level whose saved point it goes on from; None for the beginning
+    point: Time | None = None  # where its whole state is saved, for others to go on from
+    carries: str | None = None  # the level whose optimizers' state it takes
+    keeps: bool = False  # whether its optimizers' state is handed on
+    length: Time | None = None  # how long it trains at the last rate of `carries`; None for as the Trainer says
+    masked: bool = True  # whether the procedure prunes, so that nobody else may
+    callbacks: Callable[[], list[Callback]] = list  # makes the procedure's own, after the user's
 
 
 class Ends(Callback):

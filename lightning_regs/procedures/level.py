@@ -27,21 +27,13 @@ LEVEL, CONFIG, CURVES, REWIND, LAST = "level.pt", "config.json", "curves.csv", "
 
 @dataclass(frozen=True)
 class LevelState:
-    """What a level hands on to others; tensors by their names in the network, or in the user's module.
+    """What a level hands on to others, empty where nothing needs it; tensors by their names in the user's module."""
 
-    Attributes:
-        initial: The weights of the dense net before any training; empty where nothing later needs them.
-        start: The weights that this level was trained from, before its mask; empty where nothing later needs them.
-        final: The weights after training; empty before.
-        mask: Which of the prunable weights were trained.
-        facts: What else is known of the training, as plain types and tensors.
-    """
-
-    initial: State
-    start: State
-    final: State
-    mask: Mask
-    facts: dict[str, Any] = field(default_factory=dict)
+    initial: State  # the weights of the dense net before any training
+    start: State  # those that this level was trained from, before its mask
+    final: State  # those after training
+    mask: Mask  # which of the prunable weights were trained
+    facts: dict[str, Any] = field(default_factory=dict)  # what else is known, as plain types and tensors
 
     @property
     def digest(self) -> str:

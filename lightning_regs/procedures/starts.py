@@ -30,23 +30,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Given:
-    """What a treatment makes its start from; the start is a function of this alone.
+    """What a treatment makes its start from; the start is a function of this alone."""
 
-    Attributes:
-        level: Number of pruning rounds.
-        pruning: What a round removes.
-        everything: The mask that keeps all.
-        fresh: Draw -> the weights of a new network; 0 is the network before any training.
-        draws: What is random comes from here.
-        levels: The levels that it needs, by kind and number of rounds.
-    """
-
-    level: int
+    level: int  # number of pruning rounds
     pruning: Pruning
-    everything: Mask
-    fresh: Callable[[int], State]
-    draws: torch.Generator
-    levels: Mapping[tuple[str, int], LevelState]
+    everything: Mask  # which keeps all
+    fresh: Callable[[int], State]  # draw -> the weights of a new network; 0 is the network before any training
+    draws: torch.Generator  # what is random comes from here
+    levels: Mapping[tuple[str, int], LevelState]  # those that it needs, by kind and number of rounds
 
     @property
     def ticket(self) -> Start:

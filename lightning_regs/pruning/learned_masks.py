@@ -13,11 +13,7 @@ Evaluation = Literal["sample", "expected", "threshold"]
 
 
 class Supermask(nn.Module):
-    """A learned mask on one weight, as a parametrization: weight to masked weight, of the same shape.
-
-    Attributes:
-        scores: What is learned, of the weight's shape.
-    """
+    """A learned mask on one weight, as a parametrization: weight to masked weight; its scores have the same shape."""
 
     scores: nn.Parameter
 
