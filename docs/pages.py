@@ -51,8 +51,7 @@ _ALSO = {
     "core": "batch.notes rng.derive_seed",
     "models": "layers.ACTIVATIONS layers.ConvNet densenet.DenseLayer preact.PreActBlock resnet.PaddedShortcut "
     "resnet.ResNet vgg.SmallVGG vgg.VGG",
-    "procedures": "plan.Control range_test.range_test.RangeTest results.Tickets results.Level "
-    "stopping.criteria.Criterion stopping.criteria.criterion_of stopping.criteria.stops",
+    "procedures": "plan.Control range_test.range_test.RangeTest results.Tickets results.Level stopping.criteria.stops",
     "pruning": "learned_masks.BernoulliMask learned_masks.EdgePopup supermask.signed_constants",
     "training": "fit.fit fit.Trained replicas.Replicated",
 }

@@ -36,7 +36,7 @@ def agreement(right: Right, other: Right) -> float:
         >>> agreement(torch.tensor([True, True, False, False]), torch.tensor([True, False, False, False]))
         0.5773502691896258
     """
-    both, first, second, n = _counts(right, other)
+    both, first, second, n = int((right & other).sum()), int(right.sum()), int(other.sum()), len(right)
     spread = first * (n - first) * second * (n - second)
     return (n * both - first * second) / math.sqrt(spread) if spread else math.nan
 
@@ -47,10 +47,4 @@ def disagreement(right: Right, other: Right) -> float:
 
     Arguments and errors are those of :func:`agreement`.
     """
-    both, first, second, n = _counts(right, other)
-    return (first + second - 2 * both) / n
-
-
-def _counts(right: Tensor, other: Tensor) -> tuple[int, int, int, int]:
-    """Return on how many samples both are right, the one is, the other is, and of how many."""
-    return int((right & other).sum()), int(right.sum()), int(other.sum()), len(right)
+    return float((right ^ other).double().mean())

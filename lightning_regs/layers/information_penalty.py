@@ -12,7 +12,7 @@ from lightning_regs.core.checks import NotNegative
 from lightning_regs.core.lightning import MisconfigurationException, pl, replace_loss
 from lightning_regs.layers.information_dropout import InformationDropout
 from lightning_regs.regularizers.base import Acts, Regularizer, example
-from lightning_regs.regularizers.parts.scaling import loss_scale
+from lightning_regs.regularizers.parts.scaling import scale_of
 
 
 class InformationPenalty(Regularizer, acts=Acts.LOSS):
@@ -104,8 +104,4 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
         nats = each.sum()
         self._sums += torch.stack([each.detach().mean(), torch.ones_like(nats)]).to(self._sums)
         self.at_steps.acted = True
-        # The loss comes scaled for float16 and divided by the number of accumulated batches.
-        scale = self.beta * loss_scale(pl_module.trainer, loss)
-        if pl_module.automatic_optimization:
-            scale = scale / pl_module.trainer.accumulate_grad_batches
-        return loss + (nats * scale).to(loss.dtype)
+        return loss + (nats * (self.beta * scale_of(pl_module, loss))).to(loss.dtype)

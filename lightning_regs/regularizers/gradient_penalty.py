@@ -16,7 +16,7 @@ from lightning_regs.core.lightning import MisconfigurationException, has_static_
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.double_backward import outside_autocast, sum_of_squares
 from lightning_regs.regularizers.parts.rows import Rows, by_difference
-from lightning_regs.regularizers.parts.scaling import loss_scale
+from lightning_regs.regularizers.parts.scaling import loss_scale, scale_of
 from lightning_regs.regularizers.parts.second_order import explained, gradients_of, twice_differentiable
 from lightning_regs.regularizers.parts.selection import trained
 
@@ -231,16 +231,12 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
 
     def penalised(self, pl_module: pl.LightningModule, loss: Tensor) -> Tensor:
         """Return the loss of a module that optimizes by itself, with the penalty; as Lightning differentiates it."""
-        trainer = pl_module.trainer
         if loss.numel() != 1:
             raise MisconfigurationException(
                 f"GradientPenalty is of a mean loss, one number, and {type(pl_module).__name__} differentiates "
                 f"{loss.numel()}, of shape {tuple(loss.shape)}; pass their mean to manual_backward."
             )
-        # The loss comes scaled for float16 and divided by the number of accumulated batches.
-        scale = loss_scale(trainer, loss)
-        if pl_module.automatic_optimization:
-            scale = scale / trainer.accumulate_grad_batches
+        trainer, scale = pl_module.trainer, scale_of(pl_module, loss)
         penalty, norm = gradient_penalty(loss, trained(trainer, pl_module), self.strength(trainer), scale)
         self.record(loss.detach().reshape(()) / scale, penalty.detach(), norm)
         return loss + (penalty * scale).to(loss.dtype)

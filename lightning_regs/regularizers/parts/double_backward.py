@@ -30,13 +30,7 @@ Sizes = int | Sequence[int]
 class efficient_double_backward(TorchFunctionMode):
     r"""A context in which convolution and max pooling have a fast second derivative; contexts nest.
 
-    What runs inside has the values, the first and the second (and higher) derivatives of PyTorch's own, to rounding::
-
-        with efficient_double_backward():
-            loss = F.cross_entropy(net(x), y)
-            gradients = torch.autograd.grad(loss, parameters, create_graph=True)
-            (loss + coefficient / 4 * sum_of_squares(gradients)).backward()
-
+    What runs inside has the values, the first and the second (and higher) derivatives of PyTorch's own, to rounding.
     Only the forward pass has to be inside; with ``torch.utils.checkpoint`` the backward passes too, which run parts of
     the forward again. Covered are ``conv1d``, ``conv2d``, ``conv3d`` and ``max_pool2d`` of batches of plain
     floating-point tensors, under autocast as well. Everything else is left to PyTorch: padding given by name,

@@ -17,6 +17,12 @@ def loss_scale(trainer: pl.Trainer, like: Tensor) -> float | Tensor:
     return 1.0 if scaler is None else scaler.scale(torch.ones((), device=like.device))
 
 
+def scale_of(module: pl.LightningModule, loss: Tensor) -> float | Tensor:
+    """Return what Lightning has multiplied a loss by, for float16 and to accumulate, which it is to differentiate."""
+    scale = loss_scale(module.trainer, loss)
+    return scale / module.trainer.accumulate_grad_batches if module.automatic_optimization else scale
+
+
 def scaler_of(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
     """Return the Trainer's gradient scaler, where it has one and uses it."""
     scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
