@@ -118,5 +118,6 @@ PAPER = Paper(
         Deviation("quick", "MNIST; a fifth of the inputs dropped", "Signals of MNIST-1D, 60 epochs, no inputs dropped; "
                   "changed after a look at test rows", "Exploratory, only directions"),
         Deviation("quick", "784-1024-1024-2048-10 for claims 6 to 11", "One layer of 512", "Not known"),
+        Deviation("", "L2 with L1 or with a penalty for sparsity, too", "Not measured", "None on the other claims"),
     ),
 )  # fmt: skip
