@@ -1,8 +1,9 @@
 """The architectures of the papers, by name: each class says its own, ``architecture = "vgg19"``.
 
 Every constructor takes ``input_shape`` ((C, H, W), or (L,) where a net takes vectors), ``num_classes`` and keyword
-options, and every net maps a batch ``(N, *input_shape)`` to logits ``(N, num_classes)``. Initial weights come from
-torch's global generator, as in any torch module: seed it before building.
+options, and every net maps a batch ``(N, *input_shape)`` to logits ``(N, num_classes)``; a value of another type is a
+``TypeError``, a name or number that it cannot take a ``ValueError``. Initial weights come from torch's global
+generator, as in any torch module: seed it before building.
 """
 
 from __future__ import annotations

@@ -48,10 +48,6 @@ class DenseNet(ConvNet):
             takes 0.2 where images are not augmented. Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
-
-    Raises:
-        TypeError: If a size, the depth or the width is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture = "densenet"

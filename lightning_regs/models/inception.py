@@ -87,10 +87,6 @@ class SmallInception(ConvNet):
         dropout: Probability of dropping a unit of the pooled features, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
         width: Factor on the number of filters. Default 1.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture = "small_inception"
@@ -159,10 +155,6 @@ class InceptionV3(Inception3):  # type: ignore[misc]
             a truncated normal of standard deviation 0.1.
         aux_logits: Adds the auxiliary classifier (27,161,264 parameters); then forward returns torchvision's
             ``InceptionOutputs(logits, aux_logits)`` while training. Default False.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If a size, a name or the dropout is out of its range.
     """
 
     architecture = "inception_v3"

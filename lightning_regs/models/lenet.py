@@ -30,10 +30,6 @@ class LeNet(ConvNet):
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
         pool: ``"max"`` or ``"average"``. Default ``"max"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If a size or a name is out of its range.
     """
 
     architecture = "lenet"

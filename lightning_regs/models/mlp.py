@@ -35,10 +35,6 @@ class MLP(nn.Module):
         dropout: Probability of dropping a hidden unit, in [0, 1). Default 0.
         input_dropout: Probability of dropping an input, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If a size, a name or the dropout is out of its range.
     """
 
     architecture = "mlp"

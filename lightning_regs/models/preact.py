@@ -117,10 +117,6 @@ class PreActResNet18(PreActResNet):
         dropout: Probability of dropping an activation between the two convolutions of a block, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's, as the authors' code does. The
             default, ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
-
-    Raises:
-        TypeError: If a size or the width is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture = "preact_resnet18"
@@ -168,10 +164,6 @@ class WideResNet(PreActResNet):
         dropout: Probability of dropping an activation between the two convolutions of a block, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
-
-    Raises:
-        TypeError: If a size, the depth or the width is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture = "wide_resnet"

@@ -101,10 +101,6 @@ class ResNet18(ResNet):
         shortcut: ``"conv"``, ``"avgpool"`` or ``"pad"``, see :class:`ResNet`. Default ``"conv"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
-
-    Raises:
-        TypeError: If a size or the width is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture = "resnet18"
@@ -142,10 +138,6 @@ class ResNet20(ResNet):
         shortcut: ``"conv"``, ``"avgpool"`` or ``"pad"``, see :class:`ResNet`. Default ``"conv"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
-
-    Raises:
-        TypeError: If a size, the depth or the width is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture = "resnet20"

@@ -47,10 +47,6 @@ class SmallAlexNet(ConvNet):
         dropout: Probability of dropping a unit of the two hidden linear layers, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
         width: Factor on the number of filters and hidden units. Default 1.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture = "small_alexnet"

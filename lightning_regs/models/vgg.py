@@ -64,10 +64,6 @@ class VGG(ConvNet):
             signals fade over the layers. The default, ``"kaiming_normal"``, is He et al.'s for ReLU: variance
             2 / fan_in, biases 0.
         width: Factor on the number of filters. Default 1.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture: ClassVar[str]
@@ -144,10 +140,6 @@ class SmallVGG(ConvNet):
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"xavier_normal"``, is the paper's: Gaussian Glorot weights, biases 0.
         width: Factor on the number of filters and hidden units. Default 1.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If a size, a name or a number is out of its range.
     """
 
     architecture: ClassVar[str]
