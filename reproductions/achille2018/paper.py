@@ -18,7 +18,6 @@ from lightning_regs.study import (
     lower,
     points,
     sweep,
-    tuning,
     weighted_sum,
 )
 
@@ -49,15 +48,13 @@ FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "trainer.max
 
 PAPER_ITSELF = Source("paper", "Information Dropout: Learning Optimal Representations Through Noisy Computation",
                       "Achille, Soatto", 2018, "arxiv.org/abs/1611.01353")  # fmt: skip
-CODE = Source("code", "The authors' code, whose page says what the paper finds",
-              link="github.com/ucla-vision/information-dropout")  # fmt: skip
+CODE = Source("code", "The authors' code, with what the paper finds", link="github.com/ucla-vision/information-dropout")
 
 
 def _claims(margin: float) -> tuple[Claim, ...]:
     """Compare the two at their best settings; a margin in points is what counts as no worse."""
     gain = {width: ((1.0, DROPOUT[width], "test_error"), (-1.0, INFORMATION[width], "test_error")) for width in WIDTHS}
     shrinks = (*gain[SMALL], *((-weight, *of) for weight, *of in gain[LARGE]))
-    plain = {width: tuned.grid[0.0] for width, tuned in DROPOUT.items()}
     return (
         *(Claim(f"1-{width}", f"In layers of {width} information dropout is no worse than dropout, within a margin.",
                 difference(DROPOUT[width], INFORMATION[width], "test_error"), at_least=-margin, published=">= 0",
@@ -69,7 +66,7 @@ def _claims(margin: float) -> tuple[Claim, ...]:
         Claim("3", f"It gains more on dropout in layers of {SMALL} than in layers of {LARGE}.", weighted_sum(*shrinks),
               above=0, published="> 0", unit="points", source=CODE, headline=True),
         *(lower(f"4-{width}", f"In layers of {width} it has a lower test error than the net without noise.",
-                INFORMATION[width], plain[width], "> 0", source=PAPER_ITSELF, origin="recalled",
+                INFORMATION[width], DROPOUT[width].grid[0.0], "> 0", source=PAPER_ITSELF, origin="recalled",
                 headline=width == SMALL) for width in (SMALL, LARGE)),
         lower("control-beta", f"In layers of {LARGE} the best weight of the information beats none.",
               INFORMATION[LARGE], INFORMATION[LARGE].grid[0.0], kind="control"),
@@ -93,15 +90,12 @@ PAPER = Paper(
     ),
     figures=(
         sweep("widths", "Test error by width", "test_error", {"no noise": {width: tuned.grid[0.0] for width, tuned in
-              DROPOUT.items()}, "dropout": DROPOUT, "information dropout": INFORMATION}, "Dropout and information "
-              "dropout at their best settings, chosen on held-out training data.", x="width", y="test error (%)",
-              log_x=2),
-        tuning("rates", "Error on held-out training data by rate of dropout", {f"layers of {width}": tuned for
-               width, tuned in DROPOUT.items()}, "What the rates were chosen by; 0 is no dropout.", log_x=0),
-        points("betas", "Error on held-out training data by weight of the information", "val_error",
-               {f"layers of {width}": {f"{beta:g}": cell for beta, cell in tuned.grid.items()} for width, tuned in
-               INFORMATION.items()}, "What the weights were chosen by; at 0 the noise costs nothing to remove.",
-               y="held-out error (%)"),
+              DROPOUT.items()}, "dropout": DROPOUT, "information dropout": INFORMATION}, "Both at the best of their "
+              "settings on held-out training data.", x="width", y="test error (%)", log_x=2),
+        points("settings", "Error on held-out training data by setting", "val_error", {f"layers of {width}": {
+               f"{tuned.name} {at:g}": cell for tuned in (DROPOUT[width], INFORMATION[width]) for at, cell in
+               tuned.grid.items()} for width in WIDTHS}, "What the rate of dropout and the weight of the information "
+               "were chosen by.", y="held-out error (%)"),
     ),
     deviations=(
         Deviation("", "All-CNN on CIFAR-10 with ZCA, of 0.25 to 1 times its filters, 200 epochs", "MLPs of two layers "
@@ -112,6 +106,5 @@ PAPER = Paper(
                   "Dropout is stronger"),
         Deviation("", "Weight decay of 0.001, Nesterov, rates that fall at fixed epochs", "No weight decay, momentum, "
                   "a rate that falls linearly", "Not known"),
-        Deviation("", "beta over the number of training samples", "beta itself: their 3 is 6e-5 here", "None"),
     ),
 )  # fmt: skip
