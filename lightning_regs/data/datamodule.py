@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import with_notes
-from lightning_regs.core.checks import Count, Range, Seed, Share, Whole, as_text, check_seeds
+from lightning_regs.core.checks import Count, Range, Seed, Share, Whole, as_text, check_seeds, checked
 from lightning_regs.core.checks import check_arguments as check_types
 from lightning_regs.core.lightning import check_trainer, current_batch, pl
 from lightning_regs.core.names import unknown_name
@@ -249,6 +249,7 @@ class ImageDataModule(pl.LightningDataModule):
         """Return the same loader as for the test."""
         return self.test_dataloader()
 
+    @checked
     @contextmanager
     def evaluating(self, split: Literal["train", "val", "test"]) -> Iterator[None]:
         """Make ``trainer.test`` run on another split: in order, without augmentation, with the labels of training.
@@ -256,8 +257,6 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             ValueError: The split is unknown.
         """
-        if split not in _SPLITS:
-            raise unknown_name("split", split, _SPLITS)
         before, self._served = self._served, split
         try:
             yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
@@ -21,7 +22,7 @@ _ROUNDING = 1e-3
 def check_arguments(arguments: dict[str, Any]) -> None:
     """Refuse arguments of the DataModule that are unknown, out of range, or contradict each other."""
     check_corruption(arguments["corruption"], arguments["corruption_p"])
-    for problem in _problems(**arguments):
+    for problem in _problems(SimpleNamespace(**arguments)):
         raise ValueError(problem)
 
 
@@ -38,65 +39,49 @@ def size_at(batch_size: int | Sequence[tuple[int, int]], epoch: int, samples: in
     return [size for begin, size in batch_size if begin <= epoch][-1]
 
 
-def _problems(
-    batch_size: int | Sequence[tuple[int, int]],
-    corruption: str,
-    image_size: int | None,
-    random_crop: bool,
-    padding: int,
-    normalize: object,
-    val_split: int | float,
-    monitor_test: bool,
-    num_workers: int,
-    resident: bool | str,
-    lazy: bool,
-    resplit: bool,
-    batch_repeats: int,
-    replicas: object,
-    **others: Any,
-) -> Iterator[str]:
-    if not isinstance(batch_size, int) and (begins := [begin for begin, _ in batch_size]) != sorted({0, *begins}):
-        yield f"batch_size={batch_size!r} has to give epochs in ascending order, from 0 on: [(0, 128), (60, 640)]."
-    if not 0 <= val_split < math.inf or (val_split > 1 and val_split != int(val_split)):
-        yield f"val_split={val_split!r} is not possible; give a share in [0, 1) or a whole number of samples."
-    if val_split and monitor_test:
-        yield f"val_split={val_split!r} and monitor_test=True both claim the validation loader; choose one of them."
-    if random_crop and image_size is None:
+def _problems(a: SimpleNamespace) -> Iterator[str]:
+    if not isinstance(a.batch_size, int) and (begins := [begin for begin, _ in a.batch_size]) != sorted({0, *begins}):
+        yield f"batch_size={a.batch_size!r} has to give epochs in ascending order, from 0 on: [(0, 128), (60, 640)]."
+    if not 0 <= a.val_split < math.inf or (a.val_split > 1 and a.val_split != int(a.val_split)):
+        yield f"val_split={a.val_split!r} is not possible; give a share in [0, 1) or a whole number of samples."
+    if a.val_split and a.monitor_test:
+        yield f"val_split={a.val_split!r} and monitor_test=True both claim the validation loader; choose one of them."
+    if a.random_crop and a.image_size is None:
         yield "random_crop=True needs a size to crop to; set image_size, below that of the images."
-    if padding and not random_crop:
-        yield f"padding={padding} frames images for a random crop; set random_crop=True, or leave padding out."
-    if image_size is not None and padding >= image_size:
+    if a.padding and not a.random_crop:
+        yield f"padding={a.padding} frames images for a random crop; set random_crop=True, or leave padding out."
+    if a.image_size is not None and a.padding >= a.image_size:
         yield (
-            f"padding={padding} lets a crop of image_size={image_size} miss the image; take less padding, an eighth of "
-            "the side is usual."
+            f"padding={a.padding} lets a crop of image_size={a.image_size} miss the image; take less padding, an "
+            "eighth of the side is usual."
         )
-    if normalize == "channels" and (lazy or resplit):
-        other = "lazy=True" if lazy else "resplit=True"
+    if a.normalize == "channels" and (a.lazy or a.resplit):
+        other = "lazy=True" if a.lazy else "resplit=True"
         yield f"normalize='channels' measures one training set in memory, not with {other}; give mean and std."
-    if isinstance(normalize, Mapping) and (problem := _statistics_problem(normalize)):
-        yield f"normalize={dict(normalize)!r} {problem}."
-    if corruption in PIXEL_CORRUPTIONS and (random_crop or others["random_rotation"] or others["color_jitter"]):
+    if isinstance(a.normalize, Mapping) and (problem := _statistics_problem(a.normalize)):
+        yield f"normalize={dict(a.normalize)!r} {problem}."
+    if a.corruption in PIXEL_CORRUPTIONS and (a.random_crop or a.random_rotation or a.color_jitter):
         yield (
-            f"corruption={corruption!r} fixes the pixels after the centre crop; switch random_crop, random_rotation "
+            f"corruption={a.corruption!r} fixes the pixels after the centre crop; switch random_crop, random_rotation "
             "and color_jitter off."
         )
-    if resident is True and num_workers:
+    if a.resident is True and a.num_workers:
         yield (
-            f"resident=True with num_workers={num_workers} is not possible, as workers cannot read from the device; "
+            f"resident=True with num_workers={a.num_workers} is not possible, as workers cannot read from the device; "
             "set num_workers=0."
         )
-    if lazy and corruption in PIXEL_CORRUPTIONS:
+    if a.lazy and a.corruption in PIXEL_CORRUPTIONS:
         yield (
-            f"corruption={corruption!r} rewrites all images once, so memory must hold them; set lazy=False, with "
+            f"corruption={a.corruption!r} rewrites all images once, so memory must hold them; set lazy=False, with "
             "a smaller image_size or folder where they do not fit."
         )
-    if lazy and resident is True:
+    if a.lazy and a.resident is True:
         yield "resident=True and lazy=True contradict each other; choose one of them."
-    if lazy and resplit:
+    if a.lazy and a.resplit:
         yield "resplit=True draws among all images, so memory must hold them; set lazy=False."
-    if replicas is not None and (lazy or batch_repeats > 1):
-        other = "lazy=True" if lazy else f"batch_repeats={batch_repeats}"
-        yield f"replicas={replicas!r} and {other} do not go together; leave one of them out."
+    if a.replicas is not None and (a.lazy or a.batch_repeats > 1):
+        other = "lazy=True" if a.lazy else f"batch_repeats={a.batch_repeats}"
+        yield f"replicas={a.replicas!r} and {other} do not go together; leave one of them out."
 
 
 def _statistics_problem(given: Mapping[str, Any]) -> str | None:
