@@ -60,7 +60,7 @@ CLAIMS = (
     _recalled("2", "The net has this test error.", value("l0", "test_error"), published=1.4, within=0.3, unit="%",
               on=("paper",), headline=True),
     _recalled("3", "L0 leaves less than half of the weights.", value("l0", "kept_weights"), below=50, published=26.0,
-              unit="%", origin="derived", headline=True),
+              unit="%", headline=True),
     _recalled("4", "It costs less than a point of test error.", difference("l0", "plain", "test_error"), below=1,
               published="no cost", unit="points", headline=True, valid_if=trained("plain", at_least=98)),
     Claim("4-dropout", "Dropout's test error is less than a point lower.", difference("l0", "dropout", "test_error"),

@@ -129,13 +129,14 @@ PAPER = Paper(
                on=("quick", "standard")),
     ),
     deviations=(
-        Deviation("quick", "A VGG net with batch norm and dropout on CIFAR-10", "An MLP of two layers of 256 on 3,000 "
-                  "signals of MNIST-1D, 50 epochs", "Only directions can be compared"),
-        Deviation("standard", "A VGG net with batch norm and dropout on CIFAR-10", "The MLP with batch norm on "
-                  "5,000 images of Fashion-MNIST, 30 epochs", "Only directions can be compared"),
+        Deviation("quick", "A VGG net with batch norm and dropout on CIFAR-10", "An MLP of two layers of 256 "
+                  "without either on 3,000 signals of MNIST-1D, 50 epochs", "Only directions can be compared"),
+        Deviation("standard", "A VGG net with batch norm and dropout on CIFAR-10", "The MLP with batch norm, "
+                  "without dropout, on 5,000 images of Fashion-MNIST, 30 epochs", "Only directions can be compared"),
         Deviation("paper", "A net like VGG-16, with dropout", "VGG-19 without", "Errors may be larger"),
-        Deviation("", "Grids of 5 or 6 rates, the choice by training loss", "6 rates for each optimizer, the choice by "
-                  "the error on held-out training data; theirs stands beside it, as another setting", "None known"),
+        Deviation("", "Grids of 5 or 6 rates, the choice by training loss", "6 rates for each optimizer, half a "
+                  "decade apart, at paper scale theirs; the choice by the error on held-out training data, and theirs beside "
+                  "it, as another setting", "None known"),
         Deviation("", "The rate falls at fixed epochs, or when the development error stalls; the factor is not stated",
                   "To a tenth at half and three quarters of the epochs; at paper scale to a half each 25 epochs "
                   "(recalled)", "Not known"),
