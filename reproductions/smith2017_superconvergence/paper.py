@@ -59,7 +59,10 @@ FASHION = {"data.source": "fashion_mnist"}
 PAPER_ITSELF = Source("paper", "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
                       "Smith, Topin", 2017, "arxiv.org/abs/1708.07120")  # fmt: skip
 LOGS = Source("logs", "The logs in the author's repository", link="github.com/lnsmith54/super-convergence")
-STEPS, SHORT, CYCLED, FEW_STEPS, _, FEW_CYCLED = SMALL.values()
+STEPS, SHORT, CYCLED, FEW_STEPS, FEW_SHORT, FEW_CYCLED = SMALL.values()
+WAYS = ("long steps", "short steps", "short cycle")
+PANELS = {"all samples": dict(zip(WAYS, (STEPS, SHORT, CYCLED), strict=True)),
+          "few samples": dict(zip(WAYS, (FEW_STEPS, FEW_SHORT, FEW_CYCLED), strict=True))}  # fmt: skip
 _logs = partial(lower, source=LOGS, origin="derived")
 _GAIN = ((1.0, FEW_STEPS), (-1.0, FEW_CYCLED), (-1.0, STEPS), (1.0, CYCLED))
 
@@ -92,11 +95,10 @@ PAPER = Paper(
     ),
     claims=CLAIMS,
     figures=(
-        points("errors", "Test error at the best rate", "test_error", {
-            "steps": STEPS, "steps, an eighth": SHORT, "one cycle, an eighth": CYCLED, "few samples: steps": FEW_STEPS,
-            "few samples: one cycle, an eighth": FEW_CYCLED}, y="test error (%)"),
-        tuning("rates", "Error on held-out training data by the largest rate",
-               {"steps": STEPS, "steps, an eighth": SHORT, "one cycle, an eighth": CYCLED}),
+        points("errors", "Test error at the best rate", "test_error", PANELS, "Short is an eighth of the "
+               "iterations.", y="test error (%)"),
+        tuning("rates", "Error on held-out training data by the largest rate", PANELS, "Short is an eighth of the "
+               "iterations."),
     ),
     deviations=(
         Deviation("quick", "ResNets on CIFAR-10, batches of 1,000, 10,000 and 80,000 iterations", "An MLP with batch "
@@ -107,8 +109,8 @@ PAPER = Paper(
                   "3,200 iterations", "Only directions can be compared"),
         Deviation("", "Rates of 0.35, and 0.1 to 3 in the cycle", "Six rates for each schedule, the best by error on "
                   "held-out training data; a cycle begins at a thirtieth", "Their steps may have been tuned less"),
-        Deviation("", "10,000 of 50,000 images are few", "A quarter: 750 of 3,000 signals, 2,500 of 10,000 images; at paper "
-                  "scale 9,000 of 45,000", "None known"),
+        Deviation("", "10,000 of 50,000 images are few", "A quarter: 750 of 3,000 signals, 2,500 of 10,000 images; "
+                  "at paper scale 9,000 of 45,000", "None known"),
         Deviation("", "A moving average of batch norm of 0.95 in the cycle, and 0.999 in steps", "0.9 in both",
                   "Steps may gain"),
     ),

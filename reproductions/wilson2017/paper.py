@@ -53,6 +53,7 @@ def _searches(config: str, rates: Rates, **options: Any) -> dict[str, Tuned]:
 
 
 SMALL, FULL = _searches(SIGNALS, OURS, stack=True), _searches(CIFAR, THEIRS)
+NAMED = dict(zip(("SGD", "heavy ball", "AdaGrad", "RMSProp", "Adam"), SMALL.values(), strict=True))
 TOY_RATES = {"sgd": 0.3, "heavy-ball": 0.3, "adagrad": 0.1, "rmsprop": 0.001, "adam": 0.01}
 TOYS = Cells(Cell(f"toy/{name}", TOY, {"optimizer": OPTIMIZERS[name] | {"lr": lr}, "steps": 1000, "rows": 100}, 10)
              for name, lr in TOY_RATES.items())  # fmt: skip
@@ -86,7 +87,7 @@ def _claims(by_val: dict[str, Tuned]) -> tuple[Claim, ...]:
         sgd_ahead("1", "rmsprop", 1.95, where="CIFAR-10", headline=True),
         sgd_ahead("1-adam", "adam", "> 1.95", headline=True),
         sgd_ahead("1-adagrad", "adagrad", "> 1.95"),
-        _quoted("1-heavy-ball", "So has tuned SGD with heavy-ball momentum, than tuned rmsprop.", by_val["heavy-ball"],
+        _quoted("1-heavy-ball", "So has tuned SGD with heavy-ball momentum, than tuned RMSprop.", by_val["heavy-ball"],
                 by_val["rmsprop"], 1.86, valid_if=trained((by_val["heavy-ball"], by_val["rmsprop"]), at_least=98),
                 origin="recalled"),
         _quoted("2", "Adam's default rate of 0.001 has a higher test error than its tuned one.", by_val["adam"],
@@ -123,9 +124,9 @@ PAPER = Paper(
     ),
     claims=CLAIMS,
     figures=(
-        points("errors", "Test error of the tuned optimizers", "test_error", SMALL, "Each at the rate that is best on "
+        points("errors", "Test error of the tuned optimizers", "test_error", NAMED, "Each at the rate that is best on "
                "held-out training data.", y="test error (%)", on=("quick", "standard")),
-        tuning("rates", "Error on held-out training data by rate", SMALL, "What the rates were chosen by.",
+        tuning("rates", "Error on held-out training data by rate", NAMED, "What the rates were chosen by.",
                on=("quick", "standard")),
     ),
     deviations=(
@@ -135,8 +136,8 @@ PAPER = Paper(
                   "without dropout, on 5,000 images of Fashion-MNIST, 30 epochs", "Only directions can be compared"),
         Deviation("paper", "A net like VGG-16, with dropout", "VGG-19 without", "Errors may be larger"),
         Deviation("", "Grids of 5 or 6 rates, the choice by training loss", "6 rates for each optimizer, half a "
-                  "decade apart, at paper scale theirs; the choice by the error on held-out training data, and theirs beside "
-                  "it, as another setting", "None known"),
+                  "decade apart, at paper scale theirs; the choice by the error on held-out training data, and "
+                  "theirs beside it, as another setting", "None known"),
         Deviation("", "The rate falls at fixed epochs, or when the development error stalls; the factor is not stated",
                   "To a tenth at half and three quarters of the epochs; at paper scale to a half each 25 epochs "
                   "(recalled)", "Not known"),

@@ -116,6 +116,9 @@ def draw_sweep(
                     _ring(axes, at, 100 - number if error else number, color)
                 if at in positions and best.intersection(measure.cells):
                     axes.plot(at, statistics.fmean(positions[at]), "*", color=color, markersize=12, clip_on=False)
+        if tuned:
+            seeds = {f"{_named(name, title)} at {at:g}": v for name, line in lines.items() for at, v in line.items()}
+            plots.crop(axes, seeds, drawing)
         axes.set(xlabel=x, ylabel=label)
         if isinstance(reference, tuple):
             axes.axhline(reference[0], color=MUTED, linewidth=1, linestyle=_DOTTED, label=reference[1])

@@ -10,7 +10,8 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -129,6 +130,19 @@ def note(figure: Figure, text: str) -> None:
 def notes(figure: Figure) -> list[str]:
     """Return the sentences of :func:`note`."""
     return list(getattr(figure, "_study_notes", []))
+
+
+def crop(axes: Axes, found: Mapping[str, Sequence[float]], figure: Figure) -> None:
+    """Leave out what is far from all else (Tukey's outer fences), beside which the rest would lie on one line."""
+    means = {name: statistics.fmean(numbers) for name, numbers in found.items()}
+    low, _, high = statistics.quantiles(means.values(), n=4, method="inclusive")
+    far = {name: mean for name, mean in means.items() if not 4 * low - 3 * high <= mean <= 4 * high - 3 * low}
+    seen = {number for name, numbers in found.items() for number in numbers if name not in far}
+    if far and len(seen) > 1:
+        axes.set_ylim(1.05 * min(seen) - 0.05 * max(seen), 1.05 * max(seen) - 0.05 * min(seen))
+        for line in axes.lines:
+            line.set_clip_on(True)
+        note(figure, f"Outside the axes: {', '.join(f'{name} ({mean:.3g})' for name, mean in far.items())}.")
 
 
 def describe(figure: Figure, text: str) -> None:

@@ -129,6 +129,12 @@ def test_what_was_tuned_has_a_star_where_it_is_best_and_its_edges_are_named():
     assert (axes.get_xlabel(), axes.get_xscale()) == ("learning rate", "log")
     edge = "the best setting of b is at the lower edge of its grid of the learning rate"
     assert notes(drawing) == f"Stars are the settings that were chosen; {edge}."
+    assert axes.get_ylim()[1] > 9.5
+
+    far = Rows({"cell": cell, "seed": 0, "val_error": 90 if cell == "b/3" else errors[cell]} for cell in cells)
+    drawing = drawn(tuning("t", "T", {"one": one, "other": other}), far)
+    assert 9 < drawing.axes[0].get_ylim()[1] < 10
+    assert notes(drawing).endswith("Outside the axes: other at 3 (90).")
 
     plane = Tuned("p", {(1, 1): "a/1", (1, 2): "a/2", (2, 1): "b/1", (2, 2): "b/2"}, of=("rate", "decay"))
     drawing = drawn(tuning("t", "T", {"left": {"one": one}, "plane": {"method": plane}}), found)
