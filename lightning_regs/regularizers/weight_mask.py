@@ -101,6 +101,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
                 raise ValueError(f"{name}={value!r} says what to prune, and so does the mask; give one of the two.")
         self._held: dict[nn.Parameter, Tensor] = {}
         self._handles: list[RemovableHandle] = []
+        self._accumulating = False
         self.mask = mask
         self.density = density
         self.scope = scope
@@ -151,7 +152,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
                 if module is pl_module and not kept.all():
                     # Like the weight in its memory format too, or each product would reorder it.
                     self._held[w] = torch.empty_like(w, requires_grad=False).copy_(kept)
-                    self._handles.append(self._hook(w, self._held[w]))
+                    self._handles += self._hooks(w, self._held[w])
                 for optimizer in trainer.optimizers:
                     for name, value in optimizer.state[w].items() if w in optimizer.state else ():
                         if isinstance(value, Tensor) and value.shape == w.shape and name != "step":
@@ -180,6 +181,14 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         """Let go of the parameters and optimizers of this training."""
         self.release()
         self._held = {}
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Have gradients masked where they accumulate, in place, which spares a copy of each."""
+        self._accumulating = True
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have gradients masked wherever they are computed."""
+        self._accumulating = False
 
     # -- what is saved -----------------------------------------------------------------------------------------------
 
@@ -244,13 +253,28 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             found[w] = kept
         return found
 
-    def _hook(self, weight: Any, mask: Tensor) -> RemovableHandle:
+    def _hooks(self, weight: nn.Parameter, mask: Tensor) -> list[RemovableHandle]:
         """Let every gradient of a weight be masked, by backward() and autograd.grad alike."""
+
+        def in_place(gradient: Tensor) -> bool:
+            # A gradient on its way may be that of other parameters too; once in .grad it is the weight's own.
+            return self._accumulating and not torch.is_grad_enabled() and gradient.layout == torch.strided
+
+        def on_its_way(gradient: Tensor) -> Tensor | None:
+            return None if in_place(gradient) else gradient * mask
+
+        def accumulated(weight: Tensor) -> None:
+            if weight.grad is not None and in_place(weight.grad):
+                weight.grad.mul_(mask)
+
         frozen = not weight.requires_grad
-        # A weight that is frozen now may be trained later, and a hook asks for one that is trained.
-        handle: RemovableHandle = weight.requires_grad_(True).register_hook(lambda gradient: gradient * mask)
-        weight.requires_grad_(not frozen)
-        return handle
+        try:
+            # A weight that is frozen now may be trained later, and a hook asks for one that is trained.
+            weight.requires_grad_(True)
+            untyped: Any = weight
+            return [untyped.register_hook(on_its_way), untyped.register_post_accumulate_grad_hook(accumulated)]
+        finally:
+            weight.requires_grad_(not frozen)
 
     def _zero_stepped(self, optimizer: Optimizer) -> None:
         if weights := [w for w in parameters_of(optimizer) if w in self._held]:
@@ -265,7 +289,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         super().release()
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._accumulating = [], False
 
 
 @torch.no_grad()
