@@ -34,7 +34,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
 
     Raises:
         ValueError: At construction, if ``beta`` is out of range.
-        MisconfigurationException: Where a loss is not one number.
+        MisconfigurationException: Where a loss is not one number, or there are several optimizers.
     """
 
     beta: NotNegative = example(1e-2, default=6e-5)
@@ -50,6 +50,11 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Have the layers say what they let through, and add it to what is differentiated."""
         super().on_train_start(trainer, pl_module)
+        if len(trainer.optimizers) > 1:
+            raise MisconfigurationException(
+                f"InformationPenalty adds what layers let through to the next loss, and {type(pl_module).__name__} has "
+                f"{len(trainer.optimizers)} optimizers, whose losses are of different passes; train with one."
+            )
         # Replicas are called through a template, which is not among the modules.
         module: Any = pl_module
         called = module.network.template if getattr(module, "replicas", None) else module

@@ -56,8 +56,11 @@ def monte_carlo(
             stacklevel=3,
         )
     streams = [torch.default_generator, *([torch.cuda.default_generators[x.get_device()]] if x.is_cuda else [])]
+    # In evaluation torch's transformers take a way that calls none of their layers.
+    fast = torch.backends.mha.get_fastpath_enabled()
     with undisturbed(module, x), torch.no_grad():
         try:
+            torch.backends.mha.set_fastpath_enabled(False)
             for layer in drawing:
                 layer.training = True
             for stream in streams:
@@ -66,5 +69,6 @@ def monte_carlo(
             made: Tensor = sum(out if average == "outputs" else out.softmax(dim=-1) for out in outputs) / samples
             return made
         finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
             for layer in drawing:
                 layer.training = False  # until those that were in training get it back

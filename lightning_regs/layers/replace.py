@@ -26,7 +26,8 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
     A layer that is used at several places is replaced once, by one layer. Parameters of all other layers keep their
     names and values; a factory that keeps the old layer inside its own, as ``lambda old: nn.Sequential(old, drop)``
     does, lengthens its names. The new layer is in the old one's mode, training or evaluation; moving it to a device is
-    the factory's business. What a factory returns is not searched again::
+    the factory's business. What a factory returns is not searched again. The ``out_proj`` of torch's attention
+    stays, as its weight is read without a call of the layer::
 
         replace_layers(net, {nn.ReLU: lambda old: nn.LeakyReLU(0.1)})
         replace_layers(net, {(nn.Linear, "body.*"): lambda old: nn.Sequential(nn.Dropout(0.2), old)})
@@ -47,11 +48,17 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
     for prefix, owner in list(module.named_modules()):
         for name, layer in owner._modules.items():
             for kind, factory in pairs:
-                if layer is not None and _fits(kind, f"{prefix}.{name}".lstrip("."), layer):
+                if layer is not None and _fits(kind, path := f"{prefix}.{name}".lstrip("."), layer):
+                    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+                        why = "its weight is read without a call of the layer"
+                        warnings.warn(f"{path} stays as it is, as {why}.", NoEffectWarning, stacklevel=3)
+                        break
                     if layer not in replaced:
                         replaced[layer] = factory(layer).train(layer.training)
                         counts[_name(kind)] += replaced[layer] is not layer
                     owner._modules[name] = replaced[layer]
+                    if isinstance(owner, nn.TransformerEncoderLayer):
+                        owner.activation_relu_or_gelu = 0  # else evaluation reads the old layers' weights, by no call
                     break
     for kind, count in counts.items():
         if not count:

@@ -187,7 +187,7 @@ def _sequence(optimizer: Optimizer, configs: Sequence[Config], length: Length) -
         options = _filled(cls, options, way, length.part(ticks, interval))
         makers.append(partial(call, "schedule", cls, optimizer, **options))
         starts.append(start)
-        paces.append(length.count("interval", Time(1, "ep"), interval) if way == "epoch" else 1)
+        paces.append(length.count(f"the interval of {cls.__name__}", Time(1, "ep"), interval) if way == "epoch" else 1)
         start += ticks or 0
     length.compare("the schedule", max(start, starts[-1] + 1), interval)
     if length.whose and whole is not None and start < whole:

@@ -51,7 +51,7 @@ def compact(network: nn.Module) -> nn.Module:
         z, axis = gate.values(), -1 - gate.dimensions
         remove_gates(layer)
         weight, dim = _gated_weight(layer, z)
-        layer.weight = nn.Parameter(weight)
+        layer.weight = nn.Parameter(weight, layer.weight.requires_grad)
         if getattr(layer, "groups", 1) > 1:
             continue
         kept = z > 0
@@ -97,9 +97,9 @@ def _gated_weight(layer: Any, z: Tensor) -> tuple[Tensor, int]:
 def _keep(layer: Any, end: str, dim: int, index: Tensor) -> None:
     """Leave a layer some of its inputs or outputs alone."""
     dim = 1 - dim if end == "out" and isinstance(layer, conv._ConvTransposeNd) else dim
-    layer.weight = nn.Parameter(layer.weight.index_select(dim, index))
+    layer.weight = nn.Parameter(layer.weight.index_select(dim, index), layer.weight.requires_grad)
     if end == "out" and layer.bias is not None:
-        layer.bias = nn.Parameter(layer.bias[index])
+        layer.bias = nn.Parameter(layer.bias[index], layer.bias.requires_grad)
     setattr(layer, f"{end}_{'features' if isinstance(layer, nn.Linear) else 'channels'}", len(index))
 
 
@@ -113,9 +113,9 @@ def _producers(network: nn.Module) -> dict[str, tuple[Any, int]]:
     calls = Counter(node.target for node in nodes if node.op == "call_module")
 
     def layer_of(node: Any) -> Any:
-        part = parts[node.target] if node.op == "call_module" and calls[node.target] == 1 else None
+        part: Any = parts[node.target] if node.op == "call_module" and calls[node.target] == 1 else None
         plain = isinstance(part, nn.Linear) or (isinstance(part, conv._ConvNd) and part.groups == 1)
-        return part if plain else None
+        return part if plain and "weight" in part._parameters else None  # not where it is computed from others
 
     found = {}
     for node in nodes:

@@ -102,7 +102,7 @@ def add_gates(
     What :class:`~lightning_regs.L0` does when a training starts; before a ``state_dict`` with gates is loaded it is to
     be called. They are a child of the layer, ``l0_gate``, so that the layer's ``parameters()`` have their ``log_alpha``
     and all other parameters keep their names. Frozen weights get none, nor does a layer after the first that shares
-    its weight.
+    its weight, nor the ``out_proj`` of torch's attention, which is not called.
 
     Args:
         network: Changed in place; a network of stacked ones too.
@@ -122,7 +122,7 @@ def add_gates(
     for weight_name, weight in prunable(network, layers).items():
         name = weight_name.rpartition(".")[0]
         layer: Any = parts[name]
-        if not weight.requires_grad:
+        if not weight.requires_grad or isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
             continue
         if not hasattr(layer, "l0_gate"):
             linear = isinstance(layer, nn.Linear)

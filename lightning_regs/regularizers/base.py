@@ -197,6 +197,8 @@ class Regularizer(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See to it that gradients, or weights, are changed at each step, whoever steps."""
         self.release()
+        if "from_epoch" in self.given and (first := vars(self)["from_epoch"]) >= (trainer.max_epochs or 0) > 0:
+            self.warn_once(f"does nothing: from_epoch={first}, and max_epochs={trainer.max_epochs}; begin earlier.")
         self.at_steps.expect([] if self._has("on_batch") else [hook for hook in MAY_NOT_COME if self._has(hook)])
         if self._has("on_gradients"):
             self.at_steps.change_gradients(lambda optimizer: self._on_gradients(trainer, pl_module, optimizer))

@@ -60,3 +60,7 @@ def test_those_of_replicas_are_those_of_each_net_and_a_resumed_training_goes_on(
     _, whole = train(nets()[0], 2)
     assert torch.equal(first.start["network.0.weight"].cpu(), resumed.start["network.0.weight"].cpu())
     assert {name: float(v) for name, v in resumed.last.items()} == {name: float(v) for name, v in whole.last.items()}
+    again, last = Classifier(nets()[1], input_shape=(5,), num_classes=3), whole.last["distance"]
+    trainer = pl.Trainer(max_epochs=2, callbacks=[whole], enable_checkpointing=False, **OPTIONS)
+    trainer.fit(again, DataLoader(TensorDataset(X, Y), 16))
+    assert whole.last["distance"] < 2 * last, "what is used again begins anew"

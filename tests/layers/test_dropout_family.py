@@ -203,9 +203,12 @@ def test_the_module_its_modes_and_the_random_streams_are_as_before() -> None:
     torch.testing.assert_close(found.sum(1), torch.ones(16))
 
 
-def test_a_net_without_dropout_is_told() -> None:
+def test_a_net_without_dropout_is_told_and_one_whose_layers_are_not_called_draws() -> None:
     with pytest.warns(NoEffectWarning, match="Linear has no layer of dropout"):
         monte_carlo(nn.Linear(3, 2), torch.rand(2, 3), samples=2)
+    transformer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+    assert not torch.equal(*(monte_carlo(transformer, torch.rand(2, 3, 6), 1, seed=seed) for seed in (1, 2)))
+    assert torch.backends.mha.get_fastpath_enabled()
     assert not torch.equal(*(monte_carlo(Own(), torch.ones(2, 8), 1, seed=seed, layers=[Own]) for seed in (1, 2)))
 
 

@@ -156,10 +156,21 @@ def test_replicas_train_as_single_nets(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(stacked.state_of(i), dict(single.state_dict()), rtol=1e-4, atol=1e-5)
 
 
+class Adversaries(ReturnsDict):
+    """Steps two optimizers."""
+
+    automatic_optimization = False
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.net[i].parameters(), 0.1) for i in (1, 3)]
+
+
 def test_what_it_cannot_do_is_refused_or_told() -> None:
     trainer = pl.Trainer(max_epochs=1, callbacks=[InformationPenalty()], **QUIET)
     with pytest.warns(NoEffectWarning, match=r"found no InformationDropout layer in ReturnsDict.*put some in by"):
         trainer.fit(ReturnsDict(), DICT.loader())
+    with pytest.raises(MisconfigurationException, match=r"Adversaries has 2 optimizers, .* train with one"):
+        pl.Trainer(max_epochs=1, callbacks=[InformationPenalty()], **QUIET).fit(Adversaries(), DICT.loader())
     with pytest.raises(ValueError, match=r"do not go together in this order: .* information; leave one out"):
         ours([InformationPenalty(), GradientPenalty(0.1)])
     methods, shape = [InformationPenalty()], (3, 8, 8)

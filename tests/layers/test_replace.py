@@ -54,6 +54,23 @@ def test_a_kind_that_fits_nothing_is_warned_about_by_name() -> None:
         assert replace_layers(net(), {nn.ReLU: lambda old: old}) == {"ReLU": 0}
 
 
+def test_torchs_transformers_compute_with_the_new_layers_and_attention_keeps_its_own() -> None:
+    kinds = {
+        nn.Linear: lambda old: nn.Sequential(old, nn.Tanh()),
+        nn.Dropout: nn.Sequential,
+        nn.LayerNorm: nn.Sequential,
+    }
+    x, attention = torch.randn(2, 3, 6), r"layers\.0\.self_attn\.out_proj stays as it is, as its weight is read without"
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), 1, enable_nested_tensor=False)
+    with pytest.warns(NoEffectWarning, match=attention):
+        assert replace_layers(model, kinds) == {"Linear": 2, "Dropout": 3, "LayerNorm": 2}
+    expected = model.eval()(x)
+    for layer in (model.layers[0].linear1, model.layers[0].linear2):
+        layer[1] = nn.Identity()
+    with torch.no_grad():
+        assert not torch.allclose(model(x), expected), "the layers that were read are the old ones"
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

@@ -191,6 +191,12 @@ BAD: list[tuple[type[Net], dict[str, Any], type[Exception], str]] = [
     (Net, {"schedule": "cosine"}, ValueError, "unknown schedule 'cosine'"),
     (Net, {"trainer": {"max_epochs": 3}}, ValueError, "'max_epochs': ...} is for range_test itself to say"),
     (Net, {"data": iter([[X, Y]])}, MisconfigurationException, "no batch in an epoch, after 1 of 100 steps; .* again"),
+    (
+        Net,
+        {"data": DataLoader(TensorDataset(X[:0], Y[:0]))},
+        ValueError,
+        "gave no batch; give a loader that is not empty",
+    ),
     (Net, {"data": TensorDataset(X, Y)}, TypeError, "and not a data set"),
 ]
 

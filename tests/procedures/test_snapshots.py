@@ -272,6 +272,12 @@ def test_an_ensemble_stays_in_evaluation_mode_and_takes_what_is_one(trained: Any
     net.loss = net(torch.randn(4, 8)).sum()
     with pytest.raises(TypeError, match=r"copies of Net, which cannot be copied .* detached"):
         load_ensemble(trained[0], net)
+    net, ensemble = Net(), SnapshotEnsemble(trained[0], 2)
+    net.forward = lambda x: net.net(x).unflatten(0, (2, -1))  # type: ignore[method-assign]
+    tokens = DataLoader([[torch.randn(10, 8), torch.zeros(2, 5, dtype=torch.long)]], batch_size=None)
+    net.test_step = lambda batch, batch_idx: None  # type: ignore[method-assign]
+    with pytest.raises(MisconfigurationException, match=r"class indices \(N,\), and these labels are .* \(2, 5\)"):
+        pl.Trainer(**QUIET, callbacks=[ensemble]).test(net, tokens, verbose=False)
     assert SnapshotEnsemble("~/somewhere", 2).folder == Path.home() / "somewhere"
 
 

@@ -195,6 +195,14 @@ def test_a_measurement_is_a_validation_whenever_it_is(options: dict[str, Any], e
     assert module.steps == every * (VALIDATION[: len(stopping.steps)].index(min(VALIDATION[: len(stopping.steps)])) + 1)
 
 
+def test_of_several_criteria_the_first_stops(tmp_path: Path) -> None:
+    both = StopWhen("GL2", "val/loss"), StopWhen("GL50", "val/loss"), StopWhen("GL50", "val/loss", smoothing=3)
+    trainer = fit(model := Scripted(VALIDATION), *both)
+    trainer.save_checkpoint(tmp_path / "both.ckpt")
+    assert (both[0].stopped, both[1].stopped) == (stops("GL2", VALIDATION), None)
+    assert model.steps == pytest.approx(both[0].steps[both[0].best])
+
+
 def test_without_restore_or_in_a_trial_run_the_last_weights_stay() -> None:
     module, stopping = Scripted(VALIDATION), StopWhen("GL2", "val/loss", restore=False)
     assert fit(module, stopping).global_step == module.steps > BATCHES * (stopping.best + 1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from lightning_regs.models import build
 from lightning_regs.pruning import add_gates, compact, open_gates
@@ -32,7 +33,19 @@ def convolutions() -> nn.Module:
     )  # fmt: skip
 
 
+class Attention(nn.Module):
+    """Whose last layer is not called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.attention(x[:, 0], x[:, 0], x[:, 0])[0])
+
+
 NETS = {
+    "attention": Attention,
     "mlp": lambda: build("mlp", (1, 6, 6), 3, hidden=[20, 12], dropout=0.5),
     "functions": Functional,
     "convolutions": convolutions,
@@ -56,6 +69,12 @@ def test_the_outputs_are_those_of_the_gated_net(name: str, closed: float) -> Non
 
 
 def test_units_that_nobody_reads_are_not_computed() -> None:
+    frozen = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), weight_norm(nn.Linear(6, 5)), nn.Linear(5, 2)).eval()
+    frozen[0].requires_grad_(False)
+    add_gates(frozen, "3")["3"].log_alpha.data[2:] = -9
+    small, x = compact(frozen), torch.randn(3, 4)
+    torch.testing.assert_close(small(x), frozen(x))  # a weight that is computed stays whole
+    assert [p.requires_grad for p in small.parameters()] == [p.requires_grad for p in frozen.parameters()][:-1]
     network: Any = NETS["mlp"]()
     add_gates(network)
     kept = {"body.1": 7, "body.4": 5, "head": 3}

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_regs import AdversarialTraining, CutMix, Cutout, LabelSmoothing, Mixup, Regularizer
-from lightning_regs.core.checks import Share
+from lightning_regs.core.checks import NoEffectWarning, Share
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers.base import Acts
 from lightning_regs.regularizers.parts.moment import Moment
@@ -171,3 +171,8 @@ def test_two_of_a_kind_go_together_where_their_epochs_do_not_meet(method: type[A
 def test_what_is_no_share_of_the_training_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Mixup(**arguments)
+
+
+def test_what_begins_after_the_training_is_told() -> None:
+    with pytest.warns(NoEffectWarning, match="Mixup does nothing: from_epoch=1, and max_epochs=1; begin earlier"):
+        fit(Plain(), [Mixup(from_epoch=1)], max_epochs=1)

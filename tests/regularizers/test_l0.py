@@ -136,11 +136,12 @@ def attention() -> nn.Module:
     class Attends(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.attention, self.head = nn.MultiheadAttention(6, 1, batch_first=True), nn.Linear(108, 4)
+            self.attention, self.inner = nn.MultiheadAttention(6, 1, batch_first=True), nn.Linear(108, 108)
+            self.head = nn.Linear(108, 4)
 
         def forward(self, x: Tensor) -> Tensor:
             rows = x.flatten(1).view(-1, 18, 6)
-            return self.head(self.attention(rows, rows, rows)[0].flatten(1))
+            return self.head(F.linear(self.attention(rows, rows, rows)[0].flatten(1), self.inner.weight))
 
     return Attends()
 
@@ -159,7 +160,7 @@ def test_what_cannot_be_gated_is_refused_or_told() -> None:
         fit(Plain(), [WeightMask(density=0.5), L0()])
     with pytest.raises(MisconfigurationException, match="has copied the module before it had gates"):
         fit(Plain(), [pl.callbacks.StochasticWeightAveraging(0.01), L0()])
-    with pytest.warns(NoEffectWarning, match=r"no gradient of the gates of 'network\.attention\.out_proj'"):
+    with pytest.warns(NoEffectWarning, match=r"no gradient of the gates of 'network\.inner'"):
         fit(Plain(attention()), [L0()])
 
 

@@ -73,6 +73,11 @@ class WeightNorms(Callback):
         self.start: dict[str, Tensor] = {}
         self.last: dict[str, Tensor] = {}
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin anew, where no checkpoint follows."""
+        if stage == "fit" and not trainer.global_step:
+            self.start = {}
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what the weights start as, where no checkpoint has it."""
         if not self.start:

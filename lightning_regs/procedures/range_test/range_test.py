@@ -173,6 +173,8 @@ def range_test(
             _run(module, data, rates.tolist(), options, Path(folder), rng.derive_seed(own, "range test", number))
             for number in range(seeds)
         ]
+    if not any(found):
+        raise ValueError("the data of range_test gave no batch; give a loader that is not empty.")
     if not any(math.isfinite(loss) for curve in found for loss in curve):
         raise ValueError(
             f"the loss of {name} is no number from the first step on, at a rate of {low:g}, in all {seeds} seeds; look "

@@ -126,7 +126,7 @@ class SnapshotEnsemble(Callback):
         if not 0 < total < float("inf"):
             raise MisconfigurationException(
                 f"{ours} divides a training, and this one has no end that is known before; set max_epochs, or "
-                "max_steps where the loader has no length."
+                "max_steps where the loader has no length, and keep batch_size one number."
             )
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._ends = []  # as Lightning's own checkpoints: a trial run keeps nothing, and removes nothing
@@ -207,7 +207,10 @@ class SnapshotEnsemble(Callback):
         x, y = (take(batch, key) for key in find_keys(batch, self.batch, type(self).__name__))
         with trainer.precision_plugin.forward_context():
             probabilities = self._ensemble.each(x)
-        if y.is_floating_point() or y.shape not in (probabilities.shape[1:-1], probabilities.shape[-2:-1]):
+        # Three dimensions are of replicas, and not tokens of each sample.
+        fits = probabilities.ndim == 3 or getattr(pl_module, "replicas", None)
+        shapes = (probabilities.shape[1:-1], probabilities.shape[-2:-1]) if fits else ()
+        if y.is_floating_point() or y.shape not in shapes:
             raise MisconfigurationException(
                 f"{type(self).__name__} compares with class indices (N,), and these labels are {y.dtype} of shape "
                 f"{tuple(y.shape)}; give SnapshotEnsemble(test=False), and use load_ensemble(...)."

@@ -83,6 +83,12 @@ class StopWhen(pl.callbacks.EarlyStopping):
         self.load_state_dict(_NOTHING)
 
     @property
+    def state_key(self) -> str:
+        """What a checkpoint calls it; several criteria may stop one training."""
+        names = ("monitor", "mode", "criterion", "smoothing")
+        return self._generate_state_key(**{name: getattr(self, name) for name in names})
+
+    @property
     def best(self) -> int:
         """The index of the least (smoothed) error so far."""
         return int(errors_of(self._errors, self.smoothing).argmin())

@@ -291,15 +291,16 @@ def grid_search(
     """
     if isinstance(sets, str) and len(axes) != 1:
         raise ValueError(f"the search {name!r} sets {sets!r} to {len(axes)} numbers; give a function of them as sets=.")
-    group, found = name.partition("{")[0].rpartition("/")[0] or name, dict[Setting, Cell]()
+    group, found = name.partition("{")[0].rpartition("/")[0] or name, list[tuple[Setting, Cell]]()
     stack = group if stack is True else stack
     for numbers in itertools.product(*axes.values()):
         at = dict(zip(axes, numbers, strict=True))
         change = {sets: numbers[0]} if isinstance(sets, str) else sets(**at)
         labels: dict[str, Any] = {axis: {f"{number:g}": change} for axis, number in at.items()}
         [cell] = grid(name, config, overrides, stack=stack, **labels)
-        found[numbers[0] if len(numbers) == 1 else numbers] = cell
-    return Tuned(method or group, {at: cell.name for at, cell in found.items()}, of=of, cells=Cells(found.values()))
+        found.append((numbers[0] if len(numbers) == 1 else numbers, cell))
+    check_unique(f"the search {name!r}", "cell", [cell.name for _, cell in found])
+    return Tuned(method or group, {at: cell.name for at, cell in found}, of=of, cells=Cells(cell for _, cell in found))
 
 
 @checked

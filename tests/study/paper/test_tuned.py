@@ -134,6 +134,8 @@ def test_a_claim_whose_best_setting_is_at_an_edge_is_invalid():
         (lambda: difference(tuned(), tuned("adam", {0.1: 0})), "got 3 of sgd, 1 of adam; give them grids of one size"),
         (lambda: tuned(of={(0.1, 0.2): 0}), "the setting (0.1, 0.2) of sgd has not a number for each"),
         (lambda: Tuned("sgd", {}), "grid is empty"),
+        (lambda: grid_search("sgd/{lr}", "zhang2017/mlp-1x512", lr=(0.1, 0.1)), "more than one cell named 'sgd/0.1'"),
+        (lambda: grid_search("s/{lr}", "zhang2017/mlp-1x512", lr=(1, 1 + 1e-9)), "more than one cell named 's/1'"),
     ],
 )
 def test_unequal_budgets_and_unclear_settings_are_refused(make, words):
