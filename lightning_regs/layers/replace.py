@@ -54,7 +54,8 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
                         warnings.warn(f"{path} stays as it is, as {why}.", NoEffectWarning, stacklevel=3)
                         break
                     if layer not in replaced:
-                        replaced[layer] = factory(layer).train(layer.training)
+                        made = check(f"the layer in the place of {path}", factory(layer), nn.Module)
+                        replaced[layer] = made.train(layer.training)
                         counts[_name(kind)] += replaced[layer] is not layer
                     owner._modules[name] = replaced[layer]
                     if isinstance(owner, nn.TransformerEncoderLayer):

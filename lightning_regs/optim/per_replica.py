@@ -76,6 +76,12 @@ class _PerReplica(Around):
                 why = f"{of_all[0]} takes one momentum for all; leave it out"
             if why:
                 raise ValueError(f"{name} has {many} numbers, one a replica, and {why}, or give one number.")
+        param_group["numbers"] = self.numbers  # with which checkpoints go on, as with the largest
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what ``state_dict`` returned, the numbers too."""
+        super().load_state_dict(state_dict)
+        self.numbers = self.param_groups[0].setdefault("numbers", self.numbers)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -184,7 +184,10 @@ class ValidationRecorder(Recorder):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add a row."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
-            self.record([{"step": trainer.global_step, "epoch": trainer.current_epoch, **_metrics(trainer)}])
+            # Of the training those of the epoch before stand there, which a Trainer that resumes does not know.
+            before = {name: value for name, value in self.last.items() if name != "iterations"}
+            place = {"step": trainer.global_step, "epoch": trainer.current_epoch}
+            self.record([place | before | _metrics(trainer)])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the metrics of the epoch."""

@@ -175,6 +175,12 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> Non
         make_optimizer([nn.Parameter(torch.zeros(2))], {"name": "Lookahead", **options})
 
 
+def test_the_state_of_another_optimizer_is_refused() -> None:
+    weights = [nn.Parameter(torch.ones(2))]
+    with pytest.raises(ValueError, match="the state is not one of Lookahead; go on with the optimizer"):
+        Lookahead(weights, {"name": "SGD", "lr": 0.1}).load_state_dict(torch.optim.SGD(weights, 0.1).state_dict())
+
+
 def test_a_step_at_the_slow_weights_is_refused() -> None:
     network = net()
     optimizer = Lookahead(network.parameters(), SGD)

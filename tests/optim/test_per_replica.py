@@ -120,16 +120,17 @@ def test_a_stack_is_named_by_axes_of_the_grid() -> None:
 def test_a_checkpoint_goes_on_with_the_numbers_that_it_had(tmp_path: Path) -> None:
     optimizer = {"name": "SGD", "lr": [0.01, 0.001], "weight_decay": [0.1, 0.0], "momentum": [0.9, 0.5]}
 
-    def fit(epochs: int, ckpt: Any = None) -> pl.Trainer:
+    def fit(epochs: int, ckpt: Any = None, **other: Any) -> pl.Trainer:
         trainer = pl.Trainer(max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
                              enable_model_summary=False, default_root_dir=tmp_path)  # fmt: skip
-        module = Classifier("mlp", {"hidden": [5]}, optimizer, replicas=2, seed=1)
+        module = Classifier("mlp", {"hidden": [5]}, optimizer | other, replicas=2, seed=1)
         data = ImageDataModule("digits", train_size=64, batch_size=16, replicas=2, seed=1)
         trainer.fit(module, datamodule=data, ckpt_path=ckpt)
         return trainer
 
     fit(1).save_checkpoint(tmp_path / "half.ckpt")
-    resumed, whole = (t.lightning_module.state_dict() for t in (fit(2, tmp_path / "half.ckpt"), fit(2)))
+    again = fit(2, tmp_path / "half.ckpt", lr=[0.04, 0.02], momentum=[0.1, 0.2])
+    resumed, whole = (t.lightning_module.state_dict() for t in (again, fit(2)))
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
 
 

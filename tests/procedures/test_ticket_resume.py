@@ -53,7 +53,12 @@ class Kill(pl.Callback):
 
 
 class Plateau(LitNet):
-    """Has a schedule that Lightning steps after checkpoints are saved."""
+    """Has a schedule that Lightning steps after checkpoints are saved, and a metric that it logs after validations."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        return loss
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
