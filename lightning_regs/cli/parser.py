@@ -162,7 +162,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("report", commands.report, "write the HTML pages from the results that are there", runs, pages)
     command.add_argument("paper", nargs="*", help="default: every paper")
-    command.add_argument("--results", type=Path, metavar="DIR", help="where the tables are (default: beside the paper)")
+    where = "where the tables are, such as RUNS/results/PAPER for your own runs (default: beside the paper)"
+    command.add_argument("--results", type=Path, metavar="DIR", help=where)
     command.add_argument(
         "--cards", action="store_true", help="also renew the claims beside the rows, and the README files"
     )

@@ -61,9 +61,15 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
                     if isinstance(owner, nn.TransformerEncoderLayer):
                         owner.activation_relu_or_gelu = 0  # else evaluation reads the old layers' weights, by no call
                     break
-    for kind, count in counts.items():
-        if not count:
-            warnings.warn(f"{type(module).__name__} has no layer {kind} to replace.", NoEffectWarning, stacklevel=3)
+    for kind, _ in pairs:
+        if not counts[_name(kind)]:
+            cls = kind[0] if isinstance(kind, tuple) else None
+            layers = [
+                (name, layer) for name, layer in module.named_modules() if name and isinstance(layer, cls or nn.Module)
+            ]
+            has = ", ".join(dict.fromkeys(name if cls else type(layer).__name__ for name, layer in layers)) or "none"
+            said = f"{type(module).__name__} has no layer {_name(kind)} to replace; it has {has}."
+            warnings.warn(said, NoEffectWarning, stacklevel=3)
     return counts
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import lightning_regs
-from lightning_regs import analysis, data, functional
+from lightning_regs import analysis, data, functional, layers, optim, procedures, pruning
 from lightning_regs.core import registry
 from lightning_regs.testing.odd import ODD
 from lightning_regs.testing.table import FILE, HEADINGS, as_csv, measured, rows
@@ -30,7 +30,7 @@ def generated() -> dict[Path, str]:
     readme = package.parents[1] / "README.md"
     text = readme.read_text(encoding="utf-8")
     measured = (package.parents[1] / "tests" / "benchmarks" / "results.md").read_text(encoding="utf-8")
-    found[readme] = _filled(text, {"methods": methods_table(), "speed": speed(measured)})
+    found[readme] = _filled(text, {"methods": methods_table(), "others": others_table(), "speed": speed(measured)})
     return found | {package.parents[1] / "docs" / "contract.md": contract_page()}
 
 
@@ -50,6 +50,20 @@ def methods_table() -> str:
         links = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in dict.fromkeys(papers))
         does = f"{line.partition(': ')[2].rstrip('.')}{f' ({links})' if links else ''}"
         rows.append(f"| `{cls.__name__}` | {does} | {cls.acts.value if cls.acts else ''} |")
+    return "\n".join(rows)
+
+
+def others_table() -> str:
+    """Return what is no method by itself: layers, optimizers, procedures and pruning, as Markdown."""
+    rows = ["| beside them | what it does | import it from |", "| --- | --- | --- |"]
+    for room in (layers, optim, procedures, pruning):
+        for name in sorted({*vars(room).get("__all__", ()), *(top := lightning_regs.__all__)}):
+            found = getattr(room, name, None) or getattr(lightning_regs, name)
+            place = str(getattr(found, "__module__", ""))
+            named = isinstance(found, type) or name in top or place.endswith(f".{name}")
+            if place.startswith(f"{room.__name__}.") and named:
+                line = re.sub(r":\w+:`([^`]*)`", r"`\1`", str(found.__doc__).strip().partition("\n")[0]).replace("``", "`")
+                rows.append(f"| `{name}` | {line.rstrip('.')} | `{'lightning_regs' if name in top else room.__name__}` |")
     return "\n".join(rows)
 
 

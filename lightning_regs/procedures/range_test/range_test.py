@@ -7,7 +7,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,9 +54,9 @@ class RangeTest:
         schedule: How the rate rose.
     """
 
-    rates: Tensor
-    losses: Tensor
-    smoothed: Tensor
+    rates: Tensor = field(repr=False)
+    losses: Tensor = field(repr=False)
+    smoothed: Tensor = field(repr=False)
     suggestions: tuple[float, ...]
     schedule: str
 

@@ -59,7 +59,8 @@ def retrain(
         checkpoint_every: Seconds between the checkpoints that an interrupted training goes on from.
 
     Returns:
-        Both levels. The weights of the first are those of its best validation.
+        Both levels. ``metrics["iterations"]`` of the second is the length that was found, in optimizer steps, and
+        ``module.load_state_dict(level.weights())`` takes its weights; those of the first are its best validation's.
 
     Raises:
         TypeError: As :func:`~lightning_regs.find_ticket`.
