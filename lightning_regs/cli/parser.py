@@ -162,8 +162,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("report", commands.report, "write the HTML pages from the results that are there", runs, pages)
     command.add_argument("paper", nargs="*", help="default: every paper")
-    where = "where the tables are, such as RUNS/results/PAPER for your own runs (default: beside the paper)"
-    command.add_argument("--results", type=Path, metavar="DIR", help=where)
+    command.add_argument("--results", type=Path, metavar="DIR", help="tables, as RUNS/results/PAPER (default: PAPER's)")
     command.add_argument(
         "--cards", action="store_true", help="also renew the claims beside the rows, and the README files"
     )

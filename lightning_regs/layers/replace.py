@@ -63,11 +63,9 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
                     break
     for kind, _ in pairs:
         if not counts[_name(kind)]:
-            cls = kind[0] if isinstance(kind, tuple) else None
-            layers = [
-                (name, layer) for name, layer in module.named_modules() if name and isinstance(layer, cls or nn.Module)
-            ]
-            has = ", ".join(dict.fromkeys(name if cls else type(layer).__name__ for name, layer in layers)) or "none"
+            cls = kind[0] if isinstance(kind, tuple) else nn.Module
+            layers = {name: type(layer).__name__ for name, layer in module.named_modules() if isinstance(layer, cls)}
+            has = ", ".join(dict.fromkeys(layers.values() if cls is nn.Module else layers)) or "none"
             said = f"{type(module).__name__} has no layer {_name(kind)} to replace; it has {has}."
             warnings.warn(said, NoEffectWarning, stacklevel=3)
     return counts

@@ -26,8 +26,7 @@ class Level:
 
     Attributes:
         level: Rounds of pruning before it; 0 for the dense net.
-        kind: ``"dense"``, ``"ticket"``, ``"reinitialise"``, ``"random_mask"`` or another control; of
-            :func:`~lightning_regs.retrain` ``"stopped"`` or ``"retrained"``.
+        kind: ``"dense"``, ``"ticket"``, ``"reinitialise"`` or another control; in ``retrain`` its name.
         repeat: Which draw of a control, from 1; 0 for others.
         method: How it was trained: ``"weight_rewinding"``, ``"lr_rewinding"`` or ``"fine_tuning"``.
         density: Share of the prunable weights that is kept; times 100 it is P_m.

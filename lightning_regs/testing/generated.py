@@ -62,8 +62,8 @@ def others_table() -> str:
             place = str(getattr(found, "__module__", ""))
             named = isinstance(found, type) or name in top or place.endswith(f".{name}")
             if place.startswith(f"{room.__name__}.") and named:
-                line = re.sub(r":\w+:`([^`]*)`", r"`\1`", str(found.__doc__).strip().partition("\n")[0]).replace("``", "`")
-                rows.append(f"| `{name}` | {line.rstrip('.')} | `{'lightning_regs' if name in top else room.__name__}` |")
+                line = re.sub(":[a-z]+:`|``", "`", str(found.__doc__).strip().partition("\n")[0]).rstrip(".")
+                rows.append(f"| `{name}` | {line} | `{(lightning_regs if name in top else room).__name__}` |")
     return "\n".join(rows)
 
 

@@ -79,8 +79,7 @@ def criterion_of(name: str) -> Callable[[Errors, Errors], Truths]:
     """
     found = re.fullmatch(r"([A-Za-z]+)(\d+(?:\.\d+)?)", name)
     if found is None or found[1] not in _KINDS:
-        unknown = unknown_name("criterion", name, (*PRECHELT, "patience10"))
-        raise ValueError(f"{unknown} Other thresholds may stand behind GL, PQ, UP and patience as well.")
+        raise ValueError(f"{unknown_name('criterion', name, (*PRECHELT, 'patience10'))} Other numbers work too.")
     what, kind, holds = _KINDS[found[1]]
     threshold = check(what, float(found[2]) if "." in found[2] else int(found[2]), kind)
     return lambda validation, training: holds(validation, training, threshold)
