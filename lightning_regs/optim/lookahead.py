@@ -91,8 +91,9 @@ class Lookahead(Around):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what ``state_dict`` returned, or raise a ``ValueError`` where it is another optimizer's."""
         if not all("since" in group for group in state_dict["param_groups"]):
-            name = type(self).__name__
-            raise ValueError(f"the state is not one of {name}; go on with the optimizer that the training began with.")
+            raise ValueError(
+                "the state is not one of Lookahead; go on with the optimizer that the training began with."
+            )
         super().load_state_dict(state_dict)
 
     def _prepare(self, moved: list[Tensor]) -> None:

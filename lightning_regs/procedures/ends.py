@@ -186,8 +186,7 @@ class ValidationRecorder(Recorder):
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             # Of the training those of the epoch before stand there, which a Trainer that resumes does not know.
             before = {name: value for name, value in self.last.items() if name != "iterations"}
-            place = {"step": trainer.global_step, "epoch": trainer.current_epoch}
-            self.record([place | before | _metrics(trainer)])
+            self.record([{"step": trainer.global_step, "epoch": trainer.current_epoch, **before, **_metrics(trainer)}])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the metrics of the epoch."""

@@ -207,10 +207,8 @@ class SnapshotEnsemble(Callback):
         x, y = (take(batch, key) for key in find_keys(batch, self.batch, type(self).__name__))
         with trainer.precision_plugin.forward_context():
             probabilities = self._ensemble.each(x)
-        # Three dimensions are of replicas, and not tokens of each sample.
-        fits = probabilities.ndim == 3 or getattr(pl_module, "replicas", None)
-        shapes = (probabilities.shape[1:-1], probabilities.shape[-2:-1]) if fits else ()
-        if y.is_floating_point() or y.shape not in shapes:
+        tokens = probabilities.ndim > 3 and not getattr(pl_module, "replicas", None)
+        if tokens or y.is_floating_point() or y.shape not in (probabilities.shape[1:-1], probabilities.shape[-2:-1]):
             raise MisconfigurationException(
                 f"{type(self).__name__} compares with class indices (N,), and these labels are {y.dtype} of shape "
                 f"{tuple(y.shape)}; give SnapshotEnsemble(test=False), and use load_ensemble(...)."
