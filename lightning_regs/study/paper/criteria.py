@@ -54,6 +54,12 @@ class Criterion:
             raise ValueError(f"{name} asks for a number {made.text()}, and there is none.")
         return made
 
+    def share(self, larger: float | None) -> float | None:
+        """Return the share of pairs on the side it asks for, given that of larger numbers; None of two ends."""
+        if larger is None or math.isfinite(self.low) == math.isfinite(self.high):
+            return None
+        return larger if math.isfinite(self.low) else 1 - larger
+
     def contains(self, low: float, high: float) -> bool:
         """Whether a whole interval satisfies it."""
         return not self._under(low, self.low, self.open_low) and not self._under(-high, -self.high, self.open_high)

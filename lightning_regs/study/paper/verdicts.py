@@ -63,8 +63,8 @@ class ClaimResult:
         conditions: What had to hold, in words.
         p: The smallest error rate at which the interval decides; ``q`` is adjusted for the number of claims.
         smallest: The distance from the criterion's edge that so many seeds see 4 times in 5; where nothing is decided.
-        won: Share of pairs of seeds in which the first of two compared cells has the better of it: has more, or has
-            less where the measure is how much lower it is.
+        won: Share of pairs of seeds in which the difference of two compared cells has the sign that the criterion asks
+            for; None where it asks for none.
         bound: ``"above"`` where the number is only known to be above ``ours`` (something never came), or ``"below"``.
         exploratory: Why the verdict is one after a look; empty where it is not.
         frozen: When the claim was frozen and on top of which commit, in words; empty where it never was.
@@ -216,7 +216,8 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if n == 1 and not claim.exact:
         reason = "one seed gives no interval; run it with at least 2 seeds"
         return _result(claim, "not decided", reason, n, frozen, ours=estimate.ours)
-    found: dict[str, Any] = {name: getattr(estimate, name) for name in ("ours", "won", "bound", "tuned")}
+    found: dict[str, Any] = {name: getattr(estimate, name) for name in ("ours", "bound", "tuned")}
+    found["won"] = claim.criterion.share(estimate.won)
     found |= {"low": low, "high": high, "test_items": rows.test_items if estimate.seeds else 0}
     if broken := [*broken, *filter(None, [estimate.invalid])]:
         return _result(claim, "invalid", "; ".join(broken), n, frozen, **found)

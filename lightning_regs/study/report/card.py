@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")
 _SHOWS = re.compile(r"<!-- shows (\w+) -->")
-_OTHERS = ("imports", "methods", "speed", "ways")  # parts that another command writes, or a person
+_OTHERS = ("imports", "methods", "others", "speed", "ways")  # parts that another command writes, or a person
 _KINDS = ("headline", "claims", "results", "figures", "figure", "deviations", "power")
 
 

@@ -125,11 +125,14 @@ def test_what_is_not_decided_says_what_so_many_seeds_see():
     assert (check([0.4, 0.5, 0.6]).smallest, check([9.0, 9.1]).smallest) == (None, None)
 
 
-def test_two_compared_cells_say_which_won():
+def test_two_compared_cells_say_how_often_the_difference_is_as_asked():
     rows = Rows(
         {"cell": c, "seed": s, "m": v} for c, of in (("a", (3, 4, 5)), ("b", (1, 3, 4))) for s, v in enumerate(of)
     )
-    assert check(difference("a", "b", "m"), rows, at_most=9).won == pytest.approx((1 + 0.5 + 1 + 1 + 0.5 + 3) / 9)
+    larger, between = pytest.approx((1 + 0.5 + 1 + 1 + 0.5 + 3) / 9), difference("a", "b", "m")
+    assert check(between, rows, at_least=0, at_most=None).won == larger
+    assert 1 - check(between, rows, at_least=None, at_most=9).won == larger  # the sign that is asked for
+    assert check(between, rows, at_least=0, at_most=9).won is None
     assert check(value("a", "m"), rows).won is None
 
 
