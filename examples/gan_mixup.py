@@ -86,7 +86,7 @@ class MixupGAN(pl.LightningModule):
         self.descend(of_generator, -cross_entropy(logits, torch.zeros_like(logits)))
         if step + 1 in self.shown:
             with torch.no_grad():
-                self.samples[step + 1] = self.generated(1_000).cpu()
+                self.samples[step + 1] = self.generated(1_000).cpu().float()
 
     def descend(self, optimizer: pl.core.optimizer.LightningOptimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
