@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lightning_regs.functional import mixup
 
 SHOWN = (10, 100, 1_000, 10_000, 20_000)
-BATCH, CRITIC_STEPS, NOISE = 128, 5, 0.01
+BATCH, CRITIC_STEPS, NOISE, LIMIT = 128, 5, 0.01, 1.6
 
 
 def real_points(data: str, number: int, generator: torch.Generator) -> Tensor:
@@ -104,7 +104,9 @@ def picture(data: str, samples: dict[int, Tensor], file: Path) -> None:
     for axes, (step, points) in zip(figure.subplots(1, len(samples), squeeze=False)[0], samples.items(), strict=True):
         axes.scatter(*real.T, s=3, color="0.75")
         axes.scatter(*points.T, s=3, alpha=0.3)
-        axes.set(title=f"{step:,} steps", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[], aspect="equal")
+        outside = 1 - (points.abs() <= LIMIT).all(1).float().mean()
+        title = f"{step:,} steps" + (f", {outside:.0%} outside" if outside > 0.01 else "")
+        axes.set(title=title, xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), xticks=[], yticks=[], aspect="equal")
     figure.savefig(file, dpi=120)
 
 
