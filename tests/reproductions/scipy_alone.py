@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 
-ITEMS = re.compile("^((best_|start_)?test_(acc|error)|error_(m|snapshot)[0-9]|(transfer_)?i?fgsm_error)")
+ITEMS = re.compile(
+    "^((best_|start_|(gl|pq|up)[0-9.]+_)?test_(acc|error)|(error_(m|snapshot)|mc_error_)[0-9]|(transfer_)?i?fgsm_error)"
+)
 PERCENT = re.compile("(^|_)(acc|error)(_|$)|^barrier$")
 
 
@@ -258,7 +260,7 @@ def peak_distance(measure, table, confidence):
 
 
 def per_seed(measure, table, confidence):
-    values = np.array([measure.each(*line) for line in table.matrix(measure.parts).T])
+    values = np.array([measure.each(*line) for line in table.matrix(measure.parts).T.tolist()])
     if np.isnan(values).any():
         raise Unfit
     return values.mean(), *student(values, confidence), ""
