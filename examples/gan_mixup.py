@@ -3,7 +3,7 @@
 The toy of Zhang et al. 2018, arXiv:1710.09412, who find that it stabilises training: 8 Gaussians on a ring, 25 on a
 grid, or a spiral; nets of three hidden layers of 512 ReLU; Adam; 5 steps of the discriminator for each of the
 generator, which raises the discriminator's loss. The weight of the other point is uniform in [0, m], as in the authors'
-code. Run it: ``python examples/gan_mixup.py --steps 20000`` (some minutes a setting on one core; 1000 show a little).
+code. Run it: ``python examples/gan_mixup.py --steps 20000`` (20 minutes a setting on one core; 1000 show a little).
 It writes one picture a setting: samples after 10, 100, 1,000, 10,000 and 20,000 steps, real points in grey.
 """
 
