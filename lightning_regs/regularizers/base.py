@@ -78,6 +78,8 @@ class Regularizer(Callback):
     Attributes:
         acts: What the method changes, named by the subclass: ``class Mixup(Regularizer, acts=Acts.BATCH)``.
         acts_on_replicas: Whether it acts on each net of ``Classifier(replicas=...)`` as on a net of its own.
+        in_graph: Whether all it does within a step are operations on tensors, the same in each step, which
+            ``Classifier(cuda_graph=True)`` can capture; a method on batches acts before the step.
 
     Args:
         seed: Seed of its draws, which a method that draws declares; None: what ``seed_everything`` was given, else 0.
@@ -86,6 +88,7 @@ class Regularizer(Callback):
 
     acts: ClassVar[Acts | None] = None
     acts_on_replicas: bool = False
+    in_graph: bool = False
     seed: Seed | None
     batch: Keys = None
     given: ClassVar[frozenset[str]] = frozenset()  # which of the parameters it has that every method on batches has

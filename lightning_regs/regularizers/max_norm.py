@@ -71,6 +71,7 @@ class MaxNorm(Regularizer, acts=Acts.WEIGHTS):
     value: Positive = example(0.5, default=3.0)  # what binds in small nets
     parameters: Parameters = None
     acts_on_replicas = True  # as each unit's norm does
+    in_graph = True
     twice = "both bound the same parameters, so the smaller value counts; use one"
     unless = ("parameters",)
 

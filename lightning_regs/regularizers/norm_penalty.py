@@ -86,6 +86,11 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
     parameters: Parameters = None
     acts_on_replicas = True  # as each weight's penalty does
 
+    @property
+    def in_graph(self) -> bool:  # type: ignore[override]
+        """Whether a captured step can contain it: all but a soft threshold, which is a number of the learning rate."""
+        return not (self.decoupled and self.p == 1)
+
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second penalty of the same p on parameters that are known to be the same."""
         if not isinstance(other, NormPenalty) or other.p != self.p:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import gc
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim import optimizer as hooks_of_all
 
 from lightning_regs.core.batch import notes, with_notes
@@ -36,6 +37,8 @@ _OWN = (
 )
 _EAGER = 3  # steps of a kind that are taken as ever first: libraries choose their kernels in them
 _KEPT = 2  # graphs, the newest: as of a batch with and one without a note
+# What can read its learning rate on the card, so that one graph serves a schedule that changes it at each step.
+_READS_RATES = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 TOLD = 100  # steps without a graph
 
@@ -78,13 +81,15 @@ def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool
         yield f"accumulate_grad_batches={trainer.accumulate_grad_batches} makes a step of several batches; use 1"
     if not module.automatic_optimization:
         yield f"{type(module.driver).__name__} makes the gradient in its own way; leave the method out"
+    ours = [c for c in trainer.callbacks if isinstance(c, Regularizer)]
+    methods = [c for c in ours if c.acts is Acts.BATCH or c.in_graph]
     for callback in trainer.callbacks:
-        base = Regularizer if isinstance(callback, Regularizer) and callback.acts is Acts.BATCH else pl.Callback
+        base = Regularizer if callback in methods else pl.Callback
         if heard := [hook for hook in WITHIN if hears(callback, hook, base)]:
             yield f"{type(callback).__name__}.{heard[0]} acts within it; leave the callback out"
-    ours = next(cls for cls in type(module).__mro__ if cls.__module__.startswith("lightning_regs."))
+    known = next(cls for cls in type(module).__mro__ if cls.__module__.startswith("lightning_regs."))
     for hook in (*WITHIN, *_OWN):
-        if hears(module, hook, ours):
+        if hears(module, hook, known):
             yield f"{type(module).__name__}.{hook} is called within it; leave the method out"
     for optimizer in trainer.optimizers:
         name = type(optimizer).__name__
@@ -95,7 +100,12 @@ def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool
             yield f"{name} counts its steps in Python; use SGD, or one of torch's that is capturable, as Adam"
         if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
             yield f"{name} has hooks that act at each step; leave them out"
-    if hooks_of_all._global_optimizer_pre_hooks or hooks_of_all._global_optimizer_post_hooks:
+    own = [method.at_steps for method in methods]
+    everywhere = (
+        *hooks_of_all._global_optimizer_pre_hooks.values(),
+        *hooks_of_all._global_optimizer_post_hooks.values(),
+    )
+    if any(getattr(hook, "__self__", None) not in own for hook in everywhere):
         yield "a method or a callback acts at each step of every optimizer; leave it out"
     for name, part in module.network.named_modules():
         hooks = part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
@@ -109,10 +119,11 @@ def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool
 class Captured:
     """Steps of one training that are taken as graphs where they are alike, and as ever where they are not.
 
-    A graph belongs to what it was captured with: batches of one shape and type, one learning rate, weights at their
-    place in memory, layers in their mode. A step of another kind is taken as ever, and captured once several have come.
-    On a CPU nothing is captured; the batches still pass through the memory that a graph would read. ``take`` takes an
-    optimizer step on a batch, counts it in the Trainer where asked to, and returns its loss; ``count`` counts one.
+    A graph belongs to what it was captured with: batches of one shape and type, weights at their place in memory,
+    layers in their mode, the optimizer's numbers, but for a learning rate that it can read on the card. A step of
+    another kind is taken as ever, and captured once several have come. On a CPU nothing is captured; the batches still
+    pass through the memory that a graph would read. ``take`` takes an optimizer step on a batch, counts it in the
+    Trainer where asked to, and returns its loss; ``count`` counts one.
     """
 
     def __init__(self, trainer: Any, module: Any, take: Take, count: Callable[[], None]) -> None:
@@ -153,7 +164,7 @@ class Captured:
                 self.clear()
             graph = _Static(batch, self.take)
             if self.aside is not None:
-                graph = _Graph(batch, self.take, self.aside, self.module.network.parameters())
+                graph = _Graph(batch, self.take, self.aside, self.trainer.optimizers[0])
             self.graphs[key] = graph
             self.places = self._places()  # with what an optimizer makes in its first steps
         loss = graph.replay(batch, self.last is not graph)
@@ -171,7 +182,8 @@ class Captured:
     def _note_as_ever(self, key: Hashable) -> None:
         self.as_ever += 1
         if self.as_ever == TOLD:
-            why = "have a new learning rate, shape or memory each" if key else "have labels that are mixtures in Python"
+            numbers = "have a new learning rate, momentum, shape or memory each; SGD and Adam can change the rate"
+            why = numbers if key else "have labels that are mixtures in Python"
             text = f"cuda_graph=True captured none of the last {TOLD} steps: they {why}."
             warnings.warn(text, NoEffectWarning, stacklevel=2)
 
@@ -180,9 +192,11 @@ class Captured:
         if type(batch) is not list or len(batch) < 2 or not all(type(part) is Tensor for part in batch):
             return None
         tensors = tuple((t.shape, t.dtype, t.stride()) for t in _tensors(batch))
+        optimizer = self.trainer.optimizers[0]
+        apart = {"params", "lr"} if type(optimizer) in _READS_RATES else {"params"}
         numbers = tuple(
-            (name, id(value) if isinstance(value, Tensor) else str(value))
-            for group in self.trainer.optimizers[0].param_groups for name, value in group.items() if name != "params"
+            (name, id(value) if isinstance(value, Tensor) else value if isinstance(value, Hashable) else str(value))
+            for group in optimizer.param_groups for name, value in group.items() if name not in apart
         )  # fmt: skip
         return tensors, tuple(notes(batch[1])), numbers
 
@@ -230,18 +244,38 @@ class _Static:
         return self.take(self.batch, False)
 
 
+@contextmanager
+def rates_on_card(groups: Sequence[dict[str, Any]], rates: Sequence[Tensor]) -> Iterator[None]:
+    """Have an optimizer read the learning rates of its groups from tensors, for as long as its step is captured."""
+    before = [dict(group) for group in groups]
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] = rate
+        if "capturable" not in group:  # SGD, of whose ways only the fused one leaves the tensor where it is
+            group["fused"], group["foreach"] = True, False
+    try:
+        yield
+    finally:
+        for group, held in zip(groups, before, strict=True):
+            group.update(held)
+
+
 class _Graph(_Static):
     """The same as a CUDA graph, which is captured at once and then replayed."""
 
-    def __init__(self, batch: Batch, take: Take, stream: Any, weights: Iterable[nn.Parameter]) -> None:
+    def __init__(self, batch: Batch, take: Take, stream: Any, optimizer: Optimizer) -> None:
         super().__init__(batch, take)
         self.graph = torch.cuda.CUDAGraph()
+        self.groups = optimizer.param_groups if type(optimizer) in _READS_RATES else []
+        # A rate that is a tensor already is where its owner changes it.
+        self.groups = [group for group in self.groups if not isinstance(group["lr"], Tensor)]
+        self.rates = [torch.tensor(group["lr"], device=batch[0].device) for group in self.groups]
+        self.filled = [group["lr"] for group in self.groups]
         torch.cuda.synchronize()
         collects = gc.isenabled()
         gc.disable()  # what is freed within a capture may ask the device, which ends it
         try:
             # Not torch.cuda.graph, which collects garbage and empties the allocator's cache each time.
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(stream), rates_on_card(self.groups, self.rates):
                 self.graph.capture_begin(capture_error_mode="thread_local")
                 try:
                     self.loss = take(self.batch, False)
@@ -255,11 +289,16 @@ class _Graph(_Static):
         finally:
             if collects:
                 gc.enable()
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
         self.gradients = [(weight, weight.grad) for weight in weights if weight.grad is not None]
 
     def run(self, others_between: bool) -> Tensor:
         if others_between:
             for weight, gradient in self.gradients:
                 weight.grad = gradient
+        for i, group in enumerate(self.groups):
+            if group["lr"] != self.filled[i]:
+                self.rates[i].fill_(group["lr"])
+                self.filled[i] = group["lr"]
         self.graph.replay()
         return self.loss

@@ -196,7 +196,8 @@ class Classifier(KeepsMethods):
         assert self.architecture_name is not None
         networks = []
         for seed in self.replicas or [self.seed]:
-            with torch.random.fork_rng(devices=[]):
+            # On the CPU whatever Lightning's context says, so that a seed has one net.
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 torch.manual_seed(derive_seed(self._apart.get("weights", seed), "initialisation"))
                 net = build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
                 networks.append(self._with_layers(net))

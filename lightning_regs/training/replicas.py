@@ -158,6 +158,8 @@ class _NormUnderVmap(_UnderVmap):
         ]
         if norm is F.group_norm:
             each[0] *= replicas
+            if x.is_cuda and torch.is_autocast_enabled("cuda"):  # which vmap's rules do not see
+                x = x.float()
         y = norm(x, *each)
         return y.view(y.shape[0], replicas, y.shape[1] // replicas, *y.shape[2:]), 1
 

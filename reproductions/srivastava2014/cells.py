@@ -46,3 +46,4 @@ def _study(hidden: list[int], bound: float, drop: dict[str, Any], rates: dict[st
 QUICK += _study([512], 3.0, HALF, {"*": 0.5}, **SIGNALS)
 FULL = CELLS + _study([1024, 1024, 2048], 2.0, DROP, {"body.1": 0.2, "*": 0.5})
 UPDATES = {"trainer.max_epochs": -1, "trainer.max_steps": 1_000_000, "trainer.precision": "32-true"}
+SHORTENED = {"trainer.max_epochs": -1, "trainer.max_steps": 75_000, "model.cuda_graph": True}

@@ -115,15 +115,16 @@ STANDARD = Cells((
     *_net("mlp-1x512", ["random-labels"], _FIT | {"data.batch_size": 64}, control="/batch64"),
 ))  # fmt: skip
 
+_ON_A_CARD: Overrides = _FP32 | {"model.cuda_graph": True}
 _ALL_FILTERS = {"num_filters": 32_000}
 # The paper's protocol, one GPU.
 PAPER = Cells((
-    *_net("small-inception", (*_ROWS, "random-labels+wd", "random-labels+crop", "random-labels+augment"), _FP32),
-    *_net("small-inception", (*PARTIAL, *MODES), _FP32),
-    *_net("small-inception-nobn", ("true-labels", "true-labels+wd", "random-labels"), _FP32),
-    *_net("small-alexnet", (*_ROWS, "random-labels+wd", *PARTIAL), _FP32),
-    *_net("mlp-3x512", _MLP, _FP32),
-    *_net("mlp-1x512", (*_MLP, *PARTIAL, *MODES), _FP32),
+    *_net("small-inception", (*_ROWS, "random-labels+wd", "random-labels+crop", "random-labels+augment"), _ON_A_CARD),
+    *_net("small-inception", (*PARTIAL, *MODES), _ON_A_CARD),
+    *_net("small-inception-nobn", ("true-labels", "true-labels+wd", "random-labels"), _ON_A_CARD),
+    *_net("small-alexnet", (*_ROWS, "random-labels+wd", *PARTIAL), _ON_A_CARD),
+    *_net("mlp-3x512", _MLP, _ON_A_CARD),
+    *_net("mlp-1x512", (*_MLP, *PARTIAL, *MODES), _ON_A_CARD),
     *_ANALYTIC,
     *_ALL_IMAGES,
     _theory(

@@ -104,6 +104,7 @@ class DoesNothing(Regularizer):
     """Has no effect."""
 
 
+@pytest.mark.cpu("it forks, which no process can after CUDA has started")
 def test_a_method_that_keeps_all_contracts() -> None:
     """One on gradients is ``examples/own_method.py``."""
     ran = check_regularizer(Brightens, [CONV, OURS])

@@ -108,18 +108,19 @@ def test_the_penalty_keeps(contract: Callable[..., None], case: Case) -> None:
     contract(case, VARIANT)
 
 
+@pytest.mark.cpu("it forks, which no process can after CUDA has started")
 def test_the_penalty_in_two_processes() -> None:
     ends = run_jobs({case.name: (case, [VARIANT.make()]) for case in CASES})
     for case in CASES:
         trains_in_two_processes(case, VARIANT, [end[case.name] for end in ends])
 
 
-def test_a_step_is_that_of_the_loss_with_the_information() -> None:
+def test_a_step_is_that_of_the_loss_with_the_information(device: torch.device) -> None:
     run = fit(CASES[0], [InformationPenalty(0.3)], batch=0)
     torch.manual_seed(0)
-    module: Any = foreign(())
+    module: Any = foreign(()).to(device)  # which draws there
     optimizer, (layer,) = module.configure_optimizers(), [m for m in module.modules() if hasattr(m, "passes")]
-    ((x, y),) = CASES[0].loader(0)
+    x, y = (part.to(device) for part in next(iter(CASES[0].loader(0))))
     layer.passes = []
     torch.manual_seed(0)
     loss = F.cross_entropy(module(x), y)
@@ -127,7 +128,7 @@ def test_a_step_is_that_of_the_loss_with_the_information() -> None:
     nats = -torch.log(alpha / 0.701).sum(1).mean()
     (loss + 0.3 * nats).backward()
     optimizer.step()
-    torch.testing.assert_close(run.trajectory[-1], parameters(module))
+    torch.testing.assert_close(run.trajectory[-1], parameters(module.cpu()))
     torch.testing.assert_close(layer.passes[0], nats)
     assert run.trainer.callback_metrics["train/information"].item() == pytest.approx(nats.item(), rel=1e-5)
     (layer,) = [m for m in run.module.modules() if isinstance(m, InformationDropout)]

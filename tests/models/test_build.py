@@ -242,9 +242,10 @@ def one_step(module: nn.Module, x: Tensor, precision: torch.dtype) -> dict[str, 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_replicas_take_a_training_step_as_single_nets_do(name, device):
-    """In float32 up to rounding; in bfloat16 no farther from float32 than half as much again as single nets are.
+    """In float64 up to rounding; in bfloat16 no farther from that than half as much again as single nets are.
 
-    Gradients may be a tenth off: rounding chooses other maxima of overlapping pools, which can meet either more.
+    Gradients may be a tenth off: rounding chooses other maxima of overlapping pools, which can meet either more. That
+    is why float32 is not asked: with batch norm over few values a net like Inception V3 makes much of its rounding.
     """
     nets, results = [], {}
     for seed in range(2):
@@ -253,23 +254,24 @@ def test_replicas_take_a_training_step_as_single_nets_do(name, device):
         nets.append(net.to(device))
     x = images(2, 4, *shape).to(device)
     with full_precision():
-        for precision in (torch.float32, torch.bfloat16):
-            stack = one_step(Replicated(nets), x, precision)
-            single = [one_step(copy.deepcopy(net), own, precision) for net, own in zip(nets, x, strict=True)]
+        for precision, kind in ((torch.float64, torch.float64), (torch.bfloat16, torch.float32)):
+            of_kind, x = [copy.deepcopy(net).to(kind) for net in nets], x.to(kind)
+            stack = one_step(Replicated(of_kind), x, precision)
+            single = [one_step(net, own, precision) for net, own in zip(of_kind, x, strict=True)]
             results[precision] = stack, {key: torch.stack([own[key] for own in single]) for key in stack}
     for precision, (stack, single) in results.items():
         for key, value in single.items():
             assert stack[key].dtype == value.dtype, key
-        exact = results[torch.float32][1]
-        for part in ("logits", "grad", ""):
+        exact = results[torch.float64][1]
+        for part, least in {"logits": 0.0, "grad": 0.1, "": 0.01}.items():
             keys = [key for key in single if key.startswith(part) and exact[key].is_floating_point()]
+            keys = [key for key in keys if part or not key.startswith(("logits", "grad"))]
 
             def far(found: dict[str, Tensor], keys=keys, exact=exact) -> float:
-                off = sum((found[key].float() - exact[key]).square().sum() for key in keys)
+                off = sum((found[key].double() - exact[key]).square().sum() for key in keys)
                 return float((off / sum(exact[key].square().sum() for key in keys)).sqrt())
 
-            least = 0.1 if part == "grad" else 0.0
-            assert far(stack) <= (0.01 if precision == torch.float32 else max(least, 1.5 * far(single))), part
+            assert far(stack) <= (1e-9 if precision == torch.float64 else max(least, 1.5 * far(single))), part
 
 
 # The others have no layers of another kind, and take longer.

@@ -430,7 +430,7 @@ def test_only_what_is_trained_is_penalised() -> None:
             self.teacher = network()
 
         def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-            return super().loss(logits + self.teacher(self.batches[-1][0]), y)
+            return super().loss(logits + self.teacher(self.batches[-1][0].to(logits.device)), y)
 
     model = Distils()
     reference = copy.deepcopy(model)

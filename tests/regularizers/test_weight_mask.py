@@ -278,7 +278,7 @@ class Distils(Net):
         self.recurrent, self.words = nn.LSTM(4, 5).double(), nn.Embedding(7, 3)
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        x = self.batches[-1][0]
+        x = self.batches[-1][0].to(logits.device)
         return F.mse_loss(logits, self.teacher(x)) + self.average(x).mean() + self.recurrent(logits)[0].sum()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

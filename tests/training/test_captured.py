@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,16 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lightning_regs import Classifier, Cutout, GradientPenalty, ImageDataModule, MaxNorm, Mixup, NormPenalty
+from lightning_regs import (
+    Classifier,
+    Cutout,
+    GradientPenalty,
+    ImageDataModule,
+    MaxNorm,
+    Mixup,
+    NormPenalty,
+    WeightMask,
+)
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.training import captured
 from lightning_regs.training.captured import Captured
@@ -27,6 +38,7 @@ def by_epoch(name: str, **options: Any) -> dict[str, Any]:
     return {"schedule": {"name": name, **options}}
 
 
+RISING: dict[str, Any] = {"max_lr": 0.01, "cycle_momentum": False}
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "bf16 and clipping": {"trainer": {"precision": "bf16-mixed", "gradient_clip_val": 0.1}},
@@ -35,6 +47,13 @@ CASES: dict[str, dict[str, Any]] = {
     "batch norm": {"module": NORMED},
     "dropout": {"module": {"architecture_args": {"hidden": [5], "dropout": 0.5}}},
     "Adam": {"module": {"optimizer": {"name": "Adam", "lr": 0.01}}},
+    "a rate by step": {"module": by_epoch("PolynomialLR", interval="step")},
+    "Adam with a rate by step": {"module": {"optimizer": {"name": "AdamW"}} | by_epoch("OneCycleLR", **RISING)},
+    "max-norm": {"module": {"regularizers": [MaxNorm(0.3)]}},
+    "a penalty": {"module": {"regularizers": [NormPenalty(0.1)]}},
+    "decay by a rate by step": {
+        "module": {"regularizers": [NormPenalty(0.1, p=2, decoupled=True)]} | by_epoch("PolynomialLR", interval="step")
+    },
     "samples that a method changes": {"module": {"regularizers": [Cutout(length=3, p=0.5)]}},
     "replicas": {"module": {"replicas": [1, 2]}, "data": {"replicas": [1, 2], **LABELS}},
     "a logger and validation": {"trainer": {"logger": CSVLogger, "log_every_n_steps": 5, "val_check_interval": 6}},
@@ -121,7 +140,9 @@ def test_captured_steps_train_as_steps_one_after_another(
     assert len(replays) >= 12
     assert sum(replays) >= 5
     assert_same(state["state_dict"], expected["state_dict"], device)
-    if (case, device.type) != ("Adam", "cuda"):  # whose steps are counted on the card, and so in the state
+    if not (
+        case.startswith("Adam") and device.type == "cuda"
+    ):  # whose steps are counted on the card, and so in the state
         assert_same(state["optimizer_states"], expected["optimizer_states"], device)
     assert state["loops"] == expected["loops"]
     assert_same(ours.callback_metrics, theirs.callback_metrics, device)
@@ -241,8 +262,11 @@ LOOKAHEAD = {"name": "Lookahead", "base": {"name": "Adam"}}
 DECAYS = {"optimizer": {"name": "AdamW", "weight_decay": [0.1, 0.2]}, "replicas": 2}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a callback": ({"callbacks": [Hears()]}, r"Hears.on_after_backward acts within it"),
-    "a penalty": ({"callbacks": [NormPenalty(0.1)]}, r"NormPenalty\.on_before_optimizer_step acts"),
-    "a constraint": ({"callbacks": [MaxNorm(1.0)]}, r"MaxNorm\.on_before_optimizer_step acts"),
+    "a soft threshold": (
+        {"callbacks": [NormPenalty(0.1, p=1, decoupled=True)]},
+        r"NormPenalty\.on_before_optimizer_step",
+    ),
+    "a mask": ({"callbacks": [WeightMask(density=0.5)]}, r"WeightMask\.\w+ acts"),
     "own gradient": ({"module": {"regularizers": [GradientPenalty(0.1)]}}, "GradientPenalty makes the gradient"),
     "an optimizer": ({"module": {"optimizer": {"name": "Adagrad"}}}, "Adagrad counts its steps in Python"),
     "slow weights": ({"module": {"optimizer": LOOKAHEAD}}, "Lookahead counts"),
@@ -275,12 +299,33 @@ def test_graphs_within_a_graph_are_refused() -> None:
     ("options", "why"),
     [
         ({"module": {"regularizers": [Mixup()]}}, "labels that are mixtures"),
-        ({"module": by_epoch("CosineAnnealingLR", interval="step")}, "new learning rate"),
+        (
+            {"module": by_epoch("CosineAnnealingLR", interval="step") | {"optimizer": {"name": "RMSprop"}}},
+            "new learning rate",
+        ),
     ],
 )
 def test_where_nothing_is_captured_that_is_said(options: Any, why: str, images: str, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=rf"captured none of the last 100 steps: they have .*{why}"):
         train(images, tmp_path, True, trainer={"max_epochs": 13}, **options)
+
+
+def test_an_optimizer_reads_its_rates_from_tensors_and_then_has_its_own_again() -> None:
+    """On a CPU the fused SGD reads them; a graph of it is the card's to test."""
+    ends = []
+    for in_tensors in (True, False):
+        weight = torch.linspace(-1, 1, 5, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=0.3, momentum=0.9, weight_decay=0.1)
+        rates, written = [torch.tensor(7.0)], copy.deepcopy(optimizer.param_groups[0] | {"params": None})
+        for step in range(3):
+            weight.grad = weight.detach() ** 2
+            optimizer.param_groups[0]["lr"] = 0.3 / (step + 1)
+            with captured.rates_on_card(optimizer.param_groups, rates) if in_tensors else nullcontext():
+                rates[0].fill_(0.3 / (step + 1))
+                optimizer.step()
+        assert optimizer.param_groups[0] | {"params": None} == written | {"lr": 0.3 / 3}
+        ends.append(weight.detach())
+    torch.testing.assert_close(*ends)
 
 
 def test_a_training_in_which_something_is_due_at_each_step_is_told(images: str, tmp_path: Path) -> None:

@@ -43,13 +43,21 @@ def test_takes_the_shape_from_the_data_and_learns(tmp_path: Path) -> None:
     assert result["test/acc"] > 80
 
 
+def test_a_seed_has_one_net_whatever_device_lightning_builds_it_on() -> None:
+    options: dict[str, Any] = {"seed": 3, "input_shape": (1, 4, 4), "num_classes": 3}
+    with torch.device("meta"):  # as on a card, whose generator would draw other weights
+        found = Classifier("mlp", **options).network
+    assert found is not None
+    torch.testing.assert_close(found.state_dict(), Classifier("mlp", **options).network.state_dict())  # type: ignore[union-attr]
+
+
 def test_logged_values_are_those_of_the_final_weights(tmp_path: Path) -> None:
     model, data = Classifier("mlp", {"hidden": [16]}), digits()
     t = trainer(tmp_path)
     t.fit(model, datamodule=data)
     (result,) = t.test(model, datamodule=data, verbose=False)
     logits = torch.cat(t.predict(model, dataloaders=_whitened_test(data))).cpu()
-    y = _test_labels(data)
+    y = _test_labels(data).cpu()
     assert result["test/acc"] == pytest.approx(100 * (logits.argmax(1) == y).float().mean().item(), abs=1e-4)
     assert result["test/loss"] == pytest.approx(nn.functional.cross_entropy(logits, y).item(), rel=1e-5)
 

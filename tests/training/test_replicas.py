@@ -96,7 +96,8 @@ def test_norms_of_bfloat16_activations_equal_those_of_single_nets(norm, device):
         nn.init.normal_(p)
     x = torch.randn(3, 8, 4, 5, 5, device=device).bfloat16().requires_grad_()
     stack, single = Replicated(nets), x.detach().clone().requires_grad_()
-    out, expected = stack(x), torch.stack([net(own) for net, own in zip(nets, single, strict=True)])
+    with torch.autocast(device.type, torch.bfloat16):
+        out, expected = stack(x), torch.stack([net(own) for net, own in zip(nets, single, strict=True)])
     torch.testing.assert_close(out, expected)
     for y in (out, expected):
         y.float().sin().sum().backward()
