@@ -116,12 +116,13 @@ STANDARD = Cells((
 ))  # fmt: skip
 
 _ON_A_CARD: Overrides = _FP32 | {"model.cuda_graph": True}
+_BF16: Overrides = _FIT | {"model.cuda_graph": True}  # as the configurations have it
 _ALL_FILTERS = {"num_filters": 32_000}
 # The paper's protocol, one GPU.
 PAPER = Cells((
-    *_net("small-inception", (*_ROWS, "random-labels+wd", "random-labels+crop", "random-labels+augment"), _ON_A_CARD),
-    *_net("small-inception", (*PARTIAL, *MODES), _ON_A_CARD),
-    *_net("small-inception-nobn", ("true-labels", "true-labels+wd", "random-labels"), _ON_A_CARD),
+    *_net("small-inception", (*_ROWS, "random-labels+wd", "random-labels+crop", "random-labels+augment"), _BF16),
+    *_net("small-inception", (*PARTIAL, *MODES), _BF16),
+    *_net("small-inception-nobn", ("true-labels", "true-labels+wd", "random-labels"), _BF16),
     *_net("small-alexnet", (*_ROWS, "random-labels+wd", *PARTIAL), _ON_A_CARD),
     *_net("mlp-3x512", _MLP, _ON_A_CARD),
     *_net("mlp-1x512", (*_MLP, *PARTIAL, *MODES), _ON_A_CARD),

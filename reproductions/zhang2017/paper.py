@@ -112,6 +112,8 @@ DEVIATIONS = (
               "nothing else", "None where another draw chooses alike"),
     Deviation("", "Bandwidths, ridges, the Gabor bank and the patches of random features not stated",
               "Chosen on held-out training images", "Norms depend on the bandwidth"),
+    Deviation("paper", "float32 (presumably)", "bf16-mixed for both small Inceptions, float32 for the other nets",
+              "See C-bf16 at standard scale"),
     Deviation("paper", "Strengths of augmentation not stated, nor the epochs of random labels with it",
               "Rotation up to 25 degrees, brightness, contrast and saturation within 25 %, hue within 10 %; "
               "decay 0.999, 300 "

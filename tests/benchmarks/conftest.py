@@ -1,4 +1,8 @@
-"""Prints what the benchmarks measured as one table, and writes results.md beside this file when asked."""
+"""Prints what the benchmarks measured as one table, and writes results.md beside this file when asked.
+
+What was measured takes the place of the rows of the same name where software, threads and the processor's units are the
+same, and of the whole table where they are not.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +25,16 @@ def table() -> Iterator[Table]:
     yield collected
     if collected.rows:
         print(f"\n\n{collected.markdown()}\n")
-    if os.environ.get("LIGHTNING_REGS_BENCH_WRITE"):
+    if os.environ.get("LIGHTNING_REGS_BENCH_WRITE") and collected.rows:
         flags = " ".join(f for f in ("amx_bf16", "avx512_bf16", "avx512f") if f in _cpu_flags())
-        RESULTS.write_text(
+        head = (
             "Written by `make bench`. Ratios within one process on the same work, medians of alternating rounds;\n"
             f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "
             f"{flags}.\n\n"
-            f"{collected.markdown()}\n"
+        )
+        before = RESULTS.read_text() if RESULTS.exists() else ""
+        RESULTS.write_text(
+            f"{head}{collected.markdown(before.removeprefix(head) if before.startswith(head) else '')}\n"
         )
 
 
