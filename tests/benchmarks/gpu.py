@@ -108,7 +108,7 @@ class Report:
         return f"{told} ({time.monotonic() - start:.0f} s)"
 
 
-def steps(report: Report, path: Path, batch: int, device: str) -> Iterator[str]:
+def steps(report: Report, path: Path, batch: int, device: str, compiled: bool) -> Iterator[str]:
     """Yield the table of steps by hand and by us."""
     yield "| net | precision | by hand | as one graph | ours | ours, captured | ours, compiled |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
@@ -118,7 +118,7 @@ def steps(report: Report, path: Path, batch: int, device: str) -> Iterator[str]:
             ways: list[Callable[[], float] | None] = [plain, None, own, partial(own, cuda_graph=True), None]
             if device == "cuda":
                 ways[1] = partial(plain, graph=True)
-                if name != "small Inception":  # which would keep the compiler busy for half of the time
+                if compiled and name != "small Inception":  # which would keep the compiler busy for half of the time
                     ways[4] = partial(own, compile="reduce-overhead")
             yield f"| {name} | {precision} | {' | '.join(report.microseconds(way) for way in ways)} |"
 
@@ -148,6 +148,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--images", type=int, default=12_800, help="in an epoch")
     parser.add_argument("--batch", type=int, default=128, help="images in a batch")
     parser.add_argument("--suite", nargs="*", default=SUITE, help="which tests; none: no tests")
+    parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, default=True, help="also compiled nets")
     parser.add_argument("--seconds", type=float, default=220, help="time for all of it")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "devices", help="folder of the report")
     given = parser.parse_args(argv)
@@ -174,7 +175,7 @@ def measure(given: argparse.Namespace) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         path = write_images(Path(folder), given.images)
-        for part in (steps, extras):
+        for part in (partial(steps, compiled=given.compiled), extras):
             for line in part(report, path, given.batch, given.device):
                 report.say(line)
             report.say("")
