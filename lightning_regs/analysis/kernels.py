@@ -7,14 +7,14 @@ every training label is met exactly, and the classifier generalises all the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_regs.analysis.packed import full_precision
 from lightning_regs.core.batch import check_indices
 from lightning_regs.core.checks import Count, NotNegative, Positive, Range, Shape, checked, nonempty
 
@@ -23,6 +23,33 @@ Others = Annotated[Tensor, Shape("M D", "floating-point", "flatten the samples, 
 Square = Annotated[Tensor, Shape("N N")]
 Classes = Annotated[Tensor, Shape("N")]
 Columns = Annotated[Tensor, Shape("N C")]
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute float32 matrix products and convolutions in full float32, and leave torch set as it was.
+
+    Without this, convolutions on an NVIDIA GPU round their factors to the 10 bits of TF32, and matrix products do what
+    ``torch.set_float32_matmul_precision`` was given.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    with contextlib.ExitStack() as undo:
+        # torch 2.9 has a second way, and refuses the first, which every version has, where the user went that one.
+        try:
+            undo.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
+        except RuntimeError:
+            _set(matmul, "fp32_precision", "ieee", undo)
+        try:
+            _set(cudnn, "allow_tf32", False, undo)
+        except RuntimeError:
+            _set(cudnn.conv, "fp32_precision", "ieee", undo)  # type: ignore[attr-defined]
+        yield
+
+
+def _set(owner: object, name: str, value: object, undo: contextlib.ExitStack) -> None:
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
 
 
 @checked
@@ -52,33 +79,6 @@ def gaussian_kernel(x: Points, y: Others, bandwidth: Positive) -> Tensor:
     return out.add_((x * x).sum(dim=1)[:, None]).clamp_(min=0.0).mul_(-bandwidth).exp_()
 
 
-class GaussianKernel:
-    """The Gaussian kernel matrix of one set of points, made panel by panel and never stored.
-
-    It is a :class:`~lightning_regs.analysis.packed.SymmetricOperator`: pass it to ``solve_spd``.
-
-    Args:
-        x: Points (N, D), floating type.
-        bandwidth: Factor before the squared distance, above 0.
-        block: Rows in a panel.
-    """
-
-    @checked
-    def __init__(self, x: Annotated[Points, nonempty], bandwidth: Positive, block: Count = 2048) -> None:
-        self.x = x
-        self.bandwidth = bandwidth
-        self.size = x.shape[0]
-        self.block = min(block, self.size)
-
-    def rows(self, index: int, dtype: torch.dtype) -> Tensor:
-        """Compute one panel in ``dtype``; see ``SymmetricOperator``."""
-        start = index * self.block
-        points = self.x[: start + self.block].to(dtype)
-        panel = gaussian_kernel(points[start:], points, self.bandwidth)
-        panel[:, start:].fill_diagonal_(1.0)
-        return panel
-
-
 @checked
 def predict(x: Others, x_train: Points, coefficients: Columns, bandwidth: Positive, block: Count = 1024) -> Tensor:
     """Return the scores (M, C) of points (M, D) by a Gaussian kernel machine that was fitted to points (N, D).
@@ -98,7 +98,7 @@ def predict(x: Others, x_train: Points, coefficients: Columns, bandwidth: Positi
 def fit(kernel: Square, targets: Annotated[Tensor, Shape("N ...")], ridge: NotNegative = 0.0) -> Tensor:
     """Solve ``(K + ridge * I) a = Y`` densely in float64; of several solutions, the one of least norm.
 
-    For matrices that do not fit in memory as a square see :func:`lightning_regs.analysis.packed.solve_spd`.
+    For matrices that do not fit in memory as a square see :func:`lightning_regs.analysis.large_kernels.solve_spd`.
 
     Args:
         kernel: Symmetric positive semi-definite matrix (N, N).

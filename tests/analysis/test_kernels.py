@@ -10,7 +10,6 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import rbf_kernel
 
 from lightning_regs.analysis.kernels import (
-    GaussianKernel,
     Selection,
     error_rate,
     fit,
@@ -21,7 +20,7 @@ from lightning_regs.analysis.kernels import (
     select,
     squared_distances,
 )
-from lightning_regs.analysis.packed import solve_spd, symmetric_matmul
+from lightning_regs.analysis.large_kernels import recomputed_kernel, solve_spd
 
 
 def points(n: int, d: int = 5, seed: int = 0) -> torch.Tensor:
@@ -35,11 +34,12 @@ def test_gaussian_kernel_is_sklearns():
 
 def test_panels_are_the_kernel():
     x = points(11)
-    operator = GaussianKernel(x, 0.2, block=4)
-    full = symmetric_matmul(operator, torch.eye(11, dtype=torch.float64))
-    np.testing.assert_allclose(full.numpy(), rbf_kernel(x, gamma=0.2), rtol=1e-12)
-    assert operator.rows(1, torch.float32).dtype == torch.float32
-    assert operator.rows(2, torch.float64).shape == (3, 11)
+    operator = recomputed_kernel(lambda points: [points], x, x, 0.2, block=4).operator
+    np.testing.assert_allclose(
+        (operator @ torch.eye(11, dtype=torch.float64)).numpy(), rbf_kernel(x, gamma=0.2), rtol=1e-12
+    )
+    assert operator.rows(4, 8, torch.float32).dtype == torch.float32
+    assert operator.rows(*operator.bounds[2], torch.float64).shape == (3, 11)
 
 
 def test_ridge_predictions_are_sklearns():
@@ -49,7 +49,8 @@ def test_ridge_predictions_are_sklearns():
     expected = reference.predict(x_test.numpy())
     dense = fit(gaussian_kernel(x, x, 0.2), targets, 0.1)
     np.testing.assert_allclose(predict(x_test, x, dense, 0.2, block=7).numpy(), expected, rtol=1e-8, atol=1e-10)
-    large = solve_spd(GaussianKernel(x.float(), 0.2, block=16), targets, 0.1, tolerance=1e-9)
+    operator = recomputed_kernel(lambda points: [points], x.float(), x_test, 0.2, block=16).operator
+    large = solve_spd(operator, targets, 0.1, tolerance=1e-9)
     np.testing.assert_allclose(predict(x_test, x, large.coefficients, 0.2).numpy(), expected, atol=1e-5)
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 import lightning_regs
-from lightning_regs.analysis import GaussianKernel, fit_relu, random_conv_filters
+from lightning_regs.analysis import LowerTriangle, fit_relu, random_conv_filters
 from lightning_regs.core.checks import shown
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.pruning import Mask
@@ -40,13 +40,11 @@ RECORDS = [
     "MaskOverlap",
     "MissingRows",
     "NoiseScale",
-    "NotPositiveDefiniteError",
     "Outcome",
     "Overlap",
     "ReluFit",
     "Selection",
     "SpdSolution",
-    "SymmetricOperator",
     "Travel",
     "Travelled",
     "WilsonProblem",
@@ -81,7 +79,7 @@ state = {name: weight.detach() for name, weight in net.state_dict().items()}
 points, gram = torch.rand(6, 3), torch.eye(6)
 conv = random_conv_filters(x, 3, torch.Generator().manual_seed(0), 3, 50)
 relu = fit_relu(points, points[:, 0], torch.rand(3))
-operator = GaussianKernel(points, 1.0)
+operator = LowerTriangle(6, lambda start, stop, dtype: gram[start:stop, :stop].to(dtype, copy=True))
 columns = torch.rand(6, 2)
 
 
@@ -104,22 +102,20 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "Classifier": lambda: {"num_classes": 3, "input_shape": (4,)},
     "CutMix": dict,
     "Cutout": dict,
-    "GaussianKernel": lambda: {"x": points, "bandwidth": 1.0},
     "GradientPenalty": dict,
     "ImageDataModule": dict,
     "L0": dict,
     "LabelSmoothing": dict,
+    "LowerTriangle": lambda: {"size": 6, "rows": operator.rows},
     "Mask": lambda: {"masks": masks},
     "MaxNorm": dict,
     "MixedTarget": lambda: {"components": [(y, 1.0)]},
     "Mixup": dict,
     "NormPenalty": dict,
-    "PackedCholesky": lambda: {"operator": operator, "ridge": 1.0},
     "Pruning": dict,
     "Regularizer": dict,
     "SnapshotEnsemble": lambda: {"folder": "snapshots", "cycles": 2},
     "StopWhen": lambda: {"criterion": "GL5", "monitor": "val/loss"},
-    "StoredPanels": lambda: {"panels": [gram]},
     "WeightMask": dict,
     "WeightNorms": dict,
     "add_gates": lambda: {"network": nn.Sequential(nn.Linear(2, 2))},
@@ -235,7 +231,6 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "solve_spd": lambda: {"operator": operator, "targets": columns, "ridge": 1.0},
     "squared_distances": lambda: {"gram": gram},
     "stored_kernel": lambda: {"blocks": lambda x: [x], "x": points, "x_test": points, "bandwidth": 1.0},
-    "symmetric_matmul": lambda: {"operator": operator, "vectors": columns},
     "weight_norms": lambda: {"weights": weights, "start": weights},
     "wilson_problem": lambda: {"rows": 3, "generator": generator(), "test_rows": 2},
     "zero_pruned": lambda: {"weights": [points.clone()], "masks": [torch.ones(6, 3)]},

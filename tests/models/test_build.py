@@ -9,7 +9,7 @@ import torch
 from random_images import images
 from torch import Tensor, nn
 
-from lightning_regs.analysis.packed import full_precision
+from lightning_regs.analysis.kernels import full_precision
 from lightning_regs.models import MODELS, build, model_options, num_parameters
 from lightning_regs.models.inception import SmallInception
 from lightning_regs.training.replicas import Replicated

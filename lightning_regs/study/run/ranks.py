@@ -202,7 +202,7 @@ def _torch_set(threads: int) -> Iterator[None]:
     if (torch := sys.modules.get("torch")) is None:
         yield
         return
-    from lightning_regs.analysis.packed import full_precision
+    from lightning_regs.analysis.kernels import full_precision
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
