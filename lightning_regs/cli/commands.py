@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,7 @@ def report(options: argparse.Namespace) -> int:
     from lightning_regs.study.store.results import default_results
 
     papers, troubles = load_papers(options)
-    _check_report(options, len(papers))
+    _check_report(options, papers)
     tell_of_locks(papers, troubles)
     store = Store(options.runs)
     folder = options.page or store.root / "report"
@@ -154,12 +155,20 @@ def report(options: argparse.Namespace) -> int:
     return troubles.tell()
 
 
-def _check_report(options: argparse.Namespace, papers: int) -> None:
-    """Refuse options that do not go together, before anything is written."""
-    if options.results is not None and papers != 1:
+def _check_report(options: argparse.Namespace, papers: list[Paper]) -> None:
+    """Refuse options that do not go together, before anything is written; say where there is nothing to report."""
+    if options.results is not None and len(papers) != 1:
         raise ValueError(f"--results {options.results} holds the results of one paper; name that paper: report PAPER.")
     if options.results is not None and not options.results.exists():
         raise ValueError(f"--results {options.results}: there is no such folder; leave it out for the paper's own.")
+    if options.results is not None and options.results.is_dir():
+        tables = [f"{scale.name}.csv" for scale in papers[0].scales]
+        if not any((options.results / table).exists() for table in tables):
+            print(
+                f"--results {options.results} has no table of {papers[0].id} ({', '.join(tables)}), so that nothing is "
+                "reported but how to make one; give the folder that a run wrote, such as RUNS/results/PAPER.",
+                file=sys.stderr,
+            )
     if options.results is not None and options.cards:
         raise ValueError("--cards shows the results beside the papers; leave out --results, or --cards.")
     if (options.wandb is not None or options.dry_run is not None) and (options.cards or options.open):

@@ -7,7 +7,6 @@ import csv
 import logging
 import sys
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.cli.common import columns, short
 from lightning_regs.cli.mistakes import sentence
-from lightning_regs.core.files import whole
+from lightning_regs.core.files import DamagedFileError, check_saved, whole
 from lightning_regs.core.lightning import NAMESPACE, lightning_cli, pl
 from lightning_regs.study.paper.config import check_ends, find_config
 
@@ -179,8 +178,11 @@ class CommandLine(_Base):  # type: ignore[misc]
             known = {action.dest for each in self._subcommand_parsers.values() for action in each._actions}
             raise ValueError(sentence(str(error), sorted(known))) from error
         path = self.config[self.config.subcommand].get("ckpt_path")
-        if path and Path(path).is_file() and not zipfile.is_zipfile(path):
-            raise ValueError(f"--ckpt_path {path} is no checkpoint, or a part of one; give one that fit wrote.")
+        try:
+            if path and Path(path).is_file():
+                check_saved(Path(path))
+        except DamagedFileError as error:
+            raise ValueError(f"--ckpt_path {error}; give a checkpoint that fit wrote, as a whole.") from error
 
     def after_fit(self) -> None:
         """Print the metrics of the last epoch, where the checkpoint is and what tests it."""

@@ -222,10 +222,26 @@ class DamagedFileError(Exception):
     """A file cannot be read, or is not as it was written; the message names it."""
 
 
+def check_saved(path: Path) -> None:
+    """Check what ``torch.save`` wrote: a zip archive, whose checksums torch does not look at when it reads.
+
+    Raises:
+        DamagedFileError: If it is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch compresses nothing; what is longer than its file would fill the memory.
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                raise DamagedFileError(f"{path} is damaged (it would unfold to more than is in it)")
+            changed = archive.testzip()
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedFileError(f"{path} is damaged ({error})") from error
+    if changed is not None:
+        raise DamagedFileError(f"{path} is damaged ({changed} is not as it was written)")
+
+
 def load(path: Path) -> dict[str, Any]:
     """Read, onto the CPU, what ``torch.save`` wrote: a mapping of tensors and plain types, whose objects run no code.
-
-    The file is a zip archive, whose checksums torch does not look at when it reads; this does.
 
     Raises:
         DamagedFileError: If it is missing or damaged, or holds something else.
@@ -233,16 +249,10 @@ def load(path: Path) -> dict[str, Any]:
     """
     import torch
 
+    check_saved(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            # torch compresses nothing; what is longer than its file would fill the memory.
-            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-                raise DamagedFileError(f"{path} is damaged (it would unfold to more than is in it)")
-            changed = archive.testzip()
-        if changed is not None:
-            raise DamagedFileError(f"{path} is damaged ({changed} is not as it was written)")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
         raise DamagedFileError(f"{path} is damaged ({error})") from error
     if not isinstance(state, dict):
         raise DamagedFileError(f"{path} is damaged (it holds {type(state).__name__})")

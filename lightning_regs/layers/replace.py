@@ -13,7 +13,7 @@ from torchvision import ops
 
 from lightning_regs.core import registry
 from lightning_regs.core.checks import NoEffectWarning, Probability, call, check, checked
-from lightning_regs.core.names import unknown_name
+from lightning_regs.core.names import few, unknown_name
 
 Kind = type[nn.Module] | tuple[type[nn.Module], str] | Callable[[nn.Module], bool]
 Factory = Callable[[nn.Module], nn.Module]
@@ -65,7 +65,8 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
         if not counts[_name(kind)]:
             cls = kind[0] if isinstance(kind, tuple) else nn.Module
             layers = {name: type(layer).__name__ for name, layer in module.named_modules() if isinstance(layer, cls)}
-            has = ", ".join(dict.fromkeys(layers.values() if cls is nn.Module else layers)) or "none"
+            glob = kind[1] if isinstance(kind, tuple) else ""
+            has = few(glob, [*dict.fromkeys(layers.values() if cls is nn.Module else layers)])
             said = f"{type(module).__name__} has no layer {_name(kind)} to replace; it has {has}."
             warnings.warn(said, NoEffectWarning, stacklevel=3)
     return counts
@@ -119,7 +120,8 @@ def _layer(name: str) -> type[nn.Module]:
     theirs = {n: c for n, c in {**vars(ops), **vars(nn)}.items() if inspect.isclass(c) and issubclass(c, nn.Module)}
     known: dict[str, type[nn.Module]] = theirs | ours
     if name not in known:
-        raise unknown_name("layer", name, known)
+        where = "The classes of torch.nn, torchvision.ops and lightning_regs.layers are known."
+        raise ValueError(f"{unknown_name('layer', name, known)} {where}")
     return known[name]
 
 

@@ -88,13 +88,25 @@ class Lookahead(Around):
                     p.copy_(self.state[p]["slow"].lerp_(p, group["alpha"]))
         return loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what torch does, and whose it is."""
+        return super().state_dict() | {"optimizer": self._name}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what ``state_dict`` returned, or raise a ``ValueError`` where it is another optimizer's."""
-        if not all("since" in group for group in state_dict["param_groups"]):
+        # States of earlier versions do not say whose they are.
+        ours = all("since" in group for group in state_dict["param_groups"])
+        of = state_dict.get("optimizer", self._name if ours else "an optimizer that is no Lookahead")
+        if of != self._name:
             raise ValueError(
-                "the state is not one of Lookahead; go on with the optimizer that the training began with."
+                f"the state is one of {of}, and this is {self._name}; go on with the optimizer that the training began "
+                "with, or load the weights alone."
             )
         super().load_state_dict(state_dict)
+
+    @property
+    def _name(self) -> str:
+        return f"{type(self).__name__} around {type(getattr(self.base, 'base', self.base)).__name__}"
 
     def _prepare(self, moved: list[Tensor]) -> None:
         """Do what comes before a step of the base, with the parameters that have a gradient."""

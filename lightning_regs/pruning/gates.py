@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import torch
@@ -137,6 +137,18 @@ def add_gates(
                     _gate(twin, HardConcrete(torch.empty(inputs, device="meta"), layer.l0_gate.size, space))
         found[name] = layer.l0_gate
     return found
+
+
+def gates_missing(network: nn.Module, names: Iterable[str]) -> str:
+    """Say in a sentence, behind a space, that a state with such names has gates and a network none; else nothing."""
+    if gates_of(network) or not has_gates(names):
+        return ""
+    return " The weights have the gates of L0; call lightning_regs.pruning.add_gates(module) before they are loaded."
+
+
+def has_gates(names: Iterable[str]) -> bool:
+    """Whether a state with such names is one of a network with gates."""
+    return any(".l0_gate." in f".{name}" for name in names)
 
 
 def gates_of(network: nn.Module) -> dict[str, HardConcrete]:

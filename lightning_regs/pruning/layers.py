@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
@@ -12,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_regs.core.checks import checked
+from lightning_regs.core.names import nearest
 
 
 def _as_list(name: str, globs: str | Sequence[str]) -> list[str]:
@@ -128,10 +128,8 @@ def check_matches(glob: str, names: list[str]) -> None:
     """Refuse a glob that names none of these parameters with a ``ValueError`` that suggests the nearest."""
     if any(matches(glob, name) for name in names):
         return
-    near = difflib.get_close_matches(glob.replace("*", ""), names, n=3, cutoff=0.0)
-    raise ValueError(
-        f"the glob {glob!r} matches none of the {len(names)} prunable weights; near ones: {', '.join(near)}."
-    )
+    near = ", ".join(nearest(glob, names))
+    raise ValueError(f"the glob {glob!r} matches none of the {len(names)} prunable weights; near ones: {near}.")
 
 
 def _owners(module: nn.Module) -> dict[str, nn.Module]:

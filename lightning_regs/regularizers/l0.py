@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from lightning_regs.core.checks import NotNegative, Range, Seed
 from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, pl
-from lightning_regs.pruning.gates import HardConcrete, add_gates, gates_of, remove_gates
+from lightning_regs.pruning.gates import HardConcrete, add_gates, gates_of, has_gates, remove_gates
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.base import Acts, Regularizer, example, regularizers_of
 from lightning_regs.regularizers.parts.scaling import scale_left
@@ -70,6 +71,7 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
         """Check the parameters."""
         super().__post_init__()
         self._gates: dict[str, HardConcrete] = {}
+        self._hook: Any = None
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a mask beside gates."""
@@ -83,6 +85,8 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
         """Give the module its gates, before optimizers are made and a checkpoint is restored."""
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
+            module: Any = pl_module
+            self._hook = module.register_load_state_dict_pre_hook(self._before_loading)
             return
         check_whole_weights("L0", trainer)
         pl_module.configure_model()  # by Lightning's rule a second call changes nothing
@@ -90,6 +94,15 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
         self.extend(pl_module)
         for name in (name for other in others for name in self._gates if name in other._gates):
             raise MisconfigurationException(f"two L0 act on {name!r}; let their `layers` not overlap.")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the module's loading as it was."""
+        self.release()
+
+    def _before_loading(self, module: nn.Module, state: Mapping[str, Any], *_: Any) -> None:
+        """Give a module that is only evaluated the gates of its checkpoint."""
+        if has_gates(state):
+            self.extend(module)
 
     def extend(self, module: nn.Module) -> None:
         """Give a module's layers their gates."""
@@ -163,7 +176,9 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
             pl_module.log("train/expected_l0", expected, rank_zero_only=False, sync_dist=False, batch_size=1)
 
     def release(self) -> None:
-        """Leave the gates of training mode at their medians."""
+        """Leave the gates of training mode at their medians, and the module's loading as it was."""
         super().release()
+        if self._hook is not None:
+            self._hook.remove()
         for gate in self._gates.values():
             gate.uniform.fill_(0.5)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from lightning_regs.core import registry
-from lightning_regs.core.lightning import pl
+from lightning_regs.core.files import DamagedFileError, check_saved
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.models import MODELS, check_options
+from lightning_regs.pruning.gates import gates_missing, has_gates
 from lightning_regs.regularizers import L0, Regularizer, WeightMask
 
 
@@ -22,6 +27,20 @@ class KeepsMethods(pl.LightningModule):
     network: nn.Module | None
     _methods_given: bool
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Make a module of a checkpoint, as Lightning's; refuse a file that is not as it was written.
+
+        Raises:
+            DamagedFileError: If it is cut off or damaged.
+        """
+        try:
+            if isinstance(checkpoint_path, (str, os.PathLike)) and Path(checkpoint_path).is_file():
+                check_saved(Path(checkpoint_path))
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}; give a checkpoint that a Trainer wrote, as a whole") from error
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down the methods, as plain types."""
         checkpoint["regularizers"] = described(self.regularizers)
@@ -30,10 +49,14 @@ class KeepsMethods(pl.LightningModule):
         """Make the methods again in ``load_from_checkpoint``, where none were given; warn of those that it cannot."""
         if self._trainer is None and not self._methods_given:
             self.regularizers = made_again(checkpoint.get("regularizers", []))
-        if any(".l0_gate." in name for name in checkpoint["state_dict"]) and self.network is not None:
+        if has_gates(checkpoint["state_dict"]) and self.network is not None:
             for method in self.regularizers:
                 if isinstance(method, L0):
                     method.extend(self)
+            if lacking := gates_missing(self, checkpoint["state_dict"]):
+                raise MisconfigurationException(
+                    f"the checkpoint is of a Classifier with L0, and this one has none.{lacking}"
+                )
 
 
 def check_architecture(architecture: str | nn.Module, options: Mapping[str, Any] | None) -> None:

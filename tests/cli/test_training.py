@@ -143,7 +143,10 @@ def test_a_mistake_in_a_configuration_is_one_sentence(
         (["fit", "--confg", "x"], "unknown option '--confg'. Did you mean '--config'?"),
         (["predict", "--config", "zhang2017/digits-mlp-1x512.yaml"], "without --ckpt_path FILE the weights are"),
         (["predict", "--config=zhang2017/digits-mlp-1x512.yaml", "--output", "a.txt"], "a.txt is neither .csv nor"),
-        (["fit", "--config", "zhang2017/digits-mlp-1x512.yaml", "--ckpt_path", "junk"], "--ckpt_path junk is no chec"),
+        (
+            ["fit", "--config", "zhang2017/digits-mlp-1x512.yaml", "--ckpt_path", "junk"],
+            "--ckpt_path junk is damaged (File",
+        ),
         (["fit", "--config", "open"], "config open is no YAML: while parsing"),
         (["fit", "--config", "bytes"], "config bytes is no YAML: 'utf-8' codec"),
         (["fit", "--config", "empty"], "config empty holds no sections"),

@@ -76,7 +76,7 @@ def test_torchs_transformers_compute_with_the_new_layers_and_attention_keeps_its
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"replace": "Relu", "by": "GELU"}, "unknown layer 'Relu'. Did you mean 'ReLU'"),
+        ({"replace": "Relu", "by": "GELU"}, r"^unknown layer 'Relu'\. Did you mean 'ReLU'\? Known: .{,70}, \d+ in all"),
         ({"after": "ReLU", "add": "Dropout", "q": 0.5}, "layer Dropout does not take .*It takes: p, inplace"),
         ({"after": "ReLU", "add": "Dropout", "p": 2}, "p must be at least 0 and below 1, got 2"),
         ({"after": "ReLU", "by": "Dropout"}, "has no 'add'; write"),

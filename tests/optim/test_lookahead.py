@@ -175,10 +175,27 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> Non
         make_optimizer([nn.Parameter(torch.zeros(2))], {"name": "Lookahead", **options})
 
 
-def test_the_state_of_another_optimizer_is_refused() -> None:
-    weights = [nn.Parameter(torch.ones(2))]
-    with pytest.raises(ValueError, match="the state is not one of Lookahead; go on with the optimizer"):
-        Lookahead(weights, {"name": "SGD", "lr": 0.1}).load_state_dict(torch.optim.SGD(weights, 0.1).state_dict())
+@pytest.mark.parametrize(
+    ("saved", "of"),
+    [
+        (SGD, "an optimizer that is no Lookahead"),
+        ({"name": "Lookahead", "base": ADAM}, "Lookahead around Adam"),
+        ({"name": "Lookahead", "base": ADAM | {"name": "AdamW"}}, "Lookahead around AdamW"),  # with Adam's own names
+        ({"name": "Ranger"}, "Ranger around RAdam"),
+    ],
+)
+@pytest.mark.parametrize("base", [SGD, {"name": "RAdam"}, {"name": "SGD", "lr": [0.1, 0.2]}], ids=str)
+def test_the_state_of_another_optimizer_is_refused(saved: dict[str, Any], of: str, base: dict[str, Any]) -> None:
+    weights, own = [nn.Parameter(torch.ones(2))], f"Lookahead around {base['name']}"
+    state = make_optimizer(weights, saved).state_dict()
+    with pytest.raises(ValueError, match=f"is one of {of}, and this is {own}; go on with the optimizer"):
+        Lookahead(weights, base).load_state_dict(state)
+
+
+def test_a_state_that_does_not_say_whose_it_is_is_taken() -> None:
+    optimizer = Lookahead([nn.Parameter(torch.ones(2))], SGD, k=7)
+    optimizer.load_state_dict({name: part for name, part in optimizer.state_dict().items() if name != "optimizer"})
+    assert optimizer.param_groups[0]["k"] == 7
 
 
 def test_a_step_at_the_slow_weights_is_refused() -> None:

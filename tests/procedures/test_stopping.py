@@ -71,7 +71,8 @@ def test_a_criterion_stops_where_the_reference_does(name: str) -> None:
     [
         ("GL5", [1, 0.8, 0.84, 0.8401], (), 3),
         ("GL5", [1, math.nan], (), 1),
-        ("GL5", [math.nan, 1, 1.04, 1.02], (), None),
+        ("GL5", [math.nan, 1, 1.04, 1.02], (), 0),
+        ("UP2", [1, 0.9, math.inf, 0.8], (), 2),
         ("GL5", [0, 0, 1e-9], (), 2),
         ("GL10", [-0.9, -0.8, -0.8099], (), 1),  # accuracies
         ("PQ1", [1, 1, 1, 1, 1.01], [0.5] * 5, 4),  # no progress at all
@@ -88,6 +89,22 @@ def test_curves_by_hand(
     criterion: str, validation: list[float], training: Sequence[float], expected: int | None
 ) -> None:
     assert stops(criterion, validation, training) == expected
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("criterion", ["GL5", "PQ1", "UP3", "patience9"])
+def test_a_metric_that_is_no_number_stops_and_warns_where_lightnings_own_stops(
+    criterion: str, at: int, bad: float
+) -> None:
+    errors = [1.0] * at + [bad] + [1.0] * 20
+    own = pl.callbacks.EarlyStopping("val/loss", patience=99)
+    expected = fit(Scripted(errors, TRAINING), own, max_epochs=20).current_epoch
+    given = StopWhen(criterion, "val/loss", training="train/loss" if criterion == "PQ1" else None)
+    with pytest.warns(UserWarning, match=f"'val/loss' is {bad} after {BATCHES * (at + 1)} steps, and {criterion}"):
+        trainer = fit(Scripted(errors, TRAINING), given, max_epochs=20)
+    assert trainer.current_epoch == expected == at + 1
+    assert given.stopped == at
 
 
 def test_smoothing_is_over_the_last_measurements() -> None:
@@ -287,6 +304,11 @@ def test_all_data_are_trained_on_for_the_length_found_on_a_part(tmp_path: Path) 
     assert by_epochs.metrics["iterations"] == 6 * (best + 1)
     with pytest.raises(ValueError, match="give the data a val_split"):
         retrain(net, lambda: ImageDataModule("digits"), **given)
+    for other in (DataLoader(torch.zeros(4)), lambda: DataLoader(torch.zeros(4))):
+        with pytest.raises(
+            TypeError, match=r"an ImageDataModule with .* other data fit with stop .*, got <torch.*DataLoader"
+        ):
+            retrain(net, other, **given)
 
 
 CONFIG: dict[str, Any] = {

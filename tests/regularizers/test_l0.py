@@ -13,7 +13,7 @@ from foreign import Plain, fit, images
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import L0, Classifier, ImageDataModule, NormPenalty, WeightMask
+from lightning_regs import L0, Classifier, ImageDataModule, NormPenalty, WeightMask, load_ensemble
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import expected_l0, hard_concrete
 from lightning_regs.pruning import compact, open_gates
@@ -116,6 +116,25 @@ def test_checkpoints_are_loaded_by_who_has_the_method(tmp_path: Path) -> None:
     trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False)
     trainer.test(fresh, data, ckpt_path=path, verbose=False)
     assert torch.equal(fresh.eval()(x), trained(x))
+    without = Classifier(nn.Sequential(nn.Linear(108, 4)), input_shape=(108,), num_classes=4)
+    with pytest.raises(
+        MisconfigurationException, match=r"with L0, and this one has none\. .* call .*add_gates\(module\)"
+    ):
+        trainer.test(without, data, ckpt_path=path, verbose=False)
+    with pytest.raises(ValueError, match=r"another architecture .* call lightning_regs\.pruning\.add_gates\(module\)"):
+        load_ensemble([path], without)
+
+
+def test_a_foreign_module_is_tested_with_the_gates_of_its_checkpoint(tmp_path: Path) -> None:
+    data: Any = DataLoader(TensorDataset(*images()), batch_size=4)
+    fit(trained := Plain(), [L0()], data).save_checkpoint(path := tmp_path / "end.ckpt")
+    trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[L0()])
+    x: Any = images()[0]
+    trainer.predict(fresh := Plain(), DataLoader(x))
+    assert not gates_of(fresh)  # which nothing asks for
+    found: Any = trainer.predict(fresh, DataLoader(x, batch_size=len(x)), ckpt_path=path)
+    assert torch.equal(found[0], trained.eval()(x))
+    assert not fresh._load_state_dict_pre_hooks
 
 
 class ByName(Plain):

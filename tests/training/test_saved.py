@@ -22,6 +22,7 @@ from lightning_regs import (
     Regularizer,
     WeightMask,
 )
+from lightning_regs.core.files import DamagedFileError
 from lightning_regs.regularizers.base import Acts
 from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.testing.variants import methods, variants
@@ -134,3 +135,14 @@ def test_a_network_that_was_an_object_is_asked_for(tmp_path: Path) -> None:
     assert torch.equal(weights(model), weights(again))
     with pytest.raises(ValueError, match=r"^unknown model 'lenets'\. Did you mean 'lenet'[^;]*$"):
         Classifier("lenets")
+
+
+def test_a_checkpoint_that_is_not_as_it_was_written_is_refused(tmp_path: Path) -> None:
+    """Torch reads one with a changed number without a word."""
+    model = saved(path := tmp_path / "m.ckpt", [])
+    whole, weight = path.read_bytes(), next(model.parameters()).detach().numpy().tobytes()
+    assert weight[:8] in whole
+    for content in (whole[: len(whole) // 2], whole.replace(weight[:8], b"damaged!"), b"junk", b""):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=r"m\.ckpt is damaged .*; give a checkpoint that a Trainer wrote"):
+            Classifier.load_from_checkpoint(path)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_regs.core.checks import Count, checked
 from lightning_regs.core.files import DamagedFileError
 from lightning_regs.procedures.level import read, weights_in
+from lightning_regs.pruning.gates import gates_missing
 
 NAME = "snapshot-{:03d}.pt"
 PATTERN = "snapshot-[0-9]*.pt"
@@ -113,9 +114,10 @@ def load_ensemble(snapshots: str | os.PathLike[str] | Sequence[str | os.PathLike
     for path in paths:
         try:
             state = weights_in(read(path))
-        except KeyError as error:
+        except (KeyError, DamagedFileError) as error:
             why = "it has no weights by the name of 'state_dict', as snapshots and a Trainer's checkpoints do"
-            raise DamagedFileError(f"{path} is damaged ({why}); save it so, train again, or leave it out") from error
+            said = f"{path} is damaged ({why})" if isinstance(error, KeyError) else error
+            raise DamagedFileError(f"{said}; train again, or leave it out") from error
         try:
             members.append(copy.deepcopy(module))
         except (RuntimeError, TypeError) as error:
@@ -129,7 +131,7 @@ def load_ensemble(snapshots: str | os.PathLike[str] | Sequence[str | os.PathLike
             why = str(error).partition("\n")[2].split("\n")[0].strip()
             raise ValueError(
                 f"{path} is of another architecture than this {type(module).__name__} ({why}); all members of an "
-                "ensemble are, so give the module that was trained."
+                f"ensemble are, so give the module that was trained.{gates_missing(module, state)}"
             ) from error
     return Ensemble(members)
 

@@ -103,6 +103,7 @@ def stops(criterion: str, validation: Curve, training: Curve = (), smoothing: Co
     """Return after which measurement of a recorded training it would have been stopped.
 
     Prechelt, "Early stopping -- but when?" (1998). None of the criteria has to come true: give trainings an end too.
+    After a validation error that is NaN or infinite each stops, as Lightning's own early stopping does.
 
     Args:
         criterion: Its name, such as ``"GL5"``, see :class:`~lightning_regs.StopWhen`.
@@ -127,6 +128,7 @@ def stops(criterion: str, validation: Curve, training: Curve = (), smoothing: Co
             f"{criterion} compares training errors by their quotient, and one is {min(training):g}; give an error that "
             "is at least 0."
         )
+    errors = errors_of(validation, smoothing)
     with np.errstate(divide="ignore", invalid="ignore"):
-        held = holds(errors_of(validation, smoothing), np.array(training, dtype=np.float64))
+        held = holds(errors, np.array(training, dtype=np.float64)) | ~np.isfinite(errors)
     return int(held.argmax()) if held.any() else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from lightning_regs.core import rng
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import check, checked
 from lightning_regs.core.lightning import pl
 from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options
@@ -18,11 +18,16 @@ from lightning_regs.procedures.stopping.stop_when import StopWhen
 
 __all__ = ["retrain"]
 
+_DATA = (
+    "an ImageDataModule with a val_split, or a function that makes one, as the second training has the same data "
+    "without the split; with other data fit with stop = StopWhen(...), then anew with max_steps=stop.steps[stop.best]"
+)
+
 
 @checked
 def retrain(
     module: Callable[..., pl.LightningModule],
-    data: ImageDataModule | Callable[[], ImageDataModule],
+    data: Annotated[ImageDataModule | Callable[[], Any], _DATA],
     *,
     folder: str | os.PathLike[str],
     trainer: Options,
@@ -72,7 +77,9 @@ def retrain(
     settings = {"level": 0, "repeat": 0, "method": by, "stopping": {name: getattr(how, name) for name in names}}
 
     def held_out() -> ImageDataModule:
-        return data if isinstance(data, ImageDataModule) else data()
+        made: ImageDataModule = data if isinstance(data, ImageDataModule) else data()
+        check("data", made, Annotated[ImageDataModule, _DATA])
+        return made
 
     def whole() -> ImageDataModule:
         return type(made := held_out())(**{**made.hparams, "val_split": 0})

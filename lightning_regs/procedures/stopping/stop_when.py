@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from torch import Tensor
 
-from lightning_regs.core.checks import Count, Name, check_arguments
+from lightning_regs.core.checks import Count, Name, check_arguments, warn
 from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_trainer, pl
 from lightning_regs.core.names import unknown_name
 from lightning_regs.procedures.stopping.criteria import criterion_of, errors_of, reads_training, stops
@@ -28,6 +29,8 @@ class StopWhen(pl.callbacks.EarlyStopping):
 
     The curve travels in checkpoints, and what is decided is a function of it alone: a training that is killed and
     resumed stops where it would have, with the same weights. All processes share one curve, the mean over them.
+
+    A metric that is NaN or infinite stops the training under every criterion, with a warning.
 
     Does not help: as a replacement of an end. No criterion has to come true, so give the Trainer ``max_epochs`` too.
     Nor where test data are monitored, which is refused. Stacked replicas have one curve, their mean.
@@ -162,6 +165,11 @@ class StopWhen(pl.callbacks.EarlyStopping):
         if self.best == len(self.validation) - 1:
             self._weights = self._validated
         self._validated = {}
+        if not math.isfinite(self.validation[-1]):
+            warn(
+                f"{self.monitor!r} is {self.validation[-1]} after {trainer.global_step} steps, and {self.criterion} "
+                "stops there; train with a smaller learning rate or clipped gradients."
+            )
         if self.training is None:
             trainer.should_stop = trainer.should_stop or self.stopped is not None
 

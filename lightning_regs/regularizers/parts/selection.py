@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.names import nearest
 from lightning_regs.pruning.layers import NORMALISATION
 
 Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
@@ -52,10 +52,9 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
         globs = [parameters] if isinstance(parameters, str) else parameters
         for glob in globs:
             if not fnmatch.filter([n for n, _ in named], glob):
-                near = difflib.get_close_matches(glob.replace("*", ""), [n for n, _ in named], n=3, cutoff=0.0)
+                near = ", ".join(nearest(glob, [n for n, _ in named])) or "none"
                 raise MisconfigurationException(
-                    f"the glob {glob!r} matches none of the {len(named)} parameters; near ones: "
-                    f"{', '.join(near) or 'none'}."
+                    f"the glob {glob!r} matches none of the {len(named)} parameters; near ones: {near}."
                 )
         chosen = [(n, w) for n, w in named if any(fnmatch.fnmatchcase(n, glob) for glob in globs)]
     return list({id(w): (n, w) for n, w in reversed(chosen)}.values())[::-1]

@@ -85,6 +85,8 @@ def test_a_folder_without_results_gives_a_page_and_an_index_with_the_command(sit
     for text in (site.page, site.index):
         assert "lightning-regs reproduce smith2020 --scale quick" in text
     assert "no results yet" in site.index
+    assert "elsewhere has no table of smith2020 (quick.csv" in site.said.err
+    assert site.said.err.count("\n") == 1
 
 
 def test_half_finished_results_say_so_on_page_and_index(site):
