@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -95,8 +95,15 @@ def prepare_data(configs: Iterable[Mapping[str, Any]]) -> None:
             prepare(source, root)
 
 
-def stacks_of(runs: Sequence[Planned], jobs: Mapping[str, Job], size: int) -> list[Stack]:
+def stacks_of(
+    runs: Sequence[Planned],
+    jobs: Mapping[str, Job],
+    size: int,
+    apart: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> list[Stack]:
     """Group runs of the same task and stack label, ``size`` at most; a group stands where its first run was.
+
+    Those of whose configuration ``apart`` is true are each alone.
 
     All planned runs are grouped and the complete ones left out then, so that a stack that was interrupted is put
     together anew from the same runs, and goes on from its checkpoint.
@@ -104,7 +111,8 @@ def stacks_of(runs: Sequence[Planned], jobs: Mapping[str, Job], size: int) -> li
     groups: dict[Any, dict[str, None]] = {}
     for planned in runs:
         label = planned.cell.stack
-        key = planned.run if label is None else (planned.cell.task, label)
+        alone = label is None or (apart is not None and apart(planned.cell.config))
+        key = planned.run if alone else (planned.cell.task, label)
         groups.setdefault(key, {})[planned.run] = None
     stacks: list[Stack] = []
     for group in map(list, groups.values()):

@@ -18,6 +18,7 @@ from lightning_regs.study.paper.tasks import add_to_path, check_tasks
 from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.run.code import changed, code_of
 from lightning_regs.study.run.events import Event
+from lightning_regs.study.run.executors.cards import look, loses_stacked
 from lightning_regs.study.run.executors.local import InProcess, Processes
 from lightning_regs.study.run.executors.queue import Executor
 from lightning_regs.study.run.planning import Planned, jobs_of, plan, prepare_data, stacks_of
@@ -101,9 +102,9 @@ def reproduce(
         on_event: Receives every event.
         executor: What carries out the runs: ``"local"`` (default), ``"ray"`` for the machines of a Ray cluster, or an
             object of your own.
-        replicas: How many runs with the same stack label are trained together, at most; None for the scale's number, 1
-            for each alone. The results are equal up to rounding, but for nets that draw at random within, as dropout
-            does; the rows say how many were together.
+        replicas: How many runs with the same stack label are trained together, at most; None for the scale's number, or
+            1 on a GPU for nets with convolutions, which are slower together; 1 for each alone. The results are equal up
+            to rounding, but for nets that draw at random within, as dropout does; the rows say how many were together.
         force: Whether to measure the chosen cells anew where they are complete; what they need is kept. Without it, a
             run that was made by other code of the user's than there is now is told of as ``"noted"``, and kept.
         address: ``HOST:PORT`` of the Ray cluster; default: one that runs on this machine, else one that is started.
@@ -149,7 +150,8 @@ def reproduce(
     missing = [planned for planned in runs if planned.run in again or planned.run not in results.runs]
     todo = jobs_of(paper, missing, runs, store, codes, again)
     prepare_data(job.config for job in todo.values())
-    stacks = stacks_of(runs, todo, together)
+    on_a_card = replicas is None and together > 1 and bool(look())
+    stacks = stacks_of(runs, todo, together, loses_stacked if on_a_card else None)
     if executor is None or isinstance(executor, str):
         at_once = jobs if jobs is not None else None if executor == "ray" else chosen.jobs
         if at_once == 0 or not stacks:

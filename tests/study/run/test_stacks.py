@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lightning_regs.core.runs import Store
 from lightning_regs.study import Cell, Scale, load_paper, reproduce
+from lightning_regs.study.run import runner
+from lightning_regs.study.run.executors.cards import Memory
 from lightning_regs.study.run.executors.local import InProcess, Processes
 from lightning_regs.study.run.planning import plan
 
@@ -107,6 +110,21 @@ def test_what_needs_a_failed_run_fails_and_says_so(toy, stacks, jobs):
         "c": "it needs cell 'b' with seed 0, which failed",
     }
     assert values(outcome) == {("d", 0): 1.0}
+
+
+@pytest.mark.parametrize(("card", "asked", "sizes"), [(False, None, 4), (True, None, 1), (True, 6, 4)])
+def test_on_a_card_nets_with_convolutions_are_measured_apart_unless_asked(toy, stacks, monkeypatch, card, asked, sizes):
+    conv, linear = {"architecture": "small_alexnet"}, {"architecture": "mlp"}
+    kept = {"model": conv, "trainer": {"accelerator": "cpu"}}
+    names = {"conv": {"model": conv}, "linear": {"model": linear}, "cpu": kept, "none": {}}
+    stacks(*(cell(f"{name}{i}", stack=name, **config) for name, config in names.items() for i in range(2)))
+    monkeypatch.setattr(runner, "look", lambda: {"0": Memory(1, 1)} if card else {})
+    paper = load_paper("toy")
+    paper = replace(paper, scales=tuple(replace(scale, replicas=6) for scale in paper.scales))
+    found = values(reproduce(paper, jobs=0, replicas=asked), "size")
+    assert {name: size for (name, _), size in found.items()} == {
+        f"{name}{i}": sizes if name == "conv" else 4 for name in names for i in range(2)
+    }
 
 
 @pytest.mark.parametrize("jobs", [0, 2])
