@@ -11,6 +11,7 @@ _PUBLIC = {
     "Classifier": "lightning_regs.training.classifier",
     "ImageDataModule": "lightning_regs.data",
     "InformationPenalty": "lightning_regs.layers",
+    "Initialization": "lightning_regs.init.initialization",
     "Mask": "lightning_regs.pruning",
     "Pruning": "lightning_regs.pruning",
     "Regularizer": "lightning_regs.regularizers.base",

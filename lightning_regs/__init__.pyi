@@ -1,5 +1,6 @@
 # Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
 from lightning_regs.data import ImageDataModule as ImageDataModule
+from lightning_regs.init.initialization import Initialization as Initialization
 from lightning_regs.layers import InformationPenalty as InformationPenalty
 from lightning_regs.procedures.range_test.range_test import range_test as range_test
 from lightning_regs.procedures.snapshots.ensemble import load_ensemble as load_ensemble

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_map
 
 from lightning_regs.core import registry
+from lightning_regs.core.batch import describe
 from lightning_regs.core.checks import checked
+from lightning_regs.core.global_rng import isolated
+from lightning_regs.core.lightning import is_compiled
 from lightning_regs.core.names import unknown_name
+from lightning_regs.init.layers import LAYERS, Part, drawn, parts, put
 
-Rule = Callable[[Tensor, "torch.Generator | None"], None]
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Rule = Callable[..., Any]
 
 
 class Initialized(NamedTuple):
-    """What an initialization did: names of parameters, in the module's order."""
+    """What an initialization did, by the names of parameters, in the module's order.
+
+    Attributes:
+        drawn: What the rule set.
+        zeroed: Biases that are zero.
+        skipped: What stays as it was, and why: another kind of layer, frozen, tied, lazy, or not used by the batch.
+    """
 
     drawn: list[str]
     zeroed: list[str]
-    skipped: list[str]
+    skipped: dict[str, str]
 
 
 def rules() -> dict[str, str]:
@@ -30,44 +43,178 @@ def rules() -> dict[str, str]:
     return {name: f"{module}:{name}" for name, module in found.items() if name != "initialize"}
 
 
-@checked
-@torch.no_grad()
-def initialize(
-    module: nn.Module, rule: str | Rule | None, generator: torch.Generator | None = None, batch: Tensor | None = None
-) -> Initialized:
-    """Draw the weights of every linear and convolutional layer anew, by a rule, and zero their biases.
-
-    Everything else is left as it is: the scales of normalisation layers, embeddings, transposed convolutions, recurrent
-    layers. A weight that several layers share is drawn once.
-
-    Args:
-        module: Changed in place. Weight norm has to come afterwards, since it splits the weight.
-        rule: A name, see :func:`rules`, or a function that draws a weight ``(out, in, ...)`` in place from a generator;
-            None keeps what torch drew: uniform within 1 / sqrt(fan_in).
-        generator: Source of the draws; None takes torch's global one, as torch's own layers do.
-        batch: For rules that look at data, of which there is none yet.
-
-    Returns:
-        The names of the parameters that were drawn, set to zero and left alone.
-
-    Raises:
-        ValueError: If the name is unknown, or a batch is given to a rule that looks at none.
-    """
+def rule_of(rule: str | Rule, options: Mapping[str, Any]) -> tuple[Rule, str]:
+    """Return a rule, and what it is given: ``"weight"``, ``"layer"`` or ``"module"``; refuse options that it lacks."""
     if isinstance(rule, str) and rule not in rules():
         raise unknown_name("initialization", rule, rules())
-    if batch is not None:
+    apply: Rule = registry.resolve(rules()[rule]) if isinstance(rule, str) else rule
+    names = list(inspect.signature(apply).parameters)
+    kind = names[0] if names and names[0] in ("layer", "module") else "weight"
+    for option in options:
+        if option not in names[2 if kind == "weight" else 4 :]:
+            raise unknown_name(f"option of the initialization {rule!r}:", option, names[2 if kind == "weight" else 4 :])
+    return apply, kind
+
+
+@checked
+def initialize(
+    module: nn.Module,
+    rule: str | Rule | None,
+    generator: torch.Generator | None = None,
+    batch: Tensor | Sequence[Any] | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Initialized:
+    """Set the weights of every linear and convolutional layer anew, by a rule, and their biases, mostly to zero.
+
+    Everything else is left as it is: the scales of normalisation layers, embeddings, transposed convolutions, recurrent
+    layers. A weight that several of these layers share is set once; one that they share with others, or that is
+    frozen, stays. Under torch's weight norm the product is set, by its length and direction. The same generator gives
+    the same weights on every device. An error leaves all weights as they were.
+
+    Rules that look at data run the module on the batch in evaluation mode, without drawing from a global generator, and
+    set each layer when it is first called: it sees what the layers before it, which are set already, make of the batch.
+
+    Args:
+        module: Changed in place.
+        rule: A name, see :func:`rules`; None keeps what torch drew: uniform within 1 / sqrt(fan_in). Or a function
+            ``(weight, generator)`` that sets a weight ``(out, in, ...)`` in place; or ``(layer, x, generator, last)``,
+            where the first has this name, that sets a layer by what it sees in the batch.
+        generator: Source of the draws; None takes torch's global one, as torch's own layers do.
+        batch: For rules that look at data: what the module is called with, as a tensor, a sequence of arguments or a
+            mapping of named ones.
+        **options: Of the rule.
+
+    Returns:
+        The names of the parameters that were set by the rule, set to zero and left alone.
+
+    Raises:
+        ValueError: If the name or an option is unknown; if a rule that looks at data is given none, or one that looks
+            at none some; if the module cannot take the batch; if there is nothing to set; if a rule cannot set a layer.
+    """
+    found = parts(module)
+    if batch is not None and (rule is None or rule_of(rule, options)[1] == "weight"):
         raise ValueError(f"the rule {rule!r} looks at no data; leave batch out.")
-    done = Initialized([], [], [])
-    draw: Rule | None = registry.resolve(rules()[rule]) if isinstance(rule, str) else rule
-    owners = {id(p): (owner, name) for owner in module.modules() for name, p in owner.named_parameters(recurse=False)}
-    for full, parameter in module.named_parameters():
-        owner, name = owners[id(parameter)]
-        if draw is None or not isinstance(owner, _LAYERS) or name not in ("weight", "bias"):
-            done.skipped.append(full)
-        elif name == "weight":
-            draw(parameter, generator)
-            done.drawn.append(full)
+    if rule is None:
+        return Initialized([], [], {part.name: part.why or "the rule is None" for part in found})
+    apply, kind = rule_of(rule, options)
+    if kind != "weight" and batch is None:
+        raise ValueError(
+            f"the rule {rule!r} looks at a batch, and got none: initialize(module, {rule!r}, batch=x), or the callback "
+            f"Initialization({rule!r}), which takes the first one of a training."
+        )
+    before = [(p, p.detach().clone()) for p in module.parameters() if not is_lazy(p)]
+    try:
+        if kind == "weight":
+            left = _by_weights(found, apply, generator, options)
         else:
-            parameter.zero_()
-            done.zeroed.append(full)
+            left = _by_data(module, batch, apply, kind, generator, options)
+    except BaseException:
+        with torch.no_grad():
+            for parameter, value in before:
+                parameter.copy_(value)
+        raise
+    done = Initialized([], [], {})
+    for part in parts(module):  # nothing is lazy any more, and scalars are new
+        path, layer = next(iter(part.layers.items()))
+        why = part.why or next((left[p] for p in part.layers if p in left), "")
+        if why and not (kind == "module" and part.key.startswith("fixup_")):
+            done.skipped[part.name] = why
+        elif part.key != "bias" or bool(getattr(layer, part.key).any()):
+            done.drawn.append(part.name)
+        else:
+            done.zeroed.append(part.name)
+        done.skipped.update({f"{p}.{part.key}": f"tied to {part.name}" for p in part.layers if p != path and not why})
+    if not done.drawn:
+        reasons = (
+            "; ".join(f"{name} is {why}" for name, why in list(done.skipped.items())[:4]) or "it has no parameters"
+        )
+        raise ValueError(f"{type(module).__name__} has nothing to initialize: {reasons}.")
     return done
+
+
+def _by_weights(
+    found: list[Part], draw: Rule, generator: torch.Generator | None, options: Mapping[str, Any]
+) -> dict[str, str]:
+    for part in (part for part in found if not part.why):
+        layer: Any = next(iter(part.layers.values()))
+        if part.key == "weight":
+            put(layer, drawn(layer.weight, draw, generator, **options))
+        else:
+            with torch.no_grad():
+                layer.bias.zero_()
+    return {}
+
+
+def _by_data(
+    module: nn.Module, batch: Any, apply: Rule, kind: str, generator: torch.Generator | None, options: Mapping[str, Any]
+) -> dict[str, str]:
+    """Set each layer when it is first called, or the module as a whole; return why layers are left, by their paths."""
+    order: list[nn.Module] = []
+    try:
+        with _hooked(module, lambda layer, *_: order.append(layer)):
+            outputs = _run(module, batch, kind == "module")
+    except Exception as error:
+        what = f"of the shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else f"which is {describe(batch)}"
+        raise ValueError(
+            f"{type(module).__name__} cannot take the batch, {what} ({error}); give what it is called with."
+        ) from error
+    weights = [part for part in parts(module) if part.key == "weight"]
+    names = {layer: (path, part.name) for part in weights if not part.why for path, layer in part.layers.items()}
+    first: dict[str, nn.Module] = {}
+    for layer in order:
+        if layer in names:
+            first.setdefault(names[layer][1], layer)
+    todo = {layer: names[layer][0] for layer in first.values()}
+    left = {path: "not used by the batch" for path, name in names.values() if name not in first}
+    left |= {path: "beside a weight that stays" for part in weights if part.why for path in part.layers}
+    if kind == "module":
+        return left | apply(module, outputs, todo, generator, **options) if todo else left
+
+    def act(layer: Any, args: Any, named: Any, _: Any) -> Any:
+        if layer not in todo:
+            return None
+        path = todo.pop(layer)
+        try:
+            why = apply(layer, [*args, *named.values()][0], generator, layer is order[-1], **options)
+        except ValueError as error:
+            raise ValueError(f"{path or type(layer).__name__}: {error}") from error
+        left.update({path: why} if why else {})
+        return layer.forward(*args, **named)
+
+    with _hooked(module, act):
+        _run(module, batch)
+    return left
+
+
+@contextmanager
+def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    layers = [layer for layer in module.modules() if isinstance(layer, LAYERS)]
+    handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run(module: nn.Module, batch: Any, differentiate: bool = False) -> Any:
+    """Call a module in evaluation mode, as Python runs it, with the global random streams left as they were."""
+
+    def fresh(x: Any) -> Any:
+        floating = differentiate and isinstance(x, Tensor) and x.is_floating_point()
+        return x.detach().requires_grad_().clone() if floating else x  # no leaf, which ReLU in place would refuse
+
+    batch = tree_map(fresh, batch)
+    args, named = ([], batch) if isinstance(batch, Mapping) else ([batch] if isinstance(batch, Tensor) else batch, {})
+    compiled = any(map(is_compiled, module.modules()))
+    training, fast = [part for part in module.modules() if part.training], torch.backends.mha.get_fastpath_enabled()
+    eager: Any = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    try:
+        module.eval()
+        torch.backends.mha.set_fastpath_enabled(False)  # in which torch's transformers call no layer
+        with isolated(), torch.set_grad_enabled(differentiate), eager:
+            return module(*args, **named)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for part in training:
+            part.training = True

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import lightning_regs
-from lightning_regs import analysis, data, functional, layers, optim, procedures, pruning
+from lightning_regs import analysis, data, functional, init, layers, optim, procedures, pruning
 from lightning_regs.core import registry
 from lightning_regs.testing.odd import ODD
 from lightning_regs.testing.table import FILE, HEADINGS, as_csv, measured, rows
@@ -56,12 +56,12 @@ def methods_table() -> str:
 def others_table() -> str:
     """Return what is no method by itself: layers, optimizers, procedures and pruning, as Markdown."""
     rows = ["| beside them | what it does | import it from |", "| --- | --- | --- |"]
-    for room in (layers, optim, procedures, pruning):
+    for room in (init, layers, optim, procedures, pruning):
         for name in sorted({*vars(room).get("__all__", ()), *(top := lightning_regs.__all__)}):
             found = getattr(room, name, None) or getattr(lightning_regs, name)
             place = str(getattr(found, "__module__", ""))
             named = isinstance(found, type) or name in top or place.endswith(f".{name}")
-            if place.startswith(f"{room.__name__}.") and named:
+            if place.startswith(f"{room.__name__}.") and named and not hasattr(found, "_fields"):
                 line = re.sub(":[a-z]+:`|``", "`", str(found.__doc__).strip().partition("\n")[0]).rstrip(".")
                 rows.append(f"| `{name}` | {line} | `{(lightning_regs if name in top else room).__name__}` |")
     return "\n".join(rows)

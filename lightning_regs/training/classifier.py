@@ -108,7 +108,7 @@ class Classifier(KeepsMethods):
     ) -> None:
         given = check_arguments(Classifier.__init__, locals())
         # Numbers that stand for plain ones, which a checkpoint may hold.
-        input_shape, num_classes, seed = given["input_shape"], given["num_classes"], given["seed"]
+        input_shape, num_classes, seed = given["input_shape"], given["num_classes"], run_seed(given["seed"])
         replicas, channels_last = given["replicas"], given["channels_last"]
         super().__init__()
         warn_if_other_came_later()
@@ -116,12 +116,12 @@ class Classifier(KeepsMethods):
         if loss not in LOSSES:
             raise unknown_name("loss", loss, LOSSES)
         check_architecture(architecture, architecture_args)
-        seed = run_seed(seed)
         self.replicas = replica_seeds(replicas, seed)
         probe = check_optimization(optimizer, schedule, len(self.replicas or ()) or None)
         self._evaluation = [SlowWeights()] if isinstance(probe, Lookahead) else []
         check_replicas(self.replicas, architecture, optimizer, regularizers or [])
         self._layers, self._apart = layer_replacements(layers or []), check_seeds(seeds)
+        self.weight_seeds = [self._apart.get("weights", number) for number in self.replicas or [seed]]
         self._compile, self.cuda_graph = compile, cuda_graph
         # What a checkpoint holds of arguments that were not given stays as it was.
         if cuda_graph and compile in ("reduce-overhead", "max-autotune"):
@@ -195,10 +195,10 @@ class Classifier(KeepsMethods):
             )
         assert self.architecture_name is not None
         networks = []
-        for seed in self.replicas or [self.seed]:
+        for seed in self.weight_seeds:
             # On the CPU whatever Lightning's context says, so that a seed has one net.
             with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-                torch.manual_seed(derive_seed(self._apart.get("weights", seed), "initialisation"))
+                torch.manual_seed(derive_seed(seed, "initialisation"))
                 net = build(self.architecture_name, self.input_shape, self.num_classes, **self.architecture_args)
                 networks.append(self._with_layers(net))
         self.network = networks[0] if self.replicas is None else Replicated(networks)

@@ -211,6 +211,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "GaussianDropout": dict,
     "InformationDropout": lambda: {"layer": nn.Linear(3, 3)},
     "InformationPenalty": dict,
+    "Initialization": lambda: {"rule": "lsuv"},
     "monte_carlo": lambda: {"module": nn.Sequential(nn.Dropout()), "x": points, "samples": 2},
     "GhostBatchNorm": lambda: {"num_features": 3},
     "replace_layers": lambda: {"module": nn.Sequential(nn.ReLU()), "replacements": {nn.ReLU: lambda _: nn.Tanh()}},
@@ -342,7 +343,7 @@ LEGAL = {
     "''": "*.caption *.unit *.where *.until *.other_metric *.than_metric *.x *.y *.note *.link *.authors *.sentence "
     "*.published *.stack *.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary "
     "*.description *.split *.what *.metrics *.source *.root",
-    "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch",
+    "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch Initialization.batch",
 }
 
 

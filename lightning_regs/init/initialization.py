@@ -1,0 +1,114 @@
+"""Initial weights by the first batch of a training: a callback for any LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_regs.core import rng
+from lightning_regs.core.batch import SAMPLES, Keys, describe, take
+from lightning_regs.core.checks import Name, Seed, check_arguments, warn
+from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, pl
+from lightning_regs.init.initialize import Initialized, initialize, rule_of
+from lightning_regs.regularizers.parts.selection import check_whole_weights
+
+
+class Initialization(Callback):
+    """Sets the initial weights of any LightningModule by a rule, before its first step, by its first training batch.
+
+    Rules are those of :func:`~lightning_regs.init.initialize`, with or without data. The module is called on the
+    samples of the batch, as callbacks before this one have left it; take a batch of some hundred samples. A training
+    that goes on from a checkpoint keeps its weights. In several processes all have the weights that the first has.
+    Each net of ``Classifier(replicas=...)`` is set by its own batch and seed, as if it were alone.
+
+    Does not help: where normalization layers set the scale anyway. Does not compose with what looks at the weights
+    before the first batch, such as a ``WeightMask`` that chooses by size, or ``WeightNorms``, which measures from
+    there; nor with FSDP or DeepSpeed.
+
+    Example:
+        ``Trainer(callbacks=[Initialization("lsuv")])``, or in a configuration ``class_path:
+        lightning_regs.Initialization`` with ``init_args: {rule: normal, options: {std: 0.4}}``.
+
+    Args:
+        rule: Its name.
+        options: Its options.
+        seed: Of the draws, where the module has no ``weight_seeds``; default: what ``seed_everything`` was given, or 0.
+        batch: The keys of samples and labels in a batch, where they are not ``[x, y]`` or usual names.
+
+    Attributes:
+        initialized: What was set and what was not, see :class:`~lightning_regs.init.Initialized`; before, None.
+
+    Raises:
+        ValueError: At construction, if the rule or an option is unknown, or the rule would add parameters; at the first
+            batch, if the rule cannot set the module's weights by it.
+        MisconfigurationException: If the Trainer cuts weights in pieces, or the batch has no samples that are known.
+    """
+
+    def __init__(
+        self, rule: Name, options: Mapping[str, Any] | None = None, seed: Seed | None = None, batch: Keys = None
+    ) -> None:
+        given = check_arguments(Initialization.__init__, locals())
+        self.rule, self.options, self.seed, self.batch = rule, dict(options or {}), given["seed"], given["batch"]
+        _, self._kind = rule_of(rule, self.options)
+        self.initialized: Initialized | None = None
+        if rule == "fixup" and self.options.get("scalars", True):
+            raise ValueError(
+                "rule='fixup' adds scalars to the net, and at the first batch its optimizer has been made; initialize "
+                "the net before, initialize(net, 'fixup', batch=x), or give options={'scalars': False}."
+            )
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin anew, where no checkpoint follows; refuse a Trainer that cuts weights in pieces."""
+        check_trainer(type(self).__name__, trainer)
+        if stage == "fit":
+            check_whole_weights(type(self).__name__, trainer)
+            self.initialized = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the weights before the first step."""
+        if self.initialized is not None:
+            return
+        if trainer.global_step:
+            warn(f"Initialization({self.rule!r}) leaves the weights as they are, as they come from a checkpoint.")
+            self.initialized = Initialized([], [], {})
+            return
+        x = self._samples(batch) if self._kind != "weight" else None
+        stack: Any = next((part for part in pl_module.modules() if hasattr(part, "network_of")), None)
+        seeds: Sequence[int] = getattr(pl_module, "weight_seeds", None) or [rng.run_seed(self.seed)]
+        sources = [rng.generator(seed, "initialization") for seed in seeds]
+        if stack is None:
+            self.initialized = initialize(pl_module, self.rule, sources[0], x, **self.options)
+        for i in range(0 if stack is None else stack.replicas):
+            net = stack.network_of(i)
+            self.initialized = initialize(net, self.rule, sources[i], None if x is None else x[i], **self.options)
+            for name, value in stack.state_dict().items():
+                value[i].copy_(net.state_dict()[name])
+        if trainer.world_size > 1:
+            first = trainer.strategy.broadcast({name: p.detach().cpu() for name, p in pl_module.named_parameters()})
+            with torch.no_grad():
+                for name, parameter in pl_module.named_parameters():
+                    parameter.copy_(first[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was set."""
+        return {} if self.initialized is None else self.initialized._asdict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it: what was set is not set again."""
+        self.initialized = Initialized(**state_dict) if state_dict else None
+
+    def _samples(self, batch: Any) -> Tensor:
+        parts = list(batch) if isinstance(batch, tuple) else batch
+        names: list[Any] = [self.batch[0]] if self.batch else [0, *SAMPLES]
+        found = parts if isinstance(parts, Tensor) else next((x for n in names if (x := take(parts, n)) is not None), 0)
+        if not isinstance(found, Tensor):
+            raise MisconfigurationException(
+                f"Initialization({self.rule!r}) looks at the samples of a batch, and this one is {describe(batch)}, in "
+                'which they are not known; say where they are by Initialization(batch=("image", "label")) or (0, 1).'
+            )
+        return found
