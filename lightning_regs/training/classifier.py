@@ -50,7 +50,7 @@ class Classifier(KeepsMethods):
 
     Attributes:
         results: Stage (``"train"``, ``"val"``, ``"test"``) -> what was last logged for it, in full precision.
-        replicas: The seeds of the replicas; None for a single net.
+        replicas, weight_seeds: Seeds of the replicas, None for a single net; seeds of the initial weights, one a net.
         replica_results: As ``results``, with a list of one entry a replica.
 
     Args:
@@ -122,10 +122,9 @@ class Classifier(KeepsMethods):
         check_replicas(self.replicas, architecture, optimizer, regularizers or [])
         self._layers, self._apart = layer_replacements(layers or []), check_seeds(seeds)
         self.weight_seeds = [self._apart.get("weights", number) for number in self.replicas or [seed]]
-        self._compile, self.cuda_graph = compile, cuda_graph
-        # What a checkpoint holds of arguments that were not given stays as it was.
         if cuda_graph and compile in ("reduce-overhead", "max-autotune"):
             raise ValueError(f"compile={compile!r} makes graphs of its own; leave cuda_graph out, or use compile=True.")
+        # What a checkpoint holds of arguments that were not given stays as it was.
         absent = [name for name in ("layers", "seeds", "compile", "cuda_graph") if not given[name]]
         self.save_hyperparameters(ignore=["architecture", "regularizers", *absent])
         self.architecture_name: str | None = architecture if isinstance(architecture, str) else None
@@ -137,8 +136,8 @@ class Classifier(KeepsMethods):
         self.regularizers, self._methods_given = list(regularizers or []), regularizers is not None
         for reason in conflicts(self.regularizers):
             raise ValueError(reason)
-        self.input_shape = None if input_shape is None else tuple(input_shape)
-        self.num_classes, self.channels_last, self.seed = num_classes, channels_last, seed
+        self.input_shape, self.num_classes = input_shape and tuple(input_shape), num_classes
+        self.channels_last, self.seed, self._compile, self.cuda_graph = channels_last, seed, compile, cuda_graph
         self.results: dict[str, dict[str, float]] = {}
         self.replica_results: dict[str, list[dict[str, float]]] = {}
         self._step, self._planned, self._checked = Step(), list[dict[str, Any]](), set[str]()
