@@ -60,8 +60,8 @@ def fixup(
     held = [name for name, p in module.named_parameters() if not p.ndim and not p.any() and "fixup_" not in name]
     if held:
         raise ValueError(
-            f"fixup makes the last layer of a branch zero, and {held[0]} is a scalar of {type(module).__name__} that is "
-            "zero too, as SkipInit's factor: neither would learn; set it to 1 before."
+            f"fixup makes the last layer of a branch zero, and {held[0]} is a scalar of {type(module).__name__} that "
+            "is zero too, as SkipInit's factor: neither would learn; set it to 1 before."
         )
     branches, behind = _branches([t for t in tree_leaves(outputs) if isinstance(t, Tensor)], layers)
     if not branches:

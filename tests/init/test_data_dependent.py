@@ -45,8 +45,10 @@ def outputs(net: nn.Sequential, x: Tensor) -> list[Tensor]:
 def test_outputs_have_variance_one_layer_by_layer(rule):
     net, x, before = foreign(), images(), torch.get_rng_state()
     done = initialize(net, rule, seeded(), x)
-    assert len(done.drawn) == (5 if rule == "lsuv" else 10) and not done.skipped
-    assert torch.equal(before, torch.get_rng_state()) and net.training
+    assert len(done.drawn) == (5 if rule == "lsuv" else 10)
+    assert not done.skipped
+    assert torch.equal(before, torch.get_rng_state())
+    assert net.training
     for out in outputs(net, x):
         assert out.var(correction=0) == pytest.approx(1, abs=0.02 if rule == "lsuv" else 1e-4)
         if rule != "lsuv":
@@ -82,7 +84,8 @@ def test_data_statistics_are_weight_norm_s_formulas():
     plain, normed = nn.Linear(6, 4), weight_norm(nn.Linear(6, 4))
     for net in (plain, normed):
         initialize(net, "data_statistics", seeded(), x)
-    assert torch.allclose(plain.weight, normed.weight, atol=1e-6) and torch.allclose(plain.bias, normed.bias)
+    assert torch.allclose(plain.weight, normed.weight, atol=1e-6)
+    assert torch.allclose(plain.bias, normed.bias)
     v = nn.init.normal_(torch.empty(4, 6), 0, 0.05, generator=seeded())
     t = x @ (v / v.norm(dim=1, keepdim=True)).T
     sd, mean = t.std(0, correction=0), t.mean(0)

@@ -64,7 +64,8 @@ def test_rules_of_a_foreign_net(block, blocks, m):
         assert layer.weight.std().item() == pytest.approx(expected, rel=0.03), name
         assert hasattr(layer, "fixup_before") == (".conv" in name)
         assert hasattr(layer, "fixup_scale") == name.endswith(f".conv{m}")
-    assert not net.fc.weight.any() and not net.fc.bias.any()
+    assert not net.fc.weight.any()
+    assert not net.fc.bias.any()
     assert not net(torch.rand(2, 3, 32, 32)).any()
 
 
@@ -75,7 +76,8 @@ def test_layers_of_a_branch_are_found_by_the_sums(m):
     plain = Blocks(m=m)
     initialize(plain, "kaiming_normal", seeded())
     assert torch.equal(net.stem.weight, plain.stem.weight)  # the first that is drawn
-    assert not any(branch[-1].weight.any() for branch in net.branches) and not net.head.weight.any()
+    assert not any(branch[-1].weight.any() for branch in net.branches)
+    assert not net.head.weight.any()
     unscaled = Blocks(m=m)
     initialize(unscaled, "fixup", seeded(), x, scalars=False, scaled=False)
     for ours, he in zip(unscaled.branches, net.branches, strict=True):
@@ -87,7 +89,8 @@ def test_scalars_are_before_and_behind_each_layer_of_a_branch():
     net, x = Blocks(blocks=1), torch.randn(5, 4)
     done = initialize(net, "fixup", seeded(), x)
     scalars = {name: p for name, p in net.named_parameters() if "fixup_" in name}
-    assert len(scalars) == 5 and set(scalars) <= set(done.drawn)
+    assert len(scalars) == 5
+    assert set(scalars) <= set(done.drawn)
     assert [p.item() for n, p in scalars.items() if n.endswith("scale")] == [1]
     for parameter in net.parameters():
         nn.init.normal_(parameter, generator=seeded(2))
@@ -99,11 +102,13 @@ def test_scalars_are_before_and_behind_each_layer_of_a_branch():
     assert torch.allclose(net(x), expected, rtol=1e-4, atol=1e-5)
     other = copy.deepcopy(net)
     nn.init.zeros_(other.branches[0][1].fixup_scale)
-    assert torch.allclose(net(x), expected, rtol=1e-4, atol=1e-5) and not torch.allclose(other(x), expected)
+    assert torch.allclose(net(x), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(other(x), expected)
     stack = Replicated([net, other])
     assert torch.allclose(stack(x, shared=True), torch.stack([net(x), other(x)]), rtol=1e-4, atol=1e-5)
     again = initialize(net, "fixup", seeded(), x)
-    assert again == done and len(net.branches[0][0]._forward_hooks) == 1
+    assert again == done
+    assert len(net.branches[0][0]._forward_hooks) == 1
 
 
 def test_a_deep_net_trains_where_he_s_weights_overflow():
@@ -120,7 +125,8 @@ def test_a_deep_net_trains_where_he_s_weights_overflow():
             loss.backward()
             optimizer.step()
             found.append(loss.item())
-    assert losses["fixup"][0] == pytest.approx(math.log(3)) and losses["fixup"][-1] < 0.8
+    assert losses["fixup"][0] == pytest.approx(math.log(3))
+    assert losses["fixup"][-1] < 0.8
     assert losses["kaiming_normal"][0] > 10
 
 

@@ -80,7 +80,8 @@ def test_options_and_seed_and_rules_without_data():
         rule = Initialization("normal", {"std": 0.4}, seed=seed)
         train(module, [rule], trainer={"enable_checkpointing": False})
         made.append(module.net[1].weight.detach())
-    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
     assert made[0].std() == pytest.approx(0.4, rel=0.2)
 
 
@@ -131,7 +132,8 @@ def test_a_configuration_names_it(tmp_path: Path):
     with torch.no_grad():
         x = next(iter(trained.data.test_dataloader()))[0]
         units = trained.network().body[1](trained.data.eval_transform(x).flatten(1))
-    assert units.var(0).mean() == pytest.approx(1, rel=0.3) and units.mean().abs() < 0.3
+    assert units.var(0).mean() == pytest.approx(1, rel=0.3)
+    assert units.mean().abs() < 0.3
 
 
 @pytest.mark.parametrize(
@@ -153,5 +155,5 @@ def test_refused_at_the_first_batch():
     frozen = Foreign()
     for layer in (frozen.net[1], frozen.net[3]):
         layer.weight.requires_grad_(False)
-    with pytest.raises(ValueError, match="has nothing to initialize: net.1.weight is frozen"):
+    with pytest.raises(ValueError, match=r"has nothing to initialize: net.1.weight is frozen"):
         train(frozen, [Initialization("lsuv")])

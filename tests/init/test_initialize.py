@@ -104,8 +104,10 @@ def test_says_what_it_set_and_what_it_left():
         "1.weight": "of BatchNorm1d", "1.bias": "of BatchNorm1d", "2.weight": "tied to a parameter of Embedding",
         "7.weight": "tied to 3.weight", "4.weight": lazy, "4.bias": lazy, "5.weight": "frozen",
     }  # fmt: skip
-    assert net[3].weight is net[7].weight and net[3].weight.std() > 0
-    assert torch.equal(net[2].weight, kept[0]) and torch.equal(net[5].weight, kept[1])
+    assert net[3].weight is net[7].weight
+    assert net[3].weight.std() > 0
+    assert torch.equal(net[2].weight, kept[0])
+    assert torch.equal(net[5].weight, kept[1])
 
 
 def test_a_weight_under_weight_norm_is_set_by_its_parts():
@@ -153,7 +155,9 @@ def test_refuses(rule, options, said):
 def test_refuses_a_module_in_which_there_is_nothing_to_set():
     frozen = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     frozen[0].requires_grad_(False)
-    with pytest.raises(ValueError, match="nothing to initialize: 0.weight is frozen; 0.bias is frozen; 1.weight is of"):
+    with pytest.raises(
+        ValueError, match=r"nothing to initialize: 0.weight is frozen; 0.bias is frozen; 1.weight is of"
+    ):
         initialize(frozen, "kaiming_normal")
     with pytest.raises(ValueError, match="ReLU has nothing to initialize: it has no parameters"):
         initialize(nn.ReLU(), "kaiming_normal")
