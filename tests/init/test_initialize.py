@@ -34,7 +34,7 @@ def test_variance_is_the_rule_s_and_biases_are_zero(name):
 
 
 def test_only_data_dependent_rules_are_tested_elsewhere():
-    assert set(rules()) - set(DRAWN) == {"data_statistics", "fixup", "lsuv", "pca"}
+    assert set(rules()) - set(DRAWN) == {"autoencoder", "data_statistics", "fixup", "lsuv", "pca"}
 
 
 @pytest.mark.parametrize(
