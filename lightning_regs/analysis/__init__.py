@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from lightning_regs.core import registry
 
-_PUBLIC = registry.definitions("lightning_regs.analysis") | registry.definitions("lightning_regs.analysis.weights")
+_ROOMS = ("", ".signal", ".weights")
+_PUBLIC = {k: v for room in _ROOMS for k, v in registry.definitions(f"lightning_regs.analysis{room}").items()}
 
 __all__ = sorted(_PUBLIC)
 __getattr__ = registry.lazy(__name__, _PUBLIC)

@@ -43,6 +43,11 @@ from lightning_regs.analysis.min_norm import outside_span as outside_span
 from lightning_regs.analysis.min_norm import rkhs_norm as rkhs_norm
 from lightning_regs.analysis.robustness import adversarial_error as adversarial_error
 from lightning_regs.analysis.sharpness import sharpness as sharpness
+from lightning_regs.analysis.signal.layer_signals import LayerSignals as LayerSignals
+from lightning_regs.analysis.signal.layer_signals import Signal as Signal
+from lightning_regs.analysis.signal.layer_signals import layer_jacobians as layer_jacobians
+from lightning_regs.analysis.signal.layer_signals import layer_outputs as layer_outputs
+from lightning_regs.analysis.signal.layer_signals import layer_signals as layer_signals
 from lightning_regs.analysis.tickets import Distances as Distances
 from lightning_regs.analysis.tickets import MaskOverlap as MaskOverlap
 from lightning_regs.analysis.tickets import Overlap as Overlap

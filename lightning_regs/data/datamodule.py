@@ -67,7 +67,8 @@ class ImageDataModule(pl.LightningDataModule):
         padding: Pixels of black that training images are framed with before the random crop: 4 with ``image_size=32``
             is usual for CIFAR-10. Default 0: the crop is out of the margin beyond ``image_size``.
         normalize: In place of ``whiten``: ``"channels"`` takes mean and deviation of each channel over all training
-            images of the source, ``{"mean": [...], "std": [...]}`` given ones, of pixels in [0, 1].
+            images of the source, ``{"mean": [...], "std": [...]}`` given ones, of pixels in [0, 1]; ``"center"`` the
+            mean training image; ``"pca"``, ``"zca"``: :func:`~.transforms.whitening`, ``{"zca": 0.01}`` with epsilon.
         color_jitter: Strength in [0, 1]: brightness, contrast and saturation factors from 1 -+ this, hue turns from -+
             0.4 of this; 0 is off.
         val_split: Training samples to hold out for validation: a share below 1, or a number; they stay corrupted.
@@ -304,7 +305,6 @@ class ImageDataModule(pl.LightningDataModule):
             decode = math.ceil(decode * _FOLDER_MARGIN)
         source = sources.load(self.source, self.root, decode, self.lazy)
         check_source(source, self._transform)
-        self._transform = self._transform.fitted(source.x_train)
         self._seed = rng.run_seed(self._given_seed)
         seeds = self._seeds("split")
         corruption_seeds = seeds if self._corruption_seed is None else [self._corruption_seed] * len(seeds)
@@ -312,6 +312,7 @@ class ImageDataModule(pl.LightningDataModule):
             self._splits = make_splits(source, self._plan, seeds[0], corruption_seeds[0])
         else:
             self._splits = make_replica_splits(source, self._plan, seeds, corruption_seeds)
+        self._transform = self._transform.fitted(source.x_train, self._splits.train)
         self._num_classes, self._classes = source.num_classes, source.classes
 
     def _seeds(self, purpose: str) -> tuple[int, ...]:

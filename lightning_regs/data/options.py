@@ -55,9 +55,10 @@ def _problems(a: SimpleNamespace) -> Iterator[str]:
             f"padding={a.padding} lets a crop of image_size={a.image_size} miss the image; take less padding, an "
             "eighth of the side is usual."
         )
-    if a.normalize == "channels" and (a.lazy or a.resplit):
+    measures = isinstance(a.normalize, str) or (isinstance(a.normalize, Mapping) and "mean" not in a.normalize)
+    if measures and (a.lazy or (a.resplit and a.normalize == "channels")):
         other = "lazy=True" if a.lazy else "resplit=True"
-        yield f"normalize='channels' measures one training set in memory, not with {other}; give mean and std."
+        yield f"normalize={a.normalize!r} measures one training set in memory, not with {other}; give mean and std."
     if isinstance(a.normalize, Mapping) and (problem := _statistics_problem(a.normalize)):
         yield f"normalize={dict(a.normalize)!r} {problem}."
     if a.corruption in PIXEL_CORRUPTIONS and (a.random_crop or a.random_rotation or a.color_jitter):
@@ -85,8 +86,13 @@ def _problems(a: SimpleNamespace) -> Iterator[str]:
 
 
 def _statistics_problem(given: Mapping[str, Any]) -> str | None:
-    if set(given) != {"mean", "std"} or not 0 < len(given["mean"]) == len(given["std"]):
-        return "must be 'mean' and 'std', two lists with a number for each channel"
+    if set(given) in ({"pca"}, {"zca"}):
+        (epsilon,) = given.values()
+        positive = isinstance(epsilon, int | float) and 0 < epsilon < math.inf
+        return None if positive else "must add a number above 0 to variances, such as 0.01"
+    lists = set(given) == {"mean", "std"} and all(isinstance(part, Sequence) for part in given.values())
+    if not lists or not 0 < len(given["mean"]) == len(given["std"]):
+        return "must be 'mean' and 'std', two lists with a number for each channel, or 'pca' or 'zca' and a number"
     return None if min(given["std"]) > 0 else "has a standard deviation that is not above 0; give those of the data"
 
 
@@ -106,8 +112,9 @@ def check_source(source: ArraySource, transform: BatchTransform) -> None:
             f"{source.name} holds signals of length {source.x_train.shape[1]}, not images; leave image_size, "
             "random_crop, random_flip, random_rotation and color_jitter out."
         )
-    given, floats = transform.normalize, isinstance(source.x_train, Tensor) and source.x_train.is_floating_point()
-    if isinstance(given, Mapping) and not floats and not all(0 <= n <= 1 for n in (*given["mean"], *given["std"])):
+    floats = isinstance(source.x_train, Tensor) and source.x_train.is_floating_point()
+    given: Any = transform.normalize if isinstance(transform.normalize, Mapping) else {}
+    if "mean" in given and not floats and not all(0 <= n <= 1 for n in (*given["mean"], *given["std"])):
         raise ValueError(
             f"normalize={dict(given)} is taken of pixels in [0, 1], to which the bytes of {source.name} are brought; "
             "divide statistics of bytes by 255."

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from lightning_regs.data import augment
 from lightning_regs.data.corruptions import pixel_statistics
+from lightning_regs.data.dataset import ImageArrays, StackedArrays
 from lightning_regs.data.image_files import ImageFiles
 
-Normalize = Literal["channels"] | dict[str, Sequence[float]]
+Normalize = Literal["channels", "center", "pca", "zca"] | dict[str, Sequence[float] | float]
+# What is fitted on the training samples, all their pixels together.
+JOINT = ("center", "pca", "zca")
 
 # Columns of uniform draws a sample: crop (2), flip, rotation, brightness, contrast, saturation, hue. All are always
 # drawn, so that switching one step on or off leaves the others' draws as they were.
@@ -22,6 +25,52 @@ _DRAWS = 8
 
 # Relative to the strength; at 0.5 contrast, saturation and hue have the ranges of TensorFlow's Inception pipeline.
 _HUE_SHARE = 0.4
+
+# Share of the largest variance up to which one is rounding of float32, and its direction none of the data's.
+_NO_VARIANCE = 1e-10
+
+
+@torch.no_grad()
+def whitening(x: Tensor, kind: Literal["pca", "zca"], epsilon: float = 0.0) -> tuple[Tensor, Tensor]:
+    r"""Fit the map :math:`x \mapsto W (x - \bar x)` after which training samples are uncorrelated, with variance 1.
+
+    With the eigenvectors U and eigenvalues :math:`\Lambda` of the covariance (over N), in float64: for ``"pca"``
+    :math:`W = (\Lambda + \epsilon)^{-1/2} U^T`, the largest variance first and each direction's largest number
+    positive; for ``"zca"`` :math:`W = U (\Lambda + \epsilon)^{-1/2} U^T`, whose images look most like the originals
+    (Bell & Sejnowski 1997; Krizhevsky 2009). Where :math:`\epsilon = 0`, directions without variance become 0, and a
+    test sample loses what it has there.
+
+    Args:
+        x: Training samples ``(N, ...)`` of D numbers each, uint8 (divided by 255) or floats.
+        kind: Which; after PCA positions are no pixels any more, and convolutions see none.
+        epsilon: Added to the variances, of pixels in [0, 1]: it keeps the noise of small ones small.
+
+    Returns:
+        Mean ``(D,)`` and W ``(D, D)`` in float64.
+
+    Raises:
+        ValueError: If no number varies; without ``epsilon``, if samples are so few that any two would end up equally
+            far apart, so that nothing but which is which could be learned (Wadia et al. 2021, arXiv:2008.07545).
+    """
+    number, flat = len(x), x.flatten(1)
+    parts = torch.split(flat, 4096)
+    mean = torch.stack([augment.to_unit(part).sum(0, dtype=torch.float64) for part in parts]).sum(0) / number
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=x.device)
+    for part in parts:
+        covariance.addmm_((centred := augment.to_unit(part).double() - mean).T, centred, alpha=1 / number)
+    values, vectors = (t.flip(-1) for t in torch.linalg.eigh(covariance))
+    varies = values > _NO_VARIANCE * values[0]
+    if not values[0] > 0:
+        raise ValueError(f"normalize={kind!r} divides by variances, and no pixel of the training samples varies.")
+    if not epsilon and int(varies.sum()) >= number - 1:
+        raise ValueError(
+            f"normalize={kind!r} of {number} training samples of {flat.shape[1]} numbers would put any two of them "
+            f"equally far apart; take more samples, or {{{kind!r}: 0.01}}, which is added to the variances."
+        )
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    scale = (values.clamp_min(0) + epsilon).rsqrt().where(varies | (epsilon > 0), 0.0)
+    matrix = scale[:, None] * vectors.T
+    return mean, vectors @ matrix if kind == "zca" else matrix
 
 
 @dataclass(frozen=True)
@@ -36,15 +85,18 @@ class BatchTransform:
     jitter: float = 0.0
     padding: int = 0  # pixels of 0, which is black as nothing is normalized yet
     normalize: Normalize | None = None
-    channels: tuple[Tensor, Tensor] | None = None  # mean and deviation, as `fitted` makes them for augment.normalize
+    channels: tuple[Tensor, Tensor] | None = None  # mean, and deviation or matrix, as `fitted` makes them
 
-    def fitted(self, x: Tensor | ImageFiles) -> BatchTransform:
-        """Return the same transform with mean and deviation of each channel, where it normalizes, of images or signals.
+    def fitted(self, x: Tensor | ImageFiles, train: ImageArrays | StackedArrays) -> BatchTransform:
+        """Return the same transform with what it needs to know, where it normalizes, of images or signals.
 
-        Signals (N, L) have one channel. One that never varies is not scaled.
+        Mean and deviation of channels are those of all images x of the source: signals (N, L) have one, and one that
+        never varies is not scaled. The mean image and whitening are those of the training samples alone.
         """
         if self.normalize is None:
             return self
+        if self._joint is not None:
+            return replace(self, channels=self._fitted_jointly(train))
         number = 1 if x.ndim == 2 else x.shape[1]
         if isinstance(self.normalize, Mapping):
             mean, std = (torch.tensor(self.normalize[name], dtype=torch.float32) for name in ("mean", "std"))
@@ -59,6 +111,30 @@ class BatchTransform:
             mean, std = torch.tensor([pixel_statistics(channel) for channel in channels]).T
         shape = (1,) if x.ndim == 2 else (-1, 1, 1)
         return replace(self, channels=(mean.view(shape), std.where(std > 0, 1.0).view(shape)))
+
+    @property
+    def _joint(self) -> tuple[str, float] | None:
+        """What is fitted on all pixels together, and what is added to variances."""
+        if isinstance(self.normalize, Mapping):
+            return next(((kind, float(self.normalize[kind])) for kind in JOINT if kind in self.normalize), None)  # type: ignore[arg-type]
+        return (self.normalize, 0.0) if self.normalize in JOINT else None
+
+    def _fitted_jointly(self, train: ImageArrays | StackedArrays) -> tuple[Tensor, Tensor]:
+        assert self._joint is not None
+        x, (kind, epsilon) = train.x, self._joint
+        if isinstance(train, StackedArrays):
+            if bool((train.rows != train.rows[0]).any()):
+                raise ValueError(
+                    f"normalize={self.normalize!r} is fitted on one training set, and each replica has its own; give "
+                    "seeds={'split': 0}, with which they have the same."
+                )
+            x = train.x[train.rows[0]]
+        assert isinstance(x, Tensor)
+        x = x if x.ndim == 2 else self._center(x)
+        if kind == "center":
+            return augment.to_unit(x).mean(0, dtype=torch.float64).float(), torch.ones(1)
+        mean, matrix = whitening(x, kind, epsilon)  # type: ignore[arg-type]
+        return mean.float().view(x.shape[1:]), matrix.float()
 
     def to(self, device: torch.device) -> BatchTransform:
         """Return the same transform for batches on a device."""
@@ -113,6 +189,8 @@ class BatchTransform:
     def _finish(self, x: Tensor) -> Tensor:
         if self.normalize is not None and self.channels is None:
             raise RuntimeError("the statistics of normalize are not known yet; call setup() of the data first.")
+        if self.channels is not None and self._joint is not None and self._joint[0] != "center":
+            return ((augment.to_unit(x) - self.channels[0]).flatten(1) @ self.channels[1].T).view(x.shape)
         if self.channels is not None:
             return augment.normalize(x, *self.channels)
         return augment.whiten(x) if self.whiten else augment.to_unit(x)

@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision import ops
 
 from lightning_regs.core import registry
 from lightning_regs.core.checks import NoEffectWarning, Probability, call, check, checked
 from lightning_regs.core.names import few, unknown_name
+from lightning_regs.pruning.layers import NORMALISATION
 
+# What torch's normalizations call the number of their channels.
+_CHANNELS = ("num_features", "num_channels", "normalized_shape")
 Kind = type[nn.Module] | tuple[type[nn.Module], str] | Callable[[nn.Module], bool]
 Factory = Callable[[nn.Module], nn.Module]
 
@@ -79,7 +83,9 @@ def layer_replacements(entries: Sequence[Mapping[str, Any]]) -> list[tuple[Kind,
     An entry is ``{"replace": "ReLU", "by": "LeakyReLU", "negative_slope": 0.1}`` or ``{"after": "ReLU", "add":
     "Dropout", "p": 0.5}``, or ``"before"``: names of classes in this folder, ``torch.nn`` or ``torchvision.ops``, and
     the new one's arguments. ``"named": "body.*"`` chooses layers by a glob of their names, so that each has its rate. A
-    class that has ``like(old, ...)``, or whose first argument is ``layer``, is made with the old layer.
+    class that has ``like(old, ...)``, or whose first argument is ``layer``, is made with the old layer. A normalization
+    of torch's in the place of another has its channels, scale and shift: ``{"replace": "BatchNorm2d", "by":
+    "GroupNorm", "num_groups": 8}``; with one group that is layer norm of maps.
 
     A residual branch is dropped, as in stochastic depth (Huang et al., arXiv:1603.09382), behind its last layer:
     ``{"after": "BatchNorm2d", "named": "*.bn2", "add": "StochasticDepth", "p": 0.2, "mode": "row"}``.
@@ -109,10 +115,34 @@ def _replacement(options: dict[str, Any]) -> tuple[Kind, Factory]:
     if made is not None:
         call("layer", made, nn.Linear(1, 1) if wraps else nn.BatchNorm1d(1), **options)
         return kind, lambda old: made(old, **options)
+    channels = next((name for name in _CHANNELS if name in inspect.signature(cls).parameters), None)
+    if channels and channels not in options and issubclass(cls, NORMALISATION) and not beside:
+        return kind, lambda old: _norm(cls, channels, old, options)
     call("layer", cls, **options)
     if beside:
         return kind, lambda old: nn.Sequential(*(old, cls(**options))[:: 1 if beside == "after" else -1])
     return kind, lambda old: cls(**options)
+
+
+def _norm(cls: type[nn.Module], channels: str, old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    """Return a normalization of the old one's channels, on its device, with its scale and shift."""
+    number = next(
+        (getattr(old, name) for name in _CHANNELS if isinstance(old, NORMALISATION) and hasattr(old, name)), None
+    )
+    if number is None:
+        raise ValueError(f"{cls.__name__} takes the place of a normalization, got {old!r}; say {channels} for others.")
+    if cls is nn.LayerNorm and not isinstance(old, nn.BatchNorm1d | nn.LayerNorm):
+        raise ValueError(
+            f"LayerNorm is over the last dimensions, and {old!r} is of maps; take GroupNorm with num_groups=1."
+        )
+    made: nn.Module = call("layer", cls, **{channels: number}, **options)
+    before = dict(old.named_parameters())
+    with torch.no_grad():
+        for name, own in made.named_parameters():
+            if name in before:
+                own.data = before[name].detach().clone().view_as(own)
+                own.requires_grad_(before[name].requires_grad)
+    return made.to(next((t.device for t in (*old.parameters(), *old.buffers())), None))
 
 
 def _layer(name: str) -> type[nn.Module]:

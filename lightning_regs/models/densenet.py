@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Probability, checked
-from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, InputShape, blocks_a_stage, check_image
+from lightning_regs.models.layers import ConvNet, InputShape, Norm, blocks_a_stage, check_image, finish
 
 
 class DenseLayer(nn.Sequential):
@@ -46,6 +45,7 @@ class DenseNet(ConvNet):
         bc: Whether it is DenseNet-BC.
         dropout: Probability of dropping an activation behind every convolution but the first, in [0, 1); the paper
             takes 0.2 where images are not augmented. Default 0.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None. Default ``"batch"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
     """
@@ -62,6 +62,7 @@ class DenseNet(ConvNet):
         width: Count = 12,
         bc: bool = False,
         dropout: Probability = 0.0,
+        norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
     ) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class DenseNet(ConvNet):
                 channels += width
         self.features = nn.Sequential(*parts, nn.BatchNorm2d(channels), nn.ReLU())
         self.head = nn.Linear(channels, num_classes)
-        initialize(self, init)
+        finish(self, norm, init, self.head)
 
 
 def _convolution(channels: int, filters: int, kernel: int, dropout: float) -> list[nn.Module]:

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torchvision.models.inception import Inception3, InceptionOutputs
 
 from lightning_regs.core.checks import Count, Probability, checked
-from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
+    LAYERS,
     ConvNet,
     Factor,
     InputShape,
     Norm,
     activation_layer,
-    apply_weight_norm,
     check_image,
+    finish,
     norm_layer,
     scaled,
     to_channels_last,
@@ -48,9 +48,9 @@ def conv_module(
 ) -> nn.Sequential:
     """Return convolution, normalisation, activation: (N, C, H, W) to (N, filters, H / stride, W / stride), rounded up.
 
-    Batch and layer norm replace the convolution's bias by their own shift.
+    Normalisations that are layers replace the convolution's bias by their own shift.
     """
-    shifted = norm in ("batch", "layer")
+    shifted = norm in LAYERS
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv"] = nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2, bias=not shifted)
     if shifted:
@@ -82,8 +82,8 @@ class SmallInception(ConvNet):
         input_shape: (C, H, W), H and W at least 4.
         num_classes: Number of logits.
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
-        norm: ``"batch"`` is the paper's, None its "Inception w/o BN"; ``"layer"`` normalises pre-activations over
-            (C, H, W), ``"weight"`` reparametrises all layers but the head.
+        norm: ``"batch"`` is the paper's, None its "Inception w/o BN"; or another
+            :data:`~lightning_regs.models.layers.Norm`, on all layers but the head.
         dropout: Probability of dropping a unit of the pooled features, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
         width: Factor on the number of filters. Default 1.
@@ -130,9 +130,7 @@ class SmallInception(ConvNet):
         self.features = nn.Sequential(*modules)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, num_classes)
-        initialize(self, init)
-        if norm == "weight":
-            apply_weight_norm(self, self.head)
+        finish(self, norm, init, self.head)
 
     def embed(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to the mean over the map (N, F), with dropout."""
@@ -150,6 +148,7 @@ class InceptionV3(Inception3):  # type: ignore[misc]
     Args:
         input_shape: (3, H, W), H and W at least 75.
         num_classes: Number of logits.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None. Default ``"batch"``.
         dropout: Probability of dropping a unit of the pooled features, in [0, 1). Default 0.5, torchvision's.
         init: A rule of :func:`~lightning_regs.init.initialize`; None draws torchvision's own,
             a truncated normal of standard deviation 0.1.
@@ -165,6 +164,7 @@ class InceptionV3(Inception3):  # type: ignore[misc]
         input_shape: InputShape,
         num_classes: Count,
         *,
+        norm: Norm | None = "batch",
         dropout: Probability = 0.5,
         init: str | None = None,
         aux_logits: bool = False,
@@ -174,7 +174,7 @@ class InceptionV3(Inception3):  # type: ignore[misc]
         if channels != 3:
             raise ValueError(f"inception_v3 takes images of 3 channels, got {channels}: repeat the channel 3 times.")
         super().__init__(num_classes=num_classes, aux_logits=aux_logits, init_weights=init is None, dropout=dropout)
-        initialize(self, init)
+        finish(self, norm, init, self.fc, *([self.AuxLogits.fc] if aux_logits else []))
 
     def forward(self, x: Tensor) -> Tensor | InceptionOutputs:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""

@@ -11,6 +11,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from lightning_regs.core.checks import Count, Range, nonempty
 from lightning_regs.core.names import unknown_name
+from lightning_regs.init import initialize
+from lightning_regs.layers.mean_only_batch_norm import MeanOnlyBatchNorm
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -22,6 +24,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
     "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
     "tanh": nn.Tanh,
 }
 """Activation functions by name."""
@@ -29,8 +32,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 MONOTONE = frozenset(ACTIVATIONS) - {"gelu", "silu"}
 """Activations that never decrease, and so commute with max pooling."""
 
-# Normalisations that every small net takes.
-Norm = Literal["batch", "layer", "weight"]
+Norm = Literal["batch", "layer", "group", "weight", "mean_only"]
+"""What nets take as ``norm``; ``"mean_only"`` is weight norm with mean-only batch norm. See :func:`norm_layer`."""
+
+# Those that are layers; weight norm is none.
+LAYERS = ("batch", "layer", "group", "mean_only")
 InputShape = Annotated[Sequence[Count], "sizes of at least 1, (C, H, W) or (L,)", nonempty]
 Factor = Annotated[float, Range(above=0, why="it is the factor on every layer's size")]
 
@@ -67,22 +73,48 @@ def norm_layer(norm: str | None, features: int, spatial: bool) -> nn.Module:
     """Return a fresh normalisation of pre-activations (N, F, H, W), or (N, F) if not ``spatial``.
 
     Batch norm: Ioffe & Szegedy, arXiv 1502.03167. Layer norm: Ba, Kiros, Hinton, arXiv 1607.06450; on images it takes
-    each sample's mean and variance over (C, H, W) and scales per channel. Any other name gives the identity.
+    each sample's mean and variance over (C, H, W) and scales per channel. Group norm: Wu & He, arXiv 1803.08494, with
+    their 32 groups, or the most that divide F and leave 8 in each. Mean-only batch norm:
+    :class:`~lightning_regs.layers.MeanOnlyBatchNorm`. Any other name gives the identity. In training batch and
+    mean-only batch norm refuse one value a feature, such as a batch of one (N, F); the others do not look at the batch.
     """
     if norm == "batch":
         return nn.BatchNorm2d(features) if spatial else nn.BatchNorm1d(features)
     if norm == "layer":
         return nn.GroupNorm(1, features) if spatial else nn.LayerNorm(features)
-    return nn.Identity()
+    if norm == "group":
+        most = max(1, min(32, features // 8))
+        return nn.GroupNorm(next(n for n in range(most, 0, -1) if features % n == 0), features)
+    return MeanOnlyBatchNorm(features) if norm == "mean_only" else nn.Identity()
 
 
-def apply_weight_norm(module: nn.Module, head: nn.Module) -> None:
-    """Reparametrise every linear and convolutional layer but ``head`` as w = g v / |v|, per unit, in place.
+def normalized(norm: str | None, *layers: nn.Module) -> list[nn.Module]:
+    """Return layers with a normalisation behind each that is linear or convolutional, where ``norm`` is a layer."""
+    found: list[nn.Module] = []
+    for layer in layers:
+        found.append(layer)
+        if norm in LAYERS and isinstance(layer, nn.Linear | nn.Conv2d):
+            found.append(norm_layer(norm, len(layer.weight), spatial=isinstance(layer, nn.Conv2d)))
+    return found
 
-    Salimans & Kingma, arXiv 1602.07868. The function that the net computes does not change.
+
+def finish(net: nn.Module, norm: str | None, init: str | None, *heads: nn.Module) -> None:
+    """End a constructor: put ``norm`` in the place of other batch norms, draw the weights, reparametrise them.
+
+    Without a layer that shifts, every convolution has a bias. Weight norm, Salimans & Kingma, arXiv 1602.07868, writes
+    the weights of all layers but the heads as w = g v / |v|, per unit, and leaves the function as it is; so does
+    ``"mean_only"``, beside its layers.
     """
-    for layer in list(module.modules()):
-        if isinstance(layer, nn.Linear | nn.Conv2d) and layer is not head:
+    for owner in list(net.modules()) if norm != "batch" else ():
+        for name, old in owner.named_children():
+            if isinstance(old, nn.BatchNorm2d):
+                setattr(owner, name, norm_layer(norm, old.num_features, spatial=True))
+    for layer in net.modules() if norm in (None, "weight") else ():
+        if isinstance(layer, nn.Conv2d) and layer.bias is None:
+            layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_channels))
+    initialize(net, init)
+    for layer in list(net.modules()) if norm in ("weight", "mean_only") else ():
+        if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in heads:
             weight_norm(layer)
 
 

@@ -7,8 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, checked
-from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, InputShape, activation_layer, check_image
+from lightning_regs.models.layers import ConvNet, InputShape, Norm, activation_layer, check_image, finish, normalized
 
 POOLS: dict[str, type[nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
 """Poolings by name."""
@@ -29,6 +28,7 @@ class LeNet(ConvNet):
         num_classes: Number of logits.
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
         pool: ``"max"`` or ``"average"``. Default ``"max"``.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
     """
 
@@ -42,29 +42,23 @@ class LeNet(ConvNet):
         *,
         activation: str = "relu",
         pool: Literal["max", "average"] = "max",
+        norm: Norm | None = None,
         init: str | None = None,
     ) -> None:
         super().__init__()
         channels, height, width = check_image("lenet", input_shape, 12)
         padding = 2 if min(height, width) < 32 else 0
         rows, columns = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width))
-        self.features = nn.Sequential(
-            nn.Conv2d(channels, 6, 5, padding=padding),
-            activation_layer(activation),
-            POOLS[pool](2),
-            nn.Conv2d(6, 16, 5),
-            activation_layer(activation),
-            POOLS[pool](2),
-        )
-        self.classifier = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(16 * rows * columns, 120),
-            activation_layer(activation),
-            nn.Linear(120, 84),
-            activation_layer(activation),
-        )
+        features: list[nn.Module] = []
+        for convolution in (nn.Conv2d(channels, 6, 5, padding=padding), nn.Conv2d(6, 16, 5)):
+            features += [*normalized(norm, convolution), activation_layer(activation), POOLS[pool](2)]
+        self.features = nn.Sequential(*features)
+        units: list[nn.Module] = [nn.Flatten()]
+        for layer in (nn.Linear(16 * rows * columns, 120), nn.Linear(120, 84)):
+            units += [*normalized(norm, layer), activation_layer(activation)]
+        self.classifier = nn.Sequential(*units)
         self.head = nn.Linear(84, num_classes)
-        initialize(self, init)
+        finish(self, norm, init, self.head)
 
     def embed(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to the units of the last hidden layer (N, 84)."""

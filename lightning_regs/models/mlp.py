@@ -9,14 +9,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Probability, checked
-from lightning_regs.init import initialize
-from lightning_regs.models.layers import (
-    InputShape,
-    Norm,
-    activation_layer,
-    apply_weight_norm,
-    norm_layer,
-)
+from lightning_regs.models.layers import InputShape, Norm, activation_layer, finish, normalized
 
 
 class MLP(nn.Module):
@@ -31,7 +24,7 @@ class MLP(nn.Module):
         num_classes: Number of logits.
         hidden: Width of each hidden layer; empty for a linear model.
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
-        norm: ``"batch"``, ``"layer"``, ``"weight"`` (on all but the head) or None.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None.
         dropout: Probability of dropping a hidden unit, in [0, 1). Default 0.
         input_dropout: Probability of dropping an input, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
@@ -56,18 +49,13 @@ class MLP(nn.Module):
         layers: list[nn.Module] = [nn.Flatten(), *([nn.Dropout(input_dropout)] if input_dropout else [])]
         features = math.prod(input_shape)
         for size in hidden:
-            layers += [nn.Linear(features, size)]
-            if norm in ("batch", "layer"):
-                layers += [norm_layer(norm, size, spatial=False)]
-            layers += [activation_layer(activation)]
+            layers += [*normalized(norm, nn.Linear(features, size)), activation_layer(activation)]
             if dropout:
                 layers += [nn.Dropout(dropout)]
             features = size
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(features, num_classes)
-        initialize(self, init)
-        if norm == "weight":
-            apply_weight_norm(self, self.head)
+        finish(self, norm, init, self.head)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map samples ``(N, *input_shape)`` to logits ``(N, num_classes)``."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import Parameter
 
 from lightning_regs.core.checks import Count, Probability, checked
-from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, InputShape, blocks_a_stage, check_image, norm_layer
+from lightning_regs.models.layers import ConvNet, InputShape, Norm, blocks_a_stage, check_image, finish, norm_layer
 
 
 class PreActBlock(nn.Module):
@@ -27,7 +25,7 @@ class PreActBlock(nn.Module):
         channels: Number of input channels.
         filters: Number of output channels.
         stride: Step of the first convolution and of the shortcut.
-        norm: ``"batch"`` or None.
+        norm: A normalisation's name, or None.
         dropout: Probability of dropping an activation, in [0, 1).
         active: Whether the shortcut is ``relu(norm(x))`` also where it could be ``x``.
     """
@@ -115,6 +113,7 @@ class PreActResNet18(PreActResNet):
         width: Filters of the stem and of the first group, an integer; the groups have 1, 2, 4 and 8 times as many.
             Default 64.
         dropout: Probability of dropping an activation between the two convolutions of a block, in [0, 1). Default 0.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None. Default ``"batch"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's, as the authors' code does. The
             default, ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
     """
@@ -129,13 +128,14 @@ class PreActResNet18(PreActResNet):
         *,
         width: Count = 64,
         dropout: Probability = 0.0,
+        norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
     ) -> None:
         channels, _, _ = check_image("preact_resnet18", input_shape, 8)
         stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         super().__init__(stem, width, [width * n for n in (1, 2, 4, 8)], 2, "batch", dropout, active=True)
         self.head = nn.Linear(8 * width, num_classes)
-        initialize(self, init)
+        finish(self, norm, init, self.head)
 
 
 class WideResNet(PreActResNet):
@@ -160,7 +160,7 @@ class WideResNet(PreActResNet):
         num_classes: Number of logits.
         depth: Number d of convolutions on the longest path and the head, 6n + 4 with n blocks a group. Default 10.
         width: Factor k on the filters of the groups, an integer. Default 1.
-        norm: ``"batch"``, or None for biases and SkipInit.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None for biases and SkipInit.
         dropout: Probability of dropping an activation between the two convolutions of a block, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
@@ -176,7 +176,7 @@ class WideResNet(PreActResNet):
         *,
         depth: Count = 10,
         width: Count = 1,
-        norm: Literal["batch"] | None = None,
+        norm: Norm | None = None,
         dropout: Probability = 0.0,
         init: str | None = "kaiming_normal",
     ) -> None:
@@ -186,7 +186,7 @@ class WideResNet(PreActResNet):
         super().__init__(stem, 16, filters, size, norm, dropout)
         self.norm = norm_layer(norm, filters[-1], spatial=True)
         self.head = nn.Linear(filters[-1], num_classes)
-        initialize(self, init)
+        finish(self, norm, init, self.head)
 
     def features(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to the last map."""

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 from lightning_regs.core.checks import Count, checked
-from lightning_regs.init import initialize
-from lightning_regs.models.layers import ConvNet, InputShape, blocks_a_stage, check_image
+from lightning_regs.models.layers import ConvNet, InputShape, Norm, blocks_a_stage, check_image, finish
 
 Shortcut = Literal["conv", "avgpool", "pad"]
 """How the shortcut of a halving block goes to the new shape."""
@@ -33,8 +32,8 @@ class ResNet(ConvNet):
 
     He et al., arXiv 1512.03385: every stage but the first halves the image, rounding up, and doubles the filters; then
     the mean over the whole map, and ``head``. Every convolution has batch norm, so a sample's gradient depends on the
-    others of its batch; a wide ResNet can do without. Shape: (N, C, H, W) to (N, num_classes); computed in
-    channels_last. Names are torchvision's, so that its weights load here but for the head, which it calls ``fc``.
+    others of its batch, unless ``norm`` of a net below says otherwise. Shape: (N, C, H, W) to (N, num_classes);
+    computed in channels_last. Names are torchvision's, so that its weights load here but for the head, its ``fc``.
 
     Args:
         channels: Number of input channels.
@@ -99,6 +98,7 @@ class ResNet18(ResNet):
         width: Filters of the stem and of the first stage, an integer; the stages have 1, 2, 4 and 8 times as many.
             Default 64; 16 has about a sixteenth of the parameters.
         shortcut: ``"conv"``, ``"avgpool"`` or ``"pad"``, see :class:`ResNet`. Default ``"conv"``.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None. Default ``"batch"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
     """
@@ -113,11 +113,12 @@ class ResNet18(ResNet):
         *,
         width: Count = 64,
         shortcut: Shortcut = "conv",
+        norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
     ) -> None:
         channels, _, _ = check_image("resnet18", input_shape, 8)
         super().__init__(channels, num_classes, width, stages=4, blocks=2, shortcut=shortcut)
-        initialize(self, init)
+        finish(self, norm, init, self.head)
 
 
 class ResNet20(ResNet):
@@ -136,6 +137,7 @@ class ResNet20(ResNet):
         width: Filters of the stem and of the first stage, an integer; the stages have 1, 2 and 4 times as many.
             Default 16.
         shortcut: ``"conv"``, ``"avgpool"`` or ``"pad"``, see :class:`ResNet`. Default ``"conv"``.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None. Default ``"batch"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
     """
@@ -151,12 +153,13 @@ class ResNet20(ResNet):
         depth: Count = 20,
         width: Count = 16,
         shortcut: Shortcut = "conv",
+        norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
     ) -> None:
         channels, _, _ = check_image(self.architecture, input_shape, 4)
         blocks = blocks_a_stage(depth, 6, others=2)
         super().__init__(channels, num_classes, width, 3, blocks, shortcut, first_is_last=True)
-        initialize(self, init)
+        finish(self, norm, init, self.head)
 
 
 class ResNet110(ResNet20):
@@ -177,6 +180,7 @@ class ResNet110(ResNet20):
         depth: Count = 110,
         width: Count = 16,
         shortcut: Shortcut = "pad",
+        norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
     ) -> None:
-        super().__init__(input_shape, num_classes, depth=depth, width=width, shortcut=shortcut, init=init)
+        super().__init__(input_shape, num_classes, depth=depth, width=width, shortcut=shortcut, norm=norm, init=init)

@@ -8,16 +8,16 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Probability, checked
-from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
+    LAYERS,
     MONOTONE,
     ConvNet,
     Factor,
     InputShape,
     Norm,
     activation_layer,
-    apply_weight_norm,
     check_image,
+    finish,
     flatten,
     norm_layer,
     scaled,
@@ -42,8 +42,8 @@ class SmallAlexNet(ConvNet):
         input_shape: (C, H, W), H and W at least 4; each stage halves them, rounding up.
         num_classes: Number of logits.
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
-        norm: ``"lrn"`` is the paper's; ``"batch"`` and ``"layer"`` normalise the pre-activations of every hidden
-            layer instead, ``"weight"`` reparametrises all layers but the head, None is none at all.
+        norm: ``"lrn"`` is the paper's; or a :data:`~lightning_regs.models.layers.Norm` on all layers but the head;
+            None is none at all.
         dropout: Probability of dropping a unit of the two hidden linear layers, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
         width: Factor on the number of filters and hidden units. Default 1.
@@ -69,7 +69,7 @@ class SmallAlexNet(ConvNet):
         features: OrderedDict[str, nn.Module] = OrderedDict()
         for stage in (1, 2):
             features[f"conv{stage}"] = nn.Conv2d(channels, filters, 5, padding=2)
-            if norm in ("batch", "layer"):
+            if norm in LAYERS:
                 features[f"norm{stage}"] = norm_layer(norm, filters, spatial=True)
             act, pool = (f"act{stage}", activation_layer(activation)), (f"pool{stage}", nn.MaxPool2d(3, 2, padding=1))
             features.update((pool, act) if activation in MONOTONE else (act, pool))
@@ -80,7 +80,7 @@ class SmallAlexNet(ConvNet):
         classifier: OrderedDict[str, nn.Module] = OrderedDict()
         for stage, size in ((3, wide), (4, narrow)):
             classifier[f"fc{stage}"] = nn.Linear(units, size)
-            if norm in ("batch", "layer"):
+            if norm in LAYERS:
                 classifier[f"norm{stage}"] = norm_layer(norm, size, spatial=False)
             classifier[f"act{stage}"] = activation_layer(activation)
             if dropout:
@@ -89,9 +89,7 @@ class SmallAlexNet(ConvNet):
         self.features = nn.Sequential(features)
         self.classifier = nn.Sequential(classifier)
         self.head = nn.Linear(units, num_classes)
-        initialize(self, init)
-        if norm == "weight":
-            apply_weight_norm(self, self.head)
+        finish(self, norm, init, self.head)
 
     def embed(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to the units of the last hidden layer (N, 192)."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Probability, checked
-from lightning_regs.init import initialize
 from lightning_regs.models.layers import (
     ConvNet,
     Factor,
     InputShape,
+    Norm,
     check_image,
+    finish,
     flatten,
-    norm_layer,
+    normalized,
     scaled,
 )
 
@@ -33,17 +34,14 @@ def convolutions(
         width: Factor on the filters.
         pools: Stages that end in a 2x2 max pool. It rounds up: that lets 28x28 images through five of them, and changes
             nothing on 32x32.
-        norm: ``"batch"``, or None.
+        norm: What is behind each convolution, if it is a layer.
         pool_first: Puts the last ReLU of a stage after the pool, where it has a quarter of the elements to work on: the
             values and gradients are those of the usual order, and a training step of Conv-2 takes a tenth less time.
     """
     layers: list[nn.Module] = []
     for index, stage in enumerate(stages):
         for filters in scaled(width, *stage):
-            layers.append(nn.Conv2d(channels, filters, 3, padding=1))
-            if norm is not None:
-                layers.append(norm_layer(norm, filters, spatial=True))
-            layers.append(nn.ReLU())
+            layers += [*normalized(norm, nn.Conv2d(channels, filters, 3, padding=1)), nn.ReLU()]
             channels = filters
         if index < pools:
             layers.insert(len(layers) - pool_first, nn.MaxPool2d(2, ceil_mode=True))
@@ -59,7 +57,7 @@ class VGG(ConvNet):
     Args:
         input_shape: (C, H, W), H and W at least 8.
         num_classes: Number of logits.
-        norm: ``"batch"`` normalises all pre-activations but the logits, None is none at all.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's, with which
             signals fade over the layers. The default, ``"kaiming_normal"``, is He et al.'s for ReLU: variance
             2 / fan_in, biases 0.
@@ -76,7 +74,7 @@ class VGG(ConvNet):
         input_shape: InputShape,
         num_classes: Count,
         *,
-        norm: Literal["batch"] | None = None,
+        norm: Norm | None = None,
         init: str | None = "kaiming_normal",
         width: Factor = 1.0,
     ) -> None:
@@ -85,7 +83,7 @@ class VGG(ConvNet):
         layers, channels = convolutions(channels, self.STAGES, width, self.POOLS, norm)
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(channels, num_classes)
-        initialize(self, init)
+        finish(self, norm, init, self.head)
 
 
 class VGG11(VGG):
@@ -118,7 +116,7 @@ class VGG19(VGG):
         input_shape: InputShape,
         num_classes: Count,
         *,
-        norm: Literal["batch"] | None = "batch",
+        norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
         width: Factor = 1.0,
     ) -> None:
@@ -137,6 +135,7 @@ class SmallVGG(ConvNet):
         num_classes: Number of logits.
         dropout: Probability of dropping a unit of the two hidden linear layers, in [0, 1); the paper's runs with
             dropout take 0.5, and where it acts is not in what was read of it. Default 0.
+        norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"xavier_normal"``, is the paper's: Gaussian Glorot weights, biases 0.
         width: Factor on the number of filters and hidden units. Default 1.
@@ -152,22 +151,24 @@ class SmallVGG(ConvNet):
         num_classes: Count,
         *,
         dropout: Probability = 0.0,
+        norm: Norm | None = None,
         init: str | None = "xavier_normal",
         width: Factor = 1.0,
     ) -> None:
         super().__init__()
         shrink = 2 ** len(self.STAGES)
         channels, height, columns = check_image(self.architecture, input_shape, shrink)
-        layers, channels = convolutions(channels, self.STAGES, width, len(self.STAGES), pool_first=True)
+        layers, channels = convolutions(channels, self.STAGES, width, len(self.STAGES), norm, pool_first=True)
         self.features = nn.Sequential(*layers)
         units = channels * math.ceil(height / shrink) * math.ceil(columns / shrink)
         classifier: list[nn.Module] = []
         for hidden in scaled(width, 256, 256):
-            classifier += [nn.Linear(units, hidden), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+            linear, drop = normalized(norm, nn.Linear(units, hidden)), [nn.Dropout(dropout)] if dropout else []
+            classifier += [*linear, nn.ReLU(), *drop]
             units = hidden
         self.classifier = nn.Sequential(*classifier)
         self.head = nn.Linear(units, num_classes)
-        initialize(self, init)
+        finish(self, norm, init, self.head)
 
     def embed(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to the units of the last hidden layer (N, 256)."""

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from lightning_regs.study.paper.measures import *
     from lightning_regs.study.paper.paper import Deviation, Paper, Scale
     from lightning_regs.study.paper.rows import MissingRows, Rows
-    from lightning_regs.study.paper.tasks import AGREE, ATTACKED, SHARPNESS, SNAPSHOTS, STOPPING, TOY, TRAIN, WEIGHTS
+    from lightning_regs.study.paper.tasks import (
+        AGREE,
+        ATTACKED,
+        SHARPNESS,
+        SIGNALS,
+        SNAPSHOTS,
+        STOPPING,
+        TOY,
+        TRAIN,
+        WEIGHTS,
+    )
     from lightning_regs.study.paper.verdicts import ClaimResult
     from lightning_regs.study.run.runner import Outcome, reproduce
     from lightning_regs.study.studies.variance import share_of_variance, variance_cells, variance_figure
@@ -41,7 +51,7 @@ _PUBLIC = {
     "ratio share smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
-    "study.paper.tasks": "AGREE ATTACKED SHARPNESS SNAPSHOTS STOPPING TOY TRAIN WEIGHTS",
+    "study.paper.tasks": "AGREE ATTACKED SHARPNESS SIGNALS SNAPSHOTS STOPPING TOY TRAIN WEIGHTS",
     "study.paper.verdicts": "ClaimResult",
     "study.run.runner": "Outcome reproduce",
     "study.studies.variance": "share_of_variance variance_cells variance_figure",

@@ -112,6 +112,10 @@ class _OneCallForAll(TorchFunctionMode):
             return torch.bernoulli(args[0].fill_(torch.nan), args[1])  # drawn apart; NaN for who drops the result
         if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
             return _LinearUnderVmap.apply(*args)
+        if func is torch._weight_norm and args[2] >= 0:  # of which vmap would make one call a net
+            v, g, dim = args
+            others = [d for d in range(v.ndim) if d != dim]
+            return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
         if func in _SIGNATURES and batched(args[0]):
             given = _SIGNATURES[func].bind(*args, **kwargs)
             given.apply_defaults()

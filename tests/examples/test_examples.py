@@ -26,7 +26,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_example_is_run_here():
     named = {file.stem for file in EXAMPLES.rglob("*.py")}
-    others = {"gan_mixup", "optimizers_on_toys", "snapshots", "ticket", "own_data", "own_method"}
+    others = {"gan_mixup", "optimizers_on_toys", "snapshots", "ticket", "own_data", "own_method", "activations"}
     assert named == {"own_module_mixup", "gradient_penalty_bf16", *others}
 
 
@@ -80,6 +80,19 @@ def test_gans_that_learn_from_mixtures(tmp_path):
         assert len((10 * points).round().unique(dim=0)) == centers
     ring = example.real_points("ring", 100, torch.Generator().manual_seed(0))
     assert (ring.norm(dim=1) - 1).abs().max() < 0.05
+
+
+def test_activations_fade_saturate_or_keep_their_size():
+    example = load("activations")
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
+    spread = {
+        name: [float(layer.std()) for layer in example.outputs(rule, "tanh", x)] for name, rule in example.RULES.items()
+    }
+    small, large = spread["N(0, 0.01²)"], spread["N(0, 0.28²)"]
+    assert small[4] / small[3] == pytest.approx(0.01 * 100**0.5, rel=0.2)
+    assert min(large) > 0.7
+    assert spread["torch's default"][4] < 0.2 < spread["Xavier"][4]
+    assert len(example.picture("relu", x).axes) == 5 * len(example.RULES)
 
 
 def test_optimizers_go_through_toys(tmp_path):

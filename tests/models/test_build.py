@@ -10,6 +10,7 @@ from random_images import images
 from torch import Tensor, nn
 
 from lightning_regs.analysis.kernels import full_precision
+from lightning_regs.layers import MeanOnlyBatchNorm
 from lightning_regs.models import MODELS, build, model_options, num_parameters
 from lightning_regs.models.inception import SmallInception
 from lightning_regs.training.replicas import Replicated
@@ -143,33 +144,68 @@ def test_takes_samples_of_many_shapes_and_trains_every_parameter(name, shape, op
     assert all(m.weight.grad.any() for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear))
 
 
-@pytest.mark.parametrize("name", ["mlp", "small_alexnet", "small_inception"])
-@pytest.mark.parametrize("norm", [None, "batch", "layer", "weight"])
-def test_norms_dropout_and_activation_are_built(name, norm):
-    options = {"hidden": [16, 16]} if name == "mlp" else {"width": 0.125}
-    net = build(name, (3, 8, 8), 4, norm=norm, dropout=0.5, activation="tanh", init="orthogonal", **options)
+NORMED = {**SMALL, "mlp": {"hidden": [16, 16]}}
+LAYERS = {"batch": (nn.BatchNorm1d, nn.BatchNorm2d), "layer": (nn.LayerNorm, nn.GroupNorm), "group": (nn.GroupNorm,),
+          "mean_only": (MeanOnlyBatchNorm,)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMED)
+@pytest.mark.parametrize("norm", [None, *LAYERS, "weight"])
+def test_every_net_takes_every_norm(name, norm):
+    shape = (3, 12, 12)
+    net = build(name, shape, 4, norm=norm, init="orthogonal", **NORMED[name])
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    for key, kinds in LAYERS.items():
+        found = [m for m in net.modules() if isinstance(m, kinds)]
+        assert len(found) >= (len(layers) - 1) / 2 if key == norm else not found or {key, norm} == {"layer", "group"}
+    assert all(m.num_groups == 1 for m in net.modules() if isinstance(m, nn.GroupNorm) and norm == "layer")
+    parametrized = [m for m in layers if hasattr(m, "parametrizations")]
+    assert parametrized == ([m for m in layers if m is not net.head] if norm in ("weight", "mean_only") else [])
+    if norm in (None, "weight"):
+        assert all(m.bias is not None for m in layers)
+    x = torch.randn(16, *shape)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = net(x)
+    out = net(x)
+    assert (half.float() - out).norm() < 0.2 * out.norm()
+    out.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    if norm not in ("batch", "mean_only", None):
+        alone = torch.cat([net(one[None]) for one in x])
+        assert torch.allclose(alone, out, atol=1e-4, rtol=1e-3), "no sample sees the others of its batch"
+    stacked = Replicated([copy.deepcopy(net), net])
+    with full_precision():
+        assert torch.allclose(stacked(x, True)[1], net(x), atol=1e-4, rtol=1e-3)
+
+
+def test_norms_dropout_and_activation_are_built():
+    net = build("small_alexnet", (3, 8, 8), 4, norm="batch", dropout=0.5, activation="tanh", width=0.125)
     kinds = [type(m) for m in net.modules()]
     assert nn.Tanh in kinds
     assert nn.ReLU not in kinds
-    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)]
-    assert any(issubclass(k, nn.BatchNorm1d | nn.BatchNorm2d) for k in kinds) == (norm == "batch")
-    assert any(issubclass(k, nn.LayerNorm | nn.GroupNorm) for k in kinds) == (norm == "layer")
-    parametrized = [m for m in net.modules() if hasattr(m, "parametrizations")]
-    layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    assert len(parametrized) == (len(layers) - 1 if norm == "weight" else 0)
-    assert not hasattr(net.head, "parametrizations")
-    net(torch.randn(4, 3, 8, 8)).sum().backward()
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("name", ["mlp", "small_alexnet", "small_inception"])
-def test_weight_norm_does_not_change_the_function(name):
-    options = {"hidden": [16]} if name == "mlp" else {"width": 0.125}
-    nets = []
-    for norm in (None, "weight"):
+@pytest.mark.parametrize("name", NORMED)
+def test_weight_norm_does_not_change_the_function_nor_a_norm_the_draws(name):
+    nets = {}
+    for norm in (None, "weight", "group"):
         torch.manual_seed(0)
-        nets.append(build(name, (3, 8, 8), 4, norm=norm, **options))
-    x = torch.randn(4, 3, 8, 8)
-    assert torch.allclose(nets[0](x), nets[1](x), rtol=1e-4, atol=1e-5)
+        nets[norm] = build(name, (3, 12, 12), 4, norm=norm, **NORMED[name], init="xavier_normal")
+    x = torch.randn(4, 3, 12, 12)
+    if name != "wide_resnet":  # which without normalisation is SkipInit
+        assert torch.allclose(nets[None](x), nets["weight"](x), rtol=1e-3, atol=1e-4)
+    if name != "small_inception":  # whose convolutions draw no bias beside a layer that shifts
+        assert torch.equal(nets["group"].head.weight, nets["weight"].head.weight)
+
+
+def test_inception_v3_takes_norms_too():
+    net = build("inception_v3", (3, 75, 75), 3, norm="group", init="kaiming_normal")
+    assert not [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    groups = {m.num_channels: m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)}
+    assert groups[32] == 4
+    assert groups[192] == 24
+    assert groups[384] == 32
 
 
 def test_mlp_flattens_and_is_linear_without_hidden_layers():
@@ -302,7 +338,7 @@ def test_bf16_autocast_stays_close_to_float32(name):
 
 
 def test_options_are_listed_with_their_defaults():
-    assert model_options("lenet") == {"activation": "relu", "pool": "max", "init": None}
+    assert model_options("lenet") == {"activation": "relu", "pool": "max", "norm": None, "init": None}
     assert [model_options(name)["norm"] for name in ("small_alexnet", "vgg11", "vgg19")] == ["lrn", None, "batch"]
 
 
@@ -359,7 +395,7 @@ REFUSED = [
                 (name, "width", 0, "width must be at least 1")
                 for name in ("densenet", "resnet18", "resnet20", "wide_resnet")
             ),
-            *((name, "norm", "layer", "norm must be 'batch'") for name in ("vgg11", "vgg19", "wide_resnet")),
+            *((name, "norm", "lrn", "unknown norm 'lrn'") for name in ("lenet", "vgg19", "wide_resnet")),
             ("resnet18", "shortcut", "avg_pool", "Did you mean 'avgpool'"),
             ("resnet20", "depth", 18, r"depth must be 6n \+ 2.* got 18: take 8, 14, 20"),
             ("resnet20", "depth", 2, r"depth must be 6n \+ 2"),

@@ -108,8 +108,7 @@ def test_norms_of_bfloat16_activations_equal_those_of_single_nets(norm, device):
             torch.testing.assert_close(ours.grad[i], theirs.grad, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize("norm", ["lrn", "batch", "layer", "weight", None])
+@pytest.mark.parametrize("norm", ["lrn", "batch", "layer", "group", "weight", "mean_only", None])
 @pytest.mark.parametrize("shared", [False, True])
 def test_alexnets_in_training_equal_single_ones_in_float64(norm, shared):
     nets = []

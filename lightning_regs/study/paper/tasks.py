@@ -21,6 +21,8 @@ ATTACKED = "lightning_regs.study.studies.robustness:attacked"
 """The task that measures a net on adversarial examples; its docstring says the configuration and the columns."""
 SHARPNESS = "lightning_regs.study.studies.sharpness:sharpness"
 """The task that measures how sharp the minimum is that a training ends in; its docstring says how."""
+SIGNALS = "lightning_regs.study.studies.signals:signals"
+"""The task that measures how signals go through a net; its docstring says the columns."""
 STOPPING = "lightning_regs.study.studies.stopping:stopping"
 """The task that trains once and asks many stopping criteria; its docstring says the configuration and the columns."""
 TOY = "lightning_regs.study.studies.toys:wilson"
@@ -30,7 +32,7 @@ WEIGHTS = "lightning_regs.study.studies.weights:weights"
 # What a task reads of a configuration beside the sections that training has.
 OWN: dict[str, tuple[str, ...]] = {
     TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on"),
-    SHARPNESS: ("sharpness",), STOPPING: ("stopping",), WEIGHTS: (),
+    SHARPNESS: ("sharpness",), STOPPING: ("stopping",), WEIGHTS: (), SIGNALS: (),
 }  # fmt: skip
 _TRAINING = ("callbacks", "fitted", "seeds")
 # A task's name is part of its runs' hash, and stays when the code moves: name -> where the code is.

@@ -15,7 +15,7 @@ from lightning_regs.procedures.measured import STOPPED
 from lightning_regs.study.paper.estimates import CONFIDENCE, mean
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
-from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS, SHARPNESS, TOYS, WEIGHTS
+from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS, SHARPNESS, SIGNALS, TOYS, WEIGHTS
 from lightning_regs.training.measured import TRAINED
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Group:
     cells: list[CellSummary]
 
 
-_OURS = ROBUSTNESS, AGREEMENT, SHARPNESS, STOPPED, TOYS, WEIGHTS, TRAINED
+_OURS = ROBUSTNESS, AGREEMENT, SHARPNESS, STOPPED, SIGNALS, TOYS, WEIGHTS, TRAINED
 
 
 def heading(name: str) -> str:

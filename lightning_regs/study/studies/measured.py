@@ -52,6 +52,22 @@ WEIGHTS = Family(
     ),
     shown=9,
 )
+SIGNALS = Family(
+    "Signals through activations",
+    (
+        Metric("jacobian", "Mean singular value of layer Jacobians at the start"),
+        Metric("start_deviation_ratio", "Deviation at the start, last over first", "x"),
+        Metric("start_gradient_ratio", "Gradient at the start, first over last", "x"),
+        *(Metric(f"saturation_{i}", f"Saturation, layer {i}", "%") for i in range(1, 6)),
+        Metric("train_acc", "Train accuracy", "%"),
+        Metric("test_acc", "Test accuracy", "%"),
+        *(Metric(f"{when}{key.lower()}_{i}", f"{key}, layer {i}{', at the start' if when else ''}", unit)
+          for when in ("start_", "")
+          for key, unit in {"Mean": "", "Deviation": "", "Gradient": "", "Saturation": "%"}.items()
+          for i in range(1, 6) if when or key != "Saturation"),
+    ),
+    shown=10,
+)  # fmt: skip
 TOYS = Family(
     "Wilson's linear problem",
     (

@@ -1,0 +1,310 @@
+"""What a net does to signals: outputs, saturation, dead units and gradients of each layer, and layer Jacobians."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Annotated, Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_regs.core.batch import find_keys, take
+from lightning_regs.core.checks import Shape, checked, nonempty
+from lightning_regs.core.lightning import Callback, pl
+from lightning_regs.pruning.layers import Globs
+from lightning_regs.regularizers.attacks import one_number
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Samples = Annotated[Tensor, Shape("N ...", "floating-point"), nonempty]
+_FUNCTIONS: Any = nn.modules.activation
+_NOT_BY_ELEMENT = (nn.GLU, nn.MultiheadAttention, nn.RReLU, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
+ACTIVATIONS = tuple(t for t in (getattr(_FUNCTIONS, n) for n in _FUNCTIONS.__all__) if t not in _NOT_BY_ELEMENT)
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# Below this share of its steepest slope an activation counts as saturated: tanh beyond 0.975, sigmoid beyond 0.987.
+FLAT = 0.05
+# Numbers in the Jacobians of a pair of layers: 1 GiB in float32.
+_ROOM = 2**28
+
+
+class Signal(NamedTuple):
+    """What one layer's outputs are on a batch; NaN where it does not apply.
+
+    Attributes:
+        mean: Of all outputs.
+        deviation: Standard deviation of all outputs, of samples and units together.
+        saturation: Of an activation of torch's: outputs in percent where its slope is below 5 % of its steepest.
+        dead: Of such: units in percent whose slope is zero for every sample. A unit is a channel of a map
+            (N, C, H, W), else an output of a sample.
+        gradient: Root mean square of the gradient of a sample's loss with respect to the outputs.
+        weights: Norm of the gradient of the batch's loss with respect to the layer's own weights and biases.
+    """
+
+    mean: float
+    deviation: float
+    saturation: float
+    dead: float
+    gradient: float
+    weights: float
+
+
+@checked
+def layer_outputs(module: nn.Module, x: Samples, layers: Globs | None = None) -> dict[str, Tensor]:
+    """Return the outputs of layers by name, in the order of their calls: those of a second call are ``NAME#2``.
+
+    The module stays as it was, bit for bit: parameters, their ``grad``, buffers, torch's random streams. It computes in
+    the mode that it is in: in training mode batch norm takes the batch's statistics, and dropout draws.
+
+    Args:
+        module: Any; called with ``x`` alone.
+        x: Samples ``(N, ...)``, as it sees them.
+        layers: Globs of names; None for torch's activations and its linear and convolutional layers.
+
+    Raises:
+        ValueError: If it has no such layer, or calls none of them.
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, layer: nn.Module, before: Tensor, out: Tensor) -> None:
+        found[name] = out.detach().clone()
+
+    with _watched(module, x, layers, ACTIVATIONS + WEIGHTED, keep), torch.no_grad():
+        module(x)
+    return _any(found, module)
+
+
+@checked
+def layer_signals(
+    module: nn.Module, x: Samples, y: Tensor | None = None, layers: Globs | None = None, loss: Loss = F.cross_entropy
+) -> dict[str, Signal]:
+    """Measure what each layer does to a batch and to its gradients; names, mode and errors are as in `layer_outputs`.
+
+    Glorot & Bengio 2010 (AISTATS) watch these to tell initializations apart.
+
+    Args:
+        module: Any; called with ``x`` alone.
+        x: Samples ``(N, ...)``, as it sees them.
+        y: Their targets; None measures no gradients.
+        layers: As there.
+        loss: Mean loss of the module's outputs and ``y``.
+    """
+    measured: dict[str, list[float]] = {}
+    owners: dict[str, nn.Module] = {}
+
+    def see(name: str, layer: nn.Module, before: Tensor, out: Tensor) -> None:
+        deviation, mean = torch.std_mean(out.detach().double(), correction=0)
+        measured[name] = [float(mean), float(deviation), *_flat(layer, before), torch.nan, torch.nan]
+        owners[name] = layer
+        if y is not None and out.requires_grad:
+            hook: Any = out.register_hook  # not typed in torch
+            hook(lambda g: measured[name].__setitem__(4, len(x) * float(g.double().square().mean().sqrt())))
+
+    with _watched(module, x, layers, ACTIVATIONS + WEIGHTED, see), torch.set_grad_enabled(y is not None):
+        entry = x.detach().clone().requires_grad_(y is not None)
+        outputs = module(entry)
+        if y is not None:
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            value = one_number(loss(outputs, y))
+            gradients = torch.autograd.grad(value, [entry, *parameters], allow_unused=True)[1:]
+            by = {id(p): g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+            for name, layer in owners.items():
+                own = [by[id(p)].double().square().sum() for p in layer.parameters() if id(p) in by]
+                measured[name][5] = float(torch.stack(own).sum().sqrt()) if own else torch.nan
+    return {name: Signal(*values) for name, values in _any(measured, module).items()}
+
+
+@checked
+def layer_jacobians(module: nn.Module, x: Samples, layers: Globs | None = None) -> dict[str, Tensor]:
+    r"""Return the singular values of :math:`\partial z_{i+1} / \partial z_i` between layers, for each sample.
+
+    Glorot & Bengio 2010: their mean is how much a layer shrinks a step into a random direction. A layer of n tanh
+    units near zero, of weights with variance s / n, has :math:`\frac{8}{3 \pi} \sqrt{s}` for large n.
+
+    Args:
+        module: Any in which no sample changes another's outputs; batch norm has to be in evaluation mode.
+        x: A few samples ``(N, ...)``, as it sees them.
+        layers: Globs of names; None for torch's activations.
+
+    Returns:
+        Values ``(N, min(inputs, outputs))``, the largest first, by the name of the later layer of each two that follow
+        each other; of layers side by side there is no Jacobian.
+
+    Raises:
+        ValueError: As `layer_outputs`; if one layer is called alone, or if the Jacobians of two have more than 2^28
+            numbers.
+    """
+    outs: dict[str, Tensor] = {}
+    with (
+        _watched(module, x, layers, ACTIVATIONS, lambda name, _, __, out: outs.update({name: out})),
+        torch.enable_grad(),
+    ):
+        module(x.detach().clone().requires_grad_())
+        found: dict[str, Tensor] = {}
+        for (first, a), (name, b) in pairwise(_any(outs, module).items()):
+            size, units = a[0].numel(), b[0].numel()
+            if len(x) * size * units > _ROOM:
+                raise ValueError(
+                    f"the Jacobians from {first} to {name} have {len(x)} x {units} x {size} numbers, more than 2^28; "
+                    "give fewer samples, or layers of fewer units."
+                )
+            whole = torch.eye(units, dtype=b.dtype, device=b.device)
+            (rows,) = torch.autograd.grad(
+                b.flatten(1).sum(0), a, whole, retain_graph=True, is_grads_batched=True, allow_unused=True
+            )
+            if rows is not None:
+                found[name] = torch.linalg.svdvals(rows.flatten(2).transpose(0, 1).float())
+    if len(outs) < 2:
+        raise ValueError(f"a Jacobian is between two layers, and only {', '.join(outs)} was called; name others.")
+    return found
+
+
+class LayerSignals(Callback):
+    """Logs what `layer_signals` measures after each epoch, as ``signal/deviation/LAYER``, ``signal/dead/LAYER``, ...
+
+    On any LightningModule, in training mode, always on the first training batch, up to 256 samples of it, which is
+    saved with the training: a resumed one goes on measuring on it. Of ``Classifier(replicas=...)`` means over nets are
+    logged, and each one's own is in ``replica_results``.
+
+    Attributes:
+        start: What was measured before the first step, of each net ``(R,)``, by ``deviation/LAYER`` and the like.
+        last: The same after the last epoch that has ended.
+        batch: Samples and labels.
+
+    Args:
+        layers: Globs of names, see `layer_outputs`.
+    """
+
+    @checked
+    def __init__(self, layers: Globs | None = None) -> None:
+        self.layers = layers
+        self.start: dict[str, Tensor] = {}
+        self.last: dict[str, Tensor] = {}
+        self.batch: list[Any] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin anew, where no checkpoint follows."""
+        if stage == "fit" and not trainer.global_step:
+            self.start, self.last, self.batch = {}, {}, []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the first batch, and measure what the net does before it has learned."""
+        if self.batch:
+            return
+        pair = (
+            batch if isinstance(batch, tuple) else [take(batch, key) for key in find_keys(batch, None, "LayerSignals")]
+        )
+        rows = (slice(None), slice(256)) if getattr(pl_module, "replicas", None) else slice(256)
+        self.batch = [part[rows].detach().clone() if isinstance(part, Tensor) else None for part in pair[:2]]
+        self.start = self._measured(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure and log."""
+        module: Any = pl_module
+        self.last = self._measured(trainer, module)
+        for name, value in self.last.items():
+            module.log(f"signal/{name}", value.mean().float(), rank_zero_only=False, sync_dist=False, batch_size=1)
+        if getattr(module, "replicas", None):
+            each = [{name: float(v[i]) for name, v in self.last.items()} for i in range(len(module.replicas))]
+            module.replica_results["signal"] = each
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the batch, and what was measured at the start."""
+        return {"batch": self.batch, "start": self.start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them."""
+        self.batch, self.start = list(state_dict["batch"]), dict(state_dict["start"])
+
+    def _nets(self, module: pl.LightningModule) -> Iterator[tuple[nn.Module, Tensor, Tensor | None]]:
+        """Yield each net with its samples and labels: the module itself, or copies of its replicas."""
+        own: Any = module
+        x, y = (None if part is None else part.to(own.device) for part in self.batch)
+        assert x is not None
+        if not getattr(own, "replicas", None):
+            yield own, x, y
+        for i in range(len(getattr(own, "replicas", None) or ())):
+            yield own.network.network_of(i), x[i], None if y is None else y[i]
+
+    def _measured(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Tensor]:
+        loss = cast(Any, module).loss if hasattr(module, "replicas") else F.cross_entropy
+        rows = []
+        with trainer.precision_plugin.forward_context():
+            for net, x, y in self._nets(module):
+                found = layer_signals(net, x, y, self.layers, loss)
+                named = {name if net is module else f"network.{name}": signal for name, signal in found.items()}
+                rows.append({f"{key}/{n}": v for n, s in named.items() for key, v in s._asdict().items() if v == v})
+        shared = [name for name in rows[0] if all(name in row for row in rows)]
+        return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in shared}
+
+
+@contextmanager
+def _watched(
+    module: nn.Module, x: Tensor, layers: Globs | None, kinds: tuple[type, ...],
+    see: Callable[[str, nn.Module, Tensor, Tensor], None],
+) -> Iterator[None]:  # fmt: skip
+    """Show each call of the chosen layers, its input and its output; leave the module and random streams as before."""
+    globs = [layers] if isinstance(layers, str) else layers
+    chosen = {
+        name: layer for name, layer in module.named_modules()
+        if (isinstance(layer, kinds) if globs is None else any(fnmatchcase(name, glob) for glob in globs))
+    }  # fmt: skip
+    if not chosen:
+        has = ", ".join(dict.fromkeys(type(m).__name__ for m in module.modules() if not any(m.children()))) or "none"
+        raise ValueError(f"{type(module).__name__} has no layer for layers={layers!r}; of modules it has {has}.")
+    calls, before = Counter[str](), dict[str, Tensor]()
+    handles: list[Any] = []
+
+    def enter(name: str) -> Callable[..., None]:
+        # A copy, as activations may work in place.
+        return lambda layer, given: before.update({name: given[0].detach().clone()})
+
+    def leave(name: str) -> Callable[..., None]:
+        def left(layer: nn.Module, given: Any, out: Tensor) -> None:
+            calls[name] += 1
+            see(name if calls[name] == 1 else f"{name}#{calls[name]}", layer, before.pop(name), out)
+
+        return left
+
+    for name, layer in chosen.items():
+        handles += [layer.register_forward_pre_hook(enter(name)), layer.register_forward_hook(leave(name))]
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+        try:
+            # Kernels that were compiled without the hooks would not call them.
+            with torch.compiler.set_stance("force_eager"):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+
+
+def _any(found: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    if not found:
+        raise ValueError(
+            f"{type(module).__name__} has such layers and called none of them; of stacked nets give one, network_of(0)."
+        )
+    return dict(found)
+
+
+def _flat(layer: nn.Module, before: Tensor) -> tuple[float, float]:
+    """Return the shares of outputs and of units where an activation is flat, in percent."""
+    if not isinstance(layer, ACTIVATIONS):
+        return torch.nan, torch.nan
+    grid = torch.linspace(-5, 5, 41).to(before).view(-1, *[1] * (before.ndim - 1)).expand(-1, *before.shape[1:])
+    slopes = []
+    with torch.enable_grad():
+        for z in (before, grid):
+            entry = z.detach().clone().requires_grad_()
+            slopes.append(torch.autograd.grad(layer.forward(entry.clone()).sum(), entry)[0].abs())
+    still = slopes[0] == 0
+    dead = still.transpose(1, -1).flatten(0, -2).all(0) if before.ndim == 4 else still.all(0)
+    return tuple(100 * float(s.double().mean()) for s in (slopes[0] < FLAT * slopes[1].max(), dead))  # type: ignore[return-value]

@@ -1,0 +1,78 @@
+"""Batch normalization of the mean alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_regs.core.checks import Count, Range, checked
+
+
+class MeanOnlyBatchNorm(nn.Module):
+    r"""Batch norm that subtracts the batch's mean, never divides, and adds a learned shift: for weight norm.
+
+    Salimans & Kingma 2016, "Weight Normalization", arXiv:1602.07868, section 2.3: weight norm does the scaling, and the
+    noise of the mean is gentler than that of the variance. In evaluation the mean is a running one. The nets of
+    ``lightning_regs.models`` have both by ``norm="mean_only"``.
+
+    Shape: ``(N, C, ...)`` to the same, in its type; the mean is taken in at least float32, over all but C.
+
+    Args:
+        num_features: C.
+        momentum: Share of the running mean that a batch replaces, in (0, 1].
+
+    Raises:
+        ValueError: If a number is out of range; in training, if there is one value a channel, which would be all shift.
+    """
+
+    running_mean: Tensor
+
+    @checked
+    def __init__(
+        self, num_features: Count, momentum: Annotated[float, Range(above=0, high=1)] = 0.1
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_features, self.momentum = num_features, momentum
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+
+    @classmethod
+    def like(cls, old: nn.Module, momentum: float = 0.1) -> MeanOnlyBatchNorm:
+        """Return one in the place of a batch norm of torch's, with its shift and its running mean.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        if not isinstance(old, _BatchNorm):
+            raise ValueError(f"MeanOnlyBatchNorm takes the place of a batch norm, got {old!r}.")
+        made = cls(old.num_features, momentum)
+        with torch.no_grad():
+            for mine, theirs in ((made.bias, old.bias), (made.running_mean, old.running_mean)):
+                if theirs is not None:
+                    mine.data = theirs.detach().clone()
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize ``(N, C, ...)``."""
+        if x.ndim < 2 or x.shape[1] != self.num_features:
+            raise ValueError(
+                f"MeanOnlyBatchNorm({self.num_features}) takes (N, {self.num_features}, ...), got {x.shape}."
+            )
+        mean = self.running_mean
+        if self.training:
+            if x.numel() == x.shape[1]:
+                raise ValueError(
+                    f"MeanOnlyBatchNorm got one value a channel in training, {tuple(x.shape)}, and subtracting it "
+                    "leaves nothing; give larger batches, or drop_last=True."
+                )
+            wide = torch.promote_types(x.dtype, torch.float32)
+            mean = x.mean((0, *range(2, x.ndim)), dtype=wide)
+            self.running_mean.mul_(1 - self.momentum).add_(self.momentum * mean.detach().to(self.running_mean.dtype))
+        return x + (self.bias - mean).to(x.dtype).view(-1, *[1] * (x.ndim - 2))
+
+    def extra_repr(self) -> str:
+        """Show both numbers."""
+        return f"{self.num_features}, momentum={self.momentum}"

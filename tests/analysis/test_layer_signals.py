@@ -1,0 +1,173 @@
+"""Signals of layers against autograd by hand and closed forms; nothing of the module's changes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_regs import Classifier
+from lightning_regs.analysis import LayerSignals, layer_jacobians, layer_outputs, layer_signals
+from lightning_regs.core.lightning import pl
+from lightning_regs.init import initialize
+from lightning_regs.training.replicas import Replicated
+
+OPTIONS: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+X, Y = torch.randn(16, 5, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3
+
+
+def test_they_are_those_of_autograd_by_hand():
+    torch.manual_seed(0)
+    first, second, head = nn.Linear(5, 40), nn.Linear(40, 30), nn.Linear(30, 3)
+    net = nn.Sequential(first, nn.Tanh(), second, nn.ReLU(), head).double()
+    with torch.no_grad():
+        first.weight.mul_(5)
+        second.bias[:6] = -100.0
+    x = X.double()
+    found = layer_signals(net, x, Y)
+    assert list(found) == ["0", "1", "2", "3", "4"]
+    a = torch.tanh(first(x))
+    z = second(a)
+    b = z.relu()
+    a.retain_grad(), b.retain_grad()
+    each = F.cross_entropy(head(b), Y, reduction="sum")
+    each.backward(retain_graph=True)
+    outs = {"1": a, "3": b}
+    for name, out in outs.items():
+        assert found[name].mean == pytest.approx(out.mean().item())
+        assert found[name].deviation == pytest.approx(out.detach().numpy().std())
+        assert found[name].gradient == pytest.approx(out.grad.square().mean().sqrt().item())
+        assert math.isnan(found[name].weights)
+    by_hand = (second.weight.grad.square().sum() + second.bias.grad.square().sum()).sqrt() / len(x)
+    assert found["2"].weights == pytest.approx(by_hand.item())
+    assert math.isnan(found["2"].saturation)
+    assert found["1"].saturation == pytest.approx(100 * (1 - a.square() < 0.05).double().mean().item())
+    assert 5 < found["1"].saturation < 95
+    assert found["1"].dead == 0
+    assert found["3"].saturation == pytest.approx(100 * (z <= 0).double().mean().item())
+    assert found["3"].dead == pytest.approx(100 * (z <= 0).all(0).double().mean().item())
+    assert found["3"].dead >= 20
+    assert all(math.isnan(s.gradient) and math.isnan(s.weights) for s in layer_signals(net, x).values())
+
+
+def test_a_sigmoid_is_flat_by_its_own_slope_and_maps_count_channels():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 36, 8), nn.Sigmoid())
+    with torch.no_grad():
+        net[0].bias[0] = -100.0
+    found = layer_signals(net, torch.rand(7, 1, 8, 8))
+    assert found["1"].dead == 25
+    assert found["4"].saturation == 0
+    assert found["0"].mean < found["1"].mean, "the convolution is seen before the activation works in its place"
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.relu = nn.Linear(5, 6), nn.Linear(6, 3), nn.ReLU(inplace=True)
+        self.norm, self.dropout = nn.BatchNorm1d(6), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.relu(self.b(self.relu(self.dropout(self.norm(self.a(x))))))
+
+
+def test_nothing_of_the_module_changes_and_a_layer_that_is_called_twice_comes_twice():
+    net = Shared()
+    net.b.eval()
+    net(X).sum().backward()
+    before, modes = copy.deepcopy(net.state_dict()), [m.training for m in net.modules()]
+    gradients, stream = [p.grad.clone() for p in net.parameters() if p.grad is not None], torch.get_rng_state()
+    assert list(layer_signals(net, X, Y)) == list(layer_outputs(net, X)) == ["a", "relu", "b", "relu#2"]
+    assert list(layer_outputs(net, X, "b")) == ["b"]
+    net.norm.eval()
+    assert list(layer_jacobians(net, X)) == ["relu#2"]
+    net.norm.train()
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
+    assert modes == [m.training for m in net.modules()]
+    assert torch.equal(stream, torch.get_rng_state())
+    assert all(map(torch.equal, gradients, (p.grad for p in net.parameters() if p.grad is not None)))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    with pytest.raises(
+        ValueError, match=r"Shared has no layer for layers=\['c'\]; of modules it has Linear, ReLU, Batch"
+    ):
+        layer_signals(net, X, layers="c")
+    with pytest.raises(ValueError, match="called none of them; of stacked nets give one"):
+        layer_outputs(Replicated([nn.Sequential(nn.Linear(5, 2))]), X[None])
+    with pytest.raises(ValueError, match="between two layers, and only 1 was called"):
+        layer_jacobians(nn.Sequential(nn.Linear(5, 2), nn.Tanh()), X)
+    with pytest.raises(ValueError, match=r"from 1 to 3 have 16 x 5000 x 5000 numbers, more than 2\^28; give fewer"):
+        layer_jacobians(nn.Sequential(nn.Linear(5, 5000), nn.Tanh(), nn.Linear(5000, 5000), nn.Tanh()), X)
+
+
+def test_kernels_that_were_compiled_before_do_not_hide_the_layers():
+    net = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
+    expected = layer_signals(net, X, Y)
+    net.compile(backend="eager")
+    net(X)
+    assert layer_signals(net, X, Y)["1"] == expected["1"]
+
+
+def test_jacobians_are_those_of_the_formula_and_shrink_as_glorot_says():
+    torch.manual_seed(0)
+    n = 200
+    net = nn.Sequential(nn.Linear(n, n), nn.Tanh(), nn.Linear(n, n), nn.Tanh())
+    x = torch.randn(3, n)
+    (values,) = layer_jacobians(net, x).values()
+    a, w = net[:2](x).detach().numpy(), net[2].weight.detach().numpy()
+    slopes = 1 - net(x).detach().numpy() ** 2
+    for own, slope in zip(values, slopes, strict=True):
+        expected = np.linalg.svd(slope[:, None] * w, compute_uv=False)
+        np.testing.assert_allclose(own.numpy(), expected, rtol=1e-3, atol=1e-4)
+    assert a.shape == (3, n)
+    for rule, variance in ((None, 1 / 3), ("xavier_uniform", 1.0)):
+        initialize(net, rule)
+        (values,) = layer_jacobians(net, 1e-3 * x[:1]).values()
+        assert float(values.mean()) == pytest.approx(8 / (3 * math.pi) * variance**0.5, rel=0.03)
+
+
+def nets() -> list[nn.Module]:
+    torch.manual_seed(0)
+    return [nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)) for _ in range(2)]
+
+
+def train(network: nn.Module, epochs: int, replicas: int | None = None, **options: Any) -> tuple[Classifier, Any]:
+    module = Classifier(network, input_shape=(5,), num_classes=3, replicas=replicas)
+    x, y = (X, Y) if replicas is None else (X.expand(2, -1, -1), Y.expand(2, -1))
+    data: Any = DataLoader(TensorDataset(X, Y), 16) if replicas is None else DataLoader([[x, y]], batch_size=None)
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=[seen := LayerSignals()], enable_checkpointing=False, **OPTIONS)
+    trainer.fit(module, data, **options)
+    return module, seen
+
+
+def test_they_are_logged_of_each_replica_and_a_resumed_training_goes_on(tmp_path: Path) -> None:
+    stacked, seen = train(Replicated(nets()), 2, replicas=2)
+    for i, network in enumerate(nets()):
+        start = layer_signals(network, X, Y)["2"]
+        assert float(seen.start["deviation/network.2"][i]) == pytest.approx(start.deviation, rel=1e-5)
+        alone, single = train(network, 2)
+        expected = {name: float(value) for name, value in single.last.items()}
+        assert stacked.replica_results["signal"][i] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        now = layer_signals(alone.network.train(), X.to(alone.device), Y.to(alone.device))["3"]
+        assert single.last["weights/network.3"].item() == pytest.approx(now.weights, rel=1e-5)
+        logged = alone.trainer.callback_metrics["signal/gradient/network.2"]
+        assert float(logged) == pytest.approx(expected["gradient/network.2"], rel=1e-5)
+    plain = Classifier(nets()[1], input_shape=(5,), num_classes=3)
+    trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False, **OPTIONS)
+    trainer.fit(plain, DataLoader(TensorDataset(X, Y), 16))
+    watched = alone.network.state_dict()
+    assert all(torch.equal(value, watched[name]) for name, value in plain.network.state_dict().items())
+    half, _ = train(nets()[0], 1)
+    half.trainer.save_checkpoint(path := tmp_path / "half.ckpt")
+    _, resumed = train(nets()[1], 2, ckpt_path=path)
+    _, whole = train(nets()[0], 2)
+    for name in ("start", "last"):
+        assert {k: float(v) for k, v in getattr(resumed, name).items()} == {
+            k: float(v) for k, v in getattr(whole, name).items()
+        }
