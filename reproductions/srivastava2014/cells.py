@@ -16,13 +16,13 @@ SIGNALS = {"data.source": "mnist1d", "data.whiten": True, "data.batch_size": 100
            "trainer.precision": "32-true", "model.architecture_args.input_dropout": 0.0}  # fmt: skip
 # What the paper does not state, set otherwise: in words, and its key in the names of cells.
 SETTINGS = {"learning rate 0.05": "lr0.05", "batches of 200": "batch200"}
-QUICK = CELLS.only("2x800/*").at(SIGNALS) + grid(
+TWO_LAYERS = CELLS.only("2x800/*").at(SIGNALS) + grid(
     "2x800/{method}/{setting}", CONFIG, SIGNALS, seeds=3, method={"none": {}, "dropout": HALF},
     setting={"lr0.05": {"model.optimizer.lr": 0.05}, "batch200": {"data.batch_size": 200}},
 )  # fmt: skip
 # A run takes half a minute, so that the 40 of the study of variance are shorter, 10 epochs instead of 60.
-QUICK += variance_cells(resolve(CONFIG, DROP | SIGNALS | {"trainer.max_epochs": 10}), split=False, stack=False)
-QUICK += grid("study/agreement", CONFIG, SIGNALS | {"other": HALF}, task=AGREE, seeds=3)
+TWO_LAYERS += variance_cells(resolve(CONFIG, DROP | SIGNALS | {"trainer.max_epochs": 10}), split=False, stack=False)
+TWO_LAYERS += grid("study/agreement", CONFIG, SIGNALS | {"other": HALF}, task=AGREE, seeds=3)
 KEPT, SIZES = (0.2, 0.4, 0.6, 0.8), {100: 400, 500: 160}  # samples -> epochs at quick scale, where the whole has 60
 
 
@@ -43,7 +43,9 @@ def _study(hidden: list[int], bound: float, drop: dict[str, Any], rates: dict[st
             + cells("size-{size}/{method}", size=sizes, method={"none": {}, "dropout": drop}))  # fmt: skip
 
 
-QUICK += _study([512], 3.0, HALF, {"*": 0.5}, **SIGNALS)
+_PAIR = SIGNALS | {"model.architecture_args.hidden": [512], "other": HALF}
+QUICK = _study([512], 3.0, HALF, {"*": 0.5}, **SIGNALS)
+QUICK += grid("study/agreement", CONFIG, _PAIR, task=AGREE, seeds=3, stack=True)
 FULL = CELLS + _study([1024, 1024, 2048], 2.0, DROP, {"body.1": 0.2, "*": 0.5})
 UPDATES = {"trainer.max_epochs": -1, "trainer.max_steps": 1_000_000, "trainer.precision": "32-true"}
 SHORTENED = {"trainer.max_epochs": -1, "trainer.max_steps": 75_000, "model.cuda_graph": True}

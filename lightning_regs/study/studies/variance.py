@@ -84,8 +84,8 @@ def _share(sample: Sample) -> Estimate:
 
 
 @checked
-def variance_figure(what: str, split: str = "") -> Figure:
-    """Draw the variances of a study at quick scale, relative to the whole.
+def variance_figure(what: str, split: str = "", on: str = "quick") -> Figure:
+    """Draw the variances of a study, at one scale, relative to the whole.
 
     It says what is trained, and what the split draws; empty where it draws nothing.
     """
@@ -100,5 +100,5 @@ def variance_figure(what: str, split: str = "") -> Figure:
         f"of the training with it, such as dropout's.{unsplit} Our other rows never draw which samples are for "
         "training and which for test; of that line their intervals have the part of the test samples alone. A seed's "
         "number is its squared deviation from the mean.",
-        y="variance, relative to all varying", on=("quick",),
+        y="variance, relative to all varying", on=(on,),
     )  # fmt: skip
