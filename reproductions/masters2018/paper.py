@@ -1,5 +1,6 @@
 """Masters & Luschi: Revisiting Small Batch Training for Deep Neural Networks (1804.07612)."""
 
+import math
 import statistics
 from functools import partial
 
@@ -60,6 +61,11 @@ PAPER_ITSELF = Source("paper", "Revisiting Small Batch Training for Deep Neural 
 _theirs = partial(Claim, source=PAPER_ITSELF)
 
 
+def _best(*errors: float) -> int:
+    """Return the batch of the least error."""
+    return BATCHES[errors.index(min(errors))]
+
+
 def _widens(*errors: float) -> float:
     """Correlate, by ranks, the batch and the number of base rates that are near its best."""
     rates = len(errors) // len(BATCHES)
@@ -73,13 +79,16 @@ def _claims(searches: Searches, base: float) -> tuple[Claim, ...]:
     claims: list[Claim] = []
     for net, where, theirs in (("plain", "Without batch norm", "2 to 8"), ("norm", "With batch norm", "4 or 8")):
         tuned, end = searches[net], "" if net == "plain" else "-norm"
+        errors = [(each, "test_error") for each in tuned.values()]
         mean = weighted_sum(*((-1 / 3 if batch <= SMALL else 1 / 3, tuned[batch], "test_error") for batch in BATCHES))
         claims += [
             _theirs(f"1{end}", f"{where} batches of at most 32 have a lower test error than larger ones: means of "
                     "three at their best rates.", mean, above=0, published="> 0", unit="points", headline=True),
             _theirs(f"1-best{end}", f"{where} the batch that has the lowest test error is at most 32.",
-                    per_seed(lambda *errors: BATCHES[errors.index(min(errors))], *((each, "test_error") for each in
-                    tuned.values())), at_most=32, published=theirs, headline=True),
+                    per_seed(_best, *errors), at_most=32, published=theirs, headline=True),
+            _theirs(f"1-best-log2{end}", f"{where} that batch is at most 32 in the geometric mean over seeds: the mean "
+                    "of its logarithm to base 2.", per_seed(lambda *errors: math.log2(_best(*errors)), *errors),
+                    at_most=math.log2(SMALL), published=f"log2 of {theirs}"),
             _theirs(f"2{end}", f"{where} the range of base rates near the best one shrinks as the batch grows.",
                     per_seed(_widens, *((cell, "val_error") for each in tuned.values() for cell in each)), below=0,
                     published="it shrinks", origin="recalled", where="abstract", headline=net == "plain"),
