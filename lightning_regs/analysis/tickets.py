@@ -108,7 +108,7 @@ def mask_overlap(mask_a: Masks, mask_b: Masks) -> MaskOverlap:
         ValueError: If names or shapes differ, or values are not 0 and 1.
     """
     a, b = (mask if isinstance(mask, Mask) else Mask(mask) for mask in (mask_a, mask_b))
-    a.overlap(b)  # refuses masks of different networks
+    a.check_same(b)
     layers = {}
     for name, mask in a.items():
         n, kept_a, kept_b = mask.numel(), a.counts[name], b.counts[name]
@@ -117,15 +117,12 @@ def mask_overlap(mask_a: Masks, mask_b: Masks) -> MaskOverlap:
         shared = int((mask & b[name].to(mask.device)).sum())
         layers[name] = Overlap(n, kept_a, kept_b, shared, expected, math.sqrt(variance))
     parts = layers.values()
-    overall = Overlap(
-        total=sum(part.total for part in parts),
-        kept_a=sum(part.kept_a for part in parts),
-        kept_b=sum(part.kept_b for part in parts),
-        shared=sum(part.shared for part in parts),
-        expected=math.fsum(part.expected for part in parts),
-        deviation=math.sqrt(math.fsum(part.deviation**2 for part in parts)),
+    total, kept_a, kept_b, shared = (
+        sum(getattr(part, name) for part in parts) for name in ("total", "kept_a", "kept_b", "shared")
     )
-    return MaskOverlap(overall, layers)
+    expected = math.fsum(part.expected for part in parts)
+    deviation = math.hypot(*(part.deviation for part in parts))
+    return MaskOverlap(Overlap(total, kept_a, kept_b, shared, expected, deviation), layers)
 
 
 @checked
@@ -168,9 +165,8 @@ def _jaccard(shared: float, kept: int) -> float:
 
 
 def _travelled(groups: Sequence[Tensor]) -> Travelled:
-    return Travelled(*(_travel(*group.tolist()) for group in groups))
-
-
-def _travel(count: float, distance: float, squares: float, changed: float) -> Travel:
-    share = (lambda value: value / count) if count else (lambda _: math.nan)
-    return Travel(int(count), share(distance), math.sqrt(squares), share(changed))
+    found = []
+    for count, distance, squares, changed in (group.tolist() for group in groups):
+        number = count or math.nan
+        found.append(Travel(int(count), distance / number, math.sqrt(squares), changed / number))
+    return Travelled(*found)

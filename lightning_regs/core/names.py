@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 _MANY = 60  # names; of more only the nearest are listed
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
@@ -35,6 +36,15 @@ def nearest(name: object, options: Iterable[str], number: int = 3, alike: float 
     by_lower = {option.lower(): option for option in options}
     found = difflib.get_close_matches(str(name).lower().replace("*", ""), by_lower, number, alike)
     return [by_lower[near] for near in found]
+
+
+def check_glob(
+    glob: str, names: Sequence[str], kind: str, matches: Callable[[str, str], bool] = fnmatch.fnmatchcase
+) -> None:
+    """Refuse a glob that names none of these things of a kind with a ``ValueError`` that suggests the nearest."""
+    if not any(matches(name, glob) for name in names):
+        near = ", ".join(nearest(glob, names)) or "none"
+        raise ValueError(f"the glob {glob!r} matches none of the {len(names)} {kind}; near ones: {near}.")
 
 
 def writable(text: str) -> bool:

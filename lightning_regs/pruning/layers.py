@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_regs.core.checks import checked
-from lightning_regs.core.names import nearest
+from lightning_regs.core.names import check_glob
 
 
 def _as_list(name: str, globs: str | Sequence[str]) -> list[str]:
@@ -56,8 +56,8 @@ def prunable(module: nn.Module, layers: Globs | None = None) -> dict[str, Tensor
         )
     if layers is not None:
         for glob in layers:
-            check_matches(glob, names)
-        names = [name for name in names if any(matches(glob, name) for glob in layers)]
+            check_glob(glob, names, "prunable weights", matches)
+        names = [name for name in names if any(matches(name, glob) for glob in layers)]
     found: dict[int, tuple[str, Tensor]] = {}
     for name in names:
         weight = owners[name]._parameters.get("weight")
@@ -119,17 +119,9 @@ def output_of(module: nn.Module) -> str:
     return [name for name, trains in found.values() if trains or not any(t for _, t in found.values())][-1]
 
 
-def matches(glob: str, name: str) -> bool:
+def matches(name: str, glob: str) -> bool:
     """Whether a glob names this parameter, or the module that it belongs to."""
     return fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(name.rpartition(".")[0], glob)
-
-
-def check_matches(glob: str, names: list[str]) -> None:
-    """Refuse a glob that names none of these parameters with a ``ValueError`` that suggests the nearest."""
-    if any(matches(glob, name) for name in names):
-        return
-    near = ", ".join(nearest(glob, names))
-    raise ValueError(f"the glob {glob!r} matches none of the {len(names)} prunable weights; near ones: {near}.")
 
 
 def _owners(module: nn.Module) -> dict[str, nn.Module]:

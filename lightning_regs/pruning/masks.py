@@ -77,19 +77,6 @@ class Mask(Mapping[str, Tensor]):
         """Kept over total, in [0, 1]; times 100 it is P_m."""
         return self.kept / self.total
 
-    @property
-    def densities(self) -> dict[str, float]:
-        """Kept over total, by name."""
-        return {name: count / self[name].numel() for name, count in self.counts.items()}
-
-    def report(self) -> dict[str, Any]:
-        """Return counts, densities and shapes as plain types that JSON can hold."""
-        layers = {}
-        for name, mask in self.items():
-            counts = {"kept": self.counts[name], "total": mask.numel(), "density": self.densities[name]}
-            layers[name] = {"shape": list(mask.shape), **counts}
-        return {"kept": self.kept, "total": self.total, "density": self.density, "layers": layers}
-
     @classmethod
     def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
         """Return the mask that keeps all of these weights."""
@@ -114,7 +101,7 @@ class Mask(Mapping[str, Tensor]):
             ValueError: If there are none, or names or shapes differ.
         """
         for mask in masks[1:]:
-            masks[0]._check_same(mask)
+            masks[0].check_same(mask)
         return Mask({name: torch.stack([mask[name] for mask in masks]) for name in masks[0]})
 
     def unstack(self) -> list[Mask]:
@@ -173,18 +160,8 @@ class Mask(Mapping[str, Tensor]):
             copies[actual].masked_fill_(~kept.to(copies[actual].device), 0.0)
         return copies
 
-    def overlap(self, other: Mask) -> float:
-        r"""Return the Jaccard index of the kept weights, :math:`|A \cap B| / |A \cup B|`; 1 where neither keeps any.
-
-        Raises:
-            ValueError: If names or shapes differ.
-        """
-        self._check_same(other)
-        pairs = [(mask, other[name].to(mask.device)) for name, mask in self.items()]
-        union = sum(int((a | b).sum()) for a, b in pairs)
-        return sum(int((a & b).sum()) for a, b in pairs) / union if union else 1.0
-
-    def _check_same(self, other: Mask) -> None:
+    def check_same(self, other: Mask) -> None:
+        """Refuse the mask of another network: one of other names or shapes is a ``ValueError``."""
         for name in itertools.chain(self, other):
             if name not in self or name not in other:
                 raise ValueError(f"the masks are of different networks: one of them lacks {name!r}.")

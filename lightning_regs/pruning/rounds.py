@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_regs.core.checks import Whole, check, checked
-from lightning_regs.core.names import unknown_name
-from lightning_regs.pruning.layers import Globs, check_matches, matches, output_of, prunable, trained
+from lightning_regs.core.names import check_glob, unknown_name
+from lightning_regs.pruning.layers import Globs, matches, output_of, prunable, trained
 from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
 from lightning_regs.pruning.prune import Groups, Rate, Scope, emptied, left_after, remove, survivors, warn_of_emptied
 from lightning_regs.pruning.scores import SCORES, random_scores
@@ -214,11 +214,11 @@ class Pruning:
         if self.scope == "global":
             return [(list(names), self.rate)]
         for glob in self.rates:
-            check_matches(glob, list(names))
+            check_glob(glob, names, "prunable weights", matches)
         found = []
         for name in names:
             usual = self.rate / 2 if name == output else self.rate
-            rate = next((rate for glob, rate in self.rates.items() if matches(glob, name)), usual)
+            rate = next((rate for glob, rate in self.rates.items() if matches(name, glob)), usual)
             if name == output and self.output_rate is not None:
                 rate = self.output_rate
             found.append(([name], rate))

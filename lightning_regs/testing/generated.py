@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import string
 import sys
 from pathlib import Path
 
 import lightning_regs
-from lightning_regs import analysis, data, functional, init, layers, optim, procedures, pruning
+from lightning_regs import init, layers, optim, procedures, pruning
 from lightning_regs.core import registry
 from lightning_regs.testing.odd import ODD
 from lightning_regs.testing.table import FILE, HEADINGS, as_csv, measured, rows
@@ -21,11 +22,11 @@ def generated() -> dict[Path, str]:
     """Return each generated file of the checkout, and what it has to hold."""
     head = f"# Written by `{RENEW}`: the names that type checkers cannot find by their place.\n"
     tail = "\n__all__: list[str]\n"
-    found = {
-        Path(str(lazy.__file__)).with_suffix(".pyi"): head + registry.stub(vars(lazy)["_PUBLIC"]) + tail
-        for lazy in (lightning_regs, functional, analysis, data)
-    }
     package = Path(lightning_regs.__file__)
+    found: dict[Path, str] = {}
+    for file in package.parent.rglob("*.pyi"):
+        name = ".".join(file.relative_to(package.parents[1]).with_suffix("").parts).removesuffix(".__init__")
+        found[file] = head + registry.stub(vars(importlib.import_module(name))["_PUBLIC"]) + tail
     found[package.with_suffix(".pyi")] += "__version__: str\n"
     readme = package.parents[1] / "README.md"
     text = readme.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.core.names import nearest
+from lightning_regs.core.names import check_glob
 from lightning_regs.pruning.layers import NORMALISATION
 
 Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
@@ -51,11 +51,10 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
     else:
         globs = [parameters] if isinstance(parameters, str) else parameters
         for glob in globs:
-            if not fnmatch.filter([n for n, _ in named], glob):
-                near = ", ".join(nearest(glob, [n for n, _ in named])) or "none"
-                raise MisconfigurationException(
-                    f"the glob {glob!r} matches none of the {len(named)} parameters; near ones: {near}."
-                )
+            try:
+                check_glob(glob, [n for n, _ in named], "parameters")
+            except ValueError as error:
+                raise MisconfigurationException(str(error)) from None
         chosen = [(n, w) for n, w in named if any(fnmatch.fnmatchcase(n, glob) for glob in globs)]
     return list({id(w): (n, w) for n, w in reversed(chosen)}.values())[::-1]
 
