@@ -49,6 +49,7 @@ from lightning_regs.study.paper.rows import Rows as Rows
 from lightning_regs.study.paper.tasks import AGREE as AGREE
 from lightning_regs.study.paper.tasks import ATTACKED as ATTACKED
 from lightning_regs.study.paper.tasks import SHARPNESS as SHARPNESS
+from lightning_regs.study.paper.tasks import SIGNALS as SIGNALS
 from lightning_regs.study.paper.tasks import SNAPSHOTS as SNAPSHOTS
 from lightning_regs.study.paper.tasks import STOPPING as STOPPING
 from lightning_regs.study.paper.tasks import TOY as TOY
