@@ -214,7 +214,7 @@ class Pruning:
         if self.scope == "global":
             return [(list(names), self.rate)]
         for glob in self.rates:
-            check_glob(glob, names, "prunable weights", matches)
+            check_glob(glob, list(names), "prunable weights", matches)
         found = []
         for name in names:
             usual = self.rate / 2 if name == output else self.rate
