@@ -1,89 +1,19 @@
-"""Callbacks of a level's training: the best weights so far, and weights that stay as they are."""
+"""What procedures ask of a training while it goes on: how good its nets are, that weights stay, for its optimizer."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
-from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.data.dataset import StackedArrays
 from lightning_regs.pruning.masks import plain_names
 from lightning_regs.training.classifier import Classifier
 from lightning_regs.training.losses import losses_of_samples
-from lightning_regs.training.recorder import Recorder
-
-
-class BestWeights(Recorder):
-    """Measures the validation loss every so many iterations, keeps each net's weights at its least, writes its curve.
-
-    It counts iterations itself, those between validations (``every``) and those to the end: a training that validates
-    by steps does not go on where it was (pytorch-lightning 2.6.6 adds a batch). The Trainer's end comes no earlier.
-
-    Attributes:
-        loss, accuracy, step: Of each net ``(R,)``: the least validation loss, its accuracy in percent, its iteration.
-        weights: The ``state_dict`` there, with a dimension of nets in front.
-        at_start: Each net's test accuracy before training, in percent.
-    """
-
-    def __init__(self, runs: Sequence[RunContext], data: ImageDataModule, every: int, iterations: int) -> None:
-        super().__init__(runs)
-        self.data = data
-        self.every = every
-        self.iterations = iterations
-        self.loss = torch.full((len(runs),), math.inf, dtype=torch.float64)
-        self.accuracy = torch.full((len(runs),), math.nan, dtype=torch.float64)
-        self.step = torch.zeros(len(runs), dtype=torch.long)
-        self.weights: dict[str, Tensor] = {}
-        self.at_start = self.accuracy
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything."""
-        names = ("loss", "accuracy", "step", "weights", "at_start")
-        return super().state_dict() | {name: getattr(self, name) for name in names}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back."""
-        super().load_state_dict(state_dict)
-        for name in state_dict.keys() - {"rows"}:
-            setattr(self, name, state_dict[name])
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the first weights, for a net whose loss is never a number, and their test accuracy."""
-        assert isinstance(pl_module, Classifier)
-        if not self.weights:
-            self.weights = {name: value.clone() for name, value in stacked_state(pl_module).items()}
-            self.at_start = measure(trainer, pl_module, self.data, "test")[1]
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Measure, and compare with the best so far; end the training after its last iteration."""
-        if trainer.global_step >= self.iterations:
-            trainer.should_stop = True
-        if trainer.global_step % self.every:
-            return
-        assert isinstance(pl_module, Classifier)
-        loss, accuracy = measure(trainer, pl_module, self.data, "val")
-        better = loss < self.loss
-        if better.any():
-            which = better.nonzero().squeeze(1)
-            for name, value in stacked_state(pl_module).items():
-                self.weights[name] = self.weights[name].to(value.device)
-                on = which.to(value.device)
-                self.weights[name][on] = value[on]
-            self.loss = torch.where(better, loss, self.loss)
-            self.accuracy = torch.where(better, accuracy, self.accuracy)
-            self.step = torch.where(better, trainer.global_step, self.step)
-        rows = zip(loss.tolist(), accuracy.tolist(), strict=True)
-        self.record([{"step": trainer.global_step, "val_loss": own, "val_acc": right} for own, right in rows])
-        text = f"validation loss {loss.mean():.3g}, {accuracy.mean():.1f} %"
-        self.runs[0].progress(trainer.global_step, self.iterations, text)
 
 
 @torch.no_grad()
@@ -115,13 +45,6 @@ def batches(data: ImageDataModule, split: str, device: torch.device) -> Iterator
             found = held_out.__getitems__(rows.tolist())
         x, y = (part.to(device) for part in found[:2])
         yield data.eval_transform(x), y
-
-
-def stacked_state(module: Classifier) -> dict[str, Tensor]:
-    """Return the network's ``state_dict`` with a dimension of nets in front, of a single net too."""
-    network = module.network
-    assert network is not None
-    return {name: value if module.replicas else value[None] for name, value in network.state_dict().items()}
 
 
 class FrozenWeights(Callback):
@@ -156,6 +79,15 @@ class FrozenWeights(Callback):
         """Let go."""
         while self._hooks:
             self._hooks.pop().remove()
+
+
+@torch.no_grad()
+def correct(network: nn.Module, data: ImageDataModule, split: str) -> Tensor:
+    """Return whether a single net, on the CPU and in evaluation mode, is right on each sample of a split, bool (N,).
+
+    All replicas share the split, and labels are as they are there.
+    """
+    return torch.cat([network(x).argmax(1) == y for x, y in batches(data, split, torch.device("cpu"))])
 
 
 def only_optimizer(ours: str, trainer: pl.Trainer, module: pl.LightningModule) -> torch.optim.Optimizer:

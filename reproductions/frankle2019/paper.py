@@ -8,9 +8,22 @@ from frankle2019 import cells
 from frankle2019.claims import CLAIMS
 from frankle2019.ladders import LADDERS, Ladder
 
-from lightning_regs.procedures.measured import PRUNED
-from lightning_regs.study import Deviation, Figure, Paper, Scale, curves, points, sweep, variance_figure
+from lightning_regs.study import Deviation, Family, Figure, Metric, Paper, Scale, curves, points, sweep, variance_figure
 
+PRUNED = Family(
+    "Pruned nets",
+    (
+        Metric("p_m", "Weights left", "%"),
+        Metric("stop_iteration", "Early-stopping iteration", "iterations", never="never came"),
+        Metric("test_acc_stop", "Test accuracy at early stopping", "%"),
+        Metric("test_acc", "Test accuracy", "%"),
+        Metric("train_acc", "Train accuracy", "%"),
+        Metric("val_acc", "Validation accuracy", "%"),
+        Metric("start_test_acc", "Test accuracy before training", "%"),
+        Metric("stop_val_acc", "Validation accuracy at early stopping", "%"),
+        Metric("barrier", "Error barrier to its twin", "%"),
+    ),
+)
 _AXIS = "Percent of weights remaining falls to the right, as in the paper."
 _LINES = {"winning ticket": "ticket", "random reinit": "reinit", "random mask": "random", "one-shot ticket": "one-shot"}
 _SIGNS = {

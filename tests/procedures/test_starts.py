@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from lightning_regs.core.files import DamagedFileError
-from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures.cells import load_inputs
 from lightning_regs.procedures.level import LevelState
 from lightning_regs.procedures.starts import Given, make_start
 from lightning_regs.pruning import Mask, Pruning
@@ -133,11 +131,9 @@ def test_a_level_comes_back_from_its_file(dense, tmp_path):
     for name in ("initial", "start", "final"):
         assert all(torch.equal(getattr(found, name)[key], value) for key, value in getattr(dense, name).items())
     replace(dense, facts={"of": "another"}).save(tmp_path)
-    with pytest.raises(ValueError, match=r"it is of another level.; remove its folder, so that the level is trained"):
-        load_inputs(RunContext(tmp_path, inputs={"x/ticket/00": str(tmp_path)}))
+    with pytest.raises(DamagedFileError, match="it is of another level"):
+        LevelState.load(tmp_path, "one")
     path = tmp_path / "level.pt"
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(DamagedFileError, match=r"level\.pt is damaged"):
         LevelState.load(tmp_path)
-    with pytest.raises(ValueError, match=r"level\.pt is damaged .*trained again"):
-        load_inputs(RunContext(tmp_path, inputs={"x/ticket/00": str(tmp_path)}))

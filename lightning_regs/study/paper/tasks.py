@@ -36,13 +36,7 @@ OWN: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _TRAINING = ("callbacks", "fitted", "seeds")
 # A task's name is part of its runs' hash, and stays when the code moves: name -> where the code is.
-MOVED = {
-    "lightning_regs.study.train:train": "lightning_regs.training.fit:train",
-    "frankle2019.training:level": "lightning_regs.procedures.cells:level",
-    "frankle2019.deep:search": "lightning_regs.procedures.cells:search",
-    "frankle2019.supermasks:learned": "lightning_regs.procedures.supermasks:learned",
-    "frankle2019.supermasks:untrained": "lightning_regs.procedures.supermasks:untrained",
-}
+MOVED = {TRAIN: "lightning_regs.training.fit:train"}
 
 _on_path: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The tasks of cells that prune: one level of one treatment, alone or stacked with others; and a whole search."""
+"""The task of cells that prune: one level of one treatment, alone or stacked with others."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lightning_regs.analysis import distance_travelled, error_barrier
 from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.files import DamagedFileError
-from lightning_regs.core.lightning import Callback
+from lightning_regs.core.lightning import Callback, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.data.loaders import LoaderFactory
-from lightning_regs.procedures.callbacks import BestWeights, FrozenWeights, batches
+from lightning_regs.procedures.callbacks import FrozenWeights, correct, measure
 from lightning_regs.procedures.level import LevelState, State
 from lightning_regs.procedures.starts import TWIN, Given, Start, make_start
-from lightning_regs.procedures.tickets import find_ticket
 from lightning_regs.pruning import Mask, Pruning
 from lightning_regs.regularizers import WeightMask
 from lightning_regs.training.classifier import Classifier
-from lightning_regs.training.fit import Trained, evaluate, fit_stack, initial_network, quiet, shared, stackable
+from lightning_regs.training.fit import Trained, evaluate, fit_stack, initial_network, shared, stackable
+from lightning_regs.training.recorder import Recorder
 
 Levels = dict[tuple[str, int], LevelState]
 # Positions on the line between two runs: enough for a barrier, whose maximum is flat.
@@ -44,6 +44,73 @@ class OrderedData(ImageDataModule):
 
     def _loaders(self) -> LoaderFactory:
         return dataclasses.replace(super()._loaders(), seeds=self._orders)
+
+
+class BestWeights(Recorder):
+    """Measures the validation loss every so many iterations, keeps each net's weights at its least, writes its curve.
+
+    It counts iterations itself, those between validations (``every``) and those to the end: a training that validates
+    by steps does not go on where it was (pytorch-lightning 2.6.6 adds a batch). The Trainer's end comes no earlier.
+
+    Attributes:
+        loss, accuracy, step: Of each net ``(R,)``: the least validation loss, its accuracy in percent, its iteration.
+        weights: The ``state_dict`` there, with a dimension of nets in front.
+        at_start: Each net's test accuracy before training, in percent.
+    """
+
+    def __init__(self, runs: Sequence[RunContext], data: ImageDataModule, every: int, iterations: int) -> None:
+        super().__init__(runs)
+        self.data = data
+        self.every = every
+        self.iterations = iterations
+        self.loss = torch.full((len(runs),), math.inf, dtype=torch.float64)
+        self.accuracy = torch.full((len(runs),), math.nan, dtype=torch.float64)
+        self.step = torch.zeros(len(runs), dtype=torch.long)
+        self.weights: dict[str, Tensor] = {}
+        self.at_start = self.accuracy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything."""
+        names = ("loss", "accuracy", "step", "weights", "at_start")
+        return super().state_dict() | {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        super().load_state_dict(state_dict)
+        for name in state_dict.keys() - {"rows"}:
+            setattr(self, name, state_dict[name])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the first weights, for a net whose loss is never a number, and their test accuracy."""
+        assert isinstance(pl_module, Classifier)
+        if not self.weights:
+            self.weights = {name: value.clone() for name, value in _stacked_state(pl_module).items()}
+            self.at_start = measure(trainer, pl_module, self.data, "test")[1]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure, and compare with the best so far; end the training after its last iteration."""
+        if trainer.global_step >= self.iterations:
+            trainer.should_stop = True
+        if trainer.global_step % self.every:
+            return
+        assert isinstance(pl_module, Classifier)
+        loss, accuracy = measure(trainer, pl_module, self.data, "val")
+        better = loss < self.loss
+        if better.any():
+            which = better.nonzero().squeeze(1)
+            for name, value in _stacked_state(pl_module).items():
+                self.weights[name] = self.weights[name].to(value.device)
+                on = which.to(value.device)
+                self.weights[name][on] = value[on]
+            self.loss = torch.where(better, loss, self.loss)
+            self.accuracy = torch.where(better, accuracy, self.accuracy)
+            self.step = torch.where(better, trainer.global_step, self.step)
+        rows = zip(loss.tolist(), accuracy.tolist(), strict=True)
+        self.record([{"step": trainer.global_step, "val_loss": own, "val_acc": right} for own, right in rows])
+        text = f"validation loss {loss.mean():.3g}, {accuracy.mean():.1f} %"
+        self.runs[0].progress(trainer.global_step, self.iterations, text)
 
 
 @stackable
@@ -167,6 +234,13 @@ def _rows(found: Sequence[Trained], best: BestWeights) -> list[dict[str, float]]
     return rows
 
 
+def _stacked_state(module: Classifier) -> dict[str, Tensor]:
+    """Return the network's ``state_dict`` with a dimension of nets in front, of a single net too."""
+    network = module.network
+    assert network is not None
+    return {name: value if module.replicas else value[None] for name, value in network.state_dict().items()}
+
+
 def _hand_on(kind: str, start: Start, final: State, needed: Levels) -> LevelState:
     """Return what other levels need of this one: of most the final weights and the mask."""
     # A ticket starts where the dense net did.
@@ -184,75 +258,6 @@ def _error(network: nn.Module, data: ImageDataModule, state: State) -> float:
 
 
 def hits(network: nn.Module, data: ImageDataModule, split: str) -> tuple[int, int]:
-    """Return on how many samples of a split a net is right, and of how many; see :func:`correct`."""
+    """Return on how many samples of a split a net is right, and of how many."""
     right = correct(network, data, split)
     return int(right.sum()), len(right)
-
-
-@torch.no_grad()
-def correct(network: nn.Module, data: ImageDataModule, split: str) -> Tensor:
-    """Return whether a single net, on the CPU and in evaluation mode, is right on each sample of a split, bool (N,).
-
-    All replicas share the split, and labels are as they are there.
-    """
-    return torch.cat([network(x).argmax(1) == y for x, y in batches(data, split, torch.device("cpu"))])
-
-
-def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
-    """Find tickets level by level.
-
-    Args:
-        config: ``{"model": ..., "data": ..., "trainer": ..., "pruning": Pruning's arguments, "search": those of
-            :func:`~lightning_regs.find_ticket`: levels, rewind_to, method, fine_tune, controls}``. ``"warmup"`` is that
-            of a model's schedule which has none and is not in parts.
-        run: The engine's run. Complete levels are skipped when an interrupted one is repeated.
-
-    Returns:
-        For each level ``NN``: ``p_m_NN`` (percent of the net's weights, those that are never pruned among them),
-        ``test_acc_NN``, and of a control ``CONTROL_acc_NN``, such as ``reinitialise_acc_NN``, of its first draw.
-
-    Raises:
-        ValueError: If ``"seeds"`` are given, or ``"warmup"`` beside a schedule that says it itself.
-    """
-    model, options = dict(config["model"]), config["search"]
-    if seeds_apart(config):
-        raise ValueError(
-            f"seeds={config['seeds']} is not possible in a search for tickets, which draws all that it needs from the "
-            "run's seed; leave seeds out."
-        )
-    if rise := config.get("warmup"):
-        schedule = model.get("schedule") or {}
-        if not isinstance(schedule, Mapping) or "warmup" in schedule:
-            raise ValueError(
-                f"warmup={rise!r} is beside a schedule that says itself how the rate begins, {schedule!r}; write it "
-                f"there, as {{'warmup': {rise!r}}} or a part, and leave warmup out."
-            )
-        model["schedule"] = {**schedule, "warmup": rise}
-
-    def data() -> ImageDataModule:
-        run.progress(len(list(run.folder.glob("level_*/level.pt"))), int(options["levels"]) + 1, "")
-        return ImageDataModule(**config["data"], seed=run.seed)
-
-    with quiet():
-        tickets = find_ticket(
-            lambda seed: Classifier(**model, seed=seed),
-            data,
-            folder=run.folder,
-            trainer={"devices": 1, "use_distributed_sampler": False} | config["trainer"],
-            pruning=Pruning(**config["pruning"]),
-            seed=run.seed,
-            **options,
-        )
-    weights = sum(value.numel() for value in tickets[0].weights().values() if value.ndim > 1)
-    row: dict[str, float] = {}
-    for one in tickets:
-        accuracy = one.metrics.get("test/acc", math.nan)
-        if not one.repeat:
-            row[f"p_m_{one.level:02d}"] = 100 * (weights - one.mask.total + one.mask.kept) / weights
-            row[f"test_acc_{one.level:02d}"] = accuracy
-        elif one.repeat == 1:
-            row[f"{one.kind}_acc_{one.level:02d}"] = accuracy
-    if torch.cuda.is_available():
-        run.device = f"1 x {torch.cuda.get_device_name()}"
-    run.precision = str(config["trainer"].get("precision", "32-true"))
-    return row

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,11 +12,17 @@ import torch.nn.functional as F
 from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.core import rng
 from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures import callbacks, cells, supermasks
 from lightning_regs.procedures.level import LevelState
 from lightning_regs.procedures.tickets import find_ticket
 from lightning_regs.pruning import Mask
+from lightning_regs.study.paper.config import search_folders
+from lightning_regs.study.paper.tasks import add_to_path
 from lightning_regs.training import fit as engine
+
+add_to_path(search_folders("reproductions")[0])
+deep, supermasks, training = (
+    importlib.import_module(f"frankle2019.{name}") for name in ("deep", "supermasks", "training")
+)
 
 MODEL = {
     "architecture": "mlp",
@@ -46,7 +55,7 @@ class Ladder:
 
     def __call__(self, kind, level, *needs):
         run = self.context(kind, level, *needs)
-        self.rows[kind, level] = cells.level(config(kind, level), run)
+        self.rows[kind, level] = training.level(config(kind, level), run)
         return self.level(kind, level)
 
     def level(self, kind, level, seed=None):
@@ -143,14 +152,14 @@ def test_a_stack_is_its_runs_apart(tmp_path):
     kinds = ("ticket", "reinit-1", "one-shot", "one-shot-frozen")
     apart = Ladder(tmp_path)
     for seed in (1000, 1001):
-        cells.level(config("ticket", 0), apart.context("ticket", 0, seed=seed))
+        training.level(config("ticket", 0), apart.context("ticket", 0, seed=seed))
     members = [(kind, seed) for kind in kinds for seed in (1000, 1001)]
     rows = {
-        (kind, seed): cells.level(config(kind, 1), apart.context(kind, 1, ("ticket", 0), seed=seed))
+        (kind, seed): training.level(config(kind, 1), apart.context(kind, 1, ("ticket", 0), seed=seed))
         for kind, seed in members
     }
     levels = {member: apart.level(member[0], 1, member[1]) for member in members}
-    together = cells.level.stacked(
+    together = training.level.stacked(
         [config(kind, 1) for kind, _ in members],
         [apart.context(kind, 1, ("ticket", 0), seed=seed) for kind, seed in members],
     )
@@ -187,7 +196,7 @@ def test_a_level_of_fixed_seeds_is_that_of_a_run_with_these(chain, tmp_path, kin
     for number, seeds in ((chain.seed, {}), (3, dict.fromkeys(("weights", "order", "split"), chain.seed))):
         run = RunContext(tmp_path / str(number), number, inputs=chain.context(kind, 1, *needs).inputs)
         run.folder.mkdir()
-        rows.append(cells.level(config(kind, 1) | {"seeds": seeds}, run))
+        rows.append(training.level(config(kind, 1) | {"seeds": seeds}, run))
     assert rows[0] == rows[1]
 
 
@@ -201,14 +210,16 @@ def test_an_interrupted_level_goes_on_where_it_was(tmp_path, monkeypatch, seeds)
         ladder.folder.mkdir(exist_ok=True)
         contexts = [ladder.context("ticket", 0, seed=seed) for seed in seeds]
         configs = [config("ticket", 0) for _ in seeds]
-        return cells.level.stacked(configs, contexts) if len(seeds) > 1 else [cells.level(configs[0], contexts[0])]
+        return (
+            training.level.stacked(configs, contexts) if len(seeds) > 1 else [training.level(configs[0], contexts[0])]
+        )
 
     expected = run(whole)
 
     class Killed(Exception):
         pass
 
-    measured = callbacks.BestWeights.on_train_batch_end
+    measured = training.BestWeights.on_train_batch_end
 
     def killing(self, trainer, *arguments):
         measured(self, trainer, *arguments)
@@ -216,7 +227,7 @@ def test_an_interrupted_level_goes_on_where_it_was(tmp_path, monkeypatch, seeds)
             raise Killed
 
     with monkeypatch.context() as during:
-        during.setattr(callbacks.BestWeights, "on_train_batch_end", killing)
+        during.setattr(training.BestWeights, "on_train_batch_end", killing)
         with pytest.raises(Killed):
             run(cut)
     resumed = run(cut)
@@ -232,7 +243,7 @@ def test_only_treatments_may_differ_in_a_stack(tmp_path):
     ladder = Ladder(tmp_path)
     runs = [ladder.context("ticket", 0, seed=seed) for seed in (0, 1)]
     with pytest.raises(ValueError, match="another stack"):
-        cells.level.stacked([config("ticket", 0), config("ticket", 0, iterations=30)], runs)
+        training.level.stacked([config("ticket", 0), config("ticket", 0, iterations=30)], runs)
 
 
 def test_frozen_weights_refuse_weight_decay(tmp_path, chain):
@@ -240,7 +251,7 @@ def test_frozen_weights_refuse_weight_decay(tmp_path, chain):
     decayed["model"] = MODEL | {"optimizer": {"name": "Adam", "lr": 0.01, "weight_decay": 0.1}}
     run = chain.context("one-shot-frozen", 2, ("ticket", 0))
     with pytest.raises(ValueError, match="would decay"):
-        cells.level(decayed, run)
+        training.level(decayed, run)
 
 
 def test_a_chain_of_cells_is_a_search_for_tickets(chain, tmp_path):
@@ -266,6 +277,17 @@ def test_a_chain_of_cells_is_a_search_for_tickets(chain, tmp_path):
             assert Mask({name.removeprefix("network."): kept for name, kept in one.mask.items()}) == level.mask
             final = one.weights()
             assert all(torch.equal(final[f"network.{name}"], value) for name, value in level.final.items()), one.name
+
+
+def test_an_input_that_is_damaged_or_of_another_level_is_refused(chain, tmp_path):
+    dense, run = chain.level("ticket", 0), RunContext(tmp_path, inputs={"x/ticket/00": str(tmp_path)})
+    replace(dense, facts={"of": "another"}).save(tmp_path)
+    with pytest.raises(ValueError, match=r"it is of another level.; remove its folder, so that the level is trained"):
+        training.load_inputs(run)
+    path = tmp_path / "level.pt"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"level\.pt is damaged .*trained again"):
+        training.load_inputs(run)
 
 
 # -- supermasks --------------------------------------------------------------------------------------------------------
@@ -351,16 +373,16 @@ def test_a_search_reports_every_level(tmp_path):
             "controls": ["reinitialise:1"],
         },
     }
-    row = cells.search(settings, RunContext(tmp_path, 1000))
+    row = deep.search(settings, RunContext(tmp_path, 1000))
     kept = [768, 614, 491]
     assert [row[f"p_m_{level:02d}"] for level in range(3)] == pytest.approx(
         [100 * (120 + count) / 888 for count in kept], rel=1e-6
     )
     assert {"test_acc_00", "test_acc_01", "test_acc_02", "reinitialise_acc_01", "reinitialise_acc_02"} <= set(row)
-    assert cells.search(settings, RunContext(tmp_path, 1000)) == row
+    assert deep.search(settings, RunContext(tmp_path, 1000)) == row
     with pytest.raises(ValueError, match=r"seeds=\{'order': 0\} is not possible in a search"):
-        cells.search(settings | {"seeds": {"order": 0}}, RunContext(tmp_path, 1000))
+        deep.search(settings | {"seeds": {"order": 0}}, RunContext(tmp_path, 1000))
     for own in ([{"length": "2it"}, {"name": "CosineAnnealing"}], {"warmup": 2}):
         model = settings["model"] | {"schedule": own}
         with pytest.raises(ValueError, match=r"warmup=4 is beside a schedule that .* leave warmup out"):
-            cells.search(settings | {"model": model}, RunContext(tmp_path, 1000))
+            deep.search(settings | {"model": model}, RunContext(tmp_path, 1000))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from frankle2019.training import hits, load_inputs
 
 from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.cells import hits, load_inputs
 from lightning_regs.pruning import Pruning
 from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask
 from lightning_regs.training.fit import Trained, evaluate, fit_stack, initial_network, shared, stackable
