@@ -27,8 +27,4 @@ _PUBLIC = {
 }
 
 __all__ = sorted(["__version__", *_PUBLIC])
-__getattr__ = registry.lazy(__name__, _PUBLIC)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = registry.lazy(__name__, _PUBLIC)

@@ -8,8 +8,4 @@ _ROOMS = ("lightning_regs.pruning", "lightning_regs.regularizers", "lightning_re
 _PUBLIC = {name: module for room in _ROOMS for name, module in registry.functions(room).items()}
 
 __all__ = sorted(_PUBLIC)
-__getattr__ = registry.lazy(__name__, _PUBLIC)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = registry.lazy(__name__, _PUBLIC)

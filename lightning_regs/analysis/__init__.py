@@ -11,8 +11,4 @@ _ROOMS = ("", ".signal", ".weights")
 _PUBLIC = {k: v for room in _ROOMS for k, v in registry.definitions(f"lightning_regs.analysis{room}").items()}
 
 __all__ = sorted(_PUBLIC)
-__getattr__ = registry.lazy(__name__, _PUBLIC)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = registry.lazy(__name__, _PUBLIC)

@@ -58,22 +58,9 @@ def reproduce(options: argparse.Namespace) -> int:
                     exporter.add(CellRun(paper.id, options.scale, event.cell, event.seed, folder))
                 reporter(event)
 
-            outcome = runner.reproduce(
-                paper,
-                options.scale,
-                options.cells,
-                options.seeds,
-                options.jobs,
-                store.root,
-                results,
-                on_event,
-                options.executor,
-                options.replicas,
-                options.force,
-                options.address,
-                options.cpus,
-                options.gpus,
-            )
+            names = ("scale", "cells", "seeds", "jobs", "executor", "replicas", "force", "address", "cpus", "gpus")
+            asked = {name: getattr(options, name) for name in names}
+            outcome = runner.reproduce(paper, runs_dir=store.root, results_dir=results, on_event=on_event, **asked)
         if outcome.rows and not outcome.interrupted:
             exporter.add(Results(paper.id, options.scale, outcome.csv.parent, store.root))
         print_claims(_chosen(paper, options, outcome))

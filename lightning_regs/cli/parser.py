@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument(
         "--runs", type=Path, metavar="DIR", help="where runs live (default: LIGHTNING_REGS_RUNS or runs/)"
     )
+    one = _Parser(add_help=False)
+    one.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
     pages = _Parser(add_help=False)
     pages.add_argument("--page", type=Path, metavar="DIR", help="where the HTML pages go (default: in RUNS)")
     pages.add_argument("--open", action="store_true", help="show the page in a browser")
@@ -105,8 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--scale", help="only this scale (default: all)")
 
     says = "run a paper's experiments, or go on with them, and print its claims with a verdict each"
-    command = add("reproduce", commands.reproduce, says, runs, pages)
-    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command = add("reproduce", commands.reproduce, says, one, runs, pages)
     command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
     command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
     command.add_argument("--seeds", type=_seeds, metavar="N|A,B,..", help="so many seeds, or just these")
@@ -137,13 +138,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     says = "show your rows of a paper beside the committed ones, cell by cell, and the verdicts of both"
-    command = add("compare", listing.compare, says, runs)
-    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command = add("compare", listing.compare, says, one, runs)
     command.add_argument("--scale", help="only this scale (default: all that both have)")
     command.add_argument("--results", type=Path, metavar="DIR", help="where yours are (default: RUNS/results/PAPER)")
 
-    command = add("export", export, "write the weights of a run as a safetensors file, with a model card", runs)
-    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command = add("export", export, "write the weights of a run as a safetensors file, with a model card", one, runs)
     command.add_argument("--cell", required=True, metavar="NAME", help="see `lightning-regs list PAPER`")
     command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
@@ -155,8 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     says = "write down what a paper's claims are and how many seeds are planned, before anything is run"
-    command = add("freeze", commands.freeze, says)
-    command.add_argument("paper", help="for example zhang2017; see `lightning-regs list`")
+    command = add("freeze", commands.freeze, says, one)
     command.add_argument("--scale", help="only this scale (default: all)")
     command.add_argument("--reason", metavar="TEXT", help="why claims were added or changed after their rows")
 

@@ -94,8 +94,8 @@ def subclasses(package: str, base: type[T]) -> dict[str, type[T]]:
     return dict(sorted(found.items()))
 
 
-def lazy(package: str, public: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package whose public names are imported on first use, each from its module."""
+def lazy(package: str, public: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a package whose public names are imported on first use."""
 
     def getattr_(name: str) -> Any:
         if name not in public:
@@ -104,7 +104,7 @@ def lazy(package: str, public: Mapping[str, str]) -> Callable[[str], Any]:
         setattr(sys.modules[package], name, value)
         return value
 
-    return getattr_
+    return getattr_, lambda: list(sys.modules[package].__all__)
 
 
 def stub(public: Mapping[str, str]) -> str:

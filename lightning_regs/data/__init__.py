@@ -17,8 +17,4 @@ _PUBLIC = {
 }
 
 __all__ = sorted(_PUBLIC)
-__getattr__ = registry.lazy(__name__, _PUBLIC)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = registry.lazy(__name__, _PUBLIC)

@@ -17,4 +17,4 @@ _METHODS = registry.classes(__name__)
 
 __all__ = ["Acts", "MixedTarget", "Moment", "NoEffectWarning", "Regularizer", "Rows", "example"]
 __all__ += _METHODS
-__getattr__ = registry.lazy(__name__, _METHODS)
+__getattr__, __dir__ = registry.lazy(__name__, _METHODS)

@@ -27,8 +27,4 @@ _MODULES = {
 _PUBLIC = {name: f"lightning_regs.{module}" for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = sorted(_PUBLIC)
-__getattr__ = registry.lazy(__name__, _PUBLIC)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = registry.lazy(__name__, _PUBLIC)

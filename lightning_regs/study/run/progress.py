@@ -7,7 +7,6 @@ import statistics
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
 
 from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.live import Live
@@ -76,9 +75,7 @@ class Reporter:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 
