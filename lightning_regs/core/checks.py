@@ -16,35 +16,11 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lightning_regs.core.hints import ANY, Range, Unknown, check, read, shown
+from lightning_regs.core.hints import ANY, Unknown, read
+from lightning_regs.core.hints import Range as Range
+from lightning_regs.core.hints import check as check
+from lightning_regs.core.hints import shown as shown
 from lightning_regs.core.names import unknown_name
-
-__all__ = [
-    "PURPOSES",
-    "Count",
-    "Name",
-    "NoEffectWarning",
-    "NotNegative",
-    "Number",
-    "Positive",
-    "Probability",
-    "Range",
-    "Seed",
-    "Shape",
-    "Share",
-    "Whole",
-    "as_text",
-    "call",
-    "check",
-    "check_arguments",
-    "check_seeds",
-    "checked",
-    "nonempty",
-    "seeds_apart",
-    "shown",
-    "unchecked",
-    "warn",
-]
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 _PACKAGE = __name__.partition(".")[0]

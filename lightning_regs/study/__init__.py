@@ -15,8 +15,10 @@ _MODULES = {
     "study.paper.figure": "Figure Panel bars curves points sweep tuning",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",
-    "study.paper.measures": "Measure difference largest margin peak_distance per_seed percent_lower rank_correlation "
-    "ratio share smallest smallest_step value weighted_sum",
+    "study.paper.measures.measure": "Measure per_seed",
+    "study.paper.measures.orders": "peak_distance rank_correlation",
+    "study.paper.measures.quotients": "percent_lower ratio share",
+    "study.paper.measures.sums": "difference largest margin smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
     "study.paper.tasks": "AGREE ATTACKED SHARPNESS SIGNALS SNAPSHOTS STOPPING TOY TRAIN WEIGHTS",

@@ -17,9 +17,7 @@ from typing import Any
 
 from smith2021.nets import CIFAR10, FASHION, MNIST1D, WRN, Net
 
-from lightning_regs.study.paper.claims import Claim, Source, across
-from lightning_regs.study.paper.conditions import Condition, trained
-from lightning_regs.study.paper.measures import (
+from lightning_regs.study import (
     Measure,
     difference,
     peak_distance,
@@ -28,6 +26,8 @@ from lightning_regs.study.paper.measures import (
     value,
     weighted_sum,
 )
+from lightning_regs.study.paper.claims import Claim, Source, across
+from lightning_regs.study.paper.conditions import Condition, trained
 from lightning_regs.study.report.plots import power
 
 SMITH = Source(

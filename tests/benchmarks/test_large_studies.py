@@ -8,9 +8,9 @@ from pathlib import Path
 from harness import Table
 
 from lightning_regs.core.runs import Store
+from lightning_regs.study import value
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.claims import Claim
-from lightning_regs.study.paper.measures import value
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.report.report import write_report
 from lightning_regs.study.store.ledger import Ledger

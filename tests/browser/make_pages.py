@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
 from made_up import NASTY, SLIDES, draw_loss, make_every, make_paper, make_rows, marks, write_results
 
 from lightning_regs.core.runs import Store
+from lightning_regs.study import value
 from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.loading import find_papers, load_paper
-from lightning_regs.study.paper.measures import value
 from lightning_regs.study.paper.paper import Deviation
 from lightning_regs.study.report.report import write_index, write_report
 from lightning_regs.study.store.results import default_results

@@ -19,10 +19,9 @@ from typing import Any
 
 import pytest
 
-from lightning_regs.study import Figure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
+from lightning_regs.study import Figure, Measure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
 from lightning_regs.study.lock.lock import FILE, freeze, mismatches
 from lightning_regs.study.paper.figure import Kind
-from lightning_regs.study.paper.measures import Measure
 from lightning_regs.study.paper.tasks import import_task
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report import plots

@@ -8,11 +8,11 @@ import math
 from dataclasses import replace
 
 from lightning_regs.core.runs import FIXED, LEADING, TRAILING
+from lightning_regs.study import value
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.conditions import trained
 from lightning_regs.study.paper.figure import Figure
-from lightning_regs.study.paper.measures import value
 from lightning_regs.study.paper.paper import Deviation, Paper, Scale
 from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.paper.verdicts import Frozen

@@ -10,7 +10,8 @@ from lightning_regs.core.checks import Count, Name, checked
 from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import WORDS, Criterion
 from lightning_regs.study.paper.estimates import Estimate, every
-from lightning_regs.study.paper.measures import Measure, difference
+from lightning_regs.study.paper.measures.measure import Measure
+from lightning_regs.study.paper.measures.sums import difference
 from lightning_regs.study.paper.rows import Names, Rows
 
 Verdict = Literal["reproduced", "not reproduced", "not decided", "invalid", "not at this scale", "out of reach"]

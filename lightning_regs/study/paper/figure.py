@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from lightning_regs.core.checks import Name, Whole, checked, nonempty
 from lightning_regs.study.paper.cells import Tuned
-from lightning_regs.study.paper.measures import Measure, value
+from lightning_regs.study.paper.measures.measure import Measure
+from lightning_regs.study.paper.measures.sums import value
 from lightning_regs.study.paper.tasks import import_task
 
 if TYPE_CHECKING:

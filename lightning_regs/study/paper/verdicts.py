@@ -13,7 +13,7 @@ from typing import Any
 from lightning_regs.study.paper.claims import JUDGED, Claim, Kind, Verdict
 from lightning_regs.study.paper.criteria import Criterion, short
 from lightning_regs.study.paper.estimates import ANYTHING, CONFIDENCE, Estimate, UnfitError, adjusted, p_value
-from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.power import smallest_beyond
 from lightning_regs.study.paper.rows import MissingRows, Rows
 

@@ -17,7 +17,7 @@ from lightning_regs.core.metrics import Metric
 from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import CONFIDENCE, UnfitError
 from lightning_regs.study.paper.figure import Kind, cells_of, measure_of
-from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots, tables
 from lightning_regs.study.report.plots import MUTED, SERIES

@@ -15,7 +15,7 @@ from lightning_regs.study.paper.cells import Cell, Cells
 from lightning_regs.study.paper.config import override
 from lightning_regs.study.paper.estimates import Estimate
 from lightning_regs.study.paper.figure import Figure, points
-from lightning_regs.study.paper.measures import Measure
+from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.measures.samples import Sample
 from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.paper.tasks import TRAIN

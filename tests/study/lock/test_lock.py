@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from lightning_regs.study import difference, per_seed, ratio, smallest, value
 from lightning_regs.study.lock.fingerprint import plans
 from lightning_regs.study.lock.lock import FILE, DamagedLockError, freeze, marks, mismatches, read
 from lightning_regs.study.lock.power import needs, sees
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.claims import Claim, Source
 from lightning_regs.study.paper.conditions import trained
-from lightning_regs.study.paper.measures import difference, per_seed, ratio, smallest, value
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.power import seeds_needed
 from lightning_regs.study.paper.rows import Rows

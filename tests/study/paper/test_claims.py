@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lightning_regs.study import difference, value
 from lightning_regs.study.paper.claims import Claim, Source, across, lower
-from lightning_regs.study.paper.measures import difference, value
 from lightning_regs.study.paper.rows import Rows
 
 SLIDES = Source("slides", "Slides of a course", "Roe", 2021)

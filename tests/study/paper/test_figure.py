@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lightning_regs.study import ratio
 from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep
-from lightning_regs.study.paper.measures import ratio
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.store.curves import Curves
 

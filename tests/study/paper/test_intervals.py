@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from lightning_regs.study.paper.criteria import Criterion
-from lightning_regs.study.paper.estimates import adjusted, fieller, mean, p_value
-from lightning_regs.study.paper.measures import (
+from lightning_regs.study import (
     difference,
     peak_distance,
     percent_lower,
@@ -22,6 +20,8 @@ from lightning_regs.study.paper.measures import (
     share,
     value,
 )
+from lightning_regs.study.paper.criteria import Criterion
+from lightning_regs.study.paper.estimates import adjusted, fieller, mean, p_value
 from lightning_regs.study.paper.power import seeds_needed, smallest_beyond, smallest_effect
 from lightning_regs.study.paper.rows import AGREEMENT, Rows
 

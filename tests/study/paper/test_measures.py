@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from lightning_regs.study.paper.estimates import UnfitError
-from lightning_regs.study.paper.measures import (
+from lightning_regs.study import (
     difference,
     largest,
     margin,
@@ -25,6 +24,7 @@ from lightning_regs.study.paper.measures import (
     value,
     weighted_sum,
 )
+from lightning_regs.study.paper.estimates import UnfitError
 from lightning_regs.study.paper.rows import MissingRows, Rows
 
 SEEDS = 6

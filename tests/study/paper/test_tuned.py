@@ -22,11 +22,11 @@ from lightning_regs.study import (
     lower,
     trained,
     value,
+    weighted_sum,
 )
 from lightning_regs.study.lock.fingerprint import plans
 from lightning_regs.study.paper.claims import Source
 from lightning_regs.study.paper.estimates import UnfitError, mean
-from lightning_regs.study.paper.measures import weighted_sum
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report.telling import in_common, tell
 

@@ -10,10 +10,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_regs.study import Measure, difference, ratio, value
 from lightning_regs.study.paper.claims import Claim, across
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import Estimate, mean
-from lightning_regs.study.paper.measures import Measure, difference, ratio, value
 from lightning_regs.study.paper.power import smallest_effect
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.paper.verdicts import evaluate, judge

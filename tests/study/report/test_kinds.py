@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from lightning_regs.study import ratio
 from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.figure import bars, curves, points, sweep, tuning
-from lightning_regs.study.paper.measures import ratio
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots
 from lightning_regs.study.store.curves import Curves
