@@ -21,7 +21,7 @@ _MODULES = {
     "study.paper.measures.sums": "difference largest margin smallest smallest_step value weighted_sum",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
-    "study.paper.tasks": "AGREE ATTACKED SHARPNESS SIGNALS SNAPSHOTS STOPPING TOY TRAIN WEIGHTS",
+    "study.paper.tasks": "AGREE ATTACKED INITIALIZED SHARPNESS SIGNALS SNAPSHOTS STOPPING TOY TRAIN WEIGHTS",
     "study.paper.verdicts": "ClaimResult",
     "study.run.runner": "Outcome reproduce",
     "study.studies.variance": "share_of_variance variance_cells variance_figure",

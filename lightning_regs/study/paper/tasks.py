@@ -15,6 +15,8 @@ TRAIN = "lightning_regs.study.train:train"
 """The task of most cells: train as the configuration says, and return the metrics."""
 AGREE = "lightning_regs.study.studies.agreement:agree"
 """The task that trains two nets and measures whether they are right on the same test samples."""
+INITIALIZED = "lightning_regs.study.studies.initialized:initialized"
+"""The task that trains from weights that a rule sets; its docstring says the configuration."""
 SNAPSHOTS = "lightning_regs.procedures.snapshots.cells:snapshots"
 """The task that averages snapshots of one training; its docstring says the configuration and the columns."""
 ATTACKED = "lightning_regs.study.studies.robustness:attacked"
@@ -32,7 +34,7 @@ WEIGHTS = "lightning_regs.study.studies.weights:weights"
 # What a task reads of a configuration beside the sections that training has.
 OWN: dict[str, tuple[str, ...]] = {
     TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on"),
-    SHARPNESS: ("sharpness",), STOPPING: ("stopping",), WEIGHTS: (), SIGNALS: (),
+    SHARPNESS: ("sharpness",), STOPPING: ("stopping",), WEIGHTS: (), SIGNALS: (), INITIALIZED: ("initial",),
 }  # fmt: skip
 _TRAINING = ("callbacks", "fitted", "seeds")
 # A task's name is part of its runs' hash, and stays when the code moves: name -> where the code is.

@@ -1,0 +1,55 @@
+"""What a training makes of the weights that it starts from, as a task; the rules may look at data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs.core.checks import seeds_apart
+from lightning_regs.core.rng import generator
+from lightning_regs.core.runs import RunContext
+from lightning_regs.data import ImageDataModule
+from lightning_regs.init import initialize
+from lightning_regs.init.initialize import rule_of
+from lightning_regs.procedures.callbacks import batches
+from lightning_regs.training.fit import fit_stack, initial_network, shared, stackable
+
+
+@stackable
+def initialized(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
+    """Set the weights of a net by a rule and some training samples, train it, and measure it.
+
+    Args:
+        configs: Those of :func:`~lightning_regs.training.fit.fit`, and as ``"initial"`` the ``rule`` of
+            :func:`~lightning_regs.init.initialize` and its options; ``samples``, how many training samples it looks at,
+            all where there is no number; and ``data``, what is different in the data from which they are: with a larger
+            ``train_size`` a net learns from samples whose labels it never sees. Several train as replicas of one net
+            and may differ in ``"initial"``, where that adds the same parameters.
+        runs: The engine's. An interrupted one goes on from its last saved epoch.
+
+    Returns:
+        The metrics of :func:`~lightning_regs.training.fit.fit`, in which ``test_error`` is that of a net without skill
+        where the training left the numbers that floats can hold.
+
+    Raises:
+        ValueError: If the rule cannot set the net, or the configurations differ in more.
+    """
+    nets = [_net(config, run.seed) for config, run in zip(configs, runs, strict=True)]
+    return [trained.metrics for trained in fit_stack(shared(configs, "initial"), runs, start=nets)]
+
+
+def _net(config: dict[str, Any], seed: int) -> nn.Module:
+    options, apart = dict(config["initial"]), seeds_apart(config)
+    rule, samples, other = (options.pop(key, None) for key in ("rule", "samples", "data"))
+    data = ImageDataModule(**(config["data"] | (other or {})), seed=seed, seeds=apart)
+    data.setup()
+    seed = apart.get("weights", seed)
+    net = initial_network(config["model"], data, seed)
+    batch: Tensor | None = None
+    if rule_of(rule, options)[1] != "weight":
+        batch = torch.cat([x for x, _ in batches(data, "train", torch.device("cpu"))])[:samples]
+    initialize(net, rule, generator(seed, "initialization"), batch, **options)
+    return net
