@@ -69,10 +69,11 @@ def initialize(
     Everything else is left as it is: the scales of normalisation layers, embeddings, transposed convolutions, recurrent
     layers. A weight that several of these layers share is set once; one that they share with others, or that is
     frozen, stays. Under torch's weight norm the product is set, by its length and direction. The same generator gives
-    the same weights on every device. An error leaves all weights as they were.
+    the same weights on every device.
 
     Rules that look at data run the module on the batch in evaluation mode, without drawing from a global generator, and
     set each layer when it is first called: it sees what the layers before it, which are set already, make of the batch.
+    An error leaves all weights as they were.
 
     Args:
         module: Changed in place.
@@ -102,24 +103,24 @@ def initialize(
             f"the rule {rule!r} looks at a batch, and got none: initialize(module, {rule!r}, batch=x), or the callback "
             f"Initialization({rule!r}), which takes the first one of a training."
         )
-    before = [(p, p.detach().clone()) for p in module.parameters() if not is_lazy(p)]
-    try:
-        if kind == "weight":
-            left = _by_weights(found, apply, generator, options)
-        else:
+    if kind == "weight":
+        left = _by_weights(found, apply, generator, options)
+    else:
+        before = [(p, p.detach().clone()) for p in module.parameters() if not is_lazy(p)]
+        try:
             left = _by_data(module, batch, apply, kind, generator, options)
-    except BaseException:
-        with torch.no_grad():
-            for parameter, value in before:
-                parameter.copy_(value)
-        raise
+        except BaseException:
+            with torch.no_grad():
+                for parameter, value in before:
+                    parameter.copy_(value)
+            raise
     done = Initialized([], [], {})
     for part in parts(module):  # nothing is lazy any more, and scalars are new
         path, layer = next(iter(part.layers.items()))
         why = part.why or next((left[p] for p in part.layers if p in left), "")
         if why and not (kind == "module" and part.key.startswith("fixup_")):
             done.skipped[part.name] = why
-        elif part.key != "bias" or bool(getattr(layer, part.key).any()):
+        elif part.key != "bias" or (kind != "weight" and bool(getattr(layer, part.key).any())):
             done.drawn.append(part.name)
         else:
             done.zeroed.append(part.name)

@@ -78,6 +78,12 @@ def test_half_precision_is_what_float32_rounds_to():
     assert torch.equal(nets[0].weight.bfloat16(), nets[1].weight)
 
 
+def test_a_net_without_storage_can_be_set():
+    with torch.device("meta"):
+        done = initialize(nn.Sequential(nn.Linear(3, 2), nn.Conv2d(2, 2, 1)), "kaiming_normal")
+    assert done == (["0.weight", "1.weight"], ["0.bias", "1.bias"], {})
+
+
 def test_none_keeps_torch_s_weights():
     layer = nn.Linear(5, 4)
     weight = layer.weight.clone()

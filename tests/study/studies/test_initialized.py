@@ -41,7 +41,9 @@ def test_a_net_starts_from_what_its_rule_makes_of_its_samples_alone_and_in_a_sta
     for run in (single[0], *stacked):
         trained = run.trained
         data = trained.data
-        x = torch.cat([data.eval_transform(x) for x, *_ in data.train_dataloader()], -4 if trained.replica is None else 1)
+        x = torch.cat(
+            [data.eval_transform(x) for x, *_ in data.train_dataloader()], -4 if trained.replica is None else 1
+        )
         x = x if trained.replica is None else x[trained.replica]
         spread.append(trained.network().body[1](x.flatten(1)).detach().var(0, correction=0))
     assert torch.allclose(spread[0], torch.ones(16), atol=1e-3)
@@ -53,7 +55,7 @@ def test_a_net_starts_from_what_its_rule_makes_of_its_samples_alone_and_in_a_sta
 def test_runs_that_differ_in_more_are_refused(tmp_path: Path):
     other = config(rule="zeros")
     other["trainer"]["max_epochs"] = 2
-    with pytest.raises(ValueError, match="differ in trainer.max_epochs"):
+    with pytest.raises(ValueError, match=r"differ in trainer.max_epochs"):
         initialized.stacked([config(rule="zeros"), other], contexts(tmp_path, 1, 2))
     with pytest.raises(ValueError, match="Did you mean 'lsuv'"):
         initialized(config(rule="lsuw"), contexts(tmp_path / "other", 1)[0])
