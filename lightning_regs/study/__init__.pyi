@@ -48,6 +48,7 @@ from lightning_regs.study.paper.rows import MissingRows as MissingRows
 from lightning_regs.study.paper.rows import Rows as Rows
 from lightning_regs.study.paper.tasks import AGREE as AGREE
 from lightning_regs.study.paper.tasks import ATTACKED as ATTACKED
+from lightning_regs.study.paper.tasks import INITIALIZED as INITIALIZED
 from lightning_regs.study.paper.tasks import SHARPNESS as SHARPNESS
 from lightning_regs.study.paper.tasks import SIGNALS as SIGNALS
 from lightning_regs.study.paper.tasks import SNAPSHOTS as SNAPSHOTS
