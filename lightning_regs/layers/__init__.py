@@ -14,6 +14,7 @@ from lightning_regs.layers.information_penalty import InformationPenalty
 from lightning_regs.layers.mean_only_batch_norm import MeanOnlyBatchNorm
 from lightning_regs.layers.monte_carlo import monte_carlo
 from lightning_regs.layers.replace import layer_replacements, replace_layers
+from lightning_regs.layers.update_batch_norm import update_batch_norm
 
 __all__ = [
     "DropConnect",
@@ -25,4 +26,5 @@ __all__ = [
     "layer_replacements",
     "monte_carlo",
     "replace_layers",
+    "update_batch_norm",
 ]

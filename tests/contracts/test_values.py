@@ -238,6 +238,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "solve_spd": lambda: {"operator": operator, "targets": columns, "ridge": 1.0},
     "squared_distances": lambda: {"gram": gram},
     "stored_kernel": lambda: {"blocks": lambda x: [x], "x": points, "x_test": points, "bandwidth": 1.0},
+    "update_batch_norm": lambda: {"module": nn.BatchNorm1d(3), "batches": [points]},
     "weight_norms": lambda: {"weights": weights, "start": weights},
     "wilson_problem": lambda: {"rows": 3, "generator": generator(), "test_rows": 2},
     "zero_pruned": lambda: {"weights": [points.clone()], "masks": [torch.ones(6, 3)]},

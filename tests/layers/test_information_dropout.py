@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from scipy import integrate, stats
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, GradientPenalty, ImageDataModule
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.layers import InformationDropout, InformationPenalty, monte_carlo, replace_layers
+from lightning_regs.layers import InformationDropout, InformationPenalty, monte_carlo, replace_layers, update_batch_norm
 from lightning_regs.regularizers import NoEffectWarning, Regularizer
 from lightning_regs.testing.contracts import CONTRACTS, trains_in_two_processes
 from lightning_regs.testing.modules import DICT, Case, ReturnsDict
@@ -178,3 +179,38 @@ def test_what_it_cannot_do_is_refused_or_told() -> None:
     module = Classifier(layers=HIDDEN, cuda_graph=True, regularizers=methods, input_shape=shape, num_classes=4)
     with pytest.raises(MisconfigurationException, match="changes the loss that is differentiated; leave it out"):
         pl.Trainer(max_epochs=1, **QUIET).fit(module, DICT.loader())
+
+
+def test_batch_norm_behind_noise_gets_the_statistics_of_evaluation() -> None:
+    """Which are those of all units without noise, where batches are of one size; in training they are larger."""
+    torch.manual_seed(0)
+    first = InformationDropout(nn.Linear(5, 4))
+    with torch.no_grad():
+        first.noise.bias.fill_(9.0)  # the most noise, alpha of 0.7
+    net = nn.Sequential(first, nn.BatchNorm1d(4), nn.Dropout(0.5), nn.BatchNorm1d(4, momentum=0.3)).double()
+    x = torch.randn(4000, 5, dtype=torch.float64)
+    units = F.relu(first.layer(x)).detach()
+    torch.optim.swa_utils.update_bn(DataLoader(x, batch_size=500), net)
+    noisy = net[1].running_mean
+    torch.testing.assert_close(noisy, units.mean(0) * math.exp(0.7**2 / 2), rtol=0.1, atol=0.0)
+    net[2].eval()
+    modes = [layer.training for layer in net.modules()]
+    update_batch_norm(net, DataLoader(TensorDataset(x, x), batch_size=500))
+    assert [layer.training for layer in net.modules()] == modes
+    assert [net[1].momentum, net[3].momentum] == [0.1, 0.3]
+    torch.testing.assert_close(net[1].running_mean, units.mean(0))
+    torch.testing.assert_close(net[1].running_var, torch.stack([part.var(0) for part in units.split(500)]).mean(0))
+    torch.testing.assert_close(net[3].running_mean, torch.zeros(4).double(), rtol=0.0, atol=1e-6)
+    torch.testing.assert_close(net[3].running_var, torch.ones(4).double(), rtol=5e-3, atol=0.0)  # not twice that
+
+
+def test_without_noise_it_is_torchs_and_without_batch_norm_nothing() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    x = torch.randn(30, 2, 6, 6)
+    net(x)
+    other = copy.deepcopy(net)
+    update_batch_norm(net, x.split(7))
+    torch.optim.swa_utils.update_bn(x.split(7), other)
+    torch.testing.assert_close(net.state_dict(), other.state_dict(), rtol=0.0, atol=0.0)
+    with pytest.warns(NoEffectWarning, match="Linear has no batch norm with running statistics"):
+        update_batch_norm(nn.Linear(2, 2), [])
