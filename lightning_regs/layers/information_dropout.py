@@ -27,9 +27,9 @@ class InformationDropout(nn.Module):
 
     In evaluation there is no noise. Its mean is :math:`e^{\alpha^2 / 2}` and not 1, so a batch norm behind it has seen
     other units than it gets in evaluation; :func:`~lightning_regs.layers.update_batch_norm` estimates its statistics
-    anew, without noise, as the authors do at the end. The activation is part of the layer, and a ReLU behind it changes nothing; so it is not for the layer that makes the
-    logits: ``Classifier(layers=[{"replace": "Linear", "named": "body.*", "by": "InformationDropout"}],
-    regularizers=[InformationPenalty()])``.
+    anew, without noise, as the authors do at the end. The activation is part of the layer, and a ReLU behind it changes
+    nothing; so it is not for the layer that makes the logits: ``Classifier(layers=[{"replace": "Linear", "named":
+    "body.*", "by": "InformationDropout"}], regularizers=[InformationPenalty()])``.
 
     Args:
         layer: A linear or convolutional layer, or a ``Sequential`` that begins with one; its shapes are the shapes

@@ -84,7 +84,7 @@ def _share(sample: Sample) -> Estimate:
 
 
 @checked
-def variance_figure(what: str, split: str = "", on: str = "quick") -> Figure:
+def variance_figure(what: str, split: str = "", on: Name = "quick") -> Figure:
     """Draw the variances of a study, at one scale, relative to the whole.
 
     It says what is trained, and what the split draws; empty where it draws nothing.
