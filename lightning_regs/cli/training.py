@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     looked for beside it and in the working directory.
     """
     logging.getLogger(NAMESPACE).setLevel(logging.INFO)
-    logging.getLogger(f"{NAMESPACE}.utilities.rank_zero").addFilter(_is_no_advertisement)
+    logging.getLogger(f"{NAMESPACE}.utilities.rank_zero").addFilter(lambda record: " Tip: " not in record.getMessage())
     for advice in (".*does not have many workers.*", ".*`tensorboardX` has been removed.*", ".*treespec, LeafSpec.*"):
         warnings.filterwarnings("ignore", advice)
     if list(arguments) == ["fit"]:
@@ -82,10 +82,6 @@ class _SavedConfig(_Save):  # type: ignore[misc]
             _config(trainer).parent.mkdir(parents=True, exist_ok=True)
             self.config_filename = "checkpoints/config.yaml"
         super().setup(trainer, pl_module, stage)
-
-
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return " Tip: " not in record.getMessage()
 
 
 def _with_configs(arguments: Sequence[str]) -> list[str]:

@@ -100,7 +100,7 @@ def sources(*things: Any, attributes: bool = True) -> dict[str, str]:
     while todo:
         name, thing = todo.pop()
         thing = inspect.unwrap(getattr(thing, "__func__", thing))
-        text = _value(thing)
+        text = constant(thing)
         if text is not None:
             counts = thing is not None or name.rpartition(".")[2].isupper()  # else it may be filled later
             found |= {name: f"= {text}"} if counts and "." in name and "__" not in name else {}
@@ -139,8 +139,8 @@ def sources(*things: Any, attributes: bool = True) -> dict[str, str]:
     return {name: found[name] for name in sorted(found) if name.partition("[")[0] not in filled}
 
 
-def _value(thing: Any) -> str | None:
-    """Return a number, text or array as a text; None for what is none."""
+def constant(thing: Any) -> str | None:
+    """Return a number or text as a text, of an array or tensor the hash; None for what is none of them."""
     if thing is None or isinstance(thing, (*_CONSTANTS, bytes)):
         return repr(thing)
     if hasattr(thing, "__array_interface__"):

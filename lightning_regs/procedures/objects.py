@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lightning_regs.core.global_rng import isolated, remember, seed_all
-from lightning_regs.core.identity import canonical, digest
+from lightning_regs.core.identity import canonical, constant, digest
 from lightning_regs.core.lightning import pl
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.procedures.replay import ReplayedLoader, RewindPoint, length, replaying
@@ -195,14 +195,10 @@ def describe(value: Any, leave_out: tuple[str, ...] = (), within: tuple[Any, ...
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
         return value
-    if isinstance(value, Tensor):
-        return digest({"": value})
+    if isinstance(value, Tensor) or hasattr(value, "__array_interface__"):  # images too
+        return constant(value)
     if isinstance(value, (type, FunctionType, MethodType, functools.partial)):
         return name_of(value)
-    if hasattr(value, "__array_interface__"):  # images too
-        array = np.asarray(value)
-        content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
-        value = f"{array.dtype}:{array.shape}:".encode() + content
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     if len(within) > _DEPTH or any(value is outer for outer in within):

@@ -46,18 +46,14 @@ def _macros() -> Any:
     env = jinja2.Environment(  # noqa: S701  # it is no HTML: the template escapes what Markdown would take for its own
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    env.filters |= {"md": escape, "code": code, "html": html.escape, "by_reason": _by_reason, "count": _count}
+    env.filters |= {"md": escape, "code": code, "html": html.escape, "by_reason": _by_reason}
     env.filters |= {"number": tables.number, "heading": tables.heading, "seconds": tables.seconds}
     env.filters |= {"versions": tables.versions, "legend": telling.legend, "signs": telling.signs}
-    env.filters |= {"is_arxiv": _ARXIV.fullmatch}
+    env.filters |= {"is_arxiv": _ARXIV.fullmatch, "count": lambda number: f"{number:,}" if number else "none"}
     env.globals |= {"half": tables.HALF, "titles": telling.TITLES, "measured": telling.MEASURED, "budget": BUDGET}
     env.globals |= {"symbols": telling.SYMBOLS, "dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}
     env.globals |= {"meanings": telling.MEANINGS, "marks": telling.MARKS}
     return env.get_template("card.md.j2").module
-
-
-def _count(number: int | None) -> str:
-    return f"{number:,}" if number else "none"
 
 
 def _by_reason(claims: Iterable[ClaimEntry]) -> list[tuple[str, list[str]]]:

@@ -66,12 +66,9 @@ def _failed(job: Job, error: BaseException) -> Event:
     job.stored.fail("".join(traceback.format_exception(error)))
     full = disk_full(error, Path(job.folder))
     text = f"the disk that holds {Path(job.folder).parent} is full" if full else f"{type(error).__name__}: {error}"
-    return job.event("failed", text=" ".join(text.split()), full=full, memory=_out_of_memory(error))
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Tell whether a GPU's memory did not suffice, by names: importing torch would cost seconds."""
-    return any(cls.__name__ == "OutOfMemoryError" for cause in causes(error) for cls in type(cause).__mro__)
+    # By its name: importing torch would cost seconds.
+    memory = any(cls.__name__ == "OutOfMemoryError" for cause in causes(error) for cls in type(cause).__mro__)
+    return job.event("failed", text=" ".join(text.split()), full=full, memory=memory)
 
 
 def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
