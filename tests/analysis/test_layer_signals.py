@@ -94,10 +94,10 @@ def test_nothing_of_the_module_changes_and_a_layer_that_is_called_twice_comes_tw
     assert torch.equal(stream, torch.get_rng_state())
     assert all(map(torch.equal, gradients, (p.grad for p in net.parameters() if p.grad is not None)))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
-    with pytest.raises(
-        ValueError, match=r"Shared has no layer for layers=\['c'\]; of modules it has Linear, ReLU, Batch"
-    ):
+    with pytest.raises(ValueError, match="the glob 'c' matches none of the 6 modules; near ones"):
         layer_signals(net, X, layers="c")
+    with pytest.raises(ValueError, match=r"no activation, linear or convolutional layer; it has Embedding\. Name"):
+        layer_signals(nn.Sequential(nn.Embedding(5, 5)), X)
     with pytest.raises(ValueError, match="called none of them; of stacked nets give one"):
         layer_outputs(Replicated([nn.Sequential(nn.Linear(5, 2))]), X[None])
     with pytest.raises(ValueError, match="between two layers, and only 1 was called"):

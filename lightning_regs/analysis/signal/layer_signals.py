@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lightning_regs.core.batch import find_keys, take
 from lightning_regs.core.checks import Shape, checked, nonempty
 from lightning_regs.core.lightning import Callback, pl
+from lightning_regs.core.names import check_glob
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.attacks import one_number
 
@@ -250,13 +251,17 @@ def _watched(
 ) -> Iterator[None]:  # fmt: skip
     """Show each call of the chosen layers, its input and its output; leave the module and random streams as before."""
     globs = [layers] if isinstance(layers, str) else layers
+    for glob in globs or ():
+        check_glob(glob, [name for name, _ in module.named_modules()], "modules")
     chosen = {
         name: layer for name, layer in module.named_modules()
         if (isinstance(layer, kinds) if globs is None else any(fnmatchcase(name, glob) for glob in globs))
     }  # fmt: skip
     if not chosen:
         has = ", ".join(dict.fromkeys(type(m).__name__ for m in module.modules() if not any(m.children()))) or "none"
-        raise ValueError(f"{type(module).__name__} has no layer for layers={layers!r}; of modules it has {has}.")
+        raise ValueError(
+            f"{type(module).__name__} has no activation, linear or convolutional layer; it has {has}. Name layers."
+        )
     calls, before = Counter[str](), dict[str, Tensor]()
     handles: list[Any] = []
 
