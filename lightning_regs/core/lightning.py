@@ -144,6 +144,15 @@ def takes_its_batches(pl_module: Any) -> bool:
     return "dataloader_iter" in inspect.signature(pl_module.training_step).parameters
 
 
+def check_whole_weights(name: str, trainer: pl.Trainer) -> None:
+    """Refuse a strategy that cuts weights in pieces, for the method of this name."""
+    sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
+    if isinstance(trainer.strategy, sharded):
+        raise MisconfigurationException(
+            f"{name} needs whole weights, and {type(trainer.strategy).__name__} cuts them in pieces; use DDP."
+        )
+
+
 def averaged_modules(trainer: pl.Trainer) -> list[Any]:
     """Return the averaged modules that Lightning's callbacks hold; they start as, or are loaded with, dense weights."""
     kinds = (pl.callbacks.StochasticWeightAveraging, getattr(pl.callbacks, "WeightAveraging", ()))

@@ -11,9 +11,8 @@ from torch import Tensor
 from lightning_regs.core import rng
 from lightning_regs.core.batch import SAMPLES, Keys, describe, take
 from lightning_regs.core.checks import Name, Seed, check_arguments, warn
-from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, pl
+from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, check_whole_weights, pl
 from lightning_regs.init.initialize import Initialized, initialize, rule_of
-from lightning_regs.regularizers.parts.selection import check_whole_weights
 
 
 class Initialization(Callback):

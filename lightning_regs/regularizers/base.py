@@ -21,6 +21,7 @@ from lightning_regs.core.lightning import (
     Callback,
     MisconfigurationException,
     check_trainer,
+    check_whole_weights,
     current_batch,
     only_gathers_statistics,
     pl,
@@ -31,7 +32,7 @@ from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.regularizers.parts.parameters import GIVEN, check_order, come, declared, give, hints, meet
 from lightning_regs.regularizers.parts.rows import Rows
 from lightning_regs.regularizers.parts.scaling import scaler_of, unscaled
-from lightning_regs.regularizers.parts.selection import check_whole_weights, select
+from lightning_regs.regularizers.parts.selection import select
 from lightning_regs.regularizers.parts.stepping import MAY_NOT_COME, Steps, noting, parameters_of
 
 

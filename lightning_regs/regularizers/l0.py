@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from lightning_regs.core.checks import NotNegative, Range, Seed
-from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, pl
+from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_whole_weights, pl
 from lightning_regs.pruning.gates import HardConcrete, add_gates, gates_of, has_gates, remove_gates
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.base import Acts, Regularizer, example, regularizers_of
 from lightning_regs.regularizers.parts.scaling import scale_left
-from lightning_regs.regularizers.parts.selection import check_whole_weights
 from lightning_regs.regularizers.parts.stepping import parameters_of
 from lightning_regs.regularizers.weight_mask import WeightMask
 

@@ -12,12 +12,11 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lightning_regs.core.checks import Range, checked
-from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, pl
+from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_whole_weights, pl
 from lightning_regs.pruning.layers import Globs, left_alone, prunable, trained
 from lightning_regs.pruning.masks import Mask, plain_names
 from lightning_regs.pruning.prune import Scope, emptied, prune, warn_of_emptied
 from lightning_regs.regularizers.base import Acts, Regularizer
-from lightning_regs.regularizers.parts.selection import check_whole_weights
 from lightning_regs.regularizers.parts.stepping import parameters_of
 
 __all__ = ["WeightMask", "zero_pruned"]

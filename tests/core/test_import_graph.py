@@ -16,10 +16,10 @@ ROOT = Path(lightning_regs.__file__).parent
 # What a room may import beside itself; "" is the package itself, whose names are looked up when they are used.
 MAY_IMPORT = {
     "core": set(),
-    "layers": {"core", "regularizers"},
+    "layers": {"core", "pruning", "regularizers"},
     "init": {"core"},
     "optim": {"core"},
-    "models": {"core", "init"},
+    "models": {"core", "init", "layers"},
     "pruning": {"core"},
     "data": {"core"},
     "analysis": {"core", "pruning", "regularizers"},
@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "training": {"core", "layers", "init", "optim", "models", "pruning", "data", "regularizers"},
     "procedures": {"core", "pruning", "data", "analysis", "regularizers", "optim", "training"},
     "": {"core"},
-    "testing": {"", "core", "data", "analysis", "layers", "optim", "procedures", "pruning", "regularizers", "training"},
+    "testing": {"", "core", "data", "analysis", "init", "layers", "optim", "procedures", "pruning", "regularizers"}
+    | {"training"},
 }
 EVERYTHING_BELOW = set(MAY_IMPORT)
 MAY_IMPORT["study"] = EVERYTHING_BELOW

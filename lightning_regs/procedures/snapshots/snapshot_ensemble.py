@@ -15,7 +15,7 @@ from lightning_regs.core.batch import Keys, find_keys, take
 from lightning_regs.core.checks import Count, as_text, check_arguments, checked, nonempty, warn
 from lightning_regs.core.files import whole
 from lightning_regs.core.global_rng import isolated
-from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, pl
+from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, check_whole_weights, pl
 from lightning_regs.optim.cycles import CosineCyclesLR, StepCyclesLR, cycle_ends
 from lightning_regs.procedures.callbacks import only_optimizer
 from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options, Source
@@ -24,7 +24,6 @@ from lightning_regs.procedures.level import State
 from lightning_regs.procedures.objects import make
 from lightning_regs.procedures.results import Level
 from lightning_regs.procedures.snapshots.ensemble import NAME, PATTERN, Ensemble, columns, load_ensemble, scores
-from lightning_regs.regularizers.parts.selection import check_whole_weights
 from lightning_regs.training.classifier import Classifier
 
 __all__ = ["SnapshotEnsemble", "train_snapshots"]

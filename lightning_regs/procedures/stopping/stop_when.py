@@ -8,10 +8,15 @@ from typing import Any, Literal
 from torch import Tensor
 
 from lightning_regs.core.checks import Count, Name, check_arguments, warn
-from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_trainer, pl
+from lightning_regs.core.lightning import (
+    MisconfigurationException,
+    averaged_modules,
+    check_trainer,
+    check_whole_weights,
+    pl,
+)
 from lightning_regs.core.names import unknown_name
 from lightning_regs.procedures.stopping.criteria import criterion_of, errors_of, reads_training, stops
-from lightning_regs.regularizers.parts.selection import check_whole_weights
 
 _NOTHING: dict[str, Any] = {"validation": (), "train_errors": (), "steps": (), "weights": {}}
 

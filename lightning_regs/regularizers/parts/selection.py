@@ -67,12 +67,3 @@ def trained(trainer: pl.Trainer, module: nn.Module) -> list[nn.Parameter]:
     wanted = [w for w in module.parameters() if w.requires_grad]
     held = {w for optimizer in trainer.optimizers for group in optimizer.param_groups for w in group["params"]}
     return [w for w in wanted if w in held] or wanted
-
-
-def check_whole_weights(name: str, trainer: pl.Trainer) -> None:
-    """Refuse a strategy that cuts weights in pieces, for the method of this name."""
-    sharded = (pl.strategies.FSDPStrategy, pl.strategies.DeepSpeedStrategy, pl.strategies.ModelParallelStrategy)
-    if isinstance(trainer.strategy, sharded):
-        raise MisconfigurationException(
-            f"{name} needs whole weights, and {type(trainer.strategy).__name__} cuts them in pieces; use DDP."
-        )
