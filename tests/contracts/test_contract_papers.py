@@ -216,6 +216,16 @@ def rows_are_of_cells_that_are_declared(paper: Paper) -> Iterator[str]:
                 yield f"{scale.name}.csv has run {run} of cell {cell!r} with seed {seed}, which is not declared"
 
 
+def scales_with_rows_are_on_the_card(paper: Paper) -> Iterator[str]:
+    """The card of a paper has a place for the figures, claims and results of each scale that has rows."""
+    card = (paper.folder or ROOT) / "README.md"
+    text = card.read_text() if card.exists() else ""
+    for scale in (scale for scale in paper.scales if committed(paper, scale)):
+        for kind in ("figures", "claims", "results"):
+            if f"<!-- begin:{paper.id}/{kind}/{scale.name} -->" not in text:
+                yield f"{scale.name} has rows, and README.md no place for its {kind}"
+
+
 CONTRACTS: list[Callable[[Paper], Iterator[str]]] = [
     tasks_are_there,
     claims_are_about_cells_that_are_there,
@@ -226,6 +236,7 @@ CONTRACTS: list[Callable[[Paper], Iterator[str]]] = [
     figures_are_about_what_is_measured,
     figures_can_be_drawn,
     rows_are_of_cells_that_are_declared,
+    scales_with_rows_are_on_the_card,
 ]
 
 
