@@ -31,7 +31,7 @@ def _cells(width: int, unlabelled: int | None, overrides: dict[str, Any]) -> Any
         return {"random": {"initial": {"rule": rule}}, "autoencoder": {"initial": coder},
                 "denoising": {"initial": coder | {"noise": 0.2}}}  # fmt: skip
 
-    deep = overrides | {"model.architecture_args.hidden": [width] * 3}
+    deep = {"data.train_size": 1000} | overrides | {"model.architecture_args.hidden": [width] * 3}
     made = grid("sigmoid/{start}", CONFIG, deep | SIGMOID, task=INITIALIZED, stack="sigmoid",
                 start=starts("sigmoid", "xavier_uniform"))  # fmt: skip
     made += grid("relu/{start}", CONFIG, deep | RELU, task=INITIALIZED, stack="relu",

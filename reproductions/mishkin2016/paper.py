@@ -26,15 +26,16 @@ RULES = {
     "orthogonal": {"rule": "orthogonal"}, "lsuv": {"rule": "lsuv", "samples": 512},
 }  # fmt: skip
 NETS = {"relu-5": ("relu", 5), "relu-20": ("relu", 20), "tanh-20": ("tanh", 20), "sigmoid-5": ("sigmoid", 5)}
+PART = {"data.train_size": 10_000}
 CELLS = grid(
-    "{net}/{rule}", CONFIG, task=INITIALIZED, stack="{net}",
+    "{net}/{rule}", CONFIG, PART, task=INITIALIZED, stack="{net}",
     net={name: {"model.architecture_args.activation": activation, "model.architecture_args.hidden": [100] * depth}
          for name, (activation, depth) in NETS.items()},
     rule={name: {"initial": options} for name, options in RULES.items()},
 )  # fmt: skip
 TWO = {name: {"model.architecture_args.init": name} for name in ("kaiming_normal", "xavier_uniform")}
-CELLS += grid("study/agreement", CONFIG, TWO["kaiming_normal"] | {"other": TWO["xavier_uniform"]}, task=AGREE, seeds=3,
-              stack=True)  # fmt: skip
+CELLS += grid("study/agreement", CONFIG, PART | TWO["kaiming_normal"] | {"other": TWO["xavier_uniform"]}, task=AGREE,
+              seeds=3, stack=True)  # fmt: skip
 QUICK = {"data.source": "digits", "data.train_size": None, "trainer.max_steps": 400}
 WHOLE = {"data.train_size": None, "trainer.max_steps": 50_000}
 
