@@ -14,7 +14,7 @@ from lightning_regs.core.runs import RunContext
 from lightning_regs.training.fit import fit as fit_config
 
 QUIET: dict[str, Any] = {
-    "logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
+    "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
 }  # fmt: skip
 X = torch.rand(64, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(64) % 3
@@ -124,7 +124,7 @@ def test_a_configuration_names_it(tmp_path: Path):
     config = {
         "model": {"architecture_args": {"hidden": [8]}, "optimizer": {"name": "SGD", "lr": 1e-30}},
         "data": {"source": "digits", "batch_size": 600},
-        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        "trainer": {"max_epochs": 1},
         "callbacks": [{"class_path": "lightning_regs.Initialization", "init_args": {"rule": "data_statistics"}}],
     }
     trained = fit_config(config, RunContext(tmp_path, 1))
