@@ -148,6 +148,10 @@ def _check_report(options: argparse.Namespace, papers: list[Paper]) -> None:
         raise ValueError(f"--results {options.results} holds the results of one paper; name that paper: report PAPER.")
     if options.results is not None and not options.results.exists():
         raise ValueError(f"--results {options.results}: there is no such folder; leave it out for the paper's own.")
+    if options.results is not None and options.cards:
+        raise ValueError("--cards shows the results beside the papers; leave out --results, or --cards.")
+    if (options.wandb is not None or options.dry_run is not None) and (options.cards or options.open):
+        raise ValueError("--wandb and --dry-run write no page; give --cards and --open to a command without them.")
     if options.results is not None and options.results.is_dir():
         tables = [f"{scale.name}.csv" for scale in papers[0].scales]
         if not any((options.results / table).exists() for table in tables):
@@ -156,10 +160,6 @@ def _check_report(options: argparse.Namespace, papers: list[Paper]) -> None:
                 "reported but how to make one; give the folder that a run wrote, such as RUNS/results/PAPER.",
                 file=sys.stderr,
             )
-    if options.results is not None and options.cards:
-        raise ValueError("--cards shows the results beside the papers; leave out --results, or --cards.")
-    if (options.wandb is not None or options.dry_run is not None) and (options.cards or options.open):
-        raise ValueError("--wandb and --dry-run write no page; give --cards and --open to a command without them.")
 
 
 def _renew_cards(papers: list[Paper], troubles: Troubles) -> list[Path]:

@@ -203,16 +203,18 @@ def test_normalizing_is_torchvision_s_with_the_statistics_of_all_training_images
     before = x.clone()
     given = {"mean": mean.tolist(), "std": std.tolist()}
     for normalize in ("channels", given):
-        out = BatchTransform(None, normalize=normalize).fitted(x).evaluation(x)
+        out = BatchTransform(None, normalize=normalize).fitted(x, None).evaluation(x)
         assert out.dtype == torch.float32
         torch.testing.assert_close(out, tv.normalize(pixels.float(), **given), atol=1e-5, rtol=1e-5)
     assert torch.equal(x, before)
     with pytest.raises(ValueError, match="statistics of 3 channels, and the samples have 1; give one of each"):
-        BatchTransform(None, normalize=given).fitted(x[:, :1])
-    signals = BatchTransform(None, normalize="channels").fitted(x[:, 0, 0]).evaluation(x[:, 0, 0])
+        BatchTransform(None, normalize=given).fitted(x[:, :1], None)
+    signals = BatchTransform(None, normalize="channels").fitted(x[:, 0, 0], None).evaluation(x[:, 0, 0])
     assert signals.shape == (50, 5)
     assert signals.mean().abs() < 1e-5
     constant = (
-        BatchTransform(None, normalize="channels").fitted(torch.zeros(2, 1, 3, 3)).evaluation(torch.ones(1, 1, 3, 3))
+        BatchTransform(None, normalize="channels")
+        .fitted(torch.zeros(2, 1, 3, 3), None)
+        .evaluation(torch.ones(1, 1, 3, 3))
     )
     assert torch.equal(constant, torch.ones(1, 1, 3, 3))
