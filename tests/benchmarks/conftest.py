@@ -1,7 +1,7 @@
 """Prints what the benchmarks measured as one table, and writes results.md beside this file when asked.
 
 What was measured takes the place of the rows of the same name where software, threads and the processor's units are the
-same, and of the whole table where they are not.
+same. Another processor's table is a file of its own, named by its units.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ from harness import Table
 RESULTS = Path(__file__).with_name("results.md")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """All cores, in the place of the one thread of the other tests."""
+    torch.set_num_threads(os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session")
 def table() -> Iterator[Table]:
-    torch.set_num_threads(os.cpu_count() or 1)
     collected = Table()
     yield collected
     if collected.rows:
@@ -32,10 +37,12 @@ def table() -> Iterator[Table]:
             f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "
             f"{flags}.\n\n"
         )
-        before = RESULTS.read_text() if RESULTS.exists() else ""
-        RESULTS.write_text(
-            f"{head}{collected.markdown(before.removeprefix(head) if before.startswith(head) else '')}\n"
-        )
+        path = RESULTS
+        if not path.read_text().startswith(head):
+            path = path.with_name(f"results-{'-'.join(flags.split()) or 'plain'}.md")
+        before = path.read_text() if path.exists() else ""
+        same = before.removeprefix(head) if before.startswith(head) else ""
+        path.write_text(f"{head}{collected.markdown(same)}\n")
 
 
 def _cpu_flags() -> str:
