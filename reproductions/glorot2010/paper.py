@@ -39,7 +39,8 @@ TANH, PLAIN, SIGMOID = "tanh/normalized", "tanh/standard", "sigmoid/standard"
 CLAIMS = (
     _quoted("1-standard", "At the start the mean singular value of layer Jacobians is about this with the standard "
             "rule, tanh.", value(PLAIN, "jacobian"), published=0.5, within=0.1, headline=True),
-    _quoted("1-normalized", "That mean is about this with the normalized rule, tanh.", value(TANH, "jacobian"), published=0.8,
+    _quoted("1-normalized", "That mean is about this with the normalized rule, tanh.", value(TANH, "jacobian"),
+            published=0.8,
             within=0.1, headline=True),
     _quoted("2", "With the standard rule gradients shrink from layer to layer on their way back: at the first layer "
             "they are less than half of those at the last.", value(PLAIN, "start_gradient_ratio"), below=0.5,
