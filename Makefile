@@ -41,7 +41,7 @@ gpu: $(STAMP)
 report: $(STAMP)
 	$(BIN)/lightning-regs report --cards
 	$(BIN)/python tests/core/test_architecture.py
-	$(BIN)/python -m lightning_regs.testing.generated
+	$(BIN)/python tests/generated.py
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"

@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # generated.py, which pages ask
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets, here and in notebooks, are slowed by more
 
 import pages

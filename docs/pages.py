@@ -16,14 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from generated import HEADINGS, methods_table, rows
+
 import lightning_regs
 from lightning_regs import functional, models
 from lightning_regs.core import registry
 from lightning_regs.optim import build
 from lightning_regs.regularizers import Acts
 from lightning_regs.study.report.specification import slug
-from lightning_regs.testing.generated import methods_table
-from lightning_regs.testing.table import HEADINGS, rows
 from lightning_regs.testing.variants import methods
 
 DOCS = Path(__file__).parent

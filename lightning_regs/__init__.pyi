@@ -1,4 +1,4 @@
-# Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
+# Written by `python tests/generated.py`: the names that type checkers cannot find by their place.
 from lightning_regs.data import ImageDataModule as ImageDataModule
 from lightning_regs.init.initialization import Initialization as Initialization
 from lightning_regs.layers import InformationPenalty as InformationPenalty

@@ -1,4 +1,4 @@
-# Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
+# Written by `python tests/generated.py`: the names that type checkers cannot find by their place.
 from lightning_regs.pruning.compact import compact as compact
 from lightning_regs.pruning.gates import expected_l0 as expected_l0
 from lightning_regs.pruning.gates import hard_concrete as hard_concrete

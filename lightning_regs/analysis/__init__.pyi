@@ -1,4 +1,4 @@
-# Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
+# Written by `python tests/generated.py`: the names that type checkers cannot find by their place.
 from lightning_regs.analysis.correctness import agreement as agreement
 from lightning_regs.analysis.correctness import disagreement as disagreement
 from lightning_regs.analysis.expressivity import ReluFit as ReluFit

@@ -1,4 +1,4 @@
-# Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
+# Written by `python tests/generated.py`: the names that type checkers cannot find by their place.
 from lightning_regs.data.arrays import ArraySource as ArraySource
 from lightning_regs.data.corruptions import CORRUPTIONS as CORRUPTIONS
 from lightning_regs.data.datamodule import ImageDataModule as ImageDataModule

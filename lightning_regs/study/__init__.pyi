@@ -1,4 +1,4 @@
-# Written by `python -m lightning_regs.testing.generated`: the names that type checkers cannot find by their place.
+# Written by `python tests/generated.py`: the names that type checkers cannot find by their place.
 from lightning_regs.core.metrics import Family as Family
 from lightning_regs.core.metrics import Metric as Metric
 from lightning_regs.core.runs import RunContext as RunContext

@@ -1,17 +1,11 @@
-"""What each method does on each kind of odd module: it works, says that it does not, or refuses the module.
-
-The table is kept in ``modules.csv`` beside this file, from which pages show it; the contract tests measure it anew.
-"""
+"""What a method does on a kind of odd module: it works, says that it does not, or refuses the module."""
 
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -28,10 +22,7 @@ from lightning_regs.testing.odd import ODD, Odd
 from lightning_regs.testing.odd.base import LR
 from lightning_regs.testing.odd.steps import RHO
 from lightning_regs.testing.runs import TRAINER, own_parameters, quiet
-from lightning_regs.testing.variants import Variant, methods, variants
-
-FILE = Path(__file__).with_name("modules.csv")
-HEADINGS = {"W": "works", "v": "warns", "R": "refuses"}
+from lightning_regs.testing.variants import Variant
 
 
 class Row(NamedTuple):
@@ -41,28 +32,6 @@ class Row(NamedTuple):
     module: str  # the kind, see `lightning_regs.testing.odd`
     outcome: str  # `W`: it trains as a loop by hand in float64 does; `v`: it says that it does not; `R`: it refuses
     sentence: str  # what it says; empty where it works
-
-
-def rows(method: str | None = None) -> list[Row]:
-    """Return the rows of the committed table, of one method or of all."""
-    with FILE.open(encoding="utf-8", newline="") as file:
-        found = [Row(**row) for row in csv.DictReader(file)]
-    return [row for row in found if method in (None, row.method)]
-
-
-def measured() -> Iterator[Row]:
-    """Run each method on each kind of module."""
-    for cls in methods():
-        for name in ODD:
-            yield outcome(name, variants(cls)[0])
-
-
-def as_csv(found: Sequence[Row]) -> str:
-    """Return rows as the text of the committed table."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([Row._fields, *found])
-    return text.getvalue()
 
 
 def outcome(name: str, variant: Variant) -> Row:

@@ -27,8 +27,7 @@ MAY_IMPORT = {
     "training": {"core", "layers", "init", "optim", "models", "pruning", "data", "regularizers"},
     "procedures": {"core", "pruning", "data", "analysis", "regularizers", "optim", "training"},
     "": {"core"},
-    "testing": {"", "core", "data", "analysis", "init", "layers", "optim", "procedures", "pruning", "regularizers"}
-    | {"training"},
+    "testing": {"", "core", "pruning", "regularizers", "training"},
 }
 EVERYTHING_BELOW = set(MAY_IMPORT)
 MAY_IMPORT["study"] = EVERYTHING_BELOW

@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from generated import RENEW, generated
 
 import lightning_regs
 from lightning_regs import Regularizer, functional
 from lightning_regs.core import registry
-from lightning_regs.testing.generated import RENEW, generated
 
 
 def test_a_file_of_its_name_is_what_a_method_needs() -> None:

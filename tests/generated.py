@@ -1,7 +1,8 @@
-"""What methods there are: files that ``python -m lightning_regs.testing.generated`` writes."""
+"""What methods there are, and what they do on odd modules: files that ``python tests/generated.py`` writes."""
 
 from __future__ import annotations
 
+import csv
 import importlib
 import re
 import string
@@ -12,10 +13,18 @@ import lightning_regs
 from lightning_regs import init, layers, optim, procedures, pruning
 from lightning_regs.core import registry
 from lightning_regs.testing.odd import ODD
-from lightning_regs.testing.table import FILE, HEADINGS, as_csv, measured, rows
+from lightning_regs.testing.table import Row, outcome
 from lightning_regs.testing.variants import methods, reason, variants
 
-RENEW = "python -m lightning_regs.testing.generated"
+RENEW = "python tests/generated.py"
+FILE = Path(__file__).with_name("contracts") / "modules.csv"
+HEADINGS = {"W": "works", "v": "warns", "R": "refuses"}
+
+
+def rows() -> list[Row]:
+    """Return the rows of the committed table of methods by modules, which the contract tests measure anew."""
+    with FILE.open(encoding="utf-8", newline="") as file:
+        return [Row(**row) for row in csv.DictReader(file)]
 
 
 def generated() -> dict[Path, str]:
@@ -157,6 +166,8 @@ class _Letters:
 
 
 if __name__ == "__main__":
-    FILE.write_text(as_csv(list(measured())), encoding="utf-8")
+    measured = [outcome(name, variants(cls)[0]) for cls in methods() for name in ODD]
+    with FILE.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([Row._fields, *measured])
     for path, text in generated().items():
         path.write_text(text, encoding="utf-8")
