@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_regs.analysis import layer_outputs
 from lightning_regs.core.runs import RunContext
 from lightning_regs.layers import monte_carlo
 from lightning_regs.procedures.callbacks import batches
@@ -35,17 +36,11 @@ def thinned(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> li
     return [one.metrics | _measured(one, run.seed) for one, run in zip(found, runs, strict=True)]
 
 
-@torch.no_grad()
 def _measured(trained: Trained, seed: int) -> dict[str, float]:
     net, samples = trained.network(), batches(trained.data, "test", torch.device("cpu"))
     x, y = (torch.cat(parts) for parts in zip(*samples, strict=True))
-    seen: list[torch.Tensor] = []
-    units = [part for part in net.modules() if isinstance(part, nn.ReLU)]
-    hooks = [part.register_forward_hook(lambda _, __, out: seen.append(out > 0)) for part in units]
-    net(x)
-    for hook in hooks:
-        hook.remove()
-    row = {"active": 100 * torch.cat(seen, dim=1).double().mean().item()}
+    units = layer_outputs(net, x, [name for name, part in net.named_modules() if isinstance(part, nn.ReLU)])
+    row = {"active": 100 * (torch.cat(list(units.values()), dim=1) > 0).double().mean().item()}
     for number in SAMPLES if any(isinstance(part, nn.Dropout) for part in net.modules()) else ():
         wrong = monte_carlo(net, x, number, seed=seed).argmax(1) != y
         row[f"mc_error_{number}"] = 100 * wrong.double().mean().item()
