@@ -30,6 +30,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def losses_of_replicas(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tensor) -> Tensor:
     """Return the loss of each replica ``(R,)``; labels are each one's own, or ``(N, ...)`` for all."""
     own = y.ndim == logits.ndim - (not y.is_floating_point())
+    if loss is F.cross_entropy and logits.ndim == 3:  # one call, of which vmap makes ten
+        target = y if own else y.expand(len(logits), *y.shape)
+        return losses_of_samples(loss, logits.flatten(0, 1), target.flatten(0, 1)).view(logits.shape[:2]).mean(1)
     found: Tensor = torch.vmap(loss, in_dims=(0, 0 if own else None))(logits, y)
     return found
 

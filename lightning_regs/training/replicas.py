@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.func import functional_call
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -70,12 +72,12 @@ class Replicated(nn.Module):
             theirs.training = own.training  # a frozen batch norm stays in evaluation mode
 
         def single(tensors: Any, x: Tensor) -> Any:
-            return functional_call(self.template, tensors, (x,))
+            with _OneCallForAll(draws_apart):
+                return functional_call(self.template, tensors, (x,))
 
-        with _OneCallForAll(draws_apart):
-            randomness = "different" if draws_apart else "same"
-            out: Tensor = torch.vmap(single, (0, None if shared else 0), randomness=randomness)(tensors, x)
-            return out
+        randomness = "different" if draws_apart else "same"
+        out: Tensor = torch.vmap(single, (0, None if shared else 0), randomness=randomness)(tensors, x)
+        return out
 
     def state_of(self, replica: int) -> dict[str, Tensor]:
         """Return the state dict of one replica, as a single net has it; copies."""
@@ -102,6 +104,8 @@ class _OneCallForAll(TorchFunctionMode):
     def __init__(self, draws_apart: bool) -> None:
         super().__init__()
         self.draws_apart = draws_apart
+        # Vmap's over the nets; those of a network's own transforms come and go above it.
+        self.interpreter: Any = None if torch.compiler.is_compiling() else retrieve_current_functorch_interpreter()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -110,73 +114,60 @@ class _OneCallForAll(TorchFunctionMode):
         batched = torch._C._functorch.is_batchedtensor
         if func is Tensor.bernoulli_ and len(args) == 2 and self.draws_apart and not batched(args[0]):
             return torch.bernoulli(args[0].fill_(torch.nan), args[1])  # drawn apart; NaN for who drops the result
-        if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
-            return _LinearUnderVmap.apply(*args)
         if func is torch._weight_norm and args[2] >= 0:  # of which vmap would make one call a net
             v, g, dim = args
             others = [d for d in range(v.ndim) if d != dim]
             return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
+        if torch._C._functorch.maybe_current_level() != self.interpreter.level():
+            return func(*args, **kwargs)
+        if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
+            return self._once(_linear, *args)
         if func in _SIGNATURES and batched(args[0]):
             given = _SIGNATURES[func].bind(*args, **kwargs)
             given.apply_defaults()
             if func is not F.dropout:
-                return _NormUnderVmap.apply(func, *given.args)
+                return self._once(partial(_norm, func), *given.args)
             if not self.draws_apart and given.arguments["training"]:
-                return _SameDropoutUnderVmap.apply(*given.args[:2])
+                return self._once(_same_dropout, *given.args[:2])
         return func(*args, **kwargs)
 
-
-class _UnderVmap(torch.autograd.Function):
-    """A layer of whose rules only vmap's is called; autograd differentiates what that computes."""
-
-    @staticmethod
-    def forward(*args: Any) -> Tensor:
-        raise AssertionError("only called under vmap")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        raise AssertionError("only called under vmap")
-
-
-class _LinearUnderVmap(_UnderVmap):
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *args: Tensor) -> tuple[Tensor, int]:
-        x, weight, bias = (_replicas_first(t, dim, info.batch_size) for t, dim in zip(args, in_dims, strict=True))
-        if torch.is_autocast_enabled(x.device.type):
-            dtype = torch.get_autocast_dtype(x.device.type)
-            x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-        rows = x.flatten(1, -2) if x.ndim > 3 else x if x.ndim == 3 else x.unsqueeze(1)
-        out: Tensor = _Linear.apply(rows, weight, bias)
-        return out.view(*x.shape[:-1], weight.shape[1]), 0
+    def _once(self, rule: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Call a rule with the tensors of all nets ``(R, ...)``, outside vmap, which takes its result apart again."""
+        level, replicas = self.interpreter.level(), self.interpreter.batch_size()
+        with self.interpreter.lower():
+            whole = []
+            for arg in args:
+                if isinstance(arg, Tensor):
+                    arg, dim = torch._C._functorch._unwrap_batched(arg, level)
+                    arg = arg.expand(replicas, *arg.shape) if dim is None else arg.movedim(dim, 0)
+                whole.append(arg)
+            return torch._C._functorch._add_batch_dim(rule(*whole), 0, level)
 
 
-class _NormUnderVmap(_UnderVmap):
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, norm: Callable[..., Tensor], x: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        replicas = info.batch_size
-        x = _replicas_first(x, in_dims[1], replicas).movedim(0, 1).flatten(1, 2)  # (N, R * C, ...)
-        # Of the statistics, which are contiguous, these are views: they are updated in place.
-        each = [
-            _replicas_first(t, dim, replicas).reshape(-1) if isinstance(t, Tensor) else t
-            for t, dim in zip(rest, in_dims[2:], strict=True)
-        ]
-        if norm is F.group_norm:
-            each[0] *= replicas
-            if x.is_cuda and torch.is_autocast_enabled("cuda"):  # which vmap's rules do not see
-                x = x.float()
-        y = norm(x, *each)
-        return y.view(y.shape[0], replicas, y.shape[1] // replicas, *y.shape[2:]), 1
+def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    rows = x.flatten(1, -2) if x.ndim > 3 else x if x.ndim == 3 else x.unsqueeze(1)
+    out: Tensor = _Linear.apply(rows, weight, bias)
+    return out.view(*x.shape[:-1], weight.shape[1])
 
 
-class _SameDropoutUnderVmap(_UnderVmap):
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, p: float) -> tuple[Tensor, int]:
-        x = x.movedim(in_dims[0], 0)
-        return x * F.dropout(torch.ones_like(x[0]), p), 0
+def _norm(norm: Callable[..., Tensor], x: Tensor, *rest: Any) -> Tensor:
+    replicas = len(x)
+    x = x.movedim(0, 1).flatten(1, 2)  # (N, R * C, ...)
+    # Of the statistics, which are contiguous, these are views: they are updated in place.
+    each = [t.reshape(-1) if isinstance(t, Tensor) else t for t in rest]
+    if norm is F.group_norm:
+        each[0] *= replicas
+        if x.is_cuda and torch.is_autocast_enabled("cuda"):  # which vmap's rules do not see
+            x = x.float()
+    y = norm(x, *each)
+    return y.view(y.shape[0], replicas, y.shape[1] // replicas, *y.shape[2:]).movedim(1, 0)
 
 
-def _replicas_first(t: Tensor, dim: int | None, replicas: int) -> Tensor:
-    return t.expand(replicas, *t.shape) if dim is None else t.movedim(dim, 0)
+def _same_dropout(x: Tensor, p: float) -> Tensor:
+    return x * F.dropout(torch.ones_like(x[0]), p)
 
 
 class _Linear(torch.autograd.Function):

@@ -144,6 +144,25 @@ def test_a_second_derivative_goes_through_linear_layers():
             torch.testing.assert_close(stack.grad[i], p.grad, rtol=1e-10, atol=1e-10)
 
 
+class OwnTransforms(nn.Module):
+    """A linear layer under vmap over samples, and its gradient by the input under torch.func."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gradient = torch.func.grad(lambda own: self.layer(own).sin().sum())
+        return torch.vmap(self.layer)(x) + torch.vmap(gradient)(x)
+
+
+def test_a_network_may_use_transforms_of_its_own():
+    torch.manual_seed(2)
+    nets, x = [OwnTransforms().double() for _ in range(3)], torch.randn(3, 4, 5, dtype=torch.float64)
+    stacked = Replicated(nets)(x)
+    torch.testing.assert_close(stacked, torch.stack([net(own) for net, own in zip(nets, x, strict=True)]))
+
+
 def test_frozen_and_shared_parameters_stay_so():
     net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
     net[2].weight = net[0].weight
