@@ -12,7 +12,9 @@ from lightning_regs.analysis.features import gabor_features as gabor_features
 from lightning_regs.analysis.features import gabor_filters as gabor_filters
 from lightning_regs.analysis.features import random_conv_features as random_conv_features
 from lightning_regs.analysis.features import random_conv_filters as random_conv_filters
+from lightning_regs.analysis.gradients import AlongGradient as AlongGradient
 from lightning_regs.analysis.gradients import NoiseScale as NoiseScale
+from lightning_regs.analysis.gradients import along_gradient as along_gradient
 from lightning_regs.analysis.gradients import gradient_noise_scale as gradient_noise_scale
 from lightning_regs.analysis.gradients import implicit_regularizer as implicit_regularizer
 from lightning_regs.analysis.kernels import Selection as Selection

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_regs.analysis import gradient_noise_scale, implicit_regularizer
+from lightning_regs.analysis import along_gradient, gradient_noise_scale, implicit_regularizer
 
 
 def test_the_implicit_regularizer_of_a_linear_classifier() -> None:
@@ -75,3 +75,37 @@ def test_parameters_that_the_loss_does_not_use_have_no_gradient_and_what_is_no_l
         gradient_noise_scale(net, x, y, 1, 8, loss=lambda out, _: out)
     with pytest.raises(ValueError, match="Module has no parameter that requires a gradient"):
         implicit_regularizer(net.requires_grad_(False), x, y, 4)
+
+
+def test_along_the_gradient_of_a_quadratic_it_is_the_closed_form() -> None:
+    """Of L = |A w - y|² / 2 the gradient is g, the Hessian H = A' A: L - s |g|² + s² g' H g / 2, and s |H g|."""
+    torch.manual_seed(0)
+    inputs, y = torch.randn(9, 4, dtype=torch.float64), torch.randn(9, 1, dtype=torch.float64)
+    model = nn.Linear(4, 1, bias=False, dtype=torch.float64)
+    w, steps = model.weight.detach().T, [0.01, 0.05, 0.3]
+    found = along_gradient(model, inputs, y, steps, loss=lambda o, t: (o - t).square().sum() / 2)
+    g, hessian = inputs.T @ (inputs @ w - y), inputs.T @ inputs
+    start, bent = float((inputs @ w - y).square().sum() / 2), float(g.T @ hessian @ g)
+    assert found.norm == pytest.approx(float(g.norm()), rel=1e-12)
+    assert found.losses.tolist() == pytest.approx(
+        [start - s * found.norm**2 + s**2 * bent / 2 for s in steps], rel=1e-10
+    )
+    assert found.changes.tolist() == pytest.approx([s * float((hessian @ g).norm()) for s in steps], rel=1e-10)
+    assert found.distances.tolist() == pytest.approx([s * found.norm for s in steps], rel=1e-12)
+    assert found.smoothness == pytest.approx(float((hessian @ g).norm() / g.norm()), rel=1e-10)
+    assert found.loss_range == pytest.approx(max(found.losses.tolist()) - min(found.losses.tolist()), rel=1e-12)
+
+
+def test_along_the_gradient_draws_are_the_same_at_each_step_and_the_net_stays_as_it_was() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+    x, y = torch.randn(12, 5, dtype=torch.float64), torch.arange(12) % 3
+    before, stream = {name: value.clone() for name, value in net.state_dict().items()}, torch.get_rng_state()
+    found = along_gradient(net, x, y, [1e-6, 2e-6])
+    assert found.changes[1] / found.changes[0] == pytest.approx(2, rel=1e-4)  # with other draws they would not shrink
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert net.training
+    assert all(p.grad is None for p in net.parameters())
+    statistics = along_gradient(net.eval(), x, y, [1e-6])
+    assert statistics.norm != pytest.approx(found.norm, rel=1e-3)  # it computes in the mode that it is in

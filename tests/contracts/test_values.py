@@ -127,6 +127,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "apply_supermask": lambda: {"weights": weights, "mask": masks},
     "beale": lambda: {"point": points[:2]},
     "build": lambda: {"name": "mlp", "input_shape": (4,), "num_classes": 2},
+    "along_gradient": lambda: {"network": net, "x": x, "y": y, "steps": [0.1]},
     "check_optimization": lambda: {"optimizer": {"name": "SGD", "lr": 0.1}, "schedule": None},
     "check_options": lambda: {"name": "mlp", "options": ["hidden"]},
     "coefficient_norm": lambda: {"coefficients": columns},

@@ -21,6 +21,7 @@ COLUMNS = {
     "weights_distance": ".4g",
     "weights_zeros": ".2f",
     **{f"signal_{key}_{layer}": ".3g" for key in ("mean", "saturation") for layer in range(1, 6)},
+    **{f"signal_{key}": ".3g" for key in ("loss_range", "gradient_change", "input")},
 }
 MAX_BYTES = 500_000
 _POINTS = (400, 250, 160, 120, 90, 70, 50, 40, 30, 20, 12, 6, 3)
