@@ -338,7 +338,8 @@ def test_bf16_autocast_stays_close_to_float32(name):
 
 
 def test_options_are_listed_with_their_defaults():
-    assert model_options("lenet") == {"activation": "relu", "pool": "max", "norm": None, "init": None}
+    own = {"filters": (6, 16), "hidden": (120, 84), "padding": None}
+    assert model_options("lenet") == {"activation": "relu", "pool": "max", "norm": None, "init": None} | own
     assert [model_options(name)["norm"] for name in ("small_alexnet", "vgg11", "vgg19")] == ["lrn", None, "batch"]
 
 

@@ -1,0 +1,1 @@
+"""Deep Compression: weights that share values, their places as gaps, Huffman codes, and a file of them."""
