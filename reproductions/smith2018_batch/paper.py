@@ -25,7 +25,7 @@ SIGNALS, FASHION, CIFAR = (f"configs/smith2018_batch/{name}.yaml" for name in ("
 ADAM = {"model.optimizer": {"name": "Adam", "lr": 0.001}}
 
 
-def _cells(config: str, start: int, falls: tuple[int, ...], rate: float, plain: float, **options: Any) -> Cells:
+def _cells(config: str, start: int, falls: tuple[int, ...], rate: float, plain: float, stack: bool = False) -> Cells:
     """Begin with batches of a size and a rate, of SGD without momentum another; fall at some epochs, by 5 each."""
 
     def run(batch: int = start, grows: int = 0, **optimizer: Any) -> dict[str, Any]:
@@ -35,18 +35,20 @@ def _cells(config: str, start: int, falls: tuple[int, ...], rate: float, plain: 
         changes = {f"model.optimizer.{name}": setting for name, setting in optimizer.items()}
         return changes | {"data.batch_size": sizes if grows else batch, "model.schedule": later}
 
-    optimizers = {"momentum": {}, "nesterov": {"nesterov": True}, "plain": {"lr": plain, "momentum": 0.0}}
-    runs = {f"{name}/{way}": run(grows=grows, **changes) for name, changes in optimizers.items()
-            for way, grows in (("decay", 0), ("grow", 3))}  # fmt: skip
-    runs |= {f"adam/{way}": ADAM | run(grows=grows) for way, grows in (("decay", 0), ("grow", 3))}
-    runs |= {
-        "momentum/constant": {"data.batch_size": start},
-        "momentum/hybrid": run(grows=1),
-        "momentum/grow-rate": run(batch=start * 5, grows=2, lr=5 * rate),
-        "momentum/grow-momentum": run(batch=start * 25, grows=1, lr=5 * rate, momentum=0.98),
+    ways = {"decay": run(), "grow": run(grows=3)}
+    sgd = {"momentum": {}, "plain": {"model.optimizer.lr": plain, "model.optimizer.momentum": 0.0}}
+    others = {"nesterov": {"model.optimizer.nesterov": True}, "adam": ADAM}
+    momentum = {
+        "constant": {"data.batch_size": start},
+        "hybrid": run(grows=1),
+        "grow-rate": run(batch=start * 5, grows=2, lr=5 * rate),
+        "grow-momentum": run(batch=start * 25, grows=1, lr=5 * rate, momentum=0.98),
     }
-    return grid("{run}", config, run=runs, **options) + grid(
-        "study/agreement", config, run() | {"other": run(grows=3)}, task=AGREE, seeds=3, **options
+    return (
+        grid("{optimizer}/{way}", config, stack=stack and "{way}", optimizer=sgd, way=ways)
+        + grid("{optimizer}/{way}", config, stack=stack, optimizer=others, way=ways)
+        + grid("momentum/{way}", config, stack=stack, way=momentum)
+        + grid("study/agreement", config, run() | {"other": run(grows=3)}, task=AGREE, seeds=3, stack=stack)
     )
 
 
@@ -92,11 +94,11 @@ PAPER = Paper(
     summary="What a falling rate does to the noise of SGD a growing batch does as well: the curves are the same over "
     "epochs, in a third of the updates.",
     scales=(
-        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 10 minutes on two cores", QUICK, seeds=10,
-              replicas=10, test_items=1000),
+        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", QUICK, seeds=10,
+              replicas=20, test_items=1000),
         Scale("standard", "10,000 images of Fashion-MNIST, the MLP: 15 minutes on two cores",
               _cells(FASHION, 16, (9, 18, 24), 0.01, 0.1, stack=True), overrides={"data.train_size": 10_000}, seeds=5,
-              replicas=5, test_items=10_000),
+              replicas=10, test_items=10_000),
         Scale("paper", "CIFAR-10 and WRN-16-4, 200 epochs: five days on one GPU",
               _cells(CIFAR, 128, (60, 120, 160), 0.1, 1.0), seeds=5),
     ),
