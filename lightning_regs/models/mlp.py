@@ -12,6 +12,12 @@ from lightning_regs.core.checks import Count, Probability, checked
 from lightning_regs.models.layers import InputShape, Norm, activation_layer, finish, normalized
 
 
+class _Branch(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + super().forward(x)  # type: ignore[no-untyped-call]
+        return out
+
+
 class MLP(nn.Module):
     """Fully connected net; the MLP 1x512 and MLP 3x512 of Zhang et al., arXiv 1611.03530.
 
@@ -25,6 +31,8 @@ class MLP(nn.Module):
         hidden: Width of each hidden layer; empty for a linear model.
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
         norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None.
+        residual: Whether each two layers behind the first are a branch, added to what they see before the activation of
+            the second (He et al., arXiv 1512.03385). ``hidden`` then has an odd number of equal widths.
         dropout: Probability of dropping a hidden unit, in [0, 1). Default 0.
         input_dropout: Probability of dropping an input, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
@@ -41,17 +49,23 @@ class MLP(nn.Module):
         hidden: Annotated[Sequence[Count], "widths of at least 1, one a layer, such as [512]"] = (512,),
         activation: str = "relu",
         norm: Norm | None = None,
+        residual: bool = False,
         dropout: Probability = 0.0,
         input_dropout: Probability = 0.0,
         init: str | None = None,
     ) -> None:
         super().__init__()
+        if residual and (len(hidden) % 2 == 0 or len(set(hidden)) > 1):
+            raise ValueError(f"residual=True takes an odd number of equal widths, got hidden={list(hidden)}.")
         layers: list[nn.Module] = [nn.Flatten(), *([nn.Dropout(input_dropout)] if input_dropout else [])]
-        features = math.prod(input_shape)
-        for size in hidden:
-            layers += [*normalized(norm, nn.Linear(features, size)), activation_layer(activation)]
-            if dropout:
-                layers += [nn.Dropout(dropout)]
+        features, branch = math.prod(input_shape), list[nn.Module]()
+        for at, size in enumerate(hidden):
+            linear = normalized(norm, nn.Linear(features, size))
+            active = [activation_layer(activation), *([nn.Dropout(dropout)] if dropout else [])]
+            if residual and at % 2:
+                branch = [*linear, *active]
+            else:
+                layers += [*([_Branch(*branch, *linear)] if branch else linear), *active]
             features = size
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(features, num_classes)

@@ -1,4 +1,4 @@
-"""VGG nets for small images: VGG-11, VGG-19, and Frankle & Carbin's Conv-2, Conv-4 and Conv-6."""
+"""VGG nets for small images: VGG-11, VGG-19, ConvPool-CNN-C, and Frankle & Carbin's Conv-2, Conv-4 and Conv-6."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def convolutions(
 
 
 class VGG(ConvNet):
-    """The convolutions of a VGG net and one linear layer; the base of :class:`VGG11` and :class:`VGG19`.
+    """The convolutions of a VGG net and one linear layer; the base of the three classes below.
 
     Simonyan & Zisserman, arXiv 1409.1556: 3x3 convolutions with biases, each with a ReLU, 2x2 max pools, the mean over
     what is left of the map, and ``head``. Shape: (N, C, H, W) to (N, num_classes); computed in channels_last.
@@ -67,6 +67,7 @@ class VGG(ConvNet):
     architecture: ClassVar[str]
     STAGES: ClassVar[Stages]
     POOLS: ClassVar[int]
+    POINTWISE: ClassVar[int] = 0  # further 1x1 convolutions
 
     @checked
     def __init__(
@@ -81,6 +82,8 @@ class VGG(ConvNet):
         super().__init__()
         channels, _, _ = check_image(self.architecture, input_shape, 8)
         layers, channels = convolutions(channels, self.STAGES, width, self.POOLS, norm)
+        for _ in range(self.POINTWISE):
+            layers += [*normalized(norm, nn.Conv2d(channels, channels, 1)), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(channels, num_classes)
         finish(self, norm, init, self.head)
@@ -121,6 +124,18 @@ class VGG19(VGG):
         width: Factor = 1.0,
     ) -> None:
         super().__init__(input_shape, num_classes, norm=norm, init=init, width=width)
+
+
+class ConvPool(VGG):
+    """ConvPool-CNN-C; 1,406,794 parameters on 3x32x32 with 10 classes. Arguments and errors are those of :class:`VGG`.
+
+    Springenberg et al., arXiv 1412.6806, as Salimans & Kingma, arXiv 1602.07868, train it, from memory: seven 3x3
+    convolutions of which the third and the sixth end in a max pool, two of 1x1, the mean over the map, a linear layer.
+    Theirs has leaky ReLUs of slope 0.1, dropout behind the pools, and no padding in the seventh convolution.
+    """
+
+    architecture = "convpool"
+    STAGES, POOLS, POINTWISE = ((96,) * 3, (192,) * 3, (192,)), 2, 2
 
 
 class SmallVGG(ConvNet):

@@ -20,6 +20,7 @@ SMALL = {
     "conv2": {"width": 0.125},
     "conv4": {"width": 0.125},
     "conv6": {"width": 0.125},
+    "convpool": {"width": 0.125},
     "densenet": {"depth": 10, "width": 4, "bc": True},
     "lenet": {},
     "preact_resnet18": {"width": 4},
@@ -46,6 +47,7 @@ def test_every_convolutional_net_of_ours_is_in_the_table_of_small_ones():
         ("small_alexnet", (3, 28, 28), {}, 1_387_786),
         ("small_inception", (3, 28, 28), {"norm": "batch"}, 1_649_402),
         ("small_inception", (3, 28, 28), {"norm": None}, 1_649_402),
+        ("convpool", (3, 32, 32), {}, 28 * 96 + 865 * 384 + 1729 * 576 + 193 * 384 + 1930),
         ("lenet", (1, 28, 28), {}, 61_706),
         ("lenet", (1, 32, 32), {}, 61_706),
         ("lenet", (3, 32, 32), {}, 62_006),
@@ -124,6 +126,8 @@ def test_counts_of_frankle_s_fact_sheet(name, shape, options, conv, fc, biases, 
         ("resnet110", (1, 9, 5), {"depth": 8, "width": 4}),
         ("resnet20", (1, 28, 28), {"width": 4}),
         ("resnet20", (3, 4, 5), {"depth": 8}),
+        *(("convpool", shape, {"width": 0.1}) for shape in [(1, 28, 28), (3, 8, 9)]),
+        ("mlp", (1, 8, 8), {"hidden": [16] * 5, "residual": True}),
         *(("vgg11", shape, {"width": 0.125}) for shape in [(1, 28, 28), (3, 8, 8), (3, 70, 33)]),
         *(("vgg19", shape, {"width": 0.1}) for shape in [(1, 28, 28), (3, 8, 9)]),
         *(("wide_resnet", (3, 9, 14), {"width": 2, "norm": norm, "dropout": 0.1}) for norm in (None, "batch")),
@@ -176,6 +180,23 @@ def test_every_net_takes_every_norm(name, norm):
     stacked = Replicated([copy.deepcopy(net), net])
     with full_precision():
         assert torch.allclose(stacked(x, True)[1], net(x), atol=1e-4, rtol=1e-3)
+
+
+def test_a_residual_mlp_is_the_sum_of_what_its_layers_make():
+    torch.manual_seed(0)
+    net = build("mlp", (6,), 3, hidden=[16] * 5, residual=True, activation="tanh", norm="layer", dropout=0.5).eval()
+    first, *layers = [m for m in net.modules() if isinstance(m, nn.Linear)][:-1]
+    norms = iter(m for m in net.modules() if isinstance(m, nn.LayerNorm))
+    x = torch.randn(4, 6)
+    out = torch.tanh(next(norms)(first(x)))
+    for one, other in zip(layers[::2], layers[1::2], strict=True):
+        inner = torch.tanh(next(norms)(one(out)))
+        out = torch.tanh(out + next(norms)(other(inner)))
+    assert torch.allclose(net(x), net.head(out))
+    assert sum(isinstance(m, nn.Dropout) for m in net.modules()) == 5
+    for hidden in ([16] * 4, [16, 8, 16]):
+        with pytest.raises(ValueError, match=r"odd number of equal widths, got hidden=\[16"):
+            build("mlp", (6,), 3, hidden=hidden, residual=True)
 
 
 def test_norms_dropout_and_activation_are_built():
