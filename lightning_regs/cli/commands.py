@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lightning_regs.cli import listing
 from lightning_regs.cli.common import (
@@ -19,27 +19,30 @@ from lightning_regs.cli.common import (
     show,
     tell_of_locks,
 )
-
-if TYPE_CHECKING:
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.paper import Paper
-    from lightning_regs.study.paper.verdicts import ClaimResult
-    from lightning_regs.study.run.events import Event
-    from lightning_regs.study.run.runner import Outcome
+from lightning_regs.core.runs import Store
+from lightning_regs.study.lock import lock
+from lightning_regs.study.lock.fingerprint import plans
+from lightning_regs.study.lock.power import sees
+from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.paper.verdicts import ClaimResult
+from lightning_regs.study.report.card import update
+from lightning_regs.study.report.report import write_index, write_report
+from lightning_regs.study.report.specification import specify
+from lightning_regs.study.report.tables import HALF, groups
+from lightning_regs.study.report.terminal import ascii_signs, print_claims
+from lightning_regs.study.run import provenance, runner
+from lightning_regs.study.run.events import Event
+from lightning_regs.study.run.progress import Reporter
+from lightning_regs.study.store.results import default_results, export_claims, measured
+from lightning_regs.study.wandb import process
+from lightning_regs.study.wandb.export import CellRun, Results
+from lightning_regs.study.wandb.report import publish, write_json
+from lightning_regs.study.wandb.target import Target
 
 
 def reproduce(options: argparse.Namespace) -> int:
     """Run a paper's experiments or go on with them; print its claims and where rows and page are."""
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.loading import load_paper
-    from lightning_regs.study.report.report import write_report
-    from lightning_regs.study.report.terminal import print_claims
-    from lightning_regs.study.run import runner
-    from lightning_regs.study.run.progress import Reporter
-    from lightning_regs.study.store.results import default_results
-    from lightning_regs.study.wandb.export import CellRun, Results
-    from lightning_regs.study.wandb.process import Exporter, default_mode
-
     paper = load_paper(options.paper)
     tell_of_locks([paper], Troubles())
     store = Store(options.runs)
@@ -49,7 +52,7 @@ def reproduce(options: argparse.Namespace) -> int:
     committed = results == default_results(paper)
     page_folder = options.page or store.root / ("report" if committed else "results")
     make_folder(page_folder)
-    with Exporter(options.wandb or default_mode(), store) as exporter:
+    with process.Exporter(options.wandb or process.default_mode(), store) as exporter:
         with Reporter() as reporter:
 
             def on_event(event: Event) -> None:
@@ -79,13 +82,10 @@ def reproduce(options: argparse.Namespace) -> int:
     return outcome.exit_code
 
 
-def _chosen(paper: Paper, options: argparse.Namespace, outcome: Outcome) -> list[ClaimResult]:
+def _chosen(paper: Paper, options: argparse.Namespace, outcome: runner.Outcome) -> list[ClaimResult]:
     """Return the claims that a command is about; of chosen cells print the numbers first."""
     if options.cells is None:
         return outcome.claims
-    from lightning_regs.study.lock.fingerprint import plans
-    from lightning_regs.study.report.tables import HALF, groups
-    from lightning_regs.study.report.terminal import ascii_signs
 
     scale = paper.scale(options.scale)
     names = {cell.name for cell in scale.select(options.cells)}
@@ -99,8 +99,6 @@ def _chosen(paper: Paper, options: argparse.Namespace, outcome: Outcome) -> list
 
 def _results(options: argparse.Namespace, paper: Paper, store: Store) -> Path:
     """Return where the rows of a command go: to the user's own, unless it says otherwise."""
-    from lightning_regs.study.store.results import default_results
-
     if options.results is not None and options.commit_results:
         raise ValueError(f"--commit-results and --results {options.results} name two places; give one of them.")
     if options.commit_results and carried(paper):
@@ -114,10 +112,6 @@ def _results(options: argparse.Namespace, paper: Paper, store: Store) -> Path:
 
 def report(options: argparse.Namespace) -> int:
     """Write pages, cards or a Weights & Biases report from the results that are there."""
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.report.report import write_index, write_report
-    from lightning_regs.study.store.results import default_results
-
     papers, troubles = load_papers(options)
     _check_report(options, papers)
     tell_of_locks(papers, troubles)
@@ -168,10 +162,6 @@ def _renew_cards(papers: list[Paper], troubles: Troubles) -> list[Path]:
     Papers that came with an installed package are left as they are, and so is a README above a paper that cannot be
     loaded: it would lose that paper.
     """
-    from lightning_regs.study.paper.loading import find_papers, load_paper
-    from lightning_regs.study.report.card import update
-    from lightning_regs.study.store.results import default_results, export_claims
-
     papers = [paper for paper in papers if not carried(paper)]
     changed = [file for paper in papers for file in export_claims(paper, default_results(paper))]
     folders = [paper.folder for paper in papers if paper.folder]
@@ -186,11 +176,6 @@ def _renew_cards(papers: list[Paper], troubles: Troubles) -> list[Path]:
 
 
 def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: Store, folder: Path) -> None:
-    from lightning_regs.study.report.specification import specify
-    from lightning_regs.study.store.results import default_results
-    from lightning_regs.study.wandb.report import publish, write_json
-    from lightning_regs.study.wandb.target import Target
-
     target = Target.parse(options.wandb) if options.wandb is not None else None
     file = options.dry_run if options.dry_run != Path() else None
     if file is not None and len(papers) != 1:
@@ -206,37 +191,25 @@ def _report_to_wandb(options: argparse.Namespace, papers: list[Paper], store: St
 
 def sync(options: argparse.Namespace) -> int:
     """Upload to Weights & Biases what the store holds and it does not have yet."""
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.wandb.process import sync
-    from lightning_regs.study.wandb.target import Target
-
     target = Target.parse(options.wandb) if options.wandb is not None else None
     papers, troubles = load_papers(options)
-    return sync(papers, Store(options.runs), target) or troubles.tell()
+    return process.sync(papers, Store(options.runs), target) or troubles.tell()
 
 
 def freeze(options: argparse.Namespace) -> int:
     """Write down what the claims of a paper are, before their rows are measured, and print what is new."""
-    import datetime
-
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.lock.lock import FILE, freeze
-    from lightning_regs.study.lock.power import sees
-    from lightning_regs.study.paper.loading import load_paper
-    from lightning_regs.study.run import provenance
-    from lightning_regs.study.store.results import measured
-
     paper = load_paper(options.paper)
     if carried(paper):
         raise ValueError(f"{paper.id} came with the installed package; freeze its claims in a checkout.")
     rows = measured(paper, Store(None).results(paper.id))  # a look at one's own rows is a look
     commit, date = provenance.commit().partition("+")[0], datetime.datetime.now(datetime.timezone.utc).date()
-    done = freeze(paper, rows, date=date.isoformat(), commit=commit, scale=options.scale, reason=options.reason or "")
+    about = {"date": date.isoformat(), "commit": commit, "scale": options.scale, "reason": options.reason or ""}
+    done = lock.freeze(paper, rows, **about)
     forms = {claim.id: claim for claim in paper.claims}
     for change in done:
         claim = forms[change.claim].at(change.scale) if change.claim in forms else None
         seen = sees(claim, change.seeds, rows.get(change.scale)) if claim and change.seeds else ""
         print(f"{change.scale:9} {change.claim:22} {change.what}{seen and '; '}{seen}")
     assert paper.folder is not None
-    print(f"{len(done) or 'Nothing'} new or changed: {short(paper.folder / FILE)}")
+    print(f"{len(done) or 'Nothing'} new or changed: {short(paper.folder / lock.FILE)}")
     return 0

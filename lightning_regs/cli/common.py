@@ -8,10 +8,12 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.lock.lock import mismatches
+from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.report.legible import legible
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -44,8 +46,6 @@ class Troubles:
 
     def tell(self) -> int:
         """Tell of all and return the exit status."""
-        from lightning_regs.study.report.legible import legible
-
         for text in self._found:
             print(legible(f"lightning-regs: {text}"), file=sys.stderr)
         return int(bool(self._found))
@@ -53,8 +53,6 @@ class Troubles:
 
 def load_papers(options: argparse.Namespace) -> tuple[list[Paper], Troubles]:
     """Load the papers that a command names, else all; a name that is none is refused."""
-    from lightning_regs.study.paper.loading import find_papers, load_paper
-
     found, troubles = find_papers(), Troubles()
     for name in options.paper:
         if name not in found:
@@ -64,8 +62,6 @@ def load_papers(options: argparse.Namespace) -> tuple[list[Paper], Troubles]:
 
 def columns(lines: Sequence[Sequence[str]], left: int = 1) -> str:
     """Lay lines out in columns: the first ones to the left, the others to the right."""
-    from lightning_regs.study.report.legible import legible
-
     shown = [[legible(entry) for entry in line] for line in lines]
     widths = [max(map(len, entries)) for entries in zip(*shown, strict=True)]
     pads = [str.ljust if at < left else str.rjust for at in range(len(widths))]
@@ -80,8 +76,6 @@ def carried(paper: Paper) -> bool:
 
 def tell_of_locks(papers: list[Paper], troubles: Troubles) -> None:
     """Say which claims are not what was frozen; the command goes on, and counts them as exploratory."""
-    from lightning_regs.study.lock.lock import mismatches
-
     for told in filter(None, troubles.each(papers, mismatches)):
         print(told, file=sys.stderr)
 

@@ -7,27 +7,27 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from lightning_regs.cli.common import short
 from lightning_regs.core.files import atomic_write
-
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.cells import Cell
-    from lightning_regs.study.paper.paper import Paper
-    from lightning_regs.study.run.events import Event
-    from lightning_regs.training.fit import Trained
+from lightning_regs.core.runs import FIXED, RunContext, Store
+from lightning_regs.study.paper.cells import Cell
+from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.paper.tasks import add_to_path, import_task
+from lightning_regs.study.report.markdown import write
+from lightning_regs.study.report.specification import command
+from lightning_regs.study.run.events import Event
+from lightning_regs.study.run.progress import Reporter
+from lightning_regs.training.fit import Trained
+from lightning_regs.training.weights import save_weights
 
 
 def export(options: argparse.Namespace) -> int:
     """Write the weights that a run of the store trained, and a card that says what they are."""
-    from lightning_regs.core.runs import FIXED, Store
-    from lightning_regs.study.paper.loading import load_paper
-    from lightning_regs.study.report.markdown import write
-    from lightning_regs.study.report.specification import command
-    from lightning_regs.study.run.progress import Reporter
-    from lightning_regs.training.weights import save_weights
-
     paper, store = load_paper(options.paper), Store(options.runs)
     scale = paper.scale(options.scale)
     cells = scale.select(options.cell)
@@ -66,12 +66,6 @@ def _train_again(
     tell: Callable[[Event], None],
 ) -> tuple[Trained, dict[str, float]]:
     """Carry out a run once more: the store keeps numbers, not weights."""
-    import torch
-
-    from lightning_regs.core.runs import RunContext
-    from lightning_regs.study.paper.tasks import add_to_path, import_task
-    from lightning_regs.study.run.events import Event
-    from lightning_regs.training.fit import Trained
 
     def on_progress(done: float, total: float, text: str) -> None:
         tell(Event("progress", cell.name, cell.name, seed, done, total, text))

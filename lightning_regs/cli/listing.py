@@ -7,23 +7,25 @@ import statistics
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lightning_regs.cli.common import Troubles, columns, places, tell_of_locks
-
-if TYPE_CHECKING:
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.paper import Paper, Scale
-    from lightning_regs.study.report.comparison import Comparison
+from lightning_regs.core.runs import Store
+from lightning_regs.study.paper.loading import find_papers, load_paper
+from lightning_regs.study.paper.paper import Paper, Scale
+from lightning_regs.study.report import comparison
+from lightning_regs.study.report.legible import legible
+from lightning_regs.study.report.tables import seconds
+from lightning_regs.study.report.telling import tallies
+from lightning_regs.study.report.terminal import ascii_signs
+from lightning_regs.study.run import planning
+from lightning_regs.study.run.provenance import cores
+from lightning_regs.study.store.results import default_results, load
 
 _MARKS = {"equal": "=", "within": "", "beyond": "!", "unknown": "?"}
 
 
 def list_papers(options: argparse.Namespace) -> int:
     """List the papers, their scales and what was found so far; or the cells of one paper."""
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.loading import find_papers, load_paper
-
     store, troubles = Store(options.runs), Troubles()
     if options.scale is not None and options.paper is None:
         raise ValueError(f"--scale {options.scale} is of one paper; name that paper: list PAPER.")
@@ -46,15 +48,10 @@ def list_papers(options: argparse.Namespace) -> int:
 
 
 def _headed(paper: Paper) -> str:
-    from lightning_regs.study.report.legible import legible
-
     return str(legible(f"{paper.id}  {paper.title} ({paper.authors}, {paper.year})"))
 
 
 def _listed(paper: Paper, store: Store) -> str:
-    from lightning_regs.study.report.legible import legible
-    from lightning_regs.study.store.results import default_results
-
     lines = []
     for scale in paper.scales:
         runs = sum(cell.seeds or scale.seeds for cell in scale.cells)
@@ -67,9 +64,6 @@ def _listed(paper: Paper, store: Store) -> str:
 
 
 def _found(paper: Paper, scale: str, results: Path) -> str:
-    from lightning_regs.study.report.telling import tallies
-    from lightning_regs.study.store.results import load
-
     [found] = load(paper, results, [scale], curves=False)
     own, *apart = tallies(found.claims)
     counts = [f"{number} {name}" for name, number in own.counts.items() if number]
@@ -79,9 +73,6 @@ def _found(paper: Paper, scale: str, results: Path) -> str:
 
 def _cells(paper: Paper, scale: Scale, store: Store) -> str:
     """Write a table of a scale's cells: seeds, how many are committed and how many this machine has, time a run."""
-    from lightning_regs.study.report.legible import legible
-    from lightning_regs.study.report.tables import seconds
-
     committed, took = _committed(paper, scale.name)
     lines = [("cell", "seeds", "committed", "here", "a run")]
     for cell in scale.cells:
@@ -94,8 +85,6 @@ def _cells(paper: Paper, scale: Scale, store: Store) -> str:
 
 def _committed(paper: Paper, scale: str) -> tuple[dict[str, int], dict[str, float]]:
     """Return how many committed rows each cell has, and the seconds that a run of it took on average."""
-    from lightning_regs.study.store.results import default_results, load
-
     [found] = load(paper, default_results(paper), [scale], curves=False)
     counts: dict[str, int] = {}
     times: dict[str, list[float]] = {}
@@ -108,12 +97,8 @@ def _committed(paper: Paper, scale: str) -> tuple[dict[str, int], dict[str, floa
 
 def plan(options: argparse.Namespace, paper: Paper, store: Store) -> int:
     """Print what ``reproduce`` would run, cell by cell, and how long that took where the committed rows are from."""
-    from lightning_regs.study.report.tables import seconds
-    from lightning_regs.study.run.planning import plan
-    from lightning_regs.study.run.provenance import cores
-
     scale = paper.scale(options.scale)
-    planned = plan(paper, scale.name, options.cells, options.seeds)
+    planned = planning.plan(paper, scale.name, options.cells, options.seeds)
     _, took = _committed(paper, scale.name)
     again = {cell.name for cell in scale.select(options.cells)} if options.force else set()
     todo: dict[str, list[int]] = {}
@@ -143,16 +128,11 @@ def plan(options: argparse.Namespace, paper: Paper, store: Store) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Print one's own rows of a paper and the committed ones side by side, and the verdicts."""
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.loading import load_paper
-    from lightning_regs.study.report.comparison import compare
-    from lightning_regs.study.store.results import default_results
-
     paper, store = load_paper(options.paper), Store(options.runs)
     results = (options.results or store.results(paper.id)).expanduser()
     if results.absolute() == default_results(paper).absolute():
         raise ValueError(f"--results {results} holds the committed results; name a folder of your own.")
-    found = compare(paper, results, [options.scale] if options.scale else None)
+    found = comparison.compare(paper, results, [options.scale] if options.scale else None)
     if not found:
         at = f" at scale {options.scale}" if options.scale else ""
         own = bool(list(results.glob(f"{options.scale or '*'}.csv")))
@@ -165,9 +145,7 @@ def compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _compared(paper: Paper, found: Comparison) -> Iterator[str]:
-    from lightning_regs.study.report.terminal import ascii_signs
-
+def _compared(paper: Paper, found: comparison.Comparison) -> Iterator[str]:
     rows = f"{found.own_runs} row{'s' * (found.own_runs != 1)} of yours beside {found.committed_runs} committed"
     yield f"{paper.id} {found.scale}: {rows}"
     lines, last = [("cell", "metric", "yours", "seeds", "committed", "seeds", "difference", "")], ""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
+import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning_regs import __version__
-from lightning_regs.cli import commands, listing
-from lightning_regs.cli.export import export
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.streams import forgive, lost
 
@@ -44,7 +43,8 @@ def _run(arguments: list[str]) -> int:
 
             return run(arguments)
         options = _parser().parse_args(arguments or ["--help"])
-        status: int = options.run(options)
+        module, _, name = options.run.partition(":")  # imported only when it is asked for
+        status: int = getattr(importlib.import_module(f"lightning_regs.cli.{module}"), name)(options)
     except (ValueError, FileNotFoundError) as error:
         return _refuse(error)
     except KeyboardInterrupt:
@@ -96,18 +96,18 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("--page", type=Path, metavar="DIR", help="where the HTML pages go (default: in RUNS)")
     pages.add_argument("--open", action="store_true", help="show the page in a browser")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], says: str, *parents: _Parser) -> Any:
+    def add(name: str, run: str, says: str, *parents: _Parser) -> Any:
         made = subparsers.add_parser(name, parents=parents, help=says)
         made.set_defaults(run=run)
         return made
 
     says = "list the papers, their scales and what was found so far; of one paper its cells"
-    command = add("list", listing.list_papers, says, runs)
+    command = add("list", "listing:list_papers", says, runs)
     command.add_argument("paper", nargs="?", help="the paper whose cells are listed, with seeds, done and planned")
     command.add_argument("--scale", help="only this scale (default: all)")
 
     says = "run a paper's experiments, or go on with them, and print its claims with a verdict each"
-    command = add("reproduce", commands.reproduce, says, one, runs, pages)
+    command = add("reproduce", "commands:reproduce", says, one, runs, pages)
     command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
     command.add_argument("--cells", action="append", metavar="GLOB", help="only these cells; may be repeated")
     command.add_argument("--seeds", type=_seeds, metavar="N|A,B,..", help="so many seeds, or just these")
@@ -138,11 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     says = "show your rows of a paper beside the committed ones, cell by cell, and the verdicts of both"
-    command = add("compare", listing.compare, says, one, runs)
+    command = add("compare", "listing:compare", says, one, runs)
     command.add_argument("--scale", help="only this scale (default: all that both have)")
     command.add_argument("--results", type=Path, metavar="DIR", help="where yours are (default: RUNS/results/PAPER)")
 
-    command = add("export", export, "write the weights of a run as a safetensors file, with a model card", one, runs)
+    says = "write the weights of a run as a safetensors file, with a model card"
+    command = add("export", "export:export", says, one, runs)
     command.add_argument("--cell", required=True, metavar="NAME", help="see `lightning-regs list PAPER`")
     command.add_argument("--scale", default="quick", help="quick (default), standard, paper, or another of the paper's")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
@@ -154,11 +155,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     says = "write down what a paper's claims are and how many seeds are planned, before anything is run"
-    command = add("freeze", commands.freeze, says, one)
+    command = add("freeze", "commands:freeze", says, one)
     command.add_argument("--scale", help="only this scale (default: all)")
     command.add_argument("--reason", metavar="TEXT", help="why claims were added or changed after their rows")
 
-    command = add("report", commands.report, "write the HTML pages from the results that are there", runs, pages)
+    command = add("report", "commands:report", "write the HTML pages from the results that are there", runs, pages)
     command.add_argument("paper", nargs="*", help="default: every paper")
     command.add_argument("--results", type=Path, metavar="DIR", help="tables, as RUNS/results/PAPER (default: PAPER's)")
     command.add_argument(
@@ -178,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write the Weights & Biases report as JSON, without a server (default FILE: PAGE/PAPER.wandb.json)",
     )
 
-    command = add("sync", commands.sync, "upload to Weights & Biases what is finished and not there yet", runs)
+    command = add("sync", "commands:sync", "upload to Weights & Biases what is finished and not there yet", runs)
     command.add_argument("paper", nargs="*", help="default: every paper")
     command.add_argument("--wandb", metavar="ENTITY/PROJECT", help="where to (default: WANDB_ENTITY, WANDB_PROJECT)")
 
