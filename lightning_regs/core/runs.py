@@ -242,7 +242,7 @@ class RunContext:
         """
         if self._columns is not None and row.keys() <= set(self._columns):
             with (self.folder / "curves.csv").open("a", encoding="utf-8", newline="") as file:
-                file.write(_csv_lines([row], self._columns, False))
+                file.write(csv_text(self._columns, [row], header=False))
         else:
             rows = self.curves
             axis = next((name for name in ("epoch", "step") if name in row), None)
@@ -259,7 +259,7 @@ class RunContext:
         """
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         if rows:
-            atomic_write(self.folder / "curves.csv", _csv_lines(rows, self._columns, True))
+            atomic_write(self.folder / "curves.csv", csv_text(self._columns, rows))
         else:
             (self.folder / "curves.csv").unlink(missing_ok=True)
 
@@ -281,7 +281,8 @@ class RunContext:
             self._save_elapsed()
 
 
-def _csv_lines(rows: Iterable[Mapping[str, float]], columns: Sequence[str], header: bool) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]], header: bool = True) -> str:
+    """Write a table with these columns, of which a row's entries may leave some out."""
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     if header:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_regs.core.files import lock, renew
+from lightning_regs.core.runs import csv_text
 from lightning_regs.study.lock.fingerprint import Plan, plans
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.rows import Rows
@@ -103,13 +104,11 @@ def parse(text: str) -> Lines:
 
 def text(lines: Lines) -> str:
     """Write lines as the text of a lock, in their order."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for (scale, claim), line in lines.items():
-        seeds = " ".join(map(str, line.seeds))
-        writer.writerow([scale, claim, line.hash, seeds, line.date, line.commit, line.exploratory])
-    return out.getvalue()
+    rows = (
+        vars(line) | {"scale": scale, "claim": claim, "seeds": " ".join(map(str, line.seeds))}
+        for (scale, claim), line in lines.items()
+    )
+    return csv_text(COLUMNS, rows)
 
 
 def marks(paper: Paper, scale: Scale, measured: Iterable[str] = ()) -> dict[str, Frozen]:

@@ -24,22 +24,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_regs.core.files import atomic_write
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.lock.power import needs
+from lightning_regs.study.paper.figure import Figure
+from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.markdown import write
-from lightning_regs.study.report.specification import Section, command, slug, specify
+from lightning_regs.study.report.specification import Section, Specification, command, slug, specify
 from lightning_regs.study.store.results import ScaleResults, default_results, load
-
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.figure import Figure
-    from lightning_regs.study.paper.paper import Paper
-    from lightning_regs.study.report.specification import Specification
 
 _PART = re.compile(r"<!-- begin:(?P<name>\S+) -->\n(?P<text>.*?)<!-- end:(?P=name) -->", re.DOTALL)
 _MARK = re.compile(r"<!-- (begin|end):(\S+) -->")

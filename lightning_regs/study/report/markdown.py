@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
 
 from lightning_regs.study.lock.power import BUDGET
 from lightning_regs.study.report import tables, telling
-
-if TYPE_CHECKING:
-    from lightning_regs.study.report.telling import ClaimEntry
 
 _ARXIV = re.compile(r"[\w.-]+(/\d+)?", re.ASCII)
 
@@ -40,8 +39,6 @@ def write(part: str, *about: Any, **options: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _macros() -> Any:
-    import jinja2
-
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     env = jinja2.Environment(  # noqa: S701  # it is no HTML: the template escapes what Markdown would take for its own
         loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -56,7 +53,7 @@ def _macros() -> Any:
     return env.get_template("card.md.j2").module
 
 
-def _by_reason(claims: Iterable[ClaimEntry]) -> list[tuple[str, list[str]]]:
+def _by_reason(claims: Iterable[telling.ClaimEntry]) -> list[tuple[str, list[str]]]:
     """List the ids of claims that were not measured, by the reason why."""
     reasons: dict[str, list[str]] = {}
     for claim in claims:

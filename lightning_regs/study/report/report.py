@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
+from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
 
 from lightning_regs.core.files import atomic_write, lock, whole
+from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.paper.criteria import short
+from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.headline import strip
 from lightning_regs.study.report.specification import Specification, command, download, slug, specify
 from lightning_regs.study.store.results import ENDINGS
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.paper import Paper
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENTRY = ".entry"
@@ -72,8 +72,6 @@ def render(specification: Specification, most: int = _MOST_LINES) -> str:
     A table of cells has at most so many lines, as has one of single runs, which is left out where it has more; the
     downloads have them all.
     """
-    from markupsafe import Markup
-
     sections = [section for section in specification.sections if not section.blank]
     headings = [name for name in specification.prose if name not in ("Deviations", "Sources")]
     headings[1:1] = ["Deviations"] if specification.deviations else []
@@ -107,10 +105,8 @@ def write_index(out_dir: str | Path) -> Path:
 
 
 @lru_cache(maxsize=1)
-def environment() -> Environment:
+def environment() -> jinja2.Environment:
     """Return the templates' environment: everything that is put into a page is escaped."""
-    import jinja2
-
     from lightning_regs import __version__
 
     loader = jinja2.FileSystemLoader(_TEMPLATES)
@@ -157,8 +153,6 @@ def _entry(specification: Specification, paper: Paper, page: Path) -> str:
 
 def _index_entry(file: Path) -> Any:
     """Read a paper's part of the index; None without its page, or where it cannot be read."""
-    from markupsafe import Markup
-
     try:
         return Markup(file.read_text(encoding="utf-8")) if file.with_suffix(".html").is_file() else None  # noqa: S704
     except (OSError, UnicodeDecodeError):
@@ -167,9 +161,6 @@ def _index_entry(file: Path) -> Any:
 
 def _prose(text: str, title: str) -> Any:
     """Write the prose of a card as HTML; links that lead from the card into the repository become plain words."""
-    from markdown_it import MarkdownIt
-    from markupsafe import Markup, escape
-
     words = re.sub(r"!?\[([^\]]+)\]\((?!https://)[^)]*\)", r"\1", text)
     shown = MarkdownIt("commonmark", {"html": False}).enable("table").render(words)
     # Who hears a table is told what it is and which cells are headings. Text is escaped: these tags are the renderer's.
@@ -190,7 +181,5 @@ def _sentence(text: str) -> str:
 
 def _breakable(text: str) -> Any:
     """Let a long name break after its separators."""
-    from markupsafe import Markup, escape
-
     parts = re.split(r"(?<=[/+_])", text)
     return Markup("<wbr>").join(escape(part) for part in parts)

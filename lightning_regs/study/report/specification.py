@@ -10,11 +10,12 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from lightning_regs.core.runs import Store
 from lightning_regs.study.lock.lock import mismatches
 from lightning_regs.study.paper.claims import Claim, Source, Verdict
-from lightning_regs.study.paper.paper import Deviation
+from lightning_regs.study.paper.paper import Deviation, Paper, Scale
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.comparison import Comparison, compare
 from lightning_regs.study.report.drawing import FigureEntry, draw
@@ -23,10 +24,6 @@ from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.telling import ClaimEntry, Tally, in_common, intervals, say, tallies, tell
 from lightning_regs.study.store.results import ScaleResults, claims_text, load, strangers
 from lightning_regs.training.measured import TRAINED
-
-if TYPE_CHECKING:
-    from lightning_regs.core.runs import Store
-    from lightning_regs.study.paper.paper import Paper, Scale
 
 _REASON, _TRACEBACK = 500, 4000
 _GENERATED = re.compile(r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->", re.DOTALL)

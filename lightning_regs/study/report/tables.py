@@ -8,18 +8,15 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lightning_regs.core.metrics import Family, Metric
 from lightning_regs.procedures.measured import STOPPED
 from lightning_regs.study.paper.estimates import CONFIDENCE, mean
+from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
 from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS, SHARPNESS, SIGNALS, TOYS, WEIGHTS
 from lightning_regs.training.measured import TRAINED
-
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.verdicts import ClaimResult
 
 # What a row says about how it came to be.
 ORIGIN = ("commit", "versions", "device", "precision")

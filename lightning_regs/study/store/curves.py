@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lightning_regs.study.store.tables import Tell, lines, text
+from lightning_regs.core.runs import csv_text
+from lightning_regs.study.store.tables import Tell, lines
 
 # What `results/SCALE.curves.csv` keeps of each run's curves.csv, and the format of each number.
 COLUMNS = {
@@ -102,7 +103,7 @@ class Curves:
             for seed, points in sorted(runs.items())
             for point in thin(points, limit)
         )
-        return text(("cell", "seed", *columns), lines)
+        return csv_text(("cell", "seed", *columns), lines)
 
 
 def thin(points: Sequence[Mapping[str, float]], limit: int | None) -> list[Mapping[str, float]]:

@@ -7,18 +7,16 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from lightning_regs.core.files import lock, renew
 from lightning_regs.core.names import unknown_name
 from lightning_regs.study.lock.lock import marks
+from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.paper.verdicts import ClaimResult, evaluate
 from lightning_regs.study.store.curves import Curves, parse_curves
 from lightning_regs.study.store.tables import Row, Tell, parse, read, read_table, some
-
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.paper import Paper, Scale
 
 T = TypeVar("T")
 ENDINGS = (".csv", ".claims.json", ".curves.csv")

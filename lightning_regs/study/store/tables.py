@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
 from typing import Any, TypeVar
 
-from lightning_regs.core.runs import FIXED, LEADING, TRAILING
+from lightning_regs.core.runs import FIXED, LEADING, TRAILING, csv_text
 
 T = TypeVar("T")
 Tell = Callable[[str], object]
@@ -67,16 +66,7 @@ def table(rows: Collection[Row], paper: str, scale: str) -> str:
     metrics = sorted({name for row in rows for name in row.metrics})
     own = {"paper": paper, "scale": scale}
     flat = (own | {"cell": row.cell, "seed": row.seed} | row.metrics | row.origin for row in rows)
-    return text((*LEADING, *metrics, *TRAILING), flat)
-
-
-def text(columns: Sequence[str], entries: Iterable[Mapping[str, object]]) -> str:
-    """Write a table with these columns, of which a line's entries may leave some out."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(entries)
-    return out.getvalue()
+    return csv_text((*LEADING, *metrics, *TRAILING), flat)
 
 
 def read_table(path: Path, paper: str, scale: str) -> list[Row]:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_regs.study.paper.claims import VERDICTS
+from lightning_regs.study.paper.figure import Panel
 from lightning_regs.study.report import tables
+from lightning_regs.study.report.drawing import FigureEntry
 from lightning_regs.study.report.markdown import write
+from lightning_regs.study.report.specification import Section, Specification
 from lightning_regs.study.report.telling import BEYOND, MEASURED, SYMBOLS, TITLES
-
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.figure import Panel
-    from lightning_regs.study.report.drawing import FigureEntry
-    from lightning_regs.study.report.specification import Section, Specification
-    from lightning_regs.study.wandb.target import Target
+from lightning_regs.study.wandb.target import Target
 
 Block = dict[str, Any]
 MAX_TITLE = 128

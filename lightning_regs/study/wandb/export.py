@@ -18,18 +18,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_regs.core.files import atomic_write, digest, lock
 from lightning_regs.core.runs import FIXED, Run
+from lightning_regs.study.paper.figure import Figure
+from lightning_regs.study.paper.loading import load_paper
+from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.report import plots
+from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
 from lightning_regs.study.report.legible import legible
+from lightning_regs.study.report.specification import specify
+from lightning_regs.study.store.results import ScaleResults
 from lightning_regs.study.wandb.target import Target
-
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.figure import Figure
-    from lightning_regs.study.paper.paper import Paper
-    from lightning_regs.study.report.drawing import FigureEntry
-    from lightning_regs.study.store.results import ScaleResults
 
 AXIS = "trainer/global_step"
 # To be raised when the same run is to be told differently: what was told before is then told anew.
@@ -141,10 +142,6 @@ class Results:
         import PIL.Image
         import wandb
 
-        from lightning_regs.study.report import plots
-        from lightning_regs.study.report.drawing import draw, name_figure
-        from lightning_regs.study.report.specification import specify
-
         def show(figure: Figure, found: ScaleResults, *more: Any) -> FigureEntry:
             here = found.name == self.scale or figure.id == "headline"
             return draw(figure, found, *more) if here else name_figure(figure)
@@ -174,8 +171,6 @@ class Results:
         run.log_artifact(artifact)
 
     def _paper(self) -> Paper:
-        from lightning_regs.study.paper.loading import load_paper
-
         return load_paper(self.paper)
 
     def _files(self) -> list[Path]:

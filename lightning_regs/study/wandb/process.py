@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Sized
 from concurrent.futures import ThreadPoolExecutor, wait
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lightning_regs.core.runs import Store
+from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.run.children import print_into, start
+from lightning_regs.study.store.ledger import Ledger
+from lightning_regs.study.store.results import default_results
 from lightning_regs.study.wandb.export import CellRun, Results, export
 from lightning_regs.study.wandb.target import Target, log_in, one_line
-
-if TYPE_CHECKING:
-    from lightning_regs.study.paper.paper import Paper
 
 Mode = Literal["offline", "online", "off"]
 # Seconds after which waiting at the end is worth a word.
@@ -127,9 +127,6 @@ def sync(
     Returns:
         The exit status: 0 when nothing is left to upload.
     """
-    from lightning_regs.study.store.ledger import Ledger
-    from lightning_regs.study.store.results import default_results
-
     found: list[CellRun | Results] = []
     for paper in papers:
         for scale in paper.scales:

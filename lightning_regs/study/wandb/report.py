@@ -6,15 +6,13 @@ import importlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from lightning_regs.core.files import atomic_write
+from lightning_regs.study.report.specification import Specification
 from lightning_regs.study.wandb.blocks import blocks
 from lightning_regs.study.wandb.target import Target, log_in, one_line
-
-if TYPE_CHECKING:
-    from lightning_regs.study.report.specification import Specification
 
 _DRY_RUN = "write the report to a file with --dry-run"
 

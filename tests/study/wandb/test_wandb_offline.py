@@ -29,8 +29,7 @@ def logged(tmp_path_factory):
             monkeypatch.setenv(f"WANDB_{name}", value)
         lab = Lab(root)
         before, imported = dict(os.environ), "wandb" in sys.modules
-        outcome = lab.reproduce()
-        lab.reproduce(paper="other")
+        outcome = lab.reproduce("offline", "other", "made")
         assert dict(os.environ) == before
         assert ("wandb" in sys.modules) == imported
     assert outcome.exit_code == 0

@@ -112,6 +112,11 @@ def test_what_stands_in_the_way_is_named_and_the_rest_is_logged(measured):
         exporter.add(Results("made", "quick", measured.results / "made", measured.store.root))
     assert str(folder) in measured.said[0]
     assert measured.said[1] == LOST.replace("runs", "run").format(1)
+    assert list((first.home / "wandb").glob(f"*run-*-{first.id}"))
+    measured.said.clear()
+    with Exporter("offline", measured.store, say=measured.say) as exporter:  # which imports no wandb
+        exporter.add(Results("unknown", "quick", measured.root, measured.root / "elsewhere"))
+    assert "unknown paper 'unknown'" in measured.said[0]
 
 
 def test_ctrl_c_while_waiting_ends_the_wait(measured, monkeypatch):
@@ -143,7 +148,7 @@ def test_a_login_alone_uploads_nothing(lab, server, monkeypatch):
         monkeypatch.setenv("WANDB_MODE", mode)
         assert default_mode() == expected
     lab.reproduce(default_mode())
-    lab.reproduce("offline", paper="other")
+    lab.reproduce("offline", "other")
     assert server.asked == []
 
 
@@ -151,11 +156,3 @@ def test_the_command_imports_nothing_of_it():
     heavy = {"torch", "pytorch_lightning", "lightning", "wandb", "matplotlib", "numpy", "pandas", "jinja2"}
     code = f"import lightning_regs.study.wandb.process, sys; print(*{heavy!r} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"\n"
-
-
-def test_results_without_a_table_fail_alone(measured):
-    with Exporter("offline", measured.store, say=measured.say) as exporter:
-        exporter.add(Results("unknown", "quick", measured.root, measured.store.root))
-        exporter.add(measured.runs()[0])
-    assert "unknown paper 'unknown'" in measured.said[0]
-    assert len(measured.logs()) == 1

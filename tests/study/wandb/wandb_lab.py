@@ -29,18 +29,22 @@ class Lab:
         if not text.startswith("Waiting"):  # how long things take is the machine's affair
             self.said.append(text)
 
-    def reproduce(self, mode="offline", paper="made", on_event=lambda event: None):
-        """Do as the command does: run what is missing, and export all."""
+    def reproduce(self, mode="offline", *papers, on_event=lambda event: None):
+        """Do as the command does, for the paper "made" or others: run what is missing, and export all.
+
+        What starts takes seconds, whatever it exports: several papers have one exporter. Returns the last's outcome.
+        """
         with Exporter(mode, self.store, say=self.say) as exporter:
+            for paper in papers or ("made",):
 
-            def both(event):
-                if event.kind in ("skipped", "finished"):
-                    exporter.add(CellRun(paper, "quick", event.cell, event.seed, self.store.root / event.run))
-                on_event(event)
+                def both(event, paper=paper):
+                    if event.kind in ("skipped", "finished"):
+                        exporter.add(CellRun(paper, "quick", event.cell, event.seed, self.store.root / event.run))
+                    on_event(event)
 
-            folder = self.results / paper
-            outcome = reproduce(paper, jobs=0, runs_dir=self.store.root, results_dir=folder, on_event=both)
-            exporter.add(Results(paper, "quick", folder, self.store.root))
+                folder = self.results / paper
+                outcome = reproduce(paper, jobs=0, runs_dir=self.store.root, results_dir=folder, on_event=both)
+                exporter.add(Results(paper, "quick", folder, self.store.root))
         return outcome
 
     def runs(self, paper="made") -> list[CellRun]:
