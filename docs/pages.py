@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from generated import HEADINGS, methods_table, rows
+from generated import HEADINGS, methods, methods_table, rows
 
 import lightning_regs
 from lightning_regs import functional, models
@@ -24,7 +24,6 @@ from lightning_regs.core import registry
 from lightning_regs.optim import build
 from lightning_regs.regularizers import Acts
 from lightning_regs.study.report.specification import slug
-from lightning_regs.testing.variants import methods
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import torch
+from generated import methods
 from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
@@ -16,7 +17,6 @@ from torch.nn.functional import cross_entropy, one_hot
 from lightning_regs import ImageDataModule
 from lightning_regs.core.lightning import Callback, pl
 from lightning_regs.regularizers import Acts, MixedTarget
-from lightning_regs.testing.variants import methods
 
 SHOWN, EPOCHS = 6, 7  # a batch at which the weights of mixtures are far from 0 and 1
 

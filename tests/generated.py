@@ -8,17 +8,25 @@ import re
 import string
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning_regs
 from lightning_regs import init, layers, optim, procedures, pruning
 from lightning_regs.core import registry
+from lightning_regs.regularizers import Regularizer
 from lightning_regs.testing.odd import ODD
 from lightning_regs.testing.table import Row, outcome
-from lightning_regs.testing.variants import methods, reason, variants
+from lightning_regs.testing.variants import reason, variants
 
 RENEW = "python tests/generated.py"
 FILE = Path(__file__).with_name("contracts") / "modules.csv"
 HEADINGS = {"W": "works", "v": "warns", "R": "refuses"}
+
+
+def methods() -> list[type[Regularizer]]:
+    """Return every method of the package."""
+    found: list[type[Any]] = list(registry.subclasses("lightning_regs.regularizers", Regularizer).values())
+    return found
 
 
 def rows() -> list[Row]:
@@ -35,7 +43,8 @@ def generated() -> dict[Path, str]:
     found: dict[Path, str] = {}
     for file in package.parent.rglob("*.pyi"):
         name = ".".join(file.relative_to(package.parents[1]).with_suffix("").parts).removesuffix(".__init__")
-        found[file] = head + registry.stub(vars(importlib.import_module(name))["_PUBLIC"]) + tail
+        public = vars(importlib.import_module(name))["_PUBLIC"]
+        found[file] = head + "".join(sorted(f"from {public[n]} import {n} as {n}\n" for n in public)) + tail
     found[package.with_suffix(".pyi")] += "__version__: str\n"
     readme = package.parents[1] / "README.md"
     text = readme.read_text(encoding="utf-8")

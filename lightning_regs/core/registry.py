@@ -105,9 +105,3 @@ def lazy(package: str, public: Mapping[str, str]) -> tuple[Callable[[str], Any],
         return value
 
     return getattr_, lambda: list(sys.modules[package].__all__)
-
-
-def stub(public: Mapping[str, str]) -> str:
-    """Return the stub that shows a type checker what :func:`lazy` gives."""
-    lines = [f"from {module} import {name} as {name}" for name, module in public.items()]
-    return "\n".join([*sorted(lines), ""])

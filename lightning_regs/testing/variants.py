@@ -1,4 +1,4 @@
-"""The methods that are tested, and the arguments they are tested with."""
+"""The arguments that methods are tested with, and those that they are tested together with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lightning_regs.core import registry
 from lightning_regs.core.lightning import MisconfigurationException
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.base import Acts, conflicts
@@ -35,12 +34,6 @@ class Variant:
 
     def __str__(self) -> str:
         return self.label
-
-
-def methods() -> list[type[Regularizer]]:
-    """Return every method of the package."""
-    found: list[type[Any]] = list(registry.subclasses("lightning_regs.regularizers", Regularizer).values())
-    return found
 
 
 def variants(cls: type[Regularizer]) -> list[Variant]:

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from generated import methods
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_regs import Cutout, GradientPenalty, Mixup, Regularizer
 from lightning_regs.core.lightning import pl
 from lightning_regs.testing.modules import CASES, Case, small_network
-from lightning_regs.testing.variants import methods, refusal, variants
+from lightning_regs.testing.variants import refusal, variants
 
 EVERY = [variant for cls in methods() for variant in variants(cls)]
 ACCEPTED = [(case, variant) for case in CASES for variant in EVERY if not refusal(case, variant)]

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accepted import ACCEPTED, EVERY, REFUSED
+from generated import methods
 
 from lightning_regs import NormPenalty
 from lightning_regs.core.lightning import MisconfigurationException, pl
@@ -16,7 +17,7 @@ from lightning_regs.testing.check import goes_together
 from lightning_regs.testing.contracts import CLIP, CONTRACTS, trains_in_two_processes
 from lightning_regs.testing.modules import BATCHES, CASES, CONV, DICT, OURS, Case
 from lightning_regs.testing.runs import fit, parameters, plain
-from lightning_regs.testing.variants import Variant, methods, partners, reason, variants
+from lightning_regs.testing.variants import Variant, partners, reason, variants
 
 every = pytest.mark.parametrize(("case", "variant"), ACCEPTED, ids=[f"{v}-{c}" for c, v in ACCEPTED])
 

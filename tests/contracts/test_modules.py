@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from generated import RENEW, rows
+from generated import RENEW, methods, rows
 from torch import Tensor
 
 from lightning_regs import Regularizer
@@ -14,7 +14,7 @@ from lightning_regs.regularizers.parts.moment import Moment
 from lightning_regs.testing.check import REMEDY, is_never_silent
 from lightning_regs.testing.odd import ODD
 from lightning_regs.testing.table import Row, outcome
-from lightning_regs.testing.variants import Variant, methods, variants
+from lightning_regs.testing.variants import Variant, variants
 
 
 @pytest.mark.parametrize("module", ODD)

@@ -14,12 +14,12 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 import pytorch_lightning as pl
+from generated import methods
 from load_file import load_file
 
 from lightning_regs.cli import parser
 from lightning_regs.optim import build
 from lightning_regs.study.report.specification import slug
-from lightning_regs.testing.variants import methods
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

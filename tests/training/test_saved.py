@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from generated import methods
 from test_classifier import digits, trainer, weights
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from lightning_regs import (
 from lightning_regs.core.files import DamagedFileError
 from lightning_regs.regularizers.base import Acts
 from lightning_regs.regularizers.parts.moment import Moment
-from lightning_regs.testing.variants import methods, variants
+from lightning_regs.testing.variants import variants
 
 
 class Dims(Regularizer, acts=Acts.BATCH):

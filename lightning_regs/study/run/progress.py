@@ -27,14 +27,8 @@ _TELLING = 0.02
 _ELLIPSIS = "\u2026"
 
 
-@dataclass(frozen=True)
-class _Line:
-    """What the terminal shows of a run, or of all of them."""
-
-    title: str
-    fraction: float
-    count: str
-    text: str
+# What the terminal shows of a run, or of all of them: title, share that is done, count and text.
+_Line = tuple[str, float, str, str]
 
 
 @dataclass
@@ -51,7 +45,7 @@ class _Running:
 
     def line(self, width: int, cut: str) -> _Line:
         count = f"{self.last.done:g}/{self.last.total:g}" if self.last.total else ""
-        return _Line(_title(self.last, width, cut), self.fraction, count, self.last.text)
+        return _title(self.last, width, cut), self.fraction, count, self.last.text
 
 
 class Reporter:
@@ -164,15 +158,15 @@ class Reporter:
         longest = max(len(text) for text in (self._name, *(_title(run.last) for run in shown)))
         name = min(longest, width if below else width * 2 // 5)
         lines = [self._overall(), *(run.line(name, cut) for run in shown)]
-        bar, counts = max(6, min(30, width // 8)), max(len(line.count) for line in lines)
+        bar, counts = max(6, min(30, width // 8)), max(len(count) for _, _, count, _ in lines)
         rest = max(1, width - bar - counts - 2 - (0 if below else name + 1))
         widths = (bar, counts, rest) if below else (name, bar, counts, rest)
         drawn: list[RenderableType] = []
-        for line in lines:
+        for named, fraction, count, text in lines:
             bold = "" if drawn else "bold"
-            title = Text(showable(line.title, self.console), style=bold, no_wrap=True, overflow=overflow)
-            about = Text(showable(line.text, self.console), style=bold or "dim")
-            cells = [ProgressBar(1.0, line.fraction, bar), Text(line.count, justify="right"), about]
+            title = Text(showable(named, self.console), style=bold, no_wrap=True, overflow=overflow)
+            about = Text(showable(text, self.console), style=bold or "dim")
+            cells = [ProgressBar(1.0, fraction, bar), Text(count, justify="right"), about]
             grid = Table.grid(padding=(0, 1), pad_edge=False)
             for each in widths:
                 grid.add_column(width=each, no_wrap=True, overflow=overflow)
@@ -186,7 +180,7 @@ class Reporter:
         ended, left = self._done + self._failed, self.time_left()
         about = [f"{_clock(left)} left"] if left is not None else []
         about += [f"{self._failed} failed"] if self._failed else []
-        return _Line(self._name, ended / max(1, self._total), f"{ended}/{self._total}", ", ".join(about))
+        return self._name, ended / max(1, self._total), f"{ended}/{self._total}", ", ".join(about)
 
 
 def _title(event: Event, width: int | None = None, cut: str = _ELLIPSIS) -> str:

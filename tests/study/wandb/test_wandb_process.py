@@ -10,7 +10,7 @@ import sys
 import threading
 
 import pytest
-from wandb_lab import inspect, read_csv
+from wandb_lab import Lab, inspect, isolate, read_csv
 
 from lightning_regs.study.wandb.export import Results
 from lightning_regs.study.wandb.process import Exporter, default_mode
@@ -26,11 +26,21 @@ def break_wandb(lab, monkeypatch, text):
     monkeypatch.syspath_prepend(folder)
 
 
-@pytest.fixture
-def measured(lab):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     """A store in which all runs are finished, and nothing is exported."""
-    lab.reproduce("off")
-    assert not list(lab.store.root.rglob("*wandb*"))
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        isolate(monkeypatch, root)
+        Lab(root).reproduce("off")
+    assert not list(root.rglob("*wandb*"))
+    return root
+
+
+@pytest.fixture
+def measured(lab, finished):
+    """A copy of that store."""
+    shutil.copytree(finished, lab.root, dirs_exist_ok=True)
     return lab
 
 
