@@ -153,6 +153,15 @@ def check_whole_weights(name: str, trainer: pl.Trainer) -> None:
         )
 
 
+def check_forward(name: str, module: Any) -> None:
+    """Refuse a module without a ``forward``, for what calls it on samples."""
+    if type(module).forward is pl.LightningModule.forward:
+        raise MisconfigurationException(
+            f"{name} calls the module on samples, and {type(module).__name__} has no forward; give it one, such as "
+            "`def forward(self, x): return self.net(x)`."
+        )
+
+
 def averaged_modules(trainer: pl.Trainer) -> list[Any]:
     """Return the averaged modules that Lightning's callbacks hold; they start as, or are loaded with, dense weights."""
     kinds = (pl.callbacks.StochasticWeightAveraging, getattr(pl.callbacks, "WeightAveraging", ()))

@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, Positive, Range, checked
+from lightning_regs.core.checks import Count, Positive, Range
 from lightning_regs.init.layers import drawn, put
 from lightning_regs.init.scaled import xavier_uniform
 
 _ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 
 
-@checked
 def autoencoder(
     layer: nn.Module,
     x: Tensor,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Positive, checked
+from lightning_regs.core.checks import Positive
 from lightning_regs.init.layers import drawn, put
 from lightning_regs.init.scaled import normal, orthogonal
 
@@ -18,7 +18,6 @@ _ATTEMPTS = 20
 _LEAST = 1e-6  # of the largest variance of a direction: below it is rounding
 
 
-@checked
 @torch.no_grad()
 def lsuv(
     layer: nn.Module, x: Tensor, generator: torch.Generator | None, last: bool, tolerance: Positive = 0.02,
@@ -51,7 +50,6 @@ def lsuv(
     raise ValueError(f"its outputs have the variance {variance:.3g} after {_ATTEMPTS} attempts; raise the tolerance.")
 
 
-@checked
 @torch.no_grad()
 def data_statistics(
     layer: nn.Module, x: Tensor, generator: torch.Generator | None, last: bool, std: Positive = 0.05

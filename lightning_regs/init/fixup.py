@@ -10,14 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves
 
-from lightning_regs.core.checks import checked
 from lightning_regs.init.layers import drawn, put
 from lightning_regs.init.scaled import kaiming_normal, zeros
 
 __all__ = ["fixup"]
 
 
-@checked
 def fixup(
     module: nn.Module,
     outputs: Any,

@@ -11,7 +11,14 @@ from torch import Tensor
 from lightning_regs.core import rng
 from lightning_regs.core.batch import SAMPLES, Keys, describe, take
 from lightning_regs.core.checks import Name, Seed, check_arguments, warn
-from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, check_whole_weights, pl
+from lightning_regs.core.lightning import (
+    Callback,
+    MisconfigurationException,
+    check_forward,
+    check_trainer,
+    check_whole_weights,
+    pl,
+)
 from lightning_regs.init.initialize import Initialized, initialize, rule_of
 
 
@@ -24,8 +31,7 @@ class Initialization(Callback):
     Each net of ``Classifier(replicas=...)`` is set by its own batch and seed, as if it were alone.
 
     Does not help: where normalization layers set the scale anyway. Does not compose with what looks at the weights
-    before the first batch, such as a ``WeightMask`` that chooses by size, or ``WeightNorms``, which measures from
-    there; nor with FSDP or DeepSpeed.
+    before the first batch: a ``WeightMask``, or ``WeightNorms``, which measures from there; nor with FSDP or DeepSpeed.
 
     Example:
         ``Trainer(callbacks=[Initialization("lsuv")])``, or in a configuration ``class_path:
@@ -43,7 +49,8 @@ class Initialization(Callback):
     Raises:
         ValueError: At construction, if the rule or an option is unknown, or the rule would add parameters; at the first
             batch, if the rule cannot set the module's weights by it.
-        MisconfigurationException: If the Trainer cuts weights in pieces, or the batch has no samples that are known.
+        MisconfigurationException: If the Trainer cuts weights in pieces or has a ``WeightMask``, the module has no
+            ``forward`` for a rule that looks at data, or the batch has no samples that are known.
     """
 
     def __init__(
@@ -60,10 +67,18 @@ class Initialization(Callback):
             )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin anew, where no checkpoint follows; refuse a Trainer that cuts weights in pieces."""
+        """Begin anew, where no checkpoint follows; refuse a Trainer or a module that the rule is not for."""
         check_trainer(type(self).__name__, trainer)
         if stage == "fit":
             check_whole_weights(type(self).__name__, trainer)
+            if self._kind != "weight":
+                check_forward(f"Initialization({self.rule!r})", pl_module)
+            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+            if any(cls.__name__ == "WeightMask" for callback in callbacks for cls in type(callback).__mro__):
+                raise MisconfigurationException(
+                    f"Initialization({self.rule!r}) sets all weights at the first batch, when WeightMask has set "
+                    "pruned ones to zero; initialize the module before the training: initialize(module, rule, batch=x)."
+                )
             self.initialized = None
 
     def on_train_batch_start(
@@ -73,25 +88,40 @@ class Initialization(Callback):
         if self.initialized is not None:
             return
         if trainer.global_step:
-            warn(f"Initialization({self.rule!r}) leaves the weights as they are, as they come from a checkpoint.")
+            why = "as they come from a checkpoint or an earlier fit"
+            warn(f"Initialization({self.rule!r}) leaves the weights as they are, {why}.")
             self.initialized = Initialized([], [], {})
             return
+        done: Any = None
+        if trainer.is_global_zero:
+            try:
+                done = self._initialize(pl_module, batch)
+            except Exception as error:
+                done = error
+        if trainer.world_size > 1:
+            first = {name: p.detach().cpu() for name, p in pl_module.named_parameters()}
+            done, first = trainer.strategy.broadcast((done, first))
+            with torch.no_grad():
+                for name, parameter in pl_module.named_parameters():
+                    parameter.copy_(first[name])
+        if isinstance(done, Exception):
+            raise done
+        self.initialized = done
+
+    def _initialize(self, pl_module: pl.LightningModule, batch: Any) -> Initialized:
+        """Set the module, or each of its replicas; return what was set, of replicas of the last."""
         x = self._samples(batch) if self._kind != "weight" else None
         stack: Any = next((part for part in pl_module.modules() if hasattr(part, "network_of")), None)
         seeds: Sequence[int] = getattr(pl_module, "weight_seeds", None) or [rng.run_seed(self.seed)]
         sources = [rng.generator(seed, "initialization") for seed in seeds]
         if stack is None:
-            self.initialized = initialize(pl_module, self.rule, sources[0], x, **self.options)
-        for i in range(0 if stack is None else stack.replicas):
+            return initialize(pl_module, self.rule, sources[0], x, **self.options)
+        for i in range(stack.replicas):
             net = stack.network_of(i)
-            self.initialized = initialize(net, self.rule, sources[i], None if x is None else x[i], **self.options)
+            done = initialize(net, self.rule, sources[i], None if x is None else x[i], **self.options)
             for name, value in stack.state_dict().items():
                 value[i].copy_(net.state_dict()[name])
-        if trainer.world_size > 1:
-            first = trainer.strategy.broadcast({name: p.detach().cpu() for name, p in pl_module.named_parameters()})
-            with torch.no_grad():
-                for name, parameter in pl_module.named_parameters():
-                    parameter.copy_(first[name])
+        return done
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was set."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 
 from lightning_regs.core import registry
 from lightning_regs.core.batch import describe
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import check, checked
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.lightning import is_compiled
 from lightning_regs.core.names import unknown_name
@@ -44,15 +44,18 @@ def rules() -> dict[str, str]:
 
 
 def rule_of(rule: str | Rule, options: Mapping[str, Any]) -> tuple[Rule, str]:
-    """Return a rule, and what it is given: ``"weight"``, ``"layer"`` or ``"module"``; refuse options that it lacks."""
+    """Return a rule, and what it is given: ``"weight"``, ``"layer"`` or ``"module"``; refuse wrong options."""
     if isinstance(rule, str) and rule not in rules():
         raise unknown_name("initialization", rule, rules())
     apply: Rule = registry.resolve(rules()[rule]) if isinstance(rule, str) else rule
     names = list(inspect.signature(apply).parameters)
     kind = names[0] if names and names[0] in ("layer", "module") else "weight"
-    for option in options:
-        if option not in names[2 if kind == "weight" else 4 :]:
-            raise unknown_name(f"option of the initialization {rule!r}:", option, names[2 if kind == "weight" else 4 :])
+    known = names[2 if kind == "weight" else 4 :]
+    hints = get_type_hints(apply, include_extras=True) if isinstance(rule, str) else {}
+    for option, value in options.items():
+        if option not in known:
+            raise unknown_name(f"option of the initialization {rule!r}:", option, known)
+        check(option, value, hints.get(option, Any))
     return apply, kind
 
 
@@ -103,17 +106,19 @@ def initialize(
             f"the rule {rule!r} looks at a batch, and got none: initialize(module, {rule!r}, batch=x), or the callback "
             f"Initialization({rule!r}), which takes the first one of a training."
         )
-    if kind == "weight":
-        left = _by_weights(found, apply, generator, options)
-    else:
-        before = [(p, p.detach().clone()) for p in module.parameters() if not is_lazy(p)]
-        try:
-            left = _by_data(module, batch, apply, kind, generator, options)
-        except BaseException:
-            with torch.no_grad():
-                for parameter, value in before:
-                    parameter.copy_(value)
-            raise
+    # Where weights are made for inference, they can be set in no other mode; elsewhere some rules differentiate.
+    with torch.inference_mode(any(not is_lazy(p) and p.is_inference() for p in module.parameters())):
+        if kind == "weight":
+            left = _by_weights(found, apply, generator, options)
+        else:
+            before = [(p, p.detach().clone()) for p in module.parameters() if not is_lazy(p)]
+            try:
+                left = _by_data(module, batch, apply, kind, generator, options)
+            except BaseException:
+                with torch.no_grad():
+                    for parameter, value in before:
+                        parameter.copy_(value)
+                raise
     done = Initialized([], [], {})
     for part in parts(module):  # nothing is lazy any more, and scalars are new
         path, layer = next(iter(part.layers.items()))
@@ -157,7 +162,7 @@ def _by_data(
     except Exception as error:
         what = f"of the shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else f"which is {describe(batch)}"
         raise ValueError(
-            f"{type(module).__name__} cannot take the batch, {what} ({error}); give what it is called with."
+            f"{type(module).__name__} cannot take the batch, {what} ({error}); give initialize what it is called with."
         ) from error
     weights = [part for part in parts(module) if part.key == "weight"]
     names = {layer: (path, part.name) for part in weights if not part.why for path, layer in part.layers.items()}
@@ -167,7 +172,8 @@ def _by_data(
             first.setdefault(names[layer][1], layer)
     todo = {layer: names[layer][0] for layer in first.values()}
     left = {path: "not used by the batch" for path, name in names.values() if name not in first}
-    left |= {path: "beside a weight that stays" for part in weights if part.why for path in part.layers}
+    layers = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, LAYERS)]
+    left |= {path: "beside a weight that stays" for path, layer in layers if layer not in names}
     if kind == "module":
         return left | apply(module, outputs, todo, generator, **options) if todo else left
 
@@ -175,8 +181,13 @@ def _by_data(
         if layer not in todo:
             return None
         path = todo.pop(layer)
+        x = [*args, *named.values()][0]
+        x = x if x.ndim >= layer.weight.ndim else x[None]  # one sample without a dimension for samples
         try:
-            why = apply(layer, [*args, *named.values()][0], generator, layer is order[-1], **options)
+            if not len(x) or not bool(x.isfinite().all()):
+                raise ValueError("what it sees in this batch is empty, infinite or no number; give other samples.")
+            complex_ = layer.weight.is_complex()
+            why = "complex" if complex_ else apply(layer, x, generator, layer is order[-1], **options)
         except ValueError as error:
             raise ValueError(f"{path or type(layer).__name__}: {error}") from error
         left.update({path: why} if why else {})
@@ -184,7 +195,7 @@ def _by_data(
 
     with _hooked(module, act):
         _run(module, batch)
-    return left
+    return left | dict.fromkeys(todo.values(), "not called again, as the net goes another way by its weights")
 
 
 @contextmanager
@@ -199,23 +210,28 @@ def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
 
 
 def _run(module: nn.Module, batch: Any, differentiate: bool = False) -> Any:
-    """Call a module in evaluation mode, as Python runs it, with the global random streams left as they were."""
+    """Call a module in evaluation mode, as Python runs it, with buffers and global random streams left as they were."""
 
     def fresh(x: Any) -> Any:
         floating = differentiate and isinstance(x, Tensor) and x.is_floating_point()
-        return x.detach().requires_grad_().clone() if floating else x  # no leaf, which ReLU in place would refuse
+        # No leaf, which ReLU in place would refuse.
+        return x.detach().clone().requires_grad_().clone() if floating else x
 
     batch = tree_map(fresh, batch)
     args, named = ([], batch) if isinstance(batch, Mapping) else ([batch] if isinstance(batch, Tensor) else batch, {})
     compiled = any(map(is_compiled, module.modules()))
     training, fast = [part for part in module.modules() if part.training], torch.backends.mha.get_fastpath_enabled()
     eager: Any = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers() if not is_lazy(buffer)]
     try:
         module.eval()
         torch.backends.mha.set_fastpath_enabled(False)  # in which torch's transformers call no layer
         with isolated(), torch.set_grad_enabled(differentiate), eager:
             return module(*args, **named)
     finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
         torch.backends.mha.set_fastpath_enabled(fast)
         for part in training:
             part.training = True

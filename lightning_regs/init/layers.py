@@ -60,6 +60,7 @@ def put(layer: Any, weight: Tensor, bias: Tensor | None = None) -> None:
         layer.weight.copy_(weight)
     if layer.bias is not None and layer.bias.requires_grad:
         layer.bias.copy_(torch.zeros_like(layer.bias) if bias is None else bias)
+    torch.clear_autocast_cache()  # in which a layer would go on with the old ones
 
 
 @torch.no_grad()

@@ -4,7 +4,8 @@ Variances: LeCun 1 / fan_in; Xavier 2 / (fan_in + fan_out) (Glorot & Bengio, AIS
 standard rule, torch's own, 1 / (3 fan_in); Kaiming gain^2 / fan_in, 2 / fan_in for ReLU (He et al., arXiv:1502.01852).
 The gain is :func:`torch.nn.init.calculate_gain` of the activation that follows, which is said by its name and not
 looked up in the net; of ``leaky_relu`` the slope is 0.01. Orthogonal weights have orthonormal rows, or columns where
-they have more rows than columns. Zeros and small numbers are there to see what they do: all units stay alike.
+they have more rows than columns. Of a grouped convolution fan_in is a group's and fan_out that of all groups, as torch
+counts them. Zeros and small numbers are there to see what they do: all units stay alike.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import init
 
-from lightning_regs.core.checks import Number, Positive, checked
+from lightning_regs.core.checks import Number, Positive
 
 __all__ = [
     "constant",
@@ -41,13 +42,11 @@ def zeros(weight: Tensor, generator: Source) -> None:
     weight.zero_()
 
 
-@checked
 def constant(weight: Tensor, generator: Source, value: Number = 0.0) -> None:
     """Set ``value``."""
     weight.fill_(value)
 
 
-@checked
 def normal(weight: Tensor, generator: Source, std: Positive = 0.01) -> None:
     """Draw from N(0, std^2)."""
     weight.normal_(0, std, generator=generator)
@@ -68,31 +67,28 @@ def lecun_uniform(weight: Tensor, generator: Source) -> None:
     kaiming_uniform(weight, generator, "linear")
 
 
-@checked
 def xavier_normal(weight: Tensor, generator: Source, activation: Activation = "linear") -> None:
     """Draw normally, of variance 2 gain^2 / (fan_in + fan_out)."""
     init.xavier_normal_(weight, init.calculate_gain(activation), generator)
 
 
-@checked
 def xavier_uniform(weight: Tensor, generator: Source, activation: Activation = "linear") -> None:
     """Draw uniformly, of variance 2 gain^2 / (fan_in + fan_out)."""
     init.xavier_uniform_(weight, init.calculate_gain(activation), generator)
 
 
-@checked
 def kaiming_normal(weight: Tensor, generator: Source, activation: Activation = "relu", mode: Fan = "fan_in") -> None:
     """Draw normally, of variance gain^2 / fan."""
     init.kaiming_normal_(weight, 0.01, mode, activation, generator)
 
 
-@checked
 def kaiming_uniform(weight: Tensor, generator: Source, activation: Activation = "relu", mode: Fan = "fan_in") -> None:
     """Draw uniformly, of variance gain^2 / fan."""
     init.kaiming_uniform_(weight, 0.01, mode, activation, generator)
 
 
-@checked
 def orthogonal(weight: Tensor, generator: Source, activation: Activation = "linear") -> None:
     """Draw orthonormal rows or columns, times the gain."""
+    if weight.is_complex():
+        raise ValueError("orthogonal weights are real here, and these are complex; use 'kaiming_normal'.")
     init.orthogonal_(weight, init.calculate_gain(activation), generator)

@@ -40,19 +40,20 @@ class MeanOnlyBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(num_features))
 
     @classmethod
-    def like(cls, old: nn.Module, momentum: float = 0.1) -> MeanOnlyBatchNorm:
-        """Return one in the place of a batch norm of torch's, with its shift and its running mean.
+    def like(cls, old: nn.Module, momentum: float | None = None) -> MeanOnlyBatchNorm:
+        """Return one in the place of a batch norm of torch's: its shift, running mean, and momentum if none is given.
 
         Raises:
             ValueError: If it is none.
         """
         if not isinstance(old, _BatchNorm):
             raise ValueError(f"MeanOnlyBatchNorm takes the place of a batch norm, got {old!r}.")
-        made = cls(old.num_features, momentum)
-        with torch.no_grad():
-            for mine, theirs in ((made.bias, old.bias), (made.running_mean, old.running_mean)):
-                if theirs is not None:
-                    mine.data = theirs.detach().clone()
+        made = cls(old.num_features, momentum or old.momentum or 0.1)
+        for mine, theirs in ((made.bias, old.bias), (made.running_mean, old.running_mean)):
+            if theirs is not None:
+                made.to(theirs.device)
+                mine.data = theirs.detach().clone()
+                mine.requires_grad_(theirs.requires_grad)
         return made
 
     def forward(self, x: Tensor) -> Tensor:

@@ -58,9 +58,10 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
                         warnings.warn(f"{path} stays as it is, as {why}.", NoEffectWarning, stacklevel=3)
                         break
                     if layer not in replaced:
+                        cls = type(layer)  # which a parametrization in place changes
                         made = check(f"the layer in the place of {path}", factory(layer), nn.Module)
                         replaced[layer] = made.train(layer.training)
-                        counts[_name(kind)] += replaced[layer] is not layer
+                        counts[_name(kind)] += replaced[layer] is not layer or type(layer) is not cls
                     owner._modules[name] = replaced[layer]
                     if isinstance(owner, nn.TransformerEncoderLayer):
                         owner.activation_relu_or_gelu = 0  # else evaluation reads the old layers' weights, by no call

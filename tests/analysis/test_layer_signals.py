@@ -171,3 +171,69 @@ def test_they_are_logged_of_each_replica_and_a_resumed_training_goes_on(tmp_path
         assert {k: float(v) for k, v in getattr(resumed, name).items()} == {
             k: float(v) for k, v in getattr(whole, name).items()
         }
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.lstm, self.tanh = nn.Embedding(9, 4), nn.LSTM(4, 5, batch_first=True), nn.Tanh()
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(input=self.tanh(self.lstm(self.embedding(x))[0][:, -1]))
+
+
+def test_whole_numbers_go_in_and_layers_may_return_several_and_be_called_by_name():
+    net, x = Words(), torch.randint(0, 9, (16, 6), generator=torch.Generator().manual_seed(0))
+    found = layer_signals(net, x, Y, layers=["lstm", "head"])
+    out = net.lstm(net.embedding(x))[0].detach().requires_grad_()
+    F.cross_entropy(net.head(net.tanh(out[:, -1])), Y, reduction="sum").backward()
+    assert found["lstm"].deviation == pytest.approx(out.detach().std(correction=0).item(), rel=1e-5)
+    assert found["lstm"].gradient == pytest.approx(out.grad.square().mean().sqrt().item(), rel=1e-4)
+    assert list(layer_signals(net, x, Y)) == ["tanh", "head"]
+    with torch.inference_mode():
+        assert layer_signals(net, x.clone(), Y.clone(), layers="lstm")["lstm"] == pytest.approx(
+            found["lstm"], nan_ok=True
+        )
+
+
+def test_units_of_volumes_are_channels_and_no_number_is_neither_flat_nor_dead():
+    net = nn.Sequential(nn.Conv3d(1, 4, 2), nn.ReLU())
+    with torch.no_grad():
+        net[0].bias.copy_(torch.tensor([-100.0, 9, 9, 9]))
+    assert layer_signals(net, torch.rand(3, 1, 4, 4, 4))["1"].dead == 25
+    broken = layer_signals(net, torch.full((3, 1, 4, 4, 4), torch.nan))["1"]
+    assert math.isnan(broken.saturation)
+    assert math.isnan(broken.dead)
+
+
+class Regression(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        return F.mse_loss(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class WithoutForward(Regression):
+    forward = pl.LightningModule.forward
+
+
+def test_of_a_regression_there_are_signals_but_no_gradients_of_a_cross_entropy():
+    data = DataLoader(TensorDataset(X, X[:, :1]), 16)
+    trainer = pl.Trainer(max_epochs=1, callbacks=[seen := LayerSignals()], enable_checkpointing=False, **OPTIONS)
+    trainer.fit(Regression(), data)
+    assert {name.partition("/")[0] for name in seen.last} == {"mean", "deviation", "saturation", "dead"}
+    with pytest.raises(
+        pl.utilities.exceptions.MisconfigurationException, match="WithoutForward has no forward; give it"
+    ):
+        pl.Trainer(max_epochs=1, callbacks=[LayerSignals()], enable_checkpointing=False, **OPTIONS).fit(
+            WithoutForward(), data
+        )

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from lsuv import lsuv_with_singlebatch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from lightning_regs.init import initialize
 
@@ -181,10 +183,15 @@ def test_transformers_are_set_by_calls_that_their_fast_path_leaves_out():
 @pytest.mark.parametrize(
     ("batch", "said"),
     [
-        (torch.ones(5, 7), r"Sequential cannot take the batch, of the shape \(5, 7\).*give what it is called with"),
+        (
+            torch.ones(5, 7),
+            r"Sequential cannot take the batch, of the shape \(5, 7\).*give initialize what it is called with",
+        ),
         (["no"], "Sequential cannot take the batch, which is a list of 1"),
         (torch.zeros(64, 3, 12, 12), "0: what it sees in this batch does not vary"),
-        (torch.full((64, 3, 12, 12), torch.nan), "0: what it sees in this batch does not vary, or is no number"),
+        (torch.full((64, 3, 12, 12), torch.nan), "0: what it sees in this batch is empty, infinite or no number"),
+        (torch.full((64, 3, 12, 12), torch.inf), "0: what it sees in this batch is empty, infinite or no number"),
+        (torch.zeros(0, 3, 12, 12), "0: what it sees in this batch is empty"),
     ],
 )
 def test_a_refused_batch_leaves_the_weights(rule, batch, said):
@@ -194,3 +201,65 @@ def test_a_refused_batch_leaves_the_weights(rule, batch, said):
         initialize(net, rule, seeded(), batch)
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
     assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_an_unbatched_sample_is_a_batch_of_one():
+    x, nets = torch.randn(3, 8, 8, generator=seeded()), [nn.Conv2d(3, 4, 3) for _ in range(2)]
+    for rule in DATA:
+        for net, batch in zip(nets, (x, x[None]), strict=True):
+            initialize(net, rule, seeded(), batch)
+        assert torch.equal(nets[0].weight, nets[1].weight)
+
+
+@pytest.mark.parametrize("rule", DATA)
+def test_under_autocast_layers_see_the_new_weights_of_those_before(rule):
+    net, x = foreign(), images()
+    with torch.autocast("cpu", torch.bfloat16):
+        net.eval()(x)
+        initialize(net, rule, seeded(), x)
+        out = net(x).float().detach()
+    assert out.var(correction=0) == pytest.approx(1, abs=0.1)
+
+
+def test_what_is_left_is_said_beside_a_weight_of_another_kind_too():
+    net, odd = nn.Sequential(spectral_norm(nn.Linear(4, 6)), nn.Tanh(), nn.Linear(6, 3)), nn.Linear(3, 2)
+    kept, x = net[0].bias.clone(), torch.randn(64, 4, generator=seeded())
+    done = initialize(net, "pca", seeded(), x)
+    assert torch.equal(net[0].bias, kept)
+    assert done.drawn == ["2.weight", "2.bias"]
+    assert done.skipped["0.bias"] == "beside a weight that stays"
+    for parameter in odd.parameters():
+        parameter.data = parameter.data.to(torch.complex64)
+    with pytest.raises(ValueError, match=r"nothing to initialize: weight is complex; bias is complex"):
+        initialize(odd, "pca", seeded(), x[:, :3].to(torch.complex64))
+
+
+def test_buffers_stay_and_a_way_that_is_not_taken_again_is_said():
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.large, self.small = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            h = self.first(x)
+            return self.large(h) if h.var() > 2 else self.small(h)
+
+    net = Branching()
+    nn.init.constant_(net.first.weight, 9)
+    kept = net.large.weight.clone()
+    done = initialize(net, "lsuv", seeded(), torch.randn(64, 4, generator=seeded()))
+    assert net.calls == 0
+    assert done.drawn == ["first.weight"]
+    assert done.skipped["large.weight"].startswith("not called again")
+    assert torch.equal(net.large.weight, kept)
+
+
+@pytest.mark.parametrize("rule", ["lsuv", "pca", "autoencoder"])
+def test_inference_mode_changes_nothing(rule):
+    nets, x = [net := foreign(), copy.deepcopy(net)], images()
+    initialize(nets[0], rule, seeded(), x)
+    with torch.inference_mode():
+        initialize(nets[1], rule, seeded(), x)
+    assert all(torch.equal(a, b) for a, b in zip(nets[0][6:9].parameters(), nets[1][6:9].parameters(), strict=True))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import Classifier, ImageDataModule, Initialization
+from lightning_regs import Classifier, ImageDataModule, Initialization, WeightMask
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.training.fit import fit as fit_config
@@ -141,6 +141,8 @@ def test_a_configuration_names_it(tmp_path: Path):
     [
         ({"rule": "lsuw"}, "Did you mean 'lsuv'"),
         ({"rule": "lsuv", "options": {"tol": 1}}, "option of the initialization 'lsuv': 'tol'"),
+        ({"rule": "lsuv", "options": {"tolerance": -1}}, "tolerance must be above 0, got -1"),
+        ({"rule": "kaiming_normal", "options": {"activation": "selo"}}, "Did you mean 'selu'"),
         ({"rule": "fixup"}, r"adds scalars to the net.*options=\{'scalars': False\}"),
     ],
 )
@@ -157,3 +159,49 @@ def test_refused_at_the_first_batch():
         layer.weight.requires_grad_(False)
     with pytest.raises(ValueError, match=r"has nothing to initialize: net.1.weight is frozen"):
         train(frozen, [Initialization("lsuv")])
+
+
+class WithoutForward(Foreign):
+    forward = pl.LightningModule.forward
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+
+def test_refused_before_the_training():
+    with pytest.raises(MisconfigurationException, match=r"WithoutForward has no forward; give it one, such as `def"):
+        train(WithoutForward(), [Initialization("lsuv")])
+    train(WithoutForward(), [Initialization("kaiming_normal")], trainer={"fast_dev_run": True})
+    with pytest.raises(
+        MisconfigurationException, match="WeightMask has set pruned ones to zero; initialize the module"
+    ):
+        train(Foreign(), [WeightMask(density=0.5), Initialization("kaiming_normal")])
+
+
+class SecondDead(Foreign):
+    """In the second process all samples are zero; each writes down its first batch and its weights."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder, self.seen = folder, []
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return [batch[0] * (1 - self.global_rank), batch[1]]
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch[0])
+        return super().training_step(batch, batch_idx)
+
+    def on_fit_end(self):
+        torch.save([self.seen[0], self.net.state_dict()], self.folder / f"{self.global_rank}.pt")
+
+
+def test_two_processes_have_the_weights_that_the_first_one_s_batch_gives(tmp_path: Path):
+    options = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork", "enable_checkpointing": False}
+    train(SecondDead(tmp_path), [Initialization("lsuv")], trainer=options)
+    (first, ours), (second, theirs) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert not second.any()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    net = Foreign().net
+    net.load_state_dict(ours)
+    assert variances(net, first) == pytest.approx([1, 1], abs=0.02)

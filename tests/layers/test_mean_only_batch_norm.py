@@ -100,3 +100,12 @@ def test_one_normalization_takes_the_place_of_another_in_a_foreign_net():
         ValueError, match=r"GroupNorm takes the place of a normalization, got ReLU\(\); say num_channels"
     ):
         replace_layers(foreign(), pair)
+
+
+def test_it_keeps_momentum_and_what_is_frozen():
+    old = nn.BatchNorm2d(3, momentum=0.3).requires_grad_(False)
+    made = MeanOnlyBatchNorm.like(old)
+    assert made.momentum == 0.3
+    assert not made.bias.requires_grad
+    assert MeanOnlyBatchNorm.like(nn.BatchNorm2d(3, momentum=None)).momentum == 0.1
+    assert MeanOnlyBatchNorm.like(old, 0.2).momentum == 0.2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -112,3 +114,11 @@ def test_a_net_with_dropout_trains_by_configuration(tmp_path: object) -> None:
     trainer = pl.Trainer(max_epochs=1, enable_model_summary=False, **options)
     trainer.fit(model, datamodule=ImageDataModule("digits", train_size=64, batch_size=32))
     assert model.results["train"]["loss"] > 0
+
+
+def test_a_factory_that_changes_the_old_layer_is_counted() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert replace_layers(net, {nn.Linear: nn.utils.parametrizations.weight_norm}) == {"Linear": 2}
+    assert set(dict(net.named_parameters())) >= {"0.parametrizations.weight.original0", "2.bias"}

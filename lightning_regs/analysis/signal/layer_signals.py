@@ -12,16 +12,18 @@ from typing import Annotated, Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from lightning_regs.core.batch import find_keys, take
 from lightning_regs.core.checks import Shape, checked, nonempty
-from lightning_regs.core.lightning import Callback, pl
+from lightning_regs.core.lightning import Callback, check_forward, pl
 from lightning_regs.core.names import check_glob
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.attacks import one_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Samples = Annotated[Tensor, Shape("N ...", "floating-point"), nonempty]
+Inputs = Annotated[Tensor, Shape("N ..."), nonempty]
 _FUNCTIONS: Any = nn.modules.activation
 _NOT_BY_ELEMENT = (nn.GLU, nn.MultiheadAttention, nn.RReLU, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
 ACTIVATIONS = tuple(t for t in (getattr(_FUNCTIONS, n) for n in _FUNCTIONS.__all__) if t not in _NOT_BY_ELEMENT)
@@ -40,7 +42,7 @@ class Signal(NamedTuple):
         deviation: Standard deviation of all outputs, of samples and units together.
         saturation: Of an activation of torch's: outputs in percent where its slope is below 5 % of its steepest.
         dead: Of such: units in percent whose slope is zero for every sample. A unit is a channel of a map
-            (N, C, H, W), else an output of a sample.
+            (N, C, H, W) or (N, C, D, H, W), else an output of a sample.
         gradient: Root mean square of the gradient of a sample's loss with respect to the outputs.
         weights: Norm of the gradient of the batch's loss with respect to the layer's own weights and biases.
     """
@@ -54,15 +56,17 @@ class Signal(NamedTuple):
 
 
 @checked
-def layer_outputs(module: nn.Module, x: Samples, layers: Globs | None = None) -> dict[str, Tensor]:
+def layer_outputs(module: nn.Module, x: Inputs, layers: Globs | None = None) -> dict[str, Tensor]:
     """Return the outputs of layers by name, in the order of their calls: those of a second call are ``NAME#2``.
+
+    Of a layer that returns several, such as an LSTM or an attention, it is the first.
 
     The module stays as it was, bit for bit: parameters, their ``grad``, buffers, torch's random streams. It computes in
     the mode that it is in: in training mode batch norm takes the batch's statistics, and dropout draws.
 
     Args:
         module: Any; called with ``x`` alone.
-        x: Samples ``(N, ...)``, as it sees them.
+        x: Samples ``(N, ...)``, as it sees them; whole numbers, such as those of words, too.
         layers: Globs of names; None for torch's activations and its linear and convolutional layers.
 
     Raises:
@@ -80,7 +84,7 @@ def layer_outputs(module: nn.Module, x: Samples, layers: Globs | None = None) ->
 
 @checked
 def layer_signals(
-    module: nn.Module, x: Samples, y: Tensor | None = None, layers: Globs | None = None, loss: Loss = F.cross_entropy
+    module: nn.Module, x: Inputs, y: Tensor | None = None, layers: Globs | None = None, loss: Loss = F.cross_entropy
 ) -> dict[str, Signal]:
     """Measure what each layer does to a batch and to its gradients; names, mode and errors are as in `layer_outputs`.
 
@@ -88,7 +92,7 @@ def layer_signals(
 
     Args:
         module: Any; called with ``x`` alone.
-        x: Samples ``(N, ...)``, as it sees them.
+        x: As there.
         y: Their targets; None measures no gradients.
         layers: As there.
         loss: Mean loss of the module's outputs and ``y``.
@@ -105,13 +109,14 @@ def layer_signals(
             hook(lambda g: measured[name].__setitem__(4, len(x) * float(g.double().square().mean().sqrt())))
 
     with _watched(module, x, layers, ACTIVATIONS + WEIGHTED, see), torch.set_grad_enabled(y is not None):
-        entry = x.detach().clone().requires_grad_(y is not None)
+        entry = x.detach().clone().requires_grad_(y is not None and x.is_floating_point())
         outputs = module(entry)
         if y is not None:
             parameters = [p for p in module.parameters() if p.requires_grad]
-            value = one_number(loss(outputs, y))
-            gradients = torch.autograd.grad(value, [entry, *parameters], allow_unused=True)[1:]
-            by = {id(p): g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+            value = one_number(loss(outputs, y.clone() if y.is_inference() else y))
+            ends = [entry] * entry.requires_grad + parameters
+            gradients = torch.autograd.grad(value, ends, allow_unused=True)
+            by = {id(p): g for p, g in zip(ends, gradients, strict=True) if g is not None}
             for name, layer in owners.items():
                 own = [by[id(p)].double().square().sum() for p in layer.parameters() if id(p) in by]
                 measured[name][5] = float(torch.stack(own).sum().sqrt()) if own else torch.nan
@@ -167,8 +172,9 @@ class LayerSignals(Callback):
     """Logs what `layer_signals` measures after each epoch, as ``signal/deviation/LAYER``, ``signal/dead/LAYER``, ...
 
     On any LightningModule, in training mode, always on the first training batch, up to 256 samples of it, which is
-    saved with the training: a resumed one goes on measuring on it. Of ``Classifier(replicas=...)`` means over nets are
-    logged, and each one's own is in ``replica_results``.
+    saved with the training: a resumed one goes on measuring on it. Gradients are those of the Classifier's loss; of
+    other modules those of the cross-entropy, where labels are whole numbers, and else none. Of
+    ``Classifier(replicas=...)`` means over nets are logged, and each one's own is in ``replica_results``.
 
     Attributes:
         start: What was measured before the first step, of each net ``(R,)``, by ``deviation/LAYER`` and the like.
@@ -177,6 +183,9 @@ class LayerSignals(Callback):
 
     Args:
         layers: Globs of names, see `layer_outputs`.
+
+    Raises:
+        MisconfigurationException: If the module has no ``forward``, or the batch no samples and labels that are known.
     """
 
     @checked
@@ -187,7 +196,8 @@ class LayerSignals(Callback):
         self.batch: list[Any] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin anew, where no checkpoint follows."""
+        """Begin anew, where no checkpoint follows; refuse a module that cannot be called on samples."""
+        check_forward("LayerSignals", pl_module)
         if stage == "fit" and not trainer.global_step:
             self.start, self.last, self.batch = {}, {}, []
 
@@ -227,6 +237,7 @@ class LayerSignals(Callback):
         own: Any = module
         x, y = (None if part is None else part.to(own.device) for part in self.batch)
         assert x is not None
+        y = None if y is not None and y.is_floating_point() and not hasattr(own, "replicas") else y
         if not getattr(own, "replicas", None):
             yield own, x, y
         for i in range(len(getattr(own, "replicas", None) or ())):
@@ -267,17 +278,18 @@ def _watched(
 
     def enter(name: str) -> Callable[..., None]:
         # A copy, as activations may work in place.
-        return lambda layer, given: before.update({name: given[0].detach().clone()})
+        return lambda layer, *given: before.update({name: _first(given).detach().clone()})
 
     def leave(name: str) -> Callable[..., None]:
-        def left(layer: nn.Module, given: Any, out: Tensor) -> None:
+        def left(layer: nn.Module, given: Any, out: Any) -> None:
             calls[name] += 1
-            see(name if calls[name] == 1 else f"{name}#{calls[name]}", layer, before.pop(name), out)
+            see(name if calls[name] == 1 else f"{name}#{calls[name]}", layer, before.pop(name), _first(out))
 
         return left
 
     for name, layer in chosen.items():
-        handles += [layer.register_forward_pre_hook(enter(name)), layer.register_forward_hook(leave(name))]
+        entering = layer.register_forward_pre_hook(enter(name), with_kwargs=True)
+        handles += [entering, layer.register_forward_hook(leave(name))]
     with torch.inference_mode(False), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
         try:
@@ -292,6 +304,11 @@ def _watched(
                     buffer.copy_(value)
 
 
+def _first(values: Any) -> Tensor:
+    """Return the first tensor of what a layer is given, by place or by name, or returns."""
+    return next(value for value in tree_leaves(values) if isinstance(value, Tensor))
+
+
 def _any(found: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
     if not found:
         raise ValueError(
@@ -302,7 +319,7 @@ def _any(found: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
 
 def _flat(layer: nn.Module, before: Tensor) -> tuple[float, float]:
     """Return the shares of outputs and of units where an activation is flat, in percent."""
-    if not isinstance(layer, ACTIVATIONS):
+    if not isinstance(layer, ACTIVATIONS) or bool(before.isnan().any()):
         return torch.nan, torch.nan
     grid = torch.linspace(-5, 5, 41).to(before).view(-1, *[1] * (before.ndim - 1)).expand(-1, *before.shape[1:])
     slopes = []
@@ -311,5 +328,5 @@ def _flat(layer: nn.Module, before: Tensor) -> tuple[float, float]:
             entry = z.detach().clone().requires_grad_()
             slopes.append(torch.autograd.grad(layer.forward(entry.clone()).sum(), entry)[0].abs())
     still = slopes[0] == 0
-    dead = still.transpose(1, -1).flatten(0, -2).all(0) if before.ndim == 4 else still.all(0)
+    dead = still.transpose(1, -1).flatten(0, -2).all(0) if before.ndim > 3 else still.all(0)
     return tuple(100 * float(s.double().mean()) for s in (slopes[0] < FLAT * slopes[1].max(), dead))  # type: ignore[return-value]
