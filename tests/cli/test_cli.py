@@ -1,3 +1,5 @@
+import argparse
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightning_regs import __version__
+from lightning_regs.cli import parser
 from lightning_regs.cli.parser import main
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +26,14 @@ def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_every_command_leads_to_its_function() -> None:
+    [commands] = [part for part in parser._parser()._actions if isinstance(part, argparse._SubParsersAction)]
+    places = {name: made.get_default("run") for name, made in commands.choices.items()}
+    assert {name for name, place in places.items() if place is None} == set(parser.LIGHTNING_COMMANDS)
+    for module, _, function in (place.partition(":") for place in places.values() if place):
+        assert callable(getattr(importlib.import_module(f"lightning_regs.cli.{module}"), function))
 
 
 def test_a_bare_command_is_help_and_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
