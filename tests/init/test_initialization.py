@@ -184,13 +184,13 @@ class SecondDead(Foreign):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder, self.seen = folder, []
+        self.automatic_optimization = False  # no backward pass, which a forked process may not make
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
         return [batch[0] * (1 - self.global_rank), batch[1]]
 
     def training_step(self, batch, batch_idx):
         self.seen.append(batch[0])
-        return super().training_step(batch, batch_idx)
 
     def on_fit_end(self):
         torch.save([self.seen[0], self.net.state_dict()], self.folder / f"{self.global_rank}.pt")
