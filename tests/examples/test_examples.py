@@ -26,7 +26,16 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_example_is_run_here():
     named = {file.stem for file in EXAMPLES.rglob("*.py")}
-    others = {"gan_mixup", "optimizers_on_toys", "snapshots", "ticket", "own_data", "own_method", "activations"}
+    others = {
+        "compress",
+        "gan_mixup",
+        "optimizers_on_toys",
+        "snapshots",
+        "ticket",
+        "own_data",
+        "own_method",
+        "activations",
+    }
     assert named == {"own_module_mixup", "gradient_penalty_bf16", *others}
 
 
@@ -42,6 +51,12 @@ def test_a_ticket_is_found_and_predicts(tmp_path):
     density, accuracy = load("ticket").main(tmp_path / "tickets")
     assert density < 0.15
     assert accuracy > 90
+
+
+def test_a_net_is_compressed_in_levels(tmp_path):
+    rate, same = load("compress").main(tmp_path / "levels")
+    assert same
+    assert rate > 12
 
 
 def test_snapshots_of_one_training_predict_together(tmp_path):

@@ -20,8 +20,6 @@ from lightning_regs.core.files import DamagedFileError, whole
 from lightning_regs.pruning.compression.coding import code_lengths, decode, encode, from_gaps, to_gaps
 from lightning_regs.pruning.compression.sharing import Bits, LayerBits, share_weights, shared_weights
 
-__all__ = ["Compressed", "compress", "decompress"]
-
 _MAGIC, _VERSION = b"LRDC", 1
 _CODEBOOK, _INDEX = "parametrizations.weight.original", "parametrizations.weight.0.index"
 _HEAD, _LENGTH = struct.Struct("<4sHI"), struct.Struct("<I")  # magic, version, checksum of the rest; of the header
@@ -29,23 +27,14 @@ _HEAD, _LENGTH = struct.Struct("<4sHI"), struct.Struct("<I")  # magic, version, 
 
 @dataclass(frozen=True)
 class CodedWeight:
-    """What the weight of one layer takes.
+    """What the weight of one layer takes."""
 
-    Attributes:
-        total: Number of weights.
-        kept: Number of those that are not zero.
-        entries: Number of entries that are written, which are those and the fillers between them.
-        huffman: Bits of all entries' values in Huffman code.
-        huffman_index: Bits of all their gaps in Huffman code.
-        stages: Bits after each stage, as in :class:`Compressed`.
-    """
-
-    total: int
-    kept: int
-    entries: int
-    huffman: int
-    huffman_index: int
-    stages: dict[str, int]
+    total: int  # number of weights
+    kept: int  # number of those that are not zero
+    entries: int  # number of entries that are written: those, and the fillers between them
+    huffman: int  # bits of all entries' values in Huffman code
+    huffman_index: int  # bits of all their gaps in Huffman code
+    stages: dict[str, int]  # bits after each stage, as in `Compressed`
 
 
 @dataclass(frozen=True)
