@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Positive
-from lightning_regs.init.layers import drawn, put
+from lightning_regs.init.layers import drawn, put, weight_of
 from lightning_regs.init.scaled import normal, orthogonal
 
 __all__ = ["data_statistics", "lsuv", "pca"]
@@ -41,12 +41,12 @@ def lsuv(
     """
     if last and not logits:
         return "the last layer, and logits=False"
-    put(layer, drawn(_weight(layer), orthogonal, generator))
+    put(layer, drawn(weight_of(layer), orthogonal, generator))
     for _ in range(_ATTEMPTS):
         variance = layer.forward(x).float().var(correction=0)
         if abs(variance - 1) <= tolerance:
             return ""
-        put(layer, _weight(layer) / _vary(variance).sqrt())
+        put(layer, weight_of(layer) / _vary(variance).sqrt())
     raise ValueError(f"its outputs have the variance {variance:.3g} after {_ATTEMPTS} attempts; raise the tolerance.")
 
 
@@ -62,12 +62,12 @@ def data_statistics(
     Raises:
         ValueError: If a unit's outputs do not vary.
     """
-    put(layer, drawn(_weight(layer), normal, generator, std=std))
+    put(layer, drawn(weight_of(layer), normal, generator, std=std))
     out = layer.forward(x).float()
-    out = (out if isinstance(layer, nn.Linear) else out.movedim(1, -1)).reshape(-1, len(_weight(layer)))
+    out = (out if isinstance(layer, nn.Linear) else out.movedim(1, -1)).reshape(-1, len(weight_of(layer)))
     variance, mean = torch.var_mean(out, 0, correction=0)
     scale = _vary(variance).rsqrt()
-    put(layer, _weight(layer) * scale.view(-1, *[1] * (_weight(layer).ndim - 1)), -mean * scale)
+    put(layer, weight_of(layer) * scale.view(-1, *[1] * (weight_of(layer).ndim - 1)), -mean * scale)
     return ""
 
 
@@ -83,7 +83,7 @@ def pca(layer: nn.Module, x: Tensor, generator: torch.Generator | None, last: bo
     Raises:
         ValueError: If the inputs do not vary.
     """
-    weight: Any = _weight(layer)
+    weight: Any = weight_of(layer)
     groups, size = getattr(layer, "groups", 1), weight[0].numel()
     second, total, count = torch.zeros(groups, size, size).double(), torch.zeros(groups, size).double(), 0
     for part in torch.split(x, 64):
@@ -105,11 +105,6 @@ def pca(layer: nn.Module, x: Tensor, generator: torch.Generator | None, last: bo
     bias = -torch.einsum("gui,gi->gu", torch.stack(made), mean).flatten()
     put(layer, torch.cat(made).view(weight.shape).to(weight), bias.to(weight))
     return ""
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    weight: Any = layer.weight
-    return weight  # type: ignore[no-any-return]
 
 
 def _vary(variance: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves
 
-from lightning_regs.init.layers import drawn, put
+from lightning_regs.init.layers import drawn, put, weight_of
 from lightning_regs.init.scaled import kaiming_normal, zeros
 
 __all__ = ["fixup"]
@@ -72,7 +72,7 @@ def fixup(
     for layer in layers:
         rule, options = (zeros, {}) if layer in zero else (kaiming_normal, {"mode": "fan_out"})
         options = {} if isinstance(layer, nn.Linear) else options
-        put(layer, drawn(_weight(layer), rule, generator, **options) * factors.get(layer, 1.0))
+        put(layer, drawn(weight_of(layer), rule, generator, **options) * factors.get(layer, 1.0))
     for branch in branches if scalars else ():
         for layer in branch:
             _add_scalars(layer, layer is branch[-1])
@@ -81,7 +81,7 @@ def fixup(
 
 def _branches(outputs: Iterable[Tensor], layers: dict[nn.Module, str]) -> tuple[list[list[nn.Module]], list[nn.Module]]:
     """Return the layers of each residual branch, and those behind the last sum, in the order of their calls."""
-    owners = {_weight(layer): layer for layer in layers}
+    owners = {weight_of(layer): layer for layer in layers}
     numbers: dict[Any, int] = {}
     before: list[int] = []  # of each node, as bits, itself and what it is computed from
     sums: list[tuple[int, int, int]] = []
@@ -124,7 +124,7 @@ def _add_scalars(layer: nn.Module, last: bool) -> None:
     """Register scalars and the hooks that apply them, once."""
     new = not hasattr(layer, "fixup_before")
     for name, value in {"before": 0.0, "after": 0.0, **({"scale": 1.0} if last else {})}.items():
-        layer.register_parameter(f"fixup_{name}", nn.Parameter(_weight(layer).detach().new_tensor(value)))
+        layer.register_parameter(f"fixup_{name}", nn.Parameter(weight_of(layer).detach().new_tensor(value)))
     if new:
         layer.register_forward_pre_hook(_before)
         layer.register_forward_hook(_after)
@@ -136,8 +136,3 @@ def _before(layer: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _after(layer: Any, args: Any, out: Tensor) -> Any:
     return (out * layer.fixup_scale if hasattr(layer, "fixup_scale") else out) + layer.fixup_after
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    weight: Any = layer.weight
-    return weight  # type: ignore[no-any-return]

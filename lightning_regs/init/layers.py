@@ -70,3 +70,8 @@ def drawn(like: Tensor, draw: Any, generator: torch.Generator | None, **options:
     weight = like.detach().to(device, torch.promote_types(like.dtype, torch.float32), copy=True)
     draw(weight, generator, **options)
     return weight.to(like)
+
+
+def weight_of(layer: Any) -> Tensor:
+    """Return the weight of a layer."""
+    return layer.weight  # type: ignore[no-any-return]
