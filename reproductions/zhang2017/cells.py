@@ -133,6 +133,13 @@ PAPER = Cells((
     ),
 ))  # fmt: skip
 
+# Figure 2b on two slow cores: a quarter of the width, few images, small batches for enough steps.
+_THIN: Overrides = _GLOROT | {
+    "model.architecture_args.width": 0.25, "data.train_size": 2000, "data.test_size": 2000, "data.batch_size": 32,
+    "trainer.max_epochs": 20, "trainer.precision": "32-true",
+}  # fmt: skip
+THIN = Cells((*_net("small-inception", ["true-labels"], _THIN), *_net("small-inception-nobn", ["true-labels"], _THIN)))
+
 # Table 2. Coefficients are not in what was read of the paper: these are the customary ones of Inception V3.
 _V3_AUG: Overrides = {"data.random_crop": True, "data.random_flip": True, "data.color_jitter": 0.125}
 _V3_DROPOUT: Overrides = {"model.architecture_args.dropout": 0.2}
