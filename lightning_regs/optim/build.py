@@ -30,6 +30,9 @@ _OUTRIGHT = {*_BY_STEP, "CosineAnnealingWarmRestarts"}
 _LENGTH = {"CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}
 _LENGTH |= dict.fromkeys(("CosineCyclesLR", "OneCycleLR", "StepCyclesLR"), "total_steps")
 
+# Of these torch has kernels that take a whole step at once on a CPU, and does not choose them by itself.
+_FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
 
 def _classes(module: Any, base: type) -> dict[str, type]:
     found = inspect.getmembers(module, lambda c: inspect.isclass(c) and issubclass(c, base) and c is not base)
@@ -68,6 +71,9 @@ def _named(kind: str, config: Config, classes: dict[str, type]) -> tuple[type, d
 def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parameter]], config: Config) -> Optimizer:
     """Build an optimizer, one of ``torch.optim``'s or of this folder's.
 
+    SGD, Adam and AdamW step by torch's fused kernels on a CPU, which go through memory once where torch's default goes
+    several times; say ``fused: false`` for that, as where gradients are sparse.
+
     Args:
         params: The parameters to train, with their names or in groups as torch takes them.
         config: ``{"name": "SGD", "lr": 0.1, "momentum": 0.9}``: the class (letter case is free) and its arguments.
@@ -83,6 +89,11 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
     listed = {name: given for name, given in replica_numbers(options).items() if name in options}
     numbers = {name: check(name, given, NUMBERS[name]) for name, given in listed.items()}
     optimizer = call("optimizer", cls, params, **options | {name: max(given) for name, given in numbers.items()})
+    if type(optimizer) in _FUSED and not {"fused", "foreach", "capturable", "differentiable"} & set(options):
+        for group in optimizer.param_groups:
+            # Not by the argument, with which Lightning refuses to clip gradients in mixed precision.
+            if all(p.device.type == "cpu" and p.is_floating_point() for p in group["params"]):
+                group["fused"] = True
     return with_numbers(optimizer, numbers)
 
 

@@ -57,6 +57,39 @@ def test_names_are_free_in_letter_case_and_a_file_of_the_folder_adds_one(monkeyp
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+        {"name": "Adam", "lr": 0.1, "weight_decay": 0.1},
+        {"name": "AdamW", "lr": 0.1, "amsgrad": True},
+    ],
+    ids=lambda config: config["name"],
+)
+def test_steps_on_a_cpu_are_fused_and_those_of_torch_s_default(config: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    start, targets = torch.randn(7, dtype=torch.float64), torch.randn(5, 7, dtype=torch.float64)
+    ends = []
+    for options in (config, config | {"fused": False}):
+        w = nn.Parameter(start.clone())
+        optimizer = make_optimizer([w], options)
+        assert optimizer.param_groups[0]["fused"] is (options is config)
+        for target in targets:
+            optimizer.zero_grad()
+            (w - target).square().sum().backward()
+            optimizer.step()
+        ends.append(w.detach())
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-12)
+
+
+def test_fused_steps_go_with_clipping_in_mixed_precision() -> None:
+    options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "max_steps": 2}
+    model, data = Classifier("mlp", optimizer={"name": "Adam", "lr": 0.1}), ImageDataModule("digits", batch_size=64)
+    trainer = pl.Trainer(**options, precision="bf16-mixed", gradient_clip_val=0.1, enable_progress_bar=False)
+    trainer.fit(model, data)
+    assert all(group["fused"] for group in trainer.optimizers[0].param_groups)
+
+
+@pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"name": "SDG", "lr": 0.1}, "unknown optimizer 'SDG'. Did you mean 'SGD'"),
