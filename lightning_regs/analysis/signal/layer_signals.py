@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Annotated, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves
 
+from lightning_regs.analysis.signal._watched import ACTIVATIONS, WEIGHTED, called, watched
 from lightning_regs.core.batch import find_keys, take
 from lightning_regs.core.checks import Shape, checked, nonempty
 from lightning_regs.core.lightning import Callback, check_forward, pl
-from lightning_regs.core.names import check_glob
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.attacks import one_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Samples = Annotated[Tensor, Shape("N ...", "floating-point"), nonempty]
 Inputs = Annotated[Tensor, Shape("N ..."), nonempty]
-_FUNCTIONS: Any = nn.modules.activation
-_NOT_BY_ELEMENT = (nn.GLU, nn.MultiheadAttention, nn.RReLU, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
-ACTIVATIONS = tuple(t for t in (getattr(_FUNCTIONS, n) for n in _FUNCTIONS.__all__) if t not in _NOT_BY_ELEMENT)
-WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # Below this share of its steepest slope an activation counts as saturated: tanh beyond 0.975, sigmoid beyond 0.987.
 FLAT = 0.05
 # Numbers in the Jacobians of a pair of layers: 1 GiB in float32.
@@ -77,9 +69,9 @@ def layer_outputs(module: nn.Module, x: Inputs, layers: Globs | None = None) -> 
     def keep(name: str, layer: nn.Module, before: Tensor, out: Tensor) -> None:
         found[name] = out.detach().clone()
 
-    with _watched(module, x, layers, ACTIVATIONS + WEIGHTED, keep), torch.no_grad():
+    with watched(module, x, layers, ACTIVATIONS + WEIGHTED, keep), torch.no_grad():
         module(x)
-    return _any(found, module)
+    return called(found, module)
 
 
 @checked
@@ -108,7 +100,7 @@ def layer_signals(
             hook: Any = out.register_hook  # not typed in torch
             hook(lambda g: measured[name].__setitem__(4, len(x) * float(g.double().square().mean().sqrt())))
 
-    with _watched(module, x, layers, ACTIVATIONS + WEIGHTED, see), torch.set_grad_enabled(y is not None):
+    with watched(module, x, layers, ACTIVATIONS + WEIGHTED, see), torch.set_grad_enabled(y is not None):
         entry = x.detach().clone().requires_grad_(y is not None and x.is_floating_point())
         outputs = module(entry)
         if y is not None:
@@ -120,7 +112,7 @@ def layer_signals(
             for name, layer in owners.items():
                 own = [by[id(p)].double().square().sum() for p in layer.parameters() if id(p) in by]
                 measured[name][5] = float(torch.stack(own).sum().sqrt()) if own else torch.nan
-    return {name: Signal(*values) for name, values in _any(measured, module).items()}
+    return {name: Signal(*values) for name, values in called(measured, module).items()}
 
 
 @checked
@@ -145,12 +137,12 @@ def layer_jacobians(module: nn.Module, x: Samples, layers: Globs | None = None) 
     """
     outs: dict[str, Tensor] = {}
     with (
-        _watched(module, x, layers, ACTIVATIONS, lambda name, _, __, out: outs.update({name: out})),
+        watched(module, x, layers, ACTIVATIONS, lambda name, _, __, out: outs.update({name: out})),
         torch.enable_grad(),
     ):
         module(x.detach().clone().requires_grad_())
         found: dict[str, Tensor] = {}
-        for (first, a), (name, b) in pairwise(_any(outs, module).items()):
+        for (first, a), (name, b) in pairwise(called(outs, module).items()):
             size, units = a[0].numel(), b[0].numel()
             if len(x) * size * units > _ROOM:
                 raise ValueError(
@@ -253,68 +245,6 @@ class LayerSignals(Callback):
                 rows.append({f"{key}/{n}": v for n, s in named.items() for key, v in s._asdict().items() if v == v})
         shared = [name for name in rows[0] if all(name in row for row in rows)]
         return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in shared}
-
-
-@contextmanager
-def _watched(
-    module: nn.Module, x: Tensor, layers: Globs | None, kinds: tuple[type, ...],
-    see: Callable[[str, nn.Module, Tensor, Tensor], None],
-) -> Iterator[None]:  # fmt: skip
-    """Show each call of the chosen layers, its input and its output; leave the module and random streams as before."""
-    globs = [layers] if isinstance(layers, str) else layers
-    for glob in globs or ():
-        check_glob(glob, [name for name, _ in module.named_modules()], "modules")
-    chosen = {
-        name: layer for name, layer in module.named_modules()
-        if (isinstance(layer, kinds) if globs is None else any(fnmatchcase(name, glob) for glob in globs))
-    }  # fmt: skip
-    if not chosen:
-        has = ", ".join(dict.fromkeys(type(m).__name__ for m in module.modules() if not any(m.children()))) or "none"
-        raise ValueError(
-            f"{type(module).__name__} has no activation, linear or convolutional layer; it has {has}. Name layers."
-        )
-    calls, before = Counter[str](), dict[str, Tensor]()
-    handles: list[Any] = []
-
-    def enter(name: str) -> Callable[..., None]:
-        # A copy, as activations may work in place.
-        return lambda layer, *given: before.update({name: _first(given).detach().clone()})
-
-    def leave(name: str) -> Callable[..., None]:
-        def left(layer: nn.Module, given: Any, out: Any) -> None:
-            calls[name] += 1
-            see(name if calls[name] == 1 else f"{name}#{calls[name]}", layer, before.pop(name), _first(out))
-
-        return left
-
-    for name, layer in chosen.items():
-        entering = layer.register_forward_pre_hook(enter(name), with_kwargs=True)
-        handles += [entering, layer.register_forward_hook(leave(name))]
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-        try:
-            # Kernels that were compiled without the hooks would not call them.
-            with torch.compiler.set_stance("force_eager"):
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
-
-
-def _first(values: Any) -> Tensor:
-    """Return the first tensor of what a layer is given, by place or by name, or returns."""
-    return next(value for value in tree_leaves(values) if isinstance(value, Tensor))
-
-
-def _any(found: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
-    if not found:
-        raise ValueError(
-            f"{type(module).__name__} has such layers and called none of them; of stacked nets give one, network_of(0)."
-        )
-    return dict(found)
 
 
 def _flat(layer: nn.Module, before: Tensor) -> tuple[float, float]:

@@ -1,0 +1,83 @@
+"""Layers that are watched while a module computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from lightning_regs.core.names import check_glob
+from lightning_regs.pruning.layers import Globs
+
+_FUNCTIONS: Any = nn.modules.activation
+_NOT_BY_ELEMENT = (nn.GLU, nn.MultiheadAttention, nn.RReLU, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
+ACTIVATIONS = tuple(t for t in (getattr(_FUNCTIONS, n) for n in _FUNCTIONS.__all__) if t not in _NOT_BY_ELEMENT)
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@contextmanager
+def watched(
+    module: nn.Module, x: Tensor, layers: Globs | None, kinds: tuple[type, ...],
+    see: Callable[[str, nn.Module, Tensor, Tensor], None],
+) -> Iterator[None]:  # fmt: skip
+    """Show each call of the chosen layers, its input and its output; leave the module and random streams as before."""
+    globs = [layers] if isinstance(layers, str) else layers
+    for glob in globs or ():
+        check_glob(glob, [name for name, _ in module.named_modules()], "modules")
+    chosen = {
+        name: layer for name, layer in module.named_modules()
+        if (isinstance(layer, kinds) if globs is None else any(fnmatchcase(name, glob) for glob in globs))
+    }  # fmt: skip
+    if not chosen:
+        has = ", ".join(dict.fromkeys(type(m).__name__ for m in module.modules() if not any(m.children()))) or "none"
+        raise ValueError(
+            f"{type(module).__name__} has no activation, linear or convolutional layer; it has {has}. Name layers."
+        )
+    calls, before = Counter[str](), dict[str, Tensor]()
+    handles: list[Any] = []
+
+    def enter(name: str) -> Callable[..., None]:
+        # A copy, as activations may work in place.
+        return lambda layer, *given: before.update({name: _first(given).detach().clone()})
+
+    def leave(name: str) -> Callable[..., None]:
+        def left(layer: nn.Module, given: Any, out: Any) -> None:
+            calls[name] += 1
+            see(name if calls[name] == 1 else f"{name}#{calls[name]}", layer, before.pop(name), _first(out))
+
+        return left
+
+    for name, layer in chosen.items():
+        entering = layer.register_forward_pre_hook(enter(name), with_kwargs=True)
+        handles += [entering, layer.register_forward_hook(leave(name))]
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+        try:
+            # Kernels that were compiled without the hooks would not call them.
+            with torch.compiler.set_stance("force_eager"):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+
+
+def _first(values: Any) -> Tensor:
+    """Return the first tensor of what a layer is given, by place or by name, or returns."""
+    return next(value for value in tree_leaves(values) if isinstance(value, Tensor))
+
+
+def called(found: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    if not found:
+        raise ValueError(
+            f"{type(module).__name__} has such layers and called none of them; of stacked nets give one, network_of(0)."
+        )
+    return dict(found)
