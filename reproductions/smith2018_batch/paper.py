@@ -94,7 +94,7 @@ PAPER = Paper(
     summary="What a falling rate does to the noise of SGD a growing batch does as well: the curves are the same over "
     "epochs, in a third of the updates.",
     scales=(
-        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", QUICK, seeds=10,
+        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 10 minutes on two slow cores", QUICK, seeds=10,
               replicas=20, test_items=1000),
         Scale("standard", "10,000 images of Fashion-MNIST, the MLP: 15 minutes on two cores",
               _cells(FASHION, 16, (9, 18, 24), 0.01, 0.1, stack=True), overrides={"data.train_size": 10_000}, seeds=5,
