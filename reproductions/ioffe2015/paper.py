@@ -58,16 +58,17 @@ _epochs = partial(ratio, metric="fit_epoch", until="epochs")
 CLAIMS = (
     lower("1", "In a net of three sigmoid layers batch norm lowers the test error.", "sigmoid/batch", "sigmoid/none",
           "> 0", source=TEXT, where="Figure 1a"),
-    _says("2", "It makes the distribution of a sigmoid's input more stable over the training: how far medians wander "
-          "in units of the spread, with it over without.", ratio("sigmoid/batch", "sigmoid/none", "input_shift"),
+    _says("2", "Batch norm makes the distribution of a sigmoid's input more stable over the training: how far medians "
+          "wander in units of the spread, with it over without.", ratio("sigmoid/batch", "sigmoid/none", "input_shift"),
           below=1, published="< 1", unit="x", where="Figure 1b, c", headline=True),
     _says("3", "Batch norm at the same rate reaches the accuracy of the net without in less than half of the steps: "
           "epochs to 99 % of the training samples.", _epochs(BATCH, PLAIN), below=0.5, published=0.43, unit="x"),
-    _says("3-x5", "At five times the rate it takes far fewer steps: less than half, too.",
+    _says("3-x5", "At five times the rate batch norm takes far fewer steps than the net without: less than half.",
           _epochs("deep/batch/x5", PLAIN), below=0.5, published=0.07, unit="x", headline=True),
     _says("4", "With batch norm a net learns at five times the rate (training accuracy).",
           value("deep/batch/x5", "train_acc"), at_least=90, published="it does", unit="%"),
-    _says("4-plain", "Without, it does not: in the paper the parameters reach infinity (training accuracy).",
+    _says("4-plain", "At five times the rate a net without batch norm does not learn: in the paper its parameters reach "
+          "infinity (training accuracy).",
           value("deep/none/x5", "train_acc"), at_most=30, published="it does not", unit="%", headline=True),
     _says("4-x30", "With batch norm it learns at thirty times the rate (training accuracy).",
           value("deep/batch/x30", "train_acc"), at_least=90, published="it does", unit="%"),
@@ -76,8 +77,8 @@ CLAIMS = (
           "deep/batch/x5", 1.8, source=TEXT, where="Figure 3"),
     _says("6", "With batch norm five layers of sigmoid units learn (training accuracy).",
           value("deep/batch/sigmoid", "train_acc"), at_least=90, published="it does", unit="%"),
-    _says("6-plain", "Without, they stay near chance (training accuracy).", value("deep/none/sigmoid", "train_acc"),
-          at_most=20, published="at chance", unit="%", headline=True),
+    _says("6-plain", "Without batch norm five layers of sigmoid units stay near chance (training accuracy).",
+          value("deep/none/sigmoid", "train_acc"), at_most=20, published="at chance", unit="%", headline=True),
     _asks("S1", "Noise behind batch norm, whose mean and scale change at each step, hardly costs accuracy: less than "
           "two points of test error.", difference(NOISY, BATCH, "test_error"), at_most=2, published="comparable",
           unit="points"),
