@@ -67,9 +67,9 @@ CLAIMS = (
           _epochs("deep/batch/x5", PLAIN), below=0.5, published=0.07, unit="x", headline=True),
     _says("4", "With batch norm a net learns at five times the rate (training accuracy).",
           value("deep/batch/x5", "train_acc"), at_least=90, published="it does", unit="%"),
-    _says("4-plain", "At five times the rate a net without batch norm does not learn: in the paper its parameters reach "
-          "infinity (training accuracy).",
-          value("deep/none/x5", "train_acc"), at_most=30, published="it does not", unit="%", headline=True),
+    _says("4-plain", "At five times the rate a net without batch norm does not learn: in the paper its parameters "
+          "reach infinity (training accuracy).", value("deep/none/x5", "train_acc"), at_most=30,
+          published="it does not", unit="%", headline=True),
     _says("4-x30", "With batch norm it learns at thirty times the rate (training accuracy).",
           value("deep/batch/x30", "train_acc"), at_least=90, published="it does", unit="%"),
     lower("5", "At the same rate batch norm lowers the test error.", BATCH, PLAIN, 0.5, source=TEXT, where="Figure 3"),

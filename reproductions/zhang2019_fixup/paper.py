@@ -78,8 +78,9 @@ def _claims(shallow: int, deep: int, deepest: int) -> tuple[Claim, ...]:
         _said("1", "With Fixup the deepest net (1,002 layers; at the larger scales 110 and 1,202) learns in its first "
               "epoch.", value(f"epoch/{deepest}/fixup", "test_error"), at_most=LEARNED, published="learns", unit="%",
               where="Figure 3", headline=True),
-        _said("1-he", "With He's weights it does not.", value(f"epoch/{deepest}/he", "test_error"), at_least=STUCK,
-              published="does not", unit="%", headline=True),
+        _said("1-he", "With He's weights the deepest net does not learn in its first epoch.",
+              value(f"epoch/{deepest}/he", "test_error"), at_least=STUCK, published="does not",
+              unit="%", headline=True),
         _said("2", "With Fixup depth costs the first epoch little: within ten points of the shallowest net.",
               **gap(f"epoch/{deepest}/fixup", f"epoch/{shallow}/fixup", at_most=10, published="little")),
         _said("3", "At some hundred layers Fixup is no slower than batch norm, within five points after an epoch.",
@@ -91,7 +92,7 @@ def _claims(shallow: int, deep: int, deepest: int) -> tuple[Claim, ...]:
         _lower("6", "It has a lower one than Xavier's weights without normalization.", "long/fixup", "long/xavier",
                0.54),
         _lower("7", "It has a lower one with its scalars than without.", "long/fixup", "long/no-scalars", "> 0"),
-        _said("8", "Regularized alike, by mixup, it is level with batch norm: at most two points above.",
+        _said("8", "Regularized alike, by mixup, Fixup is level with batch norm: at most two points above.",
               **gap("mixup/fixup", "mixup/batch", at_most=2, published=0.7), where="ImageNet", headline=True,
               valid_if=trained("mixup/*", at_least=60)),
     )  # fmt: skip
