@@ -48,6 +48,15 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_seed() -> Iterator[None]:
+    """Lightning writes a seed down where other trainings find it, those of tests that follow."""
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    yield
+    os.environ.pop("PL_GLOBAL_SEED", None)
+    os.environ.update({} if seed is None else {"PL_GLOBAL_SEED": seed})
+
+
 @pytest.fixture
 def device() -> torch.device:
     """The device that the suite runs on."""

@@ -68,11 +68,13 @@ def _named(kind: str, config: Config, classes: dict[str, type]) -> tuple[type, d
 
 
 @checked
-def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parameter]], config: Config) -> Optimizer:
+def make_optimizer(
+    params: Iterable[nn.Parameter | Config | tuple[str, nn.Parameter]], config: Config, sparse: bool = False
+) -> Optimizer:
     """Build an optimizer, one of ``torch.optim``'s or of this folder's.
 
     SGD, Adam and AdamW step by torch's fused kernels on a CPU, which go through memory once where torch's default goes
-    several times; say ``fused: false`` for that, as where gradients are sparse.
+    several times; say ``fused: false`` for that.
 
     Args:
         params: The parameters to train, with their names or in groups as torch takes them.
@@ -81,6 +83,7 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
             a replica: each is trained as if alone, to rounding. For this the optimizer has to be one of torch's whose
             step is the rate times what does not depend on it, as of SGD and Adam, and momenta that differ go neither
             with ``nesterov`` nor with ``dampening``.
+        sparse: Whether gradients may be sparse, as of ``nn.Embedding(sparse=True)``, which the fused kernels refuse.
 
     Raises:
         ValueError: If the name is missing or unknown, or an argument is not one of the class's, or out of its range.
@@ -89,7 +92,9 @@ def make_optimizer(params: Iterable[nn.Parameter | Config | tuple[str, nn.Parame
     listed = {name: given for name, given in replica_numbers(options).items() if name in options}
     numbers = {name: check(name, given, NUMBERS[name]) for name, given in listed.items()}
     optimizer = call("optimizer", cls, params, **options | {name: max(given) for name, given in numbers.items()})
-    if type(optimizer) in _FUSED and not {"fused", "foreach", "capturable", "differentiable"} & set(options):
+    if type(optimizer) in _FUSED and not (
+        sparse or {"fused", "foreach", "capturable", "differentiable"} & set(options)
+    ):
         for group in optimizer.param_groups:
             # Not by the argument, with which Lightning refuses to clip gradients in mixed precision.
             if all(p.device.type == "cpu" and p.is_floating_point() for p in group["params"]):

@@ -45,8 +45,7 @@ class Classifier(KeepsMethods):
     parameters are ``(R, ...)`` under the names of a single net's, batches ``[x, y]`` of shapes ``(R, N, ...)`` and
     ``(R, N)`` in training, and the same or ``(N, ...)`` and ``(N,)``, for all of them, in evaluation. Each net has the
     initial weights of a run with its seed; the optimizer, which has to treat every number on its own, is shared, and
-    gradients are clipped a replica at a time. Logged are means over replicas, and each one's value as ``val/acc/I``, I
-    from 0.
+    gradients are clipped a replica at a time. Logged are means, and each replica's value as ``val/acc/I``, I from 0.
 
     Attributes:
         results: Stage (``"train"``, ``"val"``, ``"test"``) -> what was last logged for it, in full precision.
@@ -232,7 +231,8 @@ class Classifier(KeepsMethods):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the schedule from their configuration."""
-        optimizer = make_optimizer(self.parameters(), self.optimizer_config)
+        sparse = any(getattr(part, "sparse", False) for part in self.modules())
+        optimizer = make_optimizer(self.parameters(), self.optimizer_config, sparse)
         if self.schedule_config is None:
             return optimizer
         made = make_schedules(optimizer, self.schedule_config, **self._step.length(self.trainer))

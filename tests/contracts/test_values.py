@@ -30,6 +30,7 @@ from lightning_regs.study import Metric, Scale, Tuned, value
 ROOMS = ("", ".functional", ".analysis", ".pruning", ".init", ".optim", ".layers", ".models", ".data", ".study")
 # What functions return, for others to read: nobody makes them by hand.
 RECORDS = [
+    "AlongGradient",
     "ClaimResult",
     "Compressed",
     "ConvFilters",

@@ -15,7 +15,7 @@ def test_no_trainer_of_a_test_that_runs_on_a_gpu_names_a_device(request: pytest.
     files = [path for room in rooms for path in (root / room).rglob("*.py")]
     naming = {path.name for path in files if 'accelerator="' in (text := path.read_text()) or '"accelerator"' in text}
     assert naming == {path.name for path in files if "pytestmark = pytest.mark.cpu(" in path.read_text()}
-    assert len(naming) == 2
+    assert len(naming) == 3
 
 
 def test_without_a_gpu_asked_for_there_is_none(device: torch.device):
