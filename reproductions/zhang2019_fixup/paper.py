@@ -54,8 +54,7 @@ def _cells(config: str, nets: dict[int, dict[str, Any]], depth: int, long: dict[
 MLPS = {depth: {"model.architecture_args.hidden": [32] * (depth - 1)} for depth in (12, 102, 1002)}
 SMALL, LARGE = ({depth: {"model.architecture_args.depth": depth} for depth in depths}
                 for depths in ((20, 56, 110), (20, 110, 1202)))  # fmt: skip
-FASHION = {"data.source": "fashion_mnist", "data.train_size": 4000,
-           "model.architecture_args.width": 4}  # fmt: skip
+FASHION = {"data.source": "fashion_mnist", "data.train_size": 4000, "model.architecture_args.width": 4}
 CIFAR = {"data.random_crop": True, "data.random_flip": True}
 SCHEDULE = {"trainer.max_epochs": 200,
             "model.schedule": {"name": "MultiStepLR", "milestones": [100, 150], "gamma": 0.1}}  # fmt: skip

@@ -239,7 +239,7 @@ def test_the_file_of_another_net_is_refused(tmp_path: Path) -> None:
     other[5] = nn.Linear(9, 5)
     with pytest.raises(ValueError, match=r"the shape of '5\.weight' is \(4, 9\) there and \(5, 9\) in the module"):
         decompress(tmp_path / "net", other)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*none; write it with `compress`"):
         decompress(tmp_path / "none", other)
     with pytest.raises(ValueError, match="is a folder; name a file in it"):
         decompress(tmp_path, other)

@@ -76,6 +76,7 @@ def _first(values: Any) -> Tensor:
 
 
 def called(found: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """Return what was seen; refuse a module that called none of its layers."""
     if not found:
         raise ValueError(
             f"{type(module).__name__} has such layers and called none of them; of stacked nets give one, network_of(0)."

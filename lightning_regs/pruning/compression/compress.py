@@ -131,6 +131,8 @@ def decompress(file: str | os.PathLike[str], module: nn.Module) -> None:
         ValueError: If it is of another version, or of another network.
     """
     path = _place(file)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}; write it with `compress`, or name the one that it wrote.")
     state, own = _read(path.read_bytes(), path), module.state_dict()
     for name in (*own, *state):
         mine, theirs = (tuple(s[name].shape) if name in s else None for s in (own, state))
