@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cache, partial
 from typing import Annotated, Any
 
@@ -13,12 +14,13 @@ from torch.optim import Optimizer, lr_scheduler
 
 from lightning_regs.core import registry
 from lightning_regs.core.checks import Count, Whole, call, check, checked, nonempty
-from lightning_regs.core.names import unknown_name
+from lightning_regs.core.names import check_glob, unknown_name
 from lightning_regs.optim.length import TIMES, Length, Time
 from lightning_regs.optim.per_replica import NUMBERS, replica_numbers, with_numbers
 from lightning_regs.optim.sequence import SequenceLR
 
 Config = Mapping[str, Any]
+Groups = Mapping[str, Config]
 Parts = Annotated[Sequence[Config], nonempty]
 
 # Schedules whose arguments are not plain data, or which Lightning drives through a monitored metric.
@@ -79,6 +81,8 @@ def make_optimizer(
     Args:
         params: The parameters to train, with their names or in groups as torch takes them.
         config: ``{"name": "SGD", "lr": 0.1, "momentum": 0.9}``: the class (letter case is free) and its arguments.
+            Under ``"groups"`` a glob of parameter names has arguments of its own for them, as in
+            ``{"*bias": {"weight_decay": 0}}``; of several that match, the first. Such parameters need their names.
             Of stacked parameters ``(R, ...)`` the ``lr``, ``weight_decay`` and ``momentum`` may be lists, of one number
             a replica: each is trained as if alone, to rounding. For this the optimizer has to be one of torch's whose
             step is the rate times what does not depend on it, as of SGD and Adam, and momenta that differ go neither
@@ -86,9 +90,14 @@ def make_optimizer(
         sparse: Whether gradients may be sparse, as of ``nn.Embedding(sparse=True)``, which the fused kernels refuse.
 
     Raises:
-        ValueError: If the name is missing or unknown, or an argument is not one of the class's, or out of its range.
+        ValueError: If the name is missing or unknown, an argument is not one of the class's, or out of its range, or a
+            glob matches no parameter that is left.
     """
     cls, options = _named("optimizer", config, optimizers())
+    if (groups := options.pop("groups", None)) is not None:
+        params = _grouped(list(params), config, check("groups", groups, Groups))
+    elif "base" not in options:
+        params = [param[1] if isinstance(param, tuple) else param for param in params]
     listed = {name: given for name, given in replica_numbers(options).items() if name in options}
     numbers = {name: check(name, given, NUMBERS[name]) for name, given in listed.items()}
     optimizer = call("optimizer", cls, params, **options | {name: max(given) for name, given in numbers.items()})
@@ -102,18 +111,50 @@ def make_optimizer(
     return with_numbers(optimizer, numbers)
 
 
+def _grouped(params: list[Any], config: Config, groups: Mapping[str, Config]) -> list[Config]:
+    """Return parameters in groups as torch takes them, the first of what no glob matches."""
+    if not all(isinstance(param, tuple) for param in params):
+        raise ValueError(f"the groups {', '.join(groups)} go by parameters' names; give net.named_parameters().")
+    _alone(config, [param for _, param in params[:1]])
+    left = {name.replace("_orig_mod.", ""): param for name, param in params}  # torch.compile's part of a name
+    made = []
+    for glob, own in groups.items():
+        check_glob(glob, list(left), "parameters that no other group has")
+        made.append(dict(own) | {"params": [left.pop(name) for name in list(left) if fnmatchcase(name, glob)]})
+    return [{"params": list(left.values())}] * bool(left) + made
+
+
+def _alone(config: Config, params: list[nn.Parameter]) -> Config:
+    """Return a configuration without its groups, whose arguments are tried first: torch does not check a group's."""
+    own = dict(config)
+    groups = check("groups", own.pop("groups", None) or {}, Groups)
+    if isinstance(base := own.get("base"), Mapping):
+        own["base"] = _alone(base, params)
+    for glob, options in groups.items():
+        if {"name", "base"} & set(options):
+            raise ValueError(
+                f"the group {glob!r} has an optimizer of its own, and one steps all; give its numbers only."
+            )
+        make_optimizer(params, own | options)
+    return own
+
+
 @checked
 def check_optimization(optimizer: Config, schedule: Config | Parts | None, replicas: Count | None = None) -> Optimizer:
     """Return such an optimizer, of one number or of one a replica, or raise what making it or its schedules would."""
-    probe = make_optimizer([torch.nn.Parameter(torch.zeros([replicas] if replicas else []))], optimizer)
+    params = [torch.nn.Parameter(torch.zeros([replicas] if replicas else []))]
+    probe = make_optimizer(params, _alone(optimizer, params))
     if schedule is not None:
         parts = [schedule] if isinstance(schedule, Mapping) else schedule
         named = {_named("schedule", part, schedules())[0].__name__ for part in parts if "name" in part}
         cycles = sorted(named & {"CyclicLR", "OneCycleLR"})
         minima = [f"eta_min={n}" for part in parts if (n := part.get("eta_min"))]
+        inner = optimizer.get("base") if isinstance(optimizer.get("base"), Mapping) else optimizer
+        apart = {name for group in (inner.get("groups") or {}).values() for name in group}
         for name, own in {"lr": [*cycles, *minima], "momentum": cycles}.items():
-            if name in replica_numbers(optimizer) and own:
-                raise ValueError(f"{name} is a list, and {own[0]} has its own, which is for all; give one number.")
+            if own and name in apart | set(replica_numbers(optimizer)):
+                why = "a group has its own" if name in apart else "is a list"
+                raise ValueError(f"{name}: {why}, and {own[0]} has one which is for all; give one number.")
         _schedules(probe, schedule, Length(10**9, 10**9, 1, whose=""))  # long enough for whatever is tried
     return probe
 

@@ -232,7 +232,7 @@ class Classifier(KeepsMethods):
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the schedule from their configuration."""
         sparse = any(getattr(part, "sparse", False) for part in self.modules())
-        optimizer = make_optimizer(self.parameters(), self.optimizer_config, sparse)
+        optimizer = make_optimizer(self.named_parameters(), self.optimizer_config, sparse)
         if self.schedule_config is None:
             return optimizer
         made = make_schedules(optimizer, self.schedule_config, **self._step.length(self.trainer))

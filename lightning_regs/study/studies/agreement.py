@@ -39,9 +39,13 @@ def agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     """
     config = shared(configs)
     other = override(config, config.pop("other"))
-    nets = [fit_stack(config, runs)]
-    for number, made in enumerate((config, other, other), 1):
-        nets.append(fit_stack(made, [further(run, number) for run in runs]))
+    nets = []
+    for number, made in ((0, config), (2, other)):
+        first, twins = ([further(run, number + one) for run in runs] for one in (0, 1))
+        # A stack takes hardly longer for the twins. What is not stacked would take longer as one.
+        parts = [[*first, *twins]] if len(runs) > 1 else [first, twins]
+        trained = [net for part in parts for net in fit_stack(made, part)]
+        nets += [trained[: len(runs)], trained[len(runs) :]]
     rows = []
     for four in zip(*nets, strict=True):
         _check_samples(*four)
@@ -54,7 +58,12 @@ def agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
 
 
 def further(run: RunContext, number: int) -> RunContext:
-    """Return the run of a further net of a run: in a folder of its own, and of a seed far from those of other runs."""
+    """Return the run of a further net of a run: in a folder of its own, and of a seed far from those of other runs.
+
+    The net of number 0 is that of the run itself.
+    """
+    if not number:
+        return run
     context = RunContext(run.folder / f"net{number}", run.seed + number * OFFSET, run.threads)
     context.folder.mkdir(exist_ok=True)
     return context
