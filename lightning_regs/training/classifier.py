@@ -57,7 +57,7 @@ class Classifier(KeepsMethods):
             logits ``(N, K)``.
         architecture_args: Options of a named architecture, for example ``{"hidden": [512, 512]}``.
         optimizer: Name and arguments of a class of ``torch.optim`` or of ours; default SGD, lr 0.01, momentum 0.9.
-            Of replicas ``lr``, ``weight_decay`` and ``momentum`` may be lists, of one number a replica.
+            :func:`~lightning_regs.optim.make_optimizer` says more, of groups of parameters and numbers of replicas.
         schedule: Name and arguments of a learning-rate schedule of torch or of ours, ``interval`` (``"epoch"`` or
             ``"step"``), and a linear ``warmup``, with times as ``"500it"`` or ``"2ep"``; or a list of such, one after
             another, see :func:`~lightning_regs.optim.make_schedules`; default none.
