@@ -94,8 +94,8 @@ def make_optimizer(
             glob matches no parameter that is left.
     """
     cls, options = _named("optimizer", config, optimizers())
-    if (groups := options.pop("groups", None)) is not None:
-        params = _grouped(list(params), config, check("groups", groups, Groups))
+    if options.pop("groups", None) is not None:
+        params = _grouped(list(params), config)
     elif "base" not in options:
         params = [param[1] if isinstance(param, tuple) else param for param in params]
     listed = {name: given for name, given in replica_numbers(options).items() if name in options}
@@ -111,8 +111,9 @@ def make_optimizer(
     return with_numbers(optimizer, numbers)
 
 
-def _grouped(params: list[Any], config: Config, groups: Mapping[str, Config]) -> list[Config]:
+def _grouped(params: list[Any], config: Config) -> list[dict[str, Any]]:
     """Return parameters in groups as torch takes them, the first of what no glob matches."""
+    groups = _groups(config)
     if not all(isinstance(param, tuple) for param in params):
         raise ValueError(f"the groups {', '.join(groups)} go by parameters' names; give net.named_parameters().")
     _alone(config, [param for _, param in params[:1]])
@@ -124,18 +125,25 @@ def _grouped(params: list[Any], config: Config, groups: Mapping[str, Config]) ->
     return [{"params": list(left.values())}] * bool(left) + made
 
 
+def _groups(config: Config) -> Mapping[str, Config]:
+    """Return the groups of a configuration, of Lookahead its base's."""
+    base, groups = config.get("base"), check("groups", config.get("groups") or {}, Groups)
+    if isinstance(base, Mapping) and groups:
+        raise ValueError(f"groups {', '.join(groups)} belong to the base, which takes the steps; put them there.")
+    return _groups(base) if isinstance(base, Mapping) else groups
+
+
 def _alone(config: Config, params: list[nn.Parameter]) -> Config:
     """Return a configuration without its groups, whose arguments are tried first: torch does not check a group's."""
-    own = dict(config)
-    groups = check("groups", own.pop("groups", None) or {}, Groups)
-    if isinstance(base := own.get("base"), Mapping):
-        own["base"] = _alone(base, params)
-    for glob, options in groups.items():
+    if isinstance(base := config.get("base"), Mapping):
+        return dict(config) | {"base": _alone(base, params)}
+    own = {name: given for name, given in config.items() if name != "groups"}
+    for glob, options in _groups(config).items():
         if {"name", "base"} & set(options):
             raise ValueError(
                 f"the group {glob!r} has an optimizer of its own, and one steps all; give its numbers only."
             )
-        make_optimizer(params, own | options)
+        make_optimizer(params, {**own, **options})
     return own
 
 
@@ -149,12 +157,11 @@ def check_optimization(optimizer: Config, schedule: Config | Parts | None, repli
         named = {_named("schedule", part, schedules())[0].__name__ for part in parts if "name" in part}
         cycles = sorted(named & {"CyclicLR", "OneCycleLR"})
         minima = [f"eta_min={n}" for part in parts if (n := part.get("eta_min"))]
-        inner = optimizer.get("base") if isinstance(optimizer.get("base"), Mapping) else optimizer
-        apart = {name for group in (inner.get("groups") or {}).values() for name in group}
+        apart = {name for options in _groups(optimizer).values() for name in options}
         for name, own in {"lr": [*cycles, *minima], "momentum": cycles}.items():
             if own and name in apart | set(replica_numbers(optimizer)):
-                why = "a group has its own" if name in apart else "is a list"
-                raise ValueError(f"{name}: {why}, and {own[0]} has one which is for all; give one number.")
+                many = "a group's own" if name in apart else "a list"
+                raise ValueError(f"{name} is {many}, and {own[0]} has its own, which is for all; give one number.")
         _schedules(probe, schedule, Length(10**9, 10**9, 1, whose=""))  # long enough for whatever is tried
     return probe
 

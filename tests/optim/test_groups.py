@@ -95,7 +95,10 @@ def test_names_are_asked_for_and_a_cycle_has_one_rate() -> None:
     config = {"name": "SGD", "lr": 0.1, "groups": GROUPS}
     with pytest.raises(ValueError, match="go by parameters' names"):
         make_optimizer(a_net().parameters(), config)
+    around = {"name": "Lookahead", "base": {"name": "SGD", "lr": 0.1}, "groups": GROUPS}
+    with pytest.raises(ValueError, match="belong to the base"):
+        make_optimizer(a_net().named_parameters(), around)
     cycle = {"name": "OneCycleLR", "max_lr": 1.0}
     for optimizer in (config, {"name": "Lookahead", "base": config}):
-        with pytest.raises(ValueError, match="lr: a group has its own, and OneCycleLR has one which is for all"):
+        with pytest.raises(ValueError, match="lr is a group's own, and OneCycleLR has its own, which is for all"):
             check_optimization(optimizer, cycle)
