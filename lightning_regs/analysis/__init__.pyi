@@ -8,6 +8,7 @@ from lightning_regs.analysis.expressivity import fit_relu as fit_relu
 from lightning_regs.analysis.expressivity import max_width as max_width
 from lightning_regs.analysis.expressivity import num_connections as num_connections
 from lightning_regs.analysis.features import ConvFilters as ConvFilters
+from lightning_regs.analysis.features import fourier_features as fourier_features
 from lightning_regs.analysis.features import gabor_features as gabor_features
 from lightning_regs.analysis.features import gabor_filters as gabor_filters
 from lightning_regs.analysis.features import random_conv_features as random_conv_features

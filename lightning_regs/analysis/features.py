@@ -1,8 +1,9 @@
-"""Fixed features for kernel classifiers: a Gabor filter bank and random convolutional filters.
+"""Fixed features for linear classifiers: Gabor filters, random convolutional filters, random Fourier features.
 
 Zhang et al. (arXiv 1611.03530, Section 5) put a "Gabor wavelet transform" before the kernel on MNIST and a random
 convolutional net with 32,000 filters before it on CIFAR-10, and specify neither. Both are given here in their standard
-form, as pure functions of images and filters; nothing in them is trained.
+form, as pure functions of images and filters; nothing in them is trained. Random Fourier features are those of Belkin
+et al. (arXiv 1812.11118), with which least squares descend twice.
 """
 
 from __future__ import annotations
@@ -191,3 +192,13 @@ def random_conv_features(
         negative = -functional.adaptive_avg_pool2d(z.clamp_(max=-threshold), pools) - threshold
         parts.append(torch.cat([positive, negative], dim=1).flatten(1))
     return torch.cat(parts)
+
+
+@checked
+def fourier_features(x: Annotated[Tensor, Shape("N D")], frequencies: Annotated[Tensor, Shape("D F")]) -> Tensor:
+    r"""Return complex waves of points, :math:`\exp(i \langle v_k, x \rangle)`, (N, F) in complex128.
+
+    Rahimi & Recht (2007), as in Belkin et al., arXiv 1812.11118: with Gaussian frequencies v their products over
+    many features tend to a Gaussian kernel. One feature has one complex coefficient, so F of them fit F points.
+    """
+    return torch.exp(1j * (x.double() @ frequencies.double()))

@@ -22,12 +22,13 @@ Columns = Annotated[Tensor, Shape("N C")]
 
 @checked
 def min_norm_solution(x: Points, y: Values) -> Tensor:
-    """Return the least-squares solution of least 2-norm, ``pinv(x) @ y``, in float64.
+    """Return the least-squares solution of least 2-norm, ``pinv(x) @ y``, in float64; complex where points are.
 
     It is (D,) or (D, C) for points (N, D) and values (N,) or (N, C).
     """
     _check(y)
-    solution: Tensor = torch.linalg.pinv(x.double()) @ y.double()
+    precision = torch.complex128 if x.is_complex() or y.is_complex() else torch.float64
+    solution: Tensor = torch.linalg.pinv(x.to(precision)) @ y.to(precision)
     return solution
 
 

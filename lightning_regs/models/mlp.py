@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
@@ -32,7 +32,8 @@ class MLP(nn.Module):
         activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
         norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None.
         residual: Whether each two layers behind the first are a branch, added to what they see before the activation of
-            the second (He et al., arXiv 1512.03385). ``hidden`` then has an odd number of equal widths.
+            the second (He et al., arXiv 1512.03385). ``hidden`` then has an odd number of equal widths. ``"each"``:
+            each layer behind the first is one, with its activation (MNIST-1D's net, arXiv 2011.14439).
         dropout: Probability of dropping a hidden unit, in [0, 1). Default 0.
         input_dropout: Probability of dropping an input, in [0, 1). Default 0.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's.
@@ -49,20 +50,23 @@ class MLP(nn.Module):
         hidden: Annotated[Sequence[Count], "widths of at least 1, one a layer, such as [512]"] = (512,),
         activation: str = "relu",
         norm: Norm | None = None,
-        residual: bool = False,
+        residual: bool | Literal["each"] = False,
         dropout: Probability = 0.0,
         input_dropout: Probability = 0.0,
         init: str | None = None,
     ) -> None:
         super().__init__()
-        if residual and (len(hidden) % 2 == 0 or len(set(hidden)) > 1):
-            raise ValueError(f"residual=True takes an odd number of equal widths, got hidden={list(hidden)}.")
+        if residual and ((len(hidden) % 2 == 0 and residual != "each") or len(set(hidden)) > 1):
+            number = "" if residual == "each" else "an odd number of "
+            raise ValueError(f"residual={residual!r} takes {number}equal widths, got hidden={list(hidden)}.")
         layers: list[nn.Module] = [nn.Flatten(), *([nn.Dropout(input_dropout)] if input_dropout else [])]
         features, branch = math.prod(input_shape), list[nn.Module]()
         for at, size in enumerate(hidden):
             linear = normalized(norm, nn.Linear(features, size))
             active = [activation_layer(activation), *([nn.Dropout(dropout)] if dropout else [])]
-            if residual and at % 2:
+            if residual == "each" and at:
+                layers.append(_Branch(*linear, *active))
+            elif residual and at % 2:
                 branch = [*linear, *active]
             else:
                 layers += [*([_Branch(*branch, *linear)] if branch else linear), *active]

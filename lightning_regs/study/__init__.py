@@ -19,9 +19,11 @@ _MODULES = {
     "study.paper.measures.orders": "peak_distance rank_correlation",
     "study.paper.measures.quotients": "percent_lower ratio share",
     "study.paper.measures.sums": "difference largest margin smallest smallest_step value weighted_sum",
+    "study.paper.measures.turns": "fall peak_over_fit peak_position rise second_descent",
     "study.paper.paper": "Deviation Paper Scale",
     "study.paper.rows": "MissingRows Rows",
-    "study.paper.tasks": "AGREE ATTACKED INITIALIZED SHARPNESS SIGNALS SNAPSHOTS STOPPING TOY TRAIN WEIGHTS",
+    "study.paper.tasks": "AGREE ATTACKED COURSE FEATURES GROWN INITIALIZED PADDED SHARPNESS SIGNALS SNAPSHOTS "
+    "STOPPING TOY TRAIN WEIGHTS",
     "study.paper.verdicts": "ClaimResult",
     "study.run.runner": "Outcome reproduce",
     "study.studies.variance": "share_of_variance variance_cells variance_figure",

@@ -41,6 +41,11 @@ from lightning_regs.study.paper.measures.sums import smallest as smallest
 from lightning_regs.study.paper.measures.sums import smallest_step as smallest_step
 from lightning_regs.study.paper.measures.sums import value as value
 from lightning_regs.study.paper.measures.sums import weighted_sum as weighted_sum
+from lightning_regs.study.paper.measures.turns import fall as fall
+from lightning_regs.study.paper.measures.turns import peak_over_fit as peak_over_fit
+from lightning_regs.study.paper.measures.turns import peak_position as peak_position
+from lightning_regs.study.paper.measures.turns import rise as rise
+from lightning_regs.study.paper.measures.turns import second_descent as second_descent
 from lightning_regs.study.paper.paper import Deviation as Deviation
 from lightning_regs.study.paper.paper import Paper as Paper
 from lightning_regs.study.paper.paper import Scale as Scale
@@ -48,7 +53,11 @@ from lightning_regs.study.paper.rows import MissingRows as MissingRows
 from lightning_regs.study.paper.rows import Rows as Rows
 from lightning_regs.study.paper.tasks import AGREE as AGREE
 from lightning_regs.study.paper.tasks import ATTACKED as ATTACKED
+from lightning_regs.study.paper.tasks import COURSE as COURSE
+from lightning_regs.study.paper.tasks import FEATURES as FEATURES
+from lightning_regs.study.paper.tasks import GROWN as GROWN
 from lightning_regs.study.paper.tasks import INITIALIZED as INITIALIZED
+from lightning_regs.study.paper.tasks import PADDED as PADDED
 from lightning_regs.study.paper.tasks import SHARPNESS as SHARPNESS
 from lightning_regs.study.paper.tasks import SIGNALS as SIGNALS
 from lightning_regs.study.paper.tasks import SNAPSHOTS as SNAPSHOTS

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_regs.regularizers.parts.targets import MixedTarget
+from lightning_regs.training.recorder import Recorder
 
 
 class ClassificationMetrics(Metric):
@@ -102,7 +103,10 @@ def log_stage(module: Any, stage: str, prefix: str) -> None:
     logged = {f"{prefix}/{name}": value for name, value in values.items()}
     if module.replicas is not None:
         module.replica_results[prefix] = each
-        for i, own in enumerate(each):
+        # Logging a few numbers of each of many small nets takes as long as training them; a recorder reads the results.
+        trainer = module.trainer
+        recorded = not trainer.loggers and any(isinstance(callback, Recorder) for callback in trainer.callbacks)
+        for i, own in enumerate([] if recorded else each):
             logged |= {f"{prefix}/{name}/{i}": value for name, value in own.items()}
     # The metric has been reduced over the processes already; rank_zero_only would make callbacks on others blind.
     for name, value in logged.items():

@@ -57,6 +57,13 @@ def test_mnist1d_is_float_and_leaves_the_global_streams_alone():
     assert source.x_train.dtype == torch.float32
     assert source.y_test.shape == (1000,)
     assert (torch.bincount(source.y_train) > 300).all()
+    # The beginning of the file that its authors keep (arXiv 2011.14439), and its statistics.
+    torch.testing.assert_close(
+        source.x_train[0, :4], torch.tensor([-0.3320, -0.4719, -0.7787, -1.0097]), atol=5e-5, rtol=0
+    )
+    assert source.y_train[:10].tolist() == [2, 6, 4, 5, 6, 6, 6, 0, 3, 1]
+    assert float(source.x_train.mean()) == pytest.approx(-0.00032, abs=5e-6)
+    assert float(source.x_train.std()) == pytest.approx(0.99765, abs=5e-6)
 
 
 # ---- torchvision's formats

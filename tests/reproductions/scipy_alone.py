@@ -259,6 +259,68 @@ def peak_distance(measure, table, confidence):
     return position[best[1]] - position[best[0]], *ends, ""
 
 
+def turns(curve):
+    """Return valley and peak: of all pairs of positions that with the largest rise."""
+    return max(itertools.combinations(range(len(curve)), 2), key=lambda pair: curve[pair[1]] - curve[pair[0]])
+
+
+def turning(above, below):
+    """Read each seed at the turns of the mean over the others; 0 is the valley, 1 the peak, 2 the end."""
+
+    def recompute(measure, table, confidence):
+        numbers, _ = ranges(measure, table)
+        size = len(numbers) // (2 if measure.name.endswith("_less") else 1)
+
+        def weights(curve):
+            at = (*turns(curve[:size]), size - 1)
+            own = np.eye(size)[at[above]] - np.eye(size)[at[below]]
+            return np.concatenate([own, -own])[: len(numbers)]
+
+        values = np.array([
+            weights(np.delete(numbers, seed, 1).mean(1)) @ numbers[:, seed] for seed in range(numbers.shape[1])
+        ])  # fmt: skip
+        whole = weights(numbers.mean(1))
+        ends = student(values, confidence, table.error(whole, measure.parts, numbers))
+        return values.mean(), *bounded(ends, *limits(whole, measure.parts)), ""
+
+    return recompute
+
+
+def places(measure):
+    """Return positions: the number at the end of a cell's name, or of a metric's where one cell has them all."""
+    names = measure.parts if len(measure.cells) == 1 else [(metric, cell) for cell, metric in measure.parts]
+    return [float(re.split("[/_]", name)[-1]) for _, name in names]
+
+
+def peak_position(measure, table, confidence, half=1.0):
+    numbers, _ = ranges(measure, table)
+    at, place = range(len(numbers)), places(measure)
+    if measure.name == "peak_over_fit":
+        at = range(len(numbers) // 2)
+    valley, peak = turns(numbers[at].mean(1))
+    behind = at[valley + 1 :]
+    level = 1 - half * (1 - confidence) / max(len(behind) - 1, 1)
+
+    def beaten(one, other):
+        weights = np.eye(len(numbers))[other] - np.eye(len(numbers))[one]
+        return student(numbers[other] - numbers[one], level, table.error(weights, measure.parts, numbers))[0] > 0
+
+    left = [place[one] for one in behind if not any(beaten(one, other) for other in behind if other != one)]
+    return place[peak], min(left), max(left), ""
+
+
+def peak_over_fit(measure, table, confidence):
+    peak, low, high, _ = peak_position(measure, table, confidence, 0.5)
+    numbers, place = ranges(measure, table)[0], places(measure)
+    fitted = []
+    for side in (0, 1, 2):  # the mean, its upper end, its lower end
+        ends = [
+            (each.mean(), *student(each, (1 + confidence) / 2)[::-1])[side] for each in numbers[len(numbers) // 2 :]
+        ]
+        fitted += [next((at for at, end in zip(place, np.clip(ends, 0, 100), strict=False) if end <= 1), math.inf)]
+    return peak / fitted[0], low / fitted[1], high / fitted[2], ""
+
+
 def per_seed(measure, table, confidence):
     values = np.array([measure.each(*line) for line in table.matrix(measure.parts).T.tolist()])
     if np.isnan(values).any():
@@ -279,6 +341,12 @@ KINDS = {
     "share": share,
     "rank_correlation": rank_correlation,
     "peak_distance": peak_distance,
+    "peak_position": peak_position,
+    "peak_over_fit": peak_over_fit,
+    "rise": turning(1, 0),
+    "rise_less": turning(1, 0),
+    "fall": turning(1, 2),
+    "second_descent": turning(0, 2),
     "per_seed": per_seed,
 }
 

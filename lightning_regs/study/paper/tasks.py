@@ -15,8 +15,16 @@ TRAIN = "lightning_regs.study.train:train"
 """The task of most cells: train as the configuration says, and return the metrics."""
 AGREE = "lightning_regs.study.studies.agreement:agree"
 """The task that trains two nets and measures whether they are right on the same test samples."""
+COURSE = "lightning_regs.study.studies.course:course"
+"""The task that measures the test error on the way of a training; its docstring says the configuration."""
+FEATURES = "lightning_regs.study.studies.features:features"
+"""The task of least squares on random Fourier features; its docstring says the configuration and the columns."""
+GROWN = "lightning_regs.study.studies.sizes:grown"
+"""The task that trains nets that grow, each from the one before it; its docstring says the configuration."""
 INITIALIZED = "lightning_regs.study.studies.initialized:initialized"
 """The task that trains from weights that a rule sets; its docstring says the configuration."""
+PADDED = "lightning_regs.study.studies.sizes:padded"
+"""The task that trains nets of several widths in one stack; its docstring says the configuration."""
 SNAPSHOTS = "lightning_regs.procedures.snapshots.cells:snapshots"
 """The task that averages snapshots of one training; its docstring says the configuration and the columns."""
 ATTACKED = "lightning_regs.study.studies.robustness:attacked"
@@ -35,6 +43,7 @@ WEIGHTS = "lightning_regs.study.studies.weights:weights"
 OWN: dict[str, tuple[str, ...]] = {
     TRAIN: (), AGREE: ("other",), SNAPSHOTS: ("snapshots",), ATTACKED: ("attack", "crafted_on"),
     SHARPNESS: ("sharpness",), STOPPING: ("stopping",), WEIGHTS: (), SIGNALS: (), INITIALIZED: ("initial",),
+    COURSE: ("course",), FEATURES: ("features",), GROWN: ("grown",), PADDED: ("padded",),
 }  # fmt: skip
 _TRAINING = ("callbacks", "fitted", "seeds")
 # A task's name is part of its runs' hash, and stays when the code moves: name -> where the code is.

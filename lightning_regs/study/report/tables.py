@@ -15,7 +15,7 @@ from lightning_regs.study.paper.estimates import CONFIDENCE, mean
 from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
-from lightning_regs.study.studies.measured import AGREEMENT, ROBUSTNESS, SHARPNESS, SIGNALS, TOYS, WEIGHTS
+from lightning_regs.study.studies.measured import AGREEMENT, FEATURES, ROBUSTNESS, SHARPNESS, SIGNALS, TOYS, WEIGHTS
 from lightning_regs.training.measured import TRAINED
 
 # What a row says about how it came to be.
@@ -162,7 +162,7 @@ class Group:
     cells: list[CellSummary]
 
 
-_OURS = ROBUSTNESS, AGREEMENT, SHARPNESS, STOPPED, SIGNALS, TOYS, WEIGHTS, TRAINED
+_OURS = ROBUSTNESS, AGREEMENT, SHARPNESS, STOPPED, SIGNALS, TOYS, WEIGHTS, FEATURES, TRAINED
 
 
 def heading(name: str) -> str:

@@ -68,6 +68,17 @@ SIGNALS = Family(
     ),
     shown=10,
 )  # fmt: skip
+FEATURES = Family(
+    "Least squares on random features",
+    (
+        Metric("norm", "Norm of the coefficients"),
+        Metric("train_error", "Train error", "%"),
+        Metric("test_error", "Test error", "%"),
+        Metric("train_loss", "Train loss"),
+        Metric("test_loss", "Test loss"),
+    ),
+    shown=5,
+)
 TOYS = Family(
     "Wilson's linear problem",
     (
