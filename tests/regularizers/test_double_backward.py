@@ -341,3 +341,14 @@ def test_sum_of_squares_of_low_precision_is_in_float32():
     (grad,) = torch.autograd.grad(total, t)
     assert grad.dtype == torch.float16
     assert torch.all(grad == 2)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_weight_norm_has_the_derivatives_of_its_formula(dim: int) -> None:
+    v = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
+    shape = [1] * 3 if dim < 0 else [n if d == dim else 1 for d, n in enumerate(v.shape)]
+    g = torch.rand(shape if dim >= 0 else (), dtype=torch.float64, requires_grad=True)
+    with efficient_double_backward():
+        assert torch.allclose(torch._weight_norm(v, g, dim), torch._weight_norm(v.detach(), g.detach(), dim))
+        assert torch.autograd.gradcheck(lambda v, g: torch._weight_norm(v, g, dim), (v, g))
+        assert torch.autograd.gradgradcheck(lambda v, g: torch._weight_norm(v, g, dim), (v, g))

@@ -33,9 +33,10 @@ class efficient_double_backward(TorchFunctionMode):
     What runs inside has the values, the first and the second (and higher) derivatives of PyTorch's own, to rounding.
     Only the forward pass has to be inside; with ``torch.utils.checkpoint`` the backward passes too, which run parts of
     the forward again. Covered are ``conv1d``, ``conv2d``, ``conv3d`` and ``max_pool2d`` of batches of plain
-    floating-point tensors, under autocast as well. Everything else is left to PyTorch: padding given by name,
-    ``return_indices``, samples without a batch dimension, tensor subclasses, ``torch.func`` transforms, forward
-    mode, compiled code. It costs a plain step some percent, and gains nothing without a second backward.
+    floating-point tensors, under autocast as well; and weight norm, whose second derivative in PyTorch (2.15 and
+    before) is not the derivative of its first, so that it is written out. Everything else is left to PyTorch: padding
+    given by name, ``return_indices``, samples without a batch dimension, tensor subclasses, ``torch.func`` transforms,
+    forward mode, compiled code. It costs a plain step some percent, and gains nothing without a second backward.
     """
 
     def __torch_function__(
@@ -101,7 +102,13 @@ def _max_pool2d(
     return _MaxPool2d.apply(input, (kernel, steps, _sizes(padding, 2), _sizes(dilation, 2), ceil_mode))
 
 
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Any:
+    others = [d for d in range(v.dim()) if d != dim]
+    return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=dim >= 0)) if _is_plain(v) else NotImplemented
+
+
 _LAYERS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch._weight_norm: _weight_norm,
     torch.conv1d: partial(_convolution, 1),
     torch.conv2d: partial(_convolution, 2),
     torch.conv3d: partial(_convolution, 3),
