@@ -1,4 +1,4 @@
-"""Residual nets for small images: ResNet-18, ResNet-20 and ResNet-110."""
+"""Residual nets for small images: ResNet-18, ResNet-20 and ResNet-110, also without their shortcuts."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ class PaddedShortcut(nn.Module):
         return F.pad(x[..., ::2, ::2], (0, 0, 0, 0, 0, x.shape[1]))
 
 
+class NoShortcut(nn.Module):
+    """Adds nothing to a block: its layers are then a plain net's, as in arXiv 1712.09913."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return 0."""
+        return x.new_zeros(())
+
+
 class ResNet(ConvNet):
     """Stages of torchvision's ``BasicBlock`` behind one 3x3 convolution; the base of the ResNets.
 
@@ -43,7 +51,8 @@ class ResNet(ConvNet):
         blocks: Blocks in each of them.
         shortcut: How a halving block's shortcut goes to the new shape: ``"conv"`` is a 1x1 convolution of stride 2,
             ``"avgpool"`` a 2x2 average pool and a 1x1 convolution of stride 1, as Geiping et al. do (He et al.,
-            arXiv 1812.01187), batch norm following either; ``"pad"`` is :class:`PaddedShortcut`.
+            arXiv 1812.01187), batch norm following either; ``"pad"`` is :class:`PaddedShortcut`. With None no block
+            has a shortcut.
         first_is_last: Whether the first block of a halving stage draws its weights after the others. It decides what a
             seed gives where torch's initial weights are kept.
     """
@@ -55,7 +64,7 @@ class ResNet(ConvNet):
         width: int,
         stages: int,
         blocks: int,
-        shortcut: Shortcut = "conv",
+        shortcut: Shortcut | None = "conv",
         first_is_last: bool = False,
     ) -> None:
         super().__init__()
@@ -64,7 +73,7 @@ class ResNet(ConvNet):
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks)))
         for stage in range(2, stages + 1):
-            if shortcut == "pad":
+            if shortcut in (None, "pad"):
                 downsample: nn.Module = PaddedShortcut()
             else:
                 pool = [nn.AvgPool2d(2, ceil_mode=True)] if shortcut == "avgpool" else []
@@ -75,6 +84,9 @@ class ResNet(ConvNet):
                 others = list(others)
             self.add_module(f"layer{stage}", nn.Sequential(BasicBlock(width, 2 * width, 2, downsample), *others))
             width *= 2
+        for block in self.modules() if shortcut is None else ():
+            if isinstance(block, BasicBlock):
+                block.downsample = NoShortcut()
         self.head = nn.Linear(width, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -97,7 +109,7 @@ class ResNet18(ResNet):
         num_classes: Number of logits.
         width: Filters of the stem and of the first stage, an integer; the stages have 1, 2, 4 and 8 times as many.
             Default 64; 16 has about a sixteenth of the parameters.
-        shortcut: ``"conv"``, ``"avgpool"`` or ``"pad"``, see :class:`ResNet`. Default ``"conv"``.
+        shortcut: ``"conv"``, ``"avgpool"``, ``"pad"`` or None, see :class:`ResNet`. Default ``"conv"``.
         norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None. Default ``"batch"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
@@ -112,7 +124,7 @@ class ResNet18(ResNet):
         num_classes: Count,
         *,
         width: Count = 64,
-        shortcut: Shortcut = "conv",
+        shortcut: Shortcut | None = "conv",
         norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
     ) -> None:
@@ -136,7 +148,7 @@ class ResNet20(ResNet):
         depth: Number d of layers with weights on the longest path, 6n + 2 with n blocks a stage. Default 20.
         width: Filters of the stem and of the first stage, an integer; the stages have 1, 2 and 4 times as many.
             Default 16.
-        shortcut: ``"conv"``, ``"avgpool"`` or ``"pad"``, see :class:`ResNet`. Default ``"conv"``.
+        shortcut: ``"conv"``, ``"avgpool"``, ``"pad"`` or None, see :class:`ResNet`. Default ``"conv"``.
         norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None. Default ``"batch"``.
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"kaiming_normal"``, is He et al.'s for ReLU: variance 2 / fan_in, biases 0.
@@ -152,7 +164,7 @@ class ResNet20(ResNet):
         *,
         depth: Count = 20,
         width: Count = 16,
-        shortcut: Shortcut = "conv",
+        shortcut: Shortcut | None = "conv",
         norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
     ) -> None:
@@ -179,7 +191,7 @@ class ResNet110(ResNet20):
         *,
         depth: Count = 110,
         width: Count = 16,
-        shortcut: Shortcut = "pad",
+        shortcut: Shortcut | None = "pad",
         norm: Norm | None = "batch",
         init: str | None = "kaiming_normal",
     ) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, Probability, checked
+from lightning_regs.core.checks import Count, Probability, checked, nonempty
 from lightning_regs.models.layers import (
     ConvNet,
     Factor,
@@ -143,7 +144,8 @@ class SmallVGG(ConvNet):
 
     Frankle & Carbin, arXiv 1803.03635, after Simonyan & Zisserman, arXiv 1409.1556. Each stage is two 3x3 convolutions
     with a ReLU each, then a 2x2 max pool; the features, flattened in (H, W, C) order, go through linear layers of 256,
-    256 and ``num_classes``. Shape: (N, C, H, W) to (N, num_classes); computed in channels_last.
+    256 and ``num_classes``. Shape: (N, C, H, W) to (N, num_classes); computed in channels_last. The VGG-9 of Li et al.,
+    arXiv 1712.09913, is ``stages=[[64, 64], [128, 128], [256, 256, 256]]``, ``hidden=[256]`` and ``norm="batch"``.
 
     Args:
         input_shape: (C, H, W); H and W at least 2, 4 and 8 for one, two and three stages.
@@ -154,6 +156,8 @@ class SmallVGG(ConvNet):
         init: A rule of :func:`~lightning_regs.init.initialize`; None keeps torch's. The default,
             ``"xavier_normal"``, is the paper's: Gaussian Glorot weights, biases 0.
         width: Factor on the number of filters and hidden units. Default 1.
+        stages: Filters of each convolution, a list a stage; None for those of the class.
+        hidden: Units of each hidden linear layer.
     """
 
     architecture: ClassVar[str]
@@ -169,18 +173,21 @@ class SmallVGG(ConvNet):
         norm: Norm | None = None,
         init: str | None = "xavier_normal",
         width: Factor = 1.0,
+        stages: Annotated[Sequence[Sequence[Count]], nonempty] | None = None,
+        hidden: Sequence[Count] = (256, 256),
     ) -> None:
         super().__init__()
-        shrink = 2 ** len(self.STAGES)
+        made = tuple(map(tuple, stages or self.STAGES))
+        shrink = 2 ** len(made)
         channels, height, columns = check_image(self.architecture, input_shape, shrink)
-        layers, channels = convolutions(channels, self.STAGES, width, len(self.STAGES), norm, pool_first=True)
+        layers, channels = convolutions(channels, made, width, len(made), norm, pool_first=True)
         self.features = nn.Sequential(*layers)
         units = channels * math.ceil(height / shrink) * math.ceil(columns / shrink)
         classifier: list[nn.Module] = []
-        for hidden in scaled(width, 256, 256):
-            linear, drop = normalized(norm, nn.Linear(units, hidden)), [nn.Dropout(dropout)] if dropout else []
+        for size in scaled(width, *hidden):
+            linear, drop = normalized(norm, nn.Linear(units, size)), [nn.Dropout(dropout)] if dropout else []
             classifier += [*linear, nn.ReLU(), *drop]
-            units = hidden
+            units = size
         self.classifier = nn.Sequential(*classifier)
         self.head = nn.Linear(units, num_classes)
         finish(self, norm, init, self.head)

@@ -35,6 +35,11 @@ SMALL = {
 }
 
 
+# Li et al., arXiv 1712.09913: a bias and batch norm's two numbers for each filter.
+VGG9 = {"stages": [[64, 64], [128, 128], [256, 256, 256]], "hidden": [256], "norm": "batch"}
+VGG9_LAYERS = ((3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256))
+
+
 def test_every_convolutional_net_of_ours_is_in_the_table_of_small_ones():
     assert set(SMALL) == set(MODELS) - {"mlp", "inception_v3", "signal_conv", "signal_gru"}
 
@@ -59,6 +64,11 @@ def test_every_convolutional_net_of_ours_is_in_the_table_of_small_ones():
         ("resnet18", (3, 32, 32), {"shortcut": "avgpool"}, 11_173_962),
         ("preact_resnet18", (3, 32, 32), {}, 11_171_146 + 2 * 64),  # its authors have batch norm in the stem
         ("resnet20", (3, 32, 32), {"shortcut": "pad"}, 269_722),
+        ("resnet20", (3, 32, 32), {"shortcut": None}, 269_722),  # He et al.: 0.27, 0.85 and 1.7 million, plain or not
+        ("resnet20", (3, 32, 32), {"depth": 56, "shortcut": "pad"}, 853_018),
+        ("resnet20", (3, 32, 32), {"depth": 56, "shortcut": None}, 853_018),
+        ("resnet110", (3, 32, 32), {"shortcut": None}, 1_727_962),
+        ("conv6", (3, 32, 32), VGG9, sum(9 * i * o + 3 * o for i, o in VGG9_LAYERS) + 4096 * 256 + 3 * 256 + 2570),
         ("resnet110", (3, 32, 32), {}, 1_727_962),
         ("densenet", (3, 32, 32), {}, 1_019_722),
         ("densenet", (3, 32, 32), {"depth": 100, "width": 24}, 27_249_082),

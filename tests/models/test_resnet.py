@@ -54,6 +54,23 @@ def test_shortcuts_average_or_skip_before_the_projection(shortcut):
     assert torch.allclose(block(x), F.relu(projected), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["resnet20", "resnet110"])
+def test_without_shortcuts_a_resnet_is_a_chain_of_its_layers(name):
+    torch.manual_seed(0)
+    net = build(name, (3, 8, 8), 10, depth=14, width=2, shortcut=None).double().eval()
+    x = images(2, 3, 8, 8, dtype=torch.float64)
+    expected = x
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            expected = layer(expected)
+        elif isinstance(layer, nn.BatchNorm2d):
+            expected = layer(expected).relu()
+    assert net(x).std() > 1e-3
+    assert torch.allclose(net(x), net.head(expected.mean((2, 3))), rtol=1e-12)
+    with_them = build(name, (3, 8, 8), 10, depth=14, width=2, shortcut="pad")
+    assert [n for n, _ in with_them.named_parameters()] == [n for n, _ in net.named_parameters()]
+
+
 def test_densenet_bc_is_torchvision_s_with_the_cifar_stem():
     ours = build("densenet", (3, 16, 16), 10, depth=16, width=4, bc=True)
     theirs = DenseNet(4, (2, 2, 2), num_init_features=8, num_classes=10)

@@ -69,6 +69,25 @@ def test_initial_weights_are_gaussian_glorot_with_zero_biases(name):
             assert not layer.bias.any()
 
 
+def test_stages_and_hidden_layers_can_be_given():
+    """VGG-9 of Li et al.: seven convolutions and a hidden layer with batch norm, three pools."""
+    torch.manual_seed(0)
+    stages = [[64, 64], [128, 128], [256, 256, 256]]
+    net = build("conv6", (3, 16, 16), 10, stages=stages, hidden=[256], norm="batch", width=0.1).double().eval()
+    x = images(2, 3, 16, 16, dtype=torch.float64)
+    kept = iter([m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d)])
+    expected = x
+    for stage in stages:
+        for _ in stage:
+            expected = next(kept)(expected)
+            expected = next(kept)(expected).relu()
+        expected = F.max_pool2d(expected, 2)
+    expected = next(kept)(expected.permute(0, 2, 3, 1).flatten(1))
+    expected = next(kept)(expected).relu()
+    assert torch.allclose(net(x), next(kept)(expected), rtol=1e-10)
+    assert next(kept, None) is None
+
+
 def test_dropout_acts_on_both_hidden_linear_layers_in_training_alone():
     net = build("conv2", (3, 8, 8), 10, dropout=0.5)
     seen = []
