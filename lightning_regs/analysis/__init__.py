@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lightning_regs.core import registry
 
-_ROOMS = ("", ".signal", ".weights")
+_ROOMS = ("", ".landscape", ".signal", ".weights")
 _PUBLIC = {k: v for room in _ROOMS for k, v in registry.definitions(f"lightning_regs.analysis{room}").items()}
 
 __all__ = sorted(_PUBLIC)

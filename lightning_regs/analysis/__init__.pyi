@@ -29,6 +29,17 @@ from lightning_regs.analysis.kernels import one_hot as one_hot
 from lightning_regs.analysis.kernels import predict as predict
 from lightning_regs.analysis.kernels import select as select
 from lightning_regs.analysis.kernels import squared_distances as squared_distances
+from lightning_regs.analysis.landscape.curvature import EigenvalueMap as EigenvalueMap
+from lightning_regs.analysis.landscape.curvature import HessianEnds as HessianEnds
+from lightning_regs.analysis.landscape.curvature import eigenvalue_map as eigenvalue_map
+from lightning_regs.analysis.landscape.curvature import hessian_eigenvalues as hessian_eigenvalues
+from lightning_regs.analysis.landscape.curvature import hessian_trace as hessian_trace
+from lightning_regs.analysis.landscape.directions import PathPlane as PathPlane
+from lightning_regs.analysis.landscape.directions import direction_to as direction_to
+from lightning_regs.analysis.landscape.directions import path_plane as path_plane
+from lightning_regs.analysis.landscape.directions import random_direction as random_direction
+from lightning_regs.analysis.landscape.loss_surface import LossSurface as LossSurface
+from lightning_regs.analysis.landscape.loss_surface import loss_surface as loss_surface
 from lightning_regs.analysis.large_kernels import KernelMachine as KernelMachine
 from lightning_regs.analysis.large_kernels import LowerTriangle as LowerTriangle
 from lightning_regs.analysis.large_kernels import SpdSolution as SpdSolution

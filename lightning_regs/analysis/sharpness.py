@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty
-from lightning_regs.regularizers.attacks import one_number, trainable, undisturbed
+from lightning_regs.analysis.landscape._points import Loss, Samples, Targets, batch_losses, joined, split
+from lightning_regs.core.checks import Count, Positive, checked
+from lightning_regs.regularizers.attacks import trainable, undisturbed
 
 # Share of the box within which the ascent starts: at an exact minimum the gradient says nothing.
 _START = 1e-3
@@ -20,12 +21,12 @@ _START = 1e-3
 @checked
 def sharpness(
     network: nn.Module,
-    x: Annotated[Tensor, Shape("N ..."), nonempty],
-    y: Annotated[Tensor, Shape("N ...")],
+    x: Samples,
+    y: Targets,
     epsilon: Positive = 1e-3,
     dimensions: Count | None = None,
     generator: torch.Generator | None = None,
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    loss: Loss = F.cross_entropy,
     steps: Count = 10,
     batch_size: Count = 1000,
 ) -> float:
@@ -74,7 +75,7 @@ def sharpness(
     named = trainable(network)
     if low := [p.dtype for p in named.values() if p.element_size() < 4]:
         raise ValueError(f"steps within the box are rounded away in parameters of {low[0]}; give network.float().")
-    center = torch.cat([p.detach().flatten().double() for p in named.values()])
+    center = joined(list(named.values()))
     dtype = torch.promote_types(next(iter(named.values())).dtype, torch.float32)
     basis = None if dimensions is None else _subspace(dimensions, center, generator, dtype)
     # The least-squares solution, as the columns are independent.
@@ -85,19 +86,12 @@ def sharpness(
         """Return the loss at a point of the box, whose sides are from -1 to 1, and its gradient there."""
         step = box * z
         point = center + (step if basis is None else (basis @ step.to(basis)).double())
-        parts = torch.split(point, [p.numel() for p in named.values()])
-        moved = {
-            name: part.view_as(p).to(p.dtype).requires_grad_()
-            for (name, p), part in zip(named.items(), parts, strict=True)
-        }
+        moved = split(named, point)
         total, gradient = 0.0, torch.zeros_like(center)
-        for some, targets in zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True):
-            with torch.enable_grad():
-                value = one_number(loss(torch.func.functional_call(network, moved, (some,)), targets))
-                value = value * (len(some) / len(x))
+        for value in batch_losses(network, moved, x, y, loss, batch_size):
             found = torch.autograd.grad(value, list(moved.values()), materialize_grads=True)
             total += value.item()
-            gradient += torch.cat([g.flatten().double() for g in found])
+            gradient += joined(found)
         return total, box * (gradient if basis is None else (basis.T @ gradient.to(basis)).double())
 
     with torch.inference_mode(False), torch.no_grad(), undisturbed(network, x):

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "models": {"core", "init", "layers"},
     "pruning": {"core"},
     "data": {"core"},
-    "analysis": {"core", "pruning", "regularizers"},
+    "analysis": {"core", "models", "pruning", "regularizers"},
     "regularizers": {"core", "pruning"},
     "training": {"core", "layers", "init", "optim", "models", "pruning", "data", "regularizers"},
     "procedures": {"core", "pruning", "data", "analysis", "regularizers", "optim", "training"},

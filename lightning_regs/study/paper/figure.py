@@ -131,7 +131,7 @@ class Kind(Figure):
 @checked
 def curves(
     id: Name, title: str, metric: Name | tuple[Name, ...], plots: Lines | Mapping[str, Lines], caption: str = "", *,
-    y: str = "", epochs: bool = False, on: tuple[str, ...] | None = None,
+    x: str = "", y: str = "", epochs: bool = False, log_y: Whole = 0, on: tuple[str, ...] | None = None,
 ) -> Figure:  # fmt: skip
     """Make a figure of learning curves: a line a cell, its mean over seeds in a band from lowest to highest.
 
@@ -141,11 +141,13 @@ def curves(
         metric: Column of the curves; of several, the first that is there.
         plots: Label -> cell; or the title of each pair of axes -> its labels and cells.
         caption: What is shown, and what the paper's figure shows.
+        x: Column of the horizontal axis, where that is no time, such as ``"position"`` on a line through weights.
         y: Label of the vertical axis; default: the metric's name.
         epochs: Whether they are over epochs in place of steps.
+        log_y: Base of a logarithmic vertical axis.
         on: Names of the scales that draw it; None for all.
     """
-    metrics, options = (metric,) if isinstance(metric, str) else metric, {"epochs": epochs}
+    metrics, options = (metric,) if isinstance(metric, str) else metric, {"epochs": epochs, "x": x, "log_y": log_y}
     return Kind(id, title, caption, "draw_curves", metrics=metrics, plots=_plots(plots), y=y, on=on, options=options)
 
 

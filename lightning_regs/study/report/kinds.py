@@ -41,10 +41,13 @@ _MOST_TICKS = 9
 _SHORTEST_CURVES = 2
 
 
-def draw_curves(figure: Kind, rows: Rows, curves: Curves, published: Published, *, epochs: bool = False) -> Figure:
-    """Draw learning curves, with a ring at the end where the paper printed the last value."""
+def draw_curves(
+    figure: Kind, rows: Rows, curves: Curves, published: Published, *, epochs: bool, x: str, log_y: int
+) -> Figure:
+    """Draw learning curves, with a ring at the end where the paper printed the last value; or those over a place."""
     found: dict[str, tuple[str, dict[str, Band]]] = {}
-    x, unit, label_x = ("epoch", 1, "epochs") if epochs else ("step", 1000, "thousand steps")
+    time, over = not x, f"by {x}" if x else "over training"
+    x, unit, label_x = (x, 1, x) if x else ("epoch", 1, "epochs") if epochs else ("step", 1000, "thousand steps")
     for title, lines in figure.plots.items():
         for metric in figure.metrics:
             bands = {label: band for label, cell in lines.items() if (band := curves.band(cell, metric, x))}
@@ -62,12 +65,14 @@ def draw_curves(figure: Kind, rows: Rows, curves: Curves, published: Published, 
             axes.fill_between(at, band.low, band.high, color=color, alpha=0.18, linewidth=0)
             if (number := published.get((figure.plots[title][name], metric))) is not None:
                 _ring(axes, at[-1], number, color)
-        axes.set(xlabel=label_x, ylabel=label, xlim=(0, None))
+        axes.set(xlabel=label_x, ylabel=label, xlim=(0 if time else None, None))
+        if log_y:
+            plots.log_axis(axes, "y", log_y)
         _finish(axes, title)
         ends = "; ".join(f"{name} {band.mean[-1]:.3g}" for name, band in bands.items())
-        told.append(f"{_named(label, title)} over training. At the end: {ends}.")
+        told.append(f"{_named(label, title)} {over}. At the end: {ends}.")
     for metric in sorted({metric for metric, _ in found.values()} - {figure.metrics[0]}):
-        plots.note(drawing, f"Not recorded over training: {_words(figure.metrics[0])}, so {_words(metric)} is drawn.")
+        plots.note(drawing, f"Not recorded {over}: {_words(figure.metrics[0])}, so {_words(metric)} is drawn.")
     plots.describe(drawing, " ".join(told))
     seeds = sorted({band.n for _, bands in found.values() for band in bands.values()})
     if seeds[-1] > 1:

@@ -23,6 +23,8 @@ COLUMNS = {
     "weights_zeros": ".2f",
     **{f"signal_{key}_{layer}": ".3g" for key in ("mean", "saturation") for layer in range(1, 6)},
     **{f"signal_{key}": ".3g" for key in ("loss_range", "gradient_change", "input")},
+    # Of lines and planes through weights, which are over no time.
+    **dict.fromkeys(("position", "position_2", "line_loss", "random_loss", "surface_loss"), ".4g"),
 }
 MAX_BYTES = 500_000
 _POINTS = (400, 250, 160, 120, 90, 70, 50, 40, 30, 20, 12, 6, 3)

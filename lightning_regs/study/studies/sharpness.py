@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_regs import analysis
 from lightning_regs.core import rng
@@ -50,12 +51,18 @@ class _Options:
     samples: Count | None = None
 
 
-def _measured(trained: Trained, options: _Options, seed: int) -> dict[str, float]:
+def samples(trained: Trained, number: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the first of the training set as the net sees them, (N, ...) and (N,), on the device that trained it."""
     device = trained.trainer.strategy.root_device
     own = [pair if trained.replica is None or pair[1].ndim == 1 else tuple(part[trained.replica] for part in pair)
            for pair in batches(trained.data, "train", device)]  # fmt: skip
-    x, y = (torch.cat(parts)[: options.samples] for parts in zip(*own, strict=True))
-    net, row = trained.network().to(device), {}
+    x, y = (torch.cat(parts)[:number] for parts in zip(*own, strict=True))
+    return x, y
+
+
+def _measured(trained: Trained, options: _Options, seed: int) -> dict[str, float]:
+    x, y = samples(trained, options.samples)
+    net, row = trained.network().to(x.device), {}
     for name, epsilon in EPSILONS.items():
         row[f"sharpness_{name}"] = analysis.sharpness(net, x, y, epsilon)
         if options.dimensions is not None:

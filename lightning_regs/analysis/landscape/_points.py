@@ -1,0 +1,100 @@
+"""What is shared by who looks at a net's loss at other weights than its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs.core.checks import Number, Range, Shape, nonempty, shown
+from lightning_regs.regularizers.attacks import one_number
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Samples = Annotated[Tensor, Shape("N ..."), nonempty]
+Targets = Annotated[Tensor, Shape("N ...")]
+Direction = Mapping[str, Tensor]
+
+
+def _one_or_two(name: str, directions: Sequence[Direction]) -> Sequence[Direction]:
+    if not 1 <= len(directions) <= 2:
+        raise ValueError(f"{name} must be one direction or two, got {len(directions)}; give a list of them.")
+    return directions
+
+
+def _rising(name: str, ends: tuple[float, float]) -> tuple[float, float]:
+    if not ends[0] < ends[1]:
+        raise ValueError(f"{name} must be (first, last) with first below last, got {shown(ends)}.")
+    return ends
+
+
+Directions = Annotated[Sequence[Direction], "a list of one direction or two", _one_or_two]
+Points = Annotated[int, Range(2, why="a grid has a point at each of its ends; take 51, or 25 for a first look")]
+Ends = Annotated[tuple[Number, Number], "(first, last) with first below last", _rising]
+
+
+def grid(points: int, ends: tuple[float, float], dimensions: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return the positions along each direction, and all points of the grid ``(points ** dimensions, dimensions)``."""
+    at = torch.linspace(*ends, points, dtype=torch.float64)
+    return (at,) * dimensions, torch.cartesian_prod(*[at] * dimensions).view(-1, dimensions)
+
+
+def check_directions(network: nn.Module, directions: Sequence[Direction]) -> None:
+    """Refuse directions of another net."""
+    known = dict([*network.named_parameters(), *network.named_buffers()])
+    moving = [name for name, p in network.named_parameters() if p.requires_grad]
+    for direction in directions:
+        for name in (*moving, *direction):
+            other = tuple(direction[name].shape) if name in direction else None
+            own = tuple(known[name].shape) if name in known else None
+            if own is None or other != own:
+                raise ValueError(
+                    f"a direction has {_said(name, other)}, and {type(network).__name__} has {_said(name, own)}; make "
+                    "the direction of this network, by random_direction, direction_to or path_plane."
+                )
+
+
+def _said(name: str, shape: tuple[int, ...] | None) -> str:
+    return f"no {name!r}" if shape is None else f"{name!r} of the shape {shape}"
+
+
+def moved(network: nn.Module, directions: Sequence[Direction], at: Tensor) -> dict[str, Tensor]:
+    """Return what moves of a network, by name, at points ``(R, dimensions)``, each stacked ``(R, ...)``."""
+    own = dict([*network.named_parameters(), *network.named_buffers()])
+    found = {}
+    for name in dict.fromkeys(name for direction in directions for name in direction):
+        tensor = own[name].detach()
+        dtype = torch.promote_types(tensor.dtype, torch.float32)
+        place = tensor.to(dtype).expand(len(at), *tensor.shape).clone()
+        for k, direction in enumerate(directions):
+            if name in direction:
+                step = at[:, k].to(place).view(-1, *[1] * tensor.ndim)
+                place += step * direction[name].detach().to(place)
+        found[name] = place.to(tensor.dtype)
+    return found
+
+
+def split(named: Mapping[str, nn.Parameter], point: Tensor) -> dict[str, Tensor]:
+    """Return leaves of a graph with the names and shapes of parameters, and the numbers of one long vector."""
+    parts = torch.split(point, [p.numel() for p in named.values()])
+    return {
+        name: part.view_as(p).to(p).clone().requires_grad_()
+        for (name, p), part in zip(named.items(), parts, strict=True)
+    }
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors as one long vector in float64."""
+    return torch.cat([t.detach().flatten().double() for t in tensors])
+
+
+def batch_losses(
+    network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, y: Tensor, loss: Loss, batch_size: int
+) -> Iterator[Tensor]:
+    """Yield what each batch adds to the mean loss at these weights, with its graph."""
+    for some, targets in zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True):
+        with torch.enable_grad():
+            value = one_number(loss(torch.func.functional_call(network, dict(weights), (some,)), targets))
+            value = value * (len(some) / len(x))
+        yield value

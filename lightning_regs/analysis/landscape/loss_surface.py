@@ -1,0 +1,150 @@
+"""Loss and accuracy of a net on a line or a plane through its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map
+
+from lightning_regs.analysis.landscape._points import (
+    Directions,
+    Ends,
+    Loss,
+    Points,
+    Samples,
+    Targets,
+    check_directions,
+    grid,
+    moved,
+)
+from lightning_regs.core.checks import Count, checked
+from lightning_regs.models.stacked import OneCallForAll
+from lightning_regs.regularizers.attacks import undisturbed
+
+# Samples times points of the grid in one call: what a layer makes of them stays in a cache.
+_ROWS = 10_000
+_NARROW = 16
+
+
+@dataclass(frozen=True)
+class LossSurface:
+    """Loss and accuracy on a line or a plane; of a plane the first dimension goes along the first direction.
+
+    Attributes:
+        at: Positions along each direction ``(points,)``; 0 is the network.
+        losses: ``(points,)`` or ``(points, points)``.
+        accuracies: In percent, of the same shape; NaN where targets are not one class a sample.
+    """
+
+    at: tuple[Tensor, ...]
+    losses: Tensor
+    accuracies: Tensor
+
+
+@checked
+def loss_surface(
+    network: nn.Module,
+    x: Samples,
+    y: Targets,
+    directions: Directions,
+    points: Points = 51,
+    ends: Ends = (-1.0, 1.0),
+    loss: Loss = F.cross_entropy,
+    batch_size: Count = 1000,
+    together: Count | None = None,
+) -> LossSurface:
+    r"""Return the loss on a grid of points :math:`w + \alpha d` or :math:`w + \alpha d + \beta e` around the weights w.
+
+    Li et al., "Visualizing the Loss Landscape of Neural Nets" (1712.09913). Directions are random
+    (:func:`random_direction`), lead to another net (:func:`direction_to`, which interpolates: ends of -0.5 and 1.5 show
+    both minima) or lie where a training went (:func:`path_plane`).
+
+    The network is in evaluation mode, so dropout is off and batch norm takes its running statistics. These stay as they
+    are, unless a direction has them, as that to another net does. The network is left as it was.
+
+    Args:
+        network: Maps ``(N, ...)`` to what the loss takes.
+        x: Samples ``(N, ...)`` as the network sees them: in the paper the training set, without augmentation.
+        y: Their targets ``(N, ...)``.
+        directions: One or two, with names and shapes of the network's parameters.
+        points: On each side of the grid, at least 2; 51 in the paper. An odd number has the network itself among them
+            where the ends are symmetric.
+        ends: First and last position along each direction.
+        loss: Mean loss of outputs and targets.
+        batch_size: Samples at a time; the result does not depend on it but for rounding.
+        together: Points of the grid at a time, in one call of ``torch.vmap``. Default: 10,000 samples' worth, and one
+            after another for nets with wide convolutions, or that cannot be mapped.
+
+    Raises:
+        ValueError: If a direction is of another net, or the grid has one point.
+
+    Example:
+        >>> net = nn.Linear(1, 1, bias=False)  # the loss is the square of its weight
+        >>> _ = nn.init.constant_(net.weight, 1.0)
+        >>> along = [{"weight": torch.ones(1, 1)}]
+        >>> loss_surface(net, torch.ones(1, 1), torch.zeros(1, 1), along, 3, (-1, 1), F.mse_loss).losses.tolist()
+        [0.0, 1.0, 4.0]
+    """
+    check_directions(network, directions)
+    at, places = grid(points, ends, len(directions))
+    size = together or _together(network, min(batch_size, len(x)))
+    found: list[Tensor] = []
+    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, x):
+        for some in torch.split(places, size):
+            weights = moved(network, directions, some)
+            found += _measured(network, weights, x, y, loss, batch_size, mapped=size > 1)
+    losses, accuracies = torch.stack(found).view(*[points] * len(directions), 2).unbind(-1)
+    return LossSurface(at, losses, accuracies)
+
+
+def _together(network: nn.Module, samples: int) -> int:
+    """Return how many points to take at a time: on a CPU grouped convolutions are faster only where they are narrow."""
+    filters = [len(w) for m in network.modules() if isinstance(m, nn.modules.conv._ConvNd) for w in [m.weight]]
+    return max(1, _ROWS // samples) if max(filters, default=0) <= _NARROW else 1
+
+
+def _measured(
+    network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, y: Tensor, loss: Loss, batch_size: int, mapped: bool
+) -> Tensor:
+    """Return loss and accuracy ``(R, 2)`` at stacked weights."""
+    number = len(next(iter(weights.values())))
+    total = torch.zeros(number, 2, dtype=torch.float64, device=x.device)
+    for some, targets in zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True):
+        for row, output in zip(total, _outputs(network, weights, some, mapped), strict=True):
+            row[0] += loss(output, targets).double() * len(some)
+            row[1] += _right(output, targets)
+    return total.cpu() / len(x) * torch.tensor([1.0, 100.0], dtype=torch.float64)
+
+
+def _outputs(network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, mapped: bool) -> Iterator[Any]:
+    """Yield what the network makes of samples at each of the stacked weights."""
+
+    def outputs(weights: Mapping[str, Tensor]) -> Any:
+        others = {name: b.clone() for name, b in network.named_buffers() if name not in weights}
+        return functional_call(network, (dict(weights), others), (x,))
+
+    def together(weights: Mapping[str, Tensor]) -> Any:
+        with OneCallForAll(draws_apart=False):
+            return outputs(weights)
+
+    number = len(next(iter(weights.values())))
+    if mapped:
+        try:
+            every = torch.vmap(together, randomness="same")(weights)
+        except RuntimeError:  # recurrent layers, and whatever else cannot be mapped, or is too large
+            pass
+        else:
+            yield from (tree_map(lambda t: t[i], every) for i in range(number))  # noqa: B023
+            return
+    yield from (outputs({name: w[i] for name, w in weights.items()}) for i in range(number))
+
+
+def _right(output: Any, targets: Tensor) -> Tensor | float:
+    classes = targets.ndim == 1 and not targets.is_floating_point() and not targets.is_complex()
+    return (output.argmax(1) == targets).sum() if classes and output.ndim == 2 else torch.nan

@@ -1,0 +1,113 @@
+"""Nets of one architecture as one call of each layer, under ``torch.vmap`` over their weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
+from torch.overrides import TorchFunctionMode
+
+# How they are called is known by their signatures: some torch hand their arguments on by position, others by name.
+_SIGNATURES = {func: inspect.signature(func) for func in (F.batch_norm, F.group_norm, F.dropout)}
+
+
+class OneCallForAll(TorchFunctionMode):
+    """Sends layers under vmap to one call for all nets where vmap's own rule is worse than that.
+
+    Of linear layers it makes gradients of transposed strides. It takes the scale out of batch norm, without which CUDA
+    refuses half-precision activations beside float32 statistics; some torch have no group norm in channels_last. One
+    draw of dropout for all nets (not ``draws_apart``) comes on CUDA from another kernel, and is not a single net's.
+    """
+
+    def __init__(self, draws_apart: bool) -> None:
+        super().__init__()
+        self.draws_apart = draws_apart
+        # Vmap's over the nets; those of a network's own transforms come and go above it.
+        self.interpreter: Any = None if torch.compiler.is_compiling() else retrieve_current_functorch_interpreter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.compiler.is_compiling():  # which traces vmap's own rules alone, and asks for images in channels_last
+            return args[0] if func is Tensor.to and "memory_format" in kwargs else func(*args, **kwargs)
+        batched = torch._C._functorch.is_batchedtensor
+        if func is Tensor.bernoulli_ and len(args) == 2 and self.draws_apart and not batched(args[0]):
+            return torch.bernoulli(args[0].fill_(torch.nan), args[1])  # drawn apart; NaN for who drops the result
+        if func is torch._weight_norm and args[2] >= 0:  # of which vmap would make one call a net
+            v, g, dim = args
+            others = [d for d in range(v.ndim) if d != dim]
+            return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
+        if torch._C._functorch.maybe_current_level() != self.interpreter.level():
+            return func(*args, **kwargs)
+        if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
+            return self._once(_linear, *args)
+        if func in _SIGNATURES and batched(args[0]):
+            given = _SIGNATURES[func].bind(*args, **kwargs)
+            given.apply_defaults()
+            if func is not F.dropout:
+                return self._once(partial(_norm, func), *given.args)
+            if not self.draws_apart and given.arguments["training"]:
+                return self._once(_same_dropout, *given.args[:2])
+        return func(*args, **kwargs)
+
+    def _once(self, rule: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Call a rule with the tensors of all nets ``(R, ...)``, outside vmap, which takes its result apart again."""
+        level, replicas = self.interpreter.level(), self.interpreter.batch_size()
+        with self.interpreter.lower():
+            whole = []
+            for arg in args:
+                if isinstance(arg, Tensor):
+                    arg, dim = torch._C._functorch._unwrap_batched(arg, level)
+                    arg = arg.expand(replicas, *arg.shape) if dim is None else arg.movedim(dim, 0)
+                whole.append(arg)
+            return torch._C._functorch._add_batch_dim(rule(*whole), 0, level)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    rows = x.flatten(1, -2) if x.ndim > 3 else x if x.ndim == 3 else x.unsqueeze(1)
+    out: Tensor = _Linear.apply(rows, weight, bias)
+    return out.view(*x.shape[:-1], weight.shape[1])
+
+
+def _norm(norm: Callable[..., Tensor], x: Tensor, *rest: Any) -> Tensor:
+    replicas = len(x)
+    x = x.movedim(0, 1).flatten(1, 2)  # (N, R * C, ...)
+    # Of the statistics, which are contiguous, these are views: they are updated in place.
+    each = [t.reshape(-1) if isinstance(t, Tensor) else t for t in rest]
+    if norm is F.group_norm:
+        each[0] *= replicas
+        if x.is_cuda and torch.is_autocast_enabled("cuda"):  # which vmap's rules do not see
+            x = x.float()
+    y = norm(x, *each)
+    return y.view(y.shape[0], replicas, y.shape[1] // replicas, *y.shape[2:]).movedim(1, 0)
+
+
+def _same_dropout(x: Tensor, p: float) -> Tensor:
+    return x * F.dropout(torch.ones_like(x[0]), p)
+
+
+class _Linear(torch.autograd.Function):
+    """Linear layers (R, N, I), (R, O, I), (R, O) to (R, N, O), whose weights' gradients have the weights' strides."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(gradient, weight) if needs_x else None,
+            torch.bmm(gradient.transpose(1, 2), x) if needs_weight else None,
+            gradient.sum(1) if needs_bias else None,
+        )

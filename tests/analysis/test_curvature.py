@@ -1,0 +1,111 @@
+"""Eigenvalues and the trace of the Hessian against the whole Hessian, by differences of gradients in float64."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from test_landscape import double, draws, network, untouched
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_regs.analysis import eigenvalue_map, hessian_eigenvalues, hessian_trace, random_direction
+
+
+def whole(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The Hessian of the cross-entropy: central differences of gradients."""
+    other = copy.deepcopy(net).eval()
+    parameters, columns = list(other.parameters()), []
+    point = nn.utils.parameters_to_vector(parameters).detach()
+
+    def slope(at: Tensor) -> Tensor:
+        nn.utils.vector_to_parameters(at, parameters)
+        return torch.cat([g.flatten() for g in torch.autograd.grad(F.cross_entropy(other(x), y), parameters)])
+
+    for step in 1e-5 * torch.eye(len(point), dtype=point.dtype):
+        columns.append((slope(point + step) - slope(point - step)) / 2e-5)
+    return torch.stack(columns)
+
+
+@pytest.mark.parametrize("kind", ["perceptron", "batch norm", "tied", "weight norm"])
+def test_eigenvalues_are_those_of_the_whole_hessian(kind: str) -> None:
+    net, x, y = network(kind), double(20, 4), torch.arange(20) % 4
+    with untouched(net):
+        found = hessian_eigenvalues(net, x, y, 3, steps=1000)
+    exact = torch.linalg.eigvalsh(whole(net, x, y))
+    size = float(exact.abs().max())
+    assert torch.allclose(found.largest, exact.flip(0)[:3], rtol=0, atol=1e-4 * size)
+    assert found.largest[0] == pytest.approx(float(exact[-1]), rel=1e-4)
+    assert abs(float(found.smallest[0] - exact[0])) <= max(found.error, 1e-9 * size)
+    assert found.ratio == pytest.approx(float(abs(exact[0] / exact[-1])), abs=1e-4)
+    parts = hessian_eigenvalues(net, x, y, 3, steps=1000, batch_size=7)
+    assert torch.allclose(parts.largest, found.largest, rtol=1e-9)
+
+
+def test_of_a_quadratic_they_are_known_and_equal_ones_come_once() -> None:
+    net = nn.Linear(4, 1, bias=False).double()
+    x = torch.tensor([1.0, 2.0, 2.0, 3.0]).double().sqrt().diag() * 2
+    found = hessian_eigenvalues(net, x, torch.zeros(4, 1), 4, lambda out, _: out.square().mean() / 2)
+    assert found.largest.tolist() == pytest.approx([3, 2, 1])
+    assert found.smallest.tolist() == pytest.approx([1, 2, 3])
+    flat = hessian_eigenvalues(net, x, torch.zeros(4, 1), loss=lambda out, _: out.mean())
+    assert (float(flat.largest), float(flat.smallest), flat.error) == (0, 0, 0)
+
+
+def test_too_few_steps_are_told() -> None:
+    net, x, y = network("perceptron"), double(20, 4), torch.arange(20) % 4
+    with pytest.warns(UserWarning, match=r"within .* of an eigenvalue after steps=3, .*; give more steps"):
+        found = hessian_eigenvalues(net, x, y, steps=3)
+    exact = torch.linalg.eigvalsh(whole(net, x, y))
+    for value in (found.largest, found.smallest):
+        assert (exact - value).abs().min() <= found.error
+
+
+def test_the_trace_is_exact_of_a_diagonal_and_within_its_error_else() -> None:
+    linear = nn.Linear(3, 1, bias=False).double()
+    x = torch.tensor([1.0, 2.0, 3.0]).double().diag()
+    value, error = hessian_trace(linear, x, torch.zeros(3, 1), draws(), 2, F.mse_loss)
+    assert value == pytest.approx(2 * 14 / 3)
+    assert error == pytest.approx(0, abs=1e-12)
+    net, x, y = network("perceptron"), double(20, 4), torch.arange(20) % 4
+    with untouched(net):
+        value, error = hessian_trace(net, x, y, draws(), 400)
+    exact = float(whole(net, x, y).trace())
+    assert abs(value - exact) < 4 * error
+    assert error < 0.1 * exact
+
+
+@pytest.mark.parametrize("kind", ["perceptron", "batch norm"])
+def test_the_map_has_the_eigenvalues_at_each_point(kind: str) -> None:
+    net, x, y = network(kind), double(20, 4), torch.arange(20) % 4
+    directions = [random_direction(net, draws(k)) for k in (1, 2)]
+    with untouched(net):
+        made = eigenvalue_map(net, x, y, directions, 2, (-0.5, 1), tolerance=1e-6, steps=1000)
+    for i, a in enumerate(made.at[0]):
+        for j, b in enumerate(made.at[1]):
+            other = network(kind)
+            other.load_state_dict(net.state_dict())
+            with torch.no_grad():
+                for name, p in other.named_parameters():
+                    p += a * directions[0][name] + b * directions[1][name]
+            exact = torch.linalg.eigvalsh(whole(other, x, y))
+            assert made.largest[i, j] == pytest.approx(float(exact[-1]), rel=1e-5)
+            assert made.smallest[i, j] == pytest.approx(float(exact[0]), abs=1e-5 * float(exact[-1]))
+            assert made.ratios[i, j] == pytest.approx(abs(float(exact[0] / exact[-1])), abs=1e-5)
+
+
+def test_what_has_no_curvature_to_ask_for_is_refused() -> None:
+    net, x, y = nn.Linear(4, 3), torch.randn(5, 4), torch.arange(5) % 3
+    with pytest.raises(ValueError, match="Linear has no parameter that requires a gradient"):
+        hessian_eigenvalues(net.requires_grad_(False), x, y)
+    net.requires_grad_()
+    with pytest.raises(ValueError, match="one number that depends on the parameters"):
+        hessian_trace(net, x, y, draws(), loss=lambda out, _: out.detach().mean())
+    with pytest.raises(ValueError, match="draws must be at least 2, got 1"):
+        hessian_trace(net, x, y, draws(), 1)
+    with pytest.raises(ValueError, match="a direction has no 'weight'"):
+        eigenvalue_map(net, x, y, [{}])
+    net.weight.data[0, 0] = math.nan
+    assert math.isnan(float(hessian_eigenvalues(net, x, y, steps=2).largest))
