@@ -29,6 +29,7 @@ SMALL = {
     "resnet20": {"depth": 8, "width": 4},
     "small_alexnet": {"width": 0.125},
     "small_inception": {"width": 0.125},
+    "squeezenet": {"expand": 16, "growth": 8},
     "vgg11": {"width": 0.125},
     "vgg19": {"width": 0.125},
     "wide_resnet": {},
@@ -61,6 +62,8 @@ def test_every_convolutional_net_of_ours_is_in_the_table_of_small_ones():
         ("lenet", (1, 32, 32), {}, 61_706),
         ("lenet", (3, 32, 32), {}, 62_006),
         ("lenet", (3, 28, 28), {}, 62_006),
+        ("squeezenet", (3, 32, 32), {}, 122_986),
+        ("squeezenet", (3, 227, 227), {"version": "1.0"}, 1_248_424 - 990 * 513),
         ("resnet18", (3, 32, 32), {"shortcut": "avgpool"}, 11_173_962),
         ("preact_resnet18", (3, 32, 32), {}, 11_171_146 + 2 * 64),  # its authors have batch norm in the stem
         ("resnet20", (3, 32, 32), {"shortcut": "pad"}, 269_722),
@@ -142,6 +145,7 @@ def test_counts_of_frankle_s_fact_sheet(name, shape, options, conv, fc, biases, 
         ("resnet20", (3, 4, 5), {"depth": 8}),
         *(("convpool", shape, {"width": 0.1}) for shape in [(1, 28, 28), (3, 8, 9)]),
         ("mlp", (1, 8, 8), {"hidden": [16] * 5, "residual": True}),
+        *(("squeezenet", (1, 8, 9), {"expand": 8, "bypass": way}) for way in (None, "simple", "complex")),
         *(("vgg11", shape, {"width": 0.125}) for shape in [(1, 28, 28), (3, 8, 8), (3, 70, 33)]),
         *(("vgg19", shape, {"width": 0.1}) for shape in [(1, 28, 28), (3, 8, 9)]),
         *(("wide_resnet", (3, 9, 14), {"width": 2, "norm": norm, "dropout": 0.1}) for norm in (None, "batch")),
@@ -249,7 +253,7 @@ def test_mlp_flattens_and_is_linear_without_hidden_layers():
     assert torch.allclose(net(x), x.reshape(5, 6) @ net.head.weight.T + net.head.bias, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(SMALL) - {"densenet", "lenet", "wide_resnet"}))
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"densenet", "lenet", "squeezenet", "wide_resnet"}))
 def test_width_scales_every_layer_but_the_logits(name):
     widths = (64, 32) if name.endswith("resnet18") else (16, 8) if name.startswith("resnet") else (1.0, 0.5)
     with torch.device("meta"):
