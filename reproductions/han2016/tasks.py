@@ -58,7 +58,7 @@ def stage(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         for folder in run.inputs.values():
             network.load_state_dict(LevelState.load(folder, folder.name).final)
         if "keep" in now:
-            masks.append(_pruned(network, now["keep"]))
+            masks.append(pruned(network, now["keep"]))
             network.load_state_dict(masks[-1].apply(network.state_dict()))
         if "bits" in now:
             draws = rng.generator(run.seed, "han2016 k-means")
@@ -85,7 +85,7 @@ def stage(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     return rows
 
 
-def _pruned(network: nn.Module, keep: Mapping[str, float]) -> Mask:
+def pruned(network: nn.Module, keep: Mapping[str, float]) -> Mask:
     """Return the mask of the greatest weights of each layer, by the share that its first glob keeps."""
     weights = {name: w.detach().abs() for name, w in prunable(network).items()}
     for glob in keep:
