@@ -39,7 +39,8 @@ def _cells(width: int, unlabelled: int | None, overrides: dict[str, Any]) -> Any
     shallow = deep | SIGMOID | {"model.architecture_args.hidden": [width]}
     made += grid("shallow/{start}", CONFIG, shallow, task=INITIALIZED, stack="shallow",
                  start={"random": {"initial": {"rule": "xavier_uniform"}}})  # fmt: skip
-    return made + grid("study/agreement", CONFIG, deep | RELU | {"other": SIGMOID}, task=AGREE, seeds=3, stack=True)
+    other = {"other": SIGMOID | {"model.architecture_args.hidden": [width]}}
+    return made + grid("study/agreement", CONFIG, deep | RELU | other, task=AGREE, seeds=3, stack=True)
 
 
 DIGITS = {"data.source": "digits", "data.train_size": 100}

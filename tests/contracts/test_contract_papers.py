@@ -22,6 +22,7 @@ import pytest
 from lightning_regs.study import Figure, Measure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
 from lightning_regs.study.lock.lock import FILE, freeze, mismatches
 from lightning_regs.study.paper.figure import Kind
+from lightning_regs.study.paper.rows import AGREEMENT
 from lightning_regs.study.paper.tasks import import_task
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report import plots
@@ -226,6 +227,15 @@ def scales_with_rows_are_on_the_card(paper: Paper) -> Iterator[str]:
                 yield f"{scale.name} has rows, and README.md no place for its {kind}"
 
 
+def agreement_is_of_nets_that_learned(paper: Paper) -> Iterator[str]:
+    """Two nets that guess say nothing of how far nets are right on the same samples, which intervals rest on."""
+    for scale in paper.scales:
+        for row in (row for row in committed(paper, scale) if row["cell"] == AGREEMENT):
+            for name in ("test_acc", "other_test_acc"):
+                if not float(row[name]) > 25:
+                    yield f"{scale.name} has {name}={row[name]} in {AGREEMENT} of seed {row['seed']}: it guesses"
+
+
 CONTRACTS: list[Callable[[Paper], Iterator[str]]] = [
     tasks_are_there,
     claims_are_about_cells_that_are_there,
@@ -237,6 +247,7 @@ CONTRACTS: list[Callable[[Paper], Iterator[str]]] = [
     figures_can_be_drawn,
     rows_are_of_cells_that_are_declared,
     scales_with_rows_are_on_the_card,
+    agreement_is_of_nets_that_learned,
 ]
 
 
