@@ -46,23 +46,23 @@ CURVES = Source(
 
 def _of_widths(
     labels: str, config: str, net: Callable[[int], dict[str, Any]], widths: Sequence[int], stacks: Sequence[int],
-    overrides: dict[str, Any],
+    overrides: dict[str, Any], seeds: int | None = None,
 ) -> Cells:  # fmt: skip
     """Make a cell for each width; those between two widths of ``stacks`` are trained within the larger one."""
     if not stacks:
         each = {w: {"model.architecture_args": net(w)} for w in widths}
-        return grid(f"{labels}/{{width}}", config, overrides, width=each)
+        return grid(f"{labels}/{{width}}", config, overrides, seeds=seeds, width=each)
     found = Cells()
     for above, most in pairwise((0, *stacks)):
         each = {w: {"padded": net(w)} for w in widths if above < w <= most}
         found += grid(f"{labels}/{{width}}", config, overrides | {"model.architecture_args": net(most)}, task=PADDED,
-                      stack=f"{labels}/up-to-{most}", width=each)  # fmt: skip
+                      seeds=seeds, stack=f"{labels}/up-to-{most}", width=each)  # fmt: skip
     return found
 
 
 def _at(
     scale: str, config: str, net: Callable[[int], dict[str, Any]], widths: Sequence[int], stacks: Sequence[int], *,
-    few: Sequence[int], middle: int, sizes: Sequence[int], last: int,
+    few: Sequence[int], middle: int, sizes: Sequence[int], last: int, seeds: int | None = None,
 ) -> tuple[Cells, tuple[Claim, ...], tuple[Figure, ...]]:  # fmt: skip
     """Make cells, claims and figures of a scale.
 
@@ -76,9 +76,11 @@ def _at(
         middle: Width of the nets of each number of training samples, ``sizes``.
         sizes: See ``middle``.
         last: Epochs of the widest nets, whose course is followed.
+        seeds: Those of the nets of all widths with wrong labels; None for the scale's.
     """
     times = sorted({round(last ** (at / 20)) for at in range(21)})
-    cells = _of_widths("noisy", config, net, widths, stacks, {}) + _of_widths("clean", config, net, few, stacks, CLEAN)
+    cells = _of_widths("noisy", config, net, widths, stacks, {}, seeds)
+    cells += _of_widths("clean", config, net, few, stacks, CLEAN)
     cells += grid("samples/{size}", config, {"model.architecture_args": net(middle)}, stack=bool(stacks),
                   size={n: {"data.train_size": n} for n in sizes})  # fmt: skip
     cells += grid("epochs", config, {"model.architecture_args": net(widths[-1]), "trainer.max_epochs": last, "course":
@@ -123,7 +125,7 @@ def _layers(number: int, width: int) -> dict[str, Any]:
 
 
 QUICK = _at("quick", DIGITS, partial(_layers, 1), WIDTHS, (16, 32, 64, 128, 256), few=WIDTHS[1::3], middle=16,
-            sizes=(50, 75, 100, 150, 200, 300, 400, 550, 750, 1000), last=400)  # fmt: skip
+            sizes=(50, 75, 100, 150, 200, 300, 400, 550, 750, 1000), last=400, seeds=24)  # fmt: skip
 STANDARD = _at("standard", SIGNALS, partial(_layers, 2), HIDDEN, (20, 42, 88, 160, 300), few=HIDDEN[1::3], middle=47,
                sizes=(500, 1000, 1500, 2000, 2500, 3000, 3500, 4000), last=2000)  # fmt: skip
 FULL = _at("paper", CIFAR, lambda width: {"width": width}, FILTERS, (), few=FILTERS, middle=10,
@@ -140,7 +142,7 @@ PAPER = Paper(
     summary="Test errors fall, rise and fall again as nets grow, as they train, and as data are added; the peak is "
     "where nets just fit their samples.",
     scales=(
-        Scale("quick", "400 digits, 20 % wrong labels, nets of 30 widths: 4 minutes on two cores", QUICK[0] + AGREEMENT,
+        Scale("quick", "400 digits, 20 % wrong labels, nets of 30 widths: 5 minutes on two cores", QUICK[0] + AGREEMENT,
               seeds=8, replicas=128, test_items=597),
         Scale("standard", "MNIST-1D, 15 % wrong labels, nets of 30 widths: 80 minutes on two cores",
               STANDARD[0] + SIGNAL_AGREEMENT, seeds=5, replicas=80, test_items=1000),
