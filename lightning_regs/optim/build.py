@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cache, partial
 from typing import Annotated, Any
 
@@ -14,13 +13,13 @@ from torch.optim import Optimizer, lr_scheduler
 
 from lightning_regs.core import registry
 from lightning_regs.core.checks import Count, Whole, call, check, checked, nonempty
-from lightning_regs.core.names import check_glob, unknown_name
+from lightning_regs.core.names import unknown_name
+from lightning_regs.optim.groups import grouped, groups_of, same_groups
 from lightning_regs.optim.length import TIMES, Length, Time
 from lightning_regs.optim.per_replica import NUMBERS, replica_numbers, with_numbers
 from lightning_regs.optim.sequence import SequenceLR
 
 Config = Mapping[str, Any]
-Groups = Mapping[str, Config]
 Parts = Annotated[Sequence[Config], nonempty]
 
 # Schedules whose arguments are not plain data, or which Lightning drives through a monitored metric.
@@ -34,6 +33,7 @@ _LENGTH |= dict.fromkeys(("CosineCyclesLR", "OneCycleLR", "StepCyclesLR"), "tota
 
 # Of these torch has kernels that take a whole step at once on a CPU, and does not choose them by itself.
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+_KERNELS = {"fused": None, "foreach": None, "capturable": False, "differentiable": False}
 
 
 def _classes(module: Any, base: type) -> dict[str, type]:
@@ -94,43 +94,21 @@ def make_optimizer(
             glob matches no parameter that is left.
     """
     cls, options = _named("optimizer", config, optimizers())
-    if options.pop("groups", None) is not None:
-        params = _grouped(list(params), config)
+    if options.pop("groups", None):
+        params = grouped(list(params), config)
+        _alone(config, params[0]["params"][:1])
     elif "base" not in options:
         params = [param[1] if isinstance(param, tuple) else param for param in params]
     listed = {name: given for name, given in replica_numbers(options).items() if name in options}
     numbers = {name: check(name, given, NUMBERS[name]) for name, given in listed.items()}
     optimizer = call("optimizer", cls, params, **options | {name: max(given) for name, given in numbers.items()})
-    if type(optimizer) in _FUSED and not (
-        sparse or {"fused", "foreach", "capturable", "differentiable"} & set(options)
-    ):
-        for group in optimizer.param_groups:
-            # Not by the argument, with which Lightning refuses to clip gradients in mixed precision.
-            if all(p.device.type == "cpu" and p.is_floating_point() for p in group["params"]):
-                group["fused"] = True
+    for group in optimizer.param_groups if type(optimizer) in _FUSED and not sparse else ():
+        chosen = any(group.get(name, default) != default for name, default in _KERNELS.items())
+        # Not by the argument, with which Lightning refuses to clip gradients in mixed precision.
+        if not chosen and all(p.device.type == "cpu" and p.is_floating_point() for p in group["params"]):
+            group["fused"] = True
+    optimizer.register_load_state_dict_pre_hook(same_groups)
     return with_numbers(optimizer, numbers)
-
-
-def _grouped(params: list[Any], config: Config) -> list[dict[str, Any]]:
-    """Return parameters in groups as torch takes them, the first of what no glob matches."""
-    groups = _groups(config)
-    if not all(isinstance(param, tuple) for param in params):
-        raise ValueError(f"the groups {', '.join(groups)} go by parameters' names; give net.named_parameters().")
-    _alone(config, [param for _, param in params[:1]])
-    left = {name.replace("_orig_mod.", ""): param for name, param in params}  # torch.compile's part of a name
-    made = []
-    for glob, own in groups.items():
-        check_glob(glob, list(left), "parameters that no other group has")
-        made.append(dict(own) | {"params": [left.pop(name) for name in list(left) if fnmatchcase(name, glob)]})
-    return [{"params": list(left.values())}] * bool(left) + made
-
-
-def _groups(config: Config) -> Mapping[str, Config]:
-    """Return the groups of a configuration, of Lookahead its base's."""
-    base, groups = config.get("base"), check("groups", config.get("groups") or {}, Groups)
-    if isinstance(base, Mapping) and groups:
-        raise ValueError(f"groups {', '.join(groups)} belong to the base, which takes the steps; put them there.")
-    return _groups(base) if isinstance(base, Mapping) else groups
 
 
 def _alone(config: Config, params: list[nn.Parameter]) -> Config:
@@ -138,12 +116,17 @@ def _alone(config: Config, params: list[nn.Parameter]) -> Config:
     if isinstance(base := config.get("base"), Mapping):
         return dict(config) | {"base": _alone(base, params)}
     own = {name: given for name, given in config.items() if name != "groups"}
-    for glob, options in _groups(config).items():
-        if {"name", "base"} & set(options):
+    for glob, options in groups_of(config).items():
+        if names := sorted({"name", "base", "groups", "params"} & set(options)):
             raise ValueError(
-                f"the group {glob!r} has an optimizer of its own, and one steps all; give its numbers only."
+                f"the group {glob!r} has {names[0]!r}, and one optimizer steps all; give its numbers only."
             )
-        make_optimizer(params, {**own, **options})
+        if names := sorted({*replica_numbers(options), *(replica_numbers(own).keys() & options)}):
+            raise ValueError(
+                f"{names[0]} is one a replica, and the group {glob!r} has its own; give one number for all."
+            )
+        # With a second group, which some optimizers do not take.
+        make_optimizer([{"params": params}, {"params": []}], {**own, **options})
     return own
 
 
@@ -157,8 +140,8 @@ def check_optimization(optimizer: Config, schedule: Config | Parts | None, repli
         named = {_named("schedule", part, schedules())[0].__name__ for part in parts if "name" in part}
         cycles = sorted(named & {"CyclicLR", "OneCycleLR"})
         minima = [f"eta_min={n}" for part in parts if (n := part.get("eta_min"))]
-        apart = {name for options in _groups(optimizer).values() for name in options}
-        for name, own in {"lr": [*cycles, *minima], "momentum": cycles}.items():
+        apart = {name for options in groups_of(optimizer).values() for name in options}
+        for name, own in {"lr": [*cycles, *minima], "momentum": cycles, "betas": cycles}.items():
             if own and name in apart | set(replica_numbers(optimizer)):
                 many = "a group's own" if name in apart else "a list"
                 raise ValueError(f"{name} is {many}, and {own[0]} has its own, which is for all; give one number.")

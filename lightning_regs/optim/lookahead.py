@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_regs.core.checks import Count, NotNegative, Share, checked
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
@@ -77,7 +76,7 @@ class Lookahead(Around):
         moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         # Not in the state yet, which the base fills where it is empty.
         starts = {p: p.clone() for p in moved if "slow" not in self.state.get(p, ())}
-        self._prepare(moved)
+        self._prepare()
         self.base.step()
         for p, start in starts.items():
             self.state[p]["slow"] = start
@@ -108,8 +107,8 @@ class Lookahead(Around):
     def _name(self) -> str:
         return f"{type(self).__name__} around {type(getattr(self.base, 'base', self.base)).__name__}"
 
-    def _prepare(self, moved: list[Tensor]) -> None:
-        """Do what comes before a step of the base, with the parameters that have a gradient."""
+    def _prepare(self) -> None:
+        """Do what comes before a step of the base."""
 
     @property
     def evaluating(self) -> bool:
@@ -171,11 +170,11 @@ class Ranger(Lookahead):
         radam = {"name": "RAdam", "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, radam | {"decoupled_weight_decay": True}, k=k, alpha=alpha)
         for group in self.param_groups:
-            group["centralize"] = centralize
+            group.setdefault("centralize", centralize)
 
-    def _prepare(self, moved: list[Tensor]) -> None:
-        if self.param_groups[0]["centralize"]:
-            for p in moved:
+    def _prepare(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"] if group["centralize"] else ():
                 if p.grad is not None and p.grad.ndim > 1:
                     p.grad -= p.grad.mean(dim=tuple(range(1, p.grad.ndim)), keepdim=True)
 
