@@ -18,7 +18,7 @@ from lightning_regs.core.checks import check, checked
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.lightning import is_compiled
 from lightning_regs.core.names import unknown_name
-from lightning_regs.init.layers import LAYERS, Part, drawn, parts, put
+from lightning_regs.init.layers import LAYERS, Part, drawn, parts, put, weight_of
 
 Rule = Callable[..., Any]
 
@@ -174,6 +174,8 @@ def _by_data(
     left = {path: "not used by the batch" for path, name in names.values() if name not in first}
     layers = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, LAYERS)]
     left |= {path: "beside a weight that stays" for path, layer in layers if layer not in names}
+    for layer in (layer for layer in {*order} & names.keys() if layer not in todo):
+        put(layer, weight_of(layer))  # a tied weight is set with its first layer, each bias with its own
     if kind == "module":
         return left | apply(module, outputs, todo, generator, **options) if todo else left
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.analysis import LayerSignals, along_gradient, layer_outputs
-from lightning_regs.core.lightning import pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.layers import replace_layers
@@ -91,17 +90,21 @@ def smooth(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         replace_layers(net, (nn.BatchNorm1d, lambda old: make(old.num_features)))  # noqa: B023
     seen = _Along(config["model"]["optimizer"]["lr"])
     found = fit_stack(config, runs, [seen], nets)
-    means = {name: torch.stack([row[name] for row in seen.every]).mean(0) for name in seen.every[0] if name != "input"}
-    low, median, high = torch.stack(seen.inputs).unbind(2)  # (epochs, R, units)
-    means["input_shift"] = (median.std(0) / (high - low).mean(0)).mean(1)
-    return [one.metrics | {name: float(v[i]) for name, v in means.items()} for i, one in enumerate(found)]
+    rows = []
+    for i, one in enumerate(found):
+        own, inputs = seen.every[i :: len(found)], torch.stack(seen.inputs[i :: len(found)])
+        row = {name: torch.tensor([values[name] for values in own], dtype=torch.float64).mean() for name in own[0]}
+        low, median, high = inputs.unbind(1)  # (epochs, units)
+        row["input_shift"] = (median.std(0) / (high - low).mean(0)).mean()
+        rows.append(one.metrics | {name: float(v) for name, v in row.items() if name != "input"})
+    return rows
 
 
 class _Along(LayerSignals):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.steps = [rate * factor for factor in RANGE]
-        self.every: list[dict[str, Tensor]] = []
+        self.every: list[dict[str, float]] = []
         self.inputs: list[Tensor] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,17 +114,14 @@ class _Along(LayerSignals):
         super().load_state_dict(state_dict)
         self.every, self.inputs = list(state_dict["every"]), list(state_dict["inputs"])
 
-    def _measured(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Tensor]:
-        rows, inputs = [], []
-        for own, x, y in self._nets(module):
-            net: Any = getattr(own, "network", own)
-            found = along_gradient(net.train(), x, y, self.steps)
-            name = f"body.{len(net.body) - 2}"  # before the last activation
-            inputs.append(layer_outputs(net, x, name)[name].double().quantile(SPREAD.to(x.device), dim=0).cpu())
-            change = float(found.changes.max())
-            rows.append({"loss_range": found.loss_range, "gradient_change": change, "smoothness": found.smoothness,
-                         "gradient_turn": change / found.norm, "input": float(inputs[-1][1, 0])})  # fmt: skip
-        row = {name: torch.tensor([each[name] for each in rows], dtype=torch.float64) for name in rows[0]}
-        self.every.append(row)
-        self.inputs.append(torch.stack(inputs))
-        return row
+    def measure(self, net: nn.Module, x: Tensor, y: Tensor | None, loss: Any) -> dict[str, float]:
+        net = getattr(net, "network", net)
+        assert y is not None
+        found = along_gradient(net.train(), x, y, self.steps)
+        name = f"body.{len(net.body) - 2}"  # before the last activation
+        inputs = layer_outputs(net, x, name)[name].double().quantile(SPREAD.to(x.device), dim=0).cpu()
+        change = float(found.changes.max())
+        self.inputs.append(inputs)
+        self.every.append({"loss_range": found.loss_range, "gradient_change": change, "smoothness": found.smoothness,
+                           "gradient_turn": change / found.norm, "input": float(inputs[1, 0])})  # fmt: skip
+        return self.every[-1]

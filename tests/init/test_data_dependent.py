@@ -160,6 +160,14 @@ def test_layers_are_set_in_the_order_of_their_calls_tied_ones_by_the_first():
     assert named == done
 
 
+def test_a_tied_layer_has_a_bias_of_its_own():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    done = initialize(net, "lsuv", seeded(), torch.randn(64, 4, generator=seeded()))
+    assert not net[2].bias.any()
+    assert done == (["0.weight"], ["0.bias", "2.bias"], {"2.weight": "tied to 0.weight"})
+
+
 def test_lazy_layers_get_their_shape_and_a_compiled_net_is_set():
     net = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
     done = initialize(net, "lsuv", seeded(), images())

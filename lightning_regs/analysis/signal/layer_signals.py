@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -224,25 +224,31 @@ class LayerSignals(Callback):
         """Take them."""
         self.batch, self.start = list(state_dict["batch"]), dict(state_dict["start"])
 
-    def _nets(self, module: pl.LightningModule) -> Iterator[tuple[nn.Module, Tensor, Tensor | None]]:
-        """Yield each net with its samples and labels: the module itself, or copies of its replicas."""
-        own: Any = module
-        x, y = (None if part is None else part.to(own.device) for part in self.batch)
-        assert x is not None
-        y = None if y is not None and y.is_floating_point() and not hasattr(own, "replicas") else y
-        if not getattr(own, "replicas", None):
-            yield own, x, y
-        for i in range(len(getattr(own, "replicas", None) or ())):
-            yield own.network.network_of(i), x[i], None if y is None else y[i]
+    def measure(self, net: nn.Module, x: Tensor, y: Tensor | None, loss: Loss) -> dict[str, float]:
+        """Return what is measured of one net on the batch, by name; a subclass may measure something else.
+
+        Args:
+            net: The module, or of replicas a copy of each one's network in turn.
+            x: Its samples.
+            y: Their targets, where there are such.
+            loss: Mean loss of outputs and targets.
+        """
+        found = layer_signals(net, x, y, self.layers, loss)
+        return {f"{key}/{n}": v for n, signal in found.items() for key, v in signal._asdict().items() if v == v}
 
     def _measured(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Tensor]:
-        loss = cast(Any, module).loss if hasattr(module, "replicas") else F.cross_entropy
-        rows = []
+        own: Any = module
+        x, y = (None if part is None else part.to(module.device) for part in self.batch)
+        assert x is not None
+        loss = own.loss if hasattr(own, "replicas") else F.cross_entropy
         with trainer.precision_plugin.forward_context():
-            for net, x, y in self._nets(module):
-                found = layer_signals(net, x, y, self.layers, loss)
-                named = {name if net is module else f"network.{name}": signal for name, signal in found.items()}
-                rows.append({f"{key}/{n}": v for n, s in named.items() for key, v in s._asdict().items() if v == v})
+            if not getattr(own, "replicas", None):
+                y = None if y is not None and y.is_floating_point() and not hasattr(own, "replicas") else y
+                rows = [self.measure(module, x, y, loss)]
+            else:
+                nets = (own.network.network_of(i) for i in range(len(x)))
+                found = [self.measure(n, x[i], None if y is None else y[i], loss) for i, n in enumerate(nets)]
+                rows = [{name.replace("/", "/network.", 1): v for name, v in row.items()} for row in found]
         shared = [name for name in rows[0] if all(name in row for row in rows)]
         return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in shared}
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.analysis import LayerSignals, layer_jacobians
-from lightning_regs.core.lightning import pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.layers import MeanOnlyBatchNorm
 from lightning_regs.training.fit import fit_stack, shared, stackable
@@ -48,8 +47,8 @@ def signals(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> li
 class _Activations(LayerSignals):
     """Signals of activations by their place, ``deviation_1``."""
 
-    def _measured(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Tensor]:
-        every = super()._measured(trainer, module)
+    def measure(self, net: nn.Module, x: Tensor, y: Tensor | None, loss: Any) -> dict[str, float]:
+        every = super().measure(net, x, y, loss)
         names = [key.partition("/")[2] for key in every if key.startswith("saturation/")]
         if not names:
             raise ValueError("the net has no activation that is a module of torch's; name another activation.")
@@ -58,8 +57,7 @@ class _Activations(LayerSignals):
             return told
         for key, (above, below) in {"deviation": (names[-1], names[0]), "gradient": (names[0], names[-1])}.items():
             told[f"{key}_ratio"] = every[f"{key}/{above}"] / every[f"{key}/{below}"]
-        if len(names) > 1 and not any(isinstance(m, _MIX) for m in module.modules()):
-            spectra = [layer_jacobians(net, x[:4]).values() for net, x, _ in self._nets(module)]
-            means = [torch.stack([values.double().mean() for values in own]).mean() for own in spectra]
-            told["jacobian"] = torch.stack(means).cpu()
+        if len(names) > 1 and not any(isinstance(m, _MIX) for m in net.modules()):
+            means = [values.double().mean() for values in layer_jacobians(net, x[:4]).values()]
+            told["jacobian"] = float(torch.stack(means).mean())
         return told
