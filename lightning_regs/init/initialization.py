@@ -30,8 +30,9 @@ class Initialization(Callback):
     that goes on from a checkpoint keeps its weights. In several processes all have the weights that the first has.
     Each net of ``Classifier(replicas=...)`` is set by its own batch and seed, as if it were alone.
 
-    Does not help: where normalization layers set the scale anyway. Does not compose with what looks at the weights
-    before the first batch: a ``WeightMask``, or ``WeightNorms``, which measures from there; nor with FSDP or DeepSpeed.
+    Does not help: where normalization layers set the scale anyway. Does not compose with a callback that looks at the
+    weights before the first batch and says so as ``sees_initial_weights``: a ``WeightMask``, or ``WeightNorms``, which
+    measures from there; nor with FSDP or DeepSpeed.
 
     Example:
         ``Trainer(callbacks=[Initialization("lsuv")])``, or in a configuration ``class_path:
@@ -49,7 +50,7 @@ class Initialization(Callback):
     Raises:
         ValueError: At construction, if the rule or an option is unknown, or the rule would add parameters; at the first
             batch, if the rule cannot set the module's weights by it.
-        MisconfigurationException: If the Trainer cuts weights in pieces or has a ``WeightMask``, the module has no
+        MisconfigurationException: If the Trainer cuts weights in pieces or has such a callback, the module has no
             ``forward`` for a rule that looks at data, or the batch has no samples that are known.
     """
 
@@ -73,12 +74,13 @@ class Initialization(Callback):
             check_whole_weights(type(self).__name__, trainer)
             if self._kind != "weight":
                 check_forward(f"Initialization({self.rule!r})", pl_module)
-            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-            if any(cls.__name__ == "WeightMask" for callback in callbacks for cls in type(callback).__mro__):
-                raise MisconfigurationException(
-                    f"Initialization({self.rule!r}) sets all weights at the first batch, when WeightMask has set "
-                    "pruned ones to zero; initialize the module before the training: initialize(module, rule, batch=x)."
-                )
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if why := getattr(callback, "sees_initial_weights", ""):
+                    raise MisconfigurationException(
+                        f"Initialization({self.rule!r}) sets all weights at the first batch, when "
+                        f"{type(callback).__name__} {why}; initialize the module before the training: "
+                        "initialize(module, rule, batch=x)."
+                    )
             self.initialized = None
 
     def on_train_batch_start(

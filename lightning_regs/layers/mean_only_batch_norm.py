@@ -18,14 +18,15 @@ class MeanOnlyBatchNorm(nn.Module):
     noise of the mean is gentler than that of the variance. In evaluation the mean is a running one. The nets of
     ``lightning_regs.models`` have both by ``norm="mean_only"``.
 
-    Shape: ``(N, C, ...)`` to the same, in its type; the mean is taken in at least float32, over all but C.
+    Shape: floats ``(N, C, ...)`` to the same, in their type; the mean is taken in at least float32, over all but C.
 
     Args:
         num_features: C.
         momentum: Share of the running mean that a batch replaces, in (0, 1].
 
     Raises:
-        ValueError: If a number is out of range; in training, if there is one value a channel, which would be all shift.
+        ValueError: If a number is out of range, or an input is none such; in training, if there is one value a channel,
+            which would be all shift.
     """
 
     running_mean: Tensor
@@ -48,19 +49,21 @@ class MeanOnlyBatchNorm(nn.Module):
         """
         if not isinstance(old, _BatchNorm):
             raise ValueError(f"MeanOnlyBatchNorm takes the place of a batch norm, got {old!r}.")
+        given = {"bias": old.bias, "running_mean": old.running_mean}
         made = cls(old.num_features, momentum or old.momentum or 0.1)
-        for mine, theirs in ((made.bias, old.bias), (made.running_mean, old.running_mean)):
+        for name, theirs in given.items():
             if theirs is not None:
-                made.to(theirs.device)
+                mine: Tensor = getattr(made.to(theirs.device), name)
                 mine.data = theirs.detach().clone()
                 mine.requires_grad_(theirs.requires_grad)
         return made
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``(N, C, ...)``."""
-        if x.ndim < 2 or x.shape[1] != self.num_features:
+        if x.ndim < 2 or x.shape[1] != self.num_features or not x.is_floating_point():
+            has = f"{x.dtype} of the shape {tuple(x.shape)}"
             raise ValueError(
-                f"MeanOnlyBatchNorm({self.num_features}) takes (N, {self.num_features}, ...), got {x.shape}."
+                f"MeanOnlyBatchNorm({self.num_features}) takes floats (N, {self.num_features}, ...), got {has}."
             )
         mean = self.running_mean
         if self.training:

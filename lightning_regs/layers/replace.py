@@ -47,6 +47,9 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
         How many layers were replaced, by the name of the class or the predicate. A kind that fits none is warned about.
     """
     pairs = [replacements] if isinstance(replacements, tuple) else list(replacements.items())
+    for kind, _ in pairs:
+        if not callable(kind[0] if isinstance(kind, tuple) else kind):
+            raise TypeError(f"layers are named by their class, as in {{nn.ReLU: lambda old: nn.GELU()}}, got {kind!r}.")
     counts = {_name(kind): 0 for kind, _ in pairs}
     replaced: dict[nn.Module, nn.Module] = {}
     for prefix, owner in list(module.named_modules()):
@@ -85,8 +88,9 @@ def layer_replacements(entries: Sequence[Mapping[str, Any]]) -> list[tuple[Kind,
     "Dropout", "p": 0.5}``, or ``"before"``: names of classes in this folder, ``torch.nn`` or ``torchvision.ops``, and
     the new one's arguments. ``"named": "body.*"`` chooses layers by a glob of their names, so that each has its rate. A
     class that has ``like(old, ...)``, or whose first argument is ``layer``, is made with the old layer. A normalization
-    of torch's in the place of another has its channels, scale and shift: ``{"replace": "BatchNorm2d", "by":
-    "GroupNorm", "num_groups": 8}``; with one group that is layer norm of maps.
+    of torch's in the place of another has its channels, and its scale and shift where it has such (``"affine": True``
+    for those of an instance norm): ``{"replace": "BatchNorm2d", "by": "GroupNorm", "num_groups": 8}``; with one group
+    that is layer norm of maps.
 
     A residual branch is dropped, as in stochastic depth (Huang et al., arXiv:1603.09382), behind its last layer:
     ``{"after": "BatchNorm2d", "named": "*.bn2", "add": "StochasticDepth", "p": 0.2, "mode": "row"}``.
@@ -132,9 +136,9 @@ def _norm(cls: type[nn.Module], channels: str, old: nn.Module, options: Mapping[
     )
     if number is None:
         raise ValueError(f"{cls.__name__} takes the place of a normalization, got {old!r}; say {channels} for others.")
-    if cls is nn.LayerNorm and not isinstance(old, nn.BatchNorm1d | nn.LayerNorm):
+    if issubclass(cls, last := (nn.LayerNorm, nn.RMSNorm)) and not isinstance(old, (nn.BatchNorm1d, *last)):
         raise ValueError(
-            f"LayerNorm is over the last dimensions, and {old!r} is of maps; take GroupNorm with num_groups=1."
+            f"{cls.__name__} is over the last dimensions, and {old!r} is of maps; take GroupNorm with num_groups=1."
         )
     made: nn.Module = call("layer", cls, **{channels: number}, **options)
     before = dict(old.named_parameters())

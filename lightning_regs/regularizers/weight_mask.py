@@ -84,6 +84,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             weights), or the checkpoint's mask is of another ``density``.
     """
 
+    sees_initial_weights = "has set pruned ones to zero"
     twice = "Lightning saves one of a kind; use one WeightMask with both masks in it"
 
     @checked

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, ImageDataModule, Initialization, WeightMask
+from lightning_regs.analysis import WeightNorms
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.training.fit import fit as fit_config
@@ -176,3 +177,5 @@ def test_refused_before_the_training():
         MisconfigurationException, match="WeightMask has set pruned ones to zero; initialize the module"
     ):
         train(Foreign(), [WeightMask(density=0.5), Initialization("kaiming_normal")])
+    with pytest.raises(MisconfigurationException, match="WeightNorms has kept what they start as; initialize the mod"):
+        train(Foreign(), [Initialization("kaiming_normal"), WeightNorms()])

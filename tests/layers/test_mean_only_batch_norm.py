@@ -53,8 +53,10 @@ def test_what_it_cannot_do_is_refused():
         layer(torch.rand(1, 3))
     assert layer(torch.rand(1, 3, 2, 2)).shape == (1, 3, 2, 2)
     assert layer.eval()(torch.rand(1, 3)).shape == (1, 3)
-    with pytest.raises(ValueError, match=r"MeanOnlyBatchNorm\(3\) takes \(N, 3, ...\), got"):
+    with pytest.raises(ValueError, match=r"MeanOnlyBatchNorm\(3\) takes floats \(N, 3, ...\), got torch.float32"):
         layer(torch.rand(5, 1))
+    with pytest.raises(ValueError, match=r"got torch.int64 of the shape \(5, 3\)"):
+        layer(torch.ones(5, 3, dtype=torch.long))  # of which the mean would be cut to a whole number
 
 
 def foreign():
@@ -90,6 +92,7 @@ def test_one_normalization_takes_the_place_of_another_in_a_foreign_net():
     torch.testing.assert_close(dense(x[0, 0, :, :4]), nn.functional.layer_norm(dense[0](x[0, 0, :, :4]), (6,)))
     for entry, message in (
         ({"by": "GroupNorm", "num_groups": 3}, "GroupNorm .*num_channels.*8.* divisible"),
+        ({"by": "RMSNorm"}, "RMSNorm is over the last dimensions.* GroupNorm with num_groups=1"),
         ({"by": "LayerNorm"}, "LayerNorm is over the last dimensions.* GroupNorm with num_groups=1"),
     ):
         (pair,) = layer_replacements([{"replace": "BatchNorm2d", **entry}])
@@ -109,3 +112,4 @@ def test_it_keeps_momentum_and_what_is_frozen():
     assert not made.bias.requires_grad
     assert MeanOnlyBatchNorm.like(nn.BatchNorm2d(3, momentum=None)).momentum == 0.1
     assert MeanOnlyBatchNorm.like(old, 0.2).momentum == 0.2
+    assert MeanOnlyBatchNorm.like(nn.BatchNorm2d(3, device="meta")).running_mean.is_meta

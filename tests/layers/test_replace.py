@@ -56,6 +56,9 @@ def test_a_kind_that_fits_nothing_is_warned_about_by_name() -> None:
         assert replace_layers(net(), {nn.ReLU: lambda old: old}) == {"ReLU": 0}
     with pytest.raises(TypeError, match=r"the layer in the place of 1 must be a Module, got None"):
         replace_layers(net(), {nn.ReLU: lambda old: None})
+    for kind in ("ReLU", ("ReLU", "1")):
+        with pytest.raises(TypeError, match=r"layers are named by their class, as in \{nn.ReLU: .*ReLU"):
+            replace_layers(net(), {kind: lambda old: nn.GELU()})
 
 
 def test_torchs_transformers_compute_with_the_new_layers_and_attention_keeps_its_own() -> None:

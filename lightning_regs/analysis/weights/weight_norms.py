@@ -67,6 +67,8 @@ class WeightNorms(Callback):
             :class:`~lightning_regs.NormPenalty`.
     """
 
+    sees_initial_weights = "has kept what they start as"
+
     @checked
     def __init__(self, parameters: Parameters = None) -> None:
         self.parameters = parameters
