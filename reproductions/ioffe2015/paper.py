@@ -149,7 +149,7 @@ PAPER = Paper(
                   "Curves are coarser"),
         Deviation("", "Noise and averages of p-norms whose numbers were not read again", "As in the recalled "
                   "appendix: see smooth.py", "How much the noise costs"),
-        Deviation("quick", "50,000 steps", "400", "All nets are at the start of their training"),
-        Deviation("standard", "50,000 steps", "2,500", "Plateaus may not end"),
+        Deviation("quick", "50,000 steps", "800, of the deep nets 400", "All nets are at the start of their training"),
+        Deviation("standard", "50,000 steps", "5,000, of the deep nets 2,500", "Plateaus may not end"),
     ),
 )  # fmt: skip
