@@ -90,10 +90,10 @@ PAPER = Paper(
         sweep("gradients", "Gradients at the start, by layer", "start_gradient_1", {
               name: _by_layer("start_gradient", name) for name in ("tanh", "softsign")},
               "Root mean square of the gradients that come back to each layer's activations; the paper's Figure 7.",
-              x="layer", y="gradient", log_x=1, log_y=10),
+              x="layer", y="gradient", log_y=10),
         sweep("activations", "Activations at the start, by layer", "start_deviation_1", {
               name: _by_layer("start_deviation", name) for name in ("tanh", "softsign")}, "The paper's Figure 6.",
-              x="layer", y="standard deviation", log_x=1),
+              x="layer", y="standard deviation"),
         curves("saturation", "Mean activation of the last layer over training", "signal_mean_5",
                {name: f"{name}/standard" for name in ("sigmoid", "tanh", "softsign")}, "In the paper's Figure 2 the "
                "last sigmoid layer goes to 0.", y="mean activation", epochs=True),

@@ -100,7 +100,8 @@ PAPER = Paper(
           "He": f"{depth}/he", "Xavier": f"{depth}/xavier"}}, "The paper draws 22 and 30 layers: both converge, and "
           "one of two.", y="training loss", epochs=True) for depth in DEPTHS),
         sweep("gradients", "First layer's gradient over the last one's, at the start", "start_gradient_ratio",
-              {rule: {depth: f"{depth}/{rule}" for depth in DEPTHS} for rule in RULES}, x="layers", y="ratio"),
+              {rule: {depth: f"{depth}/{rule}" for depth in DEPTHS} for rule in RULES}, x="layers", y="ratio",
+              log_y=10),
     ),
     deviations=(
         Deviation("", "Convolutional nets on ImageNet, the last three layers fully connected", "Fully connected layers "

@@ -132,7 +132,7 @@ PAPER = Paper(
             y="median input", epochs=True),
         curves("range", "Range of the loss along the gradient", "signal_loss_range", THREE, "Over half to four times "
                "the rate, on one batch; Santurkar et al. draw it as the ground of their Figure 4a.", y="range of the "
-               "loss", epochs=True),
+               "loss", epochs=True, log_y=10),
         points("errors", "Test error", "test_error", ALL, y="test error (%)"),
     ),
     deviations=(
