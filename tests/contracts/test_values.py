@@ -158,6 +158,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "error_rate": lambda: {"scores": columns, "labels": y},
     "evaluate_relu": lambda: {"fit": relu, "x": points.double()},
     "expected_l0": lambda: {"log_alpha": torch.rand(3)},
+    "fourier_features": lambda: {"x": points, "frequencies": points.T},
     "fgsm": lambda: {"loss": lambda x: x.sum(), "x": x, "epsilon": 0.1},
     "fit": lambda: {"kernel": gram, "targets": columns},
     "fit_relu": lambda: {"x": points, "y": points[:, 0], "direction": torch.rand(3)},
