@@ -60,8 +60,12 @@ def _said(name: str, shape: tuple[int, ...] | None) -> str:
 
 
 def moved(network: nn.Module, directions: Sequence[Direction], at: Tensor) -> dict[str, Tensor]:
-    """Return what moves of a network, by name, at points ``(R, dimensions)``, each stacked ``(R, ...)``."""
-    own = dict([*network.named_parameters(), *network.named_buffers()])
+    """Return what moves of a network, by name, at points ``(R, dimensions)``, each stacked ``(R, ...)``.
+
+    Buffers, of a direction to another net, stay between both: a variance beyond the ends could be negative.
+    """
+    statistics = dict(network.named_buffers())
+    own = dict(network.named_parameters()) | statistics
     found = {}
     for name in dict.fromkeys(name for direction in directions for name in direction):
         tensor = own[name].detach()
@@ -69,7 +73,8 @@ def moved(network: nn.Module, directions: Sequence[Direction], at: Tensor) -> di
         place = tensor.to(dtype).expand(len(at), *tensor.shape).clone()
         for k, direction in enumerate(directions):
             if name in direction:
-                step = at[:, k].to(place).view(-1, *[1] * tensor.ndim)
+                step = at[:, k].clamp(0, 1) if name in statistics else at[:, k]
+                step = step.to(place).view(-1, *[1] * tensor.ndim)
                 place += step * direction[name].detach().to(place)
         found[name] = place.to(tensor.dtype)
     return found

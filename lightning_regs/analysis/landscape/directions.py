@@ -91,7 +91,7 @@ def direction_to(network: nn.Module, other: Source) -> dict[str, Tensor]:
     """Return the direction from a net to another: :func:`loss_surface` along it is the interpolation of both.
 
     Parameters and running statistics of batch norm move, as Li et al. (1712.09913) interpolate whole state dicts.
-    Beyond the ends a running variance can be negative, and the loss there is NaN.
+    Beyond the ends the statistics stay those of the nearer net, as a variance would soon be negative there.
 
     Args:
         network: Where it starts: position 0.
