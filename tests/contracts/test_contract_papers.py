@@ -58,7 +58,8 @@ def rows(scale: Scale, holes: bool = False) -> Rows:
 def curves(scale: Scale) -> Curves:
     def points(cell: str, seed: int) -> list[Mapping[str, float]]:
         run = Run(cell, seed)
-        return [{name: run[f"{name} {at}"] for name in COLUMNS} | {"step": 100.0 * at, "epoch": at} for at in (1, 2, 3)]
+        over = ({"step": 100.0 * at, "epoch": at, "position": at, "position_2": at} for at in (1, 2, 3))
+        return [{name: run[f"{name} {at['epoch']}"] for name in COLUMNS} | at for at in over]
 
     return Curves({cell.name: {seed: points(cell.name, seed) for seed in range(SEEDS)} for cell in scale.cells})
 
