@@ -40,6 +40,7 @@ class MLP(nn.Module):
     """
 
     architecture = "mlp"
+    in_order = True  # its parts are called in the order in which they were registered
 
     @checked
     def __init__(

