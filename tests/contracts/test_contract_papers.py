@@ -166,7 +166,7 @@ def figures_are_about_what_is_measured(paper: Paper) -> Iterator[str]:
     """Committed rows of the cells of a figure have its metrics."""
     for scale in paper.scales:
         found = measured(paper, scale)
-        for figure in paper.figures:
+        for figure in (each for each in paper.figures if each.on is None or scale.name in each.on):
             for panel in figure.panels:
                 shown = panel.select(found.cells()) if panel.kind == "bar" else ()
                 for metric in panel.metrics if shown else ():
