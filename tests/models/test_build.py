@@ -296,6 +296,8 @@ def test_convolutions_run_in_channels_last_whatever_comes_in(name, channels, mem
 
 def small(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     """A small net of any architecture, and the shape of what it takes."""
+    if name == "signal_conv":
+        return build(name, (40,), 4, channels=4), (40,)
     if name != "inception_v3":
         return build(name, (3, 16, 16), 4, **SMALL.get(name, {})), (3, 16, 16)
     net = build(name, (3, 75, 75), 4, init="kaiming_normal", dropout=0.0)
@@ -315,7 +317,7 @@ def one_step(module: nn.Module, x: Tensor, precision: torch.dtype) -> dict[str, 
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"signal_gru"}))  # recurrent layers cannot be stacked
 def test_replicas_take_a_training_step_as_single_nets_do(name, device):
     """In float64 up to rounding; in bfloat16 no farther from that than half as much again as single nets are.
 
