@@ -15,7 +15,7 @@ from lightning_regs.analysis import loss_surface, random_direction
 from lightning_regs.models import build
 
 # Of the 2,601 points so many are measured, each of which is alike.
-WIDTH, IMAGES, SIDE, ROUNDS = 4, 1000, 3, 5
+WIDTH, IMAGES, SIDE, ROUNDS = 4, 250, 3, 5
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
