@@ -26,6 +26,7 @@ COLUMNS = {
     # Of lines and planes through weights, which are over no time.
     **dict.fromkeys(("position", "position_2", "line_loss", "random_loss", "surface_loss"), ".4g"),
 }
+_PLANE = "position_2"
 MAX_BYTES = 500_000
 _POINTS = (400, 250, 160, 120, 90, 70, 50, 40, 30, 20, 12, 6, 3)
 
@@ -79,13 +80,21 @@ class Curves:
     def to_csv(self, max_bytes: int = MAX_BYTES) -> str:
         """Write a table of ``cell, seed`` and those of :data:`COLUMNS` that occur, thinned until it fits.
 
-        Each curve keeps its first and last point, and more of the early ones, where curves bend. Equal data give equal
-        text.
+        Each curve keeps its first and last point, and more of the early ones, where curves bend. Of planes, which have
+        a second position, the first seed's stays whole, and the others go. Equal data give equal text.
         """
+        small = Curves(
+            {
+                cell: {
+                    seed: [p for p in points if seed == min(runs) or _PLANE not in p] for seed, points in runs.items()
+                }
+                for cell, runs in self.data.items()
+            }
+        )
         for limit in (None, *_POINTS[:-1]):
-            if self._least(limit) < max_bytes and len(made := self._table(limit)) < max_bytes:
+            if small._least(limit) < max_bytes and len(made := small._table(limit)) < max_bytes:
                 return made
-        return self._table(_POINTS[-1])
+        return small._table(_POINTS[-1])
 
     def _least(self, limit: int | None) -> int:
         """Return how long a table is at least, without writing it: names, seeds and the ends of lines."""
@@ -109,12 +118,13 @@ class Curves:
 
 
 def thin(points: Sequence[Mapping[str, float]], limit: int | None) -> list[Mapping[str, float]]:
-    """Keep at most ``limit`` points: the first, the last, and denser ones early on."""
-    if limit is None or len(points) <= limit:
+    """Keep at most ``limit`` points of a curve, the first, the last, and denser ones early on; and those of a plane."""
+    curve = [point for point in points if _PLANE not in point]
+    if limit is None or len(curve) <= limit:
         return list(points)
-    last = len(points) - 1
+    last = len(curve) - 1
     keep = sorted({round(last * (i / (limit - 1)) ** 1.5) for i in range(limit)})
-    return [points[index] for index in keep]
+    return [curve[index] for index in keep] + [point for point in points if _PLANE in point]
 
 
 def parse_curves(text: str, tell: Tell = lambda what: None) -> Curves:

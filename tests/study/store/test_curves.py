@@ -41,6 +41,17 @@ def test_thinning_keeps_order_ends_and_more_of_the_beginning(n, limit):
     assert len(steps) < 2 or steps[0] <= steps[-1] + 1
 
 
+def test_a_thinned_table_keeps_the_first_seed_s_plane_whole_and_no_other():
+    plane = [{"position": x / 10, "position_2": y / 10, "surface_loss": 1.0} for x in range(9) for y in range(9)]
+    curves = Curves({f"net/{n}": {seed: points(300) + plane for seed in (1, 2)} for n in range(10)})
+    text = curves.to_csv(60_000)
+    assert len(text) < 60_000
+    for runs in parse_curves(text).data.values():
+        assert [point for point in runs[1] if "position_2" in point] == plane
+        assert not [point for point in runs[2] if "position_2" in point]
+        assert 2 < len(runs[2]) < 300
+
+
 def test_a_band_is_mean_and_extremes_of_curves_interpolated_as_numpy_does():
     a = [{"step": 0.0, "train_loss": 3.0}, {"step": 10.0, "train_loss": 1.0}, {"step": 30.0, "train_loss": 0.0}]
     b = [{"step": 5.0, "train_loss": 4.0}, {"step": 20.0, "train_loss": 2.0}]
