@@ -17,8 +17,6 @@ from lightning_regs.models.layers import ACTIVATIONS
 
 # How they are called is known by their signatures: some torch hand their arguments on by position, others by name.
 _SIGNATURES = {func: inspect.signature(func) for func in (F.batch_norm, F.group_norm, F.dropout)}
-
-
 # Layers that do the same to each number.
 _EACH_ALONE = {type(make()) for make in ACTIVATIONS.values()}
 
@@ -29,19 +27,21 @@ def straight(code: nn.Module, net: nn.Module) -> list[nn.Module] | None:
     Such nets take a third of the time without vmap, and compute the same, bit for bit.
 
     Args:
-        code: One of the nets: a Sequential, or one whose class says ``in_order``.
+        code: One of the nets: a Sequential, or one whose own class says ``in_order``.
         net: The module of the same parts with parameters ``(R, ...)``.
     """
-    if code._forward_hooks or code._forward_pre_hooks:
+    if code._forward_hooks or code._forward_pre_hooks or code._backward_hooks or code._backward_pre_hooks:
         return None
-    if type(code) is nn.Sequential or getattr(code, "in_order", False):
-        pairs = zip(code.children(), net.children(), strict=True)
-        parts = [straight(one, stacked) for one, stacked in pairs]
+    kind = type(code)
+    if kind is nn.Sequential or "in_order" in vars(kind):  # a subclass may compute something else
+        # Not children(), which leaves out a part that comes again.
+        pairs = zip(code._modules.values(), net._modules.values(), strict=True)
+        parts = [straight(one, stacked) if one is not None and stacked is not None else None for one, stacked in pairs]
         return None if None in parts else [layer for part in parts for layer in part or ()]
-    whole = isinstance(code, nn.Flatten) and (code.start_dim, code.end_dim) == (1, -1)
-    linear = type(code) is nn.Linear and code.bias is not None
-    idle = isinstance(code, nn.Dropout) and not net.training
-    return [net] if whole or linear or idle or type(code) in _EACH_ALONE else None
+    whole = isinstance(code, nn.Flatten) and kind is nn.Flatten and (code.start_dim, code.end_dim) == (1, -1)
+    linear = kind is nn.Linear and code.bias is not None
+    idle = kind is nn.Dropout and not net.training
+    return [net] if whole or linear or idle or kind in _EACH_ALONE else None
 
 
 def call_straight(layers: Iterable[nn.Module], x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from lightning_regs import Classifier, ImageDataModule, LabelSmoothing, Mixup
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.rng import replica_seeds
 from lightning_regs.models import build
+from lightning_regs.models.mlp import MLP
 from lightning_regs.models.stacked import straight
 from lightning_regs.training.replicas import Replicated, clip_replica_norms
 
@@ -459,3 +460,22 @@ def test_a_net_with_a_hook_goes_by_vmap():
     stacked, x = Replicated([made, copy.deepcopy(made)]), torch.randn(2, 5, 3)
     assert straight(stacked.template, stacked) is None
     torch.testing.assert_close(stacked(x)[0], made(x[0]))
+
+
+class Doubled(MLP):
+    """An MLP that computes more than its parts do."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def repeated() -> nn.Module:
+    act, middle = nn.Tanh(), nn.Linear(3, 3)
+    return nn.Sequential(nn.Linear(3, 3), act, middle, act, middle, act)
+
+
+@pytest.mark.parametrize("net", [repeated, lambda: Doubled((3,), 2, hidden=[4])], ids=["repeated parts", "own forward"])
+def test_parts_that_come_again_and_a_forward_of_one_s_own_count(net):
+    torch.manual_seed(3)
+    nets, x = [net(), net()], torch.randn(2, 5, 3)
+    torch.testing.assert_close(Replicated(nets)(x), torch.stack([net(own) for net, own in zip(nets, x, strict=True)]))
