@@ -13,6 +13,8 @@ from lightning_regs.models.layers import InputShape, Norm, activation_layer, fin
 
 
 class _Branch(nn.Sequential):
+    in_order = adds_input = True
+
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + super().forward(x)  # type: ignore[no-untyped-call]
         return out

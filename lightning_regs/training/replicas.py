@@ -17,7 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from lightning_regs.core.registry import plain
-from lightning_regs.models.stacked import OneCallForAll, call_straight, straight
+from lightning_regs.models.stacked import OneCallForAll, straight
 from lightning_regs.optim.per_replica import replica_numbers
 from lightning_regs.regularizers.base import Regularizer
 
@@ -31,10 +31,9 @@ class Replicated(nn.Module):
 
     Parameters and buffers have the names of a single net's and one dimension more, in front: ``(R, ...)``. The forward
     pass is ``torch.vmap`` over replicas, with batched matrix products for linear layers, or those alone where there is
-    nothing else but activations. Dropout and whatever else is
-    random within the network draws anew for each replica, and otherwise than in a single net; with
-    ``draws_apart=False`` as in a single net, once for all. What a network computes must be a function of its
-    parameters, buffers and input, without data-dependent control flow.
+    nothing else but batch norm and activations. Dropout and whatever else is random within the network draws anew for
+    each replica, and otherwise than in a single net; with ``draws_apart=False`` as in a single net, once for all. What
+    a network computes must be a function of its parameters, buffers and input, without data-dependent control flow.
 
     Shapes: ``x`` ``(R, N, ...)``, one batch a replica, to ``(R, N, K)``; with ``shared=True`` ``(N, ...)``, one batch
     for all of them.
@@ -64,9 +63,9 @@ class Replicated(nn.Module):
 
     def forward(self, x: Tensor, shared: bool = False, draws_apart: bool = True) -> Tensor:
         """Map a batch a replica, or one for all, to logits; see the class for the shapes."""
-        layers = None if torch.compiler.is_compiling() else straight(self.template, self)
-        if layers is not None:
-            return call_straight(layers, x.expand(self.replicas, *x.shape) if shared else x)
+        whole = None if torch.compiler.is_compiling() else straight(self.template, self)
+        if whole is not None:
+            return whole(x.expand(self.replicas, *x.shape) if shared else x)
         tensors = dict(self.named_parameters()), dict(self.named_buffers())
         for own, theirs in zip(self.modules(), self.template.modules(), strict=True):
             theirs.training = own.training  # a frozen batch norm stays in evaluation mode

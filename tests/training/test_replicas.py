@@ -417,24 +417,30 @@ def test_images_are_held_once_and_a_common_test_set_is_plain():
     assert not any(set(t.tolist()) & v for t, v in zip(train.rows, rows, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["mlp", "sequential", "dropout in evaluation"])
+STRAIGHT = {
+    "mlp": {}, "dropout in evaluation": {"dropout": 0.5}, "branches": {"hidden": [5, 5, 5], "residual": True},
+    "norm": {"norm": "batch"}, "norm in evaluation": {"norm": "batch", "residual": "each"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["sequential", *STRAIGHT])
 @pytest.mark.parametrize("shared", [False, True])
 def test_nets_of_linear_layers_go_without_vmap_bit_for_bit_as_with_it(kind, shared, monkeypatch):
     torch.manual_seed(2)
     if kind == "sequential":
         nets = [nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(6, 5), nn.GELU()), nn.Linear(5, 4)) for _ in "abc"]
     else:
-        nets = [build("mlp", (2, 3), 4, hidden=[5, 5], dropout=0.5 if "drop" in kind else 0.0) for _ in "abc"]
+        nets = [build("mlp", (2, 3), 4, **({"hidden": [5, 5]} | STRAIGHT[kind])) for _ in "abc"]
     results = []
     x = torch.randn(*([8] if shared else [3, 8]), 2, 3)
     for way in ("straight", "vmap"):
-        stacked = Replicated(nets).train("drop" not in kind)
+        stacked = Replicated(nets).train("evaluation" not in kind)
         assert straight(stacked.template, stacked) is not None
         if way == "vmap":
             monkeypatch.setattr("lightning_regs.training.replicas.straight", lambda *_: None)
         out = stacked(x, shared)
         out.square().sum().backward()
-        results.append([out, *(p.grad for p in stacked.parameters())])
+        results.append([out, *(p.grad for p in stacked.parameters()), *stacked.buffers()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 

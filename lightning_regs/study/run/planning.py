@@ -10,6 +10,7 @@ from typing import Any
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.paper import Paper
+from lightning_regs.study.paper.rows import AGREEMENT
 from lightning_regs.study.run.events import Job, Stack
 from lightning_regs.study.run.provenance import commit, versions
 
@@ -30,6 +31,8 @@ def plan(
 ) -> list[Planned]:
     """List the runs of a scale, every cell's first seed first, with those that others need before them.
 
+    Those that measure agreement lead: each trains four nets, and at the end one process would be left with them alone.
+
     Args:
         paper: The paper.
         scale: Name of the scale.
@@ -44,7 +47,7 @@ def plan(
         needed = chosen.with_needs(cell)
         for position, seed in enumerate(own):
             runs += [(position, Planned(each, seed, each.hash(seed))) for each in needed]
-    ordered = [planned for _, planned in sorted(runs, key=lambda entry: entry[0])]
+    ordered = [run for _, run in sorted(runs, key=lambda entry: (entry[0], entry[1].cell.name != AGREEMENT))]
     return list({(planned.cell.name, planned.seed): planned for planned in ordered}.values())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightning_regs.study import load_paper, reproduce
+from lightning_regs.study.paper.rows import AGREEMENT
 from lightning_regs.study.run.executors.queue import Queue
 from lightning_regs.study.run.planning import plan
 from lightning_regs.study.run.provenance import commit, versions
@@ -65,6 +66,12 @@ def test_seeds_and_cells_choose_runs(toy):
             chosen(seeds=bad)
     with pytest.raises(ValueError, match="jobs is -1"):
         reproduce(paper, jobs=-1)
+
+
+def test_runs_that_measure_agreement_lead_as_they_are_the_longest(toy):
+    toy.write(toy.cell("a"), toy.cell(AGREEMENT, seeds=1), toy.cell("b"), seeds=2)
+    order = [(p.cell.name, p.seed) for p in plan(load_paper("toy"), "quick")]
+    assert order == [(AGREEMENT, 0), ("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
 
 def test_a_task_that_does_not_exist_is_refused_before_anything_runs(toy):
