@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -10,18 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty
+from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty, warn
 from lightning_regs.regularizers.attacks import Bounds, pgd, undisturbed
 
 # How far beyond the bounds arithmetic may have put an entry.
 _ROUNDING = 1e-3
+Samples = Annotated[Tensor, Shape("N ...", "floating-point", "divide bytes by 255"), nonempty]
+Labels = Annotated[Tensor, Shape("N", "integer")]
 
 
 @checked
 def adversarial_error(
     module: nn.Module,
-    x: Annotated[Tensor, Shape("N ...", "floating-point", "divide bytes by 255"), nonempty],
-    y: Annotated[Tensor, Shape("N", "integer")],
+    x: Samples,
+    y: Labels,
     epsilon: Positive,
     steps: Count = 1,
     step_size: Positive | None = None,
@@ -67,6 +68,28 @@ def adversarial_error(
         >>> adversarial_error(net, torch.tensor([[0.4], [0.1]]), torch.tensor([0, 0]), epsilon=0.2)
         0.5
     """
+    options = (epsilon, steps, step_size, clip, transform, crafted_on, batch_size)
+    return int((adversarial_logits(module, x, y, *options).argmax(1) != y).sum()) / len(x)
+
+
+@checked
+def adversarial_logits(
+    module: nn.Module,
+    x: Samples,
+    y: Labels,
+    epsilon: Positive,
+    steps: Count = 1,
+    step_size: Positive | None = None,
+    clip: Bounds = (0.0, 1.0),
+    transform: Callable[[Tensor], Tensor] | None = None,
+    crafted_on: nn.Module | None = None,
+    batch_size: Count = 500,
+) -> Tensor:
+    """Return what a net says of samples, each of which was changed to raise its loss: logits ``(N, K)``.
+
+    Arguments, errors and what is left as it was are those of :func:`adversarial_error`, which counts the wrong ones.
+    Their largest probability is how confident the net is (Goodfellow et al. 2015, arXiv:1412.6572, section 4).
+    """
     source = module if crafted_on is None else crafted_on
     if step_size is None:
         step_size = epsilon if steps == 1 else 2.5 * epsilon / steps
@@ -81,7 +104,7 @@ def adversarial_error(
             "range, with their normalization as transform=, or other bounds or clip=None."
         )
     with torch.inference_mode(False), undisturbed(module, x), undisturbed(source, x), torch.no_grad():
-        moved, wrong = torch.zeros((2, 1), dtype=torch.long, device=x.device)
+        moved, found = torch.zeros(1, dtype=torch.long, device=x.device), []
         x, y = (t.clone() if t.is_inference() else t for t in (x, y))
         for net in dict.fromkeys((module, source)):
             _check_logits(net, logits(net, x[:1]), y)
@@ -91,15 +114,14 @@ def adversarial_error(
                 return F.cross_entropy(logits(source, changed), labels, reduction="sum")
 
             changed = pgd(loss, part, epsilon, step_size, steps, None, clip)
-            wrong += (logits(module, changed).argmax(1) != labels).sum()
+            found.append(logits(module, changed))
             moved += (changed != part).sum()
     if not moved:
-        warnings.warn(
+        warn(
             "no entry of x was changed, and this is the error without an attack: the gradient is 0 everywhere, as "
-            f"behind a transform that rounds, or epsilon={epsilon} is below the precision of {x.dtype}.",
-            stacklevel=3,
+            f"behind a transform that rounds, or epsilon={epsilon} is below the precision of {x.dtype}."
         )
-    return int(wrong) / len(x)
+    return torch.cat(found)
 
 
 def _check_logits(net: nn.Module, found: object, y: Tensor) -> None:

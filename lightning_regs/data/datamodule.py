@@ -24,14 +24,14 @@ from lightning_regs.data import sources
 from lightning_regs.data.dataset import ImageArrays, StackedArrays
 from lightning_regs.data.loaders import Loader, LoaderFactory, Place
 from lightning_regs.data.options import check_arguments, check_for_trainer, check_source, size_at
-from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, make_splits
+from lightning_regs.data.splits import SplitPlan, Splits, make_replica_splits, make_splits, of_classes
 from lightning_regs.data.transforms import BatchTransform, Normalize
 
 _SPLITS = ("train", "val", "test")
 _PLANNED = ("corruption", "corruption_p", "image_size", "train_size", "test_size", "val_split", "resplit")
 _TRANSFORMED = ("image_size", "whiten", "random_crop", "random_flip", "random_rotation", "color_jitter",
                 "padding", "normalize")  # fmt: skip
-_UNUSED = ("seeds", "resplit", "padding", "normalize")  # no hyperparameters where they are not given
+_UNUSED = ("seeds", "resplit", "padding", "normalize", "classes")  # no hyperparameters where they are not given
 # Image folders are decoded with the margin that 32 pixels have around 28.
 _FOLDER_MARGIN = 32 / 28
 
@@ -69,8 +69,7 @@ class ImageDataModule(pl.LightningDataModule):
         normalize: In place of ``whiten``: ``"channels"`` takes mean and deviation of each channel over all training
             images of the source, ``{"mean": [...], "std": [...]}`` given ones, of pixels in [0, 1]; ``"center"`` the
             mean training image; ``"pca"``, ``"zca"``: :func:`~.transforms.whitening`, ``{"zca": 0.01}`` with epsilon.
-        color_jitter: Strength in [0, 1]: brightness, contrast and saturation factors from 1 -+ this, hue turns from -+
-            0.4 of this; 0 is off.
+        color_jitter: Strength in [0, 1]: factors of brightness, contrast and saturation from 1 -+ it, hue by 0.4 it.
         val_split: Training samples to hold out for validation: a share below 1, or a number; they stay corrupted.
         monitor_test: Serve the test set as validation set, for curves; never choose anything by it.
         train_size: Number of training samples, drawn at random; None keeps all.
@@ -83,9 +82,8 @@ class ImageDataModule(pl.LightningDataModule):
             ``num_workers=0``.
         seed: Default: what ``seed_everything`` was given, else 0.
         corruption_seed: Seed of the corruption; default: that of the split.
-        lazy: Decode the files of an image folder anew for each batch, in the workers, instead of once into memory: the
-            same batches, for folders that memory does not hold. Never without being asked, and not for other sources
-            or corrupted pixels.
+        lazy: Decode the files of an image folder anew for each batch, in the workers, instead of once into memory: for
+            those that it does not hold, the same batches. Not for other sources or corrupted pixels.
         batch_repeats: Times that each training batch is served in a row, at least 1, with the same augmentation: data
             echoing (Choi et al. 2019, arXiv:1907.05550), or the n updates a minibatch of Smith et al. (2021,
             arXiv:2101.12176). An epoch has that many times more steps. Regularizers draw once for all of them. Not
@@ -99,6 +97,7 @@ class ImageDataModule(pl.LightningDataModule):
         seeds: What has a seed apart from ``seed``, and all replicas the same: ``{"order": 0}`` for order and
             augmentation, ``{"split": 0}`` for subsets, validation split and corruption. The Classifier takes the same
             mapping, with ``"weights"`` too.
+        classes: Classes to keep, numbered anew in this order, such as ``[3, 7]``; None keeps all.
 
     Raises:
         ValueError: A value is out of range, unknown, or contradicts another.
@@ -135,6 +134,7 @@ class ImageDataModule(pl.LightningDataModule):
         resplit: bool = False,
         padding: Whole = 0,
         normalize: Normalize | None = None,
+        classes: Sequence[Whole] | None = None,
     ) -> None:
         arguments = check_types(ImageDataModule.__init__, locals())
         super().__init__()
@@ -149,7 +149,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_repeats, self.eval_batch_size = given.batch_repeats, given.eval_batch_size
         self.num_workers, self.resident, self.lazy = given.num_workers, given.resident, given.lazy
         self.replicas = replica_seeds(given.replicas, rng.run_seed(given.seed))
-        self._given_seed, self._corruption_seed = given.seed, given.corruption_seed
+        self._given_seed, self._corruption_seed, self._kept = given.seed, given.corruption_seed, given.classes
         self._apart = check_seeds(given.seeds)
         keep_margin = (given.random_crop and not given.padding) or given.random_rotation > 0
         self._plan = SplitPlan(keep_margin=keep_margin, **{name: arguments[name] for name in _PLANNED})
@@ -303,7 +303,7 @@ class ImageDataModule(pl.LightningDataModule):
         decode = self._plan.image_size
         if decode is not None and self._plan.keep_margin:
             decode = math.ceil(decode * _FOLDER_MARGIN)
-        source = sources.load(self.source, self.root, decode, self.lazy)
+        source = of_classes(sources.load(self.source, self.root, decode, self.lazy), self._kept)
         check_source(source, self._transform)
         self._seed = rng.run_seed(self._given_seed)
         seeds = self._seeds("split")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +58,26 @@ class Splits:
             parts = (self.train, self.val, self.test)
             resident = sum(part.nbytes for part in parts if part is not None and part.y.device != device) <= room
         return self.to(device if resident else torch.device("cpu"))
+
+
+def of_classes(source: ArraySource, classes: Sequence[int] | None) -> ArraySource:
+    """Return the samples of some classes alone, numbered anew in the order given; None takes all."""
+    if classes is None:
+        return source
+    if len(set(classes)) < max(2, len(classes)) or max(classes) >= source.num_classes:
+        raise ValueError(
+            f"classes={list(classes)} must be two or more of those of {source.name}, each once, from 0 to "
+            f"{source.num_classes - 1}."
+        )
+    numbers = torch.full((source.num_classes,), -1)
+    numbers[list(classes)] = torch.arange(len(classes))
+    parts: dict[str, Any] = {}
+    for split in ("train", "test"):
+        y = numbers[getattr(source, f"y_{split}")]
+        kept = (y >= 0).nonzero().squeeze(1)
+        parts |= {f"x_{split}": getattr(source, f"x_{split}")[kept], f"y_{split}": y[kept]}
+    names = source.classes and tuple(source.classes[one] for one in classes)
+    return replace(source, **parts, num_classes=len(classes), classes=names)
 
 
 def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed: int) -> Splits:

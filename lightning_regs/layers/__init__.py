@@ -11,6 +11,7 @@ from lightning_regs.layers.gaussian_dropout import GaussianDropout
 from lightning_regs.layers.ghost_batch_norm import GhostBatchNorm
 from lightning_regs.layers.information_dropout import InformationDropout
 from lightning_regs.layers.information_penalty import InformationPenalty
+from lightning_regs.layers.maxout import Maxout
 from lightning_regs.layers.mean_only_batch_norm import MeanOnlyBatchNorm
 from lightning_regs.layers.monte_carlo import monte_carlo
 from lightning_regs.layers.replace import layer_replacements, replace_layers
@@ -22,6 +23,7 @@ __all__ = [
     "GhostBatchNorm",
     "InformationDropout",
     "InformationPenalty",
+    "Maxout",
     "MeanOnlyBatchNorm",
     "layer_replacements",
     "monte_carlo",

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Probability, checked
+from lightning_regs.layers.maxout import Maxout
 from lightning_regs.models.layers import InputShape, Norm, activation_layer, finish, normalized
 
 
@@ -31,7 +32,9 @@ class MLP(nn.Module):
         input_shape: Shape of one sample, any number of dimensions; flattened in its order.
         num_classes: Number of logits.
         hidden: Width of each hidden layer; empty for a linear model.
-        activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`. Default ``"relu"``.
+        activation: A key of :data:`~lightning_regs.models.layers.ACTIVATIONS`, or ``"maxout"``, see
+            :class:`~lightning_regs.layers.Maxout`. Default ``"relu"``.
+        pieces: Linear pieces of each unit with ``activation="maxout"``, by default 5, and with no other.
         norm: A :data:`~lightning_regs.models.layers.Norm`, on all layers but the head; or None.
         residual: Whether each two layers behind the first are a branch, added to what they see before the activation of
             the second (He et al., arXiv 1512.03385). ``hidden`` then has an odd number of equal widths. ``"each"``:
@@ -52,6 +55,7 @@ class MLP(nn.Module):
         *,
         hidden: Annotated[Sequence[Count], "widths of at least 1, one a layer, such as [512]"] = (512,),
         activation: str = "relu",
+        pieces: Count | None = None,
         norm: Norm | None = None,
         residual: bool | Literal["each"] = False,
         dropout: Probability = 0.0,
@@ -62,11 +66,18 @@ class MLP(nn.Module):
         if residual and ((len(hidden) % 2 == 0 and residual != "each") or len(set(hidden)) > 1):
             number = "" if residual == "each" else "an odd number of "
             raise ValueError(f"residual={residual!r} takes {number}equal widths, got hidden={list(hidden)}.")
+        maxout = activation == "maxout"
+        if maxout and residual is True:
+            raise ValueError("residual=True adds before the activation, where maxout has pieces; use residual='each'.")
+        if pieces and not maxout:
+            raise ValueError(f"pieces={pieces} are those of maxout, got activation={activation!r}; leave pieces out.")
+        pieces = (pieces or 5) if maxout else 1
         layers: list[nn.Module] = [nn.Flatten(), *([nn.Dropout(input_dropout)] if input_dropout else [])]
         features, branch = math.prod(input_shape), list[nn.Module]()
         for at, size in enumerate(hidden):
-            linear = normalized(norm, nn.Linear(features, size))
-            active = [activation_layer(activation), *([nn.Dropout(dropout)] if dropout else [])]
+            linear = normalized(norm, nn.Linear(features, size * pieces))
+            unit = Maxout(pieces) if maxout else activation_layer(activation)
+            active = [unit, *([nn.Dropout(dropout)] if dropout else [])]
             if residual == "each" and at:
                 layers.append(_Branch(*linear, *active))
             elif residual and at % 2:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.overrides import TorchFunctionMode
 
+from lightning_regs.layers.maxout import Maxout
 from lightning_regs.models.layers import ACTIVATIONS
 
 # How they are called is known by their signatures: some torch hand their arguments on by position, others by name.
@@ -46,7 +47,8 @@ def straight(code: nn.Module, net: nn.Module) -> Callable[[Tensor], Tensor] | No
         return partial(_batch_norm, net)
     if isinstance(code, nn.Flatten) and kind is nn.Flatten and (code.start_dim, code.end_dim) == (1, -1):
         return partial(torch.flatten, start_dim=2)
-    return net if kind in _EACH_ALONE or (kind is nn.Dropout and not net.training) else None
+    last = kind is Maxout and code.dim == -1
+    return net if last or kind in _EACH_ALONE or (kind is nn.Dropout and not net.training) else None
 
 
 def _in_order(layers: Iterable[Callable[[Tensor], Tensor]], branch: bool, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_regs.core.batch import notes, with_notes
-from lightning_regs.core.checks import Count, Positive, Seed, Share
+from lightning_regs.core.checks import Positive, Seed, Share, Whole
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.regularizers.attacks import Bounds, pgd, undisturbed
 from lightning_regs.regularizers.base import Regularizer
@@ -47,9 +47,11 @@ class AdversarialTraining(TargetMixing):
 
     Args:
         epsilon: Largest change of an entry, above 0.
-        steps: Gradient steps K; 1 is FGSM. The paper's PGD on CIFAR-10 takes 7.
+        steps: Gradient steps K; 1 is FGSM. The paper's PGD on CIFAR-10 takes 7. With 0 it is the random start alone:
+            the noise that Goodfellow et al. compare with.
         step_size: Length :math:`\eta` of a step; None takes epsilon for one step, else 2.5 epsilon / K.
-        random_start: Start at a uniform draw from the ball; None: with more than one step.
+        random_start: Start at a uniform draw from the ball; None: with more than one step, and with none. ``"signs"``
+            draws a corner of it, each entry by epsilon up or down (Tramer et al. 2018, arXiv:1705.07204).
         mode: ``augment`` or ``mixed``.
         clean_weight: :math:`\alpha` of ``mixed``, in [0, 1]. 0.5 is right for any loss that is a mean over samples;
             other weights need class indices as labels and a cross-entropy of torch.
@@ -66,9 +68,9 @@ class AdversarialTraining(TargetMixing):
     """
 
     epsilon: Positive = 8 / 255
-    steps: Count = 1
+    steps: Whole = 1
     step_size: Positive | None = None
-    random_start: bool | None = None
+    random_start: bool | Literal["signs"] | None = None
     mode: Literal["augment", "mixed"] = "augment"
     clean_weight: Share = 0.5
     clip: Bounds = None
@@ -84,9 +86,11 @@ class AdversarialTraining(TargetMixing):
                 f"clean_weight={self.clean_weight:g} has no meaning with mode='augment'; use mode='mixed'."
             )
         if self.step_size is None:
-            self.step_size = self.epsilon if self.steps == 1 else 2.5 * self.epsilon / self.steps
+            self.step_size = self.epsilon if self.steps <= 1 else 2.5 * self.epsilon / self.steps
         if self.random_start is None:
-            self.random_start = self.steps > 1
+            self.random_start = self.steps != 1
+        if not (self.steps or self.random_start):
+            raise ValueError("steps=0 and random_start=False change nothing; give one of them another value.")
         self._range = Watch()
 
     @classmethod
@@ -98,6 +102,11 @@ class AdversarialTraining(TargetMixing):
     def weighs_samples(self) -> bool:
         """Whether clean and adversarial samples weigh differently in the loss."""
         return self.mode == "mixed" and self.clean_weight != 0.5
+
+    @property
+    def acts_on_replicas(self) -> bool:  # type: ignore[override]
+        """Whether it attacks each net by itself: with a loss that it knows, and no weights of samples."""
+        return self.loss is None and not self.weighs_samples
 
     def refuses(self, other: Regularizer, before: bool) -> str | None:
         """Refuse a second attack, and mixing after the samples were weighed."""
@@ -129,14 +138,17 @@ class AdversarialTraining(TargetMixing):
             self.check_labels(x, y)
         self._check_samples(x)
         adversarial = self.attack(x, y, at)
+        of_batch = 1 if getattr(at.module, "replicas", None) else 0  # the dimension that counts samples
         if self.loss is None and y.is_floating_point():
             remedy = f"{_LOSS_INSTEAD}, such as the module's own loss"
-            self.check_probabilities(y, "attacks F.cross_entropy(module(x), y) of float labels", remedy)
+            rows, takes = y.flatten(0, of_batch), "attacks F.cross_entropy(module(x), y) of float labels"
+            self.check_probabilities(rows, takes, remedy)
         if self.mode == "augment":
             return adversarial, y
         # Interleaved, so that each even slice of the batch holds as many clean as adversarial samples.
-        known = {name: value.repeat_interleave(2) for name, value in notes(y).items()}
-        return torch.stack([x, adversarial], 1).flatten(0, 1), with_notes(self._doubled(y), known)
+        known = {name: value.repeat_interleave(2, of_batch) for name, value in notes(y).items()}
+        both = torch.stack([x, adversarial], of_batch + 1).flatten(of_batch, of_batch + 1)
+        return both, with_notes(self._doubled(y, of_batch), known)
 
     def reproach(self, target: MixedTarget, name: str) -> str | None:
         """Say if a loss lacks the weights of the samples."""
@@ -161,6 +173,7 @@ class AdversarialTraining(TargetMixing):
         if self.random_start:
             generator = at.stream(device=x.device)
             noise = torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=generator)
+            noise = self.epsilon * noise.sign() if self.random_start == "signs" else noise
         with undisturbed(at.module, x):
             return pgd(loss, x, self.epsilon, self.step_size, self.steps, noise, self.clip)
 
@@ -168,6 +181,8 @@ class AdversarialTraining(TargetMixing):
         if self.loss is not None:
             return self.loss(module, x, y)
         logits, fits = module(x), False
+        if getattr(module, "replicas", None):
+            logits, y = logits.flatten(0, 1), y.flatten(0, 1)
         if isinstance(logits, Tensor) and logits.ndim > 1 and logits.shape[1] > 1:
             wanted = logits.shape if y.is_floating_point() else logits.shape[:1] + logits.shape[2:]
             fits = y.shape == wanted or (not y.is_floating_point() and y.shape == (*wanted[:1], 1, *wanted[1:]))
@@ -181,8 +196,8 @@ class AdversarialTraining(TargetMixing):
         y = y.reshape(wanted)
         return F.cross_entropy(logits, y if y.is_floating_point() else y.long())
 
-    def _doubled(self, y: Tensor) -> Tensor:
-        twice = y.repeat_interleave(2, 0)
+    def _doubled(self, y: Tensor, of_batch: int) -> Tensor:
+        twice = y.repeat_interleave(2, of_batch)
         if not self.weighs_samples:
             return twice
         if y.is_floating_point():

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, Number, Positive, Shape, checked, shown
+from lightning_regs.core.checks import Number, Positive, Shape, Whole, checked, shown
 
 __all__ = ["fgsm", "pgd"]
 
@@ -56,7 +56,7 @@ def pgd(
     x: Samples,
     epsilon: Positive,
     step_size: Positive,
-    steps: Count,
+    steps: Whole,
     noise: Tensor | None = None,
     clip: Bounds = None,
 ) -> Tensor:
@@ -71,7 +71,7 @@ def pgd(
         x: Floating-point samples ``(N, ...)``.
         epsilon: Largest change of an entry, above 0.
         step_size: Length :math:`\eta` of a step, above 0.
-        steps: Number of steps, at least 1.
+        steps: Number of steps; with 0 the samples are where they start from.
         noise: Where to start from, relative to ``x`` and of its shape, projected like each step; None for 0.
         clip: ``(low, high)`` of valid entries; None for no bounds. Entries that are outside stay within epsilon.
 

@@ -279,6 +279,21 @@ def test_samples_change_between_training_and_test_and_none_is_lost():
     assert "resplit" not in plain.hparams
 
 
+def test_some_classes_alone_are_numbered_anew_in_the_order_given():
+    whole, some = load("digits"), ImageDataModule(classes=[7, 3], val_split=9)
+    some.setup()
+    assert (some.num_classes, some.classes) == (2, whole.classes and (whole.classes[7], whole.classes[3]))
+    kept = [i for i, label in enumerate(whole.y_test.tolist()) if label in (3, 7)]
+    found = some.dataset("test")
+    assert torch.equal(found.x, whole.x_test[kept])
+    assert found.y.tolist() == [int(label == 3) for label in whole.y_test[kept].tolist()]
+    assert len(some.dataset("train")) + 9 == sum(label in (3, 7) for label in whole.y_train.tolist())
+    assert some.hparams["classes"] == [7, 3]
+    for classes in ([3], [3, 3], [3, 10]):
+        with pytest.raises(ValueError, match=r"must be two or more of those of digits, each once, from 0 to 9"):
+            ImageDataModule(classes=classes).setup()
+
+
 def test_normalized_and_padded_batches_and_a_cutout_of_the_mean():
     """Statistics are the source's: a subset, a validation split and replicas all have the same."""
     source = load("digits")

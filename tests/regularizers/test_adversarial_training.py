@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import AdversarialTraining, CutMix, LabelSmoothing, Mixup
+from lightning_regs import AdversarialTraining, Classifier, CutMix, LabelSmoothing, Mixup
 from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.runs import RunContext
 from lightning_regs.functional import MixedTarget, fgsm, pgd
 from lightning_regs.regularizers import NoEffectWarning
 from lightning_regs.regularizers.parts.mixing import Watch
 from lightning_regs.testing.runs import half
+from lightning_regs.training.fit import fit_stack
 
 
 class Context:
@@ -127,7 +130,7 @@ def test_a_loss_without_the_samples_is_named() -> None:
     [
         ({"epsilon": 0.0}, ValueError, "epsilon must be above 0, got 0.0"),
         ({"epsilon": -0.1}, ValueError, "epsilon must be above 0, got -0.1"),
-        ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
+        ({"steps": -1}, ValueError, "steps must be at least 0, got -1"),
         ({"steps": 1.5}, TypeError, "steps must be an integer, got 1.5"),
         ({"step_size": -1.0}, ValueError, "step_size must be above 0"),
         ({"clip": (1.0, 0.0)}, ValueError, "low below high"),
@@ -145,6 +148,8 @@ def test_bad_numbers_are_refused_by_function_and_method(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"steps": 0, "random_start": False}, "steps=0 and random_start=False change nothing"),
+        ({"random_start": "corner"}, "random_start must be"),
         ({"mode": "mixd"}, "unknown mode 'mixd'. Did you mean 'mixed'"),
         ({"mode": "mixed", "clean_weight": 1.5}, "clean_weight must be at least 0 and at most 1"),
         ({"clean_weight": 0.3}, r"clean_weight=0.3 has no meaning with mode='augment'; use mode='mixed'"),
@@ -180,6 +185,37 @@ def test_steps_and_random_start_have_the_defaults_of_the_papers() -> None:
         assert 0.08 < moved.mean() < 0.12  # uniform in the ball
     assert torch.equal(start(0), start(0))
     assert not torch.allclose(start(0), start(1))
+
+
+def test_without_steps_the_random_start_is_all_of_it() -> None:
+    model, (x, y) = Plain(), images(4)
+    uniform = attacked(AdversarialTraining(0.2, 0), model, x, y)[0] - x
+    assert uniform.abs().max() <= 0.2 + 1e-6
+    assert 0.08 < uniform.abs().mean() < 0.12
+    signs = attacked(AdversarialTraining(0.2, 0, random_start="signs"), model, x, y)[0] - x
+    torch.testing.assert_close(signs.abs(), torch.full_like(x, 0.2))
+    assert signs.mean().abs() < 0.05  # no more up than down
+    clipped = attacked(AdversarialTraining(0.2, 0, random_start="signs", clip=(0, 1)), model, x.clamp(0, 1), y)[0]
+    assert ((clipped >= 0) & (clipped <= 1)).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "mixed"}, {"mode": "mixed", "steps": 2, "random_start": False}])
+def test_nets_of_a_stack_are_attacked_each_by_itself(options: dict[str, Any], tmp_path: Path) -> None:
+    method = {"class_path": "lightning_regs.AdversarialTraining", "init_args": {"epsilon": 0.2} | options}
+    config = {
+        "model": {"architecture_args": {"hidden": [8]}, "regularizers": [method]},
+        "data": {"source": "digits", "train_size": 60, "batch_size": 20, "corruption": "partial_labels"},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+    }
+    for seed in range(4):
+        (tmp_path / str(seed)).mkdir()
+    stack = fit_stack(config, [RunContext(tmp_path / str(seed), seed) for seed in (0, 1)])
+    for seed, one in enumerate(stack):
+        alone = fit_stack(config, [RunContext(tmp_path / str(seed + 2), seed)])[0]
+        torch.testing.assert_close(one.state(), alone.state())
+        assert one.metrics == pytest.approx(alone.metrics)
+    with pytest.raises(ValueError, match="would mix replicas"):
+        Classifier(replicas=2, regularizers=[AdversarialTraining(mode="mixed", clean_weight=0.3)])
 
 
 @pytest.mark.parametrize("clean_weight", [0.0, 0.2, 0.5, 0.9, 1.0])

@@ -10,6 +10,7 @@ from torch import nn
 from lightning_regs import Classifier, ImageDataModule, LabelSmoothing, Mixup
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.rng import replica_seeds
+from lightning_regs.layers import Maxout
 from lightning_regs.models import build
 from lightning_regs.models.mlp import MLP
 from lightning_regs.models.stacked import straight
@@ -419,7 +420,7 @@ def test_images_are_held_once_and_a_common_test_set_is_plain():
 
 STRAIGHT = {
     "mlp": {}, "dropout in evaluation": {"dropout": 0.5}, "branches": {"hidden": [5, 5, 5], "residual": True},
-    "norm": {"norm": "batch"}, "norm in evaluation": {"norm": "batch", "residual": "each"},
+    "maxout": {"activation": "maxout"}, "norm": {"norm": "batch"}, "norm in evaluation": {"norm": "batch", "residual": "each"},
 }  # fmt: skip
 
 
@@ -452,6 +453,7 @@ def test_nets_of_linear_layers_go_without_vmap_bit_for_bit_as_with_it(kind, shar
         lambda: nn.Sequential(nn.Linear(3, 3), nn.Softmax(dim=0)),
         lambda: nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))),
         lambda: nn.Sequential(nn.Flatten(0), nn.Linear(3, 3)),
+        lambda: nn.Sequential(nn.Linear(3, 3), Maxout(3, dim=1)),
         lambda: nn.Bilinear(3, 3, 3),
     ],
 )

@@ -304,9 +304,10 @@ def grid_search(
 
 
 @checked
-def regularized(name: Name, **options: Any) -> dict[str, Any]:
-    """Return the override that trains with one regularizer: ``regularized("Mixup", alpha=1)``."""
-    return {"model.regularizers": [{"class_path": f"lightning_regs.{name}", "init_args": options}]}
+def regularized(name: Name, *more: Overrides, **options: Any) -> dict[str, Any]:
+    """Return the override that trains with a regularizer, ``regularized("Mixup", alpha=1)``, and those of ``more``."""
+    others = [method for override in more for method in override["model.regularizers"]]
+    return {"model.regularizers": [{"class_path": f"lightning_regs.{name}", "init_args": options}, *others]}
 
 
 def check_unique(owner: str, kind: str, names: Sequence[str]) -> None:

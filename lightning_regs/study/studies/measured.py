@@ -12,7 +12,11 @@ ROBUSTNESS = Family(
         Metric("transfer_fgsm_error", "Error under FGSM on another net", "%"),
         Metric("transfer_ifgsm_error", "Error under I-FGSM on another net", "%"),
         Metric("test_error", "Test error", "%"),
+        Metric("fgsm_confidence", "Confidence where wrong under FGSM", "%", never="never wrong"),
+        Metric("signs_error", "Error under random signs", "%"),
+        Metric("train_acc", "Train accuracy", "%"),
     ),
+    shown=7,
 )
 AGREEMENT = Family(
     "Agreement of two nets",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lightning_regs.analysis import adversarial_error
+from lightning_regs.analysis import adversarial_error, adversarial_logits
 from lightning_regs.core.runs import RunContext
 from lightning_regs.study import override
 from lightning_regs.study.studies.agreement import OFFSET
@@ -34,10 +34,27 @@ def test_a_net_is_attacked_by_itself_and_by_another(tmp_path: Path, normalized: 
     net = fit(config, RunContext(tmp_path / "net", 2))
     other = fit(override(config, OTHER), RunContext(tmp_path / "other", 2 + OFFSET))
     test: Any = net.data.dataset("test")
-    given: Any = (net.network(), test.x / 255, test.y)
+    x, y = test.x / 255, test.y
+    options: dict[str, Any] = {"transform": net.data.eval_transform}
     for prefix, crafted_on in (("", None), ("transfer_", other.network())):
         for name, steps in (("fgsm", 1), ("ifgsm", 4)):
-            error = adversarial_error(*given, 0.1, steps, transform=net.data.eval_transform, crafted_on=crafted_on)
+            error = adversarial_error(net.network(), x, y, 0.1, steps, crafted_on=crafted_on, **options)
             assert row.pop(f"{prefix}{name}_error") == pytest.approx(100 * error)
             assert 100 * error > row["test_error"]
-    assert row == {"test_error": pytest.approx(100 - net.metrics["test_acc"])}
+    said = adversarial_logits(net.network(), x, y, 0.1, **options)
+    sure = said[said.argmax(1) != y].softmax(1).max(1).values.mean()
+    assert row.pop("fgsm_confidence") == pytest.approx(100 * sure.item())
+    assert row["test_error"] < row.pop("signs_error") < 100 * float((said.argmax(1) != y).float().mean())
+    assert row == pytest.approx({"test_error": 100 - net.metrics["test_acc"], "train_acc": net.metrics["train_acc"]})
+
+
+def test_nets_of_a_stack_are_attacked_as_each_alone_and_by_no_other_unless_one_is_named(tmp_path: Path) -> None:
+    attack = {"epsilon": 0.1, "steps": 2, "clip": None}
+    config = CONFIG | {"model": {"architecture_args": {"hidden": [8]}}, "attack": attack}
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    rows = attacked.stacked([config] * 2, [RunContext(tmp_path / "a", 0), RunContext(tmp_path / "b", 1)])
+    for seed, row in enumerate(rows):
+        assert row == pytest.approx(attacked(config, RunContext(tmp_path / "cd"[seed], seed)))
+        assert not any(name.startswith("transfer") for name in row)
+        assert row["fgsm_error"] > row["test_error"]
