@@ -44,6 +44,7 @@ class AdversarialTraining(TargetMixing):
     Composes with the others, in the order of the list: after :class:`Mixup` it attacks the mixture. With a
     ``clean_weight`` other than 0.5 it comes after them, as weighted samples cannot be mixed; not twice in an epoch; not
     with FSDP. ``mixed`` doubles the batch and the memory. With several processes each rank attacks its own samples.
+    Each net of ``Classifier(replicas=...)`` is attacked by itself, with the loss and the weights of the defaults.
 
     Args:
         epsilon: Largest change of an entry, above 0.
