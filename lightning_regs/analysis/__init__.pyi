@@ -56,6 +56,7 @@ from lightning_regs.analysis.min_norm import min_norm_solution as min_norm_solut
 from lightning_regs.analysis.min_norm import outside_span as outside_span
 from lightning_regs.analysis.min_norm import rkhs_norm as rkhs_norm
 from lightning_regs.analysis.robustness import adversarial_error as adversarial_error
+from lightning_regs.analysis.robustness import adversarial_logits as adversarial_logits
 from lightning_regs.analysis.sharpness import sharpness as sharpness
 from lightning_regs.analysis.signal.layer_signals import LayerSignals as LayerSignals
 from lightning_regs.analysis.signal.layer_signals import Signal as Signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, checked
@@ -37,7 +38,7 @@ class Maxout(nn.Module):
                 f"Maxout takes the largest of each {self.pieces} of dimension {self.dim}, and {tuple(x.shape)} has "
                 f"{x.shape[self.dim]} there; give the layer before it a multiple of {self.pieces} outputs."
             )
-        return x.unflatten(self.dim, (-1, self.pieces)).amax(self.dim + (self.dim >= 0))
+        return torch.unflatten(x, self.dim, (-1, self.pieces)).amax(self.dim + (self.dim >= 0))
 
     def extra_repr(self) -> str:
         """Show the number of pieces."""

@@ -53,8 +53,8 @@ SHORT = {"model.optimizer.momentum": 0.9, "model.schedule": {"name": "Polynomial
 DIGITS = SHORT | {"data.source": "digits", "data.batch_size": 50, "trainer.max_epochs": 40}
 NARROW = {"model.architecture_args.hidden": [60, 60]}
 IMAGES = SHORT | {"data.train_size": 10_000, "trainer.max_epochs": 20}
-QUICK = _cells(0.15, 2.5e-4, DIGITS, NARROW)
-QUICK += grid("study/agreement", CONFIG, DIGITS | NARROW | BOUNDED() | {"other": BOUNDED(ATTACK(epsilon=0.15))},
+QUICK = _cells(0.2, 2.5e-4, DIGITS, NARROW)
+QUICK += grid("study/agreement", CONFIG, DIGITS | NARROW | BOUNDED() | {"other": BOUNDED(ATTACK(epsilon=0.2))},
               task=AGREE, seeds=3, stack=True)  # fmt: skip
 
 PAPER_ITSELF = Source("paper", "Explaining and Harnessing Adversarial Examples", "Goodfellow, Shlens, Szegedy", 2015,
@@ -63,7 +63,7 @@ QUOTED = Source("quoted", "Public quotations of the paper's LaTeX source",
                 note="In a repository of others; two public notes on the paper have the same numbers.")  # fmt: skip
 MNIST = ("standard", "paper")
 PLAIN, TOUGH = "maxout/plain", "maxout/adversarial"
-LEARNED = trained((PLAIN, TOUGH), at_least=97)
+LEARNED = trained((PLAIN, TOUGH), at_least=95)
 # Published numbers: id, sentence, cell, metric, number, how near to it, section.
 SIZES = (
     ("9-softmax", "Softmax has 99.9 % of adversarial examples wrong.", "softmax/plain", "fgsm_error", 99.9, 2, 4),
@@ -86,7 +86,7 @@ _robust = partial(_lower, metric="fgsm_error", valid_if=LEARNED)
 CLAIMS = (
     _says("9", "One step along the sign of the gradient makes most predictions wrong, of softmax, of an MLP and of a "
           "maxout net: of the least of them.", smallest("fgsm_error", "softmax/plain", "mlp/plain", PLAIN), above=50,
-          published=89.4, valid_if=trained(("mlp/plain", PLAIN), at_least=97), headline=True, **four),
+          published=89.4, valid_if=trained(("mlp/plain", PLAIN), at_least=95), headline=True, **four),
     Claim("10", "A convolutional maxout net on CIFAR-10 has 87.15 % wrong at a size of 0.1.", source=QUOTED, **four,
           out_of_reach="There is no convolutional maxout net here, and how images were preprocessed was not read"),
     _lower("11", "Adversarial training lowers the test error of a maxout net with dropout on clean samples.", TOUGH,
@@ -103,7 +103,7 @@ CLAIMS = (
           value("maxout/l1", "train_error"), above=5, published="> 5", **five),
     _says("14-small", "A smaller one lets the net learn, and lowers the test error by half a point at most.",
           difference(PLAIN, "maxout/l1-small", "test_error"), at_most=0.5, published="no benefit",
-          valid_if=trained((PLAIN, "maxout/l1-small"), at_least=97), **five | {"unit": "points"}),
+          valid_if=trained((PLAIN, "maxout/l1-small"), at_least=95), **five | {"unit": "points"}),
     _robust("14-robust", "The error on adversarial examples is lower with adversarial training than with the smaller "
             "L1 penalty.", TOUGH, "maxout/l1-small", "> 0", **five),
     _robust("15", "Examples made for the plain net fool the adversarially trained one less than examples made for that "
