@@ -420,7 +420,8 @@ def test_images_are_held_once_and_a_common_test_set_is_plain():
 
 STRAIGHT = {
     "mlp": {}, "dropout in evaluation": {"dropout": 0.5}, "branches": {"hidden": [5, 5, 5], "residual": True},
-    "maxout": {"activation": "maxout"}, "norm": {"norm": "batch"}, "norm in evaluation": {"norm": "batch", "residual": "each"},
+    "maxout": {"activation": "maxout"}, "norm": {"norm": "batch"},
+    "norm in evaluation": {"norm": "batch", "residual": "each"},
 }  # fmt: skip
 
 
