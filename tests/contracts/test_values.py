@@ -369,7 +369,7 @@ def legal(name: str, parameter: inspect.Parameter, bad: object) -> bool:
 
 # Those that a range would have excluded, and one that takes whatever there is.
 LEGAL = {
-    "-1": "Claim.above Claim.below Claim.published Cutout.fill cutout.fill add_supermask.initial_logit "
+    "-1": "Maxout.dim Claim.above Claim.below Claim.published Cutout.fill cutout.fill add_supermask.initial_logit "
     "interpolate.alpha "
     "lower.published smallest_step.sign trained.at_least trained.at_most",
     "''": "*.caption *.unit *.where *.until *.other_metric *.than_metric *.x *.y *.note *.link *.authors *.sentence "
