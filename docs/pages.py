@@ -50,7 +50,8 @@ _ALSO = {
     "core": "batch.notes rng.derive_seed",
     "models": "layers.ACTIVATIONS layers.ConvNet densenet.DenseLayer preact.PreActBlock resnet.PaddedShortcut "
     "resnet.ResNet vgg.SmallVGG vgg.VGG",
-    "procedures": "plan.Control range_test.range_test.RangeTest results.Tickets results.Level stopping.criteria.stops",
+    "procedures": "diagnosis.findings.Finding diagnosis.diagnose.Diagnosis plan.Control "
+    "range_test.range_test.RangeTest results.Tickets results.Level stopping.criteria.stops",
     "pruning": "learned_masks.BernoulliMask learned_masks.EdgePopup supermask.signed_constants",
     "training": "fit.fit fit.Trained replicas.Replicated",
 }

@@ -18,6 +18,7 @@ _PUBLIC = {
     "SnapshotEnsemble": "lightning_regs.procedures.snapshots.snapshot_ensemble",
     "StopWhen": "lightning_regs.procedures.stopping.stop_when",
     "add_supermask": "lightning_regs.pruning",
+    "diagnose": "lightning_regs.procedures.diagnosis.diagnose",
     "find_ticket": "lightning_regs.procedures.tickets",
     "load_ensemble": "lightning_regs.procedures.snapshots.ensemble",
     "range_test": "lightning_regs.procedures.range_test.range_test",

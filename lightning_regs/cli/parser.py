@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 when all went well, 1 when a run failed, 2 when the request makes no sense, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    atexit.register(gc.freeze)  # looking for garbage in all of torch would take the end of the program a second
+    # Looking for garbage in all of torch would take the end of the program a second; triton would tell of what is left.
+    atexit.register(lambda: gc.freeze() if "triton" not in sys.modules else None)
     forgive()
     status = _run(arguments)
     if (why := lost()) is not None:
@@ -178,6 +179,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write the Weights & Biases report as JSON, without a server (default FILE: PAGE/PAPER.wandb.json)",
     )
+
+    says = "examine a configuration before it is trained: what is wrong with module, data and loss, and what to do"
+    command = add("doctor", "doctor:doctor", says, runs, pages)
+    command.add_argument("config", type=Path, help="a YAML file with model, data and trainer, as fit takes it")
+    command.add_argument("--skip", action="append", default=[], metavar="CHECK", help="leave a check out; repeatable")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)")
 
     command = add("sync", "commands:sync", "upload to Weights & Biases what is finished and not there yet", runs)
     command.add_argument("paper", nargs="*", help="default: every paper")

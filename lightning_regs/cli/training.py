@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import logging
 import sys
@@ -24,6 +25,9 @@ from lightning_regs.study.paper.config import check_ends, find_config
 
 _Base: Any = lightning_cli()
 _Save: Any = sys.modules[_Base.__module__].SaveConfigCallback
+# Options of a Trainer that say how it computes, not for how long or where to.
+_HOW = ("accelerator", "precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
+        "deterministic", "plugins")  # fmt: skip
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -66,6 +70,33 @@ def run(arguments: Sequence[str]) -> int:
             raise
         raise ValueError(sentence(str(error), ())) from error
     return 0
+
+
+def load(config: Path) -> tuple[pl.LightningModule, pl.LightningDataModule | None, dict[str, Any]]:
+    """Make the module and the data of a configuration, and return with them what its Trainer trains on and how.
+
+    A section that names a class by ``class_path`` is of any LightningModule or LightningDataModule.
+    """
+    given = _with_configs(["--config", str(config)])
+    sections = yaml.safe_load(Path(given[1]).read_text(encoding="utf-8"))
+    foreign = {name for name in ("model", "data") if "class_path" in (sections.get(name) or {})}
+    own = foreign and "data" not in sections  # its loader is the module's
+    logging.disable(logging.INFO)  # of devices, which are not used yet
+    with warnings.catch_warnings(), contextlib.ExitStack() as after:
+        after.callback(logging.disable, logging.NOTSET)
+        for advice in (".*args parameter is intended.*", ".*`tensorboardX` has been removed.*"):
+            warnings.filterwarnings("ignore", advice)
+        made = CommandLine(
+            None if "model" in foreign else Classifier,
+            None if "data" in foreign or own else ImageDataModule,
+            run=False,
+            args=given,
+            seed_everything_default=0,
+            save_config_callback=None,
+            parser_kwargs={"exit_on_error": False},
+        )
+    trainer = made.config_init["trainer"]
+    return made.model, made.datamodule, {name: trainer[name] for name in _HOW if trainer[name] is not None}
 
 
 def _config(trainer: Any) -> Path:
@@ -171,9 +202,10 @@ class CommandLine(_Base):  # type: ignore[misc]
         try:
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
-            known = {action.dest for each in self._subcommand_parsers.values() for action in each._actions}
+            parsers = getattr(self, "_subcommand_parsers", {"": parser})
+            known = {action.dest for each in parsers.values() for action in each._actions}
             raise ValueError(sentence(str(error), sorted(known))) from error
-        path = self.config[self.config.subcommand].get("ckpt_path")
+        path = self.config[self.config.subcommand].get("ckpt_path") if "subcommand" in self.config else None
         try:
             if path and Path(path).is_file():
                 check_saved(Path(path))

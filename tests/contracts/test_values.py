@@ -66,6 +66,7 @@ OWN_TESTS = [
     "Store",
     "Rows",
     "decompress",
+    "diagnose",
     "find_ticket",
     "identity_collate",
     "load",

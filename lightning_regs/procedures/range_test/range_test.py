@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset
 
 from lightning_regs.core import rng
 from lightning_regs.core.checks import Count, NotNegative, Positive, Range, Seed, checked, warn
-from lightning_regs.core.global_rng import isolated, seed_all
-from lightning_regs.core.lightning import Callback, MisconfigurationException, pl, warn_if_other_came_later
-from lightning_regs.data import ImageDataModule
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.procedures.callbacks import only_optimizer
+from lightning_regs.procedures.copies import SameStart, copies
 from lightning_regs.procedures.driver import Options, Source
-from lightning_regs.procedures.objects import Data
-from lightning_regs.procedures.replay import RewindPoint
-from lightning_regs.training.classifier import Classifier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,10 +26,6 @@ if TYPE_CHECKING:
 _SMOOTHING = 0.98
 # Times the loss of the first steps at which a curve has diverged.
 _DIVERGED = 4
-# What the test itself says to the Trainer.
-_OURS: dict[str, Any] = {"max_epochs": -1, "limit_val_batches": 0, "num_sanity_val_steps": 0, "logger": False}
-_TAKEN = ("max_steps", "max_time", "barebones", "fast_dev_run", "enable_checkpointing")
-_QUIET = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +75,10 @@ class RangeTest:
             axes.plot(self.rates, smooth, color=f"C{number % 10}")
         low, high = self.spread
         if not math.isnan(low):
-            axes.axvspan(low, high, color="black", alpha=0.1, linewidth=0)
+            ink = axes.xaxis.label.get_color()
+            axes.axvspan(low, high, color=ink, alpha=0.1, linewidth=0)
             label = f"suggestion {self.suggestion:.2g} ({low:.2g} to {high:.2g})"
-            axes.axvline(self.suggestion, color="black", linestyle="--", label=label)
+            axes.axvline(self.suggestion, color=ink, linestyle="--", label=label)
             axes.legend()
         # A curve that diverges would hide the others.
         bottom, start = float(self.losses.nan_to_num(math.inf).min()), float(self.smoothed[:, 0].nanmean())
@@ -157,22 +145,18 @@ def range_test(
     Warns:
         UserWarning: If the loss never falls, is least at the last rate, or all seeds have the same losses.
     """
-    warn_if_other_came_later()
     if not low < high:
         raise ValueError(f"low={low:g} must be below high={high:g}: the rate rises from the one to the other.")
     if low == 0 and schedule == "exponential":
         raise ValueError("low=0 cannot be multiplied; begin above 0, or take schedule='linear'.")
-    options = dict(trainer or {})
-    if taken := sorted({*_OURS, *_TAKEN} & set(options)):
-        raise ValueError(f"trainer={{{taken[0]!r}: ...}} is for range_test itself to say; leave it out.")
     share = torch.linspace(0, 1, steps, dtype=torch.float64)
     rates = low + (high - low) * share if schedule == "linear" else low * (high / low) ** share
     own, name = rng.run_seed(seed), type(module).__name__
-    with isolated(), tempfile.TemporaryDirectory() as folder:
-        found = [
-            _run(module, data, rates.tolist(), options, Path(folder), rng.derive_seed(own, "range test", number))
-            for number in range(seeds)
-        ]
+    sweeps = [_Sweep(rates.tolist()) for _ in range(seeds)]
+    with copies("range_test", module, data, trainer) as made:
+        for number, sweep in enumerate(sweeps):
+            made.fit(sweep, rng.derive_seed(own, "range test", number), max_steps=steps, max_epochs=-1)
+    found = [sweep.losses for sweep in sweeps]
     if not any(found):
         raise ValueError("the data of range_test gave no batch; give a loader that is not empty.")
     if not any(math.isfinite(loss) for curve in found for loss in curve):
@@ -197,29 +181,7 @@ def range_test(
     return RangeTest(rates, losses, smoothed, tuple(suggestions), schedule)
 
 
-def _run(
-    module: pl.LightningModule, source: Any, rates: list[float], options: dict[str, Any], folder: Path, seed: int
-) -> list[float]:
-    """Return the losses of a copy, with the order of the data and all that is drawn from a seed."""
-    seed_all(0)  # a split that is drawn is the same for all
-    data = Data.make(source)
-    if not callable(source) or isinstance(source, pl.LightningDataModule):
-        data = Data(_copied(data.datamodule), data.loaders and (_copied(data.loaders[0]), None, None))
-    own = _copied(module)
-    for part in (own, data.datamodule):
-        if isinstance(part, (Classifier, ImageDataModule)):  # whose draws follow a seed of theirs
-            part._apart = part._apart | {"order": seed}
-    if isinstance(own, Classifier):
-        own.schedule_config, own.cuda_graph = None, False  # which may not fit this training
-    sweep, point = _Sweep(rates), RewindPoint(folder / "point", None, seed)
-    given = _QUIET | {name: _copied(value) for name, value in options.items()} | _OURS
-    callbacks = [*(given.pop("callbacks", None) or []), sweep, point]
-    made = pl.Trainer(**given, max_steps=len(rates), default_root_dir=folder, callbacks=callbacks)
-    data.fit(made, own, point, None)
-    return sweep.losses
-
-
-class _Sweep(Callback):
+class _Sweep(SameStart):
     """Drives the rate of the optimizer, one number a step, and keeps the losses."""
 
     def __init__(self, rates: list[float]) -> None:
@@ -227,10 +189,6 @@ class _Sweep(Callback):
         self.losses: list[float] = []
         self._batches: list[float] = []
         self._seen: tuple[int, int] | None = None
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give all copies the same weights where they are drawn in ``configure_model``."""
-        seed_all(0)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the schedule in the place of the module's."""
@@ -285,25 +243,3 @@ def _smooth(losses: list[float]) -> Iterator[float]:
     for number, loss in enumerate(losses, 1):
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
         yield mean / (1 - _SMOOTHING**number)
-
-
-def _copied(thing: Any) -> Any:
-    """Return a deep copy; tensors of data sets are shared, and Trainers and running workers left out."""
-    memo: dict[int, Any] = {}
-    parts = [thing]
-    for part in parts:  # which grow
-        for value in getattr(part, "__dict__", {}).values():
-            if isinstance(value, pl.Trainer) or type(value).__name__ == "_MultiProcessingDataLoaderIter":
-                memo[id(value)] = None
-            elif isinstance(value, (Dataset, DataLoader)):
-                parts += [] if any(value is known for known in parts) else [value]
-            elif isinstance(part, Dataset):
-                held = value if isinstance(value, tuple) else (value,)
-                memo |= {id(entry): entry for entry in held if isinstance(entry, (Tensor, np.ndarray))}
-    try:
-        return copy.deepcopy(thing, memo)
-    except (TypeError, RuntimeError, AttributeError) as error:
-        whole = isinstance(thing, pl.LightningModule)
-        remedy = "let it keep what it keeps of a step detached" if whole else "give a function that makes it"
-        why = f"range_test works on copies, and {type(thing).__name__} cannot be copied ({error})"
-        raise TypeError(f"{why}; {remedy}.") from error

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markdown_it import MarkdownIt
@@ -25,6 +25,9 @@ from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.headline import strip
 from lightning_regs.study.report.specification import Specification, command, download, slug, specify
 from lightning_regs.study.store.results import ENDINGS
+
+if TYPE_CHECKING:
+    from lightning_regs.procedures.diagnosis.diagnose import Diagnosis
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENTRY = ".entry"
@@ -104,6 +107,28 @@ def write_index(out_dir: str | Path) -> Path:
     return index
 
 
+def write_diagnosis(diagnosis: Diagnosis, out_dir: str | Path, of: str = "") -> Path:
+    """Write the page of a diagnosis, with a picture of what each check saw; ``of`` is where the module is from."""
+    import matplotlib
+
+    pictures = {}
+    with plots.style():
+        matplotlib.rcParams["axes.prop_cycle"] = f"cycler(color={[*plots.SERIES]})"
+        for finding in diagnosis.findings:
+            if finding.draw is not None:
+                figure, (axes,) = plots.stack(1)
+                finding.draw(axes)
+                if axes.get_xscale() == "log":
+                    plots.log_axis(axes, "x", 10)
+                name = f"doctor-{finding.name}"
+                pictures[finding.name] = Markup(plots.to_svg(figure, name, inline=True, title=finding.sentence))  # noqa: S704
+    page = Path(out_dir) / f"doctor-{slug(diagnosis.name)}.html"
+    text = environment().get_template("doctor.html.j2").render(found=diagnosis, pictures=pictures, of=of)
+    with _writing(page.parent):
+        atomic_write(page, text, durable=False)
+    return page
+
+
 @lru_cache(maxsize=1)
 def environment() -> jinja2.Environment:
     """Return the templates' environment: everything that is put into a page is escaped."""
@@ -114,6 +139,7 @@ def environment() -> jinja2.Environment:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     env.filters |= {"entry": tables.entry, "seconds": tables.seconds, "tidy": tables.tidy, "strip": strip}
+    env.filters |= {"number": tables.number}
     env.filters |= {"sentence": _sentence, "short": short, "slug": slug, "breakable": _breakable, "prose": _prose}
     env.filters |= {"signs": telling.signs, "legend": telling.legend}
     env.globals |= {"verdicts": VERDICTS, "meanings": telling.MEANINGS, "titles": telling.TITLES}

@@ -8,6 +8,7 @@ import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,11 @@ from lightning_regs.study.paper.claims import VERDICTS, Kind, Verdict
 from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.tables import DASH, MINUS, TIMES
+from lightning_regs.study.report.tables import number as written
 from lightning_regs.study.report.telling import BEYOND, SYMBOLS, Tally, tallies, tell
+
+if TYPE_CHECKING:
+    from lightning_regs.procedures.diagnosis.diagnose import Diagnosis
 
 _WAITING = "not decided, as there is no measurement"
 _STYLES: dict[str, str] = dict(zip(VERDICTS, ("green", "red", "yellow", "magenta", "dim", "dim"), strict=True))
@@ -92,6 +97,26 @@ def print_claims(claims: Iterable[ClaimResult], console: Console | None = None) 
     for tally in reversed(tallies(given)):
         lead = _KINDS[tally.kind].replace(",", ":")
         console.print(Text(lead).append_text(_counts(tally, console)) if given else Text("no claims"))
+
+
+# What a diagnosis says -> the verdict whose sign and colour it has.
+_SAYS: dict[str, Verdict] = {"fine": "reproduced", "cry": "not reproduced", "skipped": "out of reach"}
+
+
+def print_diagnosis(diagnosis: Diagnosis, console: Console | None = None) -> None:
+    """Print what each check found, in a table, and below it how many cried."""
+    console = console or Console(highlight=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="" if is_plain(console) else "bold")
+    for heading in ("", "check", "number", "finding"):
+        table.add_column(heading, no_wrap=heading != "finding", justify="right" if heading == "number" else "left")
+    for finding in diagnosis.findings:
+        told = Text(showable(finding.sentence, console), style="dim" if finding.verdict == "skipped" else "")
+        if finding.remedy:
+            told.append(f"\n{showable(finding.remedy, console)}", style="" if is_plain(console) else "bold")
+        shown = ascii_signs(written(finding.number)) if finding.number is not None else ""
+        table.add_row(_mark(console, _SAYS[finding.verdict]), finding.name, shown, told)
+    _show(console, table)
+    console.print(diagnosis.summary)
 
 
 def _counts(tally: Tally, console: Console) -> Text:
