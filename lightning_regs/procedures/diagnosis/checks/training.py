@@ -21,7 +21,8 @@ from lightning_regs.procedures.range_test.range_test import range_test
 # a third has forgotten its initial weights after three; a step below 1e-7 is lost in the rounding of float32.
 FAST, STILL, STEPS = 0.3, 1e-7, 10
 # Standard deviations of the loss under shuffled labels: chance reaches three once in some hundred diagnoses.
-BEYOND, SHUFFLES = 3.0, 20
+# Of n samples even a perfect net reaches about the root of n.
+BEYOND, SHUFFLES, HELD_OUT = 3.0, 20, 32
 # The suggestion of a range test is a tenth of the rate at which the loss is least, and good to an order of magnitude.
 HIGH, LOW = 100.0, 1e-3
 
@@ -119,11 +120,13 @@ def labels(case: Case) -> Finding:
     held-out batches is not three standard deviations below those under 20 shuffles of their labels: then the labels
     have nothing to do with inputs.
     """
-    count = len(case.batches) * 3 // 4
-    learned, held = case.batches[:count], case.batches[count:]
     y = torch.cat([case.label(batch) for batch in case.batches])
-    if len(case.batches) < 4:
-        raise Skipped(f"{len(case.batches)} batches are too few to learn some and hold out others; it takes 4.")
+    hold = max(len(case.batches) // 4, math.ceil(HELD_OUT * len(case.batches) / len(y)))
+    learned, held = case.batches[:-hold], case.batches[-hold:]
+    if len(learned) < hold:
+        raise Skipped(f"{len(y)} samples are too few to learn some and hold out others; it takes {2 * HELD_OUT}.")
+    if bool((y == y[0]).all()):
+        raise Skipped("All labels are the same, however they are shuffled.")
     classes = 1 if y.is_floating_point() else len(set(y.flatten().tolist()))
     if len(y) < 4 * classes:
         raise Skipped(f"{len(y)} samples of {classes} classes are too few to learn any of them.")
@@ -147,7 +150,7 @@ def labels(case: Case) -> Finding:
         beyond,
         f"On held-out samples the loss is {true:.4g} with their labels and {fmean(others):.4g} with shuffled ones, "
         f"{beyond:.3g} standard deviations apart.",
-        "Look at samples beside their labels: a shuffle of one without the other, an index that is off by one.",
+        "Look at samples beside their labels: one shuffled without the other, an index off by one; or they are noise.",
         histogram(others, "held-out loss under shuffled labels, and with theirs (dashed)", true),
     )
 
