@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty
-from lightning_regs.regularizers.attacks import one_number, trainable, undisturbed
+from lightning_regs.regularizers.attacks import one_number, outputs_at, trainable, undisturbed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Samples = Annotated[Tensor, Shape("N ..."), nonempty]
@@ -99,9 +99,8 @@ def along_gradient(
 
     def measured(weights: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         moved = {name: p.clone().requires_grad_() for name, p in weights.items()}
-        buffers = {name: b.clone() for name, b in network.named_buffers()}
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            value = one_number(loss(torch.func.functional_call(network, (moved, buffers), (x,)), y))
+            value = one_number(loss(outputs_at(network, moved, x), y))
         return value.detach(), list(torch.autograd.grad(value, list(moved.values()), materialize_grads=True))
 
     def norm(parts: Sequence[Tensor]) -> Tensor:
@@ -184,7 +183,7 @@ def _squared_norm(network: nn.Module, loss: Loss, x: Tensor, y: Tensor, size: in
     values = []
     with torch.inference_mode(False), undisturbed(network, x), torch.enable_grad():
         for start in range(0, len(y) - size + 1, size):
-            value = one_number(loss(network(x[start : start + size]), y[start : start + size]))
+            value = one_number(loss(outputs_at(network, {}, x[start : start + size]), y[start : start + size]))
             gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
             values.append(torch.stack([g.square().sum() for g in gradients]).sum())
     return float(torch.stack(values).mean())

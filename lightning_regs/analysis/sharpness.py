@@ -10,9 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.analysis.landscape._points import Loss, Samples, Targets, batch_losses, joined, split
+from lightning_regs.analysis.landscape._points import (
+    Loss,
+    Samples,
+    Targets,
+    batch_losses,
+    joined,
+    looking,
+    origin,
+    split,
+)
 from lightning_regs.core.checks import Count, Positive, checked
-from lightning_regs.regularizers.attacks import trainable, undisturbed
 
 # Share of the box within which the ascent starts: at an exact minimum the gradient says nothing.
 _START = 1e-3
@@ -72,10 +80,7 @@ def sharpness(
         >>> round(sharpness(net, x, y, 0.5, loss=F.mse_loss), 6)  # the weight goes from 1 to 2, and the loss to 4
         150.0
     """
-    named = trainable(network)
-    if low := [p.dtype for p in named.values() if p.element_size() < 4]:
-        raise ValueError(f"steps within the box are rounded away in parameters of {low[0]}; give network.float().")
-    center = joined(list(named.values()))
+    named, center = origin(network)
     dtype = torch.promote_types(next(iter(named.values())).dtype, torch.float32)
     basis = None if dimensions is None else _subspace(dimensions, center, generator, dtype)
     # The least-squares solution, as the columns are independent.
@@ -94,7 +99,7 @@ def sharpness(
             gradient += joined(found)
         return total, box * (gradient if basis is None else (basis.T @ gradient.to(basis)).double())
 
-    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, x):
+    with looking(network, x, y):
         first = measured(torch.zeros_like(box))[0]
         if first <= -1:
             raise ValueError(f"the loss is {first:g}, and the rise is a share of 1 + the loss; give one above -1.")

@@ -65,7 +65,7 @@ def monte_carlo(
                 layer.training = True
             for stream in streams:
                 stream.manual_seed(derive_seed(run_seed(seed), "monte_carlo"))
-            outputs = (module(x) for _ in range(samples))
+            outputs = (module(x.clone()) for _ in range(samples))  # which it may change
             made: Tensor = sum(out if average == "outputs" else out.softmax(dim=-1) for out in outputs) / samples
             return made
         finally:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from lightning_regs.core.checks import Number, Positive, Shape, Whole, checked, shown
 
@@ -133,9 +134,20 @@ def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     return named
 
 
-def one_number(value: Tensor) -> Tensor:
-    """Return a loss, or raise a ``ValueError`` where it has no gradient."""
-    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+def outputs_at(network: nn.Module, weights: Mapping[str, Tensor], x: Any) -> Any:
+    """Call a network at other weights, on copies of its other buffers and of the samples, which it may change.
+
+    Of the samples, a sequence is several arguments, and a mapping named ones.
+    """
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers() if name not in weights}
+    x = tree_map_only(Tensor, Tensor.clone, x)
+    args, named = ((), dict(x)) if isinstance(x, Mapping) else ((x,) if isinstance(x, Tensor) else tuple(x), {})
+    return torch.func.functional_call(network, (dict(weights), buffers), args, named)
+
+
+def one_number(value: Tensor, differentiable: bool = True) -> Tensor:
+    """Return a loss, or raise a ``ValueError`` where it is not one number, or has no gradient and needs one."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or (differentiable and not value.requires_grad):
         raise ValueError(
             f"the loss has to be one number that depends on the parameters, got {shown(value)}; give a mean that is "
             "not detached, such as torch.nn.functional.cross_entropy."

@@ -31,7 +31,7 @@ def planes(rows: Rows, curves: Curves) -> Figure:
     found = {title: plane for title, cell in NETS.items() if (plane := _plane(curves, cell))}
     if not found:
         raise MissingRows("no loss has been recorded in two directions")
-    every = [number for plane in found.values() for number in plane.values()]
+    every = [number for plane in found.values() for number in plane.values() if math.isfinite(number)] or [_LEAST]
     levels = numpy.geomspace(max(min(every), _LEAST), max(*every, 2 * _LEAST), _LEVELS)[1:-1]
     columns = min(2, len(found))
     lines = math.ceil(len(found) / columns)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+import weakref
 
 import pytest
 import torch
-from test_landscape import double, draws, network, untouched
+from test_landscape import double, draws, first, network, untouched
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,30 +18,36 @@ from lightning_regs.analysis import eigenvalue_map, hessian_eigenvalues, hessian
 def whole(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The Hessian of the cross-entropy: central differences of gradients."""
     other = copy.deepcopy(net).eval()
-    parameters, columns = list(other.parameters()), []
+    parameters, columns = [p for p in other.parameters() if p.requires_grad], []
     point = nn.utils.parameters_to_vector(parameters).detach()
 
     def slope(at: Tensor) -> Tensor:
         nn.utils.vector_to_parameters(at, parameters)
-        return torch.cat([g.flatten() for g in torch.autograd.grad(F.cross_entropy(other(x), y), parameters)])
+        return torch.cat([g.flatten() for g in torch.autograd.grad(first(other(x.clone()), y), parameters)])
 
     for step in 1e-5 * torch.eye(len(point), dtype=point.dtype):
         columns.append((slope(point + step) - slope(point - step)) / 2e-5)
     return torch.stack(columns)
 
 
-@pytest.mark.parametrize("kind", ["perceptron", "batch norm", "tied", "weight norm"])
+@pytest.mark.parametrize(
+    "kind",
+    ["perceptron", "batch norm", "tied", "weight norm", "counting", "greedy", "recurrent", "transformer", "frozen"],
+)
 def test_eigenvalues_are_those_of_the_whole_hessian(kind: str) -> None:
-    net, x, y = network(kind), double(20, 4), torch.arange(20) % 4
+    net, x, y = network("perceptron" if kind == "frozen" else kind), double(20, 4), torch.arange(20) % 4
+    if kind == "frozen":
+        net[0].requires_grad_(False)
     with untouched(net):
-        found = hessian_eigenvalues(net, x, y, 3, steps=1000)
+        found = hessian_eigenvalues(net, x, y, 3, first, steps=1000)
+    assert torch.equal(x, double(20, 4))
     exact = torch.linalg.eigvalsh(whole(net, x, y))
     size = float(exact.abs().max())
     assert torch.allclose(found.largest, exact.flip(0)[:3], rtol=0, atol=1e-4 * size)
     assert found.largest[0] == pytest.approx(float(exact[-1]), rel=1e-4)
     assert abs(float(found.smallest[0] - exact[0])) <= max(found.error, 1e-9 * size)
     assert found.ratio == pytest.approx(float(abs(exact[0] / exact[-1])), abs=1e-4)
-    parts = hessian_eigenvalues(net, x, y, 3, steps=1000, batch_size=7)
+    parts = hessian_eigenvalues(net, x, y, 3, first, steps=1000, batch_size=7)
     assert torch.allclose(parts.largest, found.largest, rtol=1e-9)
 
 
@@ -52,6 +59,23 @@ def test_of_a_quadratic_they_are_known_and_equal_ones_come_once() -> None:
     assert found.smallest.tolist() == pytest.approx([1, 2, 3])
     flat = hessian_eigenvalues(net, x, torch.zeros(4, 1), loss=lambda out, _: out.mean())
     assert (float(flat.largest), float(flat.smallest), flat.error) == (0, 0, 0)
+
+
+def test_batches_keep_no_more_than_one_graph() -> None:
+    net, x, y, peaks = network("perceptron"), double(40, 4), torch.arange(40) % 4, []
+
+    class Kept:
+        def __init__(self, tensor: Tensor) -> None:
+            self.tensor = tensor.detach()  # with its graph it would be in a cycle
+            alive.add(self)
+            peaks[-1] = max(peaks[-1], len(alive))
+
+    for size in (20, 4):  # two batches, and ten
+        alive: weakref.WeakSet[Kept] = weakref.WeakSet()
+        peaks.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+            hessian_trace(net, x, y, draws(), 2, batch_size=size)
+    assert 0 < peaks[1] <= 1.2 * peaks[0]
 
 
 def test_too_few_steps_are_told() -> None:
@@ -107,5 +131,10 @@ def test_what_has_no_curvature_to_ask_for_is_refused() -> None:
         hessian_trace(net, x, y, draws(), 1)
     with pytest.raises(ValueError, match="a direction has no 'weight'"):
         eigenvalue_map(net, x, y, [{}])
-    net.weight.data[0, 0] = math.nan
+    for wrong in (net.bfloat16(), copy.deepcopy(net).to(torch.complex64)):
+        with pytest.raises(
+            ValueError, match=r"'weight' is torch\.\w+, and small steps need .*; give network\.float\(\)"
+        ):
+            hessian_eigenvalues(wrong, x.to(wrong.weight.dtype), y)
+    net.float().weight.data[0, 0] = math.nan
     assert math.isnan(float(hessian_eigenvalues(net, x, y, steps=2).largest))

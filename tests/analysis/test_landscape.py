@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def untouched(net: nn.Module) -> Iterator[None]:
     before, modes = copy.deepcopy(net.state_dict()), [m.training for m in net.modules()]
     stream, wanted = torch.get_rng_state(), [p.requires_grad for p in net.parameters()]
     yield
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items() if isinstance(v, Tensor))
     assert [m.training for m in net.modules()] == modes
     assert [p.requires_grad for p in net.parameters()] == wanted
     assert all(p.grad is None for p in net.parameters())
@@ -75,6 +76,34 @@ class Recurrent(nn.Module):
         return self.head(self.cell(x.unflatten(1, (2, 2)))[0][:, -1])
 
 
+class Greedy(nn.Module):
+    """Changes its samples in place, and returns more than vmap takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.layer(x.mul_(2).sub_(0.5).tanh_()), None
+
+
+class Several(nn.Module):
+    """Has two inputs, one by name, and a state of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 4), nn.Linear(2, 4)
+
+    def forward(self, x: Tensor, *, more: Tensor, scale: float | Tensor = 1.0) -> dict[str, Tensor]:
+        return {"logits": self.left(x).tanh() + scale * self.right(more)}
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
 def batch_normed() -> nn.Module:
     layers = nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()
     net = nn.Sequential(*layers, nn.Linear(3, 4))
@@ -88,6 +117,10 @@ NETS = {
     "counting": Counting,
     "recurrent": Recurrent,
     "batch norm": batch_normed,
+    "transformer": lambda: nn.Sequential(
+        nn.Unflatten(1, (2, 2)), nn.TransformerEncoderLayer(2, 1, 3, batch_first=True), nn.Flatten(), nn.Linear(4, 4)
+    ),
+    "greedy": lambda: Greedy(),
     "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Tanh()),
 }
 
@@ -95,6 +128,10 @@ NETS = {
 def network(kind: str, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return NETS[kind]().double()
+
+
+def first(out: Tensor | tuple[Tensor, None], y: Tensor) -> Tensor:
+    return F.cross_entropy(out if isinstance(out, Tensor) else out[0], y)
 
 
 def test_of_a_quadratic_the_surface_is_the_closed_form() -> None:
@@ -119,18 +156,102 @@ def test_of_a_quadratic_the_surface_is_the_closed_form() -> None:
 def test_of_any_module_it_is_what_the_module_computes_at_these_weights(kind: str) -> None:
     net, x, y = network(kind), double(20, 4), torch.arange(20) % 4
     directions = [random_direction(net, draws(k)) for k in (1, 2)]
+    samples = x.clone()
     with untouched(net):
-        made = loss_surface(net, x, y, directions, 3, (-1, 1), together=4, batch_size=8)
+        made = loss_surface(net, x, y, directions, 3, (-1, 1), first, together=4, batch_size=8)
+    assert torch.equal(x, samples)
     for i, a in enumerate(made.at[0]):
         for j, b in enumerate(made.at[1]):
             other = copy.deepcopy(net).eval()
             with torch.no_grad():
                 for name, p in other.named_parameters():
                     p += a * directions[0][name] + b * directions[1][name]
-                out = other(x)
-            assert made.losses[i, j] == pytest.approx(F.cross_entropy(out, y).item(), rel=1e-9)
-            assert made.accuracies[i, j] == pytest.approx(100 * (out.argmax(1) == y).double().mean().item())
+                out = other(x.clone())
+            assert made.losses[i, j] == pytest.approx(first(out, y).item(), rel=1e-9)
+            if kind == "greedy":
+                assert made.accuracies.isnan().all()
+            else:
+                assert made.accuracies[i, j] == pytest.approx(100 * (out.argmax(1) == y).double().mean().item())
     assert made.losses[1, 1] != made.losses[0, 0]
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_several_inputs_are_arguments_or_a_mapping_of_named_ones(together: int) -> None:
+    net, x, more, y = Several().double(), double(20, 4), double(20, 2, seed=1), torch.arange(20) % 4
+    direction = random_direction(net, draws())
+
+    def loss(out: dict[str, Tensor], to: Tensor) -> Tensor:
+        return F.cross_entropy(out["logits"], to)
+
+    inputs = {"x": x, "more": more, "scale": torch.tensor(2.0).double()}
+    with untouched(net):
+        made = loss_surface(net, inputs, y, [direction], 3, loss=loss, batch_size=7, together=together)
+    assert made.losses[1] == pytest.approx(loss(net(**inputs), y).item())
+    assert made.accuracies.isnan().all()
+    joined = nn.Bilinear(4, 2, 4).double()
+    pair = loss_surface(joined, (x, more), y, [random_direction(joined, draws())], 3, together=together)
+    assert pair.losses[1] == pytest.approx(F.cross_entropy(joined(x, more), y).item())
+    assert pair.accuracies[1] == pytest.approx(100 * (joined(x, more).argmax(1) == y).double().mean().item())
+    other = Several().double()
+    assert direction_to(net, other).keys() == direction.keys()
+    with pytest.raises(
+        ValueError, match=r"x must have as many samples .* which has 20; its tensors are \(20, 4\), \(19,"
+    ):
+        loss_surface(net, {"x": x, "more": more[:19]}, y, [direction], loss=loss)
+    with pytest.raises(ValueError, match="x must have as many samples"):
+        loss_surface(net, [], y, [direction])
+
+
+def test_one_output_has_no_accuracy() -> None:
+    net, x, y = nn.Linear(4, 1), torch.randn(9, 4), torch.arange(9) % 2
+
+    def loss(out: Tensor, to: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(out[:, 0], to.float())
+
+    assert loss_surface(net, x, y, [random_direction(net, draws())], 3, loss=loss).accuracies.isnan().all()
+
+
+def test_few_samples_of_a_large_net_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x, y = nn.Linear(2**12, 2**12, bias=False), torch.randn(2, 2**12), torch.arange(2)
+    module, sizes = importlib.import_module("lightning_regs.analysis.landscape.loss_surface"), []
+    monkeypatch.setattr(module, "moved", lambda _, __, at: sizes.append(len(at)) or {"weight": net.weight[None]})
+    monkeypatch.setattr(module, "_measured", lambda _, __, ___, ____, *_____, **______: torch.zeros(sizes[-1], 2))
+    module.loss_surface(net, x, y, [random_direction(net, draws())], 21)
+    assert sum(sizes) == 21
+    assert max(sizes) * net.weight.numel() <= 2**26
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_a_net_is_as_it_was_after_an_error_too(together: int) -> None:
+    net, x, y, calls = network("batch norm"), double(20, 4), torch.arange(20) % 4, []
+
+    def loss(out: Tensor, to: Tensor) -> Tensor:
+        calls.append(out)
+        if len(calls) == 3:
+            raise KeyError("lost")
+        return F.cross_entropy(out, to)
+
+    with untouched(net), pytest.raises(KeyError):
+        loss_surface(net, x, y, [random_direction(net, draws())], 5, loss=loss, together=together)
+    assert len(calls) == 3
+
+
+def test_tensors_of_inference_mode_and_narrow_numbers_are_taken() -> None:
+    net, y = network("perceptron"), torch.arange(20) % 4
+    direction = random_direction(net, draws())
+    with torch.inference_mode():
+        x, labels = double(20, 4) * 1, y * 1
+        made = loss_surface(net, x, labels, [direction], 5).losses
+    exact = loss_surface(net, double(20, 4), y, [direction], 5).losses
+    assert torch.equal(made, exact)
+    narrow = copy.deepcopy(net).bfloat16()
+    found = loss_surface(narrow, x.clone().bfloat16(), y, [random_direction(narrow, draws())], 5).losses
+    assert torch.allclose(found, exact, rtol=0.05)
+    single = copy.deepcopy(net).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss_surface(single, x.clone().float(), y, [direction], 5).losses
+    assert torch.allclose(found, exact, rtol=0.05)
+    assert not torch.equal(found, exact)
 
 
 def test_each_filter_of_a_direction_is_as_long_as_the_net_s_and_biases_and_norms_stay() -> None:
@@ -228,6 +349,20 @@ def test_a_path_on_a_line_has_one_direction_and_a_random_walk_three_quarters_of_
     assert float(path_plane(net, walk).shares[:2].sum()) == pytest.approx(two, abs=0.02)
 
 
+def test_a_path_that_no_plane_holds_is_refused() -> None:
+    net = nn.Linear(3, 2)
+    still = [copy.deepcopy(net.state_dict()) for _ in range(4)]
+    for state in still:
+        state["bias"] += 0.3
+    with pytest.raises(
+        ValueError, match=r"path has 4 weights with the variance .*, which no plane can hold; give weights"
+    ):
+        path_plane(net, still)
+    still[1]["weight"][0, 0] = math.nan
+    with pytest.raises(ValueError, match=r"with the variance nan, .* give weights that differ, and are finite numbers"):
+        path_plane(net, still)
+
+
 def test_what_does_not_fit_is_refused_with_the_remedy() -> None:
     net, other, x, y = nn.Linear(4, 3), nn.Linear(4, 2), torch.randn(5, 4), torch.arange(5) % 3
     direction = random_direction(net, draws())
@@ -246,6 +381,8 @@ def test_what_does_not_fit_is_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"OrderedDict has 'weight' of the shape \(2, 4\), and Linear of \(3, 4\)"):
         direction_to(net, other.state_dict())
     with pytest.raises(ValueError, match="dict has no 'bias', as Linear has; give one of a Linear"):
-        direction_to(net, {"weight": net.weight})
+        direction_to(net, {"weight": net.weight, "bias": 3.0})
+    with pytest.raises(ValueError, match=r"the loss has to be one number .*, got a Tensor of shape \(5,\)"):
+        loss_surface(net, x, y, [direction], loss=lambda out, to: F.cross_entropy(out, to, reduction="none"))
     with pytest.raises(ValueError, match="path has 2 weights, and two directions need three"):
         path_plane(net, [net, net])

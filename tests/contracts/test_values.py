@@ -295,7 +295,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "load_paper": lambda: {"paper_id": "smith2021"},
     "margin": lambda: {"cell": "a", "others": ["b"]},
     "override": lambda: {"config": {}, "overrides": {}},
-    "path_plane": lambda: {"network": net, "path": [state, net, state]},
+    "path_plane": lambda: {"network": net, "path": [state, net, {n: w + 1 for n, w in state.items()}]},
     "peak_distance": lambda: {"cells": {1: "a", 2: "b"}, "others": {1: "c", 2: "d"}},
     "peak_over_fit": lambda: {"line": {1: "a", 2: "b"}},
     "peak_position": lambda: {"line": {1: "a", 2: "b"}},

@@ -35,6 +35,7 @@ def test_every_example_is_run_here():
         "own_data",
         "own_method",
         "activations",
+        "landscape",
     }
     assert named == {"own_module_mixup", "gradient_penalty_bf16", *others}
 
@@ -108,6 +109,14 @@ def test_activations_fade_saturate_or_keep_their_size():
     assert min(large) > 0.7
     assert spread["torch's default"][4] < 0.2 < spread["Xavier"][4]
     assert len(example.picture("relu", x).axes) == 5 * len(example.RULES)
+
+
+def test_the_loss_around_nets_and_the_path_of_a_training():
+    example = load("landscape")
+    random, around, path = example.look(True, epochs=3, points=5)
+    assert random.losses[2, 2] == pytest.approx(around.losses[2, 2]) == pytest.approx(random.losses.min())
+    assert path.path[-1].norm() < 1e-4 * path.path[0].norm()  # the trained net is where it ends
+    assert len(example.picture(shortcuts=(random, around, path)).axes) == 2
 
 
 def test_optimizers_go_through_toys(tmp_path):

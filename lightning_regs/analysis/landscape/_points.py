@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated
+from contextlib import contextmanager, nullcontext
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lightning_regs.core.checks import Number, Range, Shape, nonempty, shown
-from lightning_regs.regularizers.attacks import one_number
+from lightning_regs.core.lightning import is_compiled
+from lightning_regs.regularizers.attacks import one_number, outputs_at, trainable, undisturbed
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-Samples = Annotated[Tensor, Shape("N ..."), nonempty]
-Targets = Annotated[Tensor, Shape("N ...")]
+Loss = Callable[[Any, Tensor], Tensor]
+Samples = Annotated[Tensor | Sequence[Any] | Mapping[str, Any], Shape("N ...")]
+Targets = Annotated[Tensor, Shape("N ..."), nonempty]
 Direction = Mapping[str, Tensor]
 
 
@@ -80,6 +83,40 @@ def moved(network: nn.Module, directions: Sequence[Direction], at: Tensor) -> di
     return found
 
 
+@contextmanager
+def looking(network: nn.Module, x: Any, y: Tensor) -> Iterator[None]:
+    """Compute as Python runs a network in evaluation mode, without gradients, and leave it and random streams as is.
+
+    Samples that are not as many as targets are a ``ValueError``.
+    """
+    shapes = [tuple(part.shape) for part in tree_leaves(x) if isinstance(part, Tensor) and part.ndim]
+    if {shape[0] for shape in shapes} != {len(y)}:
+        said = ", ".join(map(str, shapes)) or shown(x)
+        raise ValueError(f"x must have as many samples (N, ...) as y, which has {len(y)}; its tensors are {said}.")
+    compiled: Any = any(map(is_compiled, network.modules()))
+    eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, y), eager:
+        yield
+
+
+def origin(network: nn.Module) -> tuple[dict[str, nn.Parameter], Tensor]:
+    """Return what can move of a network, by name, and where it is; refuse what rounds small steps away."""
+    named = trainable(network)
+    for name, p in named.items():
+        if p.element_size() < 4 or p.is_complex():
+            raise ValueError(
+                f"{name!r} is {p.dtype}, and small steps need real numbers of 32 bits or more; give network.float(), "
+                "or freeze it."
+            )
+    return named, joined(list(named.values()))
+
+
+def batches(x: Any, y: Tensor, batch_size: int) -> Iterator[tuple[Any, Tensor]]:
+    """Yield samples and targets a batch at a time."""
+    for rows in (slice(first, first + batch_size) for first in range(0, len(y), batch_size)):
+        yield tree_map_only(Tensor, lambda part: part[rows] if part.ndim else part, x), y[rows].clone()  # noqa: B023
+
+
 def split(named: Mapping[str, nn.Parameter], point: Tensor) -> dict[str, Tensor]:
     """Return leaves of a graph with the names and shapes of parameters, and the numbers of one long vector."""
     parts = torch.split(point, [p.numel() for p in named.values()])
@@ -95,11 +132,10 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def batch_losses(
-    network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, y: Tensor, loss: Loss, batch_size: int
+    network: nn.Module, weights: Mapping[str, Tensor], x: Any, y: Tensor, loss: Loss, batch_size: int
 ) -> Iterator[Tensor]:
     """Yield what each batch adds to the mean loss at these weights, with its graph."""
-    for some, targets in zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True):
+    for some, targets in batches(x, y, batch_size):
         with torch.enable_grad():
-            value = one_number(loss(torch.func.functional_call(network, dict(weights), (some,)), targets))
-            value = value * (len(some) / len(x))
+            value = one_number(loss(outputs_at(network, weights, some), targets)) * (len(targets) / len(y))
         yield value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,12 @@ from lightning_regs.analysis.landscape._points import (
     check_directions,
     grid,
     joined,
+    looking,
     moved,
+    origin,
     split,
 )
 from lightning_regs.core.checks import Count, Positive, Range, checked
-from lightning_regs.regularizers.attacks import trainable, undisturbed
 from lightning_regs.regularizers.parts.second_order import twice_differentiable
 
 Product = Callable[[Tensor], Tensor]
@@ -105,7 +106,7 @@ def hessian_eigenvalues(
         batch_size: Samples at a time; the result does not depend on it but for rounding.
 
     Raises:
-        ValueError: If no parameter requires a gradient, or the loss is not one number.
+        ValueError: If no parameter requires a gradient, or one is in less than 32 bits; or the loss is not one number.
 
     Example:
         >>> net = nn.Linear(2, 1, bias=False)
@@ -113,9 +114,8 @@ def hessian_eigenvalues(
         >>> float(found.largest), float(found.smallest)  # of the mean of w² and 4 v²
         (4.0, 1.0)
     """
-    named = trainable(network)
-    center = joined(list(named.values()))
-    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, x), twice_differentiable():
+    named, center = origin(network)
+    with looking(network, x, y), twice_differentiable():
         product = _product(network, named, center, {}, x, y, loss, batch_size)
         found = _lanczos(product, center, steps, tolerance, number)
     if found.error > tolerance * _size(found):
@@ -155,11 +155,10 @@ def hessian_trace(
         The estimate, and its standard error.
 
     Raises:
-        ValueError: If no parameter requires a gradient, or the loss is not one number.
+        ValueError: If no parameter requires a gradient, or one is in less than 32 bits; or the loss is not one number.
     """
-    named = trainable(network)
-    center = joined(list(named.values()))
-    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, x), twice_differentiable():
+    named, center = origin(network)
+    with looking(network, x, y), twice_differentiable():
         product = _product(network, named, center, {}, x, y, loss, batch_size)
         found = []
         for _ in range(draws):
@@ -202,13 +201,13 @@ def eigenvalue_map(
         batch_size: Samples at a time.
 
     Raises:
-        ValueError: If a direction is of another net, or the grid has one point.
+        ValueError: If a direction is of another net, the grid has one point, or as :func:`hessian_eigenvalues`.
     """
     check_directions(network, directions)
-    named = trainable(network)
+    named, _ = origin(network)
     at, places = grid(points, ends, len(directions))
     lows, highs, worst = [], [], 0.0
-    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, x), twice_differentiable():
+    with looking(network, x, y), twice_differentiable():
         for place in places:
             weights = {name: w[0] for name, w in moved(network, directions, place[None]).items()}
             others = {name: w for name, w in weights.items() if name not in named}
@@ -238,7 +237,7 @@ def _product(
     named: Mapping[str, nn.Parameter],
     point: Tensor,
     others: Mapping[str, Tensor],
-    x: Tensor,
+    x: Any,
     y: Tensor,
     loss: Loss,
     batch_size: int,
@@ -251,13 +250,11 @@ def _product(
     leaves = split(named, point)
     parameters, weights = list(leaves.values()), leaves | dict(others)
 
-    def slopes() -> list[list[Tensor]]:
-        return [
-            list(torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True))
-            for value in batch_losses(network, weights, x, y, loss, batch_size)
-        ]
+    def slopes() -> Iterator[tuple[Tensor, ...]]:  # of one batch after another, whose graphs would fill the memory
+        for value in batch_losses(network, weights, x, y, loss, batch_size):
+            yield torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
 
-    kept = slopes() if len(x) <= batch_size else None
+    kept = list(slopes()) if len(y) <= batch_size else None
 
     def product(vector: Tensor) -> Tensor:
         along = list(split(named, vector).values())

@@ -106,9 +106,9 @@ def direction_to(network: nn.Module, other: Source) -> dict[str, Tensor]:
         >>> torch.allclose(start.weight + direction["weight"], end.weight)
         True
     """
-    state, own = _state_of(network, other), network.state_dict()
-    named = dict([*network.named_parameters(), *network.named_buffers()])
-    return {n: state[n].to(t) - t for n, t in named.items() if n in own and t.is_floating_point()}
+    own, state = network.state_dict(), _state_of(network, other)
+    moving = {n for n in state if own[n].is_floating_point() or own[n].is_complex()}
+    return {n: t.to(own[n]) - own[n] for n, t in state.items() if n in moving}
 
 
 @checked
@@ -127,13 +127,19 @@ def path_plane(network: nn.Module, path: Annotated[Sequence[Source], _three]) ->
             them: of a ``ModelCheckpoint(save_top_k=-1)`` the paths of its files.
 
     Raises:
-        ValueError: If there are fewer than three, or one is not of this network.
+        ValueError: If there are fewer than three, or one is not of this network; if none differs from the others, or
+            one has a weight that is no finite number.
     """
     named = trainable(network)
     states = [_state_of(network, source) for source in path]
     gaps = {name: torch.stack([s[name].to(p) - p for s in states]).flatten(1).double() for name, p in named.items()}
     gram = torch.stack([gap @ gap.T for gap in gaps.values()]).sum(0)
     centered = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+    if not 1e-12 * float(gram.trace()) < float(centered.trace()) < torch.inf:
+        raise ValueError(
+            f"path has {len(path)} weights with the variance {float(centered.trace()):.3g}, which no plane can hold; "
+            "give weights that differ, and are finite numbers."
+        )
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(centered))
     values = values[:-1].clamp(min=0)  # of T points, and T - 1 dimensions
     lengths = values[:2].sqrt()
@@ -151,7 +157,7 @@ def _state(source: Source) -> Mapping[str, Any]:
     if isinstance(source, Mapping):
         return source
     if not Path(source).is_file():
-        raise ValueError(f"other={str(source)!r} is no file; give the path of a checkpoint, a state dict or a module.")
+        raise ValueError(f"{str(source)!r} is no file; give the path of a checkpoint, a state dict or a module.")
     try:
         return load(Path(source))
     except pickle.UnpicklingError as error:
@@ -162,19 +168,21 @@ def _state(source: Source) -> Mapping[str, Any]:
 
 
 def _state_of(network: nn.Module, source: Source) -> dict[str, Tensor]:
-    """Return a state dict that has everything of the network's, of a module, state dict, checkpoint or its path."""
-    found = _state(source)
-    found = found.get("state_dict", found)
+    """Return parameters and saved buffers of a network, by its names, as a source has them; a shared one comes once."""
+    found, own = _state(source), network.state_dict()
+    found = {str(key).replace("_orig_mod.", ""): value for key, value in found.get("state_dict", found).items()}
     what = type(source).__name__ if isinstance(source, nn.Module | Mapping) else str(source)
-    name_of = type(network).__name__
-    for name, own in network.state_dict().items():
-        if name not in found:
-            longer = next((key for key in found if str(key).endswith(f".{name}")), None)
+    name_of, state = type(network).__name__, dict[str, Tensor]()
+    for name, _ in [*network.named_parameters(), *network.named_buffers()]:
+        plain = name.replace("_orig_mod.", "")
+        if name in own and not isinstance(found.get(plain), Tensor):
+            longer = next((key for key in found if key.endswith(f".{plain}")), None)
             why = f"it has {longer!r}: give the module that has this name" if longer else f"give one of a {name_of}"
-            raise ValueError(f"{what} has no {name!r}, as {name_of} has; {why}.")
-        if found[name].shape != own.shape:
+            raise ValueError(f"{what} has no {plain!r}, as {name_of} has; {why}.")
+        if name in own and found[plain].shape != own[name].shape:
             raise ValueError(
-                f"{what} has {name!r} of the shape {tuple(found[name].shape)}, and {name_of} of {tuple(own.shape)}; "
-                f"give one of this {name_of}."
+                f"{what} has {plain!r} of the shape {tuple(found[plain].shape)}, and {name_of} of "
+                f"{tuple(own[name].shape)}; give one of this {name_of}."
             )
-    return dict(found)
+        state |= {name: found[plain]} if name in own else {}
+    return state

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
@@ -19,16 +19,18 @@ from lightning_regs.analysis.landscape._points import (
     Points,
     Samples,
     Targets,
+    batches,
     check_directions,
     grid,
+    looking,
     moved,
 )
 from lightning_regs.core.checks import Count, checked
 from lightning_regs.models.stacked import OneCallForAll
-from lightning_regs.regularizers.attacks import undisturbed
+from lightning_regs.regularizers.attacks import one_number, outputs_at
 
-# Samples times points of the grid in one call: what a layer makes of them stays in a cache.
-_ROWS = 10_000
+# Samples times points of the grid in one call: what a layer makes of them stays in a cache. Numbers of their weights.
+_ROWS, _MAPS, _NUMBERS = 10_000, 500, 2**26
 _NARROW = 16
 
 
@@ -39,7 +41,7 @@ class LossSurface:
     Attributes:
         at: Positions along each direction ``(points,)``; 0 is the network.
         losses: ``(points,)`` or ``(points, points)``.
-        accuracies: In percent, of the same shape; NaN where targets are not one class a sample.
+        accuracies: In percent, of the same shape; NaN where outputs are not logits ``(N, K)``, or targets not classes.
     """
 
     at: tuple[Tensor, ...]
@@ -56,7 +58,7 @@ def loss_surface(
     points: Points = 51,
     ends: Ends = (-1.0, 1.0),
     loss: Loss = F.cross_entropy,
-    batch_size: Count = 1000,
+    batch_size: Count | None = None,
     together: Count | None = None,
 ) -> LossSurface:
     r"""Return the loss on a grid of points :math:`w + \alpha d` or :math:`w + \alpha d + \beta e` around the weights w.
@@ -70,19 +72,22 @@ def loss_surface(
 
     Args:
         network: Maps ``(N, ...)`` to what the loss takes.
-        x: Samples ``(N, ...)`` as the network sees them: in the paper the training set, without augmentation.
+        x: Samples ``(N, ...)`` as the network sees them: in the paper the training set, without augmentation. A
+            sequence is several arguments of the network, and a mapping named ones.
         y: Their targets ``(N, ...)``.
         directions: One or two, with names and shapes of the network's parameters.
         points: On each side of the grid, at least 2; 51 in the paper. An odd number has the network itself among them
             where the ends are symmetric.
         ends: First and last position along each direction.
         loss: Mean loss of outputs and targets.
-        batch_size: Samples at a time; the result does not depend on it but for rounding.
-        together: Points of the grid at a time, in one call of ``torch.vmap``. Default: 10,000 samples' worth, and one
-            after another for nets with wide convolutions, or that cannot be mapped.
+        batch_size: Samples at a time; the result does not depend on it but for rounding. Default: 1,000, and on a CPU
+            250 for nets with convolutions.
+        together: Points of the grid at a time, in one call of ``torch.vmap``. Default: 10,000 samples' worth, 500 for
+            nets with convolutions, and one after another where these are wide, or cannot be mapped.
 
     Raises:
-        ValueError: If a direction is of another net, or the grid has one point.
+        ValueError: If a direction is of another net, the grid has one point, there are not as many targets as samples,
+            or the loss is not one number.
 
     Example:
         >>> net = nn.Linear(1, 1, bias=False)  # the loss is the square of its weight
@@ -93,9 +98,14 @@ def loss_surface(
     """
     check_directions(network, directions)
     at, places = grid(points, ends, len(directions))
-    size = together or _together(network, min(batch_size, len(x)))
+    widths = [len(m.weight) for m in network.modules() if isinstance(m, nn.modules.conv._ConvNd)]
+    batch_size = batch_size or (250 if widths and y.device.type == "cpu" else 1000)
+    most = (_MAPS if widths else _ROWS) // min(batch_size, len(y))
+    # Grouped convolutions are faster only where they are narrow.
+    most = most if max(widths, default=0) <= _NARROW else 1
+    size = together or max(1, min(most, _NUMBERS // max(1, sum(p.numel() for p in network.parameters()))))
     found: list[Tensor] = []
-    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, x):
+    with looking(network, x, y):
         for some in torch.split(places, size):
             weights = moved(network, directions, some)
             found += _measured(network, weights, x, y, loss, batch_size, mapped=size > 1)
@@ -103,48 +113,38 @@ def loss_surface(
     return LossSurface(at, losses, accuracies)
 
 
-def _together(network: nn.Module, samples: int) -> int:
-    """Return how many points to take at a time: on a CPU grouped convolutions are faster only where they are narrow."""
-    filters = [len(w) for m in network.modules() if isinstance(m, nn.modules.conv._ConvNd) for w in [m.weight]]
-    return max(1, _ROWS // samples) if max(filters, default=0) <= _NARROW else 1
-
-
 def _measured(
-    network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, y: Tensor, loss: Loss, batch_size: int, mapped: bool
+    network: nn.Module, weights: Mapping[str, Tensor], x: Any, y: Tensor, loss: Loss, batch_size: int, mapped: bool
 ) -> Tensor:
     """Return loss and accuracy ``(R, 2)`` at stacked weights."""
-    number = len(next(iter(weights.values())))
-    total = torch.zeros(number, 2, dtype=torch.float64, device=x.device)
-    for some, targets in zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True):
+    total = torch.zeros(len(next(iter(weights.values()))), 2, dtype=torch.float64, device=y.device)
+    for some, targets in batches(x, y, batch_size):
         for row, output in zip(total, _outputs(network, weights, some, mapped), strict=True):
-            row[0] += loss(output, targets).double() * len(some)
+            row[0] += one_number(loss(output, targets), differentiable=False).double() * len(targets)
             row[1] += _right(output, targets)
-    return total.cpu() / len(x) * torch.tensor([1.0, 100.0], dtype=torch.float64)
+    return total.cpu() / len(y) * torch.tensor([1.0, 100.0], dtype=torch.float64)
 
 
-def _outputs(network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, mapped: bool) -> Iterator[Any]:
+def _outputs(network: nn.Module, weights: Mapping[str, Tensor], x: Any, mapped: bool) -> Iterator[Any]:
     """Yield what the network makes of samples at each of the stacked weights."""
-
-    def outputs(weights: Mapping[str, Tensor]) -> Any:
-        others = {name: b.clone() for name, b in network.named_buffers() if name not in weights}
-        return functional_call(network, (dict(weights), others), (x,))
 
     def together(weights: Mapping[str, Tensor]) -> Any:
         with OneCallForAll(draws_apart=False):
-            return outputs(weights)
+            return outputs_at(network, weights, x)
 
-    number = len(next(iter(weights.values())))
+    every, number = None, len(next(iter(weights.values())))
     if mapped:
-        try:
+        with suppress(Exception):  # recurrent layers, and whatever else cannot be mapped, or is too large
             every = torch.vmap(together, randomness="same")(weights)
-        except RuntimeError:  # recurrent layers, and whatever else cannot be mapped, or is too large
-            pass
+    for i in range(number):
+        if every is not None:
+            yield tree_map(lambda t: t[i], every)  # noqa: B023
         else:
-            yield from (tree_map(lambda t: t[i], every) for i in range(number))  # noqa: B023
-            return
-    yield from (outputs({name: w[i] for name, w in weights.items()}) for i in range(number))
+            yield outputs_at(network, {name: w[i] for name, w in weights.items()}, x)
 
 
 def _right(output: Any, targets: Tensor) -> Tensor | float:
+    """Return how many samples are right, where outputs are logits ``(N, K)`` of several classes."""
     classes = targets.ndim == 1 and not targets.is_floating_point() and not targets.is_complex()
-    return (output.argmax(1) == targets).sum() if classes and output.ndim == 2 else torch.nan
+    logits = isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1
+    return (output.argmax(1) == targets).sum() if classes and logits else torch.nan

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import checked
+from lightning_regs.core.checks import checked, shown
 from lightning_regs.core.files import DamagedFileError, whole
 from lightning_regs.pruning.compression.coding import code_lengths, decode, encode, from_gaps, to_gaps
 from lightning_regs.pruning.compression.sharing import Bits, LayerBits, share_weights, shared_weights
@@ -90,7 +90,8 @@ def compress(module: nn.Module, file: str | os.PathLike[str], bits: LayerBits = 
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If the file is a folder, or as :func:`~lightning_regs.pruning.share_weights`.
+        ValueError: If the file is a folder, the state holds what is no tensor, or as
+            :func:`~lightning_regs.pruning.share_weights`.
     """
     path, made = _place(file), module
     if not shared_weights(made):
@@ -101,6 +102,10 @@ def compress(module: nn.Module, file: str | os.PathLike[str], bits: LayerBits = 
         name = name.replace("_orig_mod.", "")
         if name.endswith(_INDEX):
             continue
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name!r} of the state is {shown(value)}, and the file holds tensors; leave its layer out."
+            )
         if (own := name.replace(_CODEBOOK, "weight")) in shared:
             codebook, index = shared[own]
             coded[own], more, written = _coded(codebook, index, index_bits)
@@ -140,6 +145,11 @@ def decompress(file: str | os.PathLike[str], module: nn.Module) -> None:
             raise ValueError(
                 f"{path} is of another network: the shape of {name!r} is {theirs} there and {mine} in the module; "
                 "build the module as the one that was compressed."
+            )
+        if torch.promote_types(own[name].dtype, state[name].dtype) != own[name].dtype:
+            raise ValueError(
+                f"{path} has {name!r} in {state[name].dtype}, which {own[name].dtype} would round; load it into "
+                "module.float(), or one of the type that was compressed."
             )
     module.load_state_dict(state)
 
