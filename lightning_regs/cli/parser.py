@@ -138,6 +138,27 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="only say what would run, and how long it took where it was measured"
     )
 
+    says = "search a space for the best configuration on held-out data; needs the extra lightning-regs[search]"
+    command = add("search", "search:search", says, runs, pages)
+    command.add_argument("config", help="a configuration that holds out data.val_split, such as mixup2018/digits-mlp")
+    command.add_argument(
+        "--space", action="append", required=True, metavar="YAML",
+        help="a file, or such as 'model.optimizer.lr: {low: 0.001, high: 1, log: true}'; may be repeated",
+    )  # fmt: skip
+    command.add_argument("--trials", type=_positive, metavar="N", help="budget (default: 20, or all of a grid)")
+    command.add_argument("--sampler", choices=("tpe", "random", "grid"), default="tpe", help="default: tpe")
+    command.add_argument("--metric", default="val_error", help="what chooses: val_error (default), val_acc, val_loss")
+    command.add_argument(
+        "--seeds", type=_positive, default=1, metavar="N", help="runs a trial, of which the mean counts"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampler (default: 0)")
+    command.add_argument("--together", type=_positive, default=4, metavar="N", help="trials asked at once (default: 4)")
+    command.add_argument("--prune", action="store_true", help="stop trainings that are behind the median of others")
+    command.add_argument("--stack", action="store_true", help="train trials together that differ in rates alone")
+    command.add_argument("--jobs", type=_positive, metavar="N", help="runs at once; the cores are divided among them")
+    command.add_argument("--executor", help="local (default), or ray: the machines of a Ray cluster")
+    command.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one on this machine)")
+
     says = "show your rows of a paper beside the committed ones, cell by cell, and the verdicts of both"
     command = add("compare", "listing:compare", says, one, runs)
     command.add_argument("--scale", help="only this scale (default: all that both have)")

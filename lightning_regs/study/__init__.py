@@ -26,6 +26,7 @@ _MODULES = {
     "STOPPING TOY TRAIN WEIGHTS",
     "study.paper.verdicts": "ClaimResult",
     "study.run.runner": "Outcome reproduce",
+    "study.trials.search": "search",
     "study.studies.variance": "share_of_variance variance_cells variance_figure",
 }
 _PUBLIC = {name: f"lightning_regs.{module}" for module, names in _MODULES.items() for name in names.split()}

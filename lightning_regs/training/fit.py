@@ -173,10 +173,12 @@ def fit_stack(
     callbacks: Sequence[Callback] = (),
     start: Sequence[nn.Module] | None = None,
     data: ImageDataModule | None = None,
+    test: bool = True,
 ) -> list[Trained]:
     """Train runs that differ in their seeds, and in what they start from, as replicas of one Classifier; one, alone.
 
-    See :func:`fit`; ``callbacks`` act on all of them, ``start`` has a network a run, and ``data`` a replica.
+    See :func:`fit`; ``callbacks`` act on all of them, ``start`` has a network a run, and ``data`` a replica. Without
+    ``test`` nothing is measured on test data.
     """
     replicas = None if len(runs) == 1 else [run.seed for run in runs]
     for section, cls in (("model", Classifier), ("data", ImageDataModule), ("trainer", pl.Trainer)):
@@ -226,7 +228,7 @@ def fit_stack(
             why = " ".join(str(error).split())[:200]
             raise DamagedFileError(f"{last} does not fit this training ({why}): it was removed") from error
     metrics: list[dict[str, float]] = [{} for _ in runs] if own else recorder.measured()
-    for split in ("train", *(["val"] if data.hparams.get("val_split") else []), "test"):
+    for split in ("train", *(["val"] if data.hparams.get("val_split") else []), *(["test"] if test else [])):
         for row, values in zip(metrics, evaluate(trainer, module, data, split), strict=True):
             row |= {f"{split}_{name}": value for name, value in values.items()}
     for run in runs:

@@ -74,6 +74,7 @@ OWN_TESTS = [
     "range_test",
     "reproduce",
     "retrain",
+    "search",
     "train_snapshots",
 ]
 

@@ -151,6 +151,7 @@ class Paper:
         link: Where it can be read, where that is not arXiv.
         metrics: What its tasks measure that no part of the package declares, as families of metrics.
         deviations: What is done otherwise than in the paper.
+        command: What measures it, where that is not ``lightning-regs reproduce``.
         folder: Where it was loaded from; set by :func:`~lightning_regs.study.paper.loading.load_paper`.
 
     Raises:
@@ -171,6 +172,7 @@ class Paper:
     link: str = ""
     metrics: Annotated[tuple[Family, ...], "families: (Family(title, (Metric(name, heading),)),)"] = ()
     deviations: tuple[Deviation, ...] = ()
+    command: str = ""
     folder: Path | None = None
 
     def __post_init__(self) -> None:

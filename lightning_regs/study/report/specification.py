@@ -228,6 +228,8 @@ def _prose(paper: Paper) -> dict[str, str]:
 
 def command(paper: Paper, scale: str, cell: str | None = None) -> str:
     """Return the command that measures a scale, or one of its cells."""
+    if paper.command:
+        return paper.command
     words = ["lightning-regs", "reproduce", paper.id, "--scale", scale]
     return shlex.join([*words, "--cells", cell] if cell is not None else words)
 
@@ -269,7 +271,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
         failures=tuple(_failures(scale, store)),
         downloads=tuple(download(paper.id, name) for name in found.downloads),
         command=command(paper, found.name),
-        one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells else "",
+        one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells and not paper.command else "",
     )
 
 

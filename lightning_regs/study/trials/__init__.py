@@ -1,0 +1,1 @@
+"""Search over configurations: trials that are cells, chosen by Optuna, judged on held-out training data."""

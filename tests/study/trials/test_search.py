@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import importlib.util
+import math
+from typing import Any
+
+import optuna
+import pytest
+
+from lightning_regs.cli.parser import main
+from lightning_regs.core.runs import RunContext, Store
+from lightning_regs.data import ImageDataModule
+from lightning_regs.study import override, resolve, search
+from lightning_regs.study.report.report import write_report
+from lightning_regs.study.trials.space import Space, read_space
+from lightning_regs.study.trials.trial import MedianStop, medians, trial
+from lightning_regs.training.fit import train
+
+CONFIG: dict[str, Any] = {
+    "model": {"architecture_args": {"hidden": [4]}, "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}},
+    "data": {"source": "digits", "train_size": 100, "batch_size": 20, "val_split": 0.3},
+    "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+}
+RATE = {"model.optimizer.lr": {"low": 0.001, "high": 1.0, "log": True}}
+SPACE = RATE | {"model.architecture_args.hidden": [[4], [8, 4]]}
+
+
+def told(found):
+    return [(one.cell, one.settings, one.value, one.stopped) for one in found.trials]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, search(CONFIG, SPACE, trials=13, together=3, jobs=0, runs_dir=folder)
+
+
+def test_a_search_that_was_killed_ends_as_the_uninterrupted_one_and_repeats_nothing(whole, tmp_path):
+    started = []
+
+    def stop(event):
+        started.extend([event.run] if event.kind == "started" else [])
+        if len(started) == 8 and event.kind == "finished":
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"trials": 13, "together": 3, "jobs": 0, "runs_dir": tmp_path}
+    first = search(CONFIG, SPACE, on_event=stop, **options)
+    assert first.outcome.interrupted
+    assert len(first.trials) == 6
+    again = search(CONFIG, SPACE, on_event=lambda e: started.extend([e.run] if e.kind == "started" else []), **options)
+    assert told(again) == told(whole[1])
+    assert again.config.read_text() == whole[1].config.read_text()
+    assert len(started) == len(set(started)) == 13
+
+
+def test_the_trials_are_those_that_optuna_alone_would_try(whole):
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    values = [one.value for one in whole[1].trials]
+    for at in range(0, 13, 3):
+        group = [study.ask() for _ in values[at : at + 3]]
+        rates = []
+        for one in group:  # each draws its numbers before the next one draws
+            rates.append(one.suggest_float("rate", 0.001, 1, log=True))
+            one.suggest_categorical("hidden", [4, 8])
+        assert rates == [one.settings["model.optimizer.lr"] for one in whole[1].trials[at : at + 3]]
+        for one, value in zip(group, values[at : at + 3], strict=True):
+            study.tell(one, value)
+
+
+def test_the_winner_is_a_configuration_whose_value_is_the_trials(whole, tmp_path):
+    found = whole[1]
+    assert found.best.value == min(one.value for one in found.trials)
+    config = resolve(found.config)
+    assert config == override(CONFIG, found.best.settings)
+    assert 100 - train(config, RunContext(tmp_path, 0))["val_acc"] == found.best.value
+    assert main(["validate", "--config", str(found.config), "--trainer.logger", "false"]) == 0
+
+
+def test_the_page_has_the_pictures(whole, tmp_path):
+    folder, found = whole
+    page = write_report(found.paper, found.outcome.csv.parent, tmp_path, Store(folder)).read_text()
+    for title in ("The course of the search", "What was tried", "What mattered"):
+        assert title in page
+    assert "not drawn" not in page
+    assert page.count("<svg") >= 3
+
+
+def test_test_data_are_not_looked_at(monkeypatch, tmp_path):
+    monkeypatch.setattr(ImageDataModule, "test_dataloader", lambda self: pytest.fail("it loads test data"))
+    found = search(CONFIG, RATE, trials=2, sampler="random", jobs=0, runs_dir=tmp_path)
+    assert not [name for row in found.outcome.rows for name in row.metrics if "test" in name]
+    assert math.isfinite(found.best.value)
+
+
+def test_a_grid_tries_all_combinations_and_stacks_of_them_give_the_same(tmp_path):
+    space = {"model.optimizer.lr": {"low": 0.1, "high": 0.3, "step": 0.1}, "data.batch_size": [20, 35]}
+    alone, stacked = (
+        search(CONFIG, space, sampler="grid", together=6, stack=stack, jobs=0, runs_dir=tmp_path / f"{stack}")
+        for stack in (False, True)
+    )
+    tried = [(one.settings["model.optimizer.lr"], one.settings["data.batch_size"]) for one in alone.trials]
+    assert tried == [(pytest.approx(rate), batch) for rate in (0.1, 0.2, 0.3) for batch in (20, 35)]
+    assert [one.value for one in stacked.trials] == pytest.approx([one.value for one in alone.trials])
+    assert len({row.origin["config_hash"] for row in stacked.outcome.rows}) == 6
+
+
+def test_a_trial_that_breaks_has_no_value_and_the_search_goes_on(tmp_path):
+    space = {"model.architecture_args.hidden": [[4], [-1]]}
+    found = search(CONFIG, space, sampler="grid", jobs=0, runs_dir=tmp_path)
+    assert [math.isnan(one.value) for one in found.trials] == [False, True]
+    assert found.best is found.trials[0]
+    assert found.outcome.exit_code == 1
+
+
+def test_trainings_behind_the_median_are_stopped_and_are_never_the_best(tmp_path):
+    rates = [0.1, 0.2, 0.3, 0.15, 0.25, 1e-5, 0.2]
+    config = override(CONFIG, {"trainer.max_epochs": 6})
+    found = search(config, {"model.optimizer.lr": rates}, sampler="grid", together=1, prune=True, jobs=0,
+                   runs_dir=tmp_path)  # fmt: skip
+    assert [one.stopped for one in found.trials[:6]] == [False] * 5 + [True]
+    assert found.outcome.rows[5].origin["epochs"] == "2"  # a quarter of six is left alone
+    assert not found.best.stopped
+
+
+@pytest.mark.parametrize(("largest", "value", "stops"), [(False, 3.0, True), (False, 1.0, False), (True, 1.0, True)])
+def test_the_median_is_that_of_golovin(largest, value, stops, tmp_path):
+    curves = [[1.0, 1.0], [2.0, 2.0, 2.0], [math.nan, 2.5], [4.0, 4.0], [0.0, 0.5]]
+    found = medians(curves, largest)
+    assert found == [2.0, 2.0] if not largest else [1.0, 2.0]
+    assert medians(curves[:4], largest) == []
+    callback = MedianStop("val_loss", found, largest)
+
+    class Fake:
+        sanity_checking = False
+        should_stop = False
+        callback_metrics = {"val/loss": value}  # noqa: RUF012
+
+    for _ in range(2):
+        callback.on_validation_end(Fake(), None)  # type: ignore[arg-type]
+    assert callback.stopped == stops
+    other = MedianStop("val_loss", found, largest)
+    other.load_state_dict(callback.state_dict())
+    assert (other.values, other.stopped) == (callback.values, stops)
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "message"),
+    [
+        ({}, {}, "varies nothing"),
+        (
+            {"model.optimizer.lrr": [1, 2]},
+            {},
+            r"unknown path of the space: 'model.optimizer.lrr'.*'model.optimizer.lr'",
+        ),
+        ({"modle.optimizer.lr": [1]}, {}, "unknown path of the space"),
+        ({"data.batch_sise": [1, 2]}, {}, "batch_size"),
+        ({"model.optimizer.lr": 0.1}, {}, r"varies over 0.1; give \{low"),
+        ({"model.optimizer.lr": []}, {}, "varies over"),
+        ({"model.optimizer.lr": {"low": 1, "hihg": 2}}, {}, "varies over"),
+        ({"model.optimizer.lr": {"low": 1, "high": 2, "lgo": True}}, {}, "unknown key.*'log'"),
+        ({"model.optimizer.lr": {"low": 2.0, "high": 1.0}}, {}, "is none"),
+        ({"model.optimizer.lr": {"low": 0.0, "high": 1.0, "log": True}}, {}, "is none"),
+        ({"model.optimizer.lr": {"low": "a", "high": 1.0}}, {}, "low of the range"),
+        (RATE, {"sampler": "grid"}, "list them, or give the range a step"),
+        (RATE, {"metric": "test_error"}, "not of held-out training data"),
+        (RATE | {"data.val_split": [0]}, {}, "set data.val_split"),
+        (RATE | {"data.monitor_test": [True]}, {}, "data.monitor_test"),
+        (RATE, {"prune": True, "seeds": 2}, "one seed"),
+        (RATE, {"prune": True, "stack": True}, "no stack"),
+        (RATE, {"trials": 0}, "trials"),
+        (RATE, {"sampler": "tpee"}, "tpe"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(space, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        search(CONFIG, space, jobs=0, runs_dir=tmp_path / "runs", **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_optuna_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"lightning-regs\[search\]"):
+        search(CONFIG, {"data.batch_size": [1, 2]})
+
+
+def test_spaces_come_from_files_and_texts(tmp_path):
+    (tmp_path / "space.yaml").write_text("data.batch_size: [1, 2]\nmodel.optimizer.lr: [1]\n")
+    assert read_space([str(tmp_path / "space.yaml"), "model.optimizer.lr: [2]"]) == {
+        "data.batch_size": [1, 2], "model.optimizer.lr": [2],
+    }  # fmt: skip
+    for bad, message in (("nowhere.yaml", "neither a file nor a mapping"), ("a: [", "no YAML")):
+        with pytest.raises(ValueError, match=message):
+            read_space([bad])
+    assert Space({"data.batch_size": {"low": 1, "high": 9, "step": 4}}, CONFIG).grid() == {"data.batch_size": [1, 5, 9]}
+
+
+def test_the_command_prints_the_best_trials_and_goes_on(tmp_path, capsys):
+    import yaml
+
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(CONFIG))
+    command = ["search", str(tmp_path / "mine.yaml"), "--space", "model.optimizer.lr: [0.1, 0.2]", "--sampler", "grid",
+               "--jobs", "1", "--runs", str(tmp_path / "runs")]  # fmt: skip
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "The best of 2 trials, on held-out training data" in said
+    assert "lightning-regs fit --config" in said
+    assert main([*command, "--page", str(tmp_path / "page")]) == 0
+    assert "started" not in capsys.readouterr().out
+    [page] = (tmp_path / "page").glob("search-*.html")
+    assert "lightning-regs search" in page.read_text()
+
+
+def test_the_task_takes_replicas_as_single_runs(tmp_path):
+    contexts = []
+    for seed in range(2):
+        (tmp_path / f"{seed}").mkdir()
+        contexts.append(RunContext(tmp_path / f"{seed}", seed))
+    rows = trial.stacked([CONFIG, override(CONFIG, {"model.optimizer.lr": 0.2})], contexts)
+    assert [set(row) & {"val_acc", "test_acc"} for row in rows] == [{"val_acc"}] * 2
