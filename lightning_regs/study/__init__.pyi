@@ -71,5 +71,6 @@ from lightning_regs.study.run.runner import reproduce as reproduce
 from lightning_regs.study.studies.variance import share_of_variance as share_of_variance
 from lightning_regs.study.studies.variance import variance_cells as variance_cells
 from lightning_regs.study.studies.variance import variance_figure as variance_figure
+from lightning_regs.study.trials.search import search as search
 
 __all__: list[str]

@@ -159,7 +159,7 @@ def search(
     store = Store(runs_dir)
     options: dict[str, Any] = {"jobs": jobs, "runs_dir": runs_dir, "on_event": on_event, "executor": executor,
                                "address": address}  # fmt: skip
-    found = Found(made.paper(study), Outcome(made.paper(study), SCALE, *[Path()] * 3))
+    found = Found(made.paper(study), Outcome(made.paper(study), SCALE, Path(), Path(), Path()))
     while len(found.trials) < made.trials:
         group = [study.ask(tried.distributions) for _ in range(min(together, made.trials - len(found.trials)))]
         names = [made.add(trial.number, tried.settings(trial.params)) for trial in group]

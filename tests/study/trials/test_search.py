@@ -9,12 +9,11 @@ import pytest
 
 from lightning_regs.cli.parser import main
 from lightning_regs.core.runs import RunContext, Store
-from lightning_regs.data import ImageDataModule
 from lightning_regs.study import override, resolve, search
 from lightning_regs.study.report.report import write_report
 from lightning_regs.study.trials.space import Space, read_space
 from lightning_regs.study.trials.trial import MedianStop, medians, trial
-from lightning_regs.training.fit import train
+from lightning_regs.training.fit import evaluate, train
 
 CONFIG: dict[str, Any] = {
     "model": {"architecture_args": {"hidden": [4]}, "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9}},
@@ -86,9 +85,16 @@ def test_the_page_has_the_pictures(whole, tmp_path):
 
 
 def test_test_data_are_not_looked_at(monkeypatch, tmp_path):
-    monkeypatch.setattr(ImageDataModule, "test_dataloader", lambda self: pytest.fail("it loads test data"))
+    asked = []
+
+    def looked(trainer, module, data, split):
+        asked.append(split)
+        return evaluate(trainer, module, data, split)
+
+    monkeypatch.setattr("lightning_regs.training.fit.evaluate", looked)
     found = search(CONFIG, RATE, trials=2, sampler="random", jobs=0, runs_dir=tmp_path)
     assert not [name for row in found.outcome.rows for name in row.metrics if "test" in name]
+    assert set(asked) == {"train", "val"}
     assert math.isfinite(found.best.value)
 
 
@@ -157,7 +163,7 @@ def test_the_median_is_that_of_golovin(largest, value, stops, tmp_path):
         ({"model.optimizer.lr": 0.1}, {}, r"varies over 0.1; give \{low"),
         ({"model.optimizer.lr": []}, {}, "varies over"),
         ({"model.optimizer.lr": {"low": 1, "hihg": 2}}, {}, "varies over"),
-        ({"model.optimizer.lr": {"low": 1, "high": 2, "lgo": True}}, {}, "unknown key.*'log'"),
+        ({"model.optimizer.lr": {"low": 1, "high": 2, "lgo": True}}, {}, "unknown key.*'lgo'"),
         ({"model.optimizer.lr": {"low": 2.0, "high": 1.0}}, {}, "is none"),
         ({"model.optimizer.lr": {"low": 0.0, "high": 1.0, "log": True}}, {}, "is none"),
         ({"model.optimizer.lr": {"low": "a", "high": 1.0}}, {}, "low of the range"),
