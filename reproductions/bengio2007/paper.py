@@ -22,8 +22,12 @@ CONFIG = "configs/bengio2007/mlp.yaml"
 SIGMOID, RELU = ({"model.architecture_args.activation": name} for name in ("sigmoid", "relu"))
 
 
-def _cells(width: int, unlabelled: int | None, overrides: dict[str, Any]) -> Any:
-    """Pre-train on images without labels, plainly and with noise, or not at all; and a net of one hidden layer."""
+def _cells(width: int, unlabelled: int | None, overrides: dict[str, Any], slow: float | None = None) -> Any:
+    """Pre-train on images without labels, plainly and with noise, or not at all; and a net of one hidden layer.
+
+    Rectifiers have a slow rate where the other one is too large for them.
+    """
+    relu, fast = (RELU | {"model.optimizer.lr": slow}, {"model.optimizer.lr": 0.1}) if slow else (RELU, {})
 
     def starts(activation: str, rule: str) -> dict[str, Any]:
         rate = 0.1 if activation == "sigmoid" else 0.01  # at 0.1 rectifiers diverge
@@ -34,13 +38,13 @@ def _cells(width: int, unlabelled: int | None, overrides: dict[str, Any]) -> Any
     deep = {"data.train_size": 1000} | overrides | {"model.architecture_args.hidden": [width] * 3}
     made = grid("sigmoid/{start}", CONFIG, deep | SIGMOID, task=INITIALIZED, stack="sigmoid",
                 start=starts("sigmoid", "xavier_uniform"))  # fmt: skip
-    made += grid("relu/{start}", CONFIG, deep | RELU, task=INITIALIZED, stack="relu",
+    made += grid("relu/{start}", CONFIG, deep | relu, task=INITIALIZED, stack="relu",
                  start=starts("relu", "kaiming_normal"))  # fmt: skip
     shallow = deep | SIGMOID | {"model.architecture_args.hidden": [width]}
     made += grid("shallow/{start}", CONFIG, shallow, task=INITIALIZED, stack="shallow",
                  start={"random": {"initial": {"rule": "xavier_uniform"}}})  # fmt: skip
-    other = {"other": SIGMOID | {"model.architecture_args.hidden": [width]}}
-    return made + grid("study/agreement", CONFIG, deep | RELU | other, task=AGREE, seeds=3, stack=True)
+    other = {"other": SIGMOID | fast | {"model.architecture_args.hidden": [width]}}
+    return made + grid("study/agreement", CONFIG, deep | relu | other, task=AGREE, seeds=3, stack=True)
 
 
 DIGITS = {"data.source": "digits", "data.train_size": 100}
@@ -83,10 +87,10 @@ PAPER = Paper(
     scales=(
         Scale("quick", "Digits of 8x8 pixels, 100 of 1,200 with labels: 2 minutes on one thread",
               _cells(100, None, DIGITS), seeds=5, replicas=15, test_items=597),
-        Scale("standard", "MNIST, 1,000 of 10,000 images with labels: 40 minutes on one core", _cells(256, 10_000, {}),
-              seeds=5, replicas=15, test_items=10_000),
+        Scale("standard", "MNIST, 1,000 of 10,000 images with labels: 40 minutes on one core",
+              _cells(256, 10_000, {}, 0.01), seeds=5, replicas=15, test_items=10_000),
         Scale("paper", "All of MNIST, 60,000 images with labels: hours on a GPU",
-              _cells(500, None, {"data.train_size": None}), seeds=5, replicas=15),
+              _cells(500, None, {"data.train_size": None}, 0.01), seeds=5, replicas=15),
     ),
     claims=CLAIMS,
     figures=(
@@ -101,5 +105,8 @@ PAPER = Paper(
         Deviation("quick", "-", "Rates and passes were tried with two other seeds on held-out digits, where the nets "
                   "fitted and pre-training was ahead", "The claims had been written, in the paper's direction"),
         Deviation("standard", "All of MNIST has labels", "1,000 images have", "Directions can be compared"),
+        Deviation("standard", "-", "Rectifiers are trained at 0.01, the rate of their pre-training, since all of them "
+                  "overflowed at 0.1, with which they were planned, and had learned nothing",
+                  "What is said of them at this scale was written anew after that look"),
     ),
 )  # fmt: skip
