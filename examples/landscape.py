@@ -57,6 +57,7 @@ def picture(**nets: tuple[LossSurface, LossSurface, PathPlane]) -> Figure:
             drawn = axes.contour(*surface.at, surface.losses.T, levels, colors="0.4", linewidths=0.8)
             axes.clabel(drawn, levels[::3], fmt="%.2g", fontsize=7)
             axes.set(aspect="equal")
+            axes.locator_params(nbins=5)
         row[0].set_title(f"{name}: two random directions", fontsize=9)
         share = 100 * float(path.shares[:2].sum())
         row[1].set_title(f"{name}: the training's path, {share:.0f} % of it in this plane", fontsize=9)

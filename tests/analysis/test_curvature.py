@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 import torch
+from scipy.sparse.linalg import eigsh
 from test_landscape import double, draws, first, network, untouched
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,6 +50,18 @@ def test_eigenvalues_are_those_of_the_whole_hessian(kind: str) -> None:
     assert found.ratio == pytest.approx(float(abs(exact[0] / exact[-1])), abs=1e-4)
     parts = hessian_eigenvalues(net, x, y, 3, first, steps=1000, batch_size=7)
     assert torch.allclose(parts.largest, found.largest, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*deprecated:FutureWarning")
+@pytest.mark.parametrize("kind", ["batch norm", "tied"])  # its forward mode through layer norm is not symmetric
+def test_eigenvalues_are_those_that_curvlinops_finds(kind: str) -> None:
+    from curvlinops import HessianLinearOperator
+
+    net, x, y = network(kind).eval(), double(20, 4), torch.arange(20) % 4
+    batches = [(x[:7], y[:7]), (x[7:], y[7:])]
+    operator = HessianLinearOperator(net, nn.CrossEntropyLoss(), list(net.parameters()), batches)
+    largest = eigsh(operator.to_scipy(), 3, which="LA", return_eigenvectors=False)[::-1]
+    assert hessian_eigenvalues(net, x, y, 3, steps=1000).largest.tolist() == pytest.approx(largest.tolist(), rel=1e-6)
 
 
 def test_of_a_quadratic_they_are_known_and_equal_ones_come_once() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +36,20 @@ def test_second_differences_say_how_far_a_surface_is_from_convex(surface: torch.
     found = tasks._negative(surface)
     assert found.shape == (19, 19)
     torch.testing.assert_close(found, torch.full_like(found, negative), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("far", [math.nan, math.inf])
+def test_a_plane_is_drawn_where_its_loss_is_finite(far: float) -> None:
+    points = [
+        {"position": x, "position_2": y, "surface_loss": 0.01 + x**2 + y**2 if x < 0.5 else far}
+        for x in at.tolist()
+        for y in at.tolist()
+    ]
+    drawn = importlib.import_module("li2018.figures").planes(None, SimpleNamespace(data={"plain/deep": {0: points}}))
+    (axes,) = drawn.axes
+    lines = [path.vertices for path in axes.collections[0].get_paths() if len(path.vertices)]
+    assert len(lines) > 5
+    assert max(line[:, 0].max() for line in lines) < 0.6
 
 
 def test_shares_are_those_of_a_path_in_known_directions() -> None:
