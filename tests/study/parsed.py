@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from html.parser import HTMLParser
 
 VOID = {"input", "meta", "link", "br", "wbr", "use", "path", "line", "rect"}
@@ -47,7 +48,7 @@ class Page(HTMLParser):
         elif "td" in self._open or "th" in self._open:
             self.tables[-1]["rows"][-1][-1] += data
 
-    @property
+    @cached_property
     def text(self):
         return spaced(" ".join(self.words))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from lightning_regs.study.paper.criteria import Criterion, short
 
@@ -134,16 +135,19 @@ def mean(
     if not known:
         raise UnfitError("nothing is known: of both things compared there are runs in which they never came", n)
     ours = math.fsum(map(_mean, known)) / len(known)
+    (least, below), (most, above) = (
+        (_mean(side), _error(side)) if side in known else (end, 0.0)
+        for side, end in zip((lows, highs), ANYTHING, strict=True)
+    )
 
-    def half(side: Sequence[float], confidence: float, items: float = items) -> float:
+    def half(error: float, confidence: float, items: float = items) -> float:
         if n < 2:
             return 0.0
-        of_seeds = quantile(n, confidence) * math.sqrt(_covariance(side, side) / n)
+        of_seeds = quantile(n, confidence) * error
         return math.hypot(of_seeds, _z(confidence) * math.sqrt(items)) if items else of_seeds
 
     def ends(confidence: float, items: float = items) -> tuple[float, float]:
-        low = _mean(lows) - half(lows, confidence, items) if lows in known else -math.inf
-        high = _mean(highs) + half(highs, confidence, items) if highs in known else math.inf
+        low, high = least - half(below, confidence, items), most + half(above, confidence, items)
         return _clip(low, bounds), _clip(high, bounds)
 
     return Estimate(
@@ -152,7 +156,7 @@ def mean(
         tuple(known[0]),
         bound="" if len(known) != 1 else "above" if lows in known else "below",
         seeds=(lambda confidence: ends(confidence, 0.0)) if items else None,
-        half=(lambda confidence: half(lows, confidence)) if lows is highs and n > 1 else None,
+        half=(lambda confidence: half(below, confidence)) if lows is highs and n > 1 else None,
     )
 
 
@@ -253,6 +257,11 @@ def _mean(values: Sequence[float]) -> float:
     return float(values[0]) if min(values) == max(values) else math.fsum(values) / len(values)
 
 
+def _error(values: Sequence[float]) -> float:
+    """Return the standard error of the mean; 0 of one value."""
+    return math.sqrt(_covariance(values, values) / len(values)) if len(values) > 1 else 0.0
+
+
 def _covariance(first: Sequence[float], second: Sequence[float]) -> float:
     a, b = _mean(first), _mean(second)
     whole = math.fsum((x - a) * (y - b) for x, y in zip(first, second, strict=True))
@@ -261,6 +270,7 @@ def _covariance(first: Sequence[float], second: Sequence[float]) -> float:
     return whole / (len(first) - 1)
 
 
+@lru_cache(maxsize=2**14)
 def quantile(n: int, confidence: float) -> float:
     """Return Student's t quantile of a two-sided interval for the mean of so many values."""
     from scipy.special import stdtrit
@@ -268,6 +278,7 @@ def quantile(n: int, confidence: float) -> float:
     return float(stdtrit(n - 1, 0.5 + confidence / 2))
 
 
+@lru_cache(maxsize=2**14)
 def _z(confidence: float) -> float:
     from scipy.special import ndtri
 

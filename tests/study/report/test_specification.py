@@ -104,6 +104,7 @@ def check_page(specification):
     entries = [(row[0], row[1], re.sub("(95 % )?interval ", " ", row[2])) for row in claims]
     cells = {(row[0], *row[2 : 2 + length]) for row in page.rows("") for length in range(len(row) - 1)}
     runs = [tuple(row[:2]) for row in page.rows("Every run")]
+    words, links = page.text.lower(), page.all("a")
     whole = "would make this page too large" not in page.text
     for section in data["sections"]:
         for claim in section["claims"]:
@@ -126,9 +127,9 @@ def check_page(specification):
         said += [figure["title"] for figure in section["figures"]]
         said += [f"{n} {verdict}" for tally in section["tallies"] for verdict, n in tally["counts"].items() if n]
         for text in said:
-            assert spaced(text).rstrip(".").lower() in page.text.lower()
+            assert spaced(text).rstrip(".").lower() in words
         for name in section["downloads"]:
-            assert {"href": name, "download": None} in page.all("a")
+            assert {"href": name, "download": None} in links
     deviations = [each[what] for each in data["deviations"] for what in ("theirs", "ours", "effect")]
     for text in (*deviations, *(source["title"] for source in data["sources"])):
         assert spaced(text).rstrip(".") in page.text
