@@ -46,4 +46,8 @@ def test_config_runs(path: Path, tiny: dict[str, str], tmp_path: Path, monkeypat
     small = ["--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu", "--data.batch_size", "4"]
     if "imagenet" in path.name:
         small += ["--data.source", tiny["imagenet"], "--data.batch_size", "2", "--data.num_workers", "1"]
+    if "cifar" in path.name:  # whose nets are the large ones
+        small += ["--data.batch_size", "2"]
+    if "wrn" in path.name:  # two steps of it would take longer than all other configs
+        small += ["--trainer.fast_dev_run", "1"]
     assert main(["fit", "--config", str(path), *small]) == 0

@@ -30,8 +30,16 @@ def paper(tmp_path):
     return made
 
 
-def test_a_claim_is_a_row_with_paper_criterion_ours_interval_seeds_and_the_verdict_as_a_word(tmp_path, paper):
-    page = build(tmp_path)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The page of the made-up paper, for all that look at it, and the folder in which it and its results are."""
+    folder, made = tmp_path_factory.mktemp("whole"), make_paper()
+    write_results(made, folder / "results")
+    return folder, made, build(folder)
+
+
+def test_a_claim_is_a_row_with_paper_criterion_ours_interval_seeds_and_the_verdict_as_a_word(whole):
+    _, _, page = whole
     assert page.table("Claims of the paper")[0][:3] == ["Claim", "Paper, and where the claim holds", "Ours"]
     fits, true, noisy, slow, imagenet = page.rows("Claims of the paper")
     assert fits[0].startswith("Nets fit random labels.claim 1 · Roe 2021, Table 1")
@@ -46,8 +54,8 @@ def test_a_claim_is_a_row_with_paper_criterion_ours_interval_seeds_and_the_verdi
     assert (imagenet[1], imagenet[5]) == ("95.20 %", "out of reach")
 
 
-def test_what_can_be_shown_and_hidden_is_chosen_without_a_script(tmp_path, paper):
-    page = build(tmp_path)
+def test_what_can_be_shown_and_hidden_is_chosen_without_a_script(whole):
+    _, _, page = whole
     boxes = {attrs["class"]: "checked" in attrs for attrs in page.all("input")}
     assert boxes == {
         "s-reproduced": True, "s-not-reproduced": True, "s-not-decided": True, "s-out-of-reach": False,
@@ -57,8 +65,8 @@ def test_what_can_be_shown_and_hidden_is_chosen_without_a_script(tmp_path, paper
     assert shown == {"r-reproduced", "r-not-reproduced", "r-not-decided", "r-out-of-reach"}
 
 
-def test_a_claim_leads_to_its_source_and_deviations_are_said(tmp_path, paper):
-    page = build(tmp_path)
+def test_a_claim_leads_to_its_source_and_deviations_are_said(whole):
+    _, paper, page = whole
     link = {"href": "#source_slides"}
     assert page.all("a").count(link) == 2 * len(paper.claims)  # these few are what the paper is known for, too
     assert {"id": "source_slides"} in page.all("div")
@@ -71,18 +79,19 @@ def test_a_claim_leads_to_its_source_and_deviations_are_said(tmp_path, paper):
     assert page.rows("What is done otherwise than in the paper") == deviations
 
 
-def test_cells_show_mean_and_half_interval_over_seeds(tmp_path, paper):
+def test_cells_show_mean_and_half_interval_over_seeds(whole):
     from scipy.stats import t
 
-    rows = build(tmp_path).table("Training runs")
+    rows = whole[2].table("Training runs")
     half = t.interval(0.95, 2, loc=80.1, scale=0.1 / math.sqrt(3))[1] - 80.1
     true = next(row for row in rows if row[0] == "net/true-labels")
     assert f"80.10 ± {half:.2f}" in true
     assert next(row for row in rows if row[0] == "net/random-labels")[4] == "never fitted"
 
 
-def test_every_run_is_there_with_its_origin(tmp_path, paper):
-    runs = build(tmp_path).table("Every run")
+def test_every_run_is_there_with_its_origin(whole):
+    _, paper, page = whole
+    runs = page.table("Every run")
     for row, run in zip(make_rows(paper), runs[1:], strict=True):
         assert [row["cell"], str(row["seed"])] == run[:2]
         assert {row["commit"], row["device"], row["config_hash"]} <= set(run)
@@ -105,8 +114,8 @@ def test_figures_are_inline_and_described_with_the_papers_numbers(tmp_path):
     assert "Figure 9 is not drawn: drawing it failed with ZeroDivisionError: the axis has no length." in text
 
 
-def test_a_page_is_accessible_by_its_markup(tmp_path, paper):
-    page = build(tmp_path)
+def test_a_page_is_accessible_by_its_markup(whole):
+    _, _, page = whole
     assert all(table["caption"].strip() for table in page.tables)
     assert all("scope" in attrs for attrs in page.all("th"))
     assert page.all("html") == [{"lang": "en"}]
@@ -117,9 +126,9 @@ def test_a_page_is_accessible_by_its_markup(tmp_path, paper):
     assert named <= set(ids)
 
 
-def test_nothing_is_loaded_from_outside_and_downloads_are_the_committed_files(tmp_path, paper):
-    build(tmp_path)
-    for file in (tmp_path / "site").glob("*.html"):
+def test_nothing_is_loaded_from_outside_and_downloads_are_the_committed_files(whole):
+    folder, _, _ = whole
+    for file in (folder / "site").glob("*.html"):
         text = file.read_text(encoding="utf-8")
         page = Page(text)
         assert not page.all("script") + page.all("img")
@@ -129,9 +138,9 @@ def test_nothing_is_loaded_from_outside_and_downloads_are_the_committed_files(tm
         outside = {link for link in links if "//" in link}
         assert outside <= {"https://arxiv.org/abs/2001.00001", "https://doi.org/10.1000/1"}
         files = {link.split("#")[0] for link in links - outside} - {""}
-        assert all((tmp_path / "site" / name).is_file() for name in files)
-    copy = (tmp_path / "site" / "smith2020-quick.csv").read_bytes()
-    assert copy == (tmp_path / "results" / "quick.csv").read_bytes()
+        assert all((folder / "site" / name).is_file() for name in files)
+    copy = (folder / "site" / "smith2020-quick.csv").read_bytes()
+    assert copy == (folder / "results" / "quick.csv").read_bytes()
 
 
 def test_the_prose_of_the_card_is_on_the_page(tmp_path):
