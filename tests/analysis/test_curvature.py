@@ -142,7 +142,7 @@ def test_what_has_no_curvature_to_ask_for_is_refused() -> None:
         hessian_trace(net, x, y, draws(), loss=lambda out, _: out.detach().mean())
     with pytest.raises(ValueError, match="draws must be at least 2, got 1"):
         hessian_trace(net, x, y, draws(), 1)
-    with pytest.raises(ValueError, match="a direction has no 'weight'"):
+    with pytest.raises(ValueError, match="directions are empty"):
         eigenvalue_map(net, x, y, [{}])
     for wrong in (net.bfloat16(), copy.deepcopy(net).to(torch.complex64)):
         with pytest.raises(

@@ -368,6 +368,10 @@ def test_what_does_not_fit_is_refused_with_the_remedy() -> None:
     direction = random_direction(net, draws())
     with pytest.raises(ValueError, match=r"has 'weight' of the shape \(2, 4\), and Linear has 'weight' of the shape"):
         loss_surface(net, x, y, [random_direction(other, draws())])
+    with pytest.raises(ValueError, match="directions are empty, so that nothing moves; make them by random_direction"):
+        loss_surface(net, x, y, [{}])
+    with pytest.raises(ValueError, match=r"LayerNorm has no weight of two dimensions .* so that no filter can move"):
+        random_direction(nn.LayerNorm(4), draws())
     with pytest.raises(ValueError, match=r"has no 'weight', and Linear has 'weight' .*; make the direction of this"):
         loss_surface(net, x, y, [{"bias": direction["bias"]}])
     with pytest.raises(ValueError, match=r"has 'more' of the shape \(2,\), and Linear has no 'more'"):

@@ -45,6 +45,8 @@ def grid(points: int, ends: tuple[float, float], dimensions: int) -> tuple[tuple
 
 def check_directions(network: nn.Module, directions: Sequence[Direction]) -> None:
     """Refuse directions of another net."""
+    if not any(map(len, directions)):
+        raise ValueError("directions are empty, so that nothing moves; make them by random_direction or direction_to.")
     known = dict([*network.named_parameters(), *network.named_buffers()])
     moving = [name for name, p in network.named_parameters() if p.requires_grad]
     for direction in directions:

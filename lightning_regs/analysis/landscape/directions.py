@@ -63,7 +63,7 @@ def random_direction(network: nn.Module, generator: torch.Generator, normalized:
         A direction: tensors with names and shapes of the parameters that require a gradient, for :func:`loss_surface`.
 
     Raises:
-        ValueError: If no parameter requires a gradient.
+        ValueError: If no weight of at least two dimensions requires a gradient.
 
     Example:
         >>> net = nn.Linear(3, 2)
@@ -82,6 +82,11 @@ def random_direction(network: nn.Module, generator: torch.Generator, normalized:
                 scale = p.flatten(1).norm(dim=1) / (filters.norm(dim=1) + _LEAST)
                 drawn = (scale[:, None] * filters).view_as(p)
         direction[name] = drawn
+    if not weights & {id(p) for p in trainable(network).values()}:
+        raise ValueError(
+            f"{type(network).__name__} has no weight of two dimensions that requires a gradient, such as a linear "
+            "layer's, so that no filter can move; weights that share values are looked at before they do."
+        )
     return direction
 
 
