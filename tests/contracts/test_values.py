@@ -376,7 +376,7 @@ LEGAL = {
     "lower.published smallest_step.sign trained.at_least trained.at_most",
     "''": "*.caption *.unit *.where *.until *.other_metric *.than_metric *.x *.y *.note *.link *.authors *.sentence "
     "*.published *.stack *.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary "
-    "*.description *.split *.what *.metrics *.source *.root",
+    "*.command *.description *.split *.what *.metrics *.source *.root",
     "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch Initialization.batch",
 }
 
