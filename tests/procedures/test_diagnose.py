@@ -362,3 +362,74 @@ def test_the_command_examines_a_module_of_the_users_and_its_exit_status_says_tha
     said = capsys.readouterr().out
     assert "loss_inputs" in said.splitlines()[-2]
     assert max(map(len, said.splitlines())) <= 80
+
+
+class Stream(torch.utils.data.IterableDataset[Any]):
+    """Samples whose number is not known."""
+
+    def __iter__(self) -> Any:
+        for i in torch.randperm(240).tolist():
+            yield X[i], Y[i]
+
+
+class Words(pl.LightningModule):
+    """A language model, whose outputs are of each word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.net, self.out = nn.Embedding(9, 8), nn.GRU(8, 16, batch_first=True), nn.Linear(16, 9)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        z = self.out(self.net(self.words(batch[0][:, :-1]))[0])
+        return F.cross_entropy(z.flatten(0, 1), batch[0][:, 1:].flatten())
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), 1e-2)
+
+
+def kind(step: Any, optimizer: Any = torch.optim.SGD, **layers: nn.Module) -> pl.LightningModule:
+    """Return a module of this step."""
+    own = {"training_step": step, "configure_optimizers": lambda self: optimizer(self.parameters(), lr=0.1)}
+    module = type("Own", (pl.LightningModule,), own)()
+    for name, layer in layers.items():
+        module.add_module(name, layer)
+    return module
+
+
+def contrast(self: Any, batch: Any) -> Tensor:
+    a, b = (F.normalize(self.net(x), dim=1) for x in batch)
+    return F.cross_entropy(5 * a @ b.T, torch.arange(len(a)))
+
+
+def two_classes(self: Any, batch: Any) -> Tensor:
+    return F.binary_cross_entropy_with_logits(self.net(batch[0])[:, 0], (batch[1] > 1).float())
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 8))
+
+
+UNUSUAL: dict[str, Callable[[], tuple[pl.LightningModule, Any]]] = {
+    "stream": lambda: (Net(), DataLoader(Stream(), 24)),
+    "language": lambda: (Words(), loader((torch.arange(7) + torch.arange(240)[:, None]) % 9)),
+    "closure": lambda: (
+        kind(lambda self, b: F.cross_entropy(self.net(b[0]), b[1]), torch.optim.LBFGS, net=small()),
+        loader(X, Y),
+    ),
+    "contrastive": lambda: (kind(contrast, net=small()), loader(X, X + 0.05 * X.roll(1, 0))),
+    "labels made in the step, in float32": lambda: (kind(two_classes, net=small()), loader(X, Y)),
+    "autoencoder": lambda: (kind(lambda self, b: F.mse_loss(self.net(b[0]), b[0]), net=small()), loader(X, Y)),
+    "noise, and few parameters": lambda: (
+        kind(lambda self, b: F.mse_loss(self.net(b[0]), b[1]), net=nn.Linear(8, 1)),
+        loader(X, X[:, :1] + torch.randn(240, 1, generator=torch.Generator().manual_seed(2))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_what_is_unusual_is_not_cried_at(name: str) -> None:
+    torch.manual_seed(0)
+    module, data = UNUSUAL[name]()
+    found = diagnose(module, data, skip=["learning_rate"], trainer=CPU)
+    assert not found.cried, str(found)
+    assert not [f for f in found.findings if f.sentence.startswith("It could not be made")], str(found)

@@ -22,8 +22,9 @@ from lightning_regs.procedures.diagnosis.step import Step, Watch
 takes = pl.utilities.signature_utils.is_param_in_hook_signature
 # Batches that are kept, and samples of each.
 BATCHES, SAMPLES = 20, 32
-# Of a batch in training mode: the share of the range between a net that knows nothing and a perfect one that is "zero".
-ZERO = 0.1
+# What counts as learned by heart: this share of the way from a net that knows nothing to a perfect one. What a perfect
+# one has is not known of a loss with other terms, nor without labels, as in an autoencoder.
+ZERO, PARTLY = 0.1, 0.5
 # Learning rates of Adam at which a batch is to be fitted, and how many steps each has.
 _RATES = ((1e-2, 150), (1e-3, 300))
 
@@ -32,6 +33,7 @@ class Fit(NamedTuple):
     """One batch learned by heart.
 
     Attributes:
+        batch: Of up to 32 samples, of fewer where the net has few parameters.
         rate: Of Adam.
         losses: What each step returned.
         values: The value of each step.
@@ -39,6 +41,7 @@ class Fit(NamedTuple):
         span: From a net that knows nothing to a perfect one.
     """
 
+    batch: Any
     rate: float
     losses: tuple[float, ...]
     values: tuple[float, ...]
@@ -191,15 +194,20 @@ class Case:
     @cached_property
     def fitted(self) -> Fit:
         """One batch learned by heart."""
-        first = self.step(self.module(), self.batches[0])
+        module, first = self.module(), self.step(self.module(), self.batches[0])
+        size = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        units = first.main.outputs[0].numel() if first.main else 1
+        batch = first_samples(self.batches[0], max(2, size // (4 * units)))  # what so small a net may have learned
+        first = self.step(module, batch)
         most, least = (first.main.blind, first.main.least) if first.main else (first.value, 0.0)
-        until = least + ZERO * (max(most, first.value) - least) if most > 0 else -math.inf
+        share = ZERO if first.main and self.place is not None else PARTLY
+        until = least + share * (max(most, first.value) - least) if most > 0 else -math.inf
         for rate, steps in _RATES:
-            found = self.learn(self.calm(), self.batches[:1], rate, steps, until)
+            found = self.learn(self.calm(), [batch], rate, steps, until)
             if found[-1][1] <= until:
                 break
         losses, values = zip(*found, strict=True)
-        return Fit(rate, losses, values, until, most - least)
+        return Fit(batch, rate, losses, values, until, most - least)
 
 
 def first_samples(batch: Any, number: int) -> Any:
@@ -223,9 +231,10 @@ class Collector(SameStart):
         self.batches: list[Any] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the module, and let its steps do nothing."""
+        """Keep the module, and let its steps do nothing, not even ask an optimizer for one."""
         self.start = self.copied(pl_module)
         vars(pl_module)["training_step"] = lambda *_, **__: None
+        pl_module.automatic_optimization = False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -237,7 +246,11 @@ class Collector(SameStart):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop where there are enough."""
-        if len(self.batches) == self.number or trainer.is_last_batch:
-            if self.then:
-                self.then(trainer)
-            raise self.Enough
+        if len(self.batches) == self.number:
+            self.on_train_epoch_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop where there are no more."""
+        if self.then:
+            self.then(trainer)
+        raise self.Enough
