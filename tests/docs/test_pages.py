@@ -96,7 +96,7 @@ def test_commands_are_ones() -> None:
     known = parser._parser()
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for page, text in TEXTS.items():
-        for line in re.findall(r"^\$ (?:\w+=\S+ )?lightning-regs (.*)$", text, flags=re.M):
+        for line in re.findall(r"^\$ (?:\w+=\S+ )?lightning-regs (.*)$", text.replace("\\\n", " "), flags=re.M):
             words = shlex.split(line, comments=True)
             if words[0] not in ("fit", "validate", "test", "predict"):  # which are Lightning's
                 assert known.parse_args(words).run, f"{page}: {line}"
