@@ -24,6 +24,9 @@ def search(options: argparse.Namespace) -> int:
     names = ("trials", "sampler", "metric", "seeds", "seed", "together", "prune", "stack", "jobs", "executor",
              "address")  # fmt: skip
     asked = {name: getattr(options, name) for name in names}
+    asked["jobs"] = (
+        0 if options.jobs == 1 and not options.executor else options.jobs
+    )  # each group would start a process
     command = shlex.join(["lightning-regs", *sys.argv[1:]])
     with Reporter() as reporter:
         found = run(options.config, read_space(options.space), runs_dir=store.root, on_event=reporter, command=command,

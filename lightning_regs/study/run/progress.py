@@ -79,6 +79,7 @@ class Reporter:
         running = self._running.get(event.run)
         if event.kind == "plan":
             self._name, self._jobs, self._total = event.text, event.jobs, int(event.total)
+            self._done = self._failed = 0  # a search makes several plans
             todo = self._total - int(event.done)
             at_once = f", {event.jobs} at a time" if event.jobs > 1 and todo > 1 else ""
             self._say(f"{event.text}: {_count(self._total, 'run')}, {int(event.done)} complete, {todo} to do{at_once}")

@@ -52,6 +52,7 @@ def parallel(study: Study, metric: str) -> Figure:
     for line, (first, last) in enumerate([*(ends for _, ends in scales), (f"{low:.4g}", f"{high:.4g}")]):
         axes.text(-0.02, line, first, ha="right", va="center", fontsize=8.5, color=plots.MUTED)
         axes.text(1.02, line, last, ha="left", va="center", fontsize=8.5, color=plots.MUTED)
+        axes.plot([0, 1], [line, line], color=plots.MUTED, linewidth=0.5)
         axes.text(0.5, line - 0.12, [*paths, metric][line], ha="center", va="bottom", fontsize=8.5)
     axes.set_xlim(-0.35, 1.35)
     axes.set_ylim(len(paths) + 0.3, -0.5)

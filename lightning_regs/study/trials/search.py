@@ -239,7 +239,8 @@ class _Search:
         """Return the search as a paper: its cells so far and its figures."""
         space = "; ".join(f"{path}: {_told(what)}" for path, what in self.space.given.items())
         how = f"chosen by {self.metric} on held-out training data; test data were not looked at"
-        scale = Scale(SCALE, f"A budget of {self.trials} trials of {self.seeds} seeds", tuple(self.cells.values()),
+        budget = f"A budget of {self.trials} trials, seeds of each: {self.seeds}"
+        scale = Scale(SCALE, budget, tuple(self.cells.values()),
                       seeds=self.seeds, replicas=64 if self.stack else 1)  # fmt: skip
         drawn = {"course": "The course of the search", "parallel": "What was tried", "importances": "What mattered"}
         figures = (Figure(id, title, draw=partial(_draw, id, study, self.metric)) for id, title in drawn.items())
