@@ -17,7 +17,8 @@ import numpy as np
 import scipy.stats
 
 ITEMS = re.compile(
-    "^((best_|start_|(gl|pq|up)[0-9.]+_)?test_(acc|error)|(error_(m|snapshot)|mc_error_)[0-9]|(transfer_)?i?fgsm_error)"
+    "^((best_|start_|(gl|pq|up)[0-9.]+_)?test_(acc|error)|(error_(m|snapshot)|mc_error_)[0-9]|(transfer_)?i?fgsm_error"
+    "|signs_error)"
 )
 PERCENT = re.compile("(^|_)(acc|error)(_|$)|^barrier$")
 
