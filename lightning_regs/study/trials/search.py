@@ -169,10 +169,8 @@ def search(
             break
         for trial, cell in zip(group, names, strict=True):
             found.trials.append(one := made.tried(cell, found.outcome, store))
-            if one.stopped:
-                study.tell(trial, state=_state("PRUNED"))
-            else:
-                study.tell(trial, one.value)  # Optuna takes what is no number for a failure
+            state = "PRUNED" if one.stopped else "COMPLETE" if math.isfinite(one.value) else "FAIL"
+            study.tell(trial, one.value if state == "COMPLETE" else None, state=_state(state))
     complete = [one for one in found.trials if not one.stopped and math.isfinite(one.value)]
     if complete:
         found.best = (max if made.largest else min)(complete, key=lambda one: one.value)

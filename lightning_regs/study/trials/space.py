@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -65,8 +64,7 @@ class Space:
         low, high, step = (self.given[path].get(key) for key in ("low", "high", "step"))
         if step is None:
             raise ValueError(f"a grid has no end of values for {path}, a range; list them, or give the range a step.")
-        values = itertools.takewhile(lambda value: value <= high * (1 + 1e-9), itertools.count(low, step))
-        return list(values)
+        return [min(low + at * step, high) for at in range(int((high - low) / step * (1 + 1e-9)) + 1)]
 
     def _distribution(self, path: str, what: Any) -> BaseDistribution:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

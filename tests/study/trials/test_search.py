@@ -197,6 +197,8 @@ def test_spaces_come_from_files_and_texts(tmp_path):
     for bad, message in (("nowhere.yaml", "neither a file nor a mapping"), ("a: [", "no YAML")):
         with pytest.raises(ValueError, match=message):
             read_space([bad])
+    rates = {"model.optimizer.lr": {"low": 0.1, "high": 0.3, "step": 0.1}}
+    assert Space(rates, CONFIG).grid() == {"model.optimizer.lr": [0.1, 0.2, 0.3]}
     assert Space({"data.batch_size": {"low": 1, "high": 9, "step": 4}}, CONFIG).grid() == {"data.batch_size": [1, 5, 9]}
 
 
