@@ -374,6 +374,8 @@ def recomputed(measure, table, confidence, exact):
         n = table.matrix(measure.parts).shape[1]
         if exact:
             values = [measure.each(*line) for line in table.matrix(measure.parts).T]
+            if not np.isfinite(values).all():
+                return None
             return (n if len(set(values)) > 1 else 1), np.mean(values), min(values), max(values), ""
         *found, invalid = KINDS[measure.name](measure, table, confidence)
     except (LookupError, Unfit):
