@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 
 from lightning_regs.cli.common import columns, make_folder, short, show
+from lightning_regs.core.metrics import ACCURACY
 from lightning_regs.core.runs import Store
 from lightning_regs.study.report.report import write_report
 from lightning_regs.study.run.progress import Reporter
@@ -24,16 +26,14 @@ def search(options: argparse.Namespace) -> int:
     names = ("trials", "sampler", "metric", "seeds", "seed", "together", "prune", "stack", "jobs", "executor",
              "address")  # fmt: skip
     asked = {name: getattr(options, name) for name in names}
-    asked["jobs"] = (
-        0 if options.jobs == 1 and not options.executor else options.jobs
-    )  # each group would start a process
+    if options.jobs == 1 and not options.executor:
+        asked["jobs"] = 0  # as each group would start a process of its own
     command = shlex.join(["lightning-regs", *sys.argv[1:]])
     with Reporter() as reporter:
         found = run(options.config, read_space(options.space), runs_dir=store.root, on_event=reporter, command=command,
                     **asked)  # fmt: skip
-    best = sorted(found.trials, key=lambda one: (one.stopped, one.value != one.value, one.value))
-    if options.metric.endswith("_acc"):
-        best = sorted(found.trials, key=lambda one: (one.stopped, one.value != one.value, -one.value))
+    sign = -1 if options.metric.endswith(ACCURACY) else 1
+    best = sorted(found.trials, key=lambda one: (one.stopped, math.isnan(one.value), sign * one.value))
     lines = [("trial", options.metric, "")]
     lines += [(one.cell, f"{one.value:.4g}", "stopped early" if one.stopped else "") for one in best[:_SHOWN]]
     print(f"\nThe best of {len(found.trials)} trials, on held-out training data:\n{columns(lines)}\n")

@@ -102,7 +102,7 @@ def search(
     on_event: Callable[[Event], None] | None = None,
     executor: Executor | str | None = None,
     address: str | None = None,
-    command: str = "lightning_regs.study.trials(...)",
+    command: str = "lightning_regs.study.search(...)",
 ) -> Found:
     """Train configurations of a space and find the best by held-out training data; test data play no part.
 
@@ -151,7 +151,7 @@ def search(
     tried = Space({path: what for path, what in space.items() if path not in fixed}, base)
     if sampler == "grid":
         trials = min(trials or tried.combinations(), tried.combinations())
-    plan = {"config": base, "space": tried.given, "sampler": sampler, "metric": metric, "seed": seed,
+    plan = {"config": base, "space": tried.given, "sampler": sampler, "metric": metric, "seed": seed, "seeds": seeds,
             "together": together, "prune": prune, "trials": "grid" if sampler == "grid" else None}  # fmt: skip
     made = _Search(name, base, tried, trials or 20, metric, seeds, prune, stack, command,
                    identity(canonical(plan))[:8])  # fmt: skip

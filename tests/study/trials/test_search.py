@@ -75,6 +75,16 @@ def test_the_winner_is_a_configuration_whose_value_is_the_trials(whole, tmp_path
     assert main(["validate", "--config", str(found.config), "--trainer.logger", "false"]) == 0
 
 
+def test_a_search_with_fewer_seeds_counts_none_of_the_others(tmp_path):
+    options: dict[str, Any] = {"sampler": "grid", "jobs": 0, "runs_dir": tmp_path}
+    space = {"model.optimizer.lr": [0.1, 0.2]}
+    both = search(CONFIG, space, seeds=2, **options)
+    one = search(CONFIG, space, **options)
+    assert one.trials[0].value == 100 - next(row.metrics["val_acc"] for row in both.outcome.rows if not row.seed)
+    assert one.trials[0].value != both.trials[0].value
+    assert one.paper.command == "lightning_regs.study.search(...)"
+
+
 def test_the_page_has_the_pictures(whole, tmp_path):
     folder, found = whole
     page = write_report(found.paper, found.outcome.csv.parent, tmp_path, Store(folder)).read_text()
