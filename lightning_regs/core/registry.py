@@ -34,12 +34,14 @@ def plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def classes(package: str) -> dict[str, str]:
+@cache
+def classes(package: str) -> Mapping[str, str]:
     """Return the class that each file of a package is named after, and its module; reads text."""
     return {name: module for kind, name, module in _named_after_files(package) if kind == "class"}
 
 
-def functions(package: str) -> dict[str, str]:
+@cache
+def functions(package: str) -> Mapping[str, str]:
     """Return the function that each file of a package is named after, and what ``__all__`` adds to it; reads text.
 
     A file needs ``__all__`` only where it has more to offer than the class and the function of its name.
