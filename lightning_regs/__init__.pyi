@@ -23,6 +23,7 @@ from lightning_regs.regularizers.label_smoothing import LabelSmoothing as LabelS
 from lightning_regs.regularizers.max_norm import MaxNorm as MaxNorm
 from lightning_regs.regularizers.mixup import Mixup as Mixup
 from lightning_regs.regularizers.norm_penalty import NormPenalty as NormPenalty
+from lightning_regs.regularizers.synthetic_gradients import SyntheticGradients as SyntheticGradients
 from lightning_regs.regularizers.weight_mask import WeightMask as WeightMask
 from lightning_regs.training.classifier import Classifier as Classifier
 

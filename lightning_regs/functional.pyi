@@ -16,6 +16,7 @@ from lightning_regs.regularizers.norm_penalty import norm_penalty as norm_penalt
 from lightning_regs.regularizers.parts.smith_coefficient import smith_coefficient as smith_coefficient
 from lightning_regs.regularizers.parts.targets import MixedTarget as MixedTarget
 from lightning_regs.regularizers.parts.targets import mix_targets as mix_targets
+from lightning_regs.regularizers.synthetic_gradients import synthetic_gradient as synthetic_gradient
 from lightning_regs.regularizers.weight_mask import zero_pruned as zero_pruned
 
 __all__: list[str]

@@ -18,6 +18,8 @@ Key = str | int
 SAMPLES = ("image", "images", "img", "imgs", "pixel_values", "x", "input", "inputs")
 LABELS = ("label", "labels", "y", "target", "targets", "mask", "masks")
 
+REPLACES = "replaces the samples and labels of a batch in place"
+
 
 def _differ(name: str, keys: tuple[Key, Key] | None) -> tuple[Key, Key] | None:
     if keys is not None and keys[0] == keys[1]:
@@ -28,10 +30,11 @@ def _differ(name: str, keys: tuple[Key, Key] | None) -> tuple[Key, Key] | None:
 Keys = Annotated[tuple[Key, Key] | None, 'the keys of samples and labels, ("image", "label") or (0, 1)', _differ]
 
 
-def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str) -> tuple[Key, Key]:
+def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str, does: str = REPLACES) -> tuple[Key, Key]:
     """Return the keys of samples and labels in a batch, a list, a mapping or an object, that can be changed in place.
 
-    Without ``keys`` they are those of ``[x, y]``, or the usual names of a mapping; ``method`` is what changes them.
+    Without ``keys`` they are those of ``[x, y]``, or the usual names of a mapping; ``method`` is what changes them, or
+    does what else is said.
     """
     if keys is None and isinstance(batch, list) and len(batch) == 2:
         keys = 0, 1
@@ -51,7 +54,7 @@ def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str) -> tuple[Ke
         reason = f"in which {missing[0]!r} is {kind}"
     say = "" if isinstance(batch, tuple) else f'say where they are by {method}(batch=("image", "label")) or (0, 1), or '
     raise MisconfigurationException(
-        f"{method} replaces the samples and labels of a batch in place, and this one is {describe(batch)}, {reason}: "
+        f"{method} {does}, and this one is {describe(batch)}, {reason}: "
         f"{say}let your collate_fn or on_after_batch_transfer end with `return [x, y]`."
     )
 

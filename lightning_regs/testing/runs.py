@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.lightning import pl
-from lightning_regs.pruning.gates import gates_of
 from lightning_regs.regularizers import NoEffectWarning, Regularizer
+from lightning_regs.regularizers.synthetic_gradients import CHILD
 from lightning_regs.testing.modules import Case
 
 SCALE = 2.0**7
@@ -202,9 +202,8 @@ def parameters(module: torch.nn.Module) -> Tensor:
 
 
 def own_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Return the parameters that the module has without methods, which may have given it gates."""
-    given = {p for gate in gates_of(module).values() for p in gate.parameters()}
-    return [p for p in module.parameters() if p not in given]
+    """Return the parameters that the module has without methods, which may have given it gates or gradient models."""
+    return [p for name, p in module.named_parameters() if not {"l0_gate", CHILD} & set(name.split("."))]
 
 
 @contextlib.contextmanager

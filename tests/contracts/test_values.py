@@ -126,6 +126,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "Regularizer": dict,
     "SnapshotEnsemble": lambda: {"folder": "snapshots", "cycles": 2},
     "StopWhen": lambda: {"criterion": "GL5", "monitor": "val/loss"},
+    "SyntheticGradients": dict,
     "WeightMask": dict,
     "LayerSignals": dict,
     "WeightNorms": dict,
@@ -263,6 +264,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "weight_norms": lambda: {"weights": weights, "start": weights},
     "wilson_problem": lambda: {"rows": 3, "generator": generator(), "test_rows": 2},
     "zero_pruned": lambda: {"weights": [points.clone()], "masks": [torch.ones(6, 3)]},
+    "synthetic_gradient": lambda: {"units": points, "predicted": points},
     # papers
     "Cell": lambda: {"name": "a", "task": "module:function"},
     "Claim": lambda: {"id": "c", "sentence": "s", "measure": value("a"), "above": 0.5, "kind": "control"},
@@ -377,7 +379,8 @@ LEGAL = {
     "''": "*.caption *.unit *.where *.until *.other_metric *.than_metric *.x *.y *.note *.link *.authors *.sentence "
     "*.published *.stack *.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary "
     "*.command *.description *.split *.what *.metrics *.source *.root",
-    "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch Initialization.batch",
+    "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch Initialization.batch "
+    "SyntheticGradients.batch",
 }
 
 

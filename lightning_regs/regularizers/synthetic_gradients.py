@@ -1,0 +1,314 @@
+"""Synthetic gradients: layers learn by gradients that small models predict, before the rest of the net has run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from lightning_regs.core.batch import Keys, check_indices, find_keys, take
+from lightning_regs.core.checks import Count, Positive, Seed, Shape, checked, unchecked
+from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_whole_weights, is_compiled
+from lightning_regs.core.lightning import pl as pl
+from lightning_regs.core.names import few
+from lightning_regs.core.rng import derive_seed
+from lightning_regs.pruning.layers import Globs
+from lightning_regs.regularizers.base import Acts, Regularizer
+from lightning_regs.regularizers.gradient_penalty import GradientPenalty
+from lightning_regs.regularizers.parts.double_backward import outside_autocast
+from lightning_regs.regularizers.parts.scaling import scale_of, scaler_of
+from lightning_regs.regularizers.parts.stepping import calls_its_closure_once, parameters_of
+from lightning_regs.regularizers.parts.targets import as_mixed
+
+__all__ = ["SyntheticGradients", "synthetic_gradient"]
+
+CHILD = "gradient_model"  # its name in the layer whose width it has
+_WIDTHS = ("out_features", "out_channels", "num_features")  # what torch's layers call the number of their units
+Units = Annotated[Tensor, Shape("N C ...", "floating-point")]
+
+
+class _Cut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, units: Tensor, predicted: Tensor, scale: float | Tensor) -> Tensor:
+        ctx.save_for_backward(predicted)
+        ctx.scale = scale
+        return units.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        (predicted,) = ctx.saved_tensors
+        wide, samples = torch.promote_types(predicted.dtype, torch.float32), len(predicted)
+        scaled = predicted.to(wide) * ctx.scale
+        return scaled / samples, (scaled - gradient.to(wide) * samples) / predicted[:, 0].numel(), None
+
+
+@checked
+def synthetic_gradient(units: Units, predicted: Units, scale: Positive | Tensor = 1.0) -> Tensor:
+    r"""Return units that send back a predicted gradient in the place of the true one, from which it learns.
+
+    Jaderberg et al. 2017, arXiv:1608.05343, section 2. What comes before ``units`` has the gradient
+    :math:`\hat\delta / N`, and ``predicted`` that of :math:`\frac12 \lVert \hat\delta - \delta \rVert^2`, the mean over
+    samples and places, with :math:`\delta` the true gradient of each sample's loss, N times that of their mean.
+
+    Args:
+        units: ``(N, C, ...)``.
+        predicted: :math:`\hat\delta`, of that shape, made of ``units.detach()``; another is refused.
+        scale: What the mean loss is multiplied by before it is differentiated.
+    """
+    if units.shape != predicted.shape:
+        raise ValueError(f"units of shape {tuple(units.shape)} have gradients alike, got {tuple(predicted.shape)}.")
+    sent: Tensor = _Cut.apply(units, predicted, scale)
+    return sent
+
+
+class GradientModel(nn.Module):
+    """A perceptron from units ``(N, C, ...)``, and labels ``(N, K)``, to the gradient of each place; zero at first.
+
+    It is trained as a part of the net, of whose ``state_dict`` it is none.
+    """
+
+    def __init__(self, features: int, num_classes: int, hidden: Sequence[int], seed: int) -> None:
+        super().__init__()
+        self.features, widths, layers = features, [features + num_classes, *hidden], list[nn.Module]()
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.manual_seed(seed)
+            for seen, width in itertools.pairwise(widths):
+                layers += [nn.Linear(seen, width), nn.BatchNorm1d(width), nn.ReLU()]
+            layers.append(nn.Linear(widths[-1], features))
+        for zero in layers[-1].parameters():
+            nn.init.zeros_(zero)
+        self.layers = nn.Sequential(*layers)
+        hook: Any = self.register_load_state_dict_post_hook
+        hook(_lacks_nothing)
+
+    def forward(self, units: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the predicted gradients of samples' losses, of the shape of the units."""
+        places = seen = units.movedim(1, -1)
+        if labels is not None:
+            each = labels.view(len(labels), *[1] * (units.ndim - 2), -1).expand(*places.shape[:-1], -1)
+            seen = torch.cat([places, each.to(places)], -1)
+        predicted: Tensor = self.layers(seen.flatten(0, -2)).view(places.shape)
+        return predicted.movedim(-1, 1)
+
+    def state_dict(self, *args: Any, destination: Any = None, **options: Any) -> Any:
+        """Add nothing to the state of the net."""
+        return {} if destination is None else destination
+
+
+def _lacks_nothing(_: nn.Module, keys: Any) -> None:
+    keys.missing_keys[:] = [key for key in keys.missing_keys if CHILD not in key.split(".")]
+
+
+class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
+    r"""Decoupled neural interfaces (Jaderberg et al. 2017, arXiv:1608.05343): layers learn by predicted gradients.
+
+    Behind each chosen layer the gradient that comes back is replaced by what a small model predicts from the layer's
+    output, :math:`\hat\delta = M(h)`, and M is fitted to the one that came, by squared error; the loss reaches the last
+    part of the net alone. With ``unlocked=True`` each part takes its step as soon as it has run, before the rest has;
+    otherwise all step together, by the same gradients, under all that automatic optimization has::
+
+        Trainer(callbacks=[SyntheticGradients(kind="cdni", num_classes=10)]).fit(module, data)
+
+    The models see each place of a map by itself. While a training runs they are in the module and its optimizer, but in
+    no ``state_dict``: checkpoints keep them with this callback, and what is not resumed begins with new ones.
+
+    Does not help: accuracy, which falls with depth where labels are not seen, nor the time of one device. Under SGD at
+    a large rate the models diverge; take Adam. Not with :class:`GradientPenalty`, replicas, compiled modules, layers
+    that run twice in a batch, FSDP or DeepSpeed; ``unlocked`` with methods on batches alone.
+
+    Args:
+        after: Names of classes (``"ReLU"``) or globs of names of layers whose gradients are predicted; they are as wide
+            as the layer with weights before them. Default: torch's activations.
+        kind: ``"dni"`` sees units, ``"cdni"`` the label too; with ``"none"`` no gradient goes back.
+        num_classes: Number of classes that ``"cdni"`` sees.
+        hidden: Widths of the models' hidden layers, with batch norm and ReLU; the paper has ``[1024, 1024]`` for DNI.
+        unlocked: Whether parts step at once: in one process, without float16, accumulation and clipping.
+        seed: Seed of the models' first weights; default: what ``seed_everything`` was given, else 0.
+        batch: Where ``"cdni"`` finds labels: ``("image", "label")`` or ``(0, 1)``.
+
+    Raises:
+        ValueError: At construction, if a number is out of range, or arguments do not go with the kind.
+        MisconfigurationException: When the Trainer starts, if there is no such layer, no optimizer trains the models,
+            or the Trainer does what ``unlocked`` cannot; in training, if units or labels are of another shape.
+    """
+
+    after: Globs | None = None
+    kind: Literal["dni", "cdni", "none"] = "dni"
+    num_classes: Count | None = None
+    hidden: Annotated[Sequence[Count], "widths of at least 1, such as [1024]"] = ()
+    unlocked: bool = False
+    seed: Seed | None = None
+    batch: Keys = None
+    twice = "both would predict gradients of the same net; use one, with all layers in `after`"
+
+    def __post_init__(self) -> None:
+        """Check what the parameters say together."""
+        super().__post_init__()
+        if (self.kind == "cdni") != (self.num_classes is not None):
+            raise ValueError(f"num_classes={self.num_classes} and kind={self.kind!r}: give both, kind='cdni', or none.")
+        if self.kind == "none" and self.hidden:
+            raise ValueError(f"hidden={list(self.hidden)} is of models, which kind='none' has none of; leave it out.")
+        self._layers, self._before = dict[str, nn.Module](), dict[str, nn.Module]()
+        self._models, self._hooks, self._ran = dict[str, GradientModel](), list[Any](), set[str]()
+        self._batch: Any = None
+
+    @classmethod
+    def variants(cls) -> list[Regularizer]:
+        """Return a linear model of units, and a deeper one that sees labels."""
+        return [cls(), cls(kind="cdni", num_classes=4, hidden=[5])]
+
+    def refuses(self, other: Regularizer, before: bool) -> str | None:
+        """Refuse what differentiates gradients, and beside steps of parts what acts at whole steps."""
+        if isinstance(other, GradientPenalty) or other.drives:
+            return "what it would differentiate is a predicted gradient, of no loss; leave one of the two out"
+        if self.unlocked and other.acts is not Acts.BATCH:
+            return f"parts step by themselves, and {type(other).__name__} acts at whole steps; use unlocked=False"
+        return super().refuses(other, before)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the layers their models, before optimizers are made and a checkpoint is restored."""
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        check_whole_weights("SyntheticGradients", trainer)
+        pl_module.configure_model()  # by Lightning's rule a second call changes nothing
+        name, kinds, by, globs = type(pl_module).__name__, set[str](), None, self.after
+        if any(map(is_compiled, pl_module.modules())):
+            _refuse(f"acts between layers, and {name} is compiled; leave it eager.")
+        self._layers, self._before, self._models = {}, {}, {}
+        for path, layer in list(pl_module.named_modules())[1:]:
+            kind = type(layer)
+            kinds.add(kind.__name__)
+            width = next((getattr(layer, own) for own in _WIDTHS if hasattr(layer, own)), None)
+            by = (layer, width, like) if width and (like := next(layer.parameters(), None)) is not None else by
+            fits = kind.__module__ == "torch.nn.modules.activation" and not layer._modules
+            if not (fits if globs is None else any(g == kind.__name__ or fnmatchcase(path, g) for g in globs)):
+                continue
+            if by is None or CHILD in by[0]._modules:
+                why = "no layer with weights stands before it" if by is None else "none stands between it and another"
+                _refuse(f"cannot have a model behind {path!r}, as {why}; use `after` to name others.")
+            self._layers[path], self._before[path] = layer, by[0]
+            if self.kind != "none":
+                seed = derive_seed(self.seed or 0, f"gradient model of {path}")
+                model = GradientModel(by[1], self.num_classes or 0, self.hidden, seed).to(by[2])
+                self._models[path] = by[0]._modules[CHILD] = model
+        if not self._layers:
+            has = f"{name}, which has {few('', sorted(kinds))}"
+            _refuse(f"finds no layer for after={globs!r} in {has}; use `after` to name some.")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See to it that the models are trained, and put them between the layers."""
+        super().on_train_start(trainer, pl_module)
+        held = {w for optimizer in trainer.optimizers for w in parameters_of(optimizer)}
+        learned = {w for model in self._models.values() for w in model.parameters()}
+        for path, model in list(self._models.items()):
+            if held and held.isdisjoint(model.parameters()):
+                if not held.isdisjoint(self._before[path].parameters()):
+                    what = f"has a model behind {path!r} that no optimizer trains, though one trains the layer before"
+                    _refuse(f"{what}; let configure_optimizers use the parameters() of the module or net.")
+                del self._layers[path], self._models[path]  # of a teacher or an average
+            else:
+                self._before[path]._modules[CHILD] = model  # again, as a training begins with letting go
+        size = len(list(pl_module.parameters()))
+        if any(len(list(average.parameters())) != size for average in averaged_modules(trainer)):
+            _refuse("comes behind a callback that averages weights and copied the module before; put it in front.")
+        if self.kind != "none":
+            self.check_found(trainer, learned, f"layer to learn in {type(pl_module).__name__}")
+        for path, layer in self._layers.items():
+            # No bound method, which a copy of the module would copy, and the Trainer with it.
+            call = lambda _, __, units, of=path: self._between(trainer, pl_module, of, units)  # noqa: E731
+            self._hooks.append(layer.register_forward_hook(call))
+        self.at_steps.idle = (
+            "did nothing in a whole epoch: none of its layers ran in training mode with something to train before it; "
+            "use `after` to name layers that the training step calls."
+        )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse what the steps of parts cannot do, which a callback may ask for in any epoch."""
+        super().on_train_epoch_start(trainer, pl_module)
+        known = [o for o in trainer.optimizers if calls_its_closure_once(o) and not isinstance(o, torch.optim.LBFGS)]
+        reasons = {
+            "float16": scaler_of(trainer) is not None,
+            f"{trainer.world_size} processes": trainer.world_size > 1,
+            f"accumulate_grad_batches={trainer.accumulate_grad_batches}": trainer.accumulate_grad_batches > 1,
+            f"gradient_clip_val={trainer.gradient_clip_val}": bool(trainer.gradient_clip_val),
+            "manual optimization": not pl_module.automatic_optimization,
+            "another optimizer than one of torch's without closure": not len(known) == len(trainer.optimizers) == 1,
+        }
+        for reason in (reason for reason, found in reasons.items() if found and self.unlocked):
+            _refuse(f"steps each part by itself, which does not go with {reason}; use unlocked=False, else the same.")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the batch, whose labels other methods may still change, and begin without gradients."""
+        self._batch, self._ran = batch, set()
+        if self.unlocked:
+            trainer.optimizers[0].zero_grad()
+
+    def _between(self, trainer: pl.Trainer, pl_module: pl.LightningModule, path: str, units: Any) -> Any:
+        """Return what the rest of the net is given of a layer's output; a forward hook's work."""
+        trains = self._layers[path].training and torch.is_grad_enabled()
+        if not (trains and isinstance(units, Tensor) and units.requires_grad):
+            return None
+        if path in self._ran:
+            why = "it has several places, or a closure was called again; use a layer for each, or another optimizer"
+            _refuse(f"predicts one gradient a batch behind {path!r}, which ran twice: {why}.")
+        self._ran.add(path)
+        self.at_steps.acted = True
+        predicted, send = torch.zeros_like(units), unchecked(synthetic_gradient)
+        if (model := self._models.get(path)) is not None:
+            if units.ndim < 2 or units.shape[1] != model.features:
+                what = f"expects (N, {model.features}, ...) of {path!r}, by the layer before, got {tuple(units.shape)}"
+                _refuse(f"{what}; use `after` to name others.")
+            predicted = model(units.detach(), self._labels(len(units)) if self.num_classes else None)
+        if self.unlocked:
+            alone = send(units, predicted.detach())
+            with outside_autocast(units):
+                torch.autograd.backward(alone, torch.zeros_like(alone))  # what goes on is the predicted gradient
+            trainer.optimizers[0].step()
+            trainer.optimizers[0].zero_grad()
+            units = units.detach()
+        return send(units, predicted, scale_of(pl_module, units))
+
+    def _labels(self, number: int) -> Tensor:
+        """Return the labels of the batch as probabilities ``(N, K)``."""
+        batch = list(self._batch) if isinstance(self._batch, tuple) else self._batch
+        y: Tensor = take(batch, find_keys(batch, self.batch, type(self).__name__, "reads the labels of a batch")[1])
+        classes = self.num_classes or 0
+        if y.is_floating_point() and y.shape == (number, classes):
+            return y
+        if y.is_floating_point() or y.numel() != number:
+            wanted = f"class indices (N,) or probabilities (N, {classes}) of {number} samples"
+            _refuse(f"sees {wanted}, and these are {y.dtype} of shape {tuple(y.shape)}; use kind='dni'.")
+        check_indices("labels", y.view(-1), classes)
+        return as_mixed(y).probabilities(classes).view(number, -1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the models, by the names of their layers."""
+        return {"models": {path: model.layers.state_dict() for path, model in self._models.items()}}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` returned."""
+        there, here = state_dict["models"], self._models
+        if there.keys() != here.keys():
+            _refuse(f"has models behind {[*here]}, and the checkpoint behind {[*there]}; use `after` as it was there.")
+        for path, values in there.items():
+            here[path].layers.load_state_dict(values)
+
+    def release(self) -> None:
+        """Leave the module as it was."""
+        super().release()
+        for hook in self._hooks:
+            hook.remove()
+        for layer in self._before.values():
+            layer._modules.pop(CHILD, None)
+        self._hooks, self._batch = [], None
+
+
+def _refuse(why: str) -> NoReturn:
+    raise MisconfigurationException(f"SyntheticGradients {why}")

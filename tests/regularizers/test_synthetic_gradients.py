@@ -1,0 +1,309 @@
+"""Synthetic gradients against true ones in float64, a loop of plain torch, and a trace of which part steps when."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import foreign
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_regs import L0, Classifier, GradientPenalty, Mixup, SyntheticGradients
+from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.functional import synthetic_gradient
+from lightning_regs.regularizers.synthetic_gradients import GradientModel
+
+
+def squared(out: Tensor, y: Tensor) -> Tensor:
+    return (out - F.one_hot(y, 2)).square().sum(1).mean() / 2
+
+
+def test_linear_models_that_see_labels_find_the_gradients_of_a_linear_net() -> None:
+    """Of a frozen linear net under squared error gradients are linear in units and label."""
+    torch.manual_seed(0)
+    parts = [nn.Linear(3, 4).double(), nn.Linear(4, 5).double(), nn.Linear(5, 2).double()]
+    x, y = torch.randn(64, 3, dtype=torch.float64), torch.arange(64) % 2
+    models = [GradientModel(4, 2, [], 0).double(), GradientModel(5, 2, [], 0).double()]
+    adam = torch.optim.Adam([p for model in models for p in model.parameters()], lr=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 1500)
+    label = F.one_hot(y, 2)
+    for _ in range(1500):
+        units = x
+        for part, model in zip(parts, models, strict=False):
+            units = part(units)
+            units = synthetic_gradient(units, model(units.detach(), label))
+        adam.zero_grad()
+        squared(parts[2](units), y).backward()
+        adam.step()
+        schedule.step()
+    first = parts[0](x).detach().requires_grad_()
+    second = parts[1](first)
+    true = torch.autograd.grad(squared(parts[2](second), y), [first, second])
+    for model, units, expected in zip(models, (first, second), true, strict=True):
+        torch.testing.assert_close(model(units.detach(), label) / 64, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (8, 3, 4, 5)], ids=str)
+def test_what_is_predicted_goes_back_and_learns_from_what_came(shape: tuple[int, ...]) -> None:
+    units, weight, predicted = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    scale, samples, places = 0.25, shape[0], predicted[:, 0].numel()
+    loss = (synthetic_gradient(units, predicted, scale) * weight).sum() * scale
+    found = torch.autograd.grad(loss, [units, predicted])
+    torch.testing.assert_close(found[0], predicted * scale / samples)
+    error = (predicted - samples * weight.detach()).square().sum() / places / 2
+    torch.testing.assert_close(found[1], scale * torch.autograd.grad(error, predicted)[0])
+    with pytest.raises(ValueError, match=r"units of shape .* have gradients alike, got .8, 3, 1."):
+        synthetic_gradient(torch.zeros(8, 3, 2), torch.zeros(8, 3, 1))
+
+
+def test_a_model_sees_each_place_and_the_label_and_is_in_no_state() -> None:
+    torch.manual_seed(0)
+    model, maps, label = GradientModel(3, 2, [6], 5).eval(), torch.randn(4, 3, 2, 2), F.one_hot(torch.arange(4) % 2, 2)
+    assert not model(maps, label).any()
+    nn.init.normal_(model.layers[-1].weight)
+    torch.testing.assert_close(model(maps, label)[..., 1, 0], model(maps[..., 1, 0], label))
+    assert not torch.equal(model(maps, label), model(maps, 1 - label))
+    net = nn.Sequential(nn.Linear(3, 3))
+    net[0].gradient_model = model
+    assert list(net.state_dict()) == ["0.weight", "0.bias"]
+    net.load_state_dict(nn.Sequential(nn.Linear(3, 3)).state_dict())
+    with pytest.raises(RuntimeError, match="Missing key"):
+        net.load_state_dict({"0.weight": torch.zeros(3, 3)})
+
+
+# -- trainings -------------------------------------------------------------------------------------------------------
+
+
+class Plain(pl.LightningModule):
+    def __init__(self, net: nn.Module | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        layers = [nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)]
+        self.net = net or nn.Sequential(*layers).double()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return F.cross_entropy(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=0.02)
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    g = torch.Generator().manual_seed(2)
+    return [(torch.randn(8, 6, generator=g, dtype=torch.float64), torch.arange(8) % 3) for _ in range(3)]
+
+
+def fit(module: pl.LightningModule, method: Any, max_epochs: int = 3, **options: Any) -> pl.LightningModule:
+    """Train, and return the module on the CPU."""
+    x, y = (torch.cat(part) for part in zip(*batches(), strict=True))
+    data = DataLoader(TensorDataset(x.to(next(module.parameters(), x).dtype), y), 8)
+    foreign.fit(module, method if isinstance(method, list) else [method], data, max_epochs=max_epochs, **options)
+    return module.cpu()
+
+
+def by_hand(kind: str, hidden: list[int]) -> nn.Module:
+    """Train part by part, each detached from the last, and step it before the next one runs."""
+    net: Any = copy.deepcopy(Plain().net)
+    made = SyntheticGradients(kind=kind, num_classes=3 if kind == "cdni" else None, hidden=hidden, seed=4)
+    holder = Plain()
+    made.setup(pl.Trainer(logger=False, enable_checkpointing=False, callbacks=[made]), holder, "fit")
+    models = [None, None] if kind == "none" else [m.double() for m in made._models.values()]
+    assert holder.net.state_dict().keys() == net.state_dict().keys()
+    parts = [net[:3], net[3:5], net[5:]]
+    of = [[*part.parameters(), *(m.parameters() if m else ())] for part, m in zip(parts, [None, *models], strict=True)]
+    optimizers = [torch.optim.Adam(own, lr=0.02) for own in of]
+    for x, y in batches() * 3:
+        units, last = x, None  # the part's input, and what was predicted there
+        for i, (part, optimizer) in enumerate(zip(parts, optimizers, strict=True)):
+            entry = units.detach().requires_grad_()
+            units = part(entry)
+            predicted = None
+            if i == 2:
+                F.cross_entropy(units, y).backward()
+            elif models[i] is None:
+                units.backward(torch.zeros_like(units))
+            else:
+                predicted = models[i](units.detach(), F.one_hot(y, 3) if kind == "cdni" else None)
+                units.backward(predicted.detach() / 8)
+            if last is not None:
+                (last - 8 * entry.grad).square().sum(1).mean().div(2).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            last = predicted
+    return net
+
+
+KINDS = [("dni", []), ("dni", [7]), ("cdni", []), ("none", [])]
+
+
+@pytest.mark.parametrize("unlocked", [False, True])
+@pytest.mark.parametrize(("kind", "hidden"), KINDS, ids=str)
+def test_it_trains_as_a_loop_by_hand_that_steps_part_by_part(kind: str, hidden: list[int], unlocked: bool) -> None:
+    module, before = Plain(), copy.deepcopy(Plain().net)
+    classes = 3 if kind == "cdni" else None
+    fit(module, SyntheticGradients(kind=kind, num_classes=classes, hidden=hidden, unlocked=unlocked, seed=4))  # type: ignore[arg-type]
+    expected = by_hand(kind, hidden).state_dict()
+    assert list(module.state_dict()) == [f"net.{name}" for name in expected]
+    assert len(list(module.parameters())) == len(list(before.parameters()))
+    torch.testing.assert_close(dict(module.net.state_dict()), dict(expected), rtol=1e-9, atol=1e-11)
+    moved = not torch.equal(module.net[0].weight, before[0].weight)
+    assert moved == (kind != "none")
+
+
+def test_unlocked_each_part_has_stepped_before_the_next_one_runs() -> None:
+    trace: list[str] = []
+
+    class Watched(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                stepped = [name for name, w in matrices().items() if not torch.equal(w, weights[name])]
+                trace.append(f"{self.out_features} runs, stepped: {' '.join(stepped)}")
+            return super().forward(x)
+
+    module = Plain(nn.Sequential(Watched(6, 5), nn.ReLU(), Watched(5, 4), nn.ReLU(), Watched(4, 3)))
+    weights: dict[str, Tensor] = {}
+
+    def matrices() -> dict[str, Tensor]:
+        return {name: p.detach().cpu().clone() for name, p in module.net.named_parameters() if p.ndim > 1}
+
+    class Opens(pl.Callback):
+        """Lets models predict something from the first batch on."""
+
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            for m in pl_module.modules():
+                if isinstance(m, GradientModel):
+                    nn.init.normal_(m.layers[-1].weight)
+            weights.update(matrices())
+
+    fit(module, [SyntheticGradients(unlocked=True), Opens()], max_epochs=1, limit_train_batches=1)
+    model = "0.gradient_model.layers.0.weight"  # of the first part, which learns with the second
+    assert trace == ["5 runs, stepped: ", "4 runs, stepped: 0.weight", f"3 runs, stepped: 0.weight {model} 2.weight"]
+
+
+@pytest.mark.parametrize("kind", ["dni", "cdni"])
+def test_in_our_classifier_unlocked_is_the_same_training_too(kind: str) -> None:
+    def trained(unlocked: bool) -> dict[str, Tensor]:
+        method = SyntheticGradients(kind=kind, num_classes=3 if kind == "cdni" else None, unlocked=unlocked)  # type: ignore[arg-type]
+        adam = {"name": "Adam", "lr": 0.02}
+        methods = [Mixup(0.5, seed=1), method]  # whose labels a conditioned model sees mixed
+        module = Classifier("mlp", {"hidden": [5, 5], "norm": "batch"}, adam, input_shape=(6,), num_classes=3,
+                            regularizers=methods, seed=3)  # fmt: skip
+        fit(module, [])
+        return module.state_dict()
+
+    one, other = trained(True), trained(False)
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_conditioned_model_sees_mixed_labels() -> None:
+    seen: list[Tensor] = []  # on the CPU
+
+    class Sees(GradientModel):
+        def forward(self, units: Tensor, labels: Tensor | None = None) -> Tensor:
+            assert labels is not None
+            seen.append(labels.cpu())
+            return super().forward(units, labels)
+
+    class Puts(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            for m in pl_module.modules():
+                if isinstance(m, GradientModel):
+                    m.__class__ = Sees
+
+    fit(Plain(), [SyntheticGradients(kind="cdni", num_classes=3), Mixup(0.5, seed=1), Puts()], max_epochs=1)
+    y = F.one_hot(batches()[0][1], 3).double()
+    assert len(seen) == 6
+    torch.testing.assert_close(seen[0].double().sum(1), torch.ones(8, dtype=torch.float64))
+    assert not torch.equal(seen[0].double(), y)
+    assert torch.equal(seen[0], seen[1])
+
+
+class Shared(Plain):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) + super().training_step(batch, batch_idx)
+
+
+class HeadAlone(Plain):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([*self.net[1].parameters(recurse=False), *self.net[5].parameters()], lr=0.1)
+
+
+class Newton(Plain):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.LBFGS(self.parameters())
+
+
+class Regression(Plain):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        batch[1] = batch[1].float()
+        return super().training_step([batch[0], batch[1].long()], batch_idx)
+
+
+class Wide(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).repeat(1, 2)
+
+
+DNI, CDNI, AT_ONCE = SyntheticGradients, {"kind": "cdni", "num_classes": 3}, {"unlocked": True}
+REFUSED = [
+    (
+        Plain,
+        {"after": "GELU"},
+        {},
+        r"finds no layer for after=\['GELU'\] in Plain, which has BatchNorm1d, Linear, ReLU,",
+    ),
+    (Plain, {"after": "net.[12]"}, {}, "cannot have a model behind 'net.2', as none stands between it and another"),
+    (lambda: Plain(nn.Sequential(nn.Tanh(), nn.Linear(6, 3))), {}, {}, "behind 'net.0', as no layer with weights"),
+    (
+        lambda: Plain(nn.Sequential(Wide(6, 5), nn.Tanh(), nn.Linear(10, 3))),
+        {},
+        {},
+        r"\(N, 5, ...\) of 'net.1'.*\(8, 10\)",
+    ),
+    (Shared, {}, {}, "one gradient a batch behind 'net.2', which ran twice"),
+    (HeadAlone, {"after": "net.2"}, {}, "model behind 'net.2' that no optimizer trains"),
+    (Newton, {}, {}, "or a closure was called again"),
+    (Newton, AT_ONCE, {}, "does not go with another optimizer than one of torch's"),
+    (
+        Regression,
+        CDNI,
+        {},
+        r"sees class indices \(N,\) or probabilities \(N, 3\) of 8 samples, and these are torch.float32",
+    ),
+    (Plain, AT_ONCE, {"accumulate_grad_batches": 2}, "does not go with accumulate_grad_batches=2; use unlocked=False"),
+    (Plain, AT_ONCE, {"gradient_clip_val": 1.0}, "does not go with gradient_clip_val=1.0; use unlocked=False"),
+    (lambda: Plain(torch.compile(Plain().net)), {}, {}, "Plain is compiled; leave it eager"),
+]
+
+
+@pytest.mark.parametrize(("module", "arguments", "options", "match"), REFUSED, ids=[case[3][:40] for case in REFUSED])
+def test_what_cannot_be_is_refused(module: Any, arguments: Any, options: Any, match: str) -> None:
+    made = module()
+    with pytest.raises(MisconfigurationException, match=match):
+        fit(made, SyntheticGradients(**arguments), **options)
+    assert not any(isinstance(part, GradientModel) for part in made.modules())
+
+
+def test_methods_and_averages_that_do_not_go_together_are_refused() -> None:
+    for other, arguments, match in (
+        (GradientPenalty(0.1), {}, "is a predicted gradient, of no loss; leave one of the two out"),
+        (L0(), AT_ONCE, "L0 acts at whole steps; use unlocked=False"),
+    ):
+        with pytest.raises(MisconfigurationException, match=match):
+            fit(Plain(), [SyntheticGradients(**arguments), other])  # type: ignore[arg-type]
+    with pytest.raises(MisconfigurationException, match="comes behind a callback that averages weights"):
+        fit(Plain(), [pl.callbacks.StochasticWeightAveraging(0.01), SyntheticGradients()])
+    for wrong, match in (({"kind": "cdni"}, "num_classes=None and kind='cdni'"), ({"num_classes": 3}, "kind='dni'"),
+                         ({"kind": "none", "hidden": [3]}, "kind='none' has none of")):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            SyntheticGradients(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.cpu("a label out of range stops CUDA for the rest of the process")
+def test_labels_that_are_no_classes_are_told() -> None:
+    with pytest.raises(ValueError, match="labels must be in 0 to 1, got 2"):
+        fit(Plain(), SyntheticGradients(kind="cdni", num_classes=2))
