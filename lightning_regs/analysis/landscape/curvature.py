@@ -50,7 +50,7 @@ class HessianEnds:
 
     @property
     def ratio(self) -> float:
-        r"""How far from convex: :math:`|\lambda_{min} / \lambda_{max}|`."""
+        r"""How far from convex, :math:`|\lambda_{min} / \lambda_{max}|`."""
         return float((self.smallest[0] / self.largest[0]).abs())
 
 
@@ -70,7 +70,7 @@ class EigenvalueMap:
 
     @property
     def ratios(self) -> Tensor:
-        r"""How far from convex each point is: :math:`|\lambda_{min} / \lambda_{max}|`."""
+        r"""How far from convex each point is, :math:`|\lambda_{min} / \lambda_{max}|`."""
         return (self.smallest / self.largest).abs()
 
 
