@@ -53,7 +53,7 @@ class Compressed:
 
     @property
     def stages(self) -> dict[str, int]:
-        """Bits of the net, ``"dense"``; of entries with gaps, ``"pruned"``; ``"quantized"`` with codebooks; ``"huffman"``.
+        """Bits of the net, ``"dense"``; with gaps, ``"pruned"``; with codebooks, ``"quantized"``; and ``"huffman"``.
 
         The last has the lengths of the codes as well, which they follow from.
         """
