@@ -21,18 +21,10 @@ from lightning_regs.procedures.objects import Data
 from lightning_regs.procedures.replay import RewindPoint
 from lightning_regs.training.classifier import Classifier
 
-# What is said to the Trainer here.
-_OURS: dict[str, Any] = {"limit_val_batches": 0, "num_sanity_val_steps": 0, "logger": False}
+# What is said to the Trainer here; modules that ask self.logger for its experiment get one that does nothing.
+_OURS: dict[str, Any] = {"limit_val_batches": 0, "num_sanity_val_steps": 0, "logger": pl.loggers.logger.DummyLogger()}
 _TAKEN = ("max_epochs", "max_steps", "max_time", "barebones", "fast_dev_run", "enable_checkpointing")
-_QUIET = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False}
-
-
-class SameStart(Callback):
-    """Gives all copies the same weights where they are drawn in ``configure_model``."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Seed what is drawn there."""
-        seed_all(0)
+_QUIET = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ class Copies:
     options: Mapping[str, Any]
     folder: Path
 
-    def fit(self, callback: SameStart, seed: int, **ours: Any) -> None:
+    def fit(self, callback: Callback, seed: int, **ours: Any) -> None:
         """Train a copy, with the order of the data and all that is drawn from a seed, and options of the Trainer."""
         seed_all(0)  # a split that is drawn is the same for all
         data, copied = Data.make(self.source), self.copied
@@ -59,7 +51,8 @@ class Copies:
             own.schedule_config, own.cuda_graph = None, False  # which may not fit this training
         point = RewindPoint(self.folder / "point", None, seed)
         given = _QUIET | {name: copied(value) for name, value in self.options.items()} | _OURS | ours
-        callbacks = [callback, *(given.pop("callbacks", None) or []), point]
+        same = pl.callbacks.LambdaCallback(setup=lambda *_, **__: seed_all(0))  # weights drawn in configure_model
+        callbacks = [same, callback, *(given.pop("callbacks", None) or []), point]
         data.fit(pl.Trainer(**given, default_root_dir=self.folder, callbacks=callbacks), own, point, None)
 
     def copied(self, thing: Any) -> Any:

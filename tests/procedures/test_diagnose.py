@@ -89,6 +89,7 @@ class Drawn(torch.utils.data.Dataset[Any]):
 
 X, Y = blobs()
 SHUFFLED = Y[torch.randperm(240, generator=torch.Generator().manual_seed(5))]
+WORDS = torch.randint(9, (240, 6), generator=torch.Generator().manual_seed(7))
 SORTED = Y.argsort(stable=True)
 FAULTS: dict[str, tuple[str, Callable[[], Any]]] = {
     "wrong loss sign": ("loss_at_start overfit_one_batch", lambda: loader(X, Y)),
@@ -280,6 +281,12 @@ def test_what_cannot_be_examined_is_refused_in_a_sentence() -> None:
         diagnose(Net(), loader(X, Y), skip=["leak"])
     with pytest.raises(ValueError, match="gave no batch; give a loader that is not empty"):
         diagnose(Net(), loader(X[:0], Y[:0], shuffle=False), trainer=CPU)
+    with pytest.raises(ValueError, match="gave no batch; give a loader that is not empty"):
+        diagnose(Net(), DataLoader(torch.utils.data.ChainDataset([]), 24), trainer=CPU)
+    lazy = Net()
+    lazy.first = nn.LazyLinear(24)
+    with pytest.raises(ValueError, match=r"Net has lazy layers.*let a batch pass through it"):
+        diagnose(lazy, loader(X, Y), trainer=CPU)
     with pytest.raises(ValueError, match="'max_epochs': ...}} is for diagnose itself to say".replace("}}", "}")):
         diagnose(Net(), loader(X, Y), trainer={"max_epochs": 3})
 
@@ -287,10 +294,15 @@ def test_what_cannot_be_examined_is_refused_in_a_sentence() -> None:
 class Odd(Net):
     """Steps that go wrong in one way each."""
 
+    def forward(self, x: Tensor) -> Any:
+        return (super().forward(x), x) if self.fault == "nan of its own" else super().forward(x)
+
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         if self.fault == "logs only":
             self.log("loss", super().training_step(batch, batch_idx))
             return None
+        if self.fault == "nan of its own":
+            return self(batch[0])[0].log_softmax(1)[range(len(batch[1])), batch[1]].mean() * float("nan")
         if self.fault == "raises":
             raise RuntimeError("no such thing")
         loss = super().training_step(batch, batch_idx)
@@ -298,7 +310,13 @@ class Odd(Net):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [("logs only", "returns no loss"), ("raises", "no such thing"), ("nan", "nan, no number")]
+    ("fault", "said"),
+    [
+        ("logs only", "returns no loss"),
+        ("raises", "no such thing"),
+        ("nan", "nan, no number"),
+        ("nan of its own", "nan, no number"),
+    ],
 )
 def test_a_step_that_cannot_train_is_told_by_the_loss_at_start(fault: str, said: str) -> None:
     found = diagnose(Odd(fault), loader(X, Y), trainer=CPU)["loss_at_start"]
@@ -405,11 +423,44 @@ def two_classes(self: Any, batch: Any) -> Tensor:
     return F.binary_cross_entropy_with_logits(self.net(batch[0])[:, 0], (batch[1] > 1).float())
 
 
+def bag_of_words(self: Any, batch: Any) -> Tensor:
+    return F.cross_entropy(self.out(self.bag(batch[0])), batch[1])
+
+
 def small() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 8))
 
 
+class Asks(Net):
+    """Asks for its logger and what its own hook has set."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.size = len(batch[0])
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.logger.experiment.add_scalar("size", self.size, self.global_step)  # type: ignore[union-attr]
+        return super().training_step(batch, batch_idx)
+
+
+class Line(Net):
+    """A line whose weights are a vector."""
+
+    def __init__(self) -> None:
+        pl.LightningModule.__init__(self)
+        self.lr, self.w = 0.05, nn.Parameter(torch.ones(8))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return F.mse_loss(batch[0] @ self.w, batch[1])
+
+
 UNUSUAL: dict[str, Callable[[], tuple[pl.LightningModule, Any]]] = {
+    "asks": lambda: (Asks(), loader(X, Y)),
+    "vector": lambda: (Line(), loader(X, X @ torch.arange(8.0))),
+    "a last batch of one": lambda: (Net(), loader(X[:97], Y[:97])),
+    "bag of words": lambda: (
+        kind(bag_of_words, torch.optim.Adam, bag=nn.EmbeddingBag(9, 16), out=nn.Linear(16, 2)),
+        loader(WORDS, (WORDS.float().mean(1) > 4).long()),
+    ),
     "stream": lambda: (Net(), DataLoader(Stream(), 24)),
     "language": lambda: (Words(), loader((torch.arange(7) + torch.arange(240)[:, None]) % 9)),
     "closure": lambda: (

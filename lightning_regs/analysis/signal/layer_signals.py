@@ -10,18 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.analysis.signal._watched import ACTIVATIONS, WEIGHTED, called, watched
 from lightning_regs.core.batch import find_keys, take
 from lightning_regs.core.checks import Shape, checked, nonempty
 from lightning_regs.core.lightning import Callback, check_forward, pl
+from lightning_regs.pruning.hooks import ACTIVATIONS, WEIGHTED, called, flatness, watched
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.attacks import one_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Samples = Annotated[Tensor, Shape("N ...", "floating-point"), nonempty]
 Inputs = Annotated[Tensor, Shape("N ..."), nonempty]
-# Below this share of its steepest slope an activation counts as saturated: tanh beyond 0.975, sigmoid beyond 0.987.
-FLAT = 0.05
 # Numbers in the Jacobians of a pair of layers: 1 GiB in float32.
 _ROOM = 2**28
 
@@ -94,7 +92,7 @@ def layer_signals(
 
     def see(name: str, layer: nn.Module, before: Tensor, out: Tensor) -> None:
         deviation, mean = torch.std_mean(out.detach().double(), correction=0)
-        measured[name] = [float(mean), float(deviation), *_flat(layer, before), torch.nan, torch.nan]
+        measured[name] = [float(mean), float(deviation), *flatness(layer, before), torch.nan, torch.nan]
         owners[name] = layer
         if y is not None and out.requires_grad:
             hook: Any = out.register_hook  # not typed in torch
@@ -251,18 +249,3 @@ class LayerSignals(Callback):
                 rows = [{name.replace("/", "/network.", 1): v for name, v in row.items()} for row in found]
         shared = [name for name in rows[0] if all(name in row for row in rows)]
         return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in shared}
-
-
-def _flat(layer: nn.Module, before: Tensor) -> tuple[float, float]:
-    """Return the shares of outputs and of units where an activation is flat, in percent."""
-    if not isinstance(layer, ACTIVATIONS) or bool(before.isnan().any()):
-        return torch.nan, torch.nan
-    grid = torch.linspace(-5, 5, 41).to(before).view(-1, *[1] * (before.ndim - 1)).expand(-1, *before.shape[1:])
-    slopes = []
-    with torch.enable_grad():
-        for z in (before, grid):
-            entry = z.detach().clone().requires_grad_()
-            slopes.append(torch.autograd.grad(layer.forward(entry.clone()).sum(), entry)[0].abs())
-    still = slopes[0] == 0
-    dead = still.transpose(1, -1).flatten(0, -2).all(0) if before.ndim > 3 else still.all(0)
-    return tuple(100 * float(s.double().mean()) for s in (slopes[0] < FLAT * slopes[1].max(), dead))  # type: ignore[return-value]

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from lightning_regs.core.batch import LABELS
-from lightning_regs.core.lightning import MisconfigurationException, check_forward, pl
-from lightning_regs.procedures.copies import Copies, SameStart
+from lightning_regs.core.lightning import pl
+from lightning_regs.procedures.copies import Copies
 from lightning_regs.procedures.diagnosis.findings import NoLoss, Skipped
-from lightning_regs.procedures.diagnosis.step import Step, Watch
+from lightning_regs.pruning.hooks import watched
 
 takes = pl.utilities.signature_utils.is_param_in_hook_signature
 # Batches that are kept, and samples of each.
@@ -27,50 +29,103 @@ BATCHES, SAMPLES = 20, 32
 ZERO, PARTLY = 0.1, 0.5
 # Learning rates of Adam at which a batch is to be fitted, and how many steps each has.
 _RATES = ((1e-2, 150), (1e-3, 300))
+_CLASSES = (F.cross_entropy, F.nll_loss, F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
+_NUMBERS = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss)
+
+
+class Call(NamedTuple):
+    """A call of one of torch's losses."""
+
+    function: Callable[..., Tensor]
+    outputs: Tensor
+    target: Tensor
+    options: dict[str, Any]
+    value: Tensor
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether it is a regression's."""
+        return self.function in _NUMBERS
+
+    @property
+    def blind(self) -> float:
+        """Its value for a net that knows nothing: all classes alike, or of numbers their mean."""
+        z, y = self.outputs.detach(), self.target
+        guess = y.to(z).mean().expand_as(z) if self.of_numbers else torch.zeros_like(z)
+        if self.function is F.nll_loss:
+            guess = guess - math.log(z.shape[min(1, z.ndim - 1)])
+        elif self.function is F.binary_cross_entropy:
+            guess = guess + 0.5
+        return float(self.function(guess, y, **self.options))
+
+    @property
+    def least(self) -> float:
+        """The lowest value that outputs can have: above 0 where the targets of a cross-entropy are soft or smoothed."""
+        soft, smoothing = self.target.is_floating_point(), self.options.get("label_smoothing") or 0.0
+        if self.function is not F.cross_entropy or not (soft or smoothing):
+            return 0.0
+        z, y = self.outputs.detach().double(), self.target
+        q = y.to(z) if soft else F.one_hot(y.clamp_min(0), z.shape[1]).movedim(-1, 1).to(z)
+        best = ((1 - smoothing) * q + smoothing / z.shape[1]).clamp_min(1e-12).log()
+        options = self.options | {name: w.double() for name, w in self.options.items() if isinstance(w, Tensor)}
+        return float(F.cross_entropy(best, q if soft else y, **options))
+
+
+class Step(NamedTuple):
+    """What a training step returned, and the calls of torch's losses that it made."""
+
+    loss: Tensor
+    calls: list[Call]
+
+    @property
+    def main(self) -> Call | None:
+        """The one call of a loss of torch's; None where there is none, or several."""
+        return self.calls[0] if len(self.calls) == 1 else None
+
+    @property
+    def value(self) -> float:
+        """That loss's value, without what the module adds to it; else what the step returned."""
+        return float(self.main.value if self.main else self.loss)
+
+
+class Watch(TorchFunctionMode):
+    """Sees the calls of torch's losses that have a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        value = func(*args, **(kwargs or {}))
+        if func in _CLASSES + _NUMBERS and value.requires_grad and value.numel() == 1:
+            # torch hands these on with outputs and target by place, and all else by name.
+            self.calls.append(Call(func, args[0], args[1], kwargs or {}, value))
+        return value
 
 
 class Fit(NamedTuple):
-    """One batch learned by heart.
-
-    Attributes:
-        batch: Of up to 32 samples, of fewer where the net has few parameters.
-        rate: Of Adam.
-        losses: What each step returned.
-        values: The value of each step.
-        until: The value that counts as zero; -inf where the loss may be negative.
-        span: From a net that knows nothing to a perfect one.
-    """
+    """One batch learned by heart: of up to 32 samples, of fewer where the net has few parameters."""
 
     batch: Any
-    rate: float
-    losses: tuple[float, ...]
+    rate: float  # of Adam
+    losses: tuple[float, ...]  # what each step returned
     values: tuple[float, ...]
-    until: float
-    span: float
+    until: float  # the value that counts as zero; -inf where the loss may be negative
+    span: float  # from a net that knows nothing to a perfect one
 
 
 @dataclass
 class Case:
-    """A module and its data under examination; all is about copies.
+    """A module and its data under examination; all is about copies."""
 
-    Attributes:
-        start: The module as its training starts, with what ``configure_model`` makes.
-        batches: Up to 20, as the training step gets them, with up to 32 samples each.
-        trainer: Of a copy, in the midst of its training.
-        copies: For trainings by the module's own optimizer.
-        seed: Of all that is drawn.
-    """
+    start: pl.LightningModule  # as its training starts, with what ``configure_model`` makes
+    batches: list[Any]  # up to 20, as the training step gets them, with up to 32 samples each
+    trainer: pl.Trainer  # of a copy, in the midst of its training
+    copies: Copies  # for trainings by the module's own optimizer
+    seed: int  # of all that is drawn
 
-    start: pl.LightningModule
-    batches: list[Any]
-    trainer: pl.Trainer
-    copies: Copies
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """The module's class."""
-        return type(self.start).__name__
+    def __post_init__(self) -> None:
+        self.name = type(self.start).__name__
 
     def module(self) -> pl.LightningModule:
         """Return a copy as it starts, which logs nothing."""
@@ -85,6 +140,7 @@ class Case:
             raise Skipped(f"{self.name} optimizes manually, and its training_step takes the steps by itself.")
         if draw is not None:
             torch.manual_seed(self.seed + draw)
+        module.on_train_batch_start(batch, 0)
         arguments = (batch, 0) if takes(module.training_step, "batch_idx", min_args=2) else (batch,)
         with nullcontext() if plain else self.trainer.precision_plugin.train_step_context(), Watch() as watch:
             made = module.training_step(*arguments)
@@ -93,19 +149,20 @@ class Case:
             raise NoLoss(f"training_step of {self.name} returns no loss.")
         return Step(loss.mean(), watch.calls)
 
-    def passed(self, module: pl.LightningModule, batch: Any) -> None:
-        """Let a batch pass through the net: by a step, or where it optimizes manually by ``forward``."""
-        (self.step if module.automatic_optimization else self.outputs)(module, batch)
+    def watch(self, batch: Any, kinds: tuple[type, ...], see: Callable[..., None]) -> None:
+        """Show layers, with what they are given and return, while a batch passes, by a step or else by ``forward``."""
+        module = self.module()
+        if any(isinstance(layer, kinds) for layer in module.modules()):
+            with watched(module, self.inputs(batch)[0], None, kinds, see):
+                (self.step if module.automatic_optimization else self.outputs)(module, batch)
 
     def outputs(self, module: pl.LightningModule, batch: Any, draw: int = 0) -> Tensor:
         """Return what the loss is given of a batch ``(N, ...)``; where that is not seen, what ``forward`` returns."""
         main = self.step(module, batch, draw).main if module.automatic_optimization else None
         if main:
             return main.outputs
-        try:
-            check_forward("this check", module)
-        except MisconfigurationException as error:
-            raise Skipped(f"The loss is not one of torch's alone, and {self.name} has no forward.") from error
+        if type(module).forward is pl.LightningModule.forward:
+            raise Skipped(f"The loss is not one of torch's alone, and {self.name} has no forward.")
         torch.manual_seed(self.seed + draw)
         with self.trainer.precision_plugin.forward_context():
             made = module(self.inputs(batch)[0])
@@ -179,10 +236,9 @@ class Case:
 
     def read(self, seed: int) -> list[Any]:
         """Return the first three batches, as the data give them under a seed."""
-        collector = Collector(self.copies.copied, 3, None)
-        with suppress(Collector.Enough):
-            self.copies.fit(collector, seed, max_epochs=1)
-        return collector.batches
+        found: list[Any] = []
+        collect(self.copies, seed, 3, lambda _, __, batches: found.extend(batches))
+        return found
 
     def calm(self) -> pl.LightningModule:
         """Return a copy in which layers drop nothing: they are known by their classes' names."""
@@ -210,6 +266,11 @@ class Case:
         return Fit(batch, rate, losses, values, until, most - least)
 
 
+def classes(y: Tensor) -> int:
+    """Return how many values labels have."""
+    return len(set(y.flatten().tolist()))
+
+
 def first_samples(batch: Any, number: int) -> Any:
     """Return the first samples of a batch, copied, where all its tensors have as many."""
     tensors = [t for t in tree_leaves(batch) if isinstance(t, Tensor) and t.ndim]
@@ -219,38 +280,26 @@ def first_samples(batch: Any, number: int) -> Any:
     )
 
 
-class Collector(SameStart):
-    """Keeps a module as its training starts and batches, and then calls a function and stops; trains nothing."""
+class Enough(Exception):
+    """Ends a training without the hooks of its end, in which a module may miss what its steps have kept."""
 
-    class Enough(Exception):
-        """Ends a training without the hooks of its end, in which a module may miss what its steps have kept."""
 
-    def __init__(self, copied: Callable[[Any], Any], number: int, then: Callable[[pl.Trainer], None] | None) -> None:
-        self.copied, self.number, self.then = copied, number, then
-        self.start: pl.LightningModule
-        self.batches: list[Any] = []
+def collect(
+    copies: Copies, seed: int, number: int, then: Callable[[pl.Trainer, pl.LightningModule, list[Any]], Any]
+) -> None:
+    """Call a function in the midst of a training that trains nothing: with a module as it starts, and its batches."""
+    starts, batches = list[pl.LightningModule](), list[Any]()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the module, and let its steps do nothing, not even ask an optimizer for one."""
-        self.start = self.copied(pl_module)
-        vars(pl_module)["training_step"] = lambda *_, **__: None
-        pl_module.automatic_optimization = False
+    def see(trainer: pl.Trainer, module: pl.LightningModule, *batch: Any) -> None:
+        if not starts:
+            starts.append(copies.copied(module))
+            vars(module)["training_step"] = lambda *_, **__: None  # nor does it ask an optimizer for a step
+            module.automatic_optimization = False
+        batches.extend(first_samples(each, SAMPLES) for each in batch[:1])
+        if not batch or len(batches) == number:
+            then(trainer, starts[0], batches)
+            raise Enough
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Keep the batch, before methods change it."""
-        self.batches.append(first_samples(batch, SAMPLES))
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop where there are enough."""
-        if len(self.batches) == self.number:
-            self.on_train_epoch_end(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop where there are no more."""
-        if self.then:
-            self.then(trainer)
-        raise self.Enough
+    with suppress(Enough):
+        shown = pl.callbacks.LambdaCallback(on_train_batch_start=see, on_train_epoch_end=see)
+        copies.fit(shown, seed, max_epochs=1, limit_train_batches=number)

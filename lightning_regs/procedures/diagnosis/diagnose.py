@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import nn
 
-from lightning_regs.core import registry, rng
+from lightning_regs.core import rng
 from lightning_regs.core.checks import Seed, checked
 from lightning_regs.core.lightning import MisconfigurationException, pl, takes_its_batches
 from lightning_regs.core.names import unknown_name
 from lightning_regs.procedures.copies import copies
-from lightning_regs.procedures.diagnosis.case import BATCHES, Case, Collector
-from lightning_regs.procedures.diagnosis.findings import Finding, Skipped
+from lightning_regs.procedures.diagnosis.case import BATCHES, Case, collect
+from lightning_regs.procedures.diagnosis.checks import CHECKS
+from lightning_regs.procedures.diagnosis.findings import Finding
 from lightning_regs.procedures.driver import Options, Source
 from lightning_regs.training.fit import quiet
-
-_CHECKS = registry.definitions("lightning_regs.procedures.diagnosis.checks")
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def diagnose(
     Networks" (2019): order and scale of the data, loss at start against ln K, what the loss is given, gradients against
     differences in float64, training against evaluation mode, gradients of one sample's output by another sample, dead
     units, one batch learned by heart, with its inputs and with zeros, how far steps move weights, labels against
-    shuffled ones on held-out samples, and the learning rate against a range test. Each check's docstring has its
-    threshold and the reason for it.
+    shuffled ones on held-out samples, and the learning rate against a range test. Each threshold has its
+    reason beside it, in ``checks.py``.
 
     They look at up to 20 batches, of up to 32 samples each, and take about a thousand steps on copies. The module, its
     weights, buffers, modes and optimizer, the data and their order, and the global random streams stay as they are, bit
@@ -95,7 +96,7 @@ def diagnose(
 
     Raises:
         TypeError: If an argument is of another type, or cannot be copied.
-        ValueError: If there is no such check, or the data give no batch.
+        ValueError: If there is no such check, the data give no batch, or weights of lazy layers have no shape yet.
         MisconfigurationException: If ``training_step`` fetches its batches by itself.
 
     Example:
@@ -115,8 +116,8 @@ def diagnose(
         cross_entropy is given probabilities, after a softmax.
     """
     for name in skip:
-        if name not in _CHECKS:
-            raise unknown_name("check", name, _CHECKS)
+        if name not in CHECKS:
+            raise unknown_name("check", name, CHECKS)
     if takes_its_batches(module):
         raise MisconfigurationException(
             f"training_step of {type(module).__name__} fetches its batches from dataloader_iter, so that no check has "
@@ -124,34 +125,23 @@ def diagnose(
         )
     found: list[Finding] = []
     own = rng.run_seed(seed)
+
+    def look(of: pl.Trainer, start: pl.LightningModule, batches: list[Any]) -> None:
+        case = Case(start, batches, of, made, own)
+        if any(map(nn.parameter.is_lazy, start.parameters())):
+            raise ValueError(
+                f"{case.name} has lazy layers, whose weights have no shape yet; let a batch pass through it, "
+                "module(x), before diagnose."
+            )
+        for name, check in CHECKS.items() if batches else ():
+            torch.manual_seed(own)
+            made_of = Finding("skipped", "Left out as asked.") if name in skip else check.finding(case)
+            found.append(replace(made_of, name=name))
+
     with copies("diagnose", module, data, trainer) as made, quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong is a finding
-
-        def look(of: pl.Trainer) -> None:
-            found.extend(_found(Case(collector.start, collector.batches, of, made, own), skip))
-
-        collector = Collector(made.copied, BATCHES, look)
-        try:
-            # Kernels that were compiled would not show what happens in them.
-            with torch.compiler.set_stance("force_eager"):
-                made.fit(collector, own, max_epochs=1, limit_train_batches=BATCHES)
-        except Collector.Enough:
-            pass
+        with torch.compiler.set_stance("force_eager"):  # kernels that were compiled would not show what happens in them
+            collect(made, own, BATCHES, look)
     if not found:
         raise ValueError("the data of diagnose gave no batch; give a loader that is not empty.")
     return Diagnosis(type(module).__name__, tuple(found))
-
-
-def _found(case: Case, skip: Sequence[str]) -> Iterator[Finding]:
-    """Make the checks, one after another; one that fails says so, and the others have their turn."""
-    for name, place in _CHECKS.items():
-        check: Callable[[Case], Finding] = registry.resolve(f"{place}:{name}")
-        torch.manual_seed(case.seed)
-        try:
-            finding = check(case) if name not in skip else Finding("skipped", "Left out as asked.")
-        except Skipped as why:
-            finding = Finding("skipped", str(why))
-        except Exception as error:  # of the user's module, in a mode, type or batch that it was not made for
-            told = " ".join(str(error).split())[:200].rstrip(".")
-            finding = Finding("skipped", f"It could not be made: {type(error).__name__}: {told}.")
-        yield replace(finding, name=name)

@@ -1,16 +1,16 @@
-"""What a check returns, and pictures of it: functions that draw on a pair of axes when they are asked to."""
+"""What a check is: it measures, and what it measures is judged, worded and drawn here, for all of them alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Draw = Callable[["Axes"], Any]
 _MOST = 16  # bars
 
 
@@ -39,59 +39,80 @@ class Finding:
     sentence: str
     number: float | None = None
     remedy: str = ""
-    draw: Draw | None = field(default=None, repr=False)
+    draw: Callable[[Axes], Any] | None = field(default=None, repr=False)
     name: str = ""
 
 
-def judged(wrong: Any, number: float, sentence: str, remedy: str, draw: Draw | None) -> Finding:
-    """Return what a check found; the remedy is for what is wrong."""
-    return Finding("cry" if wrong else "fine", sentence, float(number), remedy if wrong else "", draw)
+@dataclass(frozen=True)
+class Seen:
+    """What a check measured."""
+
+    number: float  # what the check's limits are about
+    values: Any = None  # what is drawn: numbers or sequences by name, a sequence of numbers, or a function of axes
+    words: Mapping[str, Any] = field(default_factory=dict)  # of the check's sentence and remedy
+    wrong: bool | str = False  # wrong whatever the number is; a sentence stands in the place of the check's
+    remedy: str = ""  # in the place of the check's
+    line: float | None = None  # of the picture, where it is not at a limit
 
 
-def bars(values: Mapping[str, float], label: str, limit: float | None = None, log: bool = False) -> Draw:
-    """Draw numbers by name, the first 16 of them, and a limit."""
-    shown = dict(list(values.items())[:_MOST])
+@dataclass(frozen=True)
+class Check:
+    """What measures, and how that is worded, judged and drawn: wrong is a number below ``least`` or above ``most``."""
 
-    def draw(axes: Axes) -> None:
-        axes.barh(range(len(shown)), [value if math.isfinite(value) else 0 for value in shown.values()], height=0.6)
-        axes.set_yticks(range(len(shown)), list(shown))
-        axes.invert_yaxis()
-        axes.set_xlabel(label + (f", of the first {_MOST}" if len(values) > _MOST else ""))
-        axes.grid(axis="x")
-        _line(axes, limit, axes.axvline)
-        if log and any(value > 0 for value in shown.values()):
-            axes.set_xscale("log")
-        elif not any(shown.values()):
-            axes.set_xlim(0, limit or 1)
+    measure: Callable[[Any], Seen]  # of a case
+    sentence: str
+    remedy: str
+    picture: Literal["bars", "bars by decade", "lines", "points", "histogram"]
+    x: str = ""
+    y: str = ""
+    least: float = -math.inf
+    most: float = math.inf
 
-    return draw
+    def finding(self, case: Any) -> Finding:
+        """Make the check; one that fails says so, so that the others have their turn."""
+        try:
+            seen = self.measure(case)
+        except Skipped as why:
+            return Finding("skipped", str(why))
+        except Exception as error:  # of the user's module, in a mode, type or batch that it was not made for
+            return Finding("skipped", f"It could not be made: {told(error)}")
+        draw = None if seen.values is None else partial(self._draw, seen)
+        own = seen.wrong if isinstance(seen.wrong, str) else ""
+        sentence = own or self.sentence.format(number=seen.number, **seen.words)
+        if not seen.wrong and self.least <= seen.number <= self.most:
+            return Finding("fine", sentence, seen.number, draw=draw)
+        return Finding("cry", sentence, seen.number, seen.remedy or self.remedy.format(**seen.words), draw)
+
+    def _draw(self, seen: Seen, axes: Axes) -> None:
+        values, line = seen.values, self.most if seen.line is None else seen.line
+        if callable(values):
+            values(axes)
+            return
+        axes.set(xlabel=self.x, ylabel=self.y)
+        if self.picture.startswith("bars"):
+            shown = {name: value if math.isfinite(value) else 0 for name, value in list(values.items())[:_MOST]}
+            axes.barh(range(len(shown)), list(shown.values()), height=0.6)
+            axes.set_yticks(range(len(shown)), list(shown))
+            axes.invert_yaxis()
+            axes.set_xlabel(self.x + (f", of the first {_MOST}" if len(values) > _MOST else ""))
+            axes.grid(axis="x")
+            if self.picture == "bars by decade" and any(value > 0 for value in shown.values()):
+                axes.set_xscale("log")
+            elif not any(shown.values()):
+                axes.set_xlim(0, line if math.isfinite(line) else 1)
+        elif self.picture == "histogram":
+            axes.hist([value for value in values if math.isfinite(value)], bins=max(10, min(30, len(values) // 10)))
+        else:
+            for name, numbers in values.items():
+                style = "." if self.picture == "points" else "-"
+                axes.plot(range(len(numbers)), numbers, style, markersize=2.5, label=name)
+            if len(values) > 1:
+                axes.legend()
+        if math.isfinite(line):
+            across = axes.axhline if self.picture == "lines" else axes.axvline
+            across(line, color=axes.xaxis.label.get_color(), linestyle="--", linewidth=1)
 
 
-def curves(series: Mapping[str, Sequence[float]], x: str, y: str, limit: float | None = None, style: str = "-") -> Draw:
-    """Draw sequences of numbers by name."""
-
-    def draw(axes: Axes) -> None:
-        for name, values in series.items():
-            axes.plot(range(len(values)), list(values), style, markersize=2.5, label=name)
-        axes.set(xlabel=x, ylabel=y)
-        _line(axes, limit, axes.axhline)
-        if len(series) > 1:
-            axes.legend()
-
-    return draw
-
-
-def histogram(values: Sequence[float], label: str, limit: float | None = None) -> Draw:
-    """Draw how often numbers are where."""
-
-    def draw(axes: Axes) -> None:
-        axes.hist([value for value in values if math.isfinite(value)], bins=max(10, min(30, len(values) // 10)))
-        axes.set(xlabel=label, ylabel="how often")
-        _line(axes, limit, axes.axvline)
-
-    return draw
-
-
-def _line(axes: Axes, limit: float | None, across: Callable[..., Any]) -> None:
-    if limit is not None and math.isfinite(limit):
-        across(limit, color=axes.xaxis.label.get_color(), linestyle="--", linewidth=1)
+def told(error: Exception) -> str:
+    """Return an error as the end of a sentence."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}."

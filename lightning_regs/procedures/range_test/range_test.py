@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_regs.core import rng
 from lightning_regs.core.checks import Count, NotNegative, Positive, Range, Seed, checked, warn
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
 from lightning_regs.procedures.callbacks import only_optimizer
-from lightning_regs.procedures.copies import SameStart, copies
+from lightning_regs.procedures.copies import copies
 from lightning_regs.procedures.driver import Options, Source
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def range_test(
     return RangeTest(rates, losses, smoothed, tuple(suggestions), schedule)
 
 
-class _Sweep(SameStart):
+class _Sweep(Callback):
     """Drives the rate of the optimizer, one number a step, and keeps the losses."""
 
     def __init__(self, rates: list[float]) -> None:

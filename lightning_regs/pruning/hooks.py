@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from lightning_regs.core.names import check_glob
-from lightning_regs.pruning.layers import Globs
 
 _FUNCTIONS: Any = nn.modules.activation
 _NOT_BY_ELEMENT = (nn.GLU, nn.MultiheadAttention, nn.RReLU, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
 ACTIVATIONS = tuple(t for t in (getattr(_FUNCTIONS, n) for n in _FUNCTIONS.__all__) if t not in _NOT_BY_ELEMENT)
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# Below this share of its steepest slope an activation counts as saturated: tanh beyond 0.975, sigmoid beyond 0.987.
+_FLAT = 0.05
 
 
 @contextmanager
 def watched(
-    module: nn.Module, x: Tensor, layers: Globs | None, kinds: tuple[type, ...],
+    module: nn.Module, x: Tensor, layers: str | Sequence[str] | None, kinds: tuple[type, ...],
     see: Callable[[str, nn.Module, Tensor, Tensor], None],
 ) -> Iterator[None]:  # fmt: skip
     """Show each call of the chosen layers, its input and its output; leave the module and random streams as before."""
@@ -82,3 +83,18 @@ def called(found: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
             f"{type(module).__name__} has such layers and called none of them; of stacked nets give one, network_of(0)."
         )
     return dict(found)
+
+
+def flatness(layer: nn.Module, before: Tensor) -> tuple[float, float]:
+    """Return the shares of outputs and of units where an activation is flat, in percent."""
+    if not isinstance(layer, ACTIVATIONS) or bool(before.isnan().any()):
+        return torch.nan, torch.nan
+    grid = torch.linspace(-5, 5, 41).to(before).view(-1, *[1] * (before.ndim - 1)).expand(-1, *before.shape[1:])
+    slopes = []
+    with torch.enable_grad():
+        for z in (before, grid):
+            entry = z.detach().clone().requires_grad_()
+            slopes.append(torch.autograd.grad(layer.forward(entry.clone()).sum(), entry)[0].abs())
+    still = slopes[0] == 0
+    dead = still.transpose(1, -1).flatten(0, -2).all(0) if before.ndim > 3 else still.all(0)
+    return tuple(100 * float(s.double().mean()) for s in (slopes[0] < _FLAT * slopes[1].max(), dead))  # type: ignore[return-value]
