@@ -37,6 +37,8 @@ def search(options: argparse.Namespace) -> int:
     lines = [("trial", options.metric, "")]
     lines += [(one.cell, f"{one.value:.4g}", "stopped early" if one.stopped else "") for one in best[:_SHOWN]]
     print(f"\nThe best of {len(found.trials)} trials, on held-out training data:\n{columns(lines)}\n")
+    if found.best is None:
+        print(f"No trial is complete with a number for {options.metric}: there is no best one.")
     if found.outcome.failed:
         print(f"{len(found.outcome.failed)} runs of the last group failed; the page has the errors.")
     print(f"Page: {short(page := write_report(found.paper, found.outcome.csv.parent, page_folder, store))}")
@@ -44,4 +46,4 @@ def search(options: argparse.Namespace) -> int:
         print(f"The best configuration: lightning-regs fit --config {short(found.config)}")
     if options.open:
         show(page)
-    return found.outcome.exit_code
+    return found.outcome.exit_code or int(found.best is None)

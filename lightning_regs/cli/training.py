@@ -21,7 +21,7 @@ from lightning_regs.cli.common import columns, short
 from lightning_regs.cli.mistakes import sentence
 from lightning_regs.core.files import DamagedFileError, check_saved, whole
 from lightning_regs.core.lightning import NAMESPACE, lightning_cli, pl
-from lightning_regs.study.paper.config import check_ends, find_config
+from lightning_regs.study.paper.config import find_config, read_yaml
 
 _Base: Any = lightning_cli()
 _Save: Any = sys.modules[_Base.__module__].SaveConfigCallback
@@ -125,13 +125,8 @@ def _with_configs(arguments: Sequence[str]) -> list[str]:
         path = Path(value if is_one else given[at + 1])
         file = path if path.is_file() else find_config(path)
         given[at if is_one else at + 1] = f"{name}={file}" if is_one else str(file)
-        try:
-            node = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"config {file} is no YAML: {' '.join(str(error).split())}.") from error
-        if not isinstance(node, yaml.MappingNode):
+        if not isinstance(read_yaml(file, f"config {file}"), dict):
             raise ValueError(f"config {file} holds no sections; write model:, data: and trainer: with what they set.")
-        check_ends(file, node)
         _add_to_path(file.absolute().parent)
     _add_to_path(Path.cwd())
     return given

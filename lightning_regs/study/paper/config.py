@@ -161,31 +161,13 @@ def _merge(node: dict[str, Any], key: str, value: Any) -> None:
         node[key] = value
 
 
-def check_ends(path: Path, node: Any) -> None:
-    """Refuse a configuration, as ``yaml.compose`` made it, that its aliases unfold to more than anybody writes.
+def read_yaml(source: Path | str, name: str) -> Any:
+    """Return what a file or a text of YAML holds; ``name`` is what a message calls it.
 
     Raises:
-        ValueError: If it has more than 100,000 entries, as one that holds itself has.
+        ValueError: If it is no YAML, or if its aliases unfold to more than 100,000 entries, as those of a mapping that
+            holds itself do.
     """
-    sizes: dict[int, float] = {}
-
-    def size(node: Any) -> float:
-        if id(node) not in sizes:
-            sizes[id(node)] = math.inf  # it holds itself, if it is asked for before it is known
-            below = [] if isinstance(node.value, str) else node.value
-            sizes[id(node)] = 1 + sum(sum(map(size, p)) if isinstance(p, tuple) else size(p) for p in below)
-        return sizes[id(node)]
-
-    if node is not None and size(node) > _MOST_ENTRIES:
-        ends = f"to {sizes[id(node)]:.3g} entries" if sizes[id(node)] < math.inf else "without end"
-        raise ValueError(
-            f"config {path} unfolds {ends} by its aliases (*name), and {_MOST_ENTRIES} are allowed; write out what "
-            "it needs."
-        )
-
-
-@functools.lru_cache(maxsize=256)
-def _load(path: Path, _modified: int) -> dict[str, Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -198,12 +180,35 @@ def _load(path: Path, _modified: int) -> dict[str, Any]:
         list("-+.0123456789"),
     )
     try:
-        loader = Loader(path.read_text(encoding="utf-8"))
+        loader = Loader(source if isinstance(source, str) else source.read_text(encoding="utf-8"))
         node = loader.get_single_node()
-        check_ends(path, node)
-        data = None if node is None else loader.construct_document(node)
+        _check_ends(name, node)
+        return None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"config {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        raise ValueError(f"{name} is no YAML: {' '.join(str(error).split())}.") from error
+
+
+def _check_ends(name: str, node: Any) -> None:
+    """Refuse what its aliases unfold to more than anybody writes."""
+    sizes: dict[int, float] = {}
+
+    def size(node: Any) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # it holds itself, if it is asked for before it is known
+            below = [] if isinstance(node.value, str) else node.value
+            sizes[id(node)] = 1 + sum(sum(map(size, p)) if isinstance(p, tuple) else size(p) for p in below)
+        return sizes[id(node)]
+
+    if node is not None and size(node) > _MOST_ENTRIES:
+        ends = f"to {sizes[id(node)]:.3g} entries" if sizes[id(node)] < math.inf else "without end"
+        raise ValueError(
+            f"{name} unfolds {ends} by its aliases (*name), and {_MOST_ENTRIES} are allowed; write out what it needs."
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _load(path: Path, _modified: int) -> dict[str, Any]:
+    data = read_yaml(path, f"config {path}")
     if not isinstance(data, dict):
         raise ValueError(
             f"config {path} holds {type(data).__name__}, not a mapping of sections such as model and data."

@@ -19,8 +19,9 @@ import yaml
 
 from lightning_regs.core.checks import Count, Name, Seed, checked
 from lightning_regs.core.files import atomic_write
-from lightning_regs.core.identity import canonical, identity
-from lightning_regs.core.metrics import ACCURACY, Family, Metric
+from lightning_regs.core.identity import canonical, identity, plain
+from lightning_regs.core.metrics import ACCURACY, ERROR, Family, Metric
+from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import Store
 from lightning_regs.optim.per_replica import NUMBERS
 from lightning_regs.study.paper.cells import Cell
@@ -143,16 +144,25 @@ def search(
     _check_installed()
     base = dict(config) if isinstance(config, Mapping) else resolve(config)
     name = "config" if isinstance(config, Mapping) else Path(config).with_suffix("").as_posix().removeprefix("configs/")
+    space = plain(space, "space")
     fixed = {path: what[0] for path, what in space.items() if isinstance(what, list) and len(what) == 1}
     for path in fixed:
         check_known(path, base)
+    for path, part in itertools.permutations(space, 2):
+        if part.startswith(f"{path}.") and (path not in fixed or part in fixed):
+            raise ValueError(
+                f"the space has {path} and its part {part}, and one would undo the other; give one of them."
+            )
     base = override(base, fixed)
     _check(base, metric, seeds, prune, stack)
     tried = Space({path: what for path, what in space.items() if path not in fixed}, base)
+    for path in {"data.val_split", "data.monitor_test"} & set(tried.given):
+        raise ValueError(f"{path} says what a search chooses by, and cannot vary; set it, by a list of one value.")
     if sampler == "grid":
         trials = min(trials or tried.combinations(), tried.combinations())
-    plan = {"config": base, "space": tried.given, "sampler": sampler, "metric": metric, "seed": seed, "seeds": seeds,
-            "together": together, "prune": prune, "trials": "grid" if sampler == "grid" else None}  # fmt: skip
+    plan = {"config": base, "space": list(tried.given.items()), "sampler": sampler, "metric": metric, "seed": seed,
+            "seeds": seeds, "together": together, "prune": prune,
+            "trials": "grid" if sampler == "grid" else None}  # fmt: skip
     made = _Search(name, base, tried, trials or 20, metric, seeds, prune, stack, command,
                    identity(canonical(plan))[:8])  # fmt: skip
     study = _study(sampler, seed, made.largest, tried)
@@ -226,6 +236,10 @@ class _Search:
     def tried(self, cell: str, outcome: Outcome, store: Store) -> Tried:
         """Read what a trial gave, and keep its curve for those to come."""
         rows = [row for row in outcome.rows if row.cell == cell and row.current]
+        names = {name for row in rows for name in row.metrics if _HELD_OUT.fullmatch(name)}
+        names |= {name.replace(ACCURACY, ERROR) for name in names}
+        if rows and self.metric not in names:
+            raise unknown_name("metric", self.metric, names)
         failed = len(rows) < self.seeds
         stopped = any(row.metrics.get("stopped") for row in rows)
         if self.prune and rows and not stopped:

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from lightning_regs.core.names import unknown_name
-from lightning_regs.study.paper.config import override
+from lightning_regs.study.paper.config import override, read_yaml
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -80,7 +78,7 @@ class Space:
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if not (isinstance(value, bool) if key == "log" else number):
                 raise ValueError(f"{key} of the range of {path} is {value!r}; write it like {_EXAMPLES}.")
-        whole = all(isinstance(what[key], int) for key in ("low", "high"))
+        whole = all(isinstance(value, int) for value in what.values())
         kind: Any = IntDistribution if whole else FloatDistribution
         try:
             made: BaseDistribution = kind(**what)
@@ -98,10 +96,7 @@ def read_space(texts: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in texts:
         is_file = Path(text).is_file()
-        try:
-            data = yaml.safe_load(Path(text).read_text(encoding="utf-8") if is_file else text)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"--space {text} is no YAML: {' '.join(str(error).split())}.") from error
+        data = read_yaml(Path(text) if is_file else text, f"--space {text}")
         if not isinstance(data, dict):
             why = "holds no mapping" if is_file else "is neither a file nor a mapping"
             raise ValueError(f"--space {text} {why}; give a file, or write 'model.optimizer.lr: {_EXAMPLES}'.")

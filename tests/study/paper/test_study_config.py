@@ -137,11 +137,11 @@ def test_bad_overrides_are_refused(configs, override, error, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [1", "not valid YAML"),
+        ("a: [1", "is no YAML"),
         ("- 1\n", "holds list, not a mapping"),
         ("", "holds NoneType"),
         ("a: 2020-01-01", "date"),
-        ("a: " + "[" * 1000, "not valid YAML: maximum recursion depth"),
+        ("a: " + "[" * 1000, "is no YAML: maximum recursion depth"),
         ("a: &a\n  b: [*a]", r"unfolds without end by its aliases .* write out what it needs"),
         (
             "\n".join(["l0: &l0 1", *(f"l{i}: &l{i} [{f'*l{i - 1}, ' * 9}]" for i in range(1, 30))]),

@@ -177,6 +177,13 @@ def test_the_median_is_that_of_golovin(largest, value, stops, tmp_path):
         ({"model.optimizer.lr": {"low": 2.0, "high": 1.0}}, {}, "is none"),
         ({"model.optimizer.lr": {"low": 0.0, "high": 1.0, "log": True}}, {}, "is none"),
         ({"model.optimizer.lr": {"low": "a", "high": 1.0}}, {}, "low of the range"),
+        (
+            {"model.optimizer.lr": [0.1, 0.2], "model.optimizer": [{"lr": 0.5}, {"lr": 1}]},
+            {},
+            "model.optimizer and its part model.optimizer.lr, and one would undo",
+        ),
+        ({"data.val_split": [0, 0.1]}, {}, "data.val_split says what a search chooses by"),
+        ({"model.optimizer.lr": [math.nan, 0.1]}, {}, r"space.model.optimizer.lr\[0\] is nan"),
         (RATE, {"sampler": "grid"}, "list them, or give the range a step"),
         (RATE, {"metric": "test_error"}, "not of held-out training data"),
         (RATE | {"data.val_split": [0]}, {}, "set data.val_split"),
@@ -193,6 +200,35 @@ def test_bad_input_is_refused_before_anything_runs(space, options, message, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_metric_that_no_trial_measures_is_refused_and_not_searched_by(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown metric 'val_eror'. Did you mean 'val_error'"):
+        search(CONFIG, {"model.optimizer.lr": [0.1, 0.2]}, metric="val_eror", jobs=0, runs_dir=tmp_path)
+
+
+def test_what_diverges_has_no_value_and_is_no_unknown_metric(tmp_path):
+    options: dict[str, Any] = {"metric": "val_loss", "sampler": "grid", "jobs": 0, "runs_dir": tmp_path}
+    found = search(CONFIG, {"model.optimizer.lr": [1e30, 2e30]}, **options)
+    assert [math.isnan(one.value) for one in found.trials] == [True, True]
+    assert found.best is None
+
+
+def test_the_order_of_a_space_is_a_part_of_its_name_as_it_is_of_its_trials(tmp_path):
+    options: dict[str, Any] = {"trials": 1, "sampler": "random", "jobs": 0, "runs_dir": tmp_path}
+    space = RATE | {"data.batch_size": [10, 20]}
+    first, other = (search(CONFIG, dict(items), **options) for items in (space.items(), reversed(space.items())))
+    assert first.trials[0].settings != other.trials[0].settings
+    assert first.paper.id != other.paper.id
+
+
+def test_a_part_of_what_is_set_may_vary(tmp_path):
+    space = {"model.optimizer": [{"name": "Adam", "lr": 0.5}], "model.optimizer.lr": [0.01, 0.02]}
+    found = search(CONFIG, space, sampler="grid", jobs=0, runs_dir=tmp_path)
+    assert resolve(found.config)["model"]["optimizer"] == {
+        "name": "Adam",
+        "lr": found.best.settings["model.optimizer.lr"],
+    }
+
+
 def test_without_optuna_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"lightning-regs\[search\]"):
@@ -204,12 +240,15 @@ def test_spaces_come_from_files_and_texts(tmp_path):
     assert read_space([str(tmp_path / "space.yaml"), "model.optimizer.lr: [2]"]) == {
         "data.batch_size": [1, 2], "model.optimizer.lr": [2],
     }  # fmt: skip
+    assert read_space(["model.optimizer.lr: [1e-3, 5E-1]"]) == {"model.optimizer.lr": [0.001, 0.5]}
     for bad, message in (("nowhere.yaml", "neither a file nor a mapping"), ("a: [", "no YAML")):
         with pytest.raises(ValueError, match=message):
             read_space([bad])
     rates = {"model.optimizer.lr": {"low": 0.1, "high": 0.3, "step": 0.1}}
     assert Space(rates, CONFIG).grid() == {"model.optimizer.lr": [0.1, 0.2, 0.3]}
     assert Space({"data.batch_size": {"low": 1, "high": 9, "step": 4}}, CONFIG).grid() == {"data.batch_size": [1, 5, 9]}
+    halves = Space({"model.optimizer.momentum": {"low": 0, "high": 1, "step": 0.5}}, CONFIG)
+    assert halves.distributions["model.optimizer.momentum"].step == 0.5  # type: ignore[attr-defined]
 
 
 def test_the_command_prints_the_best_trials_and_goes_on(tmp_path, capsys):
