@@ -241,7 +241,7 @@ def seeds_apart(config: Mapping[str, Any]) -> dict[str, int]:
     return check_seeds(config.get("seeds"))
 
 
-def call(kind: str, cls: type[Any], *args: Any, **options: Any) -> Any:
+def call(kind: str, cls: type[Any], /, *args: Any, **options: Any) -> Any:
     """Make one of a class whose name and options come from a configuration.
 
     Args:

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import L0, Classifier, GradientPenalty, Mixup, SyntheticGradients
+from lightning_regs import L0, Classifier, GradientPenalty, Mixup, Regularizer, SyntheticGradients
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import synthetic_gradient
 from lightning_regs.regularizers.synthetic_gradients import GradientModel
+from lightning_regs.training.fit import make
 
 
 def squared(out: Tensor, y: Tensor) -> Tensor:
@@ -301,6 +302,12 @@ def test_methods_and_averages_that_do_not_go_together_are_refused() -> None:
                          ({"kind": "none", "hidden": [3]}, "kind='none' has none of")):  # fmt: skip
         with pytest.raises(ValueError, match=match):
             SyntheticGradients(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_configuration_may_name_its_kind() -> None:
+    config = {"class_path": "lightning_regs.SyntheticGradients", "init_args": {"kind": "cdni", "num_classes": 3}}
+    made: Any = make(config, Regularizer, 5, "regularizer", "lightning_regs.Mixup")
+    assert (made.kind, made.seed) == ("cdni", 5)
 
 
 @pytest.mark.cpu("a label out of range stops CUDA for the rest of the process")
