@@ -2,6 +2,8 @@
 from lightning_regs.data import ImageDataModule as ImageDataModule
 from lightning_regs.init.initialization import Initialization as Initialization
 from lightning_regs.layers import InformationPenalty as InformationPenalty
+from lightning_regs.procedures.agnostic.find_topology import find_topology as find_topology
+from lightning_regs.procedures.agnostic.weight_agnostic_net import WeightAgnosticNet as WeightAgnosticNet
 from lightning_regs.procedures.diagnosis.diagnose import diagnose as diagnose
 from lightning_regs.procedures.range_test.range_test import range_test as range_test
 from lightning_regs.procedures.snapshots.ensemble import load_ensemble as load_ensemble

@@ -24,6 +24,7 @@ import lightning_regs
 from lightning_regs.analysis import LowerTriangle, fit_relu, random_conv_filters
 from lightning_regs.core.checks import shown
 from lightning_regs.core.lightning import MisconfigurationException
+from lightning_regs.procedures.agnostic.operators import first_graphs
 from lightning_regs.pruning import Mask
 from lightning_regs.study import Metric, Scale, Tuned, value
 
@@ -127,6 +128,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "SnapshotEnsemble": lambda: {"folder": "snapshots", "cycles": 2},
     "StopWhen": lambda: {"criterion": "GL5", "monitor": "val/loss"},
     "SyntheticGradients": dict,
+    "WeightAgnosticNet": lambda: {"graph": first_graphs(1, 3, 2, 1.0, np.random.Generator(np.random.PCG64(0)))[0]},
     "WeightMask": dict,
     "LayerSignals": dict,
     "WeightNorms": dict,
@@ -164,6 +166,7 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "expected_l0": lambda: {"log_alpha": torch.rand(3)},
     "fourier_features": lambda: {"x": points, "frequencies": points.T},
     "fgsm": lambda: {"loss": lambda x: x.sum(), "x": x, "epsilon": 0.1},
+    "find_topology": lambda: {"x": points, "y": y, "population": 3, "generations": 1, "batch_size": 6, "enabled": 0.9},
     "fit": lambda: {"kernel": gram, "targets": columns},
     "fit_relu": lambda: {"x": points, "y": points[:, 0], "direction": torch.rand(3)},
     "full_precision": dict,
@@ -374,7 +377,7 @@ def legal(name: str, parameter: inspect.Parameter, bad: object) -> bool:
 # Those that a range would have excluded, and one that takes whatever there is.
 LEGAL = {
     "-1": "Maxout.dim Claim.above Claim.below Claim.published Cutout.fill cutout.fill add_supermask.initial_logit "
-    "interpolate.alpha "
+    "interpolate.alpha WeightAgnosticNet.weight "
     "lower.published smallest_step.sign trained.at_least trained.at_most",
     "''": "*.caption *.unit *.where *.until *.other_metric *.than_metric *.x *.y *.note *.link *.authors *.sentence "
     "*.published *.stack *.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary "

@@ -25,6 +25,7 @@ COLUMNS = {
     **{f"signal_{key}": ".3g" for key in ("loss_range", "gradient_change", "input")},
     # Of lines and planes through weights, which are over no time.
     **dict.fromkeys(("position", "position_2", "line_loss", "random_loss", "surface_loss"), ".4g"),
+    "activation": ".0f",  # of a graph, whose connections go from one position to another
 }
 _PLANE = "position_2"
 MAX_BYTES = 500_000

@@ -1,0 +1,1 @@
+"""Weight agnostic networks: topologies that classify with one weight shared by all connections, and their search."""

@@ -1,0 +1,150 @@
+"""Gaier & Ha: Weight Agnostic Neural Networks (1906.04358), the part on MNIST."""
+
+from functools import partial
+from typing import Any
+
+from lightning_regs.study import (
+    AGREE,
+    Cell,
+    Cells,
+    Claim,
+    Deviation,
+    Family,
+    Figure,
+    Metric,
+    Paper,
+    Scale,
+    Source,
+    bars,
+    curves,
+    difference,
+    grid,
+    resolve,
+    value,
+    weighted_sum,
+)
+
+CONFIG = "configs/gaier2019/mnist.yaml"
+DIGITS = {"data.source": "digits", "trainer.max_epochs": 60}
+
+
+def _cells(search: dict[str, Any], size: int | None, overrides: dict[str, Any]) -> Cells:
+    """Search, train the champion's weights, and train a linear net on the same images."""
+    config = resolve(CONFIG, overrides) | {"size": size}
+    with_search = config | {"search": search}
+    return Cells((
+        Cell("wann", "gaier2019.tasks:searched", with_search),
+        Cell("trained", "gaier2019.tasks:trained", with_search, needs=("wann",)),
+        Cell("linear", "gaier2019.tasks:trained", config),
+    ))  # fmt: skip
+
+
+QUICK = {"population": 64, "generations": 1000, "batch_size": 200, "tournament": 16, "enabled": 0.1}
+STANDARD = {"population": 96, "generations": 2400, "batch_size": 500, "tournament": 16}
+WHOLE = {"population": 960, "generations": 4096, "batch_size": 1000, "tournament": 64}
+AGREEMENT = grid("study/agreement", CONFIG, DIGITS | {"other": {"model.architecture_args.hidden": [20]}}, task=AGREE,
+                 seeds=3, stack=True)  # fmt: skip
+
+PAGE = Source("page", "Weight Agnostic Neural Networks", "Gaier, Ha", 2019, "weightagnostic.github.io")
+CODE = Source("code", "brain-tokyo-workshop, WANNRelease", "Gaier, Ha", 2019, "github.com/google/brain-tokyo-workshop")
+ON_MNIST = ("standard", "paper")
+_says = partial(Claim, source=PAGE, unit="%", where="MNIST")
+_more = partial(Claim, source=PAGE, unit="points", where="MNIST", above=0, origin="derived")
+
+
+def _gain(metric: str, other: str) -> Any:
+    return difference("wann", "wann", metric, other)
+
+
+CLAIMS = (
+    _says("random", "With one random weight for all connections 82.0 % of the test images are right.",
+          value("wann", "random_acc"), within=3, published=82.0, on=("paper",)),
+    _says("chance", "With one random weight for all connections a topology found by search is far above chance: at "
+          "least 30 %.",
+          value("wann", "random_acc"), at_least=30, published=82.0, headline=True),
+    _says("spread", "Some weights are much worse than others: the deviation over weights is at least 9 points.",
+          value("wann", "random_sd"), at_least=9, published=18.7, unit="points"),
+    _says("ensemble", "The same net at several weights, as an ensemble, has 91.6 %.", value("wann", "ensemble_acc"),
+          within=2, published=91.6, on=("paper",)),
+    _more("ensemble-gain", "A topology at six weights, as an ensemble, is better than with one random weight.", _gain("ensemble_acc", "random_acc"),
+          published=9.6, headline=True),
+    _says("tuned", "The best single weight has 91.9 %.", value("wann", "tuned_acc"), within=2, published=91.9,
+          on=("paper",)),
+    _more("tuned-gain", "One weight for all connections, tuned on training images, is better than a random one.",
+          _gain("tuned_acc", "random_acc"), published=9.9, headline=True),
+    _more("tuned-linear", "It is as good as a linear net on the same images: at most a point worse.",
+          weighted_sum((1, "wann", "tuned_acc"), (-1, "linear", "test_acc")), above=None, at_least=-1,
+          published=0.3, on=("paper",)),
+    _says("trained", "With trained weights the topology has 94.2 %.", value("trained"), within=2, published=94.2,
+          on=("paper",)),
+    _more("trained-gain", "Training the weight of each connection is better than one tuned weight for all.",
+          weighted_sum((1, "trained", "test_acc"), (-1, "wann", "tuned_acc")), published=2.3, headline=True),
+    _more("trained-linear", "With trained weights the topology is better than a linear net on the same images.",
+          difference("trained", "linear"), published=2.6),
+    _says("linear", "A linear net has 91.6 % of these images right.", value("linear"), within=1.5, published=91.6,
+          on=ON_MNIST),
+    Claim("separate", "With a random weight of its own for each connection a topology found by search loses more than "
+          "half of its accuracy.", weighted_sum((0.5, "wann", "random_acc"),
+          (-1, "wann", "separate_acc")), above=0, unit="points", published="they fail", source=PAGE,
+          where="control tasks", headline=True),
+    Claim("search", "The search is what does it: the best of the first generation is at least 10 points worse.",
+          _gain("random_acc", "first_acc"), at_least=10, unit="points", kind="control"),
+    Claim("control", "Such topologies swing up a cart-pole, walk on two legs and race a car.", source=PAGE,
+          where="control tasks", out_of_reach="Simulators of these tasks are no part of this package"),
+)  # fmt: skip
+WAYS = {"one random weight": "random_acc", "six weights together": "ensemble_acc", "one tuned weight": "tuned_acc",
+        "random weights, each its own": "separate_acc", "best of the first generation": "first_acc"}  # fmt: skip
+NETS = Family(
+    "Champions",
+    (
+        Metric("random_acc", "One random weight", "%"), Metric("random_sd", "Deviation over weights", "points"),
+        Metric("ensemble_acc", "Six weights together", "%"), Metric("tuned_acc", "One tuned weight", "%"),
+        Metric("tuned_weight", "That weight"), Metric("separate_acc", "Separate random weights", "%"),
+        Metric("first_acc", "Best of the first generation", "%"), Metric("connections", "Connections"),
+        Metric("hidden", "Hidden nodes"), Metric("depth", "Depth"), Metric("six_acc", "Six weights, mean", "%"),
+        Metric("least_acc", "Worst weight", "%"), Metric("most_acc", "Best weight", "%"), Metric("inputs", "Inputs"),
+    ),
+    shown=10,
+)  # fmt: skip
+
+PAPER = Paper(
+    "gaier2019", PAGE.title, PAGE.authors, 2019, "1906.04358",
+    summary="Topologies can be found that classify digits with one random weight for all connections: what a net is "
+    "wired like does part of what its weights do.",
+    scales=(
+        Scale("quick", "Digits of 8x8 pixels, 64 candidates, 1,000 generations: 4 minutes on two cores",
+              _cells(QUICK, None, DIGITS) + AGREEMENT, seeds=5, test_items=597),
+        Scale("standard", "MNIST in 16x16 pixels, 96 candidates, 2,400 generations: 45 minutes of a core",
+              _cells(STANDARD, 16, {}), seeds=3, jobs=1),
+        Scale("paper", "The same with 960 candidates and 4,096 generations: days of a core a seed",
+              _cells(WHOLE, 16, {"trainer.max_epochs": 50}), seeds=5),
+    ),
+    claims=CLAIMS,
+    metrics=(NETS,),
+    figures=(
+        bars("ways", "Test accuracy by how weights are set", WAYS, {"champion": "wann"},
+             "Topologies that were found, and no training.", y="test accuracy (%)"),
+        curves("weights", "Test accuracy by the weight that all connections share", "test_acc", {"champion": "wann"},
+               "As the paper's figure on MNIST: most weights do, and those near 0 do not.", x="position",
+               y="test accuracy (%)"),
+        Figure("champion", "A champion", "Connections go from pixels on the left to classes on the right.",
+               "gaier2019.figures:champion"),
+    ),
+    deviations=(
+        Deviation("quick", "MNIST, 960 candidates, 4,096 generations of 1,000 images", "Digits of 8x8 pixels, 64 "
+                  "candidates, 1,000 generations of 200, a tenth of connections on at first", "Only directions"),
+        Deviation("standard", "960 candidates, 4,096 generations of 1,000 images", "96 candidates, 2,400 generations "
+                  "of 500", "A seventeenth of the candidates, and fewer connections: lower accuracies"),
+        Deviation("", "Random weights", "64 at even distances in [-2, 2]; for each connection 64 draws from there",
+                  "The range is not said in what was read"),
+        Deviation("", "An ensemble of weights", "The mean probabilities of the six weights of the search",
+                  "How votes are counted is not said in what was read"),
+        Deviation("", "Weights are trained by CMA-ES or REINFORCE", "By Adam, from 1 on", "Better or worse"),
+        Deviation("", "Weights of their own for each connection are tried on control tasks", "On digits", "Not known"),
+        Deviation("", "A split connection between hidden nodes goes on to count in the authors' code", "It is off, as "
+                  "the paper has it", "Small"),
+        Deviation("", "A candidate without connections counts as one with one", "It comes last, or small populations "
+                  "are nothing else after some generations", "None in large populations"),
+        Deviation("", "Images are scaled and sheared by OpenCV", "By torch, with the same formulas", "None"),
+    ),
+)  # fmt: skip
