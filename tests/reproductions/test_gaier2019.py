@@ -1,4 +1,4 @@
-"""The tasks of Gaier & Ha 2019: images sheared upright, what is measured of a champion, and its training and picture."""
+"""The tasks of Gaier & Ha 2019: images sheared upright, what is measured of a champion, its training, its picture."""
 
 from __future__ import annotations
 
