@@ -48,7 +48,8 @@ def champion(rows: Rows, curves: Curves) -> Figure:
     for output in range(CLASSES):
         x, y = place[1 + size + output]
         axes.text(x + 0.1, y, str(output), va="center")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=5)
+    if hidden:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=5)
     last = max(x for x, _ in place.values())
     axes.set(xlim=(min(x for x, _ in place.values()) - 0.1, last + 0.4), ylim=(-0.2, 1.05))
     axes.set_axis_off()
