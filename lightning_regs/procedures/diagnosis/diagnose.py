@@ -96,7 +96,8 @@ def diagnose(
 
     Raises:
         TypeError: If an argument is of another type, or cannot be copied.
-        ValueError: If there is no such check, the data give no batch, or weights of lazy layers have no shape yet.
+        ValueError: If there is no such check, the data give no batch, weights of lazy layers have no shape, or
+            ``trainer`` has several devices.
         MisconfigurationException: If ``training_step`` fetches its batches by itself.
 
     Example:
@@ -118,6 +119,9 @@ def diagnose(
     for name in skip:
         if name not in CHECKS:
             raise unknown_name("check", name, CHECKS)
+    devices = (trainer or {}).get("devices", 1)
+    if devices != 1 and not (isinstance(devices, Sequence) and len(devices) == 1):
+        raise ValueError(f"trainer={{'devices': {devices!r}}}: diagnose examines on one device; leave devices out.")
     if takes_its_batches(module):
         raise MisconfigurationException(
             f"training_step of {type(module).__name__} fetches its batches from dataloader_iter, so that no check has "
