@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: x,
     "step": lambda x: (x > 0).to(x.dtype),
     "sin": lambda x: torch.sin(math.pi * x),
-    "gaussian": lambda x: torch.exp(x.square() / -2),
+    "gaussian": lambda x: x.square().div_(-2).exp_(),
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "inverse": torch.neg,
@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 _NAMES = list(ACTIVATIONS)
 BEHIND = 2**30  # the depth of outputs, which come last
-_NUMBERS = 2**22  # of the values of nodes that are held at once: what fits into the caches of a CPU
+_NUMBERS = 2**23  # of the values of nodes that are held at once: what fits into the caches of a CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +134,19 @@ def with_bias(x: Tensor) -> Tensor:
     return torch.cat([x.new_ones(1, len(x)), x.flatten(1).T])
 
 
-def logits(union: Union, x: Tensor, weights: Tensor) -> Tensor:
-    """Evaluate graphs on samples ``(N, D)`` with each of W weights that all connections share: ``(P, K, W, N)``."""
+def logits(union: Union, x: Tensor, weights: Tensor, scratch: Tensor | None = None) -> Tensor:
+    """Evaluate graphs on samples ``(N, D)`` with each of W weights that all connections share: ``(P, K, W, N)``.
+
+    The values of nodes are in ``scratch``, where it is given: new memory would cost a tenth of the time.
+    """
     of_inputs, by = union.sums(with_bias(x), 0, union.rows, of_inputs=True)[:, None], weights[:, None]
-    weighted = x.new_empty(union.rows, len(weights), len(x))  # the values of nodes, times the weight
+    shape = union.rows, len(weights), len(x)
+    weighted = (x.new_empty(math.prod(shape)) if scratch is None else scratch[: math.prod(shape)]).view(shape)
     for start, stop, parts in union.levels:
-        total = union.sums(weighted.flatten(1), start, stop).view(stop - start, *weighted.shape[1:])
+        total = union.sums(weighted.flatten(1), start, stop).view(stop - start, *shape[1:])
         total.addcmul_(of_inputs[start:stop], by)
         for name, a, b in parts if stop < union.rows else ():
+            # Values are kept times the weight, as sums need them.
             torch.mul(ACTIVATIONS[name](total[a - start : b - start]), by, out=weighted[a:b])
     return total.view(union.number, union.outputs, len(weights), -1)
 
@@ -156,13 +161,21 @@ def losses(graphs: Sequence[Graph], x: Tensor, y: Tensor, weights: Sequence[floa
         y: Classes ``(N,)``.
         weights: Values, one of which all connections share.
     """
-    shared, found = x.new_tensor(list(weights)), []
-    for union, samples in _pieces(graphs, len(x), len(shared)):
+    shared, samples, found = x.new_tensor(list(weights)), min(len(x), 1000), []
+    values = [(graph.outputs + len(graph.depth)) * len(shared) * samples for graph in graphs]
+    scratch = x.new_empty(min(sum(values), max(_NUMBERS, *values)))
+    ends = [0]  # of what fits into it
+    for at in range(len(graphs)):
+        if sum(values[ends[-1] : at + 1]) > len(scratch):
+            ends.append(at)
+    for start, stop in pairwise([*ends, len(graphs)]):
+        union = Union(graphs[start:stop])
         total = x.new_zeros(union.number, len(shared), dtype=torch.float64)
         for some, to in zip(torch.split(x, samples), torch.split(y, samples), strict=True):
-            made = logits(union, some, shared)
-            own = made.gather(1, to.expand(union.number, 1, len(shared), -1))[:, 0]
-            total += (made.logsumexp(1) - own).sum(-1, dtype=torch.float64)
+            made = logits(union, some, shared, scratch)
+            own, most = made.gather(1, to.expand(union.number, 1, len(shared), -1)), made.amax(1, keepdim=True)
+            loss = made.sub_(most).exp_().sum(1, keepdim=True).log_().add_(most).sub_(own)
+            total += loss.sum((1, 3), dtype=torch.float64)
         found.append(total / len(x))
     return torch.cat(found)
 
@@ -174,16 +187,3 @@ def accuracies(graph: Graph, x: Tensor, y: Tensor, weights: Sequence[float]) -> 
     parts = zip(torch.split(x, 1000), torch.split(y, 1000), strict=True)
     right = torch.stack([(logits(union, some, shared)[0].argmax(0) == to).sum(-1) for some, to in parts])
     return 100 * right.sum(0).double() / len(x)
-
-
-def _pieces(graphs: Sequence[Graph], samples: int, weights: int) -> Iterator[tuple[Union, int]]:
-    """Yield some graphs after others, and how many samples at once they are evaluated on."""
-    some: list[Graph] = []
-    size, at_once = 0, min(samples, 1000)
-    for graph in graphs:
-        rows = graph.outputs + len(graph.depth)
-        if some and (size + rows) * weights * at_once > _NUMBERS:
-            yield Union(some), at_once
-            some, size = [], 0
-        some, size = [*some, graph], size + rows
-    yield Union(some), at_once
