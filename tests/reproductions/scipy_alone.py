@@ -18,7 +18,7 @@ import scipy.stats
 
 ITEMS = re.compile(
     "^((best_|start_|(gl|pq|up)[0-9.]+_)?test_(acc|error)|(error_(m|snapshot)|mc_error_)[0-9]|(transfer_)?i?fgsm_error"
-    "|signs_error)"
+    "|signs_error|(random|ensemble|tuned|separate|first)_acc)"
 )
 PERCENT = re.compile("(^|_)(acc|error)(_|$)|^barrier$")
 
