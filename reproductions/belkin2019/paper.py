@@ -13,7 +13,9 @@ from lightning_regs.study import (
     Cells,
     Claim,
     Deviation,
+    Family,
     Figure,
+    Metric,
     Paper,
     Scale,
     Source,
@@ -82,7 +84,8 @@ def _claims(samples: int, inputs: int) -> tuple[Claim, ...]:
         at_one("peak", "The test error peaks where there are as many features as samples.", peak_position(waves),
                valid_if="rise", headline=True),
         at_one("peak-loss", "The squared error on test samples peaks there, too.", peak_position(waves, "test_loss")),
-        at_one("peak-norm", "So does the norm of the coefficients.", peak_position(waves, "norm"), headline=True),
+        at_one("peak-norm", "The norm of the coefficients peaks where there are as many features as samples.",
+               peak_position(waves, "norm"), headline=True),
         more("below", "With many more features than samples the test error is below the first minimum.",
              second_descent(waves), valid_if="rise", headline=True),
         more("nets-rise", "The test error of nets of one hidden layer rises to a peak over their width.",
@@ -110,7 +113,7 @@ def _figures(scale: str, samples: int, inputs: int) -> tuple[Figure, ...]:
     return (
         show(f"waves-{scale}", "Least squares on random Fourier features",
              plots={names[labels]: line for labels, line in waves.items()}, x="features a sample", y="test error (%)"),
-        show(f"sizes-{scale}", "Squared error and norm", y="on a logarithmic axis", log_y=10, x="features a sample",
+        show(f"sizes-{scale}", "Squared error and norm", y="mean over seeds", log_y=10, x="features a sample",
              plots={title: {names[labels]: {r: value(cell, metric) for r, cell in line.items()}
                             for labels, line in waves.items()} for title, metric in sizes.items()}),
         show(f"nets-{scale}", "Nets of one hidden layer", plots={
@@ -127,6 +130,17 @@ def _agreement(config: str, hidden: int) -> Cells:
     return grid("study/agreement", config, other, task=AGREE, seeds=3, stack=True)
 
 
+def _grown(samples: int, inputs: int) -> Family:
+    units = {ratio: _units(ratio, samples, inputs) for ratio in NETS if ratio <= 1}
+    errors = (Metric(f"test_error_{unit}", f"Test error at {ratio:g}, %", "%") for ratio, unit in units.items())
+    return Family("Nets that grow, by parameters a sample and class", tuple(errors), shown=len(units))
+
+
+WAVES = Family(
+    "Least squares on random Fourier features",
+    (Metric("norm", "Norm of the coefficients"), Metric("train_error", "Train error, %", "%"),
+     Metric("test_error", "Test error, %", "%"), Metric("train_loss", "Squared error in training"),
+     Metric("test_loss", "Squared error on test samples")), shown=5)  # fmt: skip
 DIGITS, MNIST = "configs/belkin2019/digits-mlp.yaml", "configs/belkin2019/mnist-mlp.yaml"
 PAPER = Paper(
     "belkin2019", BOOK.title, BOOK.authors, 2019, "1812.11118",
@@ -144,6 +158,7 @@ PAPER = Paper(
               _waves({"source": "mnist"}, 10_000, 0.2) + _nets(MNIST, 4000, 784).at({"data.train_size": 4000,
               "trainer.max_epochs": 6000}), seeds=5, replicas=60),
     ),
+    metrics=(WAVES, _grown(300, 64), _grown(2000, 784), _grown(4000, 784)),
     claims=across(quick=_claims(300, 64), standard=_claims(2000, 784), paper=_claims(4000, 784)),
     figures=(*_figures("quick", 300, 64), *_figures("standard", 2000, 784), *_figures("paper", 4000, 784)),
     deviations=(

@@ -114,13 +114,14 @@ CLAIMS = (
     _times("1-raw-0", "Without weight decay, on the line between the nets of a small and a large batch, the training "
            "loss rises further around the large batch's: at a quarter of the way to both sides.", **_line("0"), above=1,
            published="> 1", where="Figure 2"),
-    _times("1-raw", "With weight decay it looks the other way round: there the loss rises less around the large "
-           "batch's net.", **_line("5e-4"), below=1, published="< 1", where="Figure 2", headline=True),
+    _times("1-raw", "With weight decay it looks the other way round on the line between the nets of a small and a "
+           "large batch: there the loss rises less around the large batch's.", **_line("5e-4"), below=1,
+           published="< 1", where="Figure 2", headline=True),
     _times("1-filter-0", "In filter-normalized random directions, without weight decay, the loss rises further around "
            "the large batch's net: at a distance of 0.5.", **_normalized("0"), above=1, published="> 1",
            where="Figure 3"),
-    _times("1-filter", "So it does with weight decay: in filter-normalized random directions the loss rises further "
-           "around the large batch's net.", **_normalized("5e-4"), above=1, published="> 1",
+    _times("1-filter", "In filter-normalized random directions, with weight decay, the loss rises further around the "
+           "large batch's net than around the small one's.", **_normalized("5e-4"), above=1, published="> 1",
            where="Figure 3", headline=True),
     _times("1-weights", "With weight decay the small batch's weights are smaller (norm).", ratio("batch/5e-4/small",
            "batch/5e-4/large", "weight_norm"), below=1, published="< 1", where="Figure 2", origin="recalled",
@@ -135,7 +136,8 @@ CLAIMS = (
            "plane of the smallest over the largest eigenvalue of the Hessian, in size.",
            **_convex("plain/deep", "skip/deep"), where="Figures 1, 5", headline=True),
     _times("2-depth", "Without shortcuts the loss is further from convex around a deep net than around a shallow one: "
-           "the same mean.", **_convex("plain/deep", "plain/shallow"), where="Figure 5", headline=True),
+           "mean over a plane of the smallest over the largest eigenvalue of the Hessian, in size.",
+           **_convex("plain/deep", "plain/shallow"), where="Figure 5", headline=True),
     _says("3", "Width makes the loss around a deep net without shortcuts more convex: rank correlation of that mean "
           "with width.", rank_correlation(NEGATIVE, *(f"plain/{w}" for w in WIDTHS)), below=0, published="it does",
           where="Figure 6", settings={"on the surface": rank_correlation(OWN, *(f"plain/{w}" for w in WIDTHS))}),
@@ -160,9 +162,10 @@ ALL = {f"{name}, {how}": f"{net}/{name}" for net, how in (("skip", "shortcuts"),
        for name in ("shallow", *WIDTHS)}  # fmt: skip
 EVERY_PLANE = (
     Metric("negative_curvature", "Mean |smallest / largest eigenvalue|"),
-    Metric("surface_nonconvex", "Surface not convex", "%"), Metric("curvature_agreement", "Correlation of both"),
+    Metric("surface_nonconvex", "Surface not convex, %", "%"), Metric("curvature_agreement", "Correlation of both"),
     Metric("top_eigenvalue", "Largest eigenvalue"),
-    Metric("path_share", "Path in two components", "%"), Metric("random_share", "Path in two random directions", "%"),
+    Metric("path_share", "Path in two components, %", "%"),
+    Metric("random_share", "Path in two random directions, %", "%"),
     Metric("train_acc", "Train accuracy", "%"), Metric("test_acc", "Test accuracy", "%"),
 )  # fmt: skip
 
@@ -198,12 +201,15 @@ PAPER = Paper(
     ),
     deviations=(
         Deviation("quick", "ResNets of 20 to 110 layers, VGG-9, CIFAR-10, 300 epochs", "MLPs of 4 and 20 layers with "
-                  "batch norm, digits, 40 epochs; Adam for the planes", "Only directions can be compared"),
+                  "batch norm, digits, 40 epochs; for the planes Adam at 0.003 without weight decay",
+                  "Only directions can be compared"),
         Deviation("quick", "Batches of 128 and 8,192, of 50,000", "16 and 512, of 1,200", "The gap may be another"),
-        Deviation("quick", "300 epochs for both batches", "40 and 120, so that both fit", "It is fitted better"),
-        Deviation("standard", "300 epochs for both batches", "30 and 90", "It is fitted better"),
+        Deviation("quick", "300 epochs for both batches", "40 and 120, so that both fit",
+                  "The large batch's net is fitted better"),
+        Deviation("standard", "300 epochs for both batches", "30 and 90", "The large batch's net is fitted better"),
         Deviation("standard", "ResNets of 20 to 110 layers and 16 filters, VGG-9, 300 epochs", "ResNets of 8 and 20 "
-                  "layers and 4 to 16 filters, 5,000 images, 30 epochs; batches of 32 and 1,024", "Only directions"),
+                  "layers and 4 to 16 filters, 5,000 images, 30 epochs; batches of 32 and 1,024",
+                  "Only directions can be compared"),
         Deviation("", "Surfaces are judged by eye", "Means over the plane of |smallest / largest eigenvalue|, on 200 "
                   "samples at 25 points (5,000 at 49 in scale paper); as a setting, how much of the surface is not "
                   "convex", "Another measure may say something else"),

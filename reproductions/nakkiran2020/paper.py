@@ -142,7 +142,7 @@ PAPER = Paper(
     summary="Test errors fall, rise and fall again as nets grow, as they train, and as data are added; the peak is "
     "where nets just fit their samples.",
     scales=(
-        Scale("quick", "400 digits, 20 % wrong labels, nets of 30 widths: 5 minutes on two cores", QUICK[0] + AGREEMENT,
+        Scale("quick", "400 digits, 20 % wrong labels, nets of 30 widths: 4 minutes on two cores", QUICK[0] + AGREEMENT,
               seeds=8, replicas=128, test_items=597),
         Scale("standard", "MNIST-1D, 15 % wrong labels, nets of 30 widths: 80 minutes on two cores",
               STANDARD[0] + SIGNAL_AGREEMENT, seeds=5, replicas=80, test_items=1000),

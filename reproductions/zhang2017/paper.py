@@ -45,7 +45,8 @@ FIGURES = (
     curves(
         "fig2b", "Figure 2b: batch norm and no explicit regulariser", "test_acc",
         {"with batch norm": "small-inception/true-labels", "without batch norm": "small-inception-nobn/true-labels"},
-        "Test accuracy over training of small Inception with and without batch norm; rings are where the paper ends.",
+        "Test accuracy over training of small Inception with and without batch norm; rings, at paper scale, are where "
+        "the paper ends.",
         y="test accuracy (%)", on=("paper", "thin"),
     ),
     points(

@@ -200,6 +200,8 @@ def test_several_inputs_are_arguments_or_a_mapping_of_named_ones(together: int) 
         loss_surface(net, {"x": x, "more": more[:19]}, y, [direction], loss=loss)
     with pytest.raises(ValueError, match="x must have as many samples"):
         loss_surface(net, [], y, [direction])
+    with pytest.raises(TypeError, match="the network returns dict, which cross_entropy does not take; give loss="):
+        loss_surface(net, inputs, y, [direction], 3)
 
 
 def test_one_output_has_no_accuracy() -> None:

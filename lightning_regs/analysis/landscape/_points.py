@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lightning_regs.core.checks import Number, Range, Shape, nonempty, shown
@@ -133,11 +134,19 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([t.detach().flatten().double() for t in tensors])
 
 
+def loss_of(loss: Loss, output: Any, targets: Tensor, differentiable: bool = True) -> Tensor:
+    """Return the loss as one number; say what to give where a network returns what the usual loss does not take."""
+    if loss is F.cross_entropy and not isinstance(output, Tensor):
+        raise TypeError(f"the network returns {type(output).__name__}, which cross_entropy does not take; give loss=, "
+                        "a mean over samples of what it returns and y.")  # fmt: skip
+    return one_number(loss(output, targets), differentiable)
+
+
 def batch_losses(
     network: nn.Module, weights: Mapping[str, Tensor], x: Any, y: Tensor, loss: Loss, batch_size: int
 ) -> Iterator[Tensor]:
     """Yield what each batch adds to the mean loss at these weights, with its graph."""
     for some, targets in batches(x, y, batch_size):
         with torch.enable_grad():
-            value = one_number(loss(outputs_at(network, weights, some), targets)) * (len(targets) / len(y))
+            value = loss_of(loss, outputs_at(network, weights, some), targets) * (len(targets) / len(y))
         yield value

@@ -23,11 +23,12 @@ from lightning_regs.analysis.landscape._points import (
     check_directions,
     grid,
     looking,
+    loss_of,
     moved,
 )
 from lightning_regs.core.checks import Count, checked
 from lightning_regs.models.stacked import OneCallForAll
-from lightning_regs.regularizers.attacks import one_number, outputs_at
+from lightning_regs.regularizers.attacks import outputs_at
 
 # Samples times points of the grid in one call: what a layer makes of them stays in a cache. Numbers of their weights.
 _ROWS, _MAPS, _NUMBERS = 10_000, 500, 2**26
@@ -120,7 +121,7 @@ def _measured(
     total = torch.zeros(len(next(iter(weights.values()))), 2, dtype=torch.float64, device=y.device)
     for some, targets in batches(x, y, batch_size):
         for row, output in zip(total, _outputs(network, weights, some, mapped), strict=True):
-            row[0] += one_number(loss(output, targets), differentiable=False).double() * len(targets)
+            row[0] += loss_of(loss, output, targets, differentiable=False).double() * len(targets)
             row[1] += _right(output, targets)
     return total.cpu() / len(y) * torch.tensor([1.0, 100.0], dtype=torch.float64)
 

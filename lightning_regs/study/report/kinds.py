@@ -74,10 +74,7 @@ def draw_curves(
     for metric in sorted({metric for metric, _ in found.values()} - {figure.metrics[0]}):
         plots.note(drawing, f"Not recorded {over}: {_words(figure.metrics[0])}, so {_words(metric)} is drawn.")
     plots.describe(drawing, " ".join(told))
-    seeds = sorted({band.n for _, bands in found.values() for band in bands.values()})
-    if seeds[-1] > 1:
-        many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        plots.note(drawing, f"Lines are means over {many} seeds, bands reach from the lowest to the highest seed.")
+    _note_bands(drawing, {band.n for _, bands in found.values() for band in bands.values()})
     _note_missing(drawing, figure, {title: list(bands) for title, (_, bands) in found.items()}, rows)
     return drawing
 
@@ -104,7 +101,7 @@ def draw_sweep(
             found[title] = lines
     drawing, panels = _panels(found, f"{_words(metric)} has not been measured where it is varied")
     label = figure.y or f"{f'100 {tables.MINUS} ' if error else ''}{_words(metric)}"
-    told, best = [], _best(tuned, rows, drawing)
+    told, best, seeds = [], _best(tuned, rows, drawing), set[int]()
     for axes, (title, lines) in zip(panels, found.items(), strict=True):
         if log_x:
             _log_x(axes, log_x, sorted({at for numbers in lines.values() for at in numbers}))
@@ -114,7 +111,9 @@ def draw_sweep(
             plots.log_axis(axes, "y", log_y)
         for index, (name, positions) in enumerate(lines.items()):
             sweep = figure.plots[title][name]
-            _line(axes, positions, index, name, joined=len(positions) > 2 or len(sweep) == 2)
+            if joined := len(positions) > 2 or len(sweep) == 2:
+                seeds.update(map(len, positions.values()))
+            _line(axes, positions, index, name, joined)
             for at, measure in sweep.items():
                 color = SERIES[index % len(SERIES)]
                 if (number := published.get(measure.single)) is not None:
@@ -122,8 +121,8 @@ def draw_sweep(
                 if at in positions and best.intersection(measure.cells):
                     axes.plot(at, statistics.fmean(positions[at]), "*", color=color, markersize=12, clip_on=False)
         if tuned:
-            seeds = {f"{_named(name, title)} at {at:g}": v for name, line in lines.items() for at, v in line.items()}
-            plots.crop(axes, seeds, drawing)
+            runs = {f"{_named(name, title)} at {at:g}": v for name, line in lines.items() for at, v in line.items()}
+            plots.crop(axes, runs, drawing)
         axes.set(xlabel=x, ylabel=label)
         if isinstance(reference, tuple):
             axes.axhline(reference[0], color=MUTED, linewidth=1, linestyle=_DOTTED, label=reference[1])
@@ -136,12 +135,11 @@ def draw_sweep(
         if descending:
             axes.invert_xaxis()
         _finish(axes, title)
-        parts = [
-            f"{name}: " + ", ".join(f"{statistics.fmean(v):.4g} at {at:.3g}" for at, v in sorted(numbers.items()))
-            for name, numbers in lines.items()
-        ]
+        parts = [f"{name}: " + ", ".join(f"{statistics.fmean(v):.4g} at {at:.3g}" for at, v in sorted(numbers.items()))
+                 for name, numbers in lines.items()]  # fmt: skip
         told.append(f"{_named(label, title)} by {x}. {'; '.join(parts)}.")
     plots.describe(drawing, " ".join(told))
+    _note_bands(drawing, seeds)
     if partly:
         plots.note(drawing, f"Not drawn, as not every seed has a number: {', '.join(partly)}.")
     _note_missing(drawing, figure, found, rows)
@@ -160,9 +158,7 @@ def _best(tuned: Sequence[Tuned], rows: Rows, drawing: Figure) -> set[str]:
     return set(best)
 
 
-def draw_dots(
-    figure: Kind, rows: Rows, curves: Curves, published: Published, *, limits: Ends, bars: bool
-) -> Figure:  # fmt: skip
+def draw_dots(figure: Kind, rows: Rows, curves: Curves, published: Published, *, limits: Ends, bars: bool) -> Figure:
     """Draw a row of dots, or a bar, a cell."""
     found: dict[str, Dots] = {}
     for title, lines in figure.plots.items():
@@ -302,6 +298,13 @@ def _finish(axes: Axes, title: str) -> None:
     axes.legend(loc="best")
 
 
+def _note_bands(drawing: Figure, seeds: Collection[int]) -> None:
+    """Say what bands are, where there are some."""
+    if max(seeds, default=1) > 1:
+        many = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
+        plots.note(drawing, f"Lines are means over {many} seeds, bands reach from the lowest to the highest seed.")
+
+
 def _note_missing(drawing: Figure, figure: Kind, found: Mapping[str, Collection[str]], rows: Rows) -> None:
     """Name the axes that were left out in part, and what is missing in the others: once, where it is missing in all."""
     begun = set(rows.cells())
@@ -311,7 +314,7 @@ def _note_missing(drawing: Figure, figure: Kind, found: Mapping[str, Collection[
     names += everywhere
     names += [_named(name, title) for title, gone in lines.items() for name in gone if name not in everywhere]
     if names:
-        plots.note(drawing, f"Too little was measured at this scale to draw: {', '.join(names)}.")
+        plots.note(drawing, f"Too little was measured at this scale to draw: {'; '.join(names)}.")
 
 
 def _count(numbers: Collection[float]) -> str:

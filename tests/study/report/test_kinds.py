@@ -61,6 +61,7 @@ def notes(drawing):
     return " ".join(plots.notes(drawing))
 
 
+BANDS = "Lines are means over {} seeds, bands reach from the lowest to the highest seed."
 SWEEP = sweep("s", "Error", "test_acc", {"net": {at: f"net/{at}" for at in LEVELS}}, x="level", error=True)
 
 
@@ -78,6 +79,12 @@ def test_a_sweep_of_ratios_takes_them_seed_by_seed():
     assert not rings(drawing)  # a number of a cell is none of a ratio
 
 
+def test_a_sweep_says_what_its_bands_are():
+    some = ({"cell": f"net/{at}", "seed": s, "test_acc": s} for at in LEVELS for s in range(3 if at else 2))
+    assert BANDS.format("2 to 3") in notes(drawn(SWEEP, Rows(some)))
+    assert "bands" not in notes(drawn(SWEEP, rows(seeds=1)))
+
+
 def test_whole_positions_have_whole_ticks():
     (axes,) = drawn(sweep("s", "S", "test_acc", {"net": {1: "net/0", 2: "net/1"}}), rows()).axes
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
@@ -85,7 +92,9 @@ def test_whole_positions_have_whole_ticks():
 
 def test_the_two_ends_of_a_sweep_are_not_joined():
     assert lines(drawn(SWEEP, rows()))["net"].get_linestyle() == "-"
-    assert lines(drawn(SWEEP, rows(("net/0", "net/1"))))["net"].get_linestyle() == "None"
+    ends = drawn(SWEEP, rows(("net/0", "net/1")))
+    assert lines(ends)["net"].get_linestyle() == "None"
+    assert "bands" not in notes(ends)
 
 
 @pytest.mark.parametrize("broken", [(0, 1), (1,)])
@@ -111,10 +120,10 @@ def test_a_sweep_has_axes_as_its_figure_has_them():
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left")) == ("width", "accuracy", "up")
     assert (axes.get_xscale(), axes.get_yscale(), axes.xaxis_inverted()) == ("log", "log", True)
     assert 30.5 in [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
-    assert notes(drawing) == "The dotted line in up is net/none."  # nothing of "down" is at this scale
+    assert notes(drawing) == f"The dotted line in up is net/none. {BANDS.format(2)}"  # no "down"
     found = rows((*found.cells(), "net/z"))
     drawing = drawn(sweep("s", "S", "test_acc", {"up": line, "down": {"other": {1: "net/z", 2: "z"}}}), found)
-    assert notes(drawing) == "Too little was measured at this scale to draw: down."
+    assert notes(drawing).endswith("Too little was measured at this scale to draw: down.")
 
 
 def test_what_was_tuned_has_a_star_where_it_is_best_and_its_edges_are_named():
@@ -128,7 +137,7 @@ def test_what_was_tuned_has_a_star_where_it_is_best_and_its_edges_are_named():
     assert stars == [(2, 5.5), (1, 3.5)]
     assert (axes.get_xlabel(), axes.get_xscale()) == ("learning rate", "log")
     edge = "the best setting of b is at the lower edge of its grid of the learning rate"
-    assert notes(drawing) == f"Stars are the settings that were chosen; {edge}."
+    assert notes(drawing) == f"Stars are the settings that were chosen; {edge}. {BANDS.format(2)}"
     assert axes.get_ylim()[1] > 9.5
 
     far = Rows({"cell": cell, "seed": 0, "val_error": 90 if cell == "b/3" else errors[cell]} for cell in cells)
@@ -143,14 +152,14 @@ def test_what_was_tuned_has_a_star_where_it_is_best_and_its_edges_are_named():
 
 
 def test_curves_end_in_rings_and_say_what_is_missing():
-    plain = curves("c", "Loss", "loss", {"first": "net/a", "second": "net/b", "third": "net/c"})
+    plain = curves("c", "Loss", "loss", {"first": "net/a", "second": "net/b", "third": "net/c", "4, wide": "net/d"})
     drawing = drawn(plain, curves=recorded(), published={("net/b", "loss"): 0.9, ("net/c", "loss"): 0.8})
     assert list(lines(drawing)["first"].get_data()[0]) == [1, 2, 4]
     assert list(lines(drawing)["first"].get_data()[1]) == pytest.approx([2.5, 1.5, 1.0])
     assert rings(drawing) == {(4, 0.9)}
     assert plots.description(drawing) == "Loss over training. At the end: first 1; second 1."
     assert "Lines are means over 2 seeds" in notes(drawing)
-    assert "Too little was measured at this scale to draw: third." in notes(drawing)
+    assert "Too little was measured at this scale to draw: third; 4, wide." in notes(drawing)
     with pytest.raises(MissingRows, match="no learning curve of loss has been recorded"):
         plain.render(Rows([]), Curves())
 
