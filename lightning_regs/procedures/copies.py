@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,5 +84,8 @@ def copies(name: str, module: pl.LightningModule, source: Any, trainer: Mapping[
     options = dict(trainer or {})
     if taken := sorted({*_OURS, *_TAKEN} & set(options)):
         raise ValueError(f"trainer={{{taken[0]!r}: ...}} is for {name} itself to say; leave it out.")
+    devices = options.get("devices", 1)
+    if devices != 1 and not (isinstance(devices, Sequence) and len(devices) == 1):
+        raise ValueError(f"trainer={{'devices': {devices!r}}}: {name} works on one device; leave devices out.")
     with isolated(), tempfile.TemporaryDirectory() as folder:
         yield Copies(name, module, source, options, Path(folder))

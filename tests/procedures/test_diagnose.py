@@ -283,7 +283,7 @@ def test_what_cannot_be_examined_is_refused_in_a_sentence() -> None:
         diagnose(Net(), loader(X[:0], Y[:0], shuffle=False), trainer=CPU)
     with pytest.raises(ValueError, match="gave no batch; give a loader that is not empty"):
         diagnose(Net(), DataLoader(torch.utils.data.ChainDataset([]), 24), trainer=CPU)
-    with pytest.raises(ValueError, match=r"'devices': 2}: diagnose examines on one device"):
+    with pytest.raises(ValueError, match=r"'devices': 2}: diagnose works on one device"):
         diagnose(Net(), loader(X, Y), trainer=CPU | {"devices": 2})
     lazy = Net()
     lazy.first = nn.LazyLinear(24)

@@ -190,6 +190,7 @@ BAD: list[tuple[type[Net], dict[str, Any], type[Exception], str]] = [
     (Net, {"seeds": 0}, ValueError, "seeds must be at least 1, got 0"),
     (Net, {"schedule": "cosine"}, ValueError, "unknown schedule 'cosine'"),
     (Net, {"trainer": {"max_epochs": 3}}, ValueError, "'max_epochs': ...} is for range_test itself to say"),
+    (Net, {"trainer": {"devices": 2}}, ValueError, "'devices': 2}: range_test works on one device; leave devices out"),
     (Net, {"data": iter([[X, Y]])}, MisconfigurationException, "no batch in an epoch, after 1 of 100 steps; .* again"),
     (
         Net,

@@ -119,9 +119,6 @@ def diagnose(
     for name in skip:
         if name not in CHECKS:
             raise unknown_name("check", name, CHECKS)
-    devices = (trainer or {}).get("devices", 1)
-    if devices != 1 and not (isinstance(devices, Sequence) and len(devices) == 1):
-        raise ValueError(f"trainer={{'devices': {devices!r}}}: diagnose examines on one device; leave devices out.")
     if takes_its_batches(module):
         raise MisconfigurationException(
             f"training_step of {type(module).__name__} fetches its batches from dataloader_iter, so that no check has "
