@@ -152,7 +152,7 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
             raise ValueError(f"num_classes={self.num_classes} and kind={self.kind!r}: give both, kind='cdni', or none.")
         if self.kind == "none" and self.hidden:
             raise ValueError(f"hidden={list(self.hidden)} is of models, which kind='none' has none of; leave it out.")
-        self._layers, self._before = dict[str, nn.Module](), dict[str, nn.Module]()
+        self._layers, self._before = dict[str, nn.Module](), dict[str, list[nn.Module]]()
         self._models, self._hooks, self._ran = dict[str, GradientModel](), list[Any](), set[str]()
         self._batch: Any = None
 
@@ -176,7 +176,8 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
             return
         check_whole_weights("SyntheticGradients", trainer)
         pl_module.configure_model()  # by Lightning's rule a second call changes nothing
-        name, kinds, by, globs = type(pl_module).__name__, set[str](), None, self.after
+        name, kinds, globs = type(pl_module).__name__, set[str](), self.after
+        by, before = None, dict[str, nn.Module]()  # the last layer with weights; those behind the last cut
         if any(map(is_compiled, pl_module.modules())):
             _refuse(f"acts between layers, and {name} is compiled; leave it eager.")
         self._layers, self._before, self._models = {}, {}, {}
@@ -184,14 +185,17 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
             kind = type(layer)
             kinds.add(kind.__name__)
             width = next((getattr(layer, own) for own in _WIDTHS if hasattr(layer, own)), None)
-            by = (layer, width, like) if width and (like := next(layer.parameters(), None)) is not None else by
+            if width and (like := next(layer.parameters(), None)) is not None:
+                by, before = (layer, width, like), before | {path: layer}
             fits = kind.__module__ == "torch.nn.modules.activation" and not layer._modules
             if not (fits if globs is None else any(g == kind.__name__ or fnmatchcase(path, g) for g in globs)):
                 continue
             if by is None or CHILD in by[0]._modules:
                 why = "no layer with weights stands before it" if by is None else "none stands between it and another"
                 _refuse(f"cannot have a model behind {path!r}, as {why}; use `after` to name others.")
-            self._layers[path], self._before[path] = layer, by[0]
+            place = path.rpartition(".")[0]  # a teacher may stand behind the net that is trained
+            beside = [part for own, part in before.items() if own.rpartition(".")[0] == place and part is not by[0]]
+            self._layers[path], self._before[path], before = layer, [*beside, by[0]], {}
             if self.kind != "none":
                 seed = derive_seed(self.seed or 0, f"gradient model of {path}")
                 model = GradientModel(by[1], self.num_classes or 0, self.hidden, seed).to(by[2])
@@ -207,12 +211,12 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
         learned = {w for model in self._models.values() for w in model.parameters()}
         for path, model in list(self._models.items()):
             if held and held.isdisjoint(model.parameters()):
-                if not held.isdisjoint(self._before[path].parameters()):
-                    what = f"has a model behind {path!r} that no optimizer trains, though one trains the layer before"
+                if any(not held.isdisjoint(part.parameters()) for part in self._before[path]):
+                    what = f"has a model behind {path!r} that no optimizer trains, though one trains a layer before"
                     _refuse(f"{what}; let configure_optimizers use the parameters() of the module or net.")
                 del self._layers[path], self._models[path]  # of a teacher or an average
             else:
-                self._before[path]._modules[CHILD] = model  # again, as a training begins with letting go
+                self._before[path][-1]._modules[CHILD] = model  # again, as a training begins with letting go
         size = len(list(pl_module.parameters()))
         if any(len(list(average.parameters())) != size for average in averaged_modules(trainer)):
             _refuse("comes behind a callback that averages weights and copied the module before; put it in front.")
@@ -305,7 +309,7 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
         super().release()
         for hook in self._hooks:
             hook.remove()
-        for layer in self._before.values():
+        for *_, layer in self._before.values():
             layer._modules.pop(CHILD, None)
         self._hooks, self._batch = [], None
 

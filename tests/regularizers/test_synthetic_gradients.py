@@ -233,6 +233,11 @@ class HeadAlone(Plain):
         return torch.optim.SGD([*self.net[1].parameters(recurse=False), *self.net[5].parameters()], lr=0.1)
 
 
+class FrozenNorm(Plain):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD([w for at in (0, 3, 5) for w in self.net[at].parameters(recurse=False)], lr=0.1)
+
+
 class Newton(Plain):
     def configure_optimizers(self) -> Any:
         return torch.optim.LBFGS(self.parameters())
@@ -267,6 +272,7 @@ REFUSED = [
     ),
     (Shared, {}, {}, "one gradient a batch behind 'net.2', which ran twice"),
     (HeadAlone, {"after": "net.2"}, {}, "model behind 'net.2' that no optimizer trains"),
+    (FrozenNorm, {"after": "net.2"}, {}, "model behind 'net.2' that no optimizer trains"),
     (Newton, {}, {}, "or a closure was called again"),
     (Newton, AT_ONCE, {}, "does not go with another optimizer than one of torch's"),
     (
