@@ -38,10 +38,10 @@ class Dims(Regularizer, acts=Acts.BATCH):
         return x * self.factor, y
 
 
-def saved(path: Path, given: list[Regularizer], architecture: Any = "mlp") -> Classifier:
+def saved(path: Path, given: list[Regularizer], architecture: Any = "mlp", **data: Any) -> Classifier:
     model = Classifier(architecture, regularizers=given, seed=1)
     t = trainer(path.parent, max_epochs=1)
-    t.fit(model, datamodule=digits())
+    t.fit(model, datamodule=digits(**data))
     t.save_checkpoint(path)
     return model
 
@@ -57,7 +57,7 @@ EVERY = [variant.make() for cls in methods() for variant in variants(cls)] + [Di
 @pytest.mark.filterwarnings("ignore:all weights were compared")
 @pytest.mark.parametrize("method", EVERY, ids=[f"{i}-{type(m).__name__}" for i, m in enumerate(EVERY)])
 def test_each_method_comes_back_with_its_arguments(method: Regularizer, tmp_path: Path) -> None:
-    saved(tmp_path / "m.ckpt", [method])
+    saved(tmp_path / "m.ckpt", [method], classes=[0, 1, 2, 3])  # as many as variants are of
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         (again,) = loaded(tmp_path / "m.ckpt").regularizers
