@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import AdversarialTraining, Classifier, GradientPenalty, LabelSmoothing, Mixup
+from lightning_regs.training.losses import losses_of_samples
 from lightning_regs.training.replicas import Replicated
 
 N, FEATURES, CLASSES, BATCH = 24, 5, 3, 8
@@ -152,3 +153,15 @@ def test_methods_refuse_probabilities_as_they_say(tmp_path: Any) -> None:
         warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning|torch)\.")
         for methods in ([Mixup()], [LabelSmoothing()], [AdversarialTraining(0.1)]):
             fit(probabilities(N), tmp_path, methods=methods)
+
+
+@pytest.mark.parametrize("classes", [10, 20])
+@pytest.mark.parametrize("samples", [3, 600])
+def test_losses_of_samples_are_logarithms_of_probabilities_with_their_gradients(samples: int, classes: int) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(samples, classes, dtype=torch.float64, requires_grad=True)
+    y, weight = torch.randint(classes, (samples,)), torch.rand(samples, dtype=torch.float64)
+    losses = losses_of_samples(F.cross_entropy, logits, y)
+    torch.testing.assert_close(losses, -logits.softmax(1).log()[range(samples), y])
+    (gradient,) = torch.autograd.grad(losses, logits, weight)
+    torch.testing.assert_close(gradient, weight[:, None] * (logits.detach().softmax(1) - F.one_hot(y, classes)))
