@@ -138,12 +138,19 @@ def search(
         What was found. A run that fails is a trial without a value, and is not raised.
 
     Raises:
-        ValueError: If the space, a path or the metric is unknown, no training data are held out, options do not go
-            together, or Optuna is not installed: ``pip install "lightning-regs[search]"``.
+        ValueError: If the space, a path or the metric is unknown, no training data are held out, the configuration
+            names a LightningModule or DataModule of one's own, options do not go together, or Optuna is not installed:
+            ``pip install "lightning-regs[search]"``.
     """
     _check_installed()
     base = dict(config) if isinstance(config, Mapping) else resolve(config)
     name = "config" if isinstance(config, Mapping) else Path(config).with_suffix("").as_posix().removeprefix("configs/")
+    for section in ("model", "data"):
+        if own := (base.get(section) or {}).get("class_path"):
+            raise ValueError(
+                f"a search trains the package's Classifier on its ImageDataModule, and {section} is {own}; write the "
+                "arguments of these without a class_path, or search a module of your own with Optuna from Python."
+            )
     space = plain(space, "space")
     fixed = {path: what[0] for path, what in space.items() if isinstance(what, list) and len(what) == 1}
     for path in fixed:

@@ -200,6 +200,13 @@ def test_bad_input_is_refused_before_anything_runs(space, options, message, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("section", ["model", "data"])
+def test_a_class_of_ones_own_is_refused_by_its_name_and_not_by_what_it_lacks(section, tmp_path):
+    config = CONFIG | {section: {"class_path": "mine.Own", "init_args": {"lr": 0.1}}}
+    with pytest.raises(ValueError, match=rf"trains the package's Classifier .* {section} is mine.Own; write"):
+        search(config, RATE | {"data.val_split": [0.3]}, jobs=0, runs_dir=tmp_path / "runs")
+
+
 def test_a_metric_that_no_trial_measures_is_refused_and_not_searched_by(tmp_path):
     with pytest.raises(ValueError, match=r"unknown metric 'val_eror'. Did you mean 'val_error'"):
         search(CONFIG, {"model.optimizer.lr": [0.1, 0.2]}, metric="val_eror", jobs=0, runs_dir=tmp_path)
