@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lightning_regs.core.lightning import pl
 from lightning_regs.procedures.agnostic import graphs as parts
 from lightning_regs.procedures.agnostic.find_topology import MUTATIONS
 from lightning_regs.procedures.agnostic.graphs import ACTIVATIONS, Graph, accuracies, packed, unpacked
-from lightning_regs.procedures.agnostic.operators import first_graphs, mutated, ranked
+from lightning_regs.procedures.agnostic.operators import Breeding, first_graphs, mutated, ranked
 
 WEIGHTS = (-2.0, -0.5, 0.7, 1.0)
 # Written anew, from the paper's list of names.
@@ -215,6 +216,49 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert torch.equal(again.weights, whole.weights)
 
 
+def test_of_two_searches_in_a_folder_the_second_is_refused_and_so_is_what_is_none(tmp_path: Path) -> None:
+    def again(_: dict[str, float]) -> None:
+        with pytest.raises(RuntimeError, match=r"another search is at work in .*; wait for it, or give another"):
+            find_topology(**data() | {"seed": 6}, generations=2, folder=tmp_path)
+
+    find_topology(**data(), generations=2, folder=tmp_path, on_generation=again)
+    find_topology(**data(), generations=2, folder=tmp_path)
+    torch.save(nn.Linear(1, 1), tmp_path / "search.pt")
+    with pytest.raises(ValueError, match="is of a search with other arguments or data; give another folder"):
+        find_topology(**data(), generations=2, folder=tmp_path)
+
+
+def test_candidates_without_a_connection_come_last_and_are_no_champions() -> None:
+    draws = np.random.Generator(np.random.PCG64(0))
+    graphs = first_graphs(6, 8, 2, 0.5, draws)
+    graphs[0] = replace(graphs[0], on=np.zeros_like(graphs[0].on))
+    found = parts.losses(graphs, torch.rand(20, 8), torch.arange(20) % 2, (1.0, 2.0)).numpy()
+    found[0] = np.inf
+    made = Breeding((1, 2), {"enable": 1.0}, 1.0, 0.2, 0.99, 2).next(graphs, found, draws)
+    assert all(graph.connections for graph in made)
+    net = find_topology(**data(), generations=1, elite=0.99)  # some have less loss than any connection gives
+    assert net.graph.connections
+
+
+def test_a_champion_has_a_loss_on_all_samples() -> None:
+    x, y = data()["x"].clone(), data()["y"]
+    x[-1, 0] = 3e38  # which overflows in those that are connected to it
+    rare: dict[str, Any] = data() | {"x": x, "batch_size": 1, "elite": 0.9}
+    net = find_topology(**rare, generations=1)
+    assert nn.functional.cross_entropy(net(x), y).isfinite()
+    x[-1] = 3e38
+    with pytest.raises(RuntimeError, match="died out: none of the elite has a loss on all samples"):
+        find_topology(**rare, enabled=1.0, generations=1)
+
+
+def test_the_order_in_which_changes_are_named_is_of_no_matter() -> None:
+    one, other = (
+        find_topology(**data(), generations=12, mutations=dict(order))
+        for order in (MUTATIONS.items(), reversed(MUTATIONS.items()))
+    )
+    assert np.array_equal(one.graph.source, other.graph.source)
+
+
 def test_what_is_packed_comes_back() -> None:
     for one, other in zip(grown(), unpacked(packed(grown())), strict=True):
         assert one.inputs == other.inputs
@@ -226,6 +270,8 @@ def test_what_is_packed_comes_back() -> None:
     [
         ({"x": torch.full((80, 6), 3e38), "enabled": 1.0}, "died out: in generation 1 "),
         ({"enabled": 0.0}, "died out: in generation 1 "),
+        ({"x": torch.zeros(0, 6), "y": torch.zeros(0, dtype=torch.long)}, r"\(0, 6\) is empty; give samples"),
+        ({"x": torch.zeros(80, 0)}, r"\(80, 0\) is empty; give samples"),
         ({"batch_size": 81}, "batch_size=81 is more than the 80 samples"),
         ({"weights": [1.0, 0.0]}, "has 0"),
         ({"x": torch.full((80, 6), math.nan)}, "NaN or infinite"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -14,7 +17,7 @@ from torch import Tensor
 
 from lightning_regs.core import rng
 from lightning_regs.core.checks import Count, NotNegative, Range, Seed, Shape, Share, as_text, checked, nonempty, warn
-from lightning_regs.core.files import DamagedFileError, load, whole
+from lightning_regs.core.files import DamagedFileError, load, lock, whole
 from lightning_regs.core.identity import canonical, digest, identity
 from lightning_regs.procedures.agnostic.graphs import ACTIVATIONS, Graph, accuracies, losses, packed, unpacked
 from lightning_regs.procedures.agnostic.operators import Breeding, finite, first_graphs
@@ -98,10 +101,13 @@ def find_topology(
     Raises:
         TypeError: If an argument is of another type.
         ValueError: If one is outside its range, or does not go with another, or the folder is of another search.
-        RuntimeError: If the population dies out: no candidate has a connection, or a loss that is a number.
+        RuntimeError: If the population dies out: no candidate has a connection, or a loss that is a number; or if
+            another search is at work in the folder.
     """
     options = dict(locals())
     x, y, seed = x.flatten(1), y.long(), rng.run_seed(seed)
+    if not x.numel():
+        raise ValueError(f"x of shape {tuple(options['x'].shape)} is empty; give samples, of at least one number each.")
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x holds NaN or infinite values; repair or drop these samples.")
     if int(y.min()) < 0 or int(y.max()) < 1:
@@ -117,37 +123,49 @@ def find_topology(
     of = identity(of + digest({"x": x, "y": y}))
     path = None if folder is None else Path(folder).expanduser().absolute() / "search.pt"
     allowed = [list(ACTIVATIONS).index(name) for name in activations]
-    breeding = Breeding(allowed, mutations, by_connections, cull, elite, tournament)
-    begin, graphs = (0, None) if path is None or not path.exists() else _kept(path, of)
-    if graphs is None:
-        graphs = first_graphs(population, x.shape[1], int(y.max()) + 1, enabled, _draws(seed, "topology start"))
-    saved = time.monotonic()
-    for generation in range(begin, generations):
-        last = generation + 1 == generations
-        if path is not None and (last or time.monotonic() - saved >= checkpoint_every):
-            with whole(path) as part:
-                torch.save({"of": of, "generation": generation} | packed(graphs), part)
-            saved = time.monotonic()
-        some = torch.randperm(len(x), generator=rng.generator(seed, "topology batch", generation))[:batch_size]
-        found = losses(graphs, x[some], y[some], weights).cpu().numpy()
-        found[[not graph.connections for graph in graphs]] = np.inf  # what knows no input has nothing to pass on
-        means = finite(found.mean(1))
-        best = int(means.argmin())
-        if not np.isfinite(found[best]).all():
-            raise RuntimeError(
-                f"the population died out: in generation {generation + 1} no candidate has a connection and a loss "
-                f"that is a number; scale x to [0, 1], or take smaller weights, or more than enabled={enabled}."
-            )
-        if on_generation is not None:
-            accuracy = float(accuracies(graphs[best], x[some], y[some], weights).mean())
-            row = {"step": generation + 1, "train_loss": float(means[best]), "train_acc": accuracy}
-            on_generation(row | {"connections": graphs[best].connections})
-        if not last:
-            graphs = breeding.next(graphs, found, _draws(seed, "topology", generation))
-    finalists = [graphs[i] for i in np.argsort(means, kind="stable")[: max(1, int(elite * population))]]
-    whole_set = losses(finalists, x, y, weights)
-    champion = int(whole_set.mean(1).argmin())
+    changes = {name: mutations[name] for name in MUTATIONS if name in mutations}  # in one order, whatever theirs
+    breeding = Breeding(allowed, changes, by_connections, cull, elite, tournament)
+    with contextlib.nullcontext() if path is None else lock(path.parent, partial(_refuse, path.parent), ".lock"):
+        begin, graphs = (0, None) if path is None or not path.exists() else _kept(path, of)
+        if graphs is None:
+            graphs = first_graphs(population, x.shape[1], int(y.max()) + 1, enabled, _draws(seed, "topology start"))
+        saved = time.monotonic()
+        for generation in range(begin, generations):
+            last = generation + 1 == generations
+            if path is not None and (last or time.monotonic() - saved >= checkpoint_every):
+                with whole(path) as part:
+                    torch.save({"of": of, "generation": generation} | packed(graphs), part)
+                saved = time.monotonic()
+            some = torch.randperm(len(x), generator=rng.generator(seed, "topology batch", generation))[:batch_size]
+            found = losses(graphs, x[some], y[some], weights).cpu().numpy()
+            found[[not graph.connections for graph in graphs]] = np.inf  # what knows no input has nothing to pass on
+            means = finite(found.mean(1))
+            best = int(means.argmin())
+            if not np.isfinite(found[best]).all():
+                raise RuntimeError(
+                    f"the population died out: in generation {generation + 1} no candidate has a connection and a loss "
+                    f"that is a number; scale x to [0, 1], or take smaller weights, or more than enabled={enabled}."
+                )
+            if on_generation is not None:
+                accuracy = float(accuracies(graphs[best], x[some], y[some], weights).mean())
+                row = {"step": generation + 1, "train_loss": float(means[best]), "train_acc": accuracy}
+                on_generation(row | {"connections": graphs[best].connections})
+            if not last:
+                graphs = breeding.next(graphs, found, _draws(seed, "topology", generation))
+    order = [i for i in np.argsort(means, kind="stable") if graphs[i].connections]
+    finalists = [graphs[i] for i in order[: max(1, int(elite * population))]]
+    whole_set = losses(finalists, x, y, weights).cpu().numpy()
+    champion = int(finite(whole_set.mean(1)).argmin())
+    if not np.isfinite(whole_set[champion]).all():
+        raise RuntimeError(
+            "the population died out: none of the elite has a loss on all samples that is a number; scale x to [0, 1], "
+            "or take smaller weights."
+        )
     return WeightAgnosticNet(finalists[champion], weights[int(whole_set[champion].argmin())])
+
+
+def _refuse(folder: Path, _: int | None) -> None:
+    raise RuntimeError(f"another search is at work in {folder}; wait for it, or give another folder.")
 
 
 def _draws(seed: int, purpose: str, *position: int) -> np.random.Generator:
@@ -161,6 +179,8 @@ def _kept(path: Path, of: str) -> tuple[int, list[Graph] | None]:
     except DamagedFileError as error:
         warn(f"{error}, and the search starts over.")
         return 0, None
+    except pickle.UnpicklingError:  # of objects, which no search keeps
+        state = {}
     if state.get("of") != of:
         raise ValueError(f"{path} is of a search with other arguments or data; give another folder, or remove it.")
     return state["generation"], unpacked(state)

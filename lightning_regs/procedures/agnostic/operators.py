@@ -27,7 +27,7 @@ class Breeding:
 
     def next(self, graphs: Sequence[Graph], losses: NDArray[Any], draws: Draws) -> list[Graph]:
         """Return the next generation, of as many graphs, given the loss of each with each weight, ``(P, W)``."""
-        size = np.array([max(1, graph.connections) for graph in graphs])
+        size = np.array([graph.connections or np.inf for graph in graphs])
         other = 1 / size if draws.random() < self.by_connections else -finite(losses.min(1))
         order = ranked(-finite(losses.mean(1)), other)
         parents = [graphs[i] for i in order[: len(graphs) - int(self.cull * len(graphs))]]
