@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+GRADIENT_MODEL = "gradient_model"  # the child that SyntheticGradients lends a layer while it trains; no part of a net
 _MANY = 60  # names; of more only the nearest are listed
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 

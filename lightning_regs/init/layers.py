@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from lightning_regs.core.names import GRADIENT_MODEL
+
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -28,6 +30,8 @@ def parts(module: nn.Module) -> list[Part]:
     """Return the parameters of a module in its order, each once, however many layers share it."""
     owners: dict[Tensor, list[tuple[str, nn.Module, str]]] = {}
     for path, owner in module.named_modules():
+        if GRADIENT_MODEL in path.split("."):
+            continue
         normed = isinstance(owner, parametrize.ParametrizationList) and type(owner[0]).__name__ == "_WeightNorm"
         layer = module.get_submodule(path.removesuffix("parametrizations.weight").rstrip(".")) if normed else owner
         for key, parameter in owner.named_parameters(recurse=False):

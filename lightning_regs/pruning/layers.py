@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_regs.core.checks import checked
-from lightning_regs.core.names import check_glob
+from lightning_regs.core.names import GRADIENT_MODEL, check_glob
 
 
 def _as_list(name: str, globs: str | Sequence[str]) -> list[str]:
@@ -84,9 +84,9 @@ def trained(weights: Mapping[str, Tensor], optimizers: Iterable[Optimizer] = ())
 
 def left_alone(module: nn.Module, pruned: Mapping[str, object], optimizers: Iterable[Optimizer] = ()) -> str:
     """Say which weights are not among the pruned, beside those of embeddings and norms; empty where there are none."""
-    named = ((n.replace("_orig_mod.", ""), w) for n, w in module.named_parameters() if not is_lazy(w))
     # Biases of stacked networks have two dimensions.
-    weights = {name: w for name, w in named if w.ndim > 1 and not name.endswith("bias")}
+    named = parameters_of(module)
+    weights = {name: w for name, w in named if not is_lazy(w) and w.ndim > 1 and not name.endswith("bias")}
     silent_layers = (nn.Embedding, nn.EmbeddingBag, *NORMALISATION)
     silent = {id(w) for m in module.modules() if isinstance(m, silent_layers) for w in m.parameters(recurse=False)}
     others = {name: w for name, w in weights.items() if name not in pruned and id(w) not in silent}
@@ -119,6 +119,12 @@ def output_of(module: nn.Module) -> str:
     return [name for name, trains in found.values() if trains or not any(t for _, t in found.values())][-1]
 
 
+def parameters_of(module: nn.Module, remove_duplicate: bool = True) -> list[tuple[str, Tensor]]:
+    """Return the net's own parameters by their names, without what ``torch.compile`` puts into these."""
+    named = module.named_parameters(remove_duplicate=remove_duplicate)
+    return [(n.replace("_orig_mod.", ""), w) for n, w in named if GRADIENT_MODEL not in n.split(".")]
+
+
 def matches(name: str, glob: str) -> bool:
     """Whether a glob names this parameter, or the module that it belongs to."""
     return fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(name.rpartition(".")[0], glob)
@@ -129,7 +135,7 @@ def _owners(module: nn.Module) -> dict[str, nn.Module]:
     embedded = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
     found: dict[str, nn.Module] = {}
     for name, owner in module.named_modules():
-        if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)):
+        if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) and GRADIENT_MODEL not in name.split("."):
             weight = owner._parameters.get("weight")
             empty = weight is not None and not is_lazy(weight) and not weight.numel()
             if not empty and id(weight) not in embedded:

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from lightning_regs.core.batch import Keys, check_indices, find_keys, take
+from lightning_regs.core.batch import Keys, check_indices, describe, find_keys, take
 from lightning_regs.core.checks import Count, Positive, Seed, Shape, checked, unchecked
 from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_whole_weights, is_compiled
+from lightning_regs.core.lightning import only_gathers_statistics as only_gathers_statistics
 from lightning_regs.core.lightning import pl as pl
-from lightning_regs.core.names import few
+from lightning_regs.core.names import GRADIENT_MODEL, few
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.base import Acts, Regularizer
@@ -26,7 +28,6 @@ from lightning_regs.regularizers.parts.targets import as_mixed
 
 __all__ = ["SyntheticGradients", "synthetic_gradient"]
 
-CHILD = "gradient_model"  # its name in the layer whose width it has
 _WIDTHS = ("out_features", "out_channels", "num_features")  # what torch's layers call the number of their units
 Units = Annotated[Tensor, Shape("N C ...", "floating-point")]
 
@@ -82,8 +83,7 @@ class GradientModel(nn.Module):
         for zero in layers[-1].parameters():
             nn.init.zeros_(zero)
         self.layers = nn.Sequential(*layers)
-        hook: Any = self.register_load_state_dict_post_hook
-        hook(_lacks_nothing)
+        self.register_load_state_dict_post_hook(_lacks_nothing)  # type: ignore[no-untyped-call]
 
     def forward(self, units: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the predicted gradients of samples' losses, of the shape of the units."""
@@ -91,7 +91,9 @@ class GradientModel(nn.Module):
         if labels is not None:
             each = labels.view(len(labels), *[1] * (units.ndim - 2), -1).expand(*places.shape[:-1], -1)
             seen = torch.cat([places, each.to(places)], -1)
-        predicted: Tensor = self.layers(seen.flatten(0, -2)).view(places.shape)
+        rows = seen.flatten(0, -2)
+        self.layers.train(self.training and len(rows) > 1)  # batch norm has no statistics of one
+        predicted: Tensor = self.layers(rows).view(places.shape)
         return predicted.movedim(-1, 1)
 
     def state_dict(self, *args: Any, destination: Any = None, **options: Any) -> Any:
@@ -100,7 +102,7 @@ class GradientModel(nn.Module):
 
 
 def _lacks_nothing(_: nn.Module, keys: Any) -> None:
-    keys.missing_keys[:] = [key for key in keys.missing_keys if CHILD not in key.split(".")]
+    keys.missing_keys[:] = [key for key in keys.missing_keys if GRADIENT_MODEL not in key.split(".")]
 
 
 class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
@@ -118,7 +120,7 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
 
     Does not help: accuracy, which falls with depth where labels are not seen, nor the time of one device. Under SGD at
     a large rate the models diverge; take Adam. Not with :class:`GradientPenalty`, replicas, compiled modules, layers
-    that run twice in a batch, FSDP or DeepSpeed; ``unlocked`` with methods on batches alone.
+    that run twice in a batch, FSDP or DeepSpeed; ``unlocked`` with methods on batches alone, and no way around a part.
 
     Args:
         after: Names of classes (``"ReLU"``) or globs of names of layers whose gradients are predicted; they are as wide
@@ -185,12 +187,13 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
             kind = type(layer)
             kinds.add(kind.__name__)
             width = next((getattr(layer, own) for own in _WIDTHS if hasattr(layer, own)), None)
-            if width and (like := next(layer.parameters(), None)) is not None:
+            # Of its own: a Sequential would call a model as one of its layers.
+            if width and (like := next(layer.parameters(is_parametrized(layer)), None)) is not None:
                 by, before = (layer, width, like), before | {path: layer}
             fits = kind.__module__ == "torch.nn.modules.activation" and not layer._modules
             if not (fits if globs is None else any(g == kind.__name__ or fnmatchcase(path, g) for g in globs)):
                 continue
-            if by is None or CHILD in by[0]._modules:
+            if by is None or GRADIENT_MODEL in by[0]._modules:
                 why = "no layer with weights stands before it" if by is None else "none stands between it and another"
                 _refuse(f"cannot have a model behind {path!r}, as {why}; use `after` to name others.")
             place = path.rpartition(".")[0]  # a teacher may stand behind the net that is trained
@@ -199,10 +202,12 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
             if self.kind != "none":
                 seed = derive_seed(self.seed or 0, f"gradient model of {path}")
                 model = GradientModel(by[1], self.num_classes or 0, self.hidden, seed).to(by[2])
-                self._models[path] = by[0]._modules[CHILD] = model
+                self._models[path] = by[0]._modules[GRADIENT_MODEL] = model
         if not self._layers:
             has = f"{name}, which has {few('', sorted(kinds))}"
             _refuse(f"finds no layer for after={globs!r} in {has}; use `after` to name some.")
+        if not before:
+            self.warn_once(f"leaves the loss no layer behind {[*self._layers][-1]!r} to train; use `after` without it.")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See to it that the models are trained, and put them between the layers."""
@@ -216,7 +221,7 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
                     _refuse(f"{what}; let configure_optimizers use the parameters() of the module or net.")
                 del self._layers[path], self._models[path]  # of a teacher or an average
             else:
-                self._before[path][-1]._modules[CHILD] = model  # again, as a training begins with letting go
+                self._before[path][-1]._modules[GRADIENT_MODEL] = model  # again, as a training begins with letting go
         size = len(list(pl_module.parameters()))
         if any(len(list(average.parameters())) != size for average in averaged_modules(trainer)):
             _refuse("comes behind a callback that averages weights and copied the module before; put it in front.")
@@ -224,51 +229,49 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
             self.check_found(trainer, learned, f"layer to learn in {type(pl_module).__name__}")
         for path, layer in self._layers.items():
             # No bound method, which a copy of the module would copy, and the Trainer with it.
-            call = lambda _, __, units, of=path: self._between(trainer, pl_module, of, units)  # noqa: E731
+            call = lambda part, _, units, of=path: self._between(trainer, pl_module, part, of, units)  # noqa: E731
             self._hooks.append(layer.register_forward_hook(call))
-        self.at_steps.idle = (
-            "did nothing in a whole epoch: none of its layers ran in training mode with something to train before it; "
-            "use `after` to name layers that the training step calls."
-        )
+        why = "none of its layers ran in training mode with something to train before it"
+        self.at_steps.idle = f"did nothing in a whole epoch: {why}; use `after` to name layers that are called."
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse what the steps of parts cannot do, which a callback may ask for in any epoch."""
-        super().on_train_epoch_start(trainer, pl_module)
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the batch, whose labels other methods may still change; begin without gradients where parts step."""
+        self._batch, self._ran = batch, set()
+        if not self.unlocked or only_gathers_statistics(trainer):
+            return
         known = [o for o in trainer.optimizers if calls_its_closure_once(o) and not isinstance(o, torch.optim.LBFGS)]
-        reasons = {
+        clips = type(pl_module).configure_gradient_clipping
+        reasons = {  # that a callback may have made so since the last batch
             "float16": scaler_of(trainer) is not None,
             f"{trainer.world_size} processes": trainer.world_size > 1,
             f"accumulate_grad_batches={trainer.accumulate_grad_batches}": trainer.accumulate_grad_batches > 1,
             f"gradient_clip_val={trainer.gradient_clip_val}": bool(trainer.gradient_clip_val),
+            clips.__qualname__: not clips.__module__.startswith((pl.__name__, "lightning_regs.")),
             "manual optimization": not pl_module.automatic_optimization,
             "another optimizer than one of torch's without closure": not len(known) == len(trainer.optimizers) == 1,
         }
-        for reason in (reason for reason, found in reasons.items() if found and self.unlocked):
+        for reason in (reason for reason, found in reasons.items() if found):
             _refuse(f"steps each part by itself, which does not go with {reason}; use unlocked=False, else the same.")
+        trainer.optimizers[0].zero_grad()
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Keep the batch, whose labels other methods may still change, and begin without gradients."""
-        self._batch, self._ran = batch, set()
-        if self.unlocked:
-            trainer.optimizers[0].zero_grad()
-
-    def _between(self, trainer: pl.Trainer, pl_module: pl.LightningModule, path: str, units: Any) -> Any:
+    def _between(self, trainer: pl.Trainer, pl_module: pl.LightningModule, part: Any, path: str, units: Any) -> Any:
         """Return what the rest of the net is given of a layer's output; a forward hook's work."""
-        trains = self._layers[path].training and torch.is_grad_enabled()
-        if not (trains and isinstance(units, Tensor) and units.requires_grad):
+        trains = part is self._layers[path] and part.training and torch.is_grad_enabled()  # and is no copy
+        if not trains or only_gathers_statistics(trainer) or not getattr(units, "requires_grad", True):
             return None
+        if not isinstance(units, Tensor):
+            _refuse(f"acts on a tensor, and {path!r} returns {describe(units)}; use `after` to name others.")
         if path in self._ran:
-            why = "it has several places, or a closure was called again; use a layer for each, or another optimizer"
+            why = "it has several places, or a checkpoint or closure ran it again; use a layer for each, none of these"
             _refuse(f"predicts one gradient a batch behind {path!r}, which ran twice: {why}.")
         self._ran.add(path)
         self.at_steps.acted = True
         predicted, send = torch.zeros_like(units), unchecked(synthetic_gradient)
         if (model := self._models.get(path)) is not None:
-            if units.ndim < 2 or units.shape[1] != model.features:
-                what = f"expects (N, {model.features}, ...) of {path!r}, by the layer before, got {tuple(units.shape)}"
-                _refuse(f"{what}; use `after` to name others.")
+            more = "" if hasattr(self._before[path][-1], "out_features") else ", ..."  # whose units come last
+            if units.shape[1:2] != (model.features,) or (units.ndim > 2 and not more):
+                what = f"expects (N, {model.features}{more}) of {path!r}, by the layer before"
+                _refuse(f"{what}, got {tuple(units.shape)}; use `after` to name others.")
             predicted = model(units.detach(), self._labels(len(units)) if self.num_classes else None)
         if self.unlocked:
             alone = send(units, predicted.detach())
@@ -298,11 +301,20 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take what ``state_dict`` returned."""
-        there, here = state_dict["models"], self._models
-        if there.keys() != here.keys():
-            _refuse(f"has models behind {[*here]}, and the checkpoint behind {[*there]}; use `after` as it was there.")
+        there, here = state_dict["models"], self.state_dict()["models"]
+        old, new = ({at: {n: w.shape for n, w in of[at].items()} for at in of} for of in (there, here))
+        if old != new:
+            what = f"has models behind {[*here]}, and the checkpoint behind {[*there]}, or of other widths"
+            _refuse(f"{what}; use `after`, `kind` and `hidden` as they were there.")
         for path, values in there.items():
-            here[path].layers.load_state_dict(values)
+            self._models[path].layers.load_state_dict(values)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let go of this training, and say what torch cannot know."""
+        super().on_exception(trainer, pl_module, exception)
+        if self.unlocked and "backward through the graph a second time" in str(exception):
+            why = "steps each part by itself, and a connection leads around its end; use unlocked=False"
+            exception.args = (f"SyntheticGradients {why}. ({exception})",)
 
     def release(self) -> None:
         """Leave the module as it was."""
@@ -310,7 +322,7 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
         for hook in self._hooks:
             hook.remove()
         for *_, layer in self._before.values():
-            layer._modules.pop(CHILD, None)
+            layer._modules.pop(GRADIENT_MODEL, None)
         self._hooks, self._batch = [], None
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.lightning import pl
+from lightning_regs.core.names import GRADIENT_MODEL
 from lightning_regs.regularizers import NoEffectWarning, Regularizer
-from lightning_regs.regularizers.synthetic_gradients import CHILD
 from lightning_regs.testing.modules import Case
 
 SCALE = 2.0**7
@@ -203,7 +203,7 @@ def parameters(module: torch.nn.Module) -> Tensor:
 
 def own_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
     """Return the parameters that the module has without methods, which may have given it gates or gradient models."""
-    return [p for name, p in module.named_parameters() if not {"l0_gate", CHILD} & set(name.split("."))]
+    return [p for name, p in module.named_parameters() if not {"l0_gate", GRADIENT_MODEL} & set(name.split("."))]
 
 
 @contextlib.contextmanager

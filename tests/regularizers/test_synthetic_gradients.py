@@ -10,11 +10,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import L0, Classifier, GradientPenalty, Mixup, Regularizer, SyntheticGradients
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs import (
+    L0,
+    Classifier,
+    GradientPenalty,
+    Initialization,
+    Mixup,
+    Regularizer,
+    SyntheticGradients,
+    WeightMask,
+)
+from lightning_regs.core.lightning import MisconfigurationException, only_gathers_statistics, pl
 from lightning_regs.functional import synthetic_gradient
+from lightning_regs.pruning.layers import prunable
+from lightning_regs.regularizers.parts.selection import select
 from lightning_regs.regularizers.synthetic_gradients import GradientModel
 from lightning_regs.training.fit import make
 
@@ -68,6 +80,10 @@ def test_a_model_sees_each_place_and_the_label_and_is_in_no_state() -> None:
     nn.init.normal_(model.layers[-1].weight)
     torch.testing.assert_close(model(maps, label)[..., 1, 0], model(maps[..., 1, 0], label))
     assert not torch.equal(model(maps, label), model(maps, 1 - label))
+    deep = GradientModel(3, 0, [4], 0)
+    for rows in (1, 2):  # of one, batch norm has no statistics
+        assert deep(torch.ones(rows, 3)).shape == (rows, 3)
+        assert deep.layers[1].num_batches_tracked == rows - 1
     net = nn.Sequential(nn.Linear(3, 3))
     net[0].gradient_model = model
     assert list(net.state_dict()) == ["0.weight", "0.bias"]
@@ -254,6 +270,39 @@ class Wide(nn.Linear):
         return super().forward(x).repeat(1, 2)
 
 
+class Block(nn.Sequential):
+    out_features = 5
+
+
+class Pair(nn.Tanh):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), x
+
+
+class Single(nn.Linear):
+    def forward(self, pair: Any) -> Tensor:
+        return super().forward(pair[0])
+
+
+class Checkpointed(Plain):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return F.cross_entropy(checkpoint(self.net, batch[0], use_reentrant=False), batch[1])
+
+
+class Clips(Plain):
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        nn.utils.clip_grad_norm_(self.parameters(), 0.1)
+
+
+def blocks() -> Plain:
+    return Plain(nn.Sequential(Block(nn.Linear(6, 5), nn.ReLU()), Block(nn.Linear(5, 5), nn.ReLU()), nn.Linear(5, 3)))
+
+
+def tokens() -> Plain:
+    parts = nn.Unflatten(1, (2, 3)), nn.Linear(3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)
+    return Plain(nn.Sequential(*parts))
+
+
 DNI, CDNI, AT_ONCE = SyntheticGradients, {"kind": "cdni", "num_classes": 3}, {"unlocked": True}
 REFUSED = [
     (
@@ -268,12 +317,12 @@ REFUSED = [
         lambda: Plain(nn.Sequential(Wide(6, 5), nn.Tanh(), nn.Linear(10, 3))),
         {},
         {},
-        r"\(N, 5, ...\) of 'net.1'.*\(8, 10\)",
+        r"\(N, 5\) of 'net.1'.*\(8, 10\)",
     ),
     (Shared, {}, {}, "one gradient a batch behind 'net.2', which ran twice"),
     (HeadAlone, {"after": "net.2"}, {}, "model behind 'net.2' that no optimizer trains"),
     (FrozenNorm, {"after": "net.2"}, {}, "model behind 'net.2' that no optimizer trains"),
-    (Newton, {}, {}, "or a closure was called again"),
+    (Newton, {}, {}, "or a checkpoint or closure ran it again"),
     (Newton, AT_ONCE, {}, "does not go with another optimizer than one of torch's"),
     (
         Regression,
@@ -283,6 +332,16 @@ REFUSED = [
     ),
     (Plain, AT_ONCE, {"accumulate_grad_batches": 2}, "does not go with accumulate_grad_batches=2; use unlocked=False"),
     (Plain, AT_ONCE, {"gradient_clip_val": 1.0}, "does not go with gradient_clip_val=1.0; use unlocked=False"),
+    (blocks, {"after": "Block"}, {}, "behind 'net.0', as no layer with weights stands before it"),
+    (tokens, {}, {}, r"expects \(N, 2\) of 'net.2', by the layer before, got \(8, 2, 2\)"),
+    (
+        lambda: Plain(nn.Sequential(nn.Linear(6, 5), Pair(), Single(5, 3))),
+        {"after": "Pair"},
+        {},
+        r"acts on a tensor, and 'net.1' returns a tuple of 2 \(Tensor, Tensor\)",
+    ),
+    (Checkpointed, {}, {}, "behind 'net.2', which ran twice: .* or a checkpoint or closure ran it again"),
+    (Clips, AT_ONCE, {}, "does not go with Clips.configure_gradient_clipping; use unlocked=False"),
     (lambda: Plain(torch.compile(Plain().net)), {}, {}, "Plain is compiled; leave it eager"),
 ]
 
@@ -308,6 +367,87 @@ def test_methods_and_averages_that_do_not_go_together_are_refused() -> None:
                          ({"kind": "none", "hidden": [3]}, "kind='none' has none of")):  # fmt: skip
         with pytest.raises(ValueError, match=match):
             SyntheticGradients(**wrong)  # type: ignore[arg-type]
+
+
+class Around(Plain):
+    """Leads around its activation."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        units = self.net[0](batch[0])
+        return F.cross_entropy(self.net[5](self.net[4](self.net[3](self.net[2](units))) + units[:, :4]), batch[1])
+
+
+def test_what_parts_that_step_by_themselves_cannot_do_is_told_when_it_comes() -> None:
+    with pytest.raises(RuntimeError, match=r"SyntheticGradients steps each part by itself, and .*; use unlocked=False"):
+        fit(Around(), SyntheticGradients(unlocked=True))
+    fit(Around(), SyntheticGradients())
+    later = pl.callbacks.GradientAccumulationScheduler({0: 1, 1: 2})
+    with pytest.raises(MisconfigurationException, match="does not go with accumulate_grad_batches=2"):
+        fit(Plain(), [SyntheticGradients(unlocked=True), later], max_epochs=2)
+
+
+def test_an_epoch_for_the_statistics_of_averaged_weights_steps_nothing() -> None:
+    seen: list[Tensor] = []
+
+    class Watches(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+            if only_gathers_statistics(trainer):
+                seen.append(pl_module.net[0].weight.detach().cpu().clone())
+
+    average = pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1)
+    fit(Plain(), [SyntheticGradients(unlocked=True), average, Watches()], max_epochs=2)
+    assert len(seen) == 3
+    assert torch.equal(seen[0], seen[2])
+
+
+def test_a_checkpoint_of_other_models_is_refused_in_a_sentence() -> None:
+    def begun(**arguments: Any) -> SyntheticGradients:
+        made = SyntheticGradients(**arguments)
+        made.setup(pl.Trainer(logger=False, enable_checkpointing=False, callbacks=[made]), Plain(), "fit")
+        return made
+
+    state = begun(hidden=[7]).state_dict()
+    for other in ({}, {"hidden": [8]}, CDNI | {"hidden": [7]}, {"after": "net.2", "hidden": [7]}, {"kind": "none"}):
+        with pytest.raises(MisconfigurationException, match="use `after`, `kind` and `hidden` as they were") as found:
+            begun(**other).load_state_dict(state)
+        assert "\n" not in str(found.value)
+
+
+def test_a_loss_that_trains_no_layer_is_told() -> None:
+    ends = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3), nn.LogSoftmax(1))
+    with pytest.warns(UserWarning, match=r"leaves the loss no layer behind 'net.3' to train; use `after` without it"):
+        fit(Plain(ends), SyntheticGradients(kind="none"), max_epochs=1)
+
+
+def test_a_copy_of_the_net_has_true_gradients() -> None:
+    class Copies(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            other = copy.deepcopy(self.net)
+            F.cross_entropy(other(batch[0]), batch[1]).backward()
+            assert other[0].weight.grad is not None
+            assert other[0].weight.grad.any()
+            return super().training_step(batch, batch_idx)
+
+    one, other = (fit(kind(), SyntheticGradients(kind="none")).state_dict() for kind in (Plain, Copies))
+    torch.testing.assert_close(one, other)
+
+
+def test_methods_on_weights_and_initial_weights_leave_the_models_alone() -> None:
+    class Watches(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+            own = [f"net.{at}.weight" for at in (0, 3, 5)]
+            assert list(prunable(pl_module)) == [name for name, _ in select(pl_module, None)] == own
+            assert not any("gradient_model" in name for name, _ in select(pl_module, "all"))
+            last = [m.layers[-1].weight for m in pl_module.modules() if isinstance(m, GradientModel)]
+            assert len(last) == 2
+            if not trainer.global_step:
+                assert not any(weight.any() for weight in last)
+
+    mask = WeightMask(density=0.5)
+    for other in (Initialization("kaiming_normal"), mask):
+        fit(Plain(), [SyntheticGradients(), other, Watches()], max_epochs=1)
+    assert mask.mask is not None
+    assert sum(int(part.sum()) for part in mask.mask.values()) == 31  # of 62
 
 
 def test_a_configuration_may_name_its_kind() -> None:
