@@ -62,15 +62,11 @@ def synthetic_gradient(units: Units, predicted: Units, scale: Positive | Tensor 
     """
     if units.shape != predicted.shape:
         raise ValueError(f"units of shape {tuple(units.shape)} have gradients alike, got {tuple(predicted.shape)}.")
-    sent: Tensor = _Cut.apply(units, predicted, scale)
-    return sent
+    return _Cut.apply(units, predicted, scale)  # type: ignore[no-any-return]
 
 
 class GradientModel(nn.Module):
-    """A perceptron from units ``(N, C, ...)``, and labels ``(N, K)``, to the gradient of each place; zero at first.
-
-    It is trained as a part of the net, of whose ``state_dict`` it is none.
-    """
+    """A perceptron from units ``(N, C, ...)``, and labels ``(N, K)``, to the gradient of each place; zero at first."""
 
     def __init__(self, features: int, num_classes: int, hidden: Sequence[int], seed: int) -> None:
         super().__init__()
@@ -93,8 +89,7 @@ class GradientModel(nn.Module):
             seen = torch.cat([places, each.to(places)], -1)
         rows = seen.flatten(0, -2)
         self.layers.train(self.training and len(rows) > 1)  # batch norm has no statistics of one
-        predicted: Tensor = self.layers(rows).view(places.shape)
-        return predicted.movedim(-1, 1)
+        return self.layers(rows).view(places.shape).movedim(-1, 1)  # type: ignore[no-any-return]
 
     def state_dict(self, *args: Any, destination: Any = None, **options: Any) -> Any:
         """Add nothing to the state of the net."""
@@ -215,15 +210,14 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
         held = {w for optimizer in trainer.optimizers for w in parameters_of(optimizer)}
         learned = {w for model in self._models.values() for w in model.parameters()}
         for path, model in list(self._models.items()):
+            # Again, as a training begins with letting go; a teacher's too, as averages walk through both nets.
+            self._before[path][-1]._modules[GRADIENT_MODEL] = model
             if held and held.isdisjoint(model.parameters()):
                 if any(not held.isdisjoint(part.parameters()) for part in self._before[path]):
                     what = f"has a model behind {path!r} that no optimizer trains, though one trains a layer before"
                     _refuse(f"{what}; let configure_optimizers use the parameters() of the module or net.")
                 del self._layers[path], self._models[path]  # of a teacher or an average
-            else:
-                self._before[path][-1]._modules[GRADIENT_MODEL] = model  # again, as a training begins with letting go
-        size = len(list(pl_module.parameters()))
-        if any(len(list(average.parameters())) != size for average in averaged_modules(trainer)):
+        if any(len([*net.parameters()]) != len([*pl_module.parameters()]) for net in averaged_modules(trainer)):
             _refuse("comes behind a callback that averages weights and copied the module before; put it in front.")
         if self.kind != "none":
             self.check_found(trainer, learned, f"layer to learn in {type(pl_module).__name__}")
@@ -309,12 +303,18 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
         for path, values in there.items():
             self._models[path].layers.load_state_dict(values)
 
+    on_train_end = pl.Callback.on_train_end  # when averages of weights are put into the module as it was in training
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let go of this training."""
+        self.release()
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Let go of this training, and say what torch cannot know."""
         super().on_exception(trainer, pl_module, exception)
         if self.unlocked and "backward through the graph a second time" in str(exception):
-            why = "steps each part by itself, and a connection leads around its end; use unlocked=False"
-            exception.args = (f"SyntheticGradients {why}. ({exception})",)
+            why = "SyntheticGradients steps each part by itself, and a way leads around one; use unlocked=False"
+            exception.args = (f"{why}. ({exception})",)
 
     def release(self) -> None:
         """Leave the module as it was."""

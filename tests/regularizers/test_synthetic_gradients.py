@@ -378,7 +378,7 @@ class Around(Plain):
 
 
 def test_what_parts_that_step_by_themselves_cannot_do_is_told_when_it_comes() -> None:
-    with pytest.raises(RuntimeError, match=r"SyntheticGradients steps each part by itself, and .*; use unlocked=False"):
+    with pytest.raises(RuntimeError, match="steps each part by itself, and a way leads around one; use unlocked=False"):
         fit(Around(), SyntheticGradients(unlocked=True))
     fit(Around(), SyntheticGradients())
     later = pl.callbacks.GradientAccumulationScheduler({0: 1, 1: 2})
@@ -448,6 +448,35 @@ def test_methods_on_weights_and_initial_weights_leave_the_models_alone() -> None
         fit(Plain(), [SyntheticGradients(), other, Watches()], max_epochs=1)
     assert mask.mask is not None
     assert sum(int(part.sum()) for part in mask.mask.values()) == 31  # of 62
+
+
+class Teacher(Plain):
+    """Averages weights as many do, through two nets at once, of which the optimizer trains one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+        self.teacher: Any = copy.deepcopy(self.net)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.net.parameters(), lr=0.02)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        for old, new in zip(self.teacher.parameters(), self.net.parameters(), strict=True):
+            old.data.copy_(new.data)
+
+
+@pytest.mark.parametrize("unlocked", [False, True])
+def test_averages_of_weights_are_those_of_the_net(unlocked: bool) -> None:
+    module: Any = Teacher()
+    fit(module, SyntheticGradients(unlocked=unlocked))
+    own = module.net.state_dict()
+    torch.testing.assert_close(dict(module.teacher.state_dict()), dict(own), rtol=0, atol=0)
+    again: Any = Teacher()  # whose average is the last one, which Lightning puts into the module at the end
+    fit(again, [SyntheticGradients(unlocked=unlocked), pl.callbacks.EMAWeightAveraging(decay=0.0)])
+    torch.testing.assert_close(dict(again.net.state_dict()), dict(own))
+    assert not any(isinstance(part, GradientModel) for part in again.modules())
 
 
 def test_a_configuration_may_name_its_kind() -> None:
