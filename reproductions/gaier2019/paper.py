@@ -137,7 +137,7 @@ PAPER = Paper(
                           ("linear", "test_acc"): 91.6}),
         curves("weights", "Test accuracy by the weight that all connections share", "test_acc", {"champion": "wann"},
                "The horizontal axis is the weight. From 1 on, of either sign, most digits are right; near 0 by "
-               "chance alone.", x="position", y="test accuracy (%)"),
+               "chance alone.", x="shared weight", y="test accuracy (%)"),
         Figure("champion", "A champion", "Connections go from pixels on the left to classes on the right; marks are "
                "the activations of hidden nodes.",
                "gaier2019.figures:champion"),

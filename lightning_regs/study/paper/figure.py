@@ -141,7 +141,7 @@ def curves(
         metric: Column of the curves; of several, the first that is there.
         plots: Label -> cell; or the title of each pair of axes -> its labels and cells.
         caption: What is shown, and what the paper's figure shows.
-        x: Column of the horizontal axis, where that is no time, such as ``"position"`` on a line through weights.
+        x: Label of the horizontal axis, where that is no time but the curves' ``position``, as on a line of weights.
         y: Label of the vertical axis; default: the metric's name.
         epochs: Whether they are over epochs in place of steps.
         log_y: Base of a logarithmic vertical axis.

@@ -172,14 +172,14 @@ def test_curves_of_unequal_steps_lie_on_each_other_over_epochs():
 
 def test_curves_over_a_place_begin_where_they_begin_and_leave_out_what_is_over_time():
     found = recorded("a").data["net/a"][0] + [{"position": at, "loss": 10.0 ** (3 * at)} for at in (-1, 0, 1)]
-    figure = curves("c", "C", "loss", {"net": "net/a"}, x="position", log_y=10)
+    figure = curves("c", "C", "loss", {"net": "net/a"}, x="distance", log_y=10)
     drawing = drawn(figure, curves=Curves({"net/a": {0: found}}))
     x, y = lines(drawing)["net"].get_data()
     assert (list(x), list(y)) == ([-1, 0, 1], pytest.approx([1e-3, 1, 1e3]))
     assert drawing.axes[0].get_yscale() == "log"
     assert drawing.axes[0].get_xlim()[0] < -1
-    assert drawing.axes[0].get_xlabel() == "position"
-    assert plots.description(drawing) == "Loss by position. At the end: net 1e+03."
+    assert drawing.axes[0].get_xlabel() == "distance"
+    assert plots.description(drawing) == "Loss by distance. At the end: net 1e+03."
 
 
 def test_curves_of_another_metric_are_called_so_and_what_no_axes_have_is_named_once():
