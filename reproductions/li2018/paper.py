@@ -69,12 +69,16 @@ QUICK = _nets(
 QUICK += _batches(MLP, 16, _large(512, 120, 60, 90, 108), 41, {}, stack=True)
 QUICK += grid("study/agreement", MLP, ADAM | {f"{ARGS}.hidden": [32] * 19, "other": {f"{ARGS}.residual": True}},
               task=AGREE, seeds=3, stack=True)  # fmt: skip
-SHORT = {"data.train_size": 5000, "trainer.max_epochs": 30, "model.schedule.milestones": [15, 22, 27], "samples": 500}
-SMALL = SHORT | {f"{ARGS}.depth": 8, f"{ARGS}.width": 8}
-STANDARD = _nets(RESNET, {"shallow": {"depth": 8, "width": 8}, **{
-                 name: {"depth": 20, "width": width} for name, width in zip(WIDTHS, (4, 8, 16), strict=True)}},
-                 SHORT | {"surface": 21, "map": 5, "map_samples": 200})  # fmt: skip
-STANDARD += _batches(RESNET, 32, _large(1024, 90, 45, 67, 81), 41, SMALL)
+SHORT = {"data.train_size": 2500, "trainer.max_epochs": 30, "model.schedule.milestones": [15, 22, 27], "samples": 250,
+         "data.random_crop": False, "data.padding": 0, "data.random_flip": False,
+         "trainer.precision": "32-true"}  # fmt: skip
+SMALL = SHORT | {f"{ARGS}.depth": 8, f"{ARGS}.width": 8, "trainer.max_epochs": 40,
+                 "model.schedule.milestones": [20, 30, 36]}  # fmt: skip
+STANDARD = _nets(RESNET, {"shallow": {"depth": 8, "width": 4}, **{
+                 name: {"depth": 20, "width": width} for name, width in zip(WIDTHS, (2, 4, 8), strict=True)}},
+                 SHORT | {"surface": 21, "map": 5, "map_samples": 100})  # fmt: skip
+STANDARD = STANDARD.only("plain/*", "skip/deep", "skip/shallow")
+STANDARD += _batches(RESNET, 32, _large(512, 90, 45, 67, 81), 41, SMALL)
 STANDARD += grid("study/agreement", RESNET, {k: v for k, v in SMALL.items() if k != "samples"} | {
                  "other": {f"{ARGS}.shortcut": None}}, task=AGREE, seeds=3)  # fmt: skip
 FULL = _nets(RESNET, {"shallow": {"depth": 20}, "deep-narrow": {"width": 8}, "deep": {}, "deep-wide": {"width": 64}},
@@ -176,7 +180,7 @@ PAPER = Paper(
     scales=(
         Scale("quick", "Digits, MLPs of 4 and 20 layers, 40 epochs: 5 minutes on two cores", QUICK, seeds=5, replicas=5,
               test_items=597),
-        Scale("standard", "5,000 images of CIFAR-10, ResNets of 8 and 20 layers and 4 to 16 filters, 30 epochs: 90 "
+        Scale("standard", "2,500 images of CIFAR-10, ResNets of 8 and 20 layers and 2 to 8 filters, 30 epochs: 90 "
               "minutes on two cores", STANDARD, seeds=3, test_items=10_000),
         Scale("paper", "CIFAR-10, ResNets of 20 and 56 layers and VGG-9, 300 epochs: weeks on a GPU", FULL, seeds=3),
     ),
@@ -193,9 +197,9 @@ PAPER = Paper(
                "paper's Figures 1 and 5.", "li2018.figures:planes"),
         curves("lines", "Training loss between the nets of a small and a large batch", "line_loss", {
                "no weight decay": "line/0", "weight decay": "line/5e-4"}, "The small batch's is at 0, the large one's "
-               "at 1, as in the paper's Figure 2.", x="position", y="training loss", log_y=10),
+               "at 1, as in the paper's Figure 2.", x="place between both nets", y="training loss", log_y=10),
         curves("random", "Training loss in random directions", "random_loss", PAIRS, "Filter-normalized, mean of ten, "
-               "as in the paper's Figure 3.", x="position", y="training loss", log_y=10),
+               "as in the paper's Figure 3.", x="distance", y="training loss", log_y=10),
         points("convexity", "How far from convex the loss is", NEGATIVE, ALL, "Over a plane around each net.",
                y="mean |smallest / largest eigenvalue|"),
     ),
@@ -206,16 +210,16 @@ PAPER = Paper(
         Deviation("quick", "Batches of 128 and 8,192, of 50,000", "16 and 512, of 1,200", "The gap may be another"),
         Deviation("quick", "300 epochs for both batches", "40 and 120, so that both fit",
                   "The large batch's net is fitted better"),
-        Deviation("standard", "300 epochs for both batches", "30 and 90", "The large batch's net is fitted better"),
+        Deviation("standard", "300 epochs for both batches", "40 and 90", "The large batch's net is fitted better"),
         Deviation("standard", "ResNets of 20 to 110 layers and 16 filters, VGG-9, 300 epochs", "ResNets of 8 and 20 "
-                  "layers and 4 to 16 filters, 5,000 images, 30 epochs; batches of 32 and 1,024",
+                  "layers and 2 to 8 filters, 2,500 images without crops and flips, 30 epochs; batches of 32 and 512",
                   "Only directions can be compared"),
         Deviation("", "Surfaces are judged by eye", "Means over the plane of |smallest / largest eigenvalue|, on 200 "
-                  "samples at 25 points (5,000 at 49 in scale paper); as a setting, how much of the surface is not "
-                  "convex", "Another measure may say something else"),
+                  "samples at 25 points (100 in scale standard, 5,000 at 49 in scale paper); as a setting, how much "
+                  "of the surface is not convex", "Another measure may say something else"),
         Deviation("", "Last layers drawn from N(0, 0.001)", "As the others", "Small"),
         Deviation("", "Trained in float32; surfaces of 51 x 51 points, lines of 401, on all training samples, in one "
-                  "random direction", "ResNets and VGG-9 are trained in bfloat16; below scale paper 21 x 21 and 41 "
-                  "points, around nets on 500 samples in scale standard; ten random directions", "Small"),
+                  "random direction", "In scale paper trained in bfloat16; below it 21 x 21 and 41 "
+                  "points, around nets on 250 samples in scale standard; ten random directions", "Small"),
     ),
 )  # fmt: skip
