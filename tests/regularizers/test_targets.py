@@ -186,6 +186,11 @@ def test_mixing_twice_multiplies_the_weights() -> None:
     torch.testing.assert_close(F.cross_entropy(logits, again), F.cross_entropy(logits, expected))
 
 
+def test_bool_labels_are_two_classes() -> None:
+    found: Any = mix_targets(torch.tensor([True, False]), 0.75, torch.tensor([1, 0]))
+    torch.testing.assert_close(found.probabilities(2), torch.tensor([[0.25, 0.75], [0.75, 0.25]]))
+
+
 @pytest.mark.parametrize("shape", [(N,), (N, K), (N, 2, 3)])
 def test_float_targets_are_mixed_in_place_of_labels(shape: tuple[int, ...]) -> None:
     y, permutation = torch.rand(shape), torch.randperm(N)

@@ -103,7 +103,8 @@ class MixedTarget(Mixed):
 
     def probabilities(self, num_classes: int) -> Tensor:
         """Return the mixture of class indices as float32 ``(N, ..., num_classes)``."""
-        return smoothed(self.mixture.mean([F.one_hot(y, num_classes).float() for y in self.parts]), self.smoothing)
+        parts = [F.one_hot(y.long(), num_classes).float() for y in self.parts]
+        return smoothed(self.mixture.mean(parts), self.smoothing)
 
     def with_extras(self, smoothing: float | None = None, sample_weights: Tensor | None = None) -> MixedTarget:
         """Return the same labels, to be smoothed or weighed."""
