@@ -203,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
 
     says = "examine a configuration before it is trained: what is wrong with module, data and loss, and what to do"
     command = add("doctor", "doctor:doctor", says, runs, pages)
-    command.add_argument("config", type=Path, help="a YAML file with model, data and trainer, as fit takes it")
+    command.add_argument("config", type=Path, help="a YAML file with model, data and trainer, of any class")
     command.add_argument("--skip", action="append", default=[], metavar="CHECK", help="leave a check out; repeatable")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)")
 

@@ -36,8 +36,9 @@ def search(options: argparse.Namespace) -> int:
     best = sorted(found.trials, key=lambda one: (one.stopped, math.isnan(one.value), sign * one.value))
     lines = [("trial", options.metric, "")]
     lines += [(one.cell, f"{one.value:.4g}", "stopped early" if one.stopped else "") for one in best[:_SHOWN]]
-    print(f"\nThe best of {len(found.trials)} trials, on held-out training data:\n{columns(lines)}\n")
-    if found.best is None:
+    if found.best is not None:
+        print(f"\nThe best of {len(found.trials)} trials, on held-out training data:\n{columns(lines)}\n")
+    else:
         print(f"No trial is complete with a number for {options.metric}: there is no best one.")
     if found.outcome.failed:
         print(f"{len(found.outcome.failed)} runs of the last group failed; the page has the errors.")

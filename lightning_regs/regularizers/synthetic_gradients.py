@@ -200,7 +200,7 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
                 self._models[path] = by[0]._modules[GRADIENT_MODEL] = model
         if not self._layers:
             has = f"{name}, which has {few('', sorted(kinds))}"
-            _refuse(f"finds no layer for after={globs!r} in {has}; use `after` to name some.")
+            _refuse(f"finds no layer for after={globs!r} in {has}; use `after` to name some, or nn.ReLU for F.relu.")
         if not before:
             self.warn_once(f"leaves the loss no layer behind {[*self._layers][-1]!r} to train; use `after` without it.")
 
@@ -256,7 +256,7 @@ class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):
         if not isinstance(units, Tensor):
             _refuse(f"acts on a tensor, and {path!r} returns {describe(units)}; use `after` to name others.")
         if path in self._ran:
-            why = "it has several places, or a checkpoint or closure ran it again; use a layer for each, none of these"
+            why = "it has several places, or a checkpoint or closure ran it again; use a layer a place, and run it once"
             _refuse(f"predicts one gradient a batch behind {path!r}, which ran twice: {why}.")
         self._ran.add(path)
         self.at_steps.acted = True

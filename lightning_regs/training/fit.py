@@ -167,6 +167,14 @@ def _difference(one: Any, other: Any, path: str = "") -> str:
     return next(filter(None, below), "")
 
 
+def check_options(config: Mapping[str, Any]) -> None:
+    """Refuse an option of a section that its class does not take."""
+    for section, cls in (("model", Classifier), ("data", ImageDataModule), ("trainer", pl.Trainer)):
+        known = inspect.signature(cls).parameters
+        if unknown := [name for name in config.get(section) or {} if name not in known]:
+            raise unknown_name(f"option of {section}", unknown[0], known)
+
+
 def fit_stack(
     config: Mapping[str, Any],
     runs: Sequence[RunContext],
@@ -181,10 +189,7 @@ def fit_stack(
     ``test`` nothing is measured on test data.
     """
     replicas = None if len(runs) == 1 else [run.seed for run in runs]
-    for section, cls in (("model", Classifier), ("data", ImageDataModule), ("trainer", pl.Trainer)):
-        known = inspect.signature(cls).parameters
-        if unknown := [name for name in config.get(section) or {} if name not in known]:
-            raise unknown_name(f"option of {section}", unknown[0], known)
+    check_options(config)
     seed, options, apart = runs[0].seed, dict(config["model"]), seeds_apart(config)
     order = apart.get("order", seed)
     regularizers = options.pop("regularizers", None) or []

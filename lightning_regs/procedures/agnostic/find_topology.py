@@ -69,7 +69,7 @@ def find_topology(
 
     Example:
         ``net = find_topology(x, y, population=96, generations=200, batch_size=300)``; then ``net.share(1.5)``, or train
-        its ``weights``; ``net.graph.plot()`` draws it.
+        its ``weights``.
 
     Args:
         x: Training samples of D numbers ``(N, ...)``, best in [0, 1]; candidates are evaluated on their device, in

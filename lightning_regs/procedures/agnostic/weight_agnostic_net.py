@@ -36,6 +36,12 @@ class WeightAgnosticNet(nn.Module):
         nn.init.constant_(self.weights, weight)
         return self
 
+    def extra_repr(self) -> str:
+        """Return the sizes of the graph, which ``print`` shows."""
+        graph = self.graph
+        sizes = f"inputs={graph.inputs}, outputs={graph.outputs}, hidden={len(graph.depth)}"
+        return f"{sizes}, connections={graph.connections}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Map samples ``(N, ...)`` to logits ``(N, K)``."""
         union, shape = self._union, (self._union.rows, self._union.inputs + self._union.rows)

@@ -41,10 +41,10 @@ class Diagnosis:
 
     @property
     def summary(self) -> str:
-        """How many checks cried, which, and how many were skipped."""
-        names, skipped = [f.name for f in self.cried], sum(f.verdict == "skipped" for f in self.findings)
+        """How many checks cried, which, and which were skipped."""
+        names, skipped = [f.name for f in self.cried], [f.name for f in self.findings if f.verdict == "skipped"]
         told = f"{len(names)} of {len(self.findings)} checks cried{': ' * bool(names)}{', '.join(names)}"
-        return f"{told}; {skipped} were skipped." if skipped else f"{told}."
+        return f"{told}; skipped: {', '.join(skipped)}." if skipped else f"{told}."
 
     def __getitem__(self, check: str) -> Finding:
         """Return the finding of a check, such as ``"sample_leak"``."""

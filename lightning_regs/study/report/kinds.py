@@ -46,10 +46,8 @@ def draw_curves(
 ) -> Figure:
     """Draw learning curves, with a ring at the end where the paper printed the last value; or those over a place."""
     found: dict[str, tuple[str, dict[str, Band]]] = {}
-    time, over = not x, f"by {x}" if x else "over training"
-    x, unit, label_x = (
-        ("position", 1, x) if x else ("epoch", 1, "epochs") if epochs else ("step", 1000, "thousand steps")
-    )
+    time, over, place = not x, f"by {x}" if x else "over training", ("position", 1, x)
+    x, unit, label_x = place if x else ("epoch", 1, "epochs") if epochs else ("step", 1000, "thousand steps")
     for title, lines in figure.plots.items():
         for metric in figure.metrics:
             bands = {label: band for label, cell in lines.items() if (band := curves.band(cell, metric, x))}

@@ -198,7 +198,10 @@ def search(
 
 
 def _check(config: Mapping[str, Any], metric: str, seeds: int, prune: bool, stack: bool) -> None:
+    from lightning_regs.training.fit import check_options
+
     data = config.get("data") or {}
+    check_options(config)
     if not _HELD_OUT.fullmatch(metric):
         raise ValueError(f"metric {metric!r} is not of held-out training data; give val_error, val_acc or val_loss.")
     if not data.get("val_split") or data.get("monitor_test"):

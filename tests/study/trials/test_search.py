@@ -207,6 +207,13 @@ def test_a_class_of_ones_own_is_refused_by_its_name_and_not_by_what_it_lacks(sec
         search(config, RATE | {"data.val_split": [0.3]}, jobs=0, runs_dir=tmp_path / "runs")
 
 
+def test_an_unknown_option_of_the_configuration_is_refused_before_the_first_trial(tmp_path):
+    config = CONFIG | {"data": {"dataset": "digits", "val_split": 0.3}}
+    with pytest.raises(ValueError, match=r"unknown option of data 'dataset'"):
+        search(config, RATE, jobs=0, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_metric_that_no_trial_measures_is_refused_and_not_searched_by(tmp_path):
     with pytest.raises(ValueError, match=r"unknown metric 'val_eror'. Did you mean 'val_error'"):
         search(CONFIG, {"model.optimizer.lr": [0.1, 0.2]}, metric="val_eror", jobs=0, runs_dir=tmp_path)
