@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NoReturn
@@ -13,15 +12,21 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from lightning_regs.core.batch import Keys, check_indices, describe, find_keys, take
 from lightning_regs.core.checks import Count, Positive, Seed, Shape, checked, unchecked
-from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_whole_weights, is_compiled
-from lightning_regs.core.lightning import only_gathers_statistics as only_gathers_statistics
-from lightning_regs.core.lightning import pl as pl
+from lightning_regs.core.lightning import (
+    MisconfigurationException,
+    averaged_modules,
+    check_whole_weights,
+    is_compiled,
+    only_gathers_statistics,
+    pl,
+)
 from lightning_regs.core.names import GRADIENT_MODEL, few
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.gradient_penalty import GradientPenalty
 from lightning_regs.regularizers.parts.double_backward import outside_autocast
+from lightning_regs.regularizers.parts.gradient_model import GradientModel
 from lightning_regs.regularizers.parts.scaling import scale_of, scaler_of
 from lightning_regs.regularizers.parts.stepping import calls_its_closure_once, parameters_of
 from lightning_regs.regularizers.parts.targets import as_mixed
@@ -63,41 +68,6 @@ def synthetic_gradient(units: Units, predicted: Units, scale: Positive | Tensor 
     if units.shape != predicted.shape:
         raise ValueError(f"units of shape {tuple(units.shape)} have gradients alike, got {tuple(predicted.shape)}.")
     return _Cut.apply(units, predicted, scale)  # type: ignore[no-any-return]
-
-
-class GradientModel(nn.Module):
-    """A perceptron from units ``(N, C, ...)``, and labels ``(N, K)``, to the gradient of each place; zero at first."""
-
-    def __init__(self, features: int, num_classes: int, hidden: Sequence[int], seed: int) -> None:
-        super().__init__()
-        self.features, widths, layers = features, [features + num_classes, *hidden], list[nn.Module]()
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.manual_seed(seed)
-            for seen, width in itertools.pairwise(widths):
-                layers += [nn.Linear(seen, width), nn.BatchNorm1d(width), nn.ReLU()]
-            layers.append(nn.Linear(widths[-1], features))
-        for zero in layers[-1].parameters():
-            nn.init.zeros_(zero)
-        self.layers = nn.Sequential(*layers)
-        self.register_load_state_dict_post_hook(_lacks_nothing)  # type: ignore[no-untyped-call]
-
-    def forward(self, units: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the predicted gradients of samples' losses, of the shape of the units."""
-        places = seen = units.movedim(1, -1)
-        if labels is not None:
-            each = labels.view(len(labels), *[1] * (units.ndim - 2), -1).expand(*places.shape[:-1], -1)
-            seen = torch.cat([places, each.to(places)], -1)
-        rows = seen.flatten(0, -2)
-        self.layers.train(self.training and len(rows) > 1)  # batch norm has no statistics of one
-        return self.layers(rows).view(places.shape).movedim(-1, 1)  # type: ignore[no-any-return]
-
-    def state_dict(self, *args: Any, destination: Any = None, **options: Any) -> Any:
-        """Add nothing to the state of the net."""
-        return {} if destination is None else destination
-
-
-def _lacks_nothing(_: nn.Module, keys: Any) -> None:
-    keys.missing_keys[:] = [key for key in keys.missing_keys if GRADIENT_MODEL not in key.split(".")]
 
 
 class SyntheticGradients(Regularizer, acts=Acts.GRADIENTS):

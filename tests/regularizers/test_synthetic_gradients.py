@@ -26,8 +26,8 @@ from lightning_regs import (
 from lightning_regs.core.lightning import MisconfigurationException, only_gathers_statistics, pl
 from lightning_regs.functional import synthetic_gradient
 from lightning_regs.pruning.layers import prunable
+from lightning_regs.regularizers.parts.gradient_model import GradientModel
 from lightning_regs.regularizers.parts.selection import select
-from lightning_regs.regularizers.synthetic_gradients import GradientModel
 from lightning_regs.training.fit import make
 
 
