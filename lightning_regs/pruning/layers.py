@@ -85,7 +85,7 @@ def trained(weights: Mapping[str, Tensor], optimizers: Iterable[Optimizer] = ())
 def left_alone(module: nn.Module, pruned: Mapping[str, object], optimizers: Iterable[Optimizer] = ()) -> str:
     """Say which weights are not among the pruned, beside those of embeddings and norms; empty where there are none."""
     # Biases of stacked networks have two dimensions.
-    named = parameters_of(module)
+    named = own_parameters(module)
     weights = {name: w for name, w in named if not is_lazy(w) and w.ndim > 1 and not name.endswith("bias")}
     silent_layers = (nn.Embedding, nn.EmbeddingBag, *NORMALISATION)
     silent = {id(w) for m in module.modules() if isinstance(m, silent_layers) for w in m.parameters(recurse=False)}
@@ -119,7 +119,7 @@ def output_of(module: nn.Module) -> str:
     return [name for name, trains in found.values() if trains or not any(t for _, t in found.values())][-1]
 
 
-def parameters_of(module: nn.Module, remove_duplicate: bool = True) -> list[tuple[str, Tensor]]:
+def own_parameters(module: nn.Module, remove_duplicate: bool = True) -> list[tuple[str, Tensor]]:
     """Return the net's own parameters by their names, without what ``torch.compile`` puts into these."""
     named = module.named_parameters(remove_duplicate=remove_duplicate)
     return [(n.replace("_orig_mod.", ""), w) for n, w in named if GRADIENT_MODEL not in n.split(".")]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.names import check_glob
-from lightning_regs.pruning.layers import NORMALISATION, parameters_of
+from lightning_regs.pruning.layers import NORMALISATION, own_parameters
 
 Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
 
@@ -35,7 +35,7 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
 
     None stands for weights, of no normalisation layer and of so many dimensions; those of stacked nets have one more.
     """
-    named = parameters_of(module, remove_duplicate=False)
+    named = own_parameters(module, remove_duplicate=False)
     if parameters is None:
         in_norms = {
             id(w) for m in module.modules() if isinstance(m, NORMALISATION) for w in m.parameters(recurse=False)
