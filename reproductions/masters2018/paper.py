@@ -129,7 +129,7 @@ PAPER = Paper(
     ),
     deviations=(
         Deviation("", "A reduced AlexNet of five convolutions, and ResNets, on CIFAR-10, 82 epochs", "An MLP of two "
-                  "layers of 64, 30 epochs of 3,000 signals or 8 of 5,000 images; at paper scale an AlexNet of "
+                  "layers of 64, 20 epochs of 3,000 signals or 8 of 5,000 images; at paper scale an AlexNet of "
                   "two convolutions, and ResNet-32", "Only directions can be compared"),
         Deviation("", "Batches of 2 to 2,048", "Six of 4 to 512, three up to 32 and three above", "The best may be 2"),
         Deviation("", "Errors are the median of the last five epochs", "Those of the last epoch", "None known"),

@@ -52,7 +52,7 @@ def _cells(config: str, start: int, falls: tuple[int, ...], rate: float, plain: 
     )
 
 
-QUICK = _cells(SIGNALS, 16, (18, 36, 48), 0.05, 0.5, stack=True)
+QUICK = _cells(SIGNALS, 16, (12, 24, 32), 0.05, 0.5, stack=True)
 
 PAPER_ITSELF = Source("paper", "Don't Decay the Learning Rate, Increase the Batch Size", "Smith, Kindermans, Ying, Le",
                       2018, "arxiv.org/abs/1711.00489")  # fmt: skip
@@ -94,7 +94,7 @@ PAPER = Paper(
     summary="What a falling rate does to the noise of SGD a growing batch does as well: the curves are the same over "
     "epochs, in a third of the updates.",
     scales=(
-        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 10 minutes on two slow cores", QUICK, seeds=10,
+        Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", QUICK, seeds=10,
               replicas=20, test_items=1000),
         Scale("standard", "10,000 images of Fashion-MNIST, the MLP: 15 minutes on two cores",
               _cells(FASHION, 16, (9, 18, 24), 0.01, 0.1, stack=True), overrides={"data.train_size": 10_000}, seeds=5,
@@ -111,7 +111,7 @@ PAPER = Paper(
     ),
     deviations=(
         Deviation("quick", "Wide ResNet 16-4 on CIFAR-10, 200 epochs, batches of 128 to 5,120", "An MLP of two layers "
-                  "of 128 on 4,000 signals of MNIST-1D, 60 epochs, batches of 16 to 2,000", "Only directions can be "
+                  "of 128 on 4,000 signals of MNIST-1D, 40 epochs, batches of 16 to 2,000", "Only directions can be "
                   "compared"),
         Deviation("standard", "Wide ResNet 16-4 on CIFAR-10, 200 epochs, batches of 128 to 5,120", "The MLP on 10,000 "
                   "images of Fashion-MNIST, 30 epochs, batches of 16 to 2,000", "Only directions can be compared"),
