@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: reproduce test lint bench gpu report docs clean
+.PHONY: reproduce test test-slow lint bench gpu report docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce   run the main reproduction on embedded data and show its page"
-	@echo "make test        run the tests"
+	@echo "make test        run the tests that take less than half a second, nine of ten"
+	@echo "make test-slow   run the others"
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       speed, as ratios measured within one process"
 	@echo "make gpu         tests, speed and cells of a paper on a CUDA card, in four minutes"
@@ -25,7 +26,10 @@ reproduce: $(STAMP)
 	$(BIN)/lightning-regs reproduce zhang2017 --scale quick --open
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --durations 5 --durations-min 2
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6
 
 @settings(max_examples=100, deadline=None)
 @given(pairs)
+@pytest.mark.slow
 def test_it_is_the_correlation_of_two_columns_of_hits(pairs: list[tuple[bool, bool]]) -> None:
     one, other = torch.tensor(pairs).unbind(1)
     found = agreement(one, other)

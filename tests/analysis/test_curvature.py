@@ -35,6 +35,7 @@ def whole(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     "kind",
     ["perceptron", "batch norm", "tied", "weight norm", "counting", "greedy", "recurrent", "transformer", "frozen"],
 )
+@pytest.mark.slow
 def test_eigenvalues_are_those_of_the_whole_hessian(kind: str) -> None:
     net, x, y = network("perceptron" if kind == "frozen" else kind), double(20, 4), torch.arange(20) % 4
     if kind == "frozen":
@@ -54,6 +55,7 @@ def test_eigenvalues_are_those_of_the_whole_hessian(kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*deprecated:FutureWarning")
 @pytest.mark.parametrize("kind", ["batch norm", "tied"])  # its forward mode through layer norm is not symmetric
+@pytest.mark.slow
 def test_eigenvalues_are_those_that_curvlinops_finds(kind: str) -> None:
     from curvlinops import HessianLinearOperator
 
@@ -100,6 +102,7 @@ def test_too_few_steps_are_told() -> None:
         assert (exact - value).abs().min() <= found.error
 
 
+@pytest.mark.slow
 def test_the_trace_is_exact_of_a_diagonal_and_within_its_error_else() -> None:
     linear = nn.Linear(3, 1, bias=False).double()
     x = torch.tensor([1.0, 2.0, 3.0]).double().diag()
@@ -115,6 +118,7 @@ def test_the_trace_is_exact_of_a_diagonal_and_within_its_error_else() -> None:
 
 
 @pytest.mark.parametrize("kind", ["perceptron", "batch norm"])
+@pytest.mark.slow
 def test_the_map_has_the_eigenvalues_at_each_point(kind: str) -> None:
     net, x, y = network(kind), double(20, 4), torch.arange(20) % 4
     directions = [random_direction(net, draws(k)) for k in (1, 2)]

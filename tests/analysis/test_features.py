@@ -84,6 +84,7 @@ def test_random_conv_features_by_loop():
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_filters_whiten_the_patches():
     x = functional.avg_pool2d(images(300, size=20), 3, 1).double()
     g = torch.Generator().manual_seed(0)

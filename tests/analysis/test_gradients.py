@@ -47,6 +47,7 @@ def test_from_batches_of_one_and_of_all_the_noise_is_the_variance_of_the_sample(
         gradient_noise_scale(Distance(), x, x, small=8, large=8)
 
 
+@pytest.mark.slow
 def test_of_a_linear_model_with_known_noise_it_is_the_closed_form() -> None:
     """At a distance v from the truth, of normal inputs: G = v, and tr(Sigma) = (d + 1) |v|² + d sigma²."""
     torch.manual_seed(0)

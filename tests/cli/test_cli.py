@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["reproduce", "--help"]])
+@pytest.mark.slow
 def test_what_needs_no_torch_does_not_import_it(arguments: list[str]) -> None:
     code = (
         "import sys; from lightning_regs.cli.parser import main\n"

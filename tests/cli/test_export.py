@@ -37,6 +37,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_exported_weights_give_the_runs_numbers_again(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row.cell: row for row in reproduce("tiny", cells=["net/8", "none"], jobs=0).rows}
     assert main(["reproduce", "tiny", "--cells", "net/8", "--cells", "none", "--wandb", "off"]) == 0

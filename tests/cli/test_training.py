@@ -57,6 +57,7 @@ def test_fit_ends_with_a_table_and_what_comes_next(fitted: tuple[Path, str]) -> 
     assert config["model"]["regularizers"][0]["class_path"] == "halved_gradients.Halved"
 
 
+@pytest.mark.slow
 def test_without_a_logger_a_configuration_of_the_users_stays_as_it_is(tmp_path, monkeypatch, capsys) -> None:
     own = "# of mine\n" + yaml.safe_dump({"data": {"source": "digits"}, "trainer": {"logger": False}})
     (tmp_path / "config.yaml").write_text(own)
@@ -73,6 +74,7 @@ def test_fit_of_nothing_is_refused(capsys) -> None:
     assert "fit needs to know what to train; give it --config FILE" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_predict_writes_a_file(fitted: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = fitted
     monkeypatch.chdir(folder)

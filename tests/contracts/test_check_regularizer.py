@@ -105,6 +105,7 @@ class DoesNothing(Regularizer):
 
 
 @pytest.mark.cpu("it forks, which no process can after CUDA has started")
+@pytest.mark.slow
 def test_a_method_that_keeps_all_contracts() -> None:
     """One on gradients is ``examples/own_method.py``."""
     ran = check_regularizer(Brightens, [CONV, OURS])
@@ -114,6 +115,7 @@ def test_a_method_that_keeps_all_contracts() -> None:
     assert len(ran) >= 2 * 9 + 8
 
 
+@pytest.mark.slow
 def test_a_gradient_of_ones_own_drives_the_classifier() -> None:
     assert check_regularizer(TwiceTheGradient, [OURS], processes=False, pairs=False)
 
@@ -129,6 +131,7 @@ def test_a_gradient_of_ones_own_drives_the_classifier() -> None:
         (DoesNothing, ["it makes no difference"]),
     ],
 )
+@pytest.mark.slow
 def test_a_broken_contract_is_told_in_a_sentence(method: type[Regularizer], sentences: list[str]) -> None:
     with pytest.raises(AssertionError) as told:
         check_regularizer(method, [DICT], processes=False, pairs=False)
@@ -139,11 +142,13 @@ def test_a_broken_contract_is_told_in_a_sentence(method: type[Regularizer], sent
         assert any(sentence in line for line in broken), broken
 
 
+@pytest.mark.slow
 def test_draws_that_know_too_little_are_found() -> None:
     with pytest.raises(AssertionError, match=r"they depend on \['seed', 'batch'\] alone"):
         check_regularizer(DrawsTheSameOnEachRank, [OURS], processes=False, pairs=False)
 
 
+@pytest.mark.slow
 def test_processes_that_drift_apart_are_found() -> None:
     with pytest.raises(AssertionError, match="Two processes take the step of the mean"):
         check_regularizer(NoiseOfEachRank, [DICT], pairs=False)

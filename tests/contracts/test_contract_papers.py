@@ -260,6 +260,7 @@ def test_a_paper_keeps_its_contract(paper_id: str, contract: Callable[[Paper], I
 
 
 @pytest.mark.cpu("files know no device, and a lent machine has files beside what is committed")
+@pytest.mark.slow
 def test_the_committed_cards_show_the_committed_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is committed, and not what a reproduction has just written into the working tree beside it."""
     archive = ["git", "-C", str(ROOT), "archive", "HEAD", "README.md", "docs/tour.md", "reproductions", "configs"]

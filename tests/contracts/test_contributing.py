@@ -17,6 +17,7 @@ PAGE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8
 METHOD, PAPER = map(textwrap.dedent, re.findall(r"^ +```python\n(.*?)^ +```", PAGE, flags=re.S | re.M))
 
 
+@pytest.mark.slow
 def test_the_method_keeps_the_contracts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sign_noise_of_the_page.py").write_text(METHOD, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

@@ -320,6 +320,7 @@ def test_a_training_step_runs_with_the_autocast_cache_off() -> None:
     assert enabled == [False] * 4
 
 
+@pytest.mark.slow
 def test_a_compiled_module_cannot_be_differentiated_twice() -> None:
     """If it can, ``GradientPenalty(estimator="exact")`` need not refuse compiled modules (gradient_penalty.py)."""
     layer = nn.Linear(3, 2)

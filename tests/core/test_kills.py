@@ -107,6 +107,7 @@ FILES = {
 @pytest.mark.usefixtures("saves_often")
 @pytest.mark.parametrize("work", [search, train], ids=["search", "run"])
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_kill_before_any_file_operation_leaves_nothing_behind(work: Any, tmp_path: Path) -> None:
     expected = work(tmp_path / "whole")
     assert left(tmp_path / "whole") == sorted(FILES[work])

@@ -199,6 +199,7 @@ def test_a_wrong_name_in_the_environment_is_named_with_the_right_ones() -> None:
         choose("lightning", [])
 
 
+@pytest.mark.slow
 def test_a_wrong_name_in_the_environment_stops_the_program_with_that_sentence(said: Callable[[str], list[str]]) -> None:
     _, error = said("wrong name")
     assert error.startswith(f"ValueError: unknown {NAMESPACE_ENV} 'pytorch-lightning'. Did you mean '{OLD}'?")
@@ -244,6 +245,7 @@ def test_a_part_of_the_contracts_holds_under_lightning_pytorch(said: Callable[[s
     assert int(last.split()[0]) >= 2 * 9
 
 
+@pytest.mark.slow
 def test_a_trainer_takes_the_callbacks_of_the_other_lightning_without_a_word_but_not_its_modules(
     said: Callable[[str], list[str]],
 ) -> None:

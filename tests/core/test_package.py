@@ -34,6 +34,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load_file(ROOT / "hatch_build.py")
 
 
+@pytest.mark.slow
 def test_a_wheel_in_an_empty_folder_lists_its_papers_with_their_results(
     wheel: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,7 @@ def in_order(folder):
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_uninterrupted_one(tmp_path, case):
     make, options, data = CASES[case]
     whole = weights_after(tmp_path, make, options, data)

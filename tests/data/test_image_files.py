@@ -79,6 +79,7 @@ def test_batches_are_those_of_the_decoded_folder(pets, options):
         assert_same_batches(*loaders)
 
 
+@pytest.mark.slow
 def test_a_training_with_workers_sees_the_same(pets):
     options = {"random_crop": True, "random_flip": True, "corruption": "random_labels", "num_workers": 2}
     seen = []
@@ -94,6 +95,7 @@ def test_a_training_with_workers_sees_the_same(pets):
 
 
 @pytest.mark.parametrize(("method", "workers"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_workers_of_either_kind(pets, method, workers):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this system")

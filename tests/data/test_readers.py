@@ -290,6 +290,7 @@ def test_links_that_lead_somewhere_else_are_followed_in_torchvision_s_order(tmp_
     assert source.y_train.tolist() == theirs.targets
 
 
+@pytest.mark.slow
 def test_images_that_would_be_cut_or_never_fit_are_named(tmp_path):
     root = write_folder(tmp_path / "pets")
     path = root / "train" / "cat" / "1.png"

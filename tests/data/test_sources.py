@@ -45,6 +45,7 @@ def test_digits_are_scikit_learns_pixels():
     np.testing.assert_array_equal(ours[np.lexsort(ours.T)], theirs[np.lexsort(theirs.T)])
 
 
+@pytest.mark.slow
 def test_mnist1d_is_float_and_leaves_the_global_streams_alone():
     sources._mnist1d.cache_clear()
     numpy_state = np.random.get_state

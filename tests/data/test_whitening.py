@@ -53,6 +53,7 @@ def test_directions_without_variance_become_zero_and_too_few_samples_are_refused
 
 @pytest.mark.parametrize("source", ["digits", "mnist1d"])
 @pytest.mark.parametrize("normalize", ["center", "pca", "zca", {"zca": 0.01}])
+@pytest.mark.slow
 def test_the_data_fit_it_on_the_training_set_alone(source, normalize):
     options = {"train_size": 600, "val_split": 100, "seed": 3}
     data, raw = (

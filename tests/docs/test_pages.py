@@ -48,6 +48,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in TEXTS if page != "README.md" and blocks(TEXTS[page], "python")])
+@pytest.mark.slow
 def test_code_runs(page: str) -> None:
     namespace: dict[str, Any] = {}  # a reader goes on from one block to the next
     for code in blocks(TEXTS[page], "python"):
@@ -82,6 +83,7 @@ def test_every_how_to_is_on_the_first_page() -> None:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+@pytest.mark.slow
 def test_a_notebook_runs(notebook: Path) -> None:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
@@ -104,6 +106,7 @@ def test_commands_are_ones() -> None:
             assert re.search(rf"^{target}:", makefile, flags=re.M), f"{page}: {target}"
 
 
+@pytest.mark.slow
 def test_links_resolve(pages: ModuleType, made: dict[str, str]) -> None:
     generated = {DOCS / f"{page}.md" for page in made} | {DOCS / f"methods/{cls.__name__}.svg" for cls in methods()}
     cards = [

@@ -40,30 +40,36 @@ def test_every_example_is_run_here():
     assert named == {"own_module_mixup", "gradient_penalty_bf16", *others}
 
 
+@pytest.mark.slow
 def test_mixup_in_a_module_of_ones_own():
     assert load("own_module_mixup").main() > 0.95
 
 
+@pytest.mark.slow
 def test_the_gradient_penalty_in_bf16_with_accumulation():
     assert load("gradient_penalty_bf16").main() > 95
 
 
+@pytest.mark.slow
 def test_a_ticket_is_found_and_predicts(tmp_path):
     density, accuracy = load("ticket").main(tmp_path / "tickets")
     assert density < 0.15
     assert accuracy > 90
 
 
+@pytest.mark.slow
 def test_a_net_is_compressed_in_levels(tmp_path):
     rate, same = load("compress").main(tmp_path / "levels")
     assert same
     assert rate > 12
 
 
+@pytest.mark.slow
 def test_snapshots_of_one_training_predict_together(tmp_path):
     assert load("snapshots").main(tmp_path) > 95
 
 
+@pytest.mark.slow
 def test_data_of_ones_own_by_yaml(tmp_path, monkeypatch, capsys):
     example = load("own_data/own_data")
 
@@ -77,10 +83,12 @@ def test_data_of_ones_own_by_yaml(tmp_path, monkeypatch, capsys):
     assert "test/acc" in example.main(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_keeps_the_contracts():
     assert load("own_method").main() > 95
 
 
+@pytest.mark.slow
 def test_gans_that_learn_from_mixtures(tmp_path):
     example = load("gan_mixup")
     (file,) = example.main(["--steps", "20", "--width", "16", "--most", "0.5", "--data", "spiral"])
@@ -98,6 +106,7 @@ def test_gans_that_learn_from_mixtures(tmp_path):
     assert (ring.norm(dim=1) - 1).abs().max() < 0.05
 
 
+@pytest.mark.slow
 def test_activations_fade_saturate_or_keep_their_size():
     example = load("activations")
     x = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
@@ -111,6 +120,7 @@ def test_activations_fade_saturate_or_keep_their_size():
     assert len(example.picture("relu", x).axes) == 5 * len(example.RULES)
 
 
+@pytest.mark.slow
 def test_the_loss_around_nets_and_the_path_of_a_training():
     example = load("landscape")
     random, around, path = example.look(True, epochs=3, points=5)
@@ -119,6 +129,7 @@ def test_the_loss_around_nets_and_the_path_of_a_training():
     assert len(example.picture(shortcuts=(random, around, path)).axes) == 2
 
 
+@pytest.mark.slow
 def test_optimizers_go_through_toys(tmp_path):
     example = load("optimizers_on_toys")
     picture, animation = example.draw(tmp_path, steps=20, frames=3)

@@ -43,6 +43,7 @@ def test_a_step_is_that_of_the_formula(shift, activation):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.slow
 def test_layers_learn_what_they_see_one_after_another(noise):
     x, made, start = patterns(), net(), net()
     head, before = made[-1].weight.clone(), torch.get_rng_state()

@@ -168,6 +168,7 @@ def test_a_tied_layer_has_a_bias_of_its_own():
     assert done == (["0.weight"], ["0.bias", "2.bias"], {"2.weight": "tied to 0.weight"})
 
 
+@pytest.mark.slow
 def test_lazy_layers_get_their_shape_and_a_compiled_net_is_set():
     net = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
     done = initialize(net, "lsuv", seeded(), images())

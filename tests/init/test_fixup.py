@@ -111,6 +111,7 @@ def test_scalars_are_before_and_behind_each_layer_of_a_branch():
     assert len(net.branches[0][0]._forward_hooks) == 1
 
 
+@pytest.mark.slow
 def test_a_deep_net_trains_where_he_s_weights_overflow():
     x = torch.randn(64, 4, generator=seeded())
     y = (x[:, 0] > 0).long()

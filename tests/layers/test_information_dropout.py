@@ -110,6 +110,7 @@ def test_the_penalty_keeps(contract: Callable[..., None], case: Case) -> None:
 
 
 @pytest.mark.cpu("it forks, which no process can after CUDA has started")
+@pytest.mark.slow
 def test_the_penalty_in_two_processes() -> None:
     ends = run_jobs({case.name: (case, [VARIANT.make()]) for case in CASES})
     for case in CASES:

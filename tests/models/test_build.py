@@ -238,6 +238,7 @@ def test_weight_norm_does_not_change_the_function_nor_a_norm_the_draws(name):
         assert torch.equal(nets["group"].head.weight, nets["weight"].head.weight)
 
 
+@pytest.mark.slow
 def test_inception_v3_takes_norms_too():
     net = build("inception_v3", (3, 75, 75), 3, norm="group", init="kaiming_normal")
     assert not [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -318,6 +319,7 @@ def one_step(module: nn.Module, x: Tensor, precision: torch.dtype) -> dict[str, 
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"signal_gru"}))  # recurrent layers cannot be stacked
+@pytest.mark.slow
 def test_replicas_take_a_training_step_as_single_nets_do(name, device):
     """In float64 up to rounding; in bfloat16 no farther from that than half as much again as single nets are.
 
@@ -356,6 +358,7 @@ def test_replicas_take_a_training_step_as_single_nets_do(name, device):
     "name",
     ["conv2", "densenet", "lenet", "mlp", "small_alexnet", "small_inception", "vgg11", "wide_resnet"],
 )
+@pytest.mark.slow
 def test_compiles_without_graph_break(name, monkeypatch):
     monkeypatch.setattr(SmallInception, "PLAN", SmallInception.PLAN[1:3])
     net, shape = small(name)

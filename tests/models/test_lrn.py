@@ -163,6 +163,7 @@ def test_float16_squares_do_not_overflow():
     # Under autocast the compiler runs the gradient's product in bfloat16; it is a small term of the gradient.
     [(torch.float32, False, 1e-6), (torch.float32, True, 1e-4), (torch.bfloat16, True, 0.01)],
 )
+@pytest.mark.slow
 def test_compiles_without_graph_break(dtype, autocast, tolerance):
     compiled = torch.compile(local_response_norm, fullgraph=True, backend="aot_eager")
     x = images(2, 8, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()

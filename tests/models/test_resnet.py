@@ -24,6 +24,7 @@ def torchvision_resnet() -> nn.Module:
     return net
 
 
+@pytest.mark.slow
 def test_resnet18_is_torchvision_s_with_the_cifar_stem():
     ours, theirs = build("resnet18", (3, 32, 32), 10), torchvision_resnet()
     assert num_parameters(ours) == num_parameters(theirs) == 11_173_962

@@ -194,6 +194,7 @@ def test_inception_v3_has_torchvision_s_parameters(aux_logits):
     assert num_parameters(ours) == (published if aux_logits else 23_834_568)
 
 
+@pytest.mark.slow
 def test_inception_v3_computes_what_torchvision_s_computes():
     ours = build("inception_v3", (3, 75, 75), 7, init="kaiming_normal").eval()
     theirs = inception_v3(weights=None, num_classes=7, aux_logits=False, init_weights=False).eval()

@@ -112,6 +112,7 @@ MORE: dict[str, tuple[str, Callable[[], Any]]] = {  # which other checks notice 
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_a_planted_fault_is_named_by_the_check_that_is_for_it(fault: str) -> None:
     checks, data = FAULTS[fault]
     found = diagnose(Net(fault), data(), skip=["learning_rate"], trainer=CPU)
@@ -120,6 +121,7 @@ def test_a_planted_fault_is_named_by_the_check_that_is_for_it(fault: str) -> Non
 
 
 @pytest.mark.parametrize("fault", MORE)
+@pytest.mark.slow
 def test_each_other_check_names_the_fault_that_it_is_for(fault: str) -> None:
     check, data = MORE[fault]
     skip = [] if fault == "rate" else ["learning_rate"]
@@ -218,6 +220,7 @@ HEALTHY: dict[str, Callable[[], tuple[pl.LightningModule, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", HEALTHY)
+@pytest.mark.slow
 def test_a_healthy_module_is_not_cried_at(kind: str) -> None:
     torch.manual_seed(0)
     module, data = HEALTHY[kind]()
@@ -229,6 +232,7 @@ def test_a_healthy_module_is_not_cried_at(kind: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_nothing_of_the_users_is_touched_bit_for_bit(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     pl.seed_everything(3)
@@ -334,6 +338,7 @@ def test_a_module_that_is_frozen_as_a_whole_is_told_by_its_steps() -> None:
     assert "does not require grad" in found.sentence
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_a_page(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     config = {"model": {"architecture": "mlp", "architecture_args": {"hidden": [16]}}, "data": {"source": "digits"}}
@@ -370,6 +375,7 @@ class Mine(LightningModule):
 """
 
 
+@pytest.mark.slow
 def test_the_command_examines_a_module_of_the_users_and_its_exit_status_says_that_it_cried(
     tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:

@@ -21,6 +21,7 @@ from lightning_regs.pruning import Pruning
 
 
 @pytest.mark.parametrize(("rewind_to", "optimizer"), [("0it", adam), ("3it", sgd), ("3it", adam), ("1ep", sgd)])
+@pytest.mark.slow
 def test_rewound_weights_are_the_saved_ones_and_pruned_ones_zero_at_every_step(
     rewind_to: str, optimizer: Any, tmp_path: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_rewound_weights_are_the_saved_ones_and_pruned_ones_zero_at_every_step(
         *(("2it", 1, 2), ("5it", 1, 2), ("2it", 2, None), ("1ep", 2, None)),
     ],
 )
+@pytest.mark.slow
 def test_levels_see_the_batches_and_draws_that_the_dense_net_saw_from_there_on(
     rewind_to: str, accumulate: int, val_check_interval: int | None, tmp_path: Path
 ) -> None:
@@ -130,6 +132,7 @@ def test_the_order_is_found_again_with_loaders_of_many_kinds(kind: str, rewind_t
     assert ticket.seen == dense.seen[start:]
 
 
+@pytest.mark.slow
 def test_controls(tmp_path: Path) -> None:
     controls = ("reinitialise:2", Control("random_mask", levels=(2,)))
     made = Made()
@@ -154,6 +157,7 @@ def test_controls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rewind_to", ["0it", "2it"])
+@pytest.mark.slow
 def test_every_treatment_is_a_control(rewind_to: str, tmp_path: Path) -> None:
     kinds = [kind for kind in CONTROLS if kind not in ("reinitialise", "random_mask")] + ["noise-0.5"]
     assert {"twin", "sign-reinit", "reshuffle", "small-init", "one-shot-frozen-grown"} < set(kinds)
@@ -179,6 +183,7 @@ def test_every_treatment_is_a_control(rewind_to: str, tmp_path: Path) -> None:
     assert_same(tickets.level(2, "twin").weights("rewind"), start)
 
 
+@pytest.mark.slow
 def test_one_shot_has_the_counts_of_the_rounds_and_shares_the_dense_net(tmp_path: Path) -> None:
     rounds = search(tmp_path, Made(), levels=3)
     made = Made()
@@ -191,6 +196,7 @@ def test_one_shot_has_the_counts_of_the_rounds_and_shares_the_dense_net(tmp_path
     assert weight[kept].min() >= weight[~kept].max()
 
 
+@pytest.mark.slow
 def test_a_complete_search_trains_nothing_and_one_of_more_levels_goes_on(tmp_path: Path) -> None:
     before = all_weights(search(tmp_path, Made(), levels=1))
     again, more = Made(), Made()
@@ -201,6 +207,7 @@ def test_a_complete_search_trains_nothing_and_one_of_more_levels_goes_on(tmp_pat
     assert len(tickets) == 3
 
 
+@pytest.mark.slow
 def test_results(tmp_path: Path) -> None:
     tickets = search(tmp_path, LitNet, shuffled, test=True, controls=["random_mask"])
     for one in tickets:
@@ -238,6 +245,7 @@ def test_results(tmp_path: Path) -> None:
         tickets.weights(1, "last")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_pruning_decides_what_goes(tmp_path: Path) -> None:
     pruning = Pruning(rate=0.5, scope="global", layers=["net.0", "net.3"])
     tickets = search(tmp_path, pruning=pruning)
@@ -245,6 +253,7 @@ def test_pruning_decides_what_goes(tmp_path: Path) -> None:
     assert [one.mask.kept for one in tickets] == [320, 160, 80]
 
 
+@pytest.mark.slow
 def test_callbacks_and_loggers_are_made_for_each_level(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
 
@@ -279,6 +288,7 @@ def test_the_callers_random_streams_are_left_alone(tmp_path: Path, monkeypatch: 
     assert os.environ["PL_GLOBAL_SEED"] == "7"
 
 
+@pytest.mark.slow
 def test_the_result_depends_on_the_seed_and_on_nothing_else(tmp_path: Path) -> None:
     class Plain(LitNet):
         """Draws its weights from the global stream, as most modules do."""
@@ -313,6 +323,7 @@ class Splitting(pl.LightningDataModule):
 
 
 @pytest.mark.parametrize("data", [Splitting(), Splitting], ids=["object", "class"])
+@pytest.mark.slow
 def test_every_level_and_control_has_the_split_and_order_of_the_dense_net(data: Any, tmp_path: Path) -> None:
     made = Made()
     search(tmp_path, made, data, levels=1, controls=["reinitialise"])

@@ -93,6 +93,7 @@ def equal(a: Any, b: Any) -> bool:
     return len(a) == len(b) and all(map(equal, a, b)) if isinstance(a, list | tuple) else bool(a == b)
 
 
+@pytest.mark.slow
 def test_model_optimizer_data_and_random_streams_are_untouched_bit_for_bit(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     pl.seed_everything(3)
@@ -119,6 +120,7 @@ def test_model_optimizer_data_and_random_streams_are_untouched_bit_for_bit(tmp_p
 
 
 @pytest.mark.parametrize("methods", [[], [GradientPenalty(0.01)]], ids=["automatic", "driven"])
+@pytest.mark.slow
 def test_our_classifier_and_data_have_their_draws_from_the_seeds(methods: list[Any], tmp_path: Path) -> None:
     data = ImageDataModule("digits", batch_size=64, seed=0)
     module = Classifier("mlp", {"hidden": [16], "dropout": 0.2}, {"name": "Adam", "lr": 0.1}, regularizers=methods,
@@ -212,6 +214,7 @@ def test_what_cannot_go_well_is_refused_in_a_sentence(
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.slow
 def test_a_loss_that_never_falls_or_falls_to_the_end_is_told() -> None:
     options: dict[str, Any] = {"steps": 50, "seeds": 2, "trainer": CPU}
     with pytest.warns(UserWarning, match=r"the loss of Net never falls between the rates 1e-12 and 1e-10, so that"):

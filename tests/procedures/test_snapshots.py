@@ -140,6 +140,7 @@ def test_copies_of_one_net_are_exactly_that_net(trained: Any) -> None:
 
 
 @pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.slow
 def test_killed_and_repeated_it_ends_bit_for_bit_as_uninterrupted(
     fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ TRAINING = [math.exp(-0.02 * t) for t in range(60)]
     [("GL2", {}), ("UP2", {"smoothing": 3}), ("PQ0.5", {"training": "train/loss"}), ("patience4", {"mode": "max"})],
     ids=lambda value: value if isinstance(value, str) else "",
 )
+@pytest.mark.slow
 def test_killed_and_resumed_at_any_epoch_it_stops_where_the_curve_says_with_the_best_weights(
     criterion: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -240,6 +241,7 @@ class Told(pl.Callback):
         (self.folder / f"{trainer.global_rank}.json").write_text(json.dumps([trainer.global_step, pl_module.steps]))
 
 
+@pytest.mark.slow
 def test_two_processes_decide_as_one(tmp_path: Path) -> None:
     told = Told(tmp_path)
     loaders = DataLoader(torch.zeros(2 * BATCHES)), DataLoader(torch.zeros(4))
@@ -280,6 +282,7 @@ def net(seed: int = 0) -> Classifier:
     return Classifier(**options, seed=seed)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_all_data_are_trained_on_for_the_length_found_on_a_part(tmp_path: Path) -> None:
     """And the weights that are left are those that were validated: of Lookahead the slow ones."""
     given: dict[str, Any] = {"folder": tmp_path, "trainer": QUIET | {"max_epochs": 30}}
@@ -319,6 +322,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_one_recorded_training_answers_for_all_criteria_and_a_stack_as_each_alone(tmp_path: Path) -> None:
     runs = [RunContext(tmp_path / f"{i}", i) for i in (0, 1)]
     for run in (*runs, alone := RunContext(tmp_path / "alone", 1)):

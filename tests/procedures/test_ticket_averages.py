@@ -60,6 +60,7 @@ AVERAGES: list[Any] = [
 
 
 @pytest.mark.parametrize(("average", "rewind_to", "epochs"), AVERAGES)
+@pytest.mark.slow
 def test_tickets_of_averaged_weights_are_sparse(average: Any, rewind_to: str, epochs: int, tmp_path: Path) -> None:
     wrong: dict[str, list[int]] = {}
     tickets = search(
@@ -76,6 +77,7 @@ def test_tickets_of_averaged_weights_are_sparse(average: Any, rewind_to: str, ep
     assert len(wrong["level_02"]) > 1
 
 
+@pytest.mark.slow
 def test_levels_start_from_the_weights_that_were_trained_and_not_from_their_average(tmp_path: Path) -> None:
     made = Made()
     tickets = search(tmp_path, made, rewind_to="3it", callbacks=lambda name: [EMA(decay=0.9)])
@@ -86,6 +88,7 @@ def test_levels_start_from_the_weights_that_were_trained_and_not_from_their_aver
         assert_same(ticket.weights("rewind"), module.states[0])
 
 
+@pytest.mark.slow
 def test_a_search_with_averages_is_the_same_where_it_is_interrupted(tmp_path: Path) -> None:
     class Stop(pl.Callback):
         at = 10

@@ -81,6 +81,7 @@ def damage_pickle(path: Path) -> None:
         ("level_01-reinitialise-1", "level.pt", damage_values),
     ],
 )
+@pytest.mark.slow
 def test_damage_in_an_interrupted_level(
     level: str, file: str, damage: Any, whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +96,7 @@ def test_damage_in_an_interrupted_level(
     assert [one.density for one in again] == [one.density for one in whole]
 
 
+@pytest.mark.slow
 def test_an_intact_level_goes_on_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -104,6 +106,7 @@ def test_an_intact_level_goes_on_without_a_word(
 
 
 @pytest.mark.parametrize("file", ["level_00/last.ckpt", "level_01/level.pt", "level_00/rewind.ckpt"])
+@pytest.mark.slow
 def test_whole_files_of_another_level_are_not_gone_on_from(
     file: str, whole: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +119,7 @@ def test_whole_files_of_another_level_are_not_gone_on_from(
     assert_same(all_weights(again), all_weights(whole))
 
 
+@pytest.mark.slow
 def test_a_state_that_is_not_plain_is_no_damage_but_the_level_can_start_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.pruning import Pruning
 
 
+@pytest.mark.slow
 def test_an_unknown_monitor_after_one_epoch_and_the_search_goes_on_with_another(tmp_path: Path) -> None:
     made, again = Made(), Made()
     with pytest.raises(ValueError, match=r"unknown logged metric 'val_los'. Did you mean 'val_loss'"):
@@ -26,6 +27,7 @@ def test_an_unknown_monitor_after_one_epoch_and_the_search_goes_on_with_another(
     assert len(again.trained[0].seen) == 12
 
 
+@pytest.mark.slow
 def test_an_unknown_monitor_waits_for_the_first_validation(tmp_path: Path) -> None:
     options = {"max_epochs": 4, "check_val_every_n_epoch": 2}
     made = Made()
@@ -65,6 +67,7 @@ def test_a_level_without_validation_has_no_early_stopping(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", [np.float32(0.5), np.int64(3), Path("x")], ids=repr)
+@pytest.mark.slow
 def test_a_state_that_is_not_plain_when_the_rewind_point_is_saved(value: Any, tmp_path: Path) -> None:
     class Odd(pl.Callback):
         plain = False
@@ -81,6 +84,7 @@ def test_a_state_that_is_not_plain_when_the_rewind_point_is_saved(value: Any, tm
         assert len(search(tmp_path, made, rewind_to="6it", callbacks=lambda name: [Odd()])) == 3
 
 
+@pytest.mark.slow
 def test_another_rewind_point_after_one_that_was_not_reached(tmp_path: Path) -> None:
     class Stop(pl.callbacks.EarlyStopping):
         pass
@@ -115,12 +119,14 @@ class Later(LitNet):
                 torch.nn.init.normal_(weight)
 
 
+@pytest.mark.slow
 def test_weights_that_are_drawn_later_are_compared_later(tmp_path: Path) -> None:
     assert len(search(tmp_path, Later, levels=1, controls=["reinitialise"])) == 3
     with pytest.raises(MisconfigurationException, match="the same weights again with another seed"):
         search(tmp_path / "same", partial(Later, always=3), levels=1, controls=["reinitialise"])
 
 
+@pytest.mark.slow
 def test_a_second_mask_among_the_callbacks(tmp_path: Path) -> None:
     made = Made()
     with pytest.raises(MisconfigurationException, match=r"find_ticket gives each level its own WeightMask.*pruning="):

@@ -127,6 +127,7 @@ def test_loaders_of_other_data(first: DataLoader[Any], second: DataLoader[Any]) 
     assert random.getstate() == before[2]
 
 
+@pytest.mark.slow
 def test_loaders_of_other_labels_are_refused_and_the_same_are_not(tmp_path: Path) -> None:
     def loaders(number: int) -> Any:
         return lambda: (DataLoader(other_labels(number), 16), None, None)
@@ -207,6 +208,7 @@ class Edited(LitNet):
         ("1.0 *", "0.5 *", "Edited.training_step"),
     ],
 )
+@pytest.mark.slow
 def test_levels_of_an_edited_module_are_redone(old: str, new: str, name: str, tmp_path: Path) -> None:
     def run(folder: Path, script: str) -> dict[str, Any]:
         namespace: dict[str, Any] = {"__name__": "a_script", "LitNet": LitNet}
@@ -244,6 +246,7 @@ class Louder(NormPenalty):
     """A method of the user's."""
 
 
+@pytest.mark.slow
 def test_the_code_of_callbacks_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(alpha: float) -> Any:
         return lambda name: [Louder(alpha)]

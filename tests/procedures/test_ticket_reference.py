@@ -18,6 +18,7 @@ def check(folder: Path, optimizer: Optimizer, levels: int, expected: Any, **opti
 
 
 @pytest.mark.parametrize("optimizer", [sgd, adam])
+@pytest.mark.slow
 def test_masks_of_four_levels(optimizer: Optimizer, tmp_path: Path) -> None:
     expected = reference(4, optimizer)
     assert len({int(sum(m.sum() for m in mask.values())) for mask, _ in expected}) == 5
@@ -27,6 +28,7 @@ def test_masks_of_four_levels(optimizer: Optimizer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rewind_to", "optimizer"), [("1it", adam), ("4it", sgd), ("6it", sgd), ("6it", adam), ("1ep", adam)]
 )
+@pytest.mark.slow
 def test_rewinding_goes_on_with_the_same_batches_and_schedule(
     optimizer: Optimizer, rewind_to: str, tmp_path: Path
 ) -> None:
@@ -35,17 +37,20 @@ def test_rewinding_goes_on_with_the_same_batches_and_schedule(
 
 
 @pytest.mark.parametrize(("k", "optimizer"), [(0, adam), (6, sgd), (6, adam), (8, sgd)])
+@pytest.mark.slow
 def test_lr_rewinding(optimizer: Optimizer, k: int, tmp_path: Path) -> None:
     expected = reference(2, optimizer, k, "lr_rewinding")
     check(tmp_path, optimizer, 2, expected, rewind_to=f"{k}it", method="lr_rewinding")
 
 
 @pytest.mark.parametrize(("fine_tune", "steps", "optimizer"), [("2ep", 8, adam), ("5it", 5, sgd), ("5it", 5, adam)])
+@pytest.mark.slow
 def test_fine_tuning(optimizer: Optimizer, fine_tune: str, steps: int, tmp_path: Path) -> None:
     expected = reference(2, optimizer, 0, "fine_tuning", steps)
     check(tmp_path, optimizer, 2, expected, method="fine_tuning", fine_tune=fine_tune)
 
 
+@pytest.mark.slow
 def test_with_max_steps(tmp_path: Path) -> None:
     for number, k in enumerate([0, 4, 6]):
         expected = reference(2, sgd, k)

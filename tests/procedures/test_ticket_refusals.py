@@ -74,6 +74,7 @@ def test_refused_before_anything_is_trained(
         ("6it", {"max_epochs": 3, "accumulate_grad_batches": 2}, r"takes 6 iterations \(2 an epoch\)"),
     ],
 )
+@pytest.mark.slow
 def test_a_rewind_point_after_the_end_that_the_data_decide(
     rewind_to: str, trainer: Any, message: str, tmp_path: Path
 ) -> None:

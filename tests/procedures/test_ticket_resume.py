@@ -106,6 +106,7 @@ LIMITS = {"epochs": {"max_epochs": 3}, "steps": {"max_steps": 20}}
         *(("level_01", 5, "steps"), ("level_01", 7, "steps"), ("level_01", 10, "epochs"), ("level_01", 18, "steps")),
     ],
 )
+@pytest.mark.slow
 def test_killed_in_a_level(
     level: str, step: int, limit: str, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_killed_in_a_level(
 
 
 @pytest.mark.parametrize("hook", ["on_validation_start", "on_fit_end"])
+@pytest.mark.slow
 def test_killed_at_other_points(hook: str, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Kill, "hook", hook)
     for level in ("level_00", "level_01"):
@@ -131,6 +133,7 @@ def test_killed_at_other_points(hook: str, whole: Any, tmp_path: Path, monkeypat
     ],
     ids=["lr_rewinding", "fine_tuning", "plateau", "accumulation", "control"],
 )
+@pytest.mark.slow
 def test_killed_with_other_options(options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     level = "level_01-reinitialise-1" if "controls" in options else "level_01"
     step = 16 if "cls" in options else 9
@@ -155,6 +158,7 @@ def test_a_level_starts_with_the_learning_rate_that_a_plateau_had_led_to(tmp_pat
     assert rates["level_01"] == [0.05] * 7
 
 
+@pytest.mark.slow
 def test_an_interrupted_level_goes_on_and_does_not_start_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(dropout=0.2)
     monkeypatch.setattr(Kill, "at", ("level_00", 16))
@@ -175,6 +179,7 @@ def run_and_die(folder: Path, at: tuple[str, int]) -> None:
     run(folder)
 
 
+@pytest.mark.slow
 def test_killed_by_the_system(whole: Any, tmp_path: Path) -> None:
     for at in [("level_00", 11), ("level_01", 17)]:
         process = multiprocessing.get_context("fork").Process(target=run_and_die, args=(tmp_path / "killed", at))
@@ -227,6 +232,7 @@ def test_a_damaged_level_is_named_and_redone_and_the_later_ones_are_kept(
     assert_same(all_weights(again), kept)
 
 
+@pytest.mark.slow
 def test_levels_made_from_another_result_are_redone(tmp_path: Path) -> None:
     tickets = search(tmp_path, Made(), levels=3)
     kept = all_weights(tickets)
@@ -241,6 +247,7 @@ def test_levels_made_from_another_result_are_redone(tmp_path: Path) -> None:
     assert_same(all_weights(again), kept)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_checkpoint(whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = torch.save
     calls: list[Any] = []

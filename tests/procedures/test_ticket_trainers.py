@@ -49,6 +49,7 @@ def classifier(seed: int) -> Classifier:
     ],
     ids=["plain", "bf16", "bf16 epoch", "accumulated"],
 )
+@pytest.mark.slow
 def test_classifier(rewind_to: str, trainer: Any, tmp_path: Path) -> None:
     data = ImageDataModule("digits", batch_size=256)
     seen: dict[str, list[Any]] = {}
@@ -94,6 +95,7 @@ def test_fp16_with_a_scaler_of_each_level_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rewind_to", ["3it", "1ep"])
+@pytest.mark.slow
 def test_workers(rewind_to: str, tmp_path: Path) -> None:
     def loaders() -> DataLoader[Any]:
         data = dataset()
@@ -113,6 +115,7 @@ class Compiled(LitNet):
         self.net = torch.compile(self.net, backend="eager")  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_compiled(tmp_path: Path) -> None:
     plain = search(tmp_path / "plain", levels=1)
     compiled = search(tmp_path / "compiled", Compiled, levels=1)
@@ -140,6 +143,7 @@ class Stacked(LitNet):
     validation_step = None  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_stacked_networks_are_pruned_each_by_itself(tmp_path: Path) -> None:
     tickets = search(tmp_path, Stacked, controls=["random_mask", "sign-constant", "one-shot-frozen"])
     for one in tickets:
@@ -169,6 +173,7 @@ class Seen(pl.Callback):
 
 
 @pytest.mark.parametrize("rewind_to", ["2it", "1ep"])
+@pytest.mark.slow
 def test_two_processes(rewind_to: str, tmp_path: Path) -> None:
     def two(**options: Any) -> Tickets:
         trainer = {"max_epochs": 2, "accelerator": "cpu", "devices": 2, "strategy": "ddp_fork"}

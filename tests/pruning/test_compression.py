@@ -83,6 +83,7 @@ def test_gaps_of_the_papers_figure() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=300), st.integers(1, 8))
+@pytest.mark.slow
 def test_gaps_lead_back_to_the_places_with_the_fewest_fillers(kept: list[bool], bits: int) -> None:
     gaps, real = to_gaps(np.array(kept), bits)
     places = np.flatnonzero(kept)

@@ -364,6 +364,7 @@ class Own(pl.LightningModule):
 @pytest.mark.parametrize(
     ("kind", "options"), [("bernoulli", {}), ("edge_popup", {"lr": 0.1, "density": 0.5})], ids=["bernoulli", "edge"]
 )
+@pytest.mark.slow
 def test_masks_learn_in_the_classifier(kind, options):
     model = classifier(kind, **options)
     start = accuracy(model.network)

@@ -292,6 +292,7 @@ def test_conversions_that_lack_something(convention: str, message: str) -> None:
         smith_coefficient(0.1, convention)
 
 
+@pytest.mark.slow
 def test_modified_flow_is_third_order_only_with_a_quarter() -> None:
     """The mean SGD end point over all orders of an epoch follows the flow of C + eps/4 mean |grad C_k|^2."""
     errors = {c: [_flow_error(eps, c) for eps in (0.02, 0.01)] for c in (0.0, 1.0, 2.0)}

@@ -245,6 +245,7 @@ def test_checkpointed_losses_are_those_of_the_mixture() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore:Dynamo does not know how to trace")
+@pytest.mark.slow
 def test_compiled_losses_are_those_of_the_mixture() -> None:
     x, w, y, permutation = drawn()
     target: Any = mix_targets(y, 0.3, permutation)

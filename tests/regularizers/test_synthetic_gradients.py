@@ -35,6 +35,7 @@ def squared(out: Tensor, y: Tensor) -> Tensor:
     return (out - F.one_hot(y, 2)).square().sum(1).mean() / 2
 
 
+@pytest.mark.slow
 def test_linear_models_that_see_labels_find_the_gradients_of_a_linear_net() -> None:
     """Of a frozen linear net under squared error gradients are linear in units and label."""
     torch.manual_seed(0)

@@ -38,6 +38,7 @@ def paper() -> Paper:
     return load_paper("frankle2019")
 
 
+@pytest.mark.slow
 def test_every_sentence_of_the_sheet_is_a_claim(paper):
     assert {claim.id.partition("-")[0] for claim in paper.claims} == {str(n) for n in range(1, 18)}
 

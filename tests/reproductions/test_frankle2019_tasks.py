@@ -96,6 +96,7 @@ def plain_loop(weights, mask, seed, steps):
     return network, data
 
 
+@pytest.mark.slow
 def test_levels_are_those_of_a_plain_loop(chain):
     initial = chain.level("ticket", 0).initial
     mask = Mask.dense({name: initial[name] for name in LAYERS})
@@ -147,6 +148,7 @@ def test_distances_are_those_of_the_dense_net(chain):
     assert row["moved_pruned"] == pytest.approx(float(moved[~kept].mean()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stack_is_its_runs_apart(tmp_path):
     """Two seeds, and treatments of four kinds among which one freezes weights."""
     kinds = ("ticket", "reinit-1", "one-shot", "one-shot-frozen")
@@ -179,6 +181,7 @@ def test_frozen_weights_stay_and_the_others_move(chain):
         assert (frozen.final[name][kept] != initial[name][kept]).float().mean() > 0.5
 
 
+@pytest.mark.slow
 def test_a_twin_differs_in_order_only(chain):
     chain("ticket-twin", 1, ("ticket", 1))
     twin, level = chain.level("ticket-twin", 1), chain.level("ticket", 1)
@@ -201,6 +204,7 @@ def test_a_level_of_fixed_seeds_is_that_of_a_run_with_these(chain, tmp_path, kin
 
 
 @pytest.mark.parametrize("seeds", [[1000], [1000, 1001]], ids=["alone", "stacked"])
+@pytest.mark.slow
 def test_an_interrupted_level_goes_on_where_it_was(tmp_path, monkeypatch, seeds):
     checkpoint = engine.EpochCheckpoint
     monkeypatch.setattr(engine, "EpochCheckpoint", lambda path: checkpoint(path, every=0.0))
@@ -254,6 +258,7 @@ def test_frozen_weights_refuse_weight_decay(tmp_path, chain):
         training.level(decayed, run)
 
 
+@pytest.mark.slow
 def test_a_chain_of_cells_is_a_search_for_tickets(chain, tmp_path):
     """The same net, data, seed and pruning: the same masks and weights, bit for bit."""
 
@@ -302,6 +307,7 @@ def learning(rescale, weights="initial"):
     }
 
 
+@pytest.mark.slow
 def test_masks_are_learned_alone_and_in_a_stack(tmp_path):
     alone = supermasks.learned(learning(True), Ladder(tmp_path).context("mask", 0, seed=1000))
     assert alone["train_acc"] > 15
@@ -353,6 +359,7 @@ def test_an_untrained_mask_is_chosen_on_validation_data(chain):
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_search_reports_every_level(tmp_path):
     settings = {
         "model": {

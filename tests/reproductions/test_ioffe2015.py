@@ -45,6 +45,7 @@ def test_noise_moves_means_and_scales_in_training_alone() -> None:
     torch.testing.assert_close(noisy.eval()(x), plain.eval()(x))
 
 
+@pytest.mark.slow
 def test_each_net_of_a_stack_is_measured(tmp_path: Path) -> None:
     config: dict[str, Any] = {
         "model": {"architecture_args": {"hidden": [6, 5], "norm": "batch"}, "optimizer": {"name": "SGD", "lr": 0.1}},

@@ -61,6 +61,7 @@ def test_shares_are_those_of_a_path_in_known_directions() -> None:
     assert found == pytest.approx({"path_share": 100, "random_share": 20})
 
 
+@pytest.mark.slow
 def test_a_line_goes_from_the_small_batch_s_net_to_the_large_one_s(tmp_path: Path) -> None:
     config: dict[str, Any] = {
         "model": {"architecture_args": {"hidden": [8, 8, 8], "norm": "batch"}, "optimizer": {"name": "SGD", "lr": 0.1}},

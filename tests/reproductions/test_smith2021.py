@@ -90,6 +90,7 @@ def test_coefficients_of_the_other_papers_are_converted():
 
 
 @pytest.mark.parametrize("full_batch", [False, True])
+@pytest.mark.slow
 def test_a_quarter_of_the_learning_rate_is_the_third_order_flow(tmp_path, full_batch):
     run = RunContext(tmp_path, seed=1001)
     metrics = theory.modified_flow({"full_batch": full_batch, "lr": 0.01, "halvings": 2}, run)

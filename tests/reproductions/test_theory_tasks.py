@@ -54,6 +54,7 @@ def test_theorem1_deep(theory, run):
     assert metrics["connections_ratio"] < 5
 
 
+@pytest.mark.slow
 def test_min_norm(theory, run):
     metrics = theory.min_norm({"n": 20, "d": 100, "steps": 4000}, run)
     assert metrics["norm_gap"] < 1e-4

@@ -82,6 +82,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_configurations_of_table_2_train(paper: Paper, image_folder: Path, tmp_path: Path) -> None:
     cells = paper.scale("imagenet").cells
     assert len(cells) == 7

@@ -30,6 +30,7 @@ def measured(toy, monkeypatch):
     return toy
 
 
+@pytest.mark.slow
 def test_a_reproduction_is_logged_offline_and_reported(measured, capsys):
     environment = dict(os.environ)
     assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "offline"]) == 0
@@ -57,6 +58,7 @@ def test_two_places_for_results_are_refused_and_so_is_the_installed_package(meas
     assert capsys.readouterr().err.count("toy came with the installed package") == 2
 
 
+@pytest.mark.slow
 def test_own_and_committed_rows_are_listed_planned_and_compared(measured, capsys):
     def said(*arguments):
         assert main([*arguments]) == 0
@@ -84,6 +86,7 @@ def test_own_and_committed_rows_are_listed_planned_and_compared(measured, capsys
     assert "2 numbers: 2 equal;" in shown
 
 
+@pytest.mark.slow
 def test_without_wandb_nothing_of_it_is_written(measured):
     assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0
     assert not list(measured.runs.rglob("*wandb*"))
@@ -101,6 +104,7 @@ def test_without_wandb_nothing_of_it_is_written(measured):
         (">/dev/full 2>err", 1, "stdout could not be written (No space left on device); the rest was done", "1"),
     ],
 )
+@pytest.mark.slow
 def test_streams_that_take_nothing_cost_no_row(measured, streams, status, shown, unbuffered):
     command = f"{sys.executable} -m lightning_regs reproduce toy --jobs 1 --wandb off {streams}"
     environment = os.environ | {
@@ -231,6 +235,7 @@ def test_reports_that_make_no_sense_are_refused_in_one_sentence(measured, argume
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_claims_are_frozen_before_they_are_measured(measured, capsys):
     def claim():
         assert main(["reproduce", "toy", "--jobs", "1", "--wandb", "off"]) == 0

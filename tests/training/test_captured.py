@@ -149,6 +149,7 @@ def test_captured_steps_train_as_steps_one_after_another(
     assert_same(losses_, others, device)
 
 
+@pytest.mark.slow
 def test_a_training_resumed_in_the_middle_ends_as_an_uninterrupted_one(
     images: str, tmp_path: Path, device: torch.device
 ) -> None:
@@ -305,6 +306,7 @@ def test_graphs_within_a_graph_are_refused() -> None:
         ),
     ],
 )
+@pytest.mark.slow
 def test_where_nothing_is_captured_that_is_said(options: Any, why: str, images: str, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=rf"captured none of the last 100 steps: they have .*{why}"):
         train(images, tmp_path, True, trainer={"max_epochs": 13}, **options)
@@ -328,6 +330,7 @@ def test_an_optimizer_reads_its_rates_from_tensors_and_then_has_its_own_again() 
     torch.testing.assert_close(*ends)
 
 
+@pytest.mark.slow
 def test_a_training_in_which_something_is_due_at_each_step_is_told(images: str, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"captured none of the first 100 steps: .*raise log_every_n_steps"):
         train(images, tmp_path, True, trainer={"max_epochs": 11, "val_check_interval": 1})

@@ -61,6 +61,7 @@ def fit(path: Path, replicas: list[int] | None, devices: int = 1) -> dict[str, A
 
 
 @pytest.mark.parametrize("replicas", [None, [5, 9]], ids=["single", "replicas"])
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path, replicas: list[int] | None) -> None:
     one, two = fit(tmp_path / "one.pt", replicas), fit(tmp_path / "two.pt", replicas, 2)
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-4, atol=1e-6)

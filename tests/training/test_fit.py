@@ -72,6 +72,7 @@ def test_held_out_training_data_are_measured_after_the_last_epoch(tmp_path: Path
 
 
 @pytest.mark.parametrize(("epoch", "seeds"), [(1, {}), (3, {"order": 4, "weights": 5})])
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_equals_the_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, seeds: dict[str, int]
 ) -> None:
@@ -106,6 +107,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(
 
 
 @pytest.mark.parametrize("what", ["another run", "other shapes", "no checkpoint", "an object"])
+@pytest.mark.slow
 def test_a_whole_file_that_is_not_the_runs_is_named_and_the_run_starts_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -172,6 +175,7 @@ def test_accuracy_on_corrupted_labels_is_in_the_row(tmp_path: Path) -> None:
     assert "test_acc_corrupted" not in metrics
 
 
+@pytest.mark.slow
 def test_augmentation_does_not_touch_the_final_measurement(tmp_path: Path) -> None:
     augmented = CONFIG | {"data": CONFIG["data"] | {"random_crop": True, "image_size": 6}}
     (tmp_path / "b").mkdir()

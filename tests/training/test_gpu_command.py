@@ -35,6 +35,7 @@ def test_a_machine_without_a_card_is_told_so_in_a_sentence(gpu: Any, capsys: pyt
 
 
 @pytest.mark.cpu("it tries the command on the CPU")
+@pytest.mark.slow
 def test_all_that_a_cpu_can_run_of_it_runs(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = gpu.subprocess.run
 

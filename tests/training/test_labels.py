@@ -90,6 +90,7 @@ def test_probabilities_are_trained_on_as_by_hand(loss: str, tmp_path: Any) -> No
     assert float(t.callback_metrics["train/acc"]) == pytest.approx(100 * sum(right) / N)
 
 
+@pytest.mark.slow
 def test_one_hot_probabilities_give_what_indices_give(tmp_path: Any) -> None:
     y = indices()
     for methods in ((), (GradientPenalty(0.1, micro_batch_size=3),)):

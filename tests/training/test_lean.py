@@ -317,6 +317,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_every_hook_sees_what_it_sees_in_lightnings_loop(
     case: str, images: str, tmp_path: Path, as_lightning: Callable[[], None]
 ) -> None:
@@ -340,6 +341,7 @@ def test_every_hook_sees_what_it_sees_in_lightnings_loop(
     assert [path.read_text() for path in logs[0]] == [path.read_text() for path in logs[1]]
 
 
+@pytest.mark.slow
 def test_a_training_resumed_in_the_middle_ends_as_an_uninterrupted_one(
     images: str, tmp_path: Path, as_lightning: Callable[[], None]
 ) -> None:
@@ -396,6 +398,7 @@ def test_a_trainer_that_goes_on_with_another_module_takes_it_as_ever(images: str
     assert "advance" not in vars(trainer.fit_loop.epoch_loop)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_goes_on_without_us_lets_go_of_the_module(images: str, tmp_path: Path) -> None:
     class Plain(pl.LightningModule):
         def __init__(self) -> None:
@@ -444,6 +447,7 @@ def eager_backend(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("replicas", [None, [1, 2]])
+@pytest.mark.slow
 def test_a_compiled_network_trains_the_same(
     replicas: Any, images: str, tmp_path: Path, eager_backend: list[Any]
 ) -> None:

@@ -293,6 +293,7 @@ SGD = {
     ],
     ids=["adam-corrupted", "sgd-pixels", "clipped", "accumulated"],
 )
+@pytest.mark.slow
 def test_replicas_equal_separate_runs(model, data, trainer):
     stack, _ = fit(model, data, trainer=trainer, replicas=SEEDS)
     assert stack.replicas == SEEDS
@@ -322,6 +323,7 @@ def test_bf16_autocast_trains_replicas_as_it_trains_single_nets():
     assert stack.replica_results["train"][1]["loss"] == pytest.approx(alone.results["train"]["loss"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_resuming_replicas_equals_the_uninterrupted_run(tmp_path):
     whole, _ = fit(ADAM, CORRUPTED, replicas=SEEDS, epochs=4)
     half = pl.Trainer(max_epochs=2, **QUIET)

@@ -68,6 +68,7 @@ def test_each_method_comes_back_with_its_arguments(method: Regularizer, tmp_path
             assert getattr(again, name) == getattr(method, name), name
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_with_the_methods_given_again(tmp_path: Path) -> None:
     given = [Mixup(0.4, seed=3), CutMix(seed=4), NormPenalty(0.1, p=1, parameters=["*.weight"])]
     saved(tmp_path / "m.ckpt", given)

@@ -82,6 +82,7 @@ def test_a_run_is_determined_by_the_seeds_of_its_purposes(tmp_path: Path, fixed:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("seeds", [{"order": 7}, {"weights": 7, "order": 7}, {"split": 7, "order": 7}])
+@pytest.mark.slow
 def test_replicas_have_the_seeds_of_their_runs(tmp_path: Path, seeds: dict[str, int], dropout: float) -> None:
     """With an order of their own, stacked nets have the dropout of single ones too."""
     model = CONFIG["model"] | {"architecture_args": {"hidden": [32], "dropout": dropout}}

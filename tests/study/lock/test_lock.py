@@ -304,6 +304,7 @@ def test_a_lock_is_the_same_text_whoever_writes_it(folder):
     assert (folder / FILE).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_lose_nothing(folder):
     """Both freeze another scale; the one that comes second reads what the first has written, a killed one nothing."""
     (folder / f".{FILE}.0123456789abcdef.part").write_text("scale,cl")

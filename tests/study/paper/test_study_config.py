@@ -187,6 +187,7 @@ def test_lookup_order(configs, tmp_path, monkeypatch):
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text(max_size=4), plain, max_size=4), st.integers(0, 99))
+@pytest.mark.slow
 def test_hash_ignores_order_and_survives_json(config, seed):
     turned = dict(reversed(list(config.items())))
     through_json = json.loads(json.dumps(config))

@@ -24,6 +24,7 @@ def paper(tmp_path):
 ALL = ("smith2020/claims", "smith2020/results/quick", "smith2020/figures", "gallery")
 
 
+@pytest.mark.slow
 def test_a_card_is_stale_until_it_is_updated_and_what_is_written_by_hand_stays(tmp_path, paper):
     path = card(tmp_path / "smith2020" / "README.md", *ALL)
     assert update([path], [paper])
@@ -65,6 +66,7 @@ def test_a_paper_without_deviations_says_so(tmp_path, paper):
 
 
 @pytest.mark.parametrize("change", ["rows", "curves", "gone"])
+@pytest.mark.slow
 def test_new_results_make_a_card_stale(tmp_path, paper, change):
     path = card(tmp_path / "smith2020" / "README.md", *ALL)
     update([path], [paper])

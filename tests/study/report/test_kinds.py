@@ -126,6 +126,7 @@ def test_a_sweep_has_axes_as_its_figure_has_them():
     assert notes(drawing).endswith("Too little was measured at this scale to draw: down.")
 
 
+@pytest.mark.slow
 def test_what_was_tuned_has_a_star_where_it_is_best_and_its_edges_are_named():
     cells = [f"{name}/{at}" for name in "ab" for at in (1, 2, 3)]
     errors = dict(zip(cells, (9, 5, 7, 3, 4, 5), strict=True))

@@ -38,6 +38,7 @@ def whole(tmp_path_factory):
     return folder, made, build(folder)
 
 
+@pytest.mark.slow
 def test_a_claim_is_a_row_with_paper_criterion_ours_interval_seeds_and_the_verdict_as_a_word(whole):
     _, _, page = whole
     assert page.table("Claims of the paper")[0][:3] == ["Claim", "Paper, and where the claim holds", "Ours"]
@@ -97,6 +98,7 @@ def test_every_run_is_there_with_its_origin(whole):
         assert {row["commit"], row["device"], row["config_hash"]} <= set(run)
 
 
+@pytest.mark.slow
 def test_figures_are_inline_and_described_with_the_papers_numbers(tmp_path):
     made = make_paper()
     figure = points("t", "Table 1", "test_acc", {"true labels": "net/true-labels"})
@@ -143,6 +145,7 @@ def test_nothing_is_loaded_from_outside_and_downloads_are_the_committed_files(wh
     assert copy == (folder / "results" / "quick.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_prose_of_the_card_is_on_the_page(tmp_path):
     made = make_paper(folder=tmp_path / "card")
     (tmp_path / "card").mkdir()
@@ -175,6 +178,7 @@ def test_a_paper_without_claims_has_a_page_of_its_runs(tmp_path):
     assert not [attrs for attrs in page.all("a") if attrs["href"].endswith(".claims.json")]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_shown_until_it_has_succeeded(tmp_path, paper):
     store = Store(tmp_path / "runs")
     run = store.run(paper.scales[0].cells[0].hash(0))
@@ -186,6 +190,7 @@ def test_a_failed_run_is_shown_until_it_has_succeeded(tmp_path, paper):
 
 
 @pytest.mark.parametrize(("column", "says"), [("commit", "2 commits"), ("versions", "2 sets of package versions")])
+@pytest.mark.slow
 def test_rows_of_different_origin_are_called_so(tmp_path, paper, column, says):
     assert "Mixed origin" not in build(tmp_path).text
     rows = make_rows(paper)
@@ -212,6 +217,7 @@ def test_a_run_of_ones_own_stands_beside_the_committed_one(tmp_path):
     assert number[4].startswith("5.00 ±")
 
 
+@pytest.mark.slow
 def test_the_index_counts_the_verdicts_of_each_paper_and_scale(tmp_path, paper):
     assert "no page of a paper" in Page(write_index(tmp_path / "site").read_text(encoding="utf-8")).text
     build(tmp_path)
@@ -230,6 +236,7 @@ def test_the_index_counts_the_verdicts_of_each_paper_and_scale(tmp_path, paper):
     assert {link.removeprefix("smith2020.html#") for link in known} <= ids
 
 
+@pytest.mark.slow
 def test_scales_are_shown_nearest_to_the_paper_first_but_unfinished_ones_last(tmp_path, paper):
     write_results(paper, tmp_path / "results", "full", make_rows(paper, "full")[:4])
     assert re.findall(r"(Quick|Full) scale (?:Two)", build(tmp_path).text) == ["Quick", "Full"]
@@ -238,6 +245,7 @@ def test_scales_are_shown_nearest_to_the_paper_first_but_unfinished_ones_last(tm
     assert headings.findall(build(tmp_path).text) == ["Full", "Quick"]
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(tmp_path, paper):
     pages = [write_report(paper, tmp_path / "results", tmp_path / name).read_bytes() for name in "ab"]
     assert pages[0] == pages[1]

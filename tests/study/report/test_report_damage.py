@@ -131,6 +131,7 @@ def test_a_damaged_table_is_named_on_page_and_index(site, name):
     assert "damaged" in site.index
 
 
+@pytest.mark.slow
 def test_rows_that_do_not_belong_here_are_not_shown(site):
     site.rows(lambda rows: (rows[0].update(cell="net/gone"), rows[1].update(paper="doe2021", test_acc=12.34)))
     assert site.report() == 0
@@ -152,6 +153,7 @@ def test_numbers_without_measure_do_not_stop_the_page(site, value):
     assert len(site.page) < 100_000
 
 
+@pytest.mark.slow
 def test_huge_numbers_in_figures_and_claims_do_not_stop_the_page(site):
     site.paper = make_paper(cells=CELLS)
     site.rows(lambda rows: [row.update(test_acc=1e308 if row["seed"] else -1e308) for row in rows])

@@ -44,6 +44,7 @@ def strict(data):
     return json.loads(json.dumps(data, allow_nan=False), parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_it_is_strict_json_the_same_each_time_and_the_file_beside_the_page(tmp_path, paper):
     first, second = (specify(paper, tmp_path / "results").as_dict() for _ in range(2))
     assert strict(first) == first == second
@@ -52,6 +53,7 @@ def test_it_is_strict_json_the_same_each_time_and_the_file_beside_the_page(tmp_p
     assert "smith2020.json" in [link["href"] for link in Page(page.read_text(encoding="utf-8")).all("a")]
 
 
+@pytest.mark.slow
 def test_claims_have_numbers_and_words(tmp_path, paper):
     with pytest.raises(ValueError, match="Did you mean 'quick'"):
         specify(paper, tmp_path / "results", scales=["quik"])
@@ -74,6 +76,7 @@ def test_claims_have_numbers_and_words(tmp_path, paper):
     assert tally["counts"] == dict(zip(VERDICTS, (2, 1, 1, 0, 0, 1), strict=True))
 
 
+@pytest.mark.slow
 def test_what_does_not_exist_is_no_number(tmp_path, paper):
     quick, full = specify(paper, tmp_path / "results").as_dict()["sections"]
     true, noisy = quick["groups"][0]["cells"]
@@ -86,6 +89,7 @@ def test_what_does_not_exist_is_no_number(tmp_path, paper):
     assert quick["downloads"] == [f"smith2020-quick.{ending}" for ending in ("csv", "claims.json", "curves.csv")]
 
 
+@pytest.mark.slow
 def test_figures_can_be_named_without_being_drawn(tmp_path, paper):
     drawn, named = (
         specify(paper, tmp_path / "results", scales=["quick"], show=show).sections[0].figures
@@ -138,6 +142,7 @@ def check_page(specification):
     return page
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_data_say(tmp_path, paper):
     rows = make_rows(paper)
     rows[2]["commit"] = "0000000"
@@ -150,6 +155,7 @@ def test_the_page_says_what_the_data_say(tmp_path, paper):
 
 
 @pytest.mark.parametrize("paper_id", list(find_papers()))
+@pytest.mark.slow
 def test_the_pages_of_the_papers_say_what_their_data_say(paper_id):
     paper = load_paper(paper_id)
     specification = specify(paper, default_results(paper), show=name_figure)
@@ -259,6 +265,7 @@ def harmless(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # matplotlib's, that its font lacks a character
 @pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.slow
 def test_no_text_of_a_run_becomes_part_of_the_page(tmp_path, harmless, kind):
     text = HOSTILE[kind]
     page = hostile_site(tmp_path, text)

@@ -58,6 +58,7 @@ def test_kinds_are_counted_apart_in_plain_words(results):
     assert say(tallies([])) == "No claim of the paper is measured here."
 
 
+@pytest.mark.slow
 def test_the_page_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     page = Page(write_report(paper, tmp_path / "smith2020" / "results", tmp_path / "site").read_text(encoding="utf-8"))
     start = page.text.index("What held Quick scale .")  # the contents have a link to it, before
@@ -88,6 +89,7 @@ def test_the_page_opens_with_what_held_and_has_every_mark(tmp_path, paper):
     assert {"quick_claim_held", "quick_cell_net-true-labels"} <= links <= known
 
 
+@pytest.mark.slow
 def test_the_index_keeps_kinds_apart(tmp_path, paper):
     write_report(paper, tmp_path / "smith2020" / "results", tmp_path / "site")
     [line] = Page((tmp_path / "site" / "index.html").read_text(encoding="utf-8")).rows("Verdicts")

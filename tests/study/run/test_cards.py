@@ -105,6 +105,7 @@ def test_what_the_driver_says(monkeypatch, tmp_path):
     assert cards.look() == {}
 
 
+@pytest.mark.slow
 def test_what_ran_out_of_memory_beside_others_is_tried_again_alone(toy, tmp_path):
     at = tmp_path / "at"
     at.mkdir()

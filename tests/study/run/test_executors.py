@@ -26,6 +26,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_processes_are_used_again_have_their_threads_and_print_into_the_log(toy):
     toy.write(*[toy.cell(name, task="environment") for name in ("a", "b", "c")], seeds=2)
     outcome = reproduce("toy", executor=Processes(2, threads=3))
@@ -52,6 +53,7 @@ def test_events_come_from_the_processes(toy):
     assert events[5].row["value"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_fails_its_run_only(toy):
     name = "SIGSEGV"
     toy.write(toy.cell("one", die=name), toy.cell("two"), toy.cell("three"))
@@ -82,6 +84,7 @@ def test_what_emit_raises_leaves_no_process_behind(toy):
     assert not any(alive(pid) for _, _, pid in toy.journal())
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_goes_on_where_it_was(toy, eventually):
     toy.write(toy.cell("short"), toy.cell("long", steps=1000, sleep=0.05, resumes=True), toy.cell("never"), seeds=1)
     command = toy.start(jobs=1)
@@ -108,6 +111,7 @@ def test_killed_in_the_middle_goes_on_where_it_was(toy, eventually):
 
 
 @pytest.mark.parametrize("jobs", [0, 2])
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly(toy, eventually, jobs):
     toy.write(toy.cell("short"), toy.cell("long", steps=1000, sleep=0.05), toy.cell("never"), seeds=1)
     command = toy.start(jobs=jobs)
@@ -149,6 +153,7 @@ def test_an_exit_made_of_ctrl_c_is_ctrl_c(toy, tmp_path):
     assert outcome.failed == []
 
 
+@pytest.mark.slow
 def test_the_second_command_waits_and_takes_the_row(toy, eventually):
     gate = toy.root / "go"
     toy.write(toy.cell("one", until=str(gate)), seeds=1)
@@ -170,6 +175,7 @@ def test_the_second_command_waits_and_takes_the_row(toy, eventually):
     assert "[1/1] one seed 0: finished" in out_second
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_lose_no_row(toy):
     toy.write(*[toy.cell(f"cell-{i}", steps=2, sleep=0.01) for i in range(6)], seeds=2)
     commands = [toy.start(jobs=1, cells="cell-[024]"), toy.start(jobs=1, cells="cell-[135]")]

@@ -182,6 +182,7 @@ print_claims([*EVERY, result(sentence="\u201cNets\u201d \u2013 10\u207b\u00b3 \u
 
 @pytest.mark.parametrize("live", ["0", "1"])
 @pytest.mark.parametrize("where", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONIOENCODING": "latin-1"}])
+@pytest.mark.slow
 def test_a_locale_without_unicode_costs_signs_but_no_result(live, where):
     environment = {**KEPT, "TERM": "xterm", "TESTS": str(Path(__file__).parent), "LIVE": live, **where}
     done = subprocess.run([sys.executable, "-c", SAYS], env=environment, capture_output=True, check=False)

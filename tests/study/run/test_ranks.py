@@ -40,6 +40,7 @@ def alive(pid: str) -> bool:
 
 
 @pytest.mark.parametrize("jobs", [0, 1])
+@pytest.mark.slow
 def test_the_first_process_speaks_for_all_and_one_that_fails_ends_all(toy, monkeypatch, jobs):
     monkeypatch.setenv("SLURM_PROCID", "1")  # as under `srun`
     cells = {"good": {}, "raises": {"trouble": "raise"}, "dies": {"trouble": "die"}, "spawns": {}}

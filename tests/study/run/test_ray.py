@@ -94,6 +94,7 @@ def alive(pid: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_cluster_gives_the_rows_of_this_machine_into_one_store(cluster, far, tmp_path):
     far.cells(a={}, b={"needs": ("a",)}, broken={"fail": True}, big={"big": True})
     told = []
@@ -138,6 +139,7 @@ def test_the_cluster_gives_the_rows_of_this_machine_into_one_store(cluster, far,
     assert reproduce("toy", cells="[ab]", executor="ray", address="never:1").skipped == 4
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(cluster, far, eventually):
     far.cells(long={"until": str(far.root / "never")})
     command = far.start(executor="ray", address=cluster.address)
@@ -153,6 +155,7 @@ def test_ctrl_c_leaves_nothing_behind(cluster, far, eventually):
     assert not [path for path in far.runs.rglob("*") if path.name == "error.txt" or path.suffix == ".part"]
 
 
+@pytest.mark.slow
 def test_a_machine_that_dies_costs_its_runs_only_time(cluster, far):
     gate = far.root / "go"
     far.cells(a={"until": str(gate)})
@@ -173,6 +176,7 @@ def test_a_machine_that_dies_costs_its_runs_only_time(cluster, far):
     assert len(journal(far)) == 3
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused_in_one_sentence(far, monkeypatch):
     far.cells(a={})
     with pytest.raises(ValueError, match=r"unknown executor 'rya'. Did you mean 'ray'"):

@@ -113,6 +113,7 @@ class Instant:
                 queue.emit(job.event("finished", row=row))
 
 
+@pytest.mark.slow
 def test_what_a_run_costs_the_command_does_not_grow_with_the_runs(toy):
     toy.write(*(toy.cell(f"c{number}") for number in range(10)))
     paper = load_paper("toy")

@@ -31,6 +31,7 @@ def hits(config: dict[str, Any], context: RunContext) -> torch.Tensor:
     return trained.network()(trained.data.eval_transform(test.x)).argmax(1) == test.y
 
 
+@pytest.mark.slow
 def test_two_nets_are_trained_and_compared(tmp_path: Path) -> None:
     row = agree(CONFIG | OTHER, run(tmp_path / "pair", 2))
     changed = override(CONFIG, OTHER["other"])
@@ -45,6 +46,7 @@ def test_two_nets_are_trained_and_compared(tmp_path: Path) -> None:
     assert [row[name] for name in ("test_acc", "other_test_acc")] == pytest.approx(shares, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
     runs = [run(tmp_path / str(seed), seed) for seed in (0, 1)]
     rows = import_task("lightning_regs.study.studies.agreement:agree").stacked([CONFIG | {"other": {}}] * 2, runs)
@@ -57,6 +59,7 @@ def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
         agree.stacked([CONFIG | OTHER, CONFIG | {"other": {}}], runs)
 
 
+@pytest.mark.slow
 def test_nets_that_are_tested_on_other_samples_are_not_compared(tmp_path: Path) -> None:
     for name, config in (("drawn", {"data.test_size": 100}), ("stack", {"data.test_size": 100})):
         runs = [run(tmp_path / f"{name} {seed}", seed) for seed in range(1 if name == "drawn" else 2)]

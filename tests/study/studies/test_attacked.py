@@ -25,6 +25,7 @@ OTHER = {"model.regularizers": []}
 
 
 @pytest.mark.parametrize("normalized", [{}, {"data.normalize": "channels"}])
+@pytest.mark.slow
 def test_a_net_is_attacked_by_itself_and_by_another(tmp_path: Path, normalized: dict[str, Any]) -> None:
     config = override(CONFIG, normalized)
     for name in ("task", "net", "other"):
@@ -48,6 +49,7 @@ def test_a_net_is_attacked_by_itself_and_by_another(tmp_path: Path, normalized: 
     assert row == pytest.approx({"test_error": 100 - net.metrics["test_acc"], "train_acc": net.metrics["train_acc"]})
 
 
+@pytest.mark.slow
 def test_nets_of_a_stack_are_attacked_as_each_alone_and_by_no_other_unless_one_is_named(tmp_path: Path) -> None:
     attack = {"epsilon": 0.1, "steps": 2, "clip": None}
     config = CONFIG | {"model": {"architecture_args": {"hidden": [8]}}, "attack": attack}

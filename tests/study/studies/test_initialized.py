@@ -26,6 +26,7 @@ def contexts(folder: Path, *seeds: int) -> list[RunContext]:
     return runs
 
 
+@pytest.mark.slow
 def test_a_net_starts_from_what_its_rule_makes_of_its_samples_alone_and_in_a_stack(tmp_path: Path):
     rules = [
         {"rule": "data_statistics", "samples": 200},

@@ -25,6 +25,7 @@ def run(folder: Path, seed: int) -> RunContext:
     return RunContext(folder, seed)
 
 
+@pytest.mark.slow
 def test_sharpness_is_measured_on_the_training_set_of_each_seed_of_a_stack(tmp_path: Path) -> None:
     own = CONFIG | {"sharpness": {"dimensions": 20, "samples": 150}}
     rows = import_task(SHARPNESS).stacked([own] * 2, [run(tmp_path / f"{seed}", seed) for seed in (3, 4)])

@@ -36,6 +36,7 @@ def contexts(folder: Path, *seeds: int) -> list[RunContext]:
     return runs
 
 
+@pytest.mark.slow
 def test_nets_of_several_widths_learn_together_what_each_learns_alone(tmp_path: Path) -> None:
     widths, seeds = (3, 8, 5, 5), (1, 1, 1, 2)
     runs = contexts(tmp_path / "stack", *seeds)

@@ -46,6 +46,7 @@ def test_the_interval_holds_what_a_test_of_equal_variances_does_not_reject() -> 
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.slow
 def test_the_interval_covers_the_share_of_a_sum_of_effects(n: int) -> None:
     generator, held, times = np.random.default_rng(n), 0, 2000
     for _ in range(times):

@@ -34,6 +34,7 @@ def whole(tmp_path_factory):
     return folder, search(CONFIG, SPACE, trials=13, together=3, jobs=0, runs_dir=folder)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_ends_as_the_uninterrupted_one_and_repeats_nothing(whole, tmp_path):
     started = []
 
@@ -85,6 +86,7 @@ def test_a_search_with_fewer_seeds_counts_none_of_the_others(tmp_path):
     assert one.paper.command == "lightning_regs.study.search(...)"
 
 
+@pytest.mark.slow
 def test_the_page_has_the_pictures(whole, tmp_path):
     folder, found = whole
     page = write_report(found.paper, found.outcome.csv.parent, tmp_path, Store(folder)).read_text()
@@ -108,6 +110,7 @@ def test_test_data_are_not_looked_at(monkeypatch, tmp_path):
     assert math.isfinite(found.best.value)
 
 
+@pytest.mark.slow
 def test_a_grid_tries_all_combinations_and_stacks_of_them_give_the_same(tmp_path):
     space = {"model.optimizer.lr": {"low": 0.1, "high": 0.3, "step": 0.1}, "data.batch_size": [20, 35]}
     alone, stacked = (
@@ -128,6 +131,7 @@ def test_a_trial_that_breaks_has_no_value_and_the_search_goes_on(tmp_path):
     assert found.outcome.exit_code == 1
 
 
+@pytest.mark.slow
 def test_trainings_behind_the_median_are_stopped_and_are_never_the_best(tmp_path):
     rates = [0.1, 0.2, 0.3, 0.15, 0.25, 1e-5, 0.2]
     config = override(CONFIG, {"trainer.max_epochs": 6})
@@ -265,6 +269,7 @@ def test_spaces_come_from_files_and_texts(tmp_path):
     assert halves.distributions["model.optimizer.momentum"].step == 0.5  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_best_trials_and_goes_on(tmp_path, capsys):
     import yaml
 

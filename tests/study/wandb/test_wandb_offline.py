@@ -54,6 +54,7 @@ def _same(found, text):
     return float(found) == float(text) or (found == "NaN" and math.isnan(float(text)))
 
 
+@pytest.mark.slow
 def test_one_folder_for_each_cell_and_seed(logged):
     runs = logged.lab.runs() + logged.lab.runs("other")
     summaries = [read for _, read in logged.read.values()]
@@ -138,6 +139,7 @@ def test_results_are_a_run_of_their_own(logged):
     assert files["quick.csv"].startswith(str(logged.lab.store.root))
 
 
+@pytest.mark.slow
 def test_a_repeated_command_writes_what_is_missing_and_nothing_else(logged, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "of-mine")
 

@@ -38,6 +38,7 @@ def whole(lab, server):
     assert {run.id for run in lab.runs()} <= server.runs.keys()
 
 
+@pytest.mark.slow
 def test_runs_are_uploaded_when_they_finish_and_not_again(lab, server):
     outcome = lab.reproduce("online")
     assert outcome.exit_code == 0
@@ -59,6 +60,7 @@ def test_runs_are_uploaded_when_they_finish_and_not_again(lab, server):
     assert server.asked.count("UpsertBucket") > upserts
 
 
+@pytest.mark.slow
 def test_sync_uploads_what_the_store_holds_and_goes_on_after_a_kill(lab, server, monkeypatch, eventually):
     lab.reproduce("offline")
     assert upload(lab, ["other"]) == 0  # its cell has the same run, but its table is elsewhere
@@ -76,6 +78,7 @@ def test_sync_uploads_what_the_store_holds_and_goes_on_after_a_kill(lab, server,
 
 
 @pytest.mark.parametrize("broken", ["nobody listens", "refused"])
+@pytest.mark.slow
 def test_without_a_server_the_command_goes_on_and_sync_does_the_rest(lab, server, monkeypatch, broken):
     if broken == "nobody listens":
         monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -88,6 +91,7 @@ def test_without_a_server_the_command_goes_on_and_sync_does_the_rest(lab, server
     assert lost == "W&B: 9 runs not logged; `lightning-regs sync` uploads what is missing."
 
 
+@pytest.mark.slow
 def test_what_does_not_reach_the_server_is_not_taken_for_uploaded(lab, server):
     """wandb's service finishes such a run without an error."""
     lab.reproduce("off")

@@ -51,6 +51,7 @@ def each_once(lab):
         assert inspect(folder)[1]["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_a_sentence_and_a_repeated_command_completes(measured, eventually):
     with Exporter("offline", measured.store, say=measured.say) as exporter:
         for run in measured.runs():
@@ -71,6 +72,7 @@ def test_a_killed_process_costs_a_sentence_and_a_repeated_command_completes(meas
     assert len(measured.said) == 1
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_write_each_run_once(measured):
     threads = [threading.Thread(target=measured.reproduce) for _ in range(2)]
     for thread in threads:
@@ -91,6 +93,7 @@ SETTINGS = "def init(**_):\n    "
         (f"{SETTINGS}raise OSError(28, 'No space left on device')", "No space left on device"),
     ],
 )
+@pytest.mark.slow
 def test_what_breaks_in_wandb_is_said_and_counted(lab, monkeypatch, wandb, words):
     break_wandb(lab, monkeypatch, wandb)
     outcome = lab.reproduce()
@@ -102,6 +105,7 @@ def test_what_breaks_in_wandb_is_said_and_counted(lab, monkeypatch, wandb, words
     assert lost == LOST.format(9)
 
 
+@pytest.mark.slow
 def test_what_stands_in_the_way_is_named_and_the_rest_is_logged(measured):
     first, second, *_ = measured.runs()
     file = first.home / "wandb"
@@ -153,6 +157,7 @@ def test_an_error_of_the_command_is_not_kept_waiting(measured, monkeypatch):
     assert measured.said == []
 
 
+@pytest.mark.slow
 def test_a_login_alone_uploads_nothing(lab, server, monkeypatch):
     for mode, expected in {"": "offline", "online": "offline", "dryrun": "offline", "disabled": "off"}.items():
         monkeypatch.setenv("WANDB_MODE", mode)
@@ -162,6 +167,7 @@ def test_a_login_alone_uploads_nothing(lab, server, monkeypatch):
     assert server.asked == []
 
 
+@pytest.mark.slow
 def test_the_command_imports_nothing_of_it():
     heavy = {"torch", "pytorch_lightning", "lightning", "wandb", "matplotlib", "numpy", "pandas", "jinja2"}
     code = f"import lightning_regs.study.wandb.process, sys; print(*{heavy!r} & sys.modules.keys())"

@@ -96,6 +96,7 @@ def strict(text):
 
 
 @pytest.mark.parametrize("name", ["zhang2017", "smith2021", "frankle2019"])
+@pytest.mark.slow
 def test_the_file_holds_every_claim_and_figure(name, tmp_path):
     paper = load_paper(name)
     spec = specify(paper, default_results(paper), show=name_figure)
@@ -220,6 +221,7 @@ def test_addresses_do_not_become_links(text):
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=20), st.lists(st.text(max_size=20), min_size=1, max_size=3))
+@pytest.mark.slow
 def test_the_librarys_parser_reads_any_name_out_of_a_filter(one, several):
     from wandb_workspaces.expr import expr_to_filters
 
@@ -318,6 +320,7 @@ def test_projects_are_taken_as_wandb_takes_them():
             assert not taken, character
 
 
+@pytest.mark.slow
 def test_the_file_is_written_where_it_can_be(tmp_path):
     spec = specification(tmp_path)
     path = write_json(spec, None, tmp_path / "new" / "folder" / "report.json")
@@ -356,6 +359,7 @@ def ask(*projects):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_publishing_again_updates_the_report(server, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")  # of other programs
     first, second, hidden = ask("nets", "nets", "hidden")
@@ -367,6 +371,7 @@ def test_publishing_again_updates_the_report(server, monkeypatch):
     assert "\n" not in hidden
 
 
+@pytest.mark.slow
 def test_without_login_or_server_one_sentence_says_what_to_do(server, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     [said] = ask("nets")
