@@ -277,6 +277,7 @@ def test_what_is_packed_comes_back() -> None:
         ({"x": torch.full((80, 6), math.nan)}, "NaN or infinite"),
         ({"y": torch.zeros(80, dtype=torch.long)}, "at least two"),
         ({"y": torch.arange(80) - 1}, "classes from 0 on"),
+        ({"y": torch.arange(80) * 10**12}, "at most as many as the 80 samples"),
         ({"mutations": {"node": 0.0}}, "leaves nothing to change"),
         ({"mutations": {"crossover": 1.0}}, "crossover"),
         ({"activations": ["rely"]}, "relu"),

@@ -110,8 +110,9 @@ def find_topology(
         raise ValueError(f"x of shape {tuple(options['x'].shape)} is empty; give samples, of at least one number each.")
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x holds NaN or infinite values; repair or drop these samples.")
-    if int(y.min()) < 0 or int(y.max()) < 1:
-        raise ValueError(f"y reaches from {int(y.min())} to {int(y.max())}; give classes from 0 on, at least two.")
+    if int(y.min()) < 0 or not 0 < int(y.max()) < len(x):
+        ends = f"y reaches from {int(y.min())} to {int(y.max())}"
+        raise ValueError(f"{ends}; give classes from 0 on, at least two and at most as many as the {len(x)} samples.")
     if batch_size > len(x):
         raise ValueError(f"batch_size={batch_size} is more than the {len(x)} samples of x; take at most as many.")
     if 0 in weights:
