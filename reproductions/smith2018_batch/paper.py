@@ -70,19 +70,20 @@ def _same(id: str, sentence: str, cell: str, than: str, published: float, **abou
 CLAIMS = (
     _same("8", f"Growing the batch in place of decaying the rate {SAME}.", GROW, DECAY, -0.1, where="Section 5.2",
           headline=True),
-    Claim("8-loss", "Both end at the same training loss, within a tenth.", ratio(GROW, DECAY, "train_loss"), within=0.1,
-          published=1.0, unit="x", valid_if=HELPS, headline=True, **BASE),
+    Claim("8-loss", "Growing the batch and decaying the rate end at the same training loss, within a tenth.",
+          ratio(GROW, DECAY, "train_loss"), within=0.1, published=1.0, unit="x", valid_if=HELPS, headline=True, **BASE),
     _same("8-hybrid", f"Growing it at the first fall and decaying the rate at the others {SAME}.", "momentum/hybrid",
           DECAY, 0.0),
     *(_same(f"8-{name}", f"With {words} growing the batch {SAME}, as decaying the rate.", f"{name}/grow",
             f"{name}/decay", 0.0)
       for name, words in (("nesterov", "Nesterov's momentum"), ("plain", "no momentum"), ("adam", "Adam"))),
-    _same("9", f"Beginning with five times the rate and the batch {SAME}.", "momentum/grow-rate", GROW, -0.1,
-          where="Section 5.2", headline=True),
-    lower("9-momentum", "Momentum 0.98 with five times the batch once more has a higher test error.", GROW,
-          "momentum/grow-momentum", 1.1, where="Section 5.2", headline=True, **BASE),
-    lower(HELPS, "Decaying the rate lowers the test error at all, without which the ways were the same for nothing.",
-          DECAY, "momentum/constant", "not compared", kind="control", valid_if=trained(DECAY, at_least=95)),
+    _same("9", f"A growing batch that begins five times as large, at five times the rate, {SAME}, as one that begins "
+          "small.", "momentum/grow-rate", GROW, -0.1, where="Section 5.2", headline=True),
+    lower("9-momentum", "Beginning with 25 times the batch, five times the rate and momentum 0.98 has a higher test "
+          "error than beginning small with momentum 0.9.", GROW, "momentum/grow-momentum", 1.1, where="Section 5.2",
+          headline=True, **BASE),
+    lower(HELPS, "Decaying the rate has a lower test error than leaving it as it is, or the ways would be the same for "
+          "nothing.", DECAY, "momentum/constant", "not compared", kind="control", valid_if=trained(DECAY, at_least=95)),
     Claim("9-imagenet", "ResNet-50 trains on ImageNet in under 30 minutes at the accuracy of small batches.",
           source=PAPER_ITSELF, origin="recalled", where="abstract", out_of_reach="It is about ImageNet and a TPU pod"),
 )  # fmt: skip
