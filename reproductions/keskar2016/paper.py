@@ -78,8 +78,8 @@ CLAIMS = (
     Claim("rises-error", "So does the test error.", rank_correlation("test_error", *SHARES), above=0,
           published="it rises", source=PAPER_ITSELF, origin="recalled", on=("quick",),
           valid_if=trained("f1/*", at_least=98)),
-    lower("control-loss", "The large batch ends at the lower training loss: it is not sharp for want of training.",
-          "f1/large", "f1/small", metric="train_loss", unit="", kind="control"),
+    lower("control-loss", "The large batch ends at a lower training loss than the small one: it is not sharp for want "
+          "of training.", "f1/large", "f1/small", metric="train_loss", unit="", kind="control"),
     Claim("others", "So it is on TIMIT and CIFAR-100, and with a deep VGG net.", source=PAPER_ITSELF, where="Table 3",
           out_of_reach="TIMIT is not free; CIFAR-100 and the VGG net were left out"),
     Claim("paths", "On the line between the two minima the loss is flat around the small batch's.", source=PAPER_ITSELF,
