@@ -87,9 +87,9 @@ def _claims(by_val: dict[str, Tuned]) -> tuple[Claim, ...]:
         sgd_ahead("1", "rmsprop", 1.95, where="CIFAR-10", headline=True),
         sgd_ahead("1-adam", "adam", "> 1.95", headline=True),
         sgd_ahead("1-adagrad", "adagrad", "> 1.95"),
-        _quoted("1-heavy-ball", "So has tuned SGD with heavy-ball momentum, than tuned RMSprop.", by_val["heavy-ball"],
-                by_val["rmsprop"], 1.86, valid_if=trained((by_val["heavy-ball"], by_val["rmsprop"]), at_least=98),
-                origin="recalled"),
+        _quoted("1-heavy-ball", "Tuned SGD with heavy-ball momentum has a lower test error than tuned RMSprop.",
+                by_val["heavy-ball"], by_val["rmsprop"], 1.86, origin="recalled",
+                valid_if=trained((by_val["heavy-ball"], by_val["rmsprop"]), at_least=98)),
         _quoted("2", "Adam's default rate of 0.001 has a higher test error than its tuned one.", by_val["adam"],
                 "adam/lr-0.001", "> 0", headline=True),
     )  # fmt: skip
@@ -97,11 +97,12 @@ def _claims(by_val: dict[str, Tuned]) -> tuple[Claim, ...]:
 
 CLAIMS = (
     *across(quick=_claims(SMALL), standard=_claims(SMALL), paper=_claims(FULL)),
-    _toy("3", "On a linear problem made for it, SGD and heavy-ball momentum have no test error.",
+    _toy("3", "On a linear problem made against adaptive methods, SGD and heavy-ball momentum have no test error.",
          largest("test_error", "toy/sgd", "toy/heavy-ball"), published=0.0, at_most=0, headline=True),
-    _toy("3-adaptive", "Adaptive methods there are no better than the larger class alone, which is 60 %.",
+    _toy("3-adaptive", "On a linear problem made against them, adaptive methods are no better than the larger class "
+         "alone, which is 60 %.",
          smallest("test_error", *(f"toy/{name}" for name in ADAPTIVE)), published=40.0, within=6, headline=True),
-    *(_toy(f"3-{name}", f"There {name} errs on the negatives of the test set, all of them and no others.",
+    *(_toy(f"3-{name}", f"On that linear problem {name} errs on all negatives of the test set and on no others.",
            difference(f"toy/{name}", f"toy/{name}", "test_error", "negatives"), published=0.0, at_least=0, at_most=0)
       for name in ADAPTIVE),
     Claim("4", "Adaptive methods are ahead early in the training, and then reach a plateau.", source=REPETITION,
