@@ -69,14 +69,15 @@ _GAIN = ((1.0, FEW_STEPS), (-1.0, FEW_CYCLED), (-1.0, STEPS), (1.0, CYCLED))
 CLAIMS = (
     _logs("12", "One cycle has a lower test error in an eighth of the iterations than a rate that falls in steps.",
           CYCLED, STEPS, 2.12, where="ResNet-56", headline=True),
-    Claim("12-few", "With few training samples the cycle's gain is larger.",
+    Claim("12-few", "One cycle's gain over steps of eight times its length is larger with few training samples.",
           weighted_sum(*((sign, cells, "test_error") for sign, cells in _GAIN)), above=0, published=7.27, unit="points",
           source=LOGS, origin="derived", where="10,000 and 50,000 images", headline=True),
-    _logs("12-gain-few", "With few training samples the cycle has the lower test error.", FEW_CYCLED, FEW_STEPS, 9.39),
-    _logs("12-short", "In as few iterations, steps have a higher test error than the cycle.", CYCLED, SHORT, "> 0",
-          where="no steps of that length in what was read", headline=True),
-    lower("control-length", "The short training is too short for steps: the long one has a lower test error.", STEPS,
-          SHORT, kind="control"),
+    _logs("12-gain-few", "With few training samples one cycle has a lower test error than steps of eight times its "
+          "length.", FEW_CYCLED, FEW_STEPS, 9.39),
+    _logs("12-short", "A rate that falls in steps has a higher test error than one cycle of as many iterations.",
+          CYCLED, SHORT, "> 0", where="no steps of that length in what was read", headline=True),
+    lower("control-length", "Steps have a lower test error in eight times the cycle's iterations than in as many: "
+          "those are too few for them.", STEPS, SHORT, kind="control"),
     Claim("13", "A range test shows the largest rate at which a net trains, and a net that can have super-convergence.",
           source=LOGS, out_of_reach="It is read off a picture; range_test draws it"),
 )  # fmt: skip
@@ -110,7 +111,7 @@ PAPER = Paper(
         Deviation("", "Rates of 0.35, and 0.1 to 3 in the cycle", "Six rates for each schedule, the best by error on "
                   "held-out training data; a cycle begins at a thirtieth", "Their steps may have been tuned less"),
         Deviation("", "10,000 of 50,000 images are few", "A quarter: 750 of 3,000 signals, 2,500 of 10,000 images; "
-                  "at paper scale 9,000 of 45,000", "None known"),
+                  "a fifth at paper scale, 9,000 of 45,000", "None known"),
         Deviation("", "A moving average of batch norm of 0.95 in the cycle, and 0.999 in steps", "0.9 in both",
                   "Steps may gain"),
     ),
