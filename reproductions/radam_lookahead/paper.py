@@ -89,8 +89,8 @@ CLAIMS = (
     Claim("5", "Lookahead around SGD keeps the test error of tuned SGD, within a point.",
           difference(BEST["lookahead"], BEST["sgd"], "test_error"), within=1.0, published=-0.04, headline=True,
           **_lookahead),
-    lower("5-rates", "It is less sensitive to the rate: its mean error over rates of 0.03 to 1 is lower than SGD's.",
-          BEST["lookahead"][2:], BEST["sgd"][2:], "> 0", headline=True, **_lookahead),
+    lower("5-rates", "Lookahead around SGD is less sensitive to the rate: its mean error over rates of 0.03 to 1 is "
+          "lower than SGD's.", BEST["lookahead"][2:], BEST["sgd"][2:], "> 0", headline=True, **_lookahead),
     Claim("control-fit", "At its best rate SGD fits the training data.", value(BEST["sgd"], "train_acc"), at_least=98,
           unit="%", kind="control"),
     Claim("4-words", "On IWSLT and WMT, and on a billion words, RAdam is as good as Adam with a warm-up.", source=RADAM,
