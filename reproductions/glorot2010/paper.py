@@ -37,32 +37,33 @@ _quoted = partial(Claim, source=NOTES)
 TANH, PLAIN, SIGMOID = "tanh/normalized", "tanh/standard", "sigmoid/standard"
 
 CLAIMS = (
-    _quoted("1-standard", "At the start the mean singular value of layer Jacobians is about this with the standard "
-            "rule, tanh.", value(PLAIN, "jacobian"), published=0.5, within=0.1, headline=True),
-    _quoted("1-normalized", "That mean is about this with the normalized rule, tanh.", value(TANH, "jacobian"),
-            published=0.8,
-            within=0.1, headline=True),
-    _quoted("2", "With the standard rule gradients shrink from layer to layer on their way back: at the first layer "
-            "they are less than half of those at the last.", value(PLAIN, "start_gradient_ratio"), below=0.5,
+    _quoted("1-standard", "At the start the mean singular value of layer Jacobians is about 0.5 with the standard "
+            "rule, in nets of tanh.", value(PLAIN, "jacobian"), published=0.5, within=0.1, headline=True),
+    _quoted("1-normalized", "At the start the mean singular value of layer Jacobians is about 0.8 with the normalized "
+            "rule, in nets of tanh.", value(TANH, "jacobian"), published=0.8, within=0.1, headline=True),
+    _quoted("2", "With the standard rule gradients shrink on their way back through five layers of tanh: at the first "
+            "layer they are less than half of those at the last.", value(PLAIN, "start_gradient_ratio"), below=0.5,
             published="they shrink", unit="x", headline=True),
     _quoted("2-normalized", "With the normalized rule they keep their size: within a factor of two.",
             value(TANH, "start_gradient_ratio"), at_least=0.5, at_most=2, published="about 1", unit="x"),
     _quoted("3", "So do activations on their way forward: at the last layer less than half of those at the first with "
             "the standard rule.", value(PLAIN, "start_deviation_ratio"), below=0.5, published="they shrink", unit="x"),
-    lower("4", "The normalized rule lowers the test error of five layers of tanh.", TANH, PLAIN, 0.12, headline=True,
-          source=NOTES, where="Table 1, MNIST",
+    lower("4", "Five layers of tanh have a lower test error with the normalized rule than with the standard one.",
+          TANH, PLAIN, 0.12, headline=True, source=NOTES, where="Table 1, MNIST",
           valid_if=trained([TANH, PLAIN], at_least=30)),
-    _quoted("4-softsign", "It changes less with softsign: by less than two points.",
+    _quoted("4-softsign", "With softsign the test errors of the two rules are within two points.",
             difference("softsign/standard", "softsign/normalized", "test_error"), at_least=-2, at_most=2,
             published=-0.08, unit="points", where="Table 1, MNIST"),
-    _quoted("5", "Five layers of sigmoid units stall: the training accuracy stays near chance, at less than half.",
-            value(SIGMOID, "train_acc"), below=50, published="a long plateau", unit="%", headline=True),
+    _quoted("5", "Five layers of sigmoid units stall with the standard rule: the training accuracy stays near "
+            "chance, at less than half.", value(SIGMOID, "train_acc"), below=50, published="a long plateau", unit="%",
+            headline=True),
     _quoted("5-saturation", "There the units of the last layer saturate at 0: their mean is below 0.2 at the end.",
             value(SIGMOID, "mean_5"), below=0.2, published="0", where="Figure 2"),
-    Claim("control-half", "They start around the middle of their range, with a mean within 0.1 of it.",
-          value(SIGMOID, "start_mean_5"), at_least=0.4, at_most=0.6, kind="control"),
-    Claim("control-forward", "Sigmoid nets lose the input on the way: the deviation at the last layer is less than a "
-          "tenth of that at the first.", value(SIGMOID, "start_deviation_ratio"), below=0.1, unit="x", kind="control"),
+    Claim("control-half", "The last of five layers of sigmoid units starts around the middle of its range, with a mean "
+          "within 0.1 of 0.5.", value(SIGMOID, "start_mean_5"), at_least=0.4, at_most=0.6, kind="control"),
+    Claim("control-forward", "Five layers of sigmoid units lose the input on the way: before training the deviation at "
+          "the last layer is less than a tenth of that at the first.", value(SIGMOID, "start_deviation_ratio"),
+          below=0.1, unit="x", kind="control"),
     _quoted("6", "On Shapeset the normalized rule lowers the error of tanh from 27.15 to 15.60 %.", where="Table 1",
             out_of_reach="The generator of Shapeset-3x2 is not to be had"),
 )  # fmt: skip
@@ -92,8 +93,8 @@ PAPER = Paper(
               "Root mean square of the gradients that come back to each layer's activations; the paper's Figure 7.",
               x="layer", y="gradient", log_y=10),
         sweep("activations", "Activations at the start, by layer", "start_deviation_1", {
-              name: _by_layer("start_deviation", name) for name in ("tanh", "softsign")}, "The paper's Figure 6.",
-              x="layer", y="standard deviation"),
+              name: _by_layer("start_deviation", name) for name in ("tanh", "softsign")}, "Over samples and units of "
+              "one batch; the paper's Figure 6 has histograms.", x="layer", y="standard deviation"),
         curves("saturation", "Mean activation of the last layer over training", "signal_mean_5",
                {name: f"{name}/standard" for name in ("sigmoid", "tanh", "softsign")}, "In the paper's Figure 2 the "
                "last sigmoid layer goes to 0.", y="mean activation", epochs=True),
