@@ -63,8 +63,9 @@ CLAIMS = (
           below=1, published="< 1", unit="x", where="Figure 1b, c", headline=True),
     _says("3", "Batch norm at the same rate reaches the accuracy of the net without in less than half of the steps: "
           "epochs to 99 % of the training samples.", _epochs(BATCH, PLAIN), below=0.5, published=0.43, unit="x"),
-    _says("3-x5", "At five times the rate batch norm takes far fewer steps than the net without: less than half.",
-          _epochs("deep/batch/x5", PLAIN), below=0.5, published=0.07, unit="x", headline=True),
+    _says("3-x5", "At five times the rate batch norm takes less than half of the steps that the net without takes at "
+          "the single rate: epochs to 99 % of the training samples.", _epochs("deep/batch/x5", PLAIN),
+          below=0.5, published=0.07, unit="x", headline=True),
     _says("4", "With batch norm a net learns at five times the rate (training accuracy).",
           value("deep/batch/x5", "train_acc"), at_least=90, published="it does", unit="%"),
     _says("4-plain", "At five times the rate a net without batch norm does not learn: in the paper its parameters "
@@ -86,7 +87,8 @@ CLAIMS = (
           "samples.", _epochs(NOISY, PLAIN), below=1, published="< 1", unit="x"),
     _asks("S1-stable", "And yet its inputs are less stable than those without batch norm: how far medians wander in "
           "units of the spread.", ratio(NOISY, PLAIN, "input_shift"), above=1, published="> 1", unit="x"),
-    _asks("S2", "With batch norm the loss varies less along the gradient, mean over the training.",
+    _asks("S2", "Along the gradient the loss of five layers of rectifiers varies less with batch norm than without, "
+          "mean over the training.",
           ratio(BATCH, PLAIN, "loss_range"), below=1, published="< 1", unit="x", headline=True),
     _asks("S2-gradient", "So does the gradient.", ratio(BATCH, PLAIN, "gradient_change"), below=1, published="< 1",
           unit="x"),
@@ -95,8 +97,9 @@ CLAIMS = (
     *(_asks(f"S3-{name}", f"A normalization by the {what} does as well as batch norm: it needs fewer epochs to 99 % of "
             "the training samples than none.", _epochs(f"deep/{name}", PLAIN), below=1, published="< 1", unit="x")
       for name, what in {"l1": "mean size", "l2": "root mean square", "linf": "largest size"}.items()),
-    Claim("control-turn", "The gradient changes less along a step with batch norm in units of its own norm, too.",
-          ratio(BATCH, PLAIN, "gradient_turn"), below=1, unit="x", kind="control"),
+    Claim("control-turn", "In units of its own norm, too, the gradient of five layers of rectifiers changes less along "
+          "a step with batch norm than without.", ratio(BATCH, PLAIN, "gradient_turn"), below=1, unit="x",
+          kind="control"),
     _says("7", "An ensemble of six has a top-5 error of 4.82 % on ImageNet.", where="section 4.2.3",
           out_of_reach="It takes weeks on many GPUs"),
 )  # fmt: skip
@@ -126,7 +129,7 @@ PAPER = Paper(
         curves("learning", "Training loss", "train_loss", {
             "Three layers of sigmoid units": {"batch norm": "sigmoid/batch", "none": "sigmoid/none"},
             "Five layers": THREE | {"batch norm, five times the rate": "deep/batch/x5"}}, "The paper's Figures 1a and "
-            "2 are of these nets' accuracy.", y="training loss", epochs=True),
+            "2 draw accuracies, of the net of section 4.1 and of Inception.", y="training loss", epochs=True),
         curves("input", "Median input of a unit of the last sigmoid layer", "signal_input", {
             "batch norm": "sigmoid/batch", "none": "sigmoid/none"}, "One unit, as in the paper's Figure 1b and c.",
             y="median input", epochs=True),
@@ -149,7 +152,7 @@ PAPER = Paper(
                   "Curves are coarser"),
         Deviation("", "Noise and averages of p-norms whose numbers were not read again", "As in the recalled "
                   "appendix: see smooth.py", "How much the noise costs"),
-        Deviation("quick", "50,000 steps", "800, of the deep nets 400", "All nets are at the start of their training"),
+        Deviation("quick", "50,000 steps", "800, of the deep nets 400", "Nets that have not fitted may still do so"),
         Deviation("standard", "50,000 steps", "5,000, of the deep nets 2,500", "Plateaus may not end"),
     ),
 )  # fmt: skip
