@@ -85,21 +85,25 @@ def _claims(shallow: int, deep: int, deepest: int) -> tuple[Claim, ...]:
         _said("1", "With Fixup the deepest net (1,002 layers; at paper scale 1,202) learns in its first epoch.",
               value(f"epoch/{deepest}/fixup", "test_error"), at_most=LEARNED, published="learns", unit="%",
               where="Figure 3", headline=True),
-        _said("1-he", "With He's weights the deepest net does not learn in its first epoch.",
+        _said("1-he", "With He's weights and no normalization the deepest net (1,002 layers; at paper scale 1,202) "
+              "does not learn in its first epoch.",
               value(f"epoch/{deepest}/he", "test_error"), at_least=STUCK, published="does not",
               unit="%", headline=True),
         _said("2", "With Fixup depth costs the first epoch little: within ten points of the shallowest net.",
               **gap(f"epoch/{deepest}/fixup", f"epoch/{shallow}/fixup", at_most=10, published="little")),
-        _said("3", "At some hundred layers Fixup is no slower than batch norm, within five points after an epoch.",
+        _said("3", "At about a hundred layers Fixup is no slower than batch norm: after an epoch its test error is at "
+              "most five points higher.",
               **gap(f"epoch/{deep}/fixup", f"epoch/{deep}/batch", at_most=5, published="no slower"), headline=True),
-        _lower("4", "Zero last layers of branches alone do worse there: the others have to be scaled, too.",
+        _lower("4", "At about a hundred layers zero last layers of branches alone, without scaling and scalars, do "
+               "worse than Fixup.",
                f"epoch/{deep}/fixup", f"epoch/{deep}/zero-last", "> 0", where="section 3"),
         _lower("5", "Trained to the end without other regularization Fixup has a higher error than batch norm.",
                "long/batch", "long/fixup", 0.63),
         _lower("6", "It has a lower one than Xavier's weights without normalization.", "long/fixup", "long/xavier",
                0.54),
         _lower("7", "It has a lower one with its scalars than without.", "long/fixup", "long/no-scalars", "> 0"),
-        _said("8", "Regularized alike, by mixup, Fixup is level with batch norm: at most two points above.",
+        _said("8", "Regularized alike, by mixup, Fixup is level with batch norm: its test error is at most two points "
+              "higher.",
               **gap("mixup/fixup", "mixup/batch", at_most=2, published=0.7), where="ImageNet", headline=True,
               valid_if=trained("mixup/*", at_least=60)),
     )  # fmt: skip
