@@ -80,15 +80,15 @@ def _claims(margin: float, dropout: Searches, information: Searches, of: str = "
                 unit="points", source=CODE, headline=width in (SMALL, LARGE),
                 settings={"dropout at its usual half": difference(dropout[width].grid[0.5], information[width],
                           "test_error")}) for width, net in nets.items()),
-        lower("2", f"In the smallest net, {nets[small]}, it has a lower test error than dropout.",
+        lower("2", f"In the smallest net, {nets[small]}, information dropout has a lower test error than dropout.",
               information[small], dropout[small], "> 0", source=CODE, headline=True),
-        Claim("3", f"It gains more on dropout in {nets[small]} than in {nets[large]}.", weighted_sum(*shrinks),
-              above=0, published="> 0", unit="points", source=CODE, headline=True),
-        *(lower(f"4-{width}", f"In {nets[width]} it has a lower test error than the net without noise.",
-                information[width], dropout[width].grid[0.0], "> 0", source=PAPER_ITSELF, origin="recalled",
+        Claim("3", f"Information dropout gains more on dropout in {nets[small]} than in {nets[large]}.",
+              weighted_sum(*shrinks), above=0, published="> 0", unit="points", source=CODE, headline=True),
+        *(lower(f"4-{width}", f"In {nets[width]} information dropout has a lower test error than the net without "
+                "noise.", information[width], dropout[width].grid[0.0], "> 0", source=PAPER_ITSELF, origin="recalled",
                 headline=width == SMALL) for width in (small, large)),
-        lower("control-beta", f"In {nets[large]} the best weight of the information beats none.",
-              information[large], information[large].grid[0.0], kind="control"),
+        lower("control-beta", f"In {nets[large]} information dropout has a lower test error at the best weight of its "
+              "term than at a weight of 0.", information[large], information[large].grid[0.0], kind="control"),
     )  # fmt: skip
 
 
@@ -112,8 +112,8 @@ PAPER = Paper(
     ),
     figures=(
         sweep("widths", "Test error by width", "test_error", {"no noise": {width: tuned.grid[0.0] for width, tuned in
-              DROPOUT.items()}, "dropout": DROPOUT, "information dropout": INFORMATION}, "Both at the best of their "
-              "settings on held-out training data.", x="width", y="test error (%)", log_x=2),
+              DROPOUT.items()}, "dropout": DROPOUT, "information dropout": INFORMATION}, "The two dropouts at the "
+              "best of their settings on held-out training data.", x="width", y="test error (%)", log_x=2),
         points("settings", "Error on held-out training data by setting", "val_error", {f"layers of {width}": {
                f"{tuned.name} {at:g}": cell for tuned in (DROPOUT[width], INFORMATION[width]) for at, cell in
                tuned.grid.items()} for width in WIDTHS}, "What the rate of dropout and the weight of the information "
@@ -125,7 +125,7 @@ PAPER = Paper(
                   "statistics of it, of 0.25 to 1 times its filters", "Only directions can be compared"),
         Deviation("", "One rate of dropout and one beta", "The best of five of each, 0 among them, by the error on "
                   "held-out training data; dropout at a half stands beside it, as another setting",
-                  "Dropout is stronger"),
+                  "Both are stronger"),
         Deviation("", "Weight decay of 0.001, Nesterov, rates that fall at fixed epochs", "So at paper scale; "
                   "else no weight decay, momentum, a rate that falls linearly", "Not known"),
     ),
