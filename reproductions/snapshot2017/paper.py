@@ -76,31 +76,35 @@ def _claims(net: str, m: int, gains: Any = OTHERS, sgdr: str = "", slow: str = "
     return (
         _quoted("1", f"Snapshots of {many} cycles from 0.1 have together a lower test error than one net of the same "
                 "cost.", low, step, gain, all_m, single, where=f"Table 1, {of}", headline=True),
-        _quoted("1-high", f"So have snapshots of {many} cycles from 0.2.", high, step, gain_high, all_m, single,
+        _quoted("1-high", f"Snapshots of {many} cycles from 0.2 have together a lower test error than one net of the "
+                "same cost.", high, step, gain_high, all_m, single,
                 where=f"Table 1, {of_high}"),
-        table_1("4", "Snapshots of a schedule without cycles have together a higher test error.", high, step, 2.70,
-                headline=True),
+        table_1("4", "Snapshots of a schedule without cycles have together a higher test error than those of cycles "
+                "from 0.2.", high, step, 2.70, headline=True),
         table_1("5", f"{many.capitalize()} nets trained from scratch for a {part} of the length each have together a "
-                "higher test error.", high, f"{net}/single-cycles", 0.92, headline=True),
-        read("6", "The second snapshot lowers the error.", high, high, "> 0", "error_m2", "error_m1", where="Figure 4"),
-        Claim("6-flat", "The second and third snapshot lower it more than the fourth and fifth.",
+                f"higher test error than snapshots of {many} cycles from 0.2.", high, f"{net}/single-cycles", 0.92,
+                headline=True),
+        read("6", "The last two snapshots of cycles from 0.2 have together a lower test error than the last alone.",
+             high, high, "> 0", "error_m2", "error_m1", where="Figure 4"),
+        Claim("6-flat", "The second and third snapshot in the mean lower its error more than the fourth and fifth.",
               weighted_sum((1, high, "error_m1"), (-2, high, "error_m3"), (1, high, "error_m5")), above=0,
               published="> 0", unit="points", source=PAPER_ITSELF, where="Figure 4"),
-        table_1("7", "Cycles from 0.2 are better than cycles from 0.1.", high, low, 1.41, headline=True),
-        _quoted("8-few", "Two cycles are worse than a middling number.", high, f"{high}/cycles-2", 0.99, all_m,
-                "error_m2", where="Table 2"),
-        _quoted("8-many", "Ten cycles are worse than a middling number.", high, f"{high}/cycles-10", 0.23, all_m,
-                "error_m10", where="Table 2"),
-        read("9", "Softmax outputs of snapshots of cycles correlate less than those of a schedule without cycles.",
-             high, step, "> 0", "softmax_correlation", unit="", where="Figure 5", headline=True),
+        table_1("7", "Snapshots of cycles from 0.2 have together a lower test error than those of cycles from 0.1.",
+                high, low, 1.41, headline=True),
+        _quoted("8-few", f"Snapshots of two cycles have together a higher test error than those of {many}.", high,
+                f"{high}/cycles-2", 0.99, all_m, "error_m2", where="Table 2"),
+        _quoted("8-many", f"Snapshots of ten cycles have together a higher test error than those of {many}.", high,
+                f"{high}/cycles-10", 0.23, all_m, "error_m10", where="Table 2"),
+        read("9", "Softmax outputs of snapshots of cycles from 0.2 correlate less than those of a schedule without "
+             "cycles.", high, step, "> 0", "softmax_correlation", unit="", where="Figure 5", headline=True),
         _sgdr("10", "Warm restarts with cycles that double end with a lower test error than a schedule of steps.",
               restarts, steps, 0.21, "error_snapshot4", slow, where="Table 1"),
-        _sgdr("12", "The last three snapshots of such a run have together a lower test error than the last alone.",
+        _sgdr("12", "The last three snapshots of cycles that double have together a lower test error than the last.",
               restarts, restarts, 0.52, "error_m3", "error_m1", where="Table 2"),
-        control("control-cosine", "Snapshots of cycles have together a lower test error than one cosine of all epochs.",
-                low, f"{net}/cosine", than_metric="error_m1"),
-        control("control-rate", "Cycles from 0.2 are better than a net of the same cost that starts at 0.2 too.", high,
-                f"{net}/step-0.2", than_metric=single),
+        control("control-cosine", "Snapshots of cycles from 0.1 have together a lower test error than one cosine of "
+                "all epochs.", low, f"{net}/cosine", than_metric="error_m1"),
+        control("control-rate", "Snapshots of cycles from 0.2 have together a lower test error than one net of the "
+                "same cost that starts at 0.2 too.", high, f"{net}/step-0.2", than_metric=single),
     )  # fmt: skip
 
 
