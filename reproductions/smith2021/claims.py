@@ -95,7 +95,8 @@ def sweeps(net: Net) -> tuple[Claim, ...]:
     over = f"(quotient: {best_is} over learning rate {small_lr} without a penalty; a run that fits further has a "
     over += "smaller one by that alone)"
     return named(net, (
-        Claim("4", f"at learning rate {small_lr} the explicit penalty raises test accuracy ({best_is} over none).",
+        Claim("4", f"at learning rate {small_lr} the explicit penalty raises test accuracy (coefficient "
+              f"{best_is} over none).",
               difference(penalised, slow), at_least=0.5, **_HIGHER, source=SMITH, where="abstract", headline=True,
               valid_if=fitted(penalised, slow), settings=settings(net, penalised, slow)),
         Claim("4-closed", "the penalty closes most of the gap between the small and the best learning rate (share).",
@@ -157,7 +158,8 @@ def batches(net: Net) -> tuple[Claim, ...]:
 def equal_rate(net: Net) -> tuple[Claim, ...]:
     """Make the claim on the same batch sizes at an equal learning rate."""
     lr, small, large = net.equal[0] - 1, net.batch // 2, 2 * net.batch
-    sentence = f"at equal learning rate instead, {power(2, lr)}, the smaller batch is better ({small} over {large})."
+    sentence = f"at equal learning rate, {power(2, lr)}, the smaller batch has the higher test accuracy "
+    sentence += f"({small} over {large})."
     measure = difference(net.sgd(lr, small), net.sgd(lr, large))
     return named(net, [Claim("7-control", sentence, measure, at_least=1, **_HIGHER, source=LECTURE, origin="derived")])
 
@@ -176,11 +178,13 @@ def repeats(
     """Make the claims on n updates a minibatch: at an equal rate, effective or bare, the cells with one and with n."""
     (rate, one, many), (step, single, several) = effective, bare
     return (
-        Claim(f"8{key}", f"{title}: at an equal effective rate, {power(2, rate)}, one large step a minibatch is "
-              f"better than {n} small ones: discretisation helps; at an equal bare rate see 8-n{key}.",
+        Claim(f"8{key}", f"{title}: at an equal effective rate, {power(2, rate)}, one large step a minibatch has a "
+              f"higher test accuracy than {n} small ones (discretisation helps, the authors say; at an equal bare rate "
+              f"see 8-n{key}).",
               difference(one, many), above=0, **_HIGHER, source=LECTURE, headline=not key),
-        Claim(f"8-n{key}", f"{title}: at an equal bare rate, {power(2, step)}, {n} steps a minibatch are worse than "
-              "one: stochasticity by itself hurts.", difference(single, several), above=0, **_HIGHER, source=LECTURE),
+        Claim(f"8-n{key}", f"{title}: at an equal bare rate, {power(2, step)}, {n} steps a minibatch have a lower "
+              "test accuracy than one (stochasticity by itself hurts, the authors say).",
+              difference(single, several), above=0, **_HIGHER, source=LECTURE),
     )  # fmt: skip
 
 
@@ -191,15 +195,18 @@ def large_batches(net: Net) -> tuple[Claim, ...]:
     penalised, coarse = net.large_batch(first), net.large_batch(last)
     whole = ", the whole batch" if last == net.large else ""
     return named(net, (
-        Claim("N", f"a large batch generalises worse at the same learning rate ({first} over {net.large}).",
+        Claim("N", f"a large batch has a lower test accuracy at the same learning rate ({first} over {net.large}).",
               difference(small, large), above=0, **_HIGHER, source=NOVACK, valid_if=fitted(small, large)),
-        Claim("N-closed", f"with the penalty on micro-batches of {first} the large batch recovers most of it (share).",
+        Claim("N-closed", f"the penalty on micro-batches of {first} recovers most of what batch {net.large} loses "
+              f"against {first} (share).",
               share(penalised, large, small), published=0.68, **_CLOSED, valid_if=fitted(penalised, large, small)),
-        Claim("N-micro", f"the penalty on micro-batches of {first} helps more than that on {last}{whole}.",
+        Claim("N-micro", f"the penalty on micro-batches of {first} helps batch {net.large} more than that on "
+              f"{last}{whole}.",
               difference(penalised, coarse), above=0, **_HIGHER, source=NOVACK,
               valid_if=fitted(penalised, coarse)),
-        Claim("N-closed-clip", "the share that the penalty recovers with its gradient clipped to norm 1 (a control, "
-              "added after runs without clipping had collapsed in training).",
+        Claim("N-closed-clip", f"with its gradient clipped to norm 1 the penalty on micro-batches of {first} recovers "
+              f"most of what batch {net.large} loses against {first} (share; a control, added after runs without "
+              "clipping had collapsed in training).",
               share(net.clipped, large, small), published=0.68, **_CLOSED, kind="control",
               valid_if=fitted(net.clipped, large, small)),
     ))  # fmt: skip

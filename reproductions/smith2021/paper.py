@@ -31,10 +31,10 @@ PAPER = Paper(
     summary="Stochastic gradient descent with a finite learning rate follows the flow of a loss with a penalty on "
     "the norm of its minibatch gradients. Added explicitly at a small learning rate, it gives what a large one does.",
     scales=(
-        Scale("quick", "the theory, and an MLP on 1,000 MNIST-1D signals: minutes on two cores, every claim's "
-              "direction", cells.QUICK, seeds=5, replicas=10, test_items=1000),
+        Scale("quick", "the theory, and an MLP on 1,000 MNIST-1D signals: 25 minutes on two cores, every "
+              "claim's direction", cells.QUICK, seeds=5, replicas=10, test_items=1000),
         Scale("standard", "Fashion-MNIST subsets and small nets, batch 5120 of micro-batches 128, LeNet on MNIST: "
-              "about an hour on two cores", cells.STANDARD, seeds=5, test_items=10_000),
+              "80 minutes on two cores", cells.STANDARD, seeds=5, test_items=10_000),
         Scale("paper", "Wide-ResNets on CIFAR-10 as in the paper, ResNet-18 and VGG-11 of Novack et al., full-batch "
               "ResNet-18 of Geiping et al.: GPUs for weeks", cells.PAPER, seeds=7, jobs=1),
     ),
@@ -69,7 +69,7 @@ PAPER = Paper(
                   "CIFAR-10), as "
                   "they take longer to fit", "May favour the penalty"),
         Deviation("standard", "Novack et al.: 300 epochs of VGG-11 and ResNet-18 at batch 5120",
-                  "2,000 steps of an MLP on as many images as the batch has", "The penalty diverged; see the claims"),
+                  "2,000 steps of an MLP on as many images as the batch has", "Unknown; the penalty diverged here"),
         Deviation("paper", "Not stated how crops are padded (presumably by 4 pixels)", "Crops of 28 from 32 "
         "pixels, resized",
                   "Unknown"),
