@@ -205,6 +205,7 @@ def test_a_wrong_name_in_the_environment_stops_the_program_with_that_sentence(sa
     assert error.startswith(f"ValueError: unknown {NAMESPACE_ENV} 'pytorch-lightning'. Did you mean '{OLD}'?")
 
 
+@pytest.mark.slow
 def test_a_program_that_imported_lightning_pytorch_trains_with_it(said: Callable[[str], list[str]]) -> None:
     namespace, trained, loaded = json.loads(said("new")[0])
     assert namespace == NEW
@@ -212,6 +213,7 @@ def test_a_program_that_imported_lightning_pytorch_trains_with_it(said: Callable
     assert not loaded  # the other one is not even imported
 
 
+@pytest.mark.slow
 def test_a_program_that_imported_both_trains_with_the_chosen_and_is_told_about_the_other(
     said: Callable[[str], list[str]],
 ) -> None:
@@ -221,6 +223,7 @@ def test_a_program_that_imported_both_trains_with_the_chosen_and_is_told_about_t
     assert says_what_to_do(refused, of=OLD)
 
 
+@pytest.mark.slow
 def test_one_that_is_imported_too_late_is_warned_about_once_and_then_refused(
     said: Callable[[str], list[str]],
 ) -> None:
@@ -238,6 +241,7 @@ def says_what_to_do(refused: list[str], of: str) -> bool:
     return kind == "MisconfigurationException" and text.startswith("Mixup") and all(r in text for r in remedies)
 
 
+@pytest.mark.slow
 def test_a_part_of_the_contracts_holds_under_lightning_pytorch(said: Callable[[str], list[str]]) -> None:
     """Every method trains, acts and resumes bit-equal on a module, with Lightning from the other namespace."""
     last, error = said("contracts")

@@ -68,6 +68,7 @@ def test_one_folder_for_each_cell_and_seed(logged):
     assert not (logged.lab.root / "config").exists()
 
 
+@pytest.mark.slow
 def test_history_and_summary_equal_the_table(logged):
     for row in read_csv(logged.outcome.csv):
         _, records, read = _of(logged, "made", row["cell"], int(row["seed"]))
@@ -88,6 +89,7 @@ def test_history_and_summary_equal_the_table(logged):
             assert all(_same(item[name], text) for name, text in ours.items())
 
 
+@pytest.mark.slow
 def test_the_configuration_is_the_cells_and_where_the_row_comes_from(logged):
     _, records, read = _of(logged, "made", "net/plain", 1)
     row = next(r for r in read_csv(logged.outcome.csv) if (r["cell"], r["seed"]) == ("net/plain", "1"))
@@ -105,11 +107,13 @@ def test_the_configuration_is_the_cells_and_where_the_row_comes_from(logged):
     assert all(len(name) <= 128 for name in names)
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_over_the_training_step(logged):
     metrics = {m.get("glob_name") or m["name"]: m for m in _of(logged, "made", logged.nasty, 0)[1]["metric"]}
     assert metrics["*"]["step_metric"] == metrics["val\\.acc"]["step_metric"] == "trainer/global_step"
 
 
+@pytest.mark.slow
 def test_results_are_a_run_of_their_own(logged):
     folder, records, read = _of(logged, "made")
     assert folder.parent.parent.parent == logged.lab.store.root / "wandb"
@@ -169,6 +173,7 @@ def test_a_repeated_command_writes_what_is_missing_and_nothing_else(logged, monk
     assert logged.lab.said == []
 
 
+@pytest.mark.slow
 def test_a_log_is_whole_only_with_its_end(logged, tmp_path, monkeypatch):
     from wandb.util import get_core_path
 
