@@ -155,3 +155,12 @@ def test_what_has_no_curvature_to_ask_for_is_refused() -> None:
             hessian_eigenvalues(wrong, x.to(wrong.weight.dtype), y)
     net.float().weight.data[0, 0] = math.nan
     assert math.isnan(float(hessian_eigenvalues(net, x, y, steps=2).largest))
+
+
+def test_where_the_loss_is_flat_it_is_as_good_as_convex() -> None:
+    """Not 0 / 0: nets far from a minimum whose softmax has saturated have a Hessian of zeros."""
+    net, x, y = nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 2)
+    assert hessian_eigenvalues(net, x, y, loss=lambda out, _: out.mean()).ratio == 0
+    way = random_direction(net, torch.Generator().manual_seed(0))
+    found = eigenvalue_map(net, x, y, [way], 3, loss=lambda out, _: out.mean())
+    assert torch.equal(found.ratios, torch.zeros(3, dtype=torch.float64))

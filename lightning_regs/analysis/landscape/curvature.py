@@ -50,8 +50,8 @@ class HessianEnds:
 
     @property
     def ratio(self) -> float:
-        r"""How far from convex, :math:`|\lambda_{min} / \lambda_{max}|`."""
-        return float((self.smallest[0] / self.largest[0]).abs())
+        r"""How far from convex, :math:`|\lambda_{min} / \lambda_{max}|`; 0 where the loss is flat."""
+        return float(_ratio(self.smallest[0], self.largest[0]))
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class EigenvalueMap:
 
     @property
     def ratios(self) -> Tensor:
-        r"""How far from convex each point is, :math:`|\lambda_{min} / \lambda_{max}|`."""
-        return (self.smallest / self.largest).abs()
+        r"""How far from convex each point is, :math:`|\lambda_{min} / \lambda_{max}|`; 0 where the loss is flat."""
+        return _ratio(self.smallest, self.largest)
 
 
 @checked
@@ -226,6 +226,10 @@ def eigenvalue_map(
         )
     shape = [points] * len(directions)
     return EigenvalueMap(at, torch.stack(highs).view(shape), torch.stack(lows).view(shape))
+
+
+def _ratio(smallest: Tensor, largest: Tensor) -> Tensor:
+    return torch.where((smallest == 0) & (largest == 0), 0.0, (smallest / largest).abs())
 
 
 def _size(found: HessianEnds) -> float:
