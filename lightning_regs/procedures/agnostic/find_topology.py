@@ -74,7 +74,7 @@ def find_topology(
     Args:
         x: Training samples of D numbers ``(N, ...)``, best in [0, 1]; candidates are evaluated on their device, in
             their precision.
-        y: Classes ``(N,)`` from 0 on; there are as many outputs as the largest says.
+        y: Classes ``(N,)`` from 0 on, below N; there are as many outputs as the largest says.
         population: Candidates in a generation, at least 2.
         generations: How many, at least 1.
         batch_size: Samples that a generation is evaluated on, at most N.
