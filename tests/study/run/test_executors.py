@@ -154,12 +154,13 @@ def test_an_exit_made_of_ctrl_c_is_ctrl_c(toy, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_second_command_waits_and_takes_the_row(toy, eventually):
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_the_second_command_takes_what_is_free_then_waits_for_the_row(toy, eventually, jobs):
     gate = toy.root / "go"
-    toy.write(toy.cell("one", until=str(gate)), seeds=1)
+    toy.write(toy.cell("one", until=str(gate)), toy.cell("two"), seeds=1)
     first = toy.start(jobs=1)
     eventually(toy.ran, "the first command trains")
-    second = toy.start(jobs=1)
+    second = toy.start(jobs=jobs)
     assert second.stdout is not None
     said = ""
     while "waiting" not in said and (line := second.stdout.readline()):
@@ -168,11 +169,13 @@ def test_the_second_command_waits_and_takes_the_row(toy, eventually):
     out_second = said + second.communicate(timeout=60)[0]
     first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert toy.ran() == [("one", 0)]
-    worker = toy.journal()[0][2]
+    assert toy.ran() == [("one", 0), ("two", 0)]
+    workers = [pid for _, _, pid in toy.journal()]
+    assert workers[0] != workers[1]
     assert out_second.count("waiting") == 1
-    assert f"run one seed 0 is being trained by process {worker}; waiting" in out_second
-    assert "[1/1] one seed 0: finished" in out_second
+    assert f"run one seed 0 is being trained by process {workers[0]}; waiting" in out_second
+    assert "[1/2] two seed 0: finished" in out_second
+    assert "[2/2] one seed 0: finished" in out_second
 
 
 @pytest.mark.slow

@@ -32,6 +32,8 @@ class Executor(Protocol):
 class Queue:
     """The runs that have not started, handed out when those that they need are finished.
 
+    Runs that another command has are handed out again when nothing else is left: then they wait for it.
+
     Where runs share a GPU, one that ran out of its memory is tried again with the GPU for itself; its hash is in
     ``alone``.
     """
@@ -39,6 +41,8 @@ class Queue:
     def __init__(self, stacks: Sequence[Stack], emit: Emit, shares: bool = False) -> None:
         self.alone: set[str] = set()
         self._late: deque[Job] = deque()
+        self._elsewhere: deque[Stack] = deque()
+        self._out: dict[str, Stack] = {}  # those handed out, by their first runs
         self._jobs = {job.run: job for stack in stacks for job in stack if shares}
         self._waiting = {at: list(stack) for at, stack in enumerate(stacks)}
         self._ready: list[int] = []  # a heap of the stacks that can start
@@ -57,7 +61,7 @@ class Queue:
             self._offer(at)
 
     def __bool__(self) -> bool:
-        return bool(self._waiting or self._late)
+        return bool(self._waiting or self._late or self._elsewhere)
 
     def ready(self) -> bool:
         """Tell whether a run could start now, were there room."""
@@ -65,7 +69,9 @@ class Queue:
 
     def emit(self, event: Event) -> None:
         """Pass an event on, and remember which runs ended."""
-        if event.kind == "finished":
+        if event.kind == "busy":
+            self._elsewhere.append(tuple(replace(job, waits=True) for job in self._out[event.run]))
+        elif event.kind == "finished":
             for at, job in self._needed_by.pop(event.run, ()):
                 del self._needs[job.run][event.run]
                 if job in self._waiting.get(at, ()):  # else it failed, for another that it needed
@@ -84,6 +90,12 @@ class Queue:
 
         Those that are tried again alone wait until none is ``running`` on the GPU.
         """
+        stack = self._next(running)
+        if stack is not None:
+            self._out[stack[0].run] = stack
+        return stack
+
+    def _next(self, running: int) -> Stack | None:
         while self._failed:
             run = self._failed.popleft()
             for at, job in self._needed_by.pop(run, ()):
@@ -94,7 +106,9 @@ class Queue:
                     self._offer(at)
         if self._ready:
             return tuple(self._waiting.pop(heapq.heappop(self._ready)))
-        return (self._late.popleft(),) if self._late and not running else None
+        if self._late and not running:
+            return (self._late.popleft(),)
+        return self._elsewhere.popleft() if self._elsewhere else None
 
     def back(self, stack: Stack) -> None:
         """Take back runs that have to start again; they are the next."""
