@@ -106,8 +106,8 @@ CLAIMS = (
     _says("14-small", "A smaller L1 penalty lets the net learn, and lowers the test error by half a point at most.",
           difference(PLAIN, "maxout/l1-small", "test_error"), at_most=0.5, published="no benefit",
           valid_if=trained((PLAIN, "maxout/l1-small"), at_least=95), **five | {"unit": "points"}),
-    _robust("14-robust", "The error on adversarial examples is lower with adversarial training than with the smaller "
-            "L1 penalty.", TOUGH, "maxout/l1-small", "> 0", **five),
+    _robust("14-robust", "A maxout net's error on adversarial examples of one step (FGSM) is lower with adversarial "
+            "training than with the smaller L1 penalty.", TOUGH, "maxout/l1-small", "> 0", **five),
     _robust("15", "Adversarial examples made for a plain maxout net fool an adversarially trained one less often than "
             "those made for the adversarially trained one fool the plain one.", TOUGH, PLAIN, 21.3,
             **six | {"metric": "transfer_fgsm_error"}, origin="derived", headline=True),
@@ -121,9 +121,11 @@ CLAIMS = (
     *(_says(id, sentence, value(cell, metric), within=near, published=number, where=f"section {section}",
             on=("paper",) if id == "12" else MNIST)
       for id, sentence, cell, metric, number, near, section in SIZES),
-    lower("control-signs", "Random signs of the same size at test make fewer predictions of the plain net wrong.",
+    lower("control-signs", "Random signs of the size of the attack make fewer predictions of the plain maxout net "
+          "wrong than one step along the sign of the gradient (FGSM).",
           PLAIN, PLAIN, metric="signs_error", than_metric="fgsm_error", kind="control"),
-    lower("control-steps", "Adversarial training lowers a maxout net's error under an attack of ten steps, too.",
+    lower("control-steps", "Adversarial training by attacks of one step (FGSM) lowers a maxout net's error under an "
+          "attack of ten steps, too.",
           TOUGH, PLAIN, metric="ifgsm_error", kind="control"),
     lower("control-mlp", "Adversarial training lowers the error of an MLP of rectified linear units on adversarial "
           "examples of one step.", "mlp/adversarial", "mlp/plain", metric="fgsm_error", kind="control"),
@@ -149,7 +151,8 @@ PAPER = Paper(
     figures=(
         points("attacked", "Errors under attack", {"none": "test_error", "random signs": "signs_error",
                "FGSM": "fgsm_error", "ten steps": "ifgsm_error"}, ALL,
-               KINDS + " Each attack changes a pixel by 0.25, of digits by 0.2, and is made for the net itself.",
+               KINDS + " None is clean samples; the others change a pixel by 0.25 at most, of digits by 0.2. FGSM and "
+               "ten steps are made for the net itself.",
                y="error (%)"),
         points("clean", "Test errors on clean samples", "test_error", ALL, KINDS, y="test error (%)"),
     ),
@@ -158,8 +161,9 @@ PAPER = Paper(
                   "all 60,000", "A fixed number of epochs, the last weights", "Errors may be larger"),
         Deviation("", "Momentum rises from 0.5 to 0.7; weights start within 0.005", "0.7 at paper scale, else 0.9 and "
                   "a rate that falls to 0; torch's initial weights", "Not measured; expected to be small"),
-        Deviation("", "Softmax, logistic regression and smaller L1 penalties are not described", "Without dropout and "
-                  "max-norm, else as the maxout nets; one smaller penalty; an MLP beside them", "How sure they are"),
+        Deviation("", "What was read does not describe softmax, logistic regression and smaller L1 penalties",
+                  "Without dropout and max-norm, else as the maxout nets; one smaller penalty; an MLP beside them",
+                  "How sure they are"),
         Deviation("", "17.9, 19.6, 40.9 and 81.4 % seem to be of nets of 1,600 units", "Asked of nets of 240, at quick "
                   "scale of 60", "Not known"),
         Deviation("quick", "MNIST at 0.25, maxout nets of 240 units", "Digits of 8x8 pixels at 0.2, nets of 60 units",
