@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_regs.core import rng
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
 from lightning_regs.data import ImageDataModule
 from lightning_regs.data.dataset import StackedArrays
@@ -45,6 +46,27 @@ def batches(data: ImageDataModule, split: str, device: torch.device) -> Iterator
             found = held_out.__getitems__(rows.tolist())
         x, y = (part.to(device) for part in found[:2])
         yield data.eval_transform(x), y
+
+
+def samples(
+    data: ImageDataModule,
+    split: str,
+    number: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    replica: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return samples of a split as the network sees them, (N, ...) and (N,): all in their order, or so many, drawn.
+
+    The first would not do: an archive may hold class after class. Of replicas, those of one.
+    """
+    whole = batches(data, split, torch.device(device))
+    own = [pair if pair[1].ndim == 1 else tuple(part[replica or 0] for part in pair) for pair in whole]
+    x, y = (torch.cat(parts) for parts in zip(*own, strict=True))
+    if number is None or number >= len(y):
+        return x, y
+    rows = torch.randperm(len(y), generator=rng.generator(seed, "samples"))[:number].to(y.device)
+    return x[rows], y[rows]
 
 
 class FrozenWeights(Callback):

@@ -18,8 +18,7 @@ from lightning_regs.core.files import load
 from lightning_regs.core.lightning import Callback, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.callbacks import batches
-from lightning_regs.study.studies.sharpness import samples
+from lightning_regs.procedures.callbacks import samples
 from lightning_regs.training.fit import fit_stack, initial_network, shared, stackable
 
 NET = "net.pt"
@@ -35,8 +34,8 @@ class Options:
         directions: Random directions of which the rise of the loss is a mean.
         surface: Points a side of the surface, odd; 0 measures neither it nor the map nor the path.
         map: Points a side of the map of eigenvalues, which divide the surface's inner ones.
-        samples: Of the training set, from the first; None for all.
-        map_samples: Samples for the map.
+        samples: Of the training set, drawn by the seed; None for all.
+        map_samples: Of these, for the map, drawn as well.
     """
 
     directions: Count = 10
@@ -70,8 +69,9 @@ def landscape(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> 
     found, rows = fit_stack(config, runs, [path] if options.surface else []), []
     for trained, run in zip(found, runs, strict=True):
         torch.save(trained.state(), run.folder / NET)
-        x, y = samples(trained, options.samples)
-        net = trained.network().to(x.device)
+        device = trained.trainer.strategy.root_device
+        x, y = samples(trained.data, "train", options.samples, run.seed, device, trained.replica)
+        net = trained.network().to(device)
         draws = rng.generator(run.seed, "li2018 directions")
         row = trained.metrics | _rises(net, x, y, options.directions, draws, run)
         if options.surface:
@@ -96,7 +96,7 @@ def line(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     data = ImageDataModule(**config["data"], seed=run.seed, seeds=seeds_apart(config))
     data.prepare_data()
     data.setup()
-    x, y = (torch.cat(parts) for parts in zip(*batches(data, "train", torch.device("cpu")), strict=True))
+    x, y = samples(data, "train")
     net = initial_network(config["model"], data, run.seed)
     states = {name.rpartition("/")[2]: load(folder / NET) for name, folder in run.inputs.items()}
     net.load_state_dict(states["small"])
@@ -164,7 +164,7 @@ def _surface(
     made = analysis.loss_surface(net, x, y, plane, options.surface)
     _log(run, *made.at, surface_loss=made.losses)
     step = float(made.at[0][1] - made.at[0][0])
-    some = slice(options.map_samples)
+    some = torch.randperm(len(y), generator=rng.generator(run.seed, "li2018 map"))[: options.map_samples].to(y.device)
     found = analysis.eigenvalue_map(net, x[some], y[some], plane, options.map, (step - 1, 1 - step))
     full, own = found.ratios, _negative(made.losses)
     places = torch.linspace(0, len(own) - 1, options.map).round().long()

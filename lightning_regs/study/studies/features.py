@@ -12,7 +12,7 @@ from lightning_regs.core import rng
 from lightning_regs.core.checks import Count, Positive, call, checked, seeds_apart
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.callbacks import batches
+from lightning_regs.procedures.callbacks import samples
 
 
 @torch.no_grad()
@@ -35,10 +35,7 @@ def features(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     options = call("features", _Options, **config.get("features", {}))
     data = ImageDataModule(**config["data"], seed=run.seed, seeds=seeds_apart(config))
     data.setup()
-    splits = {
-        split: [torch.cat(part) for part in zip(*batches(data, split, torch.device("cpu")), strict=True)]
-        for split in ("train", "test")
-    }
+    splits = {split: samples(data, split) for split in ("train", "test")}
     x = splits["train"][0].flatten(1)
     draws = torch.randn(options.count, x.shape[1], generator=rng.generator(run.seed, "features"), dtype=torch.float64)
     waves = {split: fourier_features(x.flatten(1), options.scale * draws.T) for split, (x, _) in splits.items()}

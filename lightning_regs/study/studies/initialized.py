@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import seeds_apart
@@ -14,7 +13,7 @@ from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.init import initialize
 from lightning_regs.init.initialize import rule_of
-from lightning_regs.procedures.callbacks import batches
+from lightning_regs.procedures.callbacks import samples
 from lightning_regs.training.fit import fit_stack, initial_network, shared, stackable
 
 
@@ -25,9 +24,9 @@ def initialized(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -
     Args:
         configs: Those of :func:`~lightning_regs.training.fit.fit`, and as ``"initial"`` the ``rule`` of
             :func:`~lightning_regs.init.initialize` and its options; ``samples``, how many training samples it looks at,
-            all where there is no number; and ``data``, what is different in the data from which they are: with a larger
-            ``train_size`` a net learns from samples whose labels it never sees. Several train as replicas of one net
-            and may differ in ``"initial"``, where that adds the same parameters.
+            drawn by the seed of the weights, all where there is no number; and ``data``, what is different in the data
+            from which they are: with a larger ``train_size`` a net learns from samples whose labels it never sees.
+            Several train as replicas of one net and may differ in ``"initial"``, where that adds the same parameters.
         runs: The engine's. An interrupted one goes on from its last saved epoch.
 
     Returns:
@@ -43,13 +42,13 @@ def initialized(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -
 
 def _net(config: dict[str, Any], seed: int) -> nn.Module:
     options, apart = dict(config["initial"]), seeds_apart(config)
-    rule, samples, other = (options.pop(key, None) for key in ("rule", "samples", "data"))
+    rule, number, other = (options.pop(key, None) for key in ("rule", "samples", "data"))
     data = ImageDataModule(**(config["data"] | (other or {})), seed=seed, seeds=apart)
     data.setup()
     seed = apart.get("weights", seed)
     net = initial_network(config["model"], data, seed)
     batch: Tensor | None = None
     if rule_of(rule, options)[1] != "weight":
-        batch = torch.cat([x for x, _ in batches(data, "train", torch.device("cpu"))])[:samples]
+        batch, _ = samples(data, "train", number, seed)
     initialize(net, rule, generator(seed, "initialization"), batch, **options)
     return net

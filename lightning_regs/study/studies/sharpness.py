@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lightning_regs import analysis
 from lightning_regs.core import rng
 from lightning_regs.core.checks import Count, call, checked
 from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures.callbacks import batches
+from lightning_regs.procedures.callbacks import samples
 from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
 
 # Keskar et al. 2017, arXiv:1609.04836.
@@ -26,8 +23,8 @@ def sharpness(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> 
 
     Args:
         configs: Those of :func:`~lightning_regs.training.fit.fit`; ``config["sharpness"]`` may have ``dimensions`` of
-            the random subspace (default 100, None for no subspace) and ``samples``, on how many training samples, from
-            the first, the loss is measured (default all).
+            the random subspace (default 100, None for no subspace) and ``samples``, on how many training samples,
+            drawn by the seed, the loss is measured (default all).
         runs: The engine's, several as replicas of one net. An interrupted one goes on from its last saved epoch.
 
     Returns:
@@ -51,17 +48,9 @@ class _Options:
     samples: Count | None = None
 
 
-def samples(trained: Trained, number: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the first of the training set as the net sees them, (N, ...) and (N,), on the device that trained it."""
-    device = trained.trainer.strategy.root_device
-    own = [pair if trained.replica is None or pair[1].ndim == 1 else tuple(part[trained.replica] for part in pair)
-           for pair in batches(trained.data, "train", device)]  # fmt: skip
-    x, y = (torch.cat(parts)[:number] for parts in zip(*own, strict=True))
-    return x, y
-
-
 def _measured(trained: Trained, options: _Options, seed: int) -> dict[str, float]:
-    x, y = samples(trained, options.samples)
+    device = trained.trainer.strategy.root_device
+    x, y = samples(trained.data, "train", options.samples, seed, device, trained.replica)
     net, row = trained.network().to(x.device), {}
     for name, epsilon in EPSILONS.items():
         row[f"sharpness_{name}"] = analysis.sharpness(net, x, y, epsilon)

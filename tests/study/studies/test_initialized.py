@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from lightning_regs.core.runs import RunContext
+from lightning_regs.data import ImageDataModule
+from lightning_regs.procedures.callbacks import samples
 from lightning_regs.study.studies.initialized import initialized
 
 
@@ -60,3 +63,21 @@ def test_runs_that_differ_in_more_are_refused(tmp_path: Path):
         initialized.stacked([config(rule="zeros"), other], contexts(tmp_path, 1, 2))
     with pytest.raises(ValueError, match="Did you mean 'lsuv'"):
         initialized(config(rule="lsuw"), contexts(tmp_path / "other", 1)[0])
+
+
+def test_some_samples_are_drawn_as_archives_may_hold_class_after_class(tmp_path: Path):
+    x, y = np.arange(250 * 4).reshape(250, 2, 2).astype(np.uint8), np.arange(250) // 25
+    x[:, 0, 0] = np.arange(250)  # no two images are equal
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x[:5], y_test=y[:5])
+    data = ImageDataModule(source=str(tmp_path / "own.npz"), whiten=False)
+    data.setup()
+    whole, labels = samples(data, "train")
+    assert torch.equal(labels, torch.from_numpy(y))
+    some, classes = samples(data, "train", 60, seed=3)
+    places = (some[:, None] == whole).flatten(2).all(2).nonzero()[:, 1]
+    assert len(places.unique()) == 60
+    assert torch.equal(labels[places], classes)
+    assert len(classes.unique()) == 10
+    assert torch.equal(samples(data, "train", 60, seed=3)[0], some)
+    assert not torch.equal(samples(data, "train", 60, seed=4)[0], some)
+    assert torch.equal(samples(data, "train", 250)[1], labels)

@@ -9,6 +9,7 @@ import pytest
 from lightning_regs.analysis import sharpness
 from lightning_regs.core import rng
 from lightning_regs.core.runs import RunContext
+from lightning_regs.procedures.callbacks import samples
 from lightning_regs.study import SHARPNESS, TOY, Cell, grid
 from lightning_regs.study.paper.tasks import import_task
 from lightning_regs.training.fit import fit
@@ -30,8 +31,7 @@ def test_sharpness_is_measured_on_the_training_set_of_each_seed_of_a_stack(tmp_p
     own = CONFIG | {"sharpness": {"dimensions": 20, "samples": 150}}
     rows = import_task(SHARPNESS).stacked([own] * 2, [run(tmp_path / f"{seed}", seed) for seed in (3, 4)])
     trained = fit(CONFIG, run(tmp_path / "alone", 4))
-    train: Any = trained.data.dataset("train")
-    net, x, y = trained.network(), trained.data.eval_transform(train.x[:150]), train.y[:150]
+    net, (x, y) = trained.network(), samples(trained.data, "train", 150, 4)
     for name, epsilon in {"1e-3": 1e-3, "5e-4": 5e-4}.items():
         assert rows[1][f"sharpness_{name}"] == pytest.approx(sharpness(net, x, y, epsilon), rel=1e-3)
         inside = sharpness(net, x, y, epsilon, 20, rng.generator(4, "sharpness"))
