@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core import rng
-from lightning_regs.core.batch import SAMPLES, Keys, describe, take
+from lightning_regs.core.batch import LABELS, SAMPLES, Keys, describe, take
 from lightning_regs.core.checks import Name, Seed, check_arguments, warn
 from lightning_regs.core.lightning import (
     Callback,
@@ -26,8 +26,9 @@ class Initialization(Callback):
     """Sets the initial weights of any LightningModule by a rule, before its first step, by its first training batch.
 
     Rules are those of :func:`~lightning_regs.init.initialize`, with or without data. The module is called on the
-    samples of the batch, as callbacks before this one have left it; take a batch of some hundred samples. A training
-    that goes on from a checkpoint keeps its weights. In several processes all have the weights that the first has.
+    samples of the batch, as callbacks before this one have left it; take a batch of some hundred samples, of
+    several classes: one whose labels are all equal is warned of. A training that goes on from a checkpoint keeps its
+    weights. In several processes all have the weights that the first has.
     Each net of ``Classifier(replicas=...)`` is set by its own batch and seed, as if it were alone.
 
     Does not help: where normalization layers set the scale anyway. Does not compose with a callback that looks at the
@@ -141,5 +142,13 @@ class Initialization(Callback):
             raise MisconfigurationException(
                 f"Initialization({self.rule!r}) looks at the samples of a batch, and this one is {describe(batch)}, in "
                 'which they are not known; say where they are by Initialization(batch=("image", "label")) or (0, 1).'
+            )
+        names = [self.batch[1]] if self.batch else [1, *LABELS]
+        labels = [y for n in names if isinstance(y := take(parts, n), Tensor) and y.shape == found.shape[:1]]
+        y = labels[0] if labels else found[:0]
+        if self.rule != "fixup" and len(y) > 1 and not y.is_floating_point() and bool((y == y[0]).all()):
+            warn(
+                f"Initialization({self.rule!r}) looks at the first batch, and all {len(y)} samples of this one have "
+                f"the label {int(y[0])}; let the loader shuffle, or the scales are those of one class."
             )
         return found

@@ -152,6 +152,18 @@ def test_refused_at_construction(arguments, said):
         Initialization(**arguments)
 
 
+@pytest.mark.parametrize("size", [10, 64])
+def test_a_batch_of_one_class_is_warned_of(size, recwarn):
+    labels = torch.arange(64) // 32
+    trainer = pl.Trainer(max_epochs=1, callbacks=[Initialization("lsuv")], enable_checkpointing=False, **QUIET)
+    trainer.fit(Foreign(), DataLoader(TensorDataset(X, labels), batch_size=size))
+    said = [str(warning.message) for warning in recwarn if "Initialization" in str(warning.message)]
+    assert said == (
+        ["Initialization('lsuv') looks at the first batch, and all 10 samples of this one have the label 0; let the "
+         "loader shuffle, or the scales are those of one class."] if size == 10 else []
+    )  # fmt: skip
+
+
 def test_refused_at_the_first_batch():
     with pytest.raises(MisconfigurationException, match=r"a dict with the keys \['a', 'b'\].*say where they are"):
         train(Foreign(("a", "b")), [Initialization("lsuv")], collate=collated("odd"))
