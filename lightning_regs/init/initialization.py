@@ -115,6 +115,8 @@ class Initialization(Callback):
         """Set the module, or each of its replicas; return what was set, of replicas of the last."""
         x = self._samples(batch) if self._kind != "weight" else None
         stack: Any = next((part for part in pl_module.modules() if hasattr(part, "network_of")), None)
+        if x is not None and self.rule != "fixup":
+            self._look_at_labels(batch, x.shape[: 1 if stack is None else 2])
         seeds: Sequence[int] = getattr(pl_module, "weight_seeds", None) or [rng.run_seed(self.seed)]
         sources = [rng.generator(seed, "initialization") for seed in seeds]
         if stack is None:
@@ -143,12 +145,17 @@ class Initialization(Callback):
                 f"Initialization({self.rule!r}) looks at the samples of a batch, and this one is {describe(batch)}, in "
                 'which they are not known; say where they are by Initialization(batch=("image", "label")) or (0, 1).'
             )
-        names = [self.batch[1]] if self.batch else [1, *LABELS]
-        labels = [y for n in names if isinstance(y := take(parts, n), Tensor) and y.shape == found.shape[:1]]
-        y = labels[0] if labels else found[:0]
-        if self.rule != "fixup" and len(y) > 1 and not y.is_floating_point() and bool((y == y[0]).all()):
-            warn(
-                f"Initialization({self.rule!r}) looks at the first batch, and all {len(y)} samples of this one have "
-                f"the label {int(y[0])}; let the loader shuffle, or the scales are those of one class."
-            )
         return found
+
+    def _look_at_labels(self, batch: Any, before: torch.Size) -> None:
+        """Warn of samples of one class, whose scales are not those of the data; labels are of the shape ``before``."""
+        parts = list(batch) if isinstance(batch, tuple) else batch
+        names: list[Any] = [self.batch[1]] if self.batch else [1, *LABELS]
+        found = [take(parts, name) for name in names]
+        y = next((y for y in found if isinstance(y, Tensor) and y.shape == before and not y.is_floating_point()), None)
+        if y is None or before[-1] < 2 or int(y.min()) < 0 or not bool((y == y[..., :1]).all(-1).any()):
+            return
+        warn(
+            f"Initialization({self.rule!r}) looks at the first batch, and all {before[-1]} samples of this one have "
+            "one label; let the loader shuffle, or take a larger batch, as the scales would be those of one class."
+        )

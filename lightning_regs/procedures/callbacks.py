@@ -56,9 +56,10 @@ def samples(
     device: torch.device | str = "cpu",
     replica: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return samples of a split as the network sees them, (N, ...) and (N,): all in their order, or so many, drawn.
+    """Return all samples of a split as the network sees them, in their order, or a ``number`` that ``seed`` draws.
 
-    The first would not do: an archive may hold class after class. Of replicas, those of one.
+    The first would not do, as an archive may hold class after class. Samples are (N, ...) and labels (N,); where
+    replicas have samples of their own, those of ``replica``, or of the first.
     """
     whole = batches(data, split, torch.device(device))
     own = [pair if pair[1].ndim == 1 else tuple(part[replica or 0] for part in pair) for pair in whole]

@@ -158,10 +158,22 @@ def test_a_batch_of_one_class_is_warned_of(size, recwarn):
     trainer = pl.Trainer(max_epochs=1, callbacks=[Initialization("lsuv")], enable_checkpointing=False, **QUIET)
     trainer.fit(Foreign(), DataLoader(TensorDataset(X, labels), batch_size=size))
     said = [str(warning.message) for warning in recwarn if "Initialization" in str(warning.message)]
-    assert said == (
-        ["Initialization('lsuv') looks at the first batch, and all 10 samples of this one have the label 0; let the "
-         "loader shuffle, or the scales are those of one class."] if size == 10 else []
-    )  # fmt: skip
+    one_class = (
+        "Initialization('lsuv') looks at the first batch, and all 10 samples of this one have one label; let the "
+        "loader shuffle, or take a larger batch, as the scales would be those of one class."
+    )
+    assert said == ([one_class] if size == 10 else [])
+
+
+def test_replicas_are_warned_of_a_batch_of_one_class(recwarn):
+    callback = Initialization("lsuv")
+    callback._look_at_labels(
+        [torch.zeros(2, 5, 3), torch.tensor([[0, 1, 0, 1, 1], [2, 2, 2, 2, 2]])], torch.Size([2, 5])
+    )
+    assert "all 5 samples of this one have one label" in str(recwarn.pop(UserWarning).message)
+    for y in (torch.tensor([[0, 1], [1, 0]]), -torch.ones(2, 2, dtype=torch.long), torch.ones(2, 2), torch.ones(2)):
+        callback._look_at_labels([torch.zeros(2, 2, 3), y], torch.Size([2, 2]))
+    assert not recwarn
 
 
 def test_refused_at_the_first_batch():

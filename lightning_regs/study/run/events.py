@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lightning_regs.core.runs import Run
 
 Kind = Literal[
-    "plan", "skipped", "noted", "busy", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"
+    "plan", "skipped", "noted", "waiting", "started", "progress", "finished", "failed", "stopped", "interrupted"
 ]
 
 
@@ -27,7 +27,6 @@ class Job:
         inputs: Folders of the runs that this one needs, by the names of their cells.
         code: The code outside the package that it is made by, name -> hash.
         force: Whether to measure it anew where it is complete, and not to go on where it was interrupted.
-        waits: Whether to wait where another process has it, and not to give it back.
     """
 
     cell: str
@@ -40,7 +39,6 @@ class Job:
     inputs: Mapping[str, str] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
-    waits: bool = False
 
     @property
     def run(self) -> str:
@@ -68,11 +66,10 @@ class Event:
     Attributes:
         kind: ``plan``: the command knows its runs (``done`` complete of ``total``, ``jobs`` at once). ``skipped``: the
             run was complete before. ``noted``: ``text`` is a sentence on the run, or on the whole command, that people
-            should read. ``busy``: another process has it and other runs come first. ``waiting``: so it is still,
-            and nothing else is left (``text`` is the process's id). ``started``.
+            should read. ``waiting``: another process has it (``text`` is its id). ``started``.
             ``progress``: ``done`` of ``total``, ``text``. ``finished``: ``row``. ``failed``: ``text`` is one line, the
             traceback is in ``folder``. ``stopped``: nothing more will run, ``text`` says why. ``interrupted``: Ctrl-C.
-            Of a stack, the first run that is ``busy``, is ``started`` and makes ``progress`` stands for all.
+            Of a stack, the first run that is ``started`` and makes ``progress`` stands for all.
         run: Its hash.
         full: Whether the run failed because the disk is full; ``memory``: because that of a GPU did not suffice.
         stacked: Runs that this event stands for.

@@ -28,8 +28,6 @@ from lightning_regs.study.run.ranks import measure_here, measure_in_processes
 def perform(stack: Stack, threads: int, emit: Emit) -> None:
     """Carry out the runs of a stack in this process, but for complete ones; each ends ``finished`` or ``failed``.
 
-    Where another process has one of them and they do not wait, the stack ends ``busy``.
-
     Raises:
         KeyboardInterrupt: On Ctrl-C, also where the task turned it into an exit.
     """
@@ -51,9 +49,6 @@ def perform(stack: Stack, threads: int, emit: Emit) -> None:
                 for event in _measure(tuple(missing), threads, emit):
                     missing.pop(0)
                     ended.append(event)
-    except _Busy:
-        emit(stack[0].event("busy"))
-        return
     except (Exception, SystemExit) as error:
         # Lightning turns Ctrl-C into SystemExit; what it came from tells it from an exit of the task's own.
         if any(isinstance(cause, KeyboardInterrupt) for cause in causes(error)):
@@ -63,13 +58,7 @@ def perform(stack: Stack, threads: int, emit: Emit) -> None:
         emit(event)
 
 
-class _Busy(Exception):
-    """Another process has a run of the stack."""
-
-
 def _say_waiting(job: Job, emit: Emit, pid: int | None) -> None:
-    if not job.waits:
-        raise _Busy
     emit(job.event("waiting", text=str(pid or "")))
 
 

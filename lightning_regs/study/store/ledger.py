@@ -39,8 +39,11 @@ class Ledger:
         self._judged: list[ClaimResult] | None = None
         self._seen: tuple[int, ...] | None = None
         self._seeds: set[int] = set()
+        self._own: set[str] = set()  # runs whose rows no table replaces: those of the store, then those finished here
         self.measured(seed for cell in scale.cells for seed in range(max(cell.seeds or 0, scale.seeds)))
+        self._own = set(self.runs)
         self._merge()
+        self._own = set()
 
     def measured(self, seeds: Iterable[int]) -> None:
         """Take the rows that the store has for these seeds, of all cells of the scale."""
@@ -76,6 +79,7 @@ class Ledger:
         with the rows and not with their square. Nothing is lost by a kill meanwhile: the runs have their rows.
         """
         self.add(run, row)
+        self._own.add(run)
         if self._new * 100 >= len(self._rows) or time.monotonic() - self._written > _MINUTE:
             self.write()
 
@@ -104,7 +108,7 @@ class Ledger:
         for row in read_table(self.csv, self.paper.id, self.scale.name):
             self.measured([row.seed])
             run, place = row.run, (numbers.get(row.cell, -1), row.seed)
-            if run not in self.runs and place in self._places.get(run, ()):
+            if run not in self._own and place in self._places.get(run, ()):
                 self._put(place, row)
         self._seen = state
 

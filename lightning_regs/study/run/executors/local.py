@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 
@@ -12,6 +13,8 @@ from lightning_regs.study.run.executors.process import Worker
 from lightning_regs.study.run.executors.queue import Queue
 from lightning_regs.study.run.provenance import cores
 from lightning_regs.study.run.worker import perform
+
+_PAUSE = 0.5
 
 
 def _threads(jobs: int) -> int:
@@ -31,8 +34,11 @@ class InProcess:
     def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
         """Carry out all runs; see :class:`~lightning_regs.study.run.executors.queue.Executor`."""
         queue = Queue(stacks, emit)
-        while (stack := queue.pop()) is not None:
-            perform(stack, _threads(self.jobs), queue.emit)
+        while (stack := queue.pop()) is not None or queue.held:
+            if stack is None:
+                time.sleep(_PAUSE)
+            else:
+                perform(stack, _threads(self.jobs), queue.emit)
         queue.end()
 
 
@@ -72,10 +78,10 @@ class Processes:
         try:
             while True:
                 self._fill(queue)
-                if not any(worker.stack for worker in self._workers):
+                if not any(worker.stack for worker in self._workers) and not queue.held:
                     break
                 # A timeout, because a child of a dead worker can keep the worker's end of the pipe open.
-                wait([worker.pipe for worker in self._workers], timeout=0.5)
+                wait([worker.pipe for worker in self._workers], timeout=_PAUSE)
                 for worker in self._workers:
                     for event in worker.events():
                         queue.emit(event)

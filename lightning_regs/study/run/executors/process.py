@@ -44,9 +44,7 @@ class Worker:
             except (EOFError, OSError):
                 alive = False
                 break
-            if event.kind == "busy":
-                self.stack = []
-            elif event.kind in ("finished", "failed"):
+            if event.kind in ("finished", "failed"):
                 self.stack = [job for job in self.stack if job.run != event.run]
             yield event
         if self.stack and not alive:

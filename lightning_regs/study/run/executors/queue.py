@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
+
+_LOOK_EVERY = 1.0
+
+
+class Held(Exception):
+    """Another process has a run; its id is the message, where it is known."""
+
+
+def refuse(pid: int | None) -> None:
+    """Raise :class:`Held`, in the place of waiting for a lock."""
+    raise Held(str(pid or ""))
 
 
 class Executor(Protocol):
@@ -32,17 +44,17 @@ class Executor(Protocol):
 class Queue:
     """The runs that have not started, handed out when those that they need are finished.
 
-    Runs that another command has are handed out again when nothing else is left: then they wait for it.
-
     Where runs share a GPU, one that ran out of its memory is tried again with the GPU for itself; its hash is in
-    ``alone``.
+    ``alone``. Stacks of which another process has a run are ``held``: set aside, and looked at again once a second when
+    nothing else can start.
     """
 
     def __init__(self, stacks: Sequence[Stack], emit: Emit, shares: bool = False) -> None:
         self.alone: set[str] = set()
+        self.held: deque[Stack] = deque()
+        self._told: set[str] = set()
+        self._look_at = 0.0
         self._late: deque[Job] = deque()
-        self._elsewhere: deque[Stack] = deque()
-        self._out: dict[str, Stack] = {}  # those handed out, by their first runs
         self._jobs = {job.run: job for stack in stacks for job in stack if shares}
         self._waiting = {at: list(stack) for at, stack in enumerate(stacks)}
         self._ready: list[int] = []  # a heap of the stacks that can start
@@ -61,7 +73,7 @@ class Queue:
             self._offer(at)
 
     def __bool__(self) -> bool:
-        return bool(self._waiting or self._late or self._elsewhere)
+        return bool(self._waiting or self._late or self.held)
 
     def ready(self) -> bool:
         """Tell whether a run could start now, were there room."""
@@ -69,9 +81,7 @@ class Queue:
 
     def emit(self, event: Event) -> None:
         """Pass an event on, and remember which runs ended."""
-        if event.kind == "busy":
-            self._elsewhere.append(tuple(replace(job, waits=True) for job in self._out[event.run]))
-        elif event.kind == "finished":
+        if event.kind == "finished":
             for at, job in self._needed_by.pop(event.run, ()):
                 del self._needs[job.run][event.run]
                 if job in self._waiting.get(at, ()):  # else it failed, for another that it needed
@@ -90,12 +100,6 @@ class Queue:
 
         Those that are tried again alone wait until none is ``running`` on the GPU.
         """
-        stack = self._next(running)
-        if stack is not None:
-            self._out[stack[0].run] = stack
-        return stack
-
-    def _next(self, running: int) -> Stack | None:
         while self._failed:
             run = self._failed.popleft()
             for at, job in self._needed_by.pop(run, ()):
@@ -104,11 +108,33 @@ class Queue:
                     lost = self._needs[job.run][run]
                     self._fail(job, f"it needs cell {lost!r} with seed {job.seed}, which failed")
                     self._offer(at)
-        if self._ready:
-            return tuple(self._waiting.pop(heapq.heappop(self._ready)))
-        if self._late and not running:
-            return (self._late.popleft(),)
-        return self._elsewhere.popleft() if self._elsewhere else None
+        while self._ready:
+            stack = tuple(self._waiting.pop(heapq.heappop(self._ready)))
+            if _holder(stack) is None:
+                return stack
+            self.held.append(stack)
+        if self._late:
+            return (self._late.popleft(),) if not running else None
+        return self._freed(running)
+
+    def _freed(self, running: int) -> Stack | None:
+        """Return runs that another process had and has no more; where nothing runs, say once that they are waited for.
+
+        Where memory was short they start only when nothing runs.
+        """
+        if time.monotonic() < self._look_at or (self.alone and running):
+            return None
+        self._look_at = time.monotonic() + _LOOK_EVERY
+        for _ in range(len(self.held)):
+            stack = self.held.popleft()
+            if (holder := _holder(stack)) is None:
+                self._look_at = 0.0
+                return stack
+            self.held.append(stack)
+            if not running and stack[0].run not in self._told:
+                self._told.add(stack[0].run)
+                self._emit(stack[0].event("waiting", text=holder))
+        return None
 
     def back(self, stack: Stack) -> None:
         """Take back runs that have to start again; they are the next."""
@@ -132,3 +158,14 @@ class Queue:
     def _fail(self, job: Job, why: str) -> None:
         job.stored.fail(why + "\n")
         self.emit(job.event("failed", text=why))
+
+
+def _holder(stack: Stack) -> str | None:
+    """Return the id of a process that has one of the runs, empty where it is not known; None where all are free."""
+    try:
+        for job in stack:
+            with job.stored.lock(refuse):
+                pass
+    except Held as held:
+        return str(held)
+    return None

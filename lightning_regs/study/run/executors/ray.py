@@ -21,7 +21,7 @@ from lightning_regs.core.files import DamagedFileError, pack
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 from lightning_regs.study.run.executors.cards import devices, keeps_to_cpu
 from lightning_regs.study.run.executors.node import Parcel, carry_out
-from lightning_regs.study.run.executors.queue import Queue
+from lightning_regs.study.run.executors.queue import Held, Queue, refuse
 
 _TRIES = 3  # of a run whose machine dies each time: it may be the run that kills it
 _ANSWERS_WITHIN = 5.0
@@ -38,10 +38,6 @@ class _Sent:
     left: list[Job]
     events: Any
     locks: ExitStack
-
-
-class _Held(Exception):
-    """Another command trains the run."""
 
 
 class Ray:
@@ -79,7 +75,6 @@ class Ray:
             gpus = float(self._ray.cluster_resources().get("GPU", 0) > 0)
         self._cpus, self._gpus, self._at_once = cpus, gpus, jobs
         self._out: list[_Sent] = []
-        self._held: list[Stack] = []
         self._lost: Counter[str] = Counter()
         self._needed: dict[str, Any] = {}
         self.jobs = self._room()
@@ -95,15 +90,12 @@ class Ray:
         queue = Queue(stacks, emit, shares=0 < self._gpus < 1)
         try:
             while True:
-                held, self._held = self._held, []
-                for stack in held:
-                    self._send(queue, stack, told=True)
                 room = max(1, self._room())  # a run that waits tells a cluster that can grow to do so
-                while len(self._out) < room and (stack := queue.pop()) is not None:  # type: ignore[assignment]
+                while len(self._out) < room and (stack := queue.pop()) is not None:
                     self._send(queue, stack)
                 if self._out:
                     self._listen(queue)
-                elif self._held:
+                elif queue.held:
                     time.sleep(0.5)
                 elif not queue.ready():
                     break
@@ -121,16 +113,14 @@ class Ray:
                 room += min(has.get("CPU", 0.0) // self._cpus, cards // 1)
         return int(min(room, self._at_once or math.inf))
 
-    def _send(self, queue: Queue, stack: Stack, told: bool = False) -> None:
-        """Send runs out, but for those that another command has finished; leave those that it trains for later."""
+    def _send(self, queue: Queue, stack: Stack) -> None:
+        """Send runs out, but for those that another command has finished; give back what it has taken just now."""
         with ExitStack() as locks:
             try:
                 for job in sorted(stack, key=lambda job: job.run):
-                    locks.enter_context(job.stored.lock(_refuse))
-            except _Held as held:
-                self._held.append(stack)
-                if not told:
-                    queue.emit(stack[0].event("waiting", text=str(held)))
+                    locks.enter_context(job.stored.lock(refuse))
+            except Held:
+                queue.held.append(stack)
                 return
             left = []
             for job in stack:
@@ -240,10 +230,6 @@ class Ray:
     def _leave(self) -> None:
         if self._own:
             self._ray.shutdown()
-
-
-def _refuse(pid: int | None) -> None:
-    raise _Held(pid or "")
 
 
 def _connect(address: str | None, papers: Path | None) -> tuple[Any, bool]:
