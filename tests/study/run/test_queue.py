@@ -29,6 +29,12 @@ def test_runs_that_another_has_are_set_aside_and_waited_for_when_nothing_else_ru
     assert line.pop() is None
 
 
+def test_a_folder_that_cannot_be_locked_is_its_run_s_to_tell(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    job = Job("one", 0, "task", {}, str(tmp_path / "file" / "run"))
+    assert Queue([(job,)], lambda event: None).pop() == (job,)
+
+
 def test_what_another_had_does_not_start_beside_a_run_for_which_memory_was_short(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(queue, "_LOOK_EVERY", 0.0)
     one, two = (Job(name, 0, "task", {}, str(tmp_path / name)) for name in ("one", "two"))

@@ -168,4 +168,6 @@ def _holder(stack: Stack) -> str | None:
                 pass
     except Held as held:
         return str(held)
+    except OSError:  # what is wrong with a run's folder its run says
+        pass
     return None
