@@ -39,11 +39,10 @@ class Ledger:
         self._judged: list[ClaimResult] | None = None
         self._seen: tuple[int, ...] | None = None
         self._seeds: set[int] = set()
-        self._own: set[str] = set()  # runs whose rows no table replaces: those of the store, then those finished here
+        self._fresh: set[str] = set()  # runs whose rows are newer than the table: read or finished since that was read
         self.measured(seed for cell in scale.cells for seed in range(max(cell.seeds or 0, scale.seeds)))
-        self._own = set(self.runs)
         self._merge()
-        self._own = set()
+        self._fresh = set()
 
     def measured(self, seeds: Iterable[int]) -> None:
         """Take the rows that the store has for these seeds, of all cells of the scale."""
@@ -59,6 +58,7 @@ class Ledger:
     def add(self, run: str, row: Mapping[str, Any]) -> None:
         """Take the row of a finished run, for every cell that it measures."""
         self.runs[run] = row
+        self._fresh.add(run)
         for at, seed in self._places[run]:
             self._put((at, seed), Row.of({**row, "cell": self.scale.cells[at].name, "seed": seed}))
 
@@ -79,7 +79,6 @@ class Ledger:
         with the rows and not with their square. Nothing is lost by a kill meanwhile: the runs have their rows.
         """
         self.add(run, row)
-        self._own.add(run)
         if self._new * 100 >= len(self._rows) or time.monotonic() - self._written > _MINUTE:
             self.write()
 
@@ -108,7 +107,7 @@ class Ledger:
         for row in read_table(self.csv, self.paper.id, self.scale.name):
             self.measured([row.seed])
             run, place = row.run, (numbers.get(row.cell, -1), row.seed)
-            if run not in self._own and place in self._places.get(run, ()):
+            if run not in self._fresh and place in self._places.get(run, ()):
                 self._put(place, row)
         self._seen = state
 

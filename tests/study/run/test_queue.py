@@ -59,3 +59,13 @@ def test_rows_that_another_command_measured_meanwhile_are_not_replaced_by_older_
     text = ledger.csv.read_text()
     ledger.write(finish=True)
     assert ledger.csv.read_text() == text
+
+
+def test_a_row_of_the_store_is_newer_than_that_of_a_table_also_of_a_seed_beyond_the_scale_s(toy):
+    toy.write(toy.cell("one"), seeds=1)
+    reproduce("toy", seeds=[7], jobs=0)
+    outcome = reproduce("toy", seeds=[7], jobs=0, force=True, results_dir=toy.root / "elsewhere")
+    paper = load_paper("toy")
+    ledger = Ledger(paper, paper.scale("quick"), Store())
+    ledger.write()
+    assert ledger.csv.read_text() == outcome.csv.read_text()
