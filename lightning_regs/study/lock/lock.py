@@ -50,9 +50,9 @@ class Line(Frozen):
         return self if why in self._marks else replace(self, exploratory="; ".join([*self._marks, why]))
 
     @property
-    def withdrawn(self) -> bool:
-        """Whether the claim was taken out of the paper after its rows."""
-        return any(mark.startswith(WITHDRAWN) for mark in self._marks)
+    def withdrawn(self) -> str:
+        """How the claim was taken out of the paper after its rows, in words; empty where it was not."""
+        return next((mark for mark in self._marks if mark.startswith(WITHDRAWN)), "")
 
     @property
     def _marks(self) -> list[str]:
@@ -132,6 +132,19 @@ def marks(paper: Paper, scale: Scale, measured: Iterable[str] = ()) -> dict[str,
             if seeds > max(line.seeds, default=0):
                 line = replace(line, seeds=(*line.seeds, seeds))
         found[id] = Frozen(line.seeds, line.date, line.commit, line.exploratory)
+    return found
+
+
+def withdrawn(paper: Paper, scale: str) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the claims that were taken out of a scale after its rows, by how that was said."""
+    try:
+        lines = read(paper.folder) if paper.folder else None
+    except DamagedLockError:  # `mismatches` says so
+        return {}
+    asked, found = {claim.id for claim in paper.claims if claim.at(scale)}, dict[str, tuple[str, ...]]()
+    for (known, id), line in (lines or {}).items():
+        if known == scale and line.withdrawn and id not in asked:
+            found[line.withdrawn] = (*found.get(line.withdrawn, ()), id)
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_regs.core.runs import Store
-from lightning_regs.study.lock.lock import mismatches
+from lightning_regs.study.lock.lock import mismatches, withdrawn
 from lightning_regs.study.paper.claims import Claim, Source, Verdict
 from lightning_regs.study.paper.paper import Deviation, Paper, Scale
 from lightning_regs.study.report import tables
@@ -48,6 +48,7 @@ class Section:
     Attributes:
         mixed: How its rows differ in origin, such as ``"2 commits"``; rows of different code are not one experiment.
         origin: ``commit``, ``versions``, ``device`` and ``precision``, each with the different entries of the rows.
+        withdrawn: Ids of the claims that were taken out after rows of this scale, by the reason why.
     """
 
     scale: str
@@ -70,6 +71,7 @@ class Section:
     downloads: tuple[str, ...]  # names of the files beside the page
     command: str  # the command that measures it; `one_cell` that of one of its cells
     one_cell: str
+    withdrawn: dict[str, tuple[str, ...]]
 
     @property
     def blank(self) -> bool:
@@ -272,6 +274,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
         downloads=tuple(download(paper.id, name) for name in found.downloads),
         command=command(paper, found.name),
         one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells and not paper.command else "",
+        withdrawn=withdrawn(paper, found.name),
     )
 
 

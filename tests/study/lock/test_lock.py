@@ -13,7 +13,7 @@ import pytest
 
 from lightning_regs.study import difference, per_seed, ratio, smallest, value
 from lightning_regs.study.lock.fingerprint import plans
-from lightning_regs.study.lock.lock import FILE, DamagedLockError, freeze, marks, mismatches, read
+from lightning_regs.study.lock.lock import FILE, DamagedLockError, freeze, marks, mismatches, read, withdrawn
 from lightning_regs.study.lock.power import needs, sees
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.claims import Claim, Source
@@ -204,6 +204,9 @@ def test_a_withdrawn_claim_stays_visible_and_a_renamed_one_keeps_its_line(folder
     assert said == {"better": "renamed from gain", "fit": "withdrawn after rows of its scale"}
     assert lock["better"] == before["gain"]
     assert lock["fit"].withdrawn
+    kept = paper(folder, replace(GAIN, id="better"))
+    assert withdrawn(kept, "quick") == {"withdrawn after its rows (counted twice)": ("fit",)}
+    assert withdrawn(kept, "full") == withdrawn(paper(folder, GAIN, FIT), "quick") == {}
     lock, said = frozen(folder, replace(GAIN, id="better"), rows=("a",), day=3)
     assert not said
     lock, said = frozen(folder, replace(GAIN, id="better"), FIT, rows=("a",), day=4)
