@@ -264,6 +264,19 @@ def evaluate(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, spl
     return [dict(module.results["test"])] if module.replicas is None else module.replica_results["test"]
 
 
+def data_of(config: Mapping[str, Any], *runs: RunContext) -> ImageDataModule:
+    """Return the data of a run, or of several that are trained as replicas, set up to be looked at before a training.
+
+    Given to :func:`fit` or :func:`fit_stack`, they are not loaded twice.
+    """
+    seeds = [run.seed for run in runs]
+    replicas = seeds if len(runs) > 1 else None
+    data = ImageDataModule(**config["data"], seed=seeds[0], replicas=replicas, seeds=seeds_apart(config))
+    data.prepare_data()
+    data.setup()
+    return data
+
+
 def initial_network(model: Mapping[str, Any], data: ImageDataModule, seed: int) -> nn.Module:
     """Build the untrained network of the Classifier's arguments, with the initial weights that a run of this seed has.
 

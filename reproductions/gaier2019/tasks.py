@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from lightning_regs import ImageDataModule, WeightAgnosticNet, find_topology
 from lightning_regs.core import rng
-from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.files import load
 from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.agnostic.find_topology import WEIGHTS
 from lightning_regs.procedures.agnostic.graphs import accuracies, packed, unpacked
-from lightning_regs.procedures.callbacks import batches
-from lightning_regs.training.fit import fit
+from lightning_regs.procedures.callbacks import samples
+from lightning_regs.training.fit import data_of, fit
 
 NET = "champion.pt"
 RANDOM = ((torch.arange(64) + 0.5) / 16 - 2).tolist()  # as random ones in [-2, 2], at even distances
@@ -65,7 +64,7 @@ def searched(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         generation; ``connections``, ``hidden``, ``inputs`` and ``depth`` are the champion's. Curves have the search,
         the accuracy by shared weight, and the graph: source, target and the target's activation of each connection.
     """
-    data, before = _data(config, run), _before(config)
+    data, before = data_of(config, run), _before(config)
     x, y = _samples(data, "train", before)
     options, total = dict(config["search"]), config["search"]["generations"]
 
@@ -123,7 +122,7 @@ def trained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     Returns:
         The metrics of :func:`~lightning_regs.training.fit.fit`.
     """
-    data, net = _data(config, run), nn.Module()
+    data, net = data_of(config, run), nn.Module()
     for folder in run.inputs.values():
         net = WeightAgnosticNet(unpacked(load(folder / NET))[0])
     if not run.inputs:
@@ -134,18 +133,11 @@ def trained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     return fit(config, run, start=nn.Sequential(_before(config), net), data=data).metrics
 
 
-def _data(config: dict[str, Any], run: RunContext) -> ImageDataModule:
-    data = ImageDataModule(**config["data"], seed=run.seed, seeds=seeds_apart(config))
-    data.prepare_data()
-    data.setup()
-    return data
-
-
 def _before(config: dict[str, Any]) -> nn.Module:
     return Deskew(config["size"]) if config["size"] else nn.Flatten()
 
 
 @torch.no_grad()
 def _samples(data: ImageDataModule, split: str, before: nn.Module) -> tuple[Tensor, Tensor]:
-    parts = [(before(x), y) for x, y in batches(data, split, torch.device("cpu"))]
-    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+    x, y = samples(data, split)
+    return before(x), y

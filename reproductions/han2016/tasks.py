@@ -11,15 +11,14 @@ from torch import nn
 from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.lightning import Callback
-from lightning_regs.core.names import check_glob
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.callbacks import batches, correct
 from lightning_regs.procedures.level import LevelState
-from lightning_regs.pruning import Compressed, Mask, compress, decompress, prunable, prune, share_weights
-from lightning_regs.pruning.layers import matches
+from lightning_regs.pruning import Compressed, Mask, Pruning, compress, decompress, prunable, share_weights
 from lightning_regs.regularizers import WeightMask
-from lightning_regs.training.fit import fit_stack, initial_network, shared, stackable
+from lightning_regs.study import override
+from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
 
 FILE = "net.compressed"
 
@@ -44,15 +43,9 @@ def stage(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     """
     config = shared(configs)
     now: Mapping[str, Any] = config.pop("stages")[-1]
-    optimizer = config["model"]["optimizer"] | {"lr": now["lr"]}
-    config |= {"model": config["model"] | {"optimizer": optimizer}}
-    config |= {"trainer": config["trainer"] | {"max_epochs": now["epochs"]}}
-    seeds, apart = [run.seed for run in runs], seeds_apart(config)
-    replicas = seeds if len(runs) > 1 else None
-    data = ImageDataModule(**config["data"], seed=seeds[0], replicas=replicas, seeds=apart)
-    data.prepare_data()
-    data.setup()
-    networks = [initial_network(config["model"], data, apart.get("weights", seed)) for seed in seeds]
+    config = override(config, {"model.optimizer.lr": now["lr"], "trainer.max_epochs": now["epochs"]})
+    data, apart = data_of(config, *runs), seeds_apart(config)
+    networks = [initial_network(config["model"], data, apart.get("weights", run.seed)) for run in runs]
     masks, at_start = [], [dict[str, float]() for _ in runs]
     for run, network, row in zip(runs, networks, at_start, strict=True):
         for folder in run.inputs.values():
@@ -68,7 +61,7 @@ def stage(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
             network.train()
     held: list[Callback] = []
     if masks:
-        mask = masks[0] if replicas is None else Mask.stack(masks)
+        mask = Mask.stack(masks) if len(masks) > 1 else masks[0]
         held = [WeightMask({f"network.{name}": kept for name, kept in mask.items()})]
     found, rows = fit_stack(config, runs, held, networks, data), []
     for i, (run, trained, row) in enumerate(zip(runs, found, at_start, strict=True)):
@@ -87,11 +80,9 @@ def stage(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
 
 def pruned(network: nn.Module, keep: Mapping[str, float]) -> Mask:
     """Return the mask of the greatest weights of each layer, by the share that its first glob keeps."""
-    weights = {name: w.detach().abs() for name, w in prunable(network).items()}
-    for glob in keep:
-        check_glob(glob, list(weights), "prunable weights", matches)
-    rates = {name: 1 - next(share for glob, share in keep.items() if matches(name, glob)) for name in weights}
-    return prune(weights, Mask.dense(weights), {name: rate for name, rate in rates.items() if rate > 0})
+    pruning = Pruning(rates={glob: 1 - share for glob, share in keep.items()})
+    weights = network.state_dict()
+    return pruning.next(pruning.start(network), weights, weights)
 
 
 @torch.no_grad()

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from lightning_regs.analysis import LayerSignals, along_gradient, layer_outputs
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data import ImageDataModule
 from lightning_regs.layers import replace_layers
-from lightning_regs.training.fit import fit_stack, initial_network, shared, stackable
+from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
 
 RANGE = (0.5, 1.0, 2.0, 4.0)  # of steps, in units of the rate
 SPREAD = torch.tensor([0.15, 0.5, 0.85], dtype=torch.float64)
@@ -82,14 +81,13 @@ def smooth(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         mean over units.
     """
     config = shared(configs)
-    data = ImageDataModule(**config["data"], seed=0)
-    data.setup()
+    data = data_of(config, *runs)
     nets = [initial_network(config["model"], data, run.seed) for run in runs]
     for net in nets if "normalization" in config else ():
         make = NORMS[config["normalization"]]
         replace_layers(net, (nn.BatchNorm1d, lambda old: make(old.num_features)))  # noqa: B023
     seen = _Along(config["model"]["optimizer"]["lr"])
-    found = fit_stack(config, runs, [seen], nets)
+    found = fit_stack(config, runs, [seen], nets, data)
     rows = []
     for i, one in enumerate(found):
         own, inputs = seen.every[i :: len(found)], torch.stack(seen.inputs[i :: len(found)])

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from lightning_regs import analysis
 from lightning_regs.core import rng
-from lightning_regs.core.checks import Count, Whole, call, checked, seeds_apart
+from lightning_regs.core.checks import Count, Whole, call, checked
 from lightning_regs.core.files import load
 from lightning_regs.core.lightning import Callback, pl
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.callbacks import samples
-from lightning_regs.training.fit import fit_stack, initial_network, shared, stackable
+from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
 
 NET = "net.pt"
 DISTANCES = (0.1, 0.25, 0.5, 1.0)
@@ -93,9 +92,7 @@ def line(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``rise_small_0.25`` and ``rise_large_0.25``, and the like: how far the loss is higher at this distance from
         either, mean over both sides. Curves have ``line_loss`` by ``position``.
     """
-    data = ImageDataModule(**config["data"], seed=run.seed, seeds=seeds_apart(config))
-    data.prepare_data()
-    data.setup()
+    data = data_of(config, run)
     x, y = samples(data, "train")
     net = initial_network(config["model"], data, run.seed)
     states = {name.rpartition("/")[2]: load(folder / NET) for name, folder in run.inputs.items()}

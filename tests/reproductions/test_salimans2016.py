@@ -28,7 +28,7 @@ def test_growth_is_that_of_v_and_the_least_is_a_layer_s_in_an_epoch(tmp_path: Pa
     config: dict[str, Any] = override(cell.config, TINY | {"model.optimizer.weight_decay": decay})
     run = RunContext(tmp_path, seed=3)
     row = import_task(cell.task)(config, run)
-    start, end = lengths(_net(config, 3)), lengths(run.trained.network())
+    start, end = lengths(_net(config, run)), lengths(run.trained.network())
     assert len(end) == 2
     whole = [torch.stack(list(each.values())).norm() for each in (end, start)]
     assert row["growth"] == pytest.approx(float(whole[0] / whole[1]), rel=1e-5)

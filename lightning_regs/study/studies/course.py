@@ -12,7 +12,7 @@ from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.callbacks import measure
 from lightning_regs.training.classifier import Classifier
-from lightning_regs.training.fit import fit_stack, shared, stackable
+from lightning_regs.training.fit import data_of, fit_stack, shared, stackable
 from lightning_regs.training.recorder import EpochRecorder
 
 
@@ -37,10 +37,7 @@ def course(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
     epochs = call("course", _Options, **config.pop("course", {})).epochs
     if max(epochs) > (last := config["trainer"]["max_epochs"]):
         raise ValueError(f"course measures after epoch {max(epochs)}, and the training has {last}; train for longer.")
-    data = ImageDataModule(
-        **config["data"], seed=runs[0].seed, replicas=None if len(runs) == 1 else [run.seed for run in runs],
-        seeds=config.get("seeds"),
-    )  # fmt: skip
+    data = data_of(config, *runs)
     recorder = _Course(runs, data, epochs)
     found = fit_stack(config, runs, [recorder], data=data)
     rows = []

@@ -9,10 +9,10 @@ import torch
 
 from lightning_regs.analysis import error_rate, fourier_features, min_norm_solution, one_hot
 from lightning_regs.core import rng
-from lightning_regs.core.checks import Count, Positive, call, checked, seeds_apart
+from lightning_regs.core.checks import Count, Positive, call, checked
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.callbacks import samples
+from lightning_regs.training.fit import data_of
 
 
 @torch.no_grad()
@@ -33,8 +33,7 @@ def features(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ValueError: If an option is unknown, missing or has no such value.
     """
     options = call("features", _Options, **config.get("features", {}))
-    data = ImageDataModule(**config["data"], seed=run.seed, seeds=seeds_apart(config))
-    data.setup()
+    data = data_of(config, run)
     splits = {split: samples(data, split) for split in ("train", "test")}
     x = splits["train"][0].flatten(1)
     draws = torch.randn(options.count, x.shape[1], generator=rng.generator(run.seed, "features"), dtype=torch.float64)

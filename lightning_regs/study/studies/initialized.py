@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.rng import generator
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data import ImageDataModule
 from lightning_regs.init import initialize
 from lightning_regs.init.initialize import rule_of
 from lightning_regs.procedures.callbacks import samples
-from lightning_regs.training.fit import fit_stack, initial_network, shared, stackable
+from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
 
 
 @stackable
@@ -36,16 +35,15 @@ def initialized(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -
     Raises:
         ValueError: If the rule cannot set the net, or the configurations differ in more.
     """
-    nets = [_net(config, run.seed) for config, run in zip(configs, runs, strict=True)]
+    nets = [_net(config, run) for config, run in zip(configs, runs, strict=True)]
     return [trained.metrics for trained in fit_stack(shared(configs, "initial"), runs, start=nets)]
 
 
-def _net(config: dict[str, Any], seed: int) -> nn.Module:
-    options, apart = dict(config["initial"]), seeds_apart(config)
+def _net(config: dict[str, Any], run: RunContext) -> nn.Module:
+    options = dict(config["initial"])
     rule, number, other = (options.pop(key, None) for key in ("rule", "samples", "data"))
-    data = ImageDataModule(**(config["data"] | (other or {})), seed=seed, seeds=apart)
-    data.setup()
-    seed = apart.get("weights", seed)
+    data = data_of(config | {"data": config["data"] | (other or {})}, run)
+    seed = seeds_apart(config).get("weights", run.seed)
     net = initial_network(config["model"], data, seed)
     batch: Tensor | None = None
     if rule_of(rule, options)[1] != "weight":

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from lightning_regs.core.checks import Count, Positive, call, checked, nonempty, seeds_apart
 from lightning_regs.core.rng import generator
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data import ImageDataModule
 from lightning_regs.study.paper.config import override
-from lightning_regs.training.fit import fit_stack, initial_network, shared, stackable
+from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
 
 
 @stackable
@@ -39,8 +38,7 @@ def padded(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
             or the configurations differ in more.
     """
     config = shared(configs, "padded")
-    data = ImageDataModule(**config["data"], seed=runs[0].seed, seeds=seeds_apart(config))
-    data.setup()
+    data = data_of(config, runs[0])
     nets, inside = list[nn.Module](), list[list[Tensor]]()
     for own, run in zip(configs, runs, strict=True):
         small = override(own, {f"model.architecture_args.{name}": size for name, size in own["padded"].items()})
@@ -79,8 +77,7 @@ def grown(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     """
     config = shared(configs)
     options = call("grown", _Options, **config.pop("grown", {}))
-    data = ImageDataModule(**config["data"], seed=runs[0].seed, seeds=seeds_apart(config))
-    data.setup()
+    data = data_of(config, runs[0])
     rows, nets = [dict[str, float]() for _ in runs], list[nn.Module]()
     for number, size in enumerate(options.sizes, 1):
         made = override(config, {"model.architecture_args.hidden": [size]})

@@ -15,7 +15,7 @@ from lightning_regs.procedures.callbacks import measure
 from lightning_regs.procedures.measured import PRECHELT
 from lightning_regs.procedures.stopping.criteria import criterion_of, errors_of, stops
 from lightning_regs.training.classifier import Classifier
-from lightning_regs.training.fit import fit_stack, shared, stackable
+from lightning_regs.training.fit import data_of, fit_stack, shared, stackable
 from lightning_regs.training.recorder import Recorder
 
 # By how much a test loss may be above the least that a criterion reached, to be a good one.
@@ -46,10 +46,7 @@ def stopping(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> l
     config = shared(configs)
     criteria = call("stopping", _Options, **config.pop("stopping", {})).criteria
     config["trainer"] = config["trainer"] | {"limit_val_batches": 0}  # validated here, without a log line a replica
-    data = ImageDataModule(
-        **config["data"], seed=runs[0].seed, replicas=None if len(runs) == 1 else [run.seed for run in runs],
-        seeds=config.get("seeds"),
-    )  # fmt: skip
+    data = data_of(config, *runs)
     curves = _Curves(runs, data)
     found = fit_stack(config, runs, [curves], data=data)
     return [one.metrics | asked(rows, criteria) for one, rows in zip(found, curves.rows, strict=True)]
