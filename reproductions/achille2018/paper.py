@@ -3,7 +3,6 @@
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cells,
     Claim,
     Deviation,
@@ -57,7 +56,7 @@ DROPOUT = _searches("dropout-{p}", method="dropout", sets="model.architecture_ar
 INFORMATION = _searches("information-{beta}", method="information dropout", sets=_informed, of="beta", beta=BETAS)
 CELLS = Cells(cell for found in (DROPOUT, INFORMATION) for tuned in found.values() for cell in tuned.cells)
 CELLS += grid("study/agreement", SIGNALS, {"model.architecture_args.dropout": 0.15, "other": _informed(1e-3) | {
-              "model.architecture_args.dropout": 0.0}}, task=AGREE, seeds=3, stack=True)  # fmt: skip
+              "model.architecture_args.dropout": 0.0}}, seeds=3, stack=True)  # fmt: skip
 FULL = (_conv("dropout-{p}", method="dropout", sets=_dropped, of="rate", p=RATES),
         _conv("information-{beta}", method="information dropout", sets=lambda beta: _informed(beta, "Conv2d", tuple(
               f"features.{at}" for at in (2, 7, 12))), of="beta", beta=THEIR_BETAS))  # fmt: skip

@@ -1,7 +1,6 @@
 """Ba, Kiros, Hinton: Layer Normalization (1607.06450), section 6.6: batches of 128 and of 4."""
 
 from lightning_regs.study import (
-    AGREE,
     Claim,
     Deviation,
     Paper,
@@ -22,7 +21,7 @@ CONFIG = "configs/ba2016/mlp.yaml"
 NORMS = {"none": {}, "layer": {"model.architecture_args.norm": "layer"},
          "batch": {"model.architecture_args.norm": "batch"}}  # fmt: skip
 CELLS = grid("{norm}/{size}", CONFIG, stack=True, norm=NORMS, size={n: {"data.batch_size": n} for n in (128, 4)})
-CELLS += grid("study/agreement", CONFIG, NORMS["layer"] | {"other": NORMS["batch"]}, task=AGREE, seeds=3, stack=True)
+CELLS += grid("study/agreement", CONFIG, NORMS["layer"] | {"other": NORMS["batch"]}, seeds=3, stack=True)
 SIGNALS = {"data.source": "mnist1d", "data.train_size": 2000, "data.whiten": True, "fitted": 60,
            "model.architecture_args.hidden": [100, 100], "trainer.max_epochs": 20}  # fmt: skip
 FULL = {"data.train_size": 55_000, "fitted": 98}

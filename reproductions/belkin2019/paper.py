@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     FEATURES,
     GROWN,
     PADDED,
@@ -129,7 +128,7 @@ def _figures(scale: str, samples: int, inputs: int) -> tuple[Figure, ...]:
 
 def _agreement(config: str, hidden: int) -> Cells:
     other = {"other": {"model.architecture_args.hidden": [hidden]}}
-    return grid("study/agreement", config, other, task=AGREE, seeds=3, stack=True)
+    return grid("study/agreement", config, other, seeds=3, stack=True)
 
 
 def _grown(samples: int, inputs: int) -> Family:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     INITIALIZED,
     Claim,
     Deviation,
@@ -44,7 +43,7 @@ def _cells(width: int, unlabelled: int | None, overrides: dict[str, Any], slow: 
     made += grid("shallow/{start}", CONFIG, shallow, task=INITIALIZED, stack="shallow",
                  start={"random": {"initial": {"rule": "xavier_uniform"}}})  # fmt: skip
     other = {"other": SIGMOID | fast | {"model.architecture_args.hidden": [width]}}
-    return made + grid("study/agreement", CONFIG, deep | relu | other, task=AGREE, seeds=3, stack=True)
+    return made + grid("study/agreement", CONFIG, deep | relu | other, seeds=3, stack=True)
 
 
 DIGITS = {"data.source": "digits", "data.train_size": 100}

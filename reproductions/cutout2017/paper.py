@@ -3,7 +3,6 @@
 from functools import partial
 
 from lightning_regs.study import (
-    AGREE,
     Cells,
     Claim,
     Deviation,
@@ -32,7 +31,7 @@ def _lengths(config: str, *lengths: int) -> Cells:
 
 HALF = {"none": {}, "cutout": regularized("Cutout", length=16)}
 QUICK = _lengths(DIGITS, 0, 2, 4, 6)
-QUICK += grid("study/agreement", DIGITS, {"other": regularized("Cutout", length=4)}, task=AGREE, seeds=3)
+QUICK += grid("study/agreement", DIGITS, {"other": regularized("Cutout", length=4)}, seeds=3)
 STANDARD = _lengths(CIFAR, 0, 8, 16, 24)
 NARROW = {"model.architecture_args": {"width": 8}, "model.schedule.milestones": [18, 36, 48], "data.train_size": 5000,
           "trainer.max_epochs": 60, "trainer.precision": "32-true"}  # fmt: skip

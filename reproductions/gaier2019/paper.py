@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cell,
     Cells,
     Claim,
@@ -42,8 +41,8 @@ def _cells(search: dict[str, Any], size: int | None, overrides: dict[str, Any]) 
 QUICK = {"population": 64, "generations": 1000, "batch_size": 200, "tournament": 16, "enabled": 0.1}
 STANDARD = {"population": 96, "generations": 2400, "batch_size": 500, "tournament": 16}
 WHOLE = {"population": 960, "generations": 4096, "batch_size": 1000, "tournament": 64}
-AGREEMENT = grid("study/agreement", CONFIG, DIGITS | {"other": {"model.architecture_args.hidden": [20]}}, task=AGREE,
-                 seeds=3, stack=True)  # fmt: skip
+SMALLER = {"other": {"model.architecture_args.hidden": [20]}}
+AGREEMENT = grid("study/agreement", CONFIG, DIGITS | SMALLER, seeds=3, stack=True)
 
 PAGE = Source("page", "Weight Agnostic Neural Networks", "Gaier, Ha", 2019, "weightagnostic.github.io")
 CODE = Source("code", "brain-tokyo-workshop, WANNRelease", "Gaier, Ha", 2019, "github.com/google/brain-tokyo-workshop")

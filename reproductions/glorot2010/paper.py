@@ -3,7 +3,6 @@
 from functools import partial
 
 from lightning_regs.study import (
-    AGREE,
     SIGNALS,
     Claim,
     Deviation,
@@ -24,7 +23,7 @@ CONFIG = "configs/glorot2010/mlp.yaml"
 RULE = {"standard": {}, "normalized": {"model.architecture_args.init": "xavier_uniform"}}
 CELLS = grid("{activation}/{rule}", CONFIG, task=SIGNALS, stack=True, rule=RULE, activation={
     name: {"model.architecture_args.activation": name} for name in ("tanh", "softsign", "sigmoid")})  # fmt: skip
-CELLS += grid("study/agreement", CONFIG, {"other": RULE["normalized"]}, task=AGREE, seeds=3, stack=True)
+CELLS += grid("study/agreement", CONFIG, {"other": RULE["normalized"]}, seeds=3, stack=True)
 SMALL = {"data.source": "mnist1d", "data.batch_size": 50, "trainer.max_epochs": 40,
          "model.optimizer.lr": 0.05, "model.architecture_args.hidden": [100] * 5}  # fmt: skip
 IMAGES = {"data.train_size": 10_000, "data.batch_size": 50, "trainer.max_epochs": 20, "model.optimizer.lr": 0.05,

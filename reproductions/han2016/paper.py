@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cell,
     Cells,
     Claim,
@@ -57,9 +56,8 @@ def _cells(net: str, epochs: tuple[int, int, int], overrides: dict[str, Any]) ->
 
 
 DIGITS = {"data.source": "digits", "data.batch_size": 50}
-AGREEMENT = grid("study/agreement", f"configs/han2016/{FC}.yaml",
-                 DIGITS | {"trainer.max_epochs": 60, "other": {"model.architecture_args.hidden": [60, 20]}}, task=AGREE,
-                 seeds=3, stack=True)  # fmt: skip
+SMALLER = {"trainer.max_epochs": 60, "other": {"model.architecture_args.hidden": [60, 20]}}
+AGREEMENT = grid("study/agreement", f"configs/han2016/{FC}.yaml", DIGITS | SMALLER, seeds=3, stack=True)
 
 DEEP = Source("paper", "Deep Compression: Compressing Deep Neural Networks with Pruning, Trained Quantization and "
               "Huffman Coding", "Han, Mao, Dally", 2016, "arxiv.org/abs/1510.00149")  # fmt: skip

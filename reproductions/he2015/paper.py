@@ -3,7 +3,6 @@
 from functools import partial
 
 from lightning_regs.study import (
-    AGREE,
     SIGNALS,
     Cells,
     Claim,
@@ -35,7 +34,7 @@ def _grid(width: int) -> Cells:
     cells = grid("{depth}/{rule}", CONFIG, {"fitted": 50}, task=SIGNALS, stack=True, depth=_cells(width),
                  rule={name: {"model.architecture_args.init": rule} for name, rule in RULES.items()})  # fmt: skip
     pair = {"model.architecture_args.init": RULES["he"], "other": {"model.architecture_args.init": RULES["xavier"]}}
-    return cells + grid("study/agreement", CONFIG, _cells(width)[14] | pair, task=AGREE, seeds=3, stack=True)
+    return cells + grid("study/agreement", CONFIG, _cells(width)[14] | pair, seeds=3, stack=True)
 
 
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 10_000, "data.batch_size": 100,

@@ -3,7 +3,6 @@
 from functools import partial
 
 from lightning_regs.study import (
-    AGREE,
     Cells,
     Claim,
     Deviation,
@@ -38,7 +37,7 @@ def _cells(deep_epochs: int, epochs: int) -> Cells:
         name: NORM["batch"] | {"normalization": name} for name in OTHERS})  # fmt: skip
     cells += grid("deep/{norm}/{rate}", CONFIG, deep, stack="fast/{norm}", norm=NORM, rate=RATE)
     cells += grid("deep/{norm}/sigmoid", CONFIG, deep | SIGMOID, stack=True, norm=NORM)
-    return cells + grid("study/agreement", CONFIG, deep | {"other": NORM["batch"]}, task=AGREE, seeds=3, stack=True)
+    return cells + grid("study/agreement", CONFIG, deep | {"other": NORM["batch"]}, seeds=3, stack=True)
 
 
 FIT = {"fitted": 99}

@@ -3,7 +3,6 @@
 from functools import partial
 
 from lightning_regs.study import (
-    AGREE,
     Claim,
     Deviation,
     Family,
@@ -28,7 +27,7 @@ DEPTHS = {n: {"model.architecture_args.hidden": [256] * n} for n in (3, 4, 5, 6)
 UNLOCKED = regularized("SyntheticGradients", unlocked=True)
 CELLS = grid("{way}/{depth}", CONFIG, way=WAYS, depth=DEPTHS)
 CELLS += grid("unlocked/6", CONFIG, DEPTHS[6] | UNLOCKED, task="jaderberg2017.tasks:traced")
-CELLS += grid("study/agreement", CONFIG, DEPTHS[3] | CDNI | {"other": DNI}, task=AGREE, seeds=2)
+CELLS += grid("study/agreement", CONFIG, DEPTHS[3] | CDNI | {"other": DNI}, seeds=2)
 SHORT = {"model.optimizer.lr": 1e-3, "model.schedule": {"name": "PolynomialLR", "interval": "step"},
          "trainer.max_steps": -1}  # fmt: skip
 DIGITS = SHORT | {"data.source": "digits", "data.batch_size": 50, "trainer.max_epochs": 20}

@@ -3,7 +3,6 @@
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     SHARPNESS,
     Cells,
     Claim,
@@ -36,12 +35,11 @@ SIGNALS = {"data.source": "mnist1d", "model.architecture_args.hidden": [128, 128
 SIZES = _runs(small=(32, 50), medium=(80, 80), larger=(200, 150), large=(400, 200))
 QUICK = _cells("f1", F1, SIZES).at(SIGNALS)
 _PAIR = SIGNALS | SIZES["small"] | {"other": SIZES["large"]}
-QUICK += grid("study/agreement", F1, _PAIR, task=AGREE, seeds=3, stack=True)
+QUICK += grid("study/agreement", F1, _PAIR, seeds=3, stack=True)
 SOME = {"data.train_size": 20_000}
 _PARTS = _runs(small=(256, 20), large=(2000, 50))
 STANDARD = _cells("f1", F1, _PARTS, samples=10_000).at(SOME)
-STANDARD += grid("study/agreement", F1, SOME | _PARTS["small"] | {"other": _PARTS["large"]}, task=AGREE, seeds=3,
-                 stack=True)  # fmt: skip
+STANDARD += grid("study/agreement", F1, SOME | _PARTS["small"] | {"other": _PARTS["large"]}, seeds=3, stack=True)
 FULL = _cells("f1", F1, _runs(small=(256, 50), large=(6000, 500)))
 FULL += _cells("c1", C1, _runs(small=(256, 100), large=(5000, 500)))
 

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cell,
     Cells,
     Claim,
@@ -68,7 +67,7 @@ QUICK = _nets(
 ).only("plain/*", "skip/deep", "skip/shallow")
 QUICK += _batches(MLP, 16, _large(512, 120, 60, 90, 108), 41, {}, stack=True)
 QUICK += grid("study/agreement", MLP, ADAM | {f"{ARGS}.hidden": [32] * 19, "other": {f"{ARGS}.residual": True}},
-              task=AGREE, seeds=3, stack=True)  # fmt: skip
+              seeds=3, stack=True)  # fmt: skip
 SHORT = {"data.train_size": 2500, "trainer.max_epochs": 30, "model.schedule.milestones": [15, 22, 27], "samples": 250,
          "data.random_crop": False, "data.padding": 0, "data.random_flip": False,
          "trainer.precision": "32-true"}  # fmt: skip
@@ -80,7 +79,7 @@ STANDARD = _nets(RESNET, {"shallow": {"depth": 8, "width": 4}, **{
 STANDARD = STANDARD.only("plain/*", "skip/deep", "skip/shallow")
 STANDARD += _batches(RESNET, 32, _large(512, 90, 45, 67, 81), 41, SMALL)
 STANDARD += grid("study/agreement", RESNET, {k: v for k, v in SMALL.items() if k != "samples"} | {
-                 "other": {f"{ARGS}.shortcut": None}}, task=AGREE, seeds=3)  # fmt: skip
+                 "other": {f"{ARGS}.shortcut": None}}, seeds=3)  # fmt: skip
 FULL = _nets(RESNET, {"shallow": {"depth": 20}, "deep-narrow": {"width": 8}, "deep": {}, "deep-wide": {"width": 64}},
              {"surface": 51, "map": 7, "map_samples": 5000})  # fmt: skip
 FULL += _batches(VGG, 128, {"data.batch_size": 8192}, 401, {})

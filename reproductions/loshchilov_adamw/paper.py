@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cells,
     Claim,
     Deviation,
@@ -70,7 +69,7 @@ SMALL, FULL = _searches(SIGNALS, OURS, 30, stack=True), _searches(CIFAR, THEIRS,
 WIDE = _searches(SIGNALS, WIDER, 30, stack=True)
 _PAIR = {"model.optimizer.lr": 0.01, "model.optimizer.weight_decay": 0.3,
          "other": {"model.optimizer.name": "Adam", "model.optimizer.weight_decay": 3e-4}}  # fmt: skip
-CELLS = Cells.of(*SMALL.values()) + grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
+CELLS = Cells.of(*SMALL.values()) + grid("study/agreement", SIGNALS, _PAIR, seeds=3, stack=True)
 MORE = CELLS + [cell for cell in Cells.of(*WIDE.values()) if cell not in CELLS]
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "model.architecture_args.norm": "batch"}
 

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     WEIGHTS,
     Claim,
     Deviation,
@@ -36,8 +35,7 @@ def _cells(samples: int, overrides: dict[str, Any]) -> Any:
     nets = {"plain": {}, "dropout": {"model.architecture_args.dropout": 0.5}, "l0": _gated(0.1 / samples),
             "l0-strong": _gated(1 / samples)}  # fmt: skip
     cells = grid("{net}", CONFIG, overrides, task=WEIGHTS, stack=True, net=nets)
-    return cells + grid("study/agreement", CONFIG, overrides | {"other": _gated(0.1 / samples)}, task=AGREE, seeds=3,
-                        stack=True)  # fmt: skip
+    return cells + grid("study/agreement", CONFIG, overrides | {"other": _gated(0.1 / samples)}, seeds=3, stack=True)
 
 
 DIGITS = {"data.source": "digits", "data.batch_size": 50, "model.optimizer.lr": 0.003, "trainer.max_epochs": 160}

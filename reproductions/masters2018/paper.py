@@ -5,7 +5,6 @@ import statistics
 from functools import partial
 
 from lightning_regs.study import (
-    AGREE,
     Cells,
     Claim,
     Deviation,
@@ -53,7 +52,7 @@ def _cells(searches: Searches) -> Cells:
 
 QUICK, STANDARD, FULL = _searches(0.001, 7), _searches(0.000125, 9), _searches(0.00025, 11, ALEXNET, RESNET)
 _PAIR = NORM | {"model.optimizer.lr": 0.125, "other": {"data.batch_size": 128, "model.optimizer.lr": 0.5}}
-AGREEMENT = grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
+AGREEMENT = grid("study/agreement", SIGNALS, _PAIR, seeds=3, stack=True)
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "trainer.max_epochs": 8,
            "model.schedule.milestones": [4, 6]}  # fmt: skip
 PAPER_ITSELF = Source("paper", "Revisiting Small Batch Training for Deep Neural Networks", "Masters, Luschi", 2018,

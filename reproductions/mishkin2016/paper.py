@@ -3,7 +3,6 @@
 from functools import partial
 
 from lightning_regs.study import (
-    AGREE,
     INITIALIZED,
     Claim,
     Deviation,
@@ -34,8 +33,8 @@ CELLS = grid(
     rule={name: {"initial": options} for name, options in RULES.items()},
 )  # fmt: skip
 TWO = {name: {"model.architecture_args.init": name} for name in ("kaiming_normal", "xavier_uniform")}
-CELLS += grid("study/agreement", CONFIG, PART | TWO["kaiming_normal"] | {"other": TWO["xavier_uniform"]}, task=AGREE,
-              seeds=3, stack=True)  # fmt: skip
+_PAIR = TWO["kaiming_normal"] | {"other": TWO["xavier_uniform"]}
+CELLS += grid("study/agreement", CONFIG, PART | _PAIR, seeds=3, stack=True)
 QUICK = {"data.source": "digits", "data.train_size": None, "trainer.max_steps": 400}
 WHOLE = {"data.train_size": None, "trainer.max_steps": 50_000}
 

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     ATTACKED,
     Cells,
     Claim,
@@ -44,7 +43,7 @@ def _cells(net: str, config: str, epsilon: float = 0.0, noises: tuple[int, ...] 
 
 
 QUICK = _cells("mlp", "digits-mlp", 0.1, (20, 50, 80))
-QUICK += grid("study/agreement", "mixup2018/digits-mlp", _NOISE[50] | {"other": _MIXUP[32]}, task=AGREE, seeds=3)
+QUICK += grid("study/agreement", "mixup2018/digits-mlp", _NOISE[50] | {"other": _MIXUP[32]}, seeds=3)
 STANDARD = _cells("preact", "fashion-mnist", 4 / 255, (50, 80))
 FULL = _cells("preact18", "cifar10", 4 / 255, (20, 50, 80)) + _cells("wrn-28-10", "cifar10-wrn")
 FULL += _cells("preact18-c100", "cifar100")

@@ -7,7 +7,6 @@ from typing import Any
 
 from lightning_regs.procedures.measured import CLASSES, PRECHELT
 from lightning_regs.study import (
-    AGREE,
     STOPPING,
     Cells,
     Claim,
@@ -41,7 +40,7 @@ def _cells(sizes: tuple[int, ...], nets: tuple[tuple[int, ...], ...], overrides:
 def _with_agreement(cells: Cells, overrides: dict[str, Any], long: int) -> Cells:
     """Add how far a net is right on the same test samples as one that was stopped much earlier."""
     net = overrides | {"trainer.max_epochs": long, "other": {"trainer.max_epochs": long // 4}}
-    return cells + grid("study/agreement", CONFIG, net, task=AGREE, seeds=3, stack=True)
+    return cells + grid("study/agreement", CONFIG, net, seeds=3, stack=True)
 
 
 FASHION = {"data.source": "fashion_mnist"}

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cells,
     Claim,
     Deviation,
@@ -52,7 +51,7 @@ BEST = _searches(SIGNALS, stack=True)
 NAMED = dict(zip(("SGD", "Lookahead", "Adam", "Adam, warm-up", "RAdam"), BEST.values(), strict=True))
 _OTHER = {"model.optimizer": None} | {f"model.optimizer.{name}": given for name, given in OPTIMIZERS["radam"].items()}
 _PAIR = {"model.optimizer": SGD | {"lr": 0.1}, "other": _OTHER | {"model.optimizer.lr": 0.01}}
-SMALL = Cells.of(*BEST.values()) + grid("study/agreement", SIGNALS, _PAIR, task=AGREE, seeds=3, stack=True)
+SMALL = Cells.of(*BEST.values()) + grid("study/agreement", SIGNALS, _PAIR, seeds=3, stack=True)
 WIDE = _searches(SIGNALS, MORE, stack=True)
 WIDER = SMALL + [cell for cell in Cells.of(*WIDE.values()) if cell not in SMALL and cell.name[:9] != "lookahead"]
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "model.architecture_args.norm": "batch"}

@@ -9,7 +9,6 @@ from typing import Any
 from lightning_regs.core.runs import RunContext
 from lightning_regs.study.studies.initialized import initialized
 from lightning_regs.training.fit import stackable
-from lightning_regs.training.recorder import EpochRecorder
 
 
 @stackable
@@ -26,8 +25,7 @@ def lengths(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> li
         and ``least_growth``, that of one layer over one epoch where it is least.
     """
     rows = initialized.stacked(configs, runs)
-    recorders = [c for c in runs[0].trained.trainer.callbacks if isinstance(c, EpochRecorder)]
-    for row, curve in zip(rows, recorders[0].rows, strict=True):
+    for row, curve in zip(rows, (run.curves for run in runs), strict=True):
         layers = [[epoch[name] for epoch in curve] for name in curve[0] if name.startswith("weights_growth/")]
         steps = [after / before for each in layers for before, after in pairwise([1.0, *each])]
         row |= {"growth": curve[-1]["weights_growth"], "least_growth": min(steps)}

@@ -1,11 +1,9 @@
 """Salimans & Kingma: Weight Normalization (1602.07868)."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     INITIALIZED,
     Cells,
     Claim,
@@ -20,6 +18,7 @@ from lightning_regs.study import (
     curves,
     difference,
     grid,
+    grid_search,
     lower,
     points,
     ratio,
@@ -41,18 +40,15 @@ OURS, THEIRS = (0.03, 0.1, 0.3, 1, 3), (0.0003, 0.001, 0.003, 0.01)
 
 
 def _tuned(name: str, config: str, rates: tuple[float, ...]) -> Tuned:
-    cells = grid(f"{name}/lr-{{lr}}", config, NETS[name], task=INITIALIZED, stack=name,
-                 lr={f"{rate:g}": {"model.optimizer.lr": rate} for rate in rates})  # fmt: skip
-    if name == "weight":
-        cells = Cells(replace(cell, task="salimans2016.lengths:lengths") for cell in cells)
-    return Tuned(name, {rate: cell.name for rate, cell in zip(rates, cells, strict=True)}, cells=cells)
+    task = "salimans2016.lengths:lengths" if name == "weight" else INITIALIZED
+    return grid_search(f"{name}/lr-{{lr}}", config, NETS[name], task=task, stack=name, lr=rates)
 
 
 MLPS = {name: _tuned(name, SMALL, OURS) for name in NETS}
 CONVS = {name: _tuned(name, CONV, THEIRS) for name in NETS}
-BATCH = {"model.architecture_args.norm": "batch"}
-AGREEMENT = grid("study/agreement", SMALL, {"model.optimizer.lr": 0.3, "other": BATCH | {"model.optimizer.lr": 0.3}},
-                 task=AGREE, seeds=3, stack=True)  # fmt: skip
+RATE = {"model.optimizer.lr": 0.3}
+_PAIR = RATE | {"other": RATE | {"model.architecture_args.norm": "batch"}}
+AGREEMENT = grid("study/agreement", SMALL, _PAIR, seeds=3, stack=True)
 CELLS = Cells.of(*MLPS.values()) + AGREEMENT
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "data.val_split": 1000}
 

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cells,
     Claim,
     Deviation,
@@ -50,7 +49,7 @@ def _of(size: int | None) -> dict[str, Any]:
 def _agreement(short: int, every: int | None) -> Cells:
     pair = {"model.schedule": CYCLE | {"max_lr": 0.3}, "trainer.max_epochs": short,
             "other": {"model.schedule": None, "trainer.max_epochs": 8 * short}}  # fmt: skip
-    return grid("study/agreement", SIGNALS, pair | _of(every), task=AGREE, seeds=3, stack=True)
+    return grid("study/agreement", SIGNALS, pair | _of(every), seeds=3, stack=True)
 
 
 SMALL, LARGER = (_searches(SIGNALS, *sizes, stack=True) for sizes in ((12, 4, None, 1750), (4, 4, 11_000, 3500)))

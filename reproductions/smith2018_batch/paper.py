@@ -3,7 +3,6 @@
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     TRAIN,
     Cells,
     Claim,
@@ -48,7 +47,7 @@ def _cells(config: str, start: int, falls: tuple[int, ...], rate: float, plain: 
         grid("{optimizer}/{way}", config, stack=stack and "{way}", optimizer=sgd, way=ways)
         + grid("{optimizer}/{way}", config, stack=stack, optimizer=others, way=ways)
         + grid("momentum/{way}", config, stack=stack, way=momentum)
-        + grid("study/agreement", config, run() | {"other": run(grows=3)}, task=AGREE, seeds=3, stack=stack)
+        + grid("study/agreement", config, run() | {"other": run(grows=3)}, seeds=3, stack=stack)
     )
 
 

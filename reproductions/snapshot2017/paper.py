@@ -5,7 +5,6 @@ from typing import Any
 
 from lightning_regs.procedures.measured import snapshot_ensembles
 from lightning_regs.study import (
-    AGREE,
     SNAPSHOTS,
     Claim,
     Deviation,
@@ -37,7 +36,7 @@ SIGNALS, CIFAR = "configs/snapshot2017/mnist1d-mlp.yaml", "configs/snapshot2017/
 RESTARTS = _run(4, 0.05, growth=2)
 QUICK = grid("mlp/{run}", SIGNALS, task=SNAPSHOTS, stack=True, run=_runs(5) | {"restarts": RESTARTS})
 _ONE = {"model.schedule": {"name": "CosineAnnealingLR"}, "other": {"model.optimizer.lr": 0.2}}
-QUICK += grid("study/agreement", SIGNALS, _ONE, task=AGREE, stack=True)
+QUICK += grid("study/agreement", SIGNALS, _ONE, stack=True)
 NARROW = {"model.architecture": "resnet18", "model.architecture_args": {"width": 8}, "data.train_size": 5000,
           "trainer.max_epochs": 40, "trainer.precision": "32-true"}  # fmt: skip
 STANDARD = grid("resnet18/{run}", CIFAR, NARROW, task=SNAPSHOTS, run=_runs(5))

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cells,
     Claim,
     Deviation,
@@ -45,7 +44,7 @@ TWO_LAYERS = CELLS.only("2x800/*").at(SIGNALS) + grid(
 )  # fmt: skip
 # A run takes half a minute, so that the 40 of the study of variance are shorter, 10 epochs instead of 60.
 TWO_LAYERS += variance_cells(resolve(CONFIG, DROP | SIGNALS | {"trainer.max_epochs": 10}), split=False, stack=False)
-TWO_LAYERS += grid("study/agreement", CONFIG, SIGNALS | {"other": HALF}, task=AGREE, seeds=3)
+TWO_LAYERS += grid("study/agreement", CONFIG, SIGNALS | {"other": HALF}, seeds=3)
 KEPT, SIZES = (0.2, 0.4, 0.6, 0.8), {100: 400, 500: 160}  # samples -> epochs at quick scale, where the whole has 60
 
 
@@ -68,7 +67,7 @@ def _study(hidden: list[int], bound: float, drop: dict[str, Any], rates: dict[st
 
 _PAIR = SIGNALS | {"model.architecture_args.hidden": [512], "other": HALF}
 QUICK = _study([512], 3.0, HALF, {"*": 0.5}, **SIGNALS)
-QUICK += grid("study/agreement", CONFIG, _PAIR, task=AGREE, seeds=3, stack=True)
+QUICK += grid("study/agreement", CONFIG, _PAIR, seeds=3, stack=True)
 FULL = CELLS + _study([1024, 1024, 2048], 2.0, DROP, {"body.1": 0.2, "*": 0.5})
 UPDATES = {"trainer.max_epochs": -1, "trainer.max_steps": 1_000_000, "trainer.precision": "32-true"}
 SHORTENED = {"trainer.max_epochs": -1, "trainer.max_steps": 75_000, "model.cuda_graph": True}

@@ -1,7 +1,6 @@
 """A study of what lecture notes say regularization does to weights and to the length of training."""
 
 from lightning_regs.study import (
-    AGREE,
     WEIGHTS,
     Claim,
     Deviation,
@@ -29,7 +28,7 @@ NETS = {
     "l1-proximal": regularized("NormPenalty", coefficient=3e-3, p=1, decoupled=True),
 }  # fmt: skip
 CELLS = grid("{net}", CONFIG, {"fitted": 70}, task=WEIGHTS, stack=True, net=NETS)
-CELLS += grid("study/agreement", CONFIG, {"other": HALF}, task=AGREE, seeds=3, stack=True)
+CELLS += grid("study/agreement", CONFIG, {"other": HALF}, seeds=3, stack=True)
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 10_000, "model.architecture_args.hidden": [256],
            "model.optimizer.lr": 0.05, "trainer.max_epochs": 50, "fitted": 85}  # fmt: skip
 LONG = {"data.source": "fashion_mnist", "model.architecture_args.hidden": [1024], "fitted": 85,

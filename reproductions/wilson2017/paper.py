@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     TOY,
     Cell,
     Cells,
@@ -58,7 +57,7 @@ TOY_RATES = {"sgd": 0.3, "heavy-ball": 0.3, "adagrad": 0.1, "rmsprop": 0.001, "a
 TOYS = Cells(Cell(f"toy/{name}", TOY, {"optimizer": OPTIMIZERS[name] | {"lr": lr}, "steps": 1000, "rows": 100}, 10)
              for name, lr in TOY_RATES.items())  # fmt: skip
 _OTHER = {"model.optimizer.lr": 1.0, "other": {"model.optimizer": {"name": "Adam", "lr": 0.01}}}
-AGREEMENT = grid("study/agreement", SIGNALS, _OTHER, task=AGREE, seeds=3, stack=True)
+AGREEMENT = grid("study/agreement", SIGNALS, _OTHER, seeds=3, stack=True)
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 6000, "trainer.max_epochs": 30,
            "model.schedule.milestones": [15, 23], "model.architecture_args.norm": "batch"}  # fmt: skip
 

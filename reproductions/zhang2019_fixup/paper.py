@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     INITIALIZED,
     Cells,
     Claim,
@@ -56,7 +55,7 @@ def _cells(
     made += grid("long/{rule}", config, one, task=INITIALIZED, stack=stack, rule=of(LONGER))
     made += grid("mixup/{rule}", config, one, task=INITIALIZED, rule=of(MIXED))
     return made + grid("study/agreement", config, one | BATCH | {"other": {"model.architecture_args.norm": "group"}},
-                       task=AGREE, seeds=2, stack=stack)  # fmt: skip
+                       seeds=2, stack=stack)  # fmt: skip
 
 
 MLPS = {depth: {"model.architecture_args.hidden": [32] * (depth - 1)} for depth in (12, 102, 1002)}

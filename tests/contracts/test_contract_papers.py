@@ -22,8 +22,7 @@ import pytest
 from lightning_regs.study import Figure, Measure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
 from lightning_regs.study.lock.lock import FILE, freeze, mismatches
 from lightning_regs.study.paper.figure import Kind
-from lightning_regs.study.paper.rows import AGREEMENT
-from lightning_regs.study.paper.tasks import import_task
+from lightning_regs.study.paper.tasks import AGREEMENT, import_task
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report import plots
 from lightning_regs.study.report.card import update

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lightning_regs.study import load_paper
-from lightning_regs.study.paper.rows import AGREEMENT, Rows
+from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.tasks import AGREEMENT
 from lightning_regs.study.store.results import check_claims, default_results
 from lightning_regs.study.store.tables import read_table
 

@@ -19,7 +19,7 @@ from lightning_regs.core.metrics import ACCURACY
 from lightning_regs.core.names import unknown_name, writable
 from lightning_regs.study.paper.config import override, resolve, run_hash, seedless
 from lightning_regs.study.paper.estimates import UnfitError
-from lightning_regs.study.paper.tasks import OWN, TRAIN, check_read
+from lightning_regs.study.paper.tasks import AGREE, AGREEMENT, OWN, TRAIN, check_read
 
 Overrides = Mapping[str, Any]
 # What is said of a best setting beyond which nothing was tried.
@@ -210,7 +210,7 @@ def grid(
     config: str,
     overrides: Overrides | None = None,
     *,
-    task: str = TRAIN,
+    task: str | None = None,
     seeds: Count | None = None,
     stack: bool | str = False,
     **axes: Mapping[Any, Overrides],
@@ -221,8 +221,9 @@ def grid(
         name: The cells' name, with an axis in braces for each that varies: ``"{net}/{method}"``.
         config: Configuration file of all of them, as :func:`~lightning_regs.study.paper.config.resolve` takes it.
         overrides: What all of them change in that file, by dotted path; and the task's own sections, such as
-            ``{"snapshots": {"cycles": 5}}`` for :data:`SNAPSHOTS`.
-        task: Import path of the function that measures them; default: training as the configuration says.
+            ``{"snapshots": {"cycles": 5}}`` for :data:`SNAPSHOTS`. Of a paper's task all that are given whole are its.
+        task: Import path of the function that measures them; default: training as the configuration says, and of the
+            cell ``"study/agreement"`` of a :class:`Scale` the study :data:`AGREE`.
         seeds: Their own number of seeds; None takes the scale's.
         stack: Whether the seeds of a cell are trained together, as replicas; or as ``name``, with fewer of the axes, to
             train cells together that differ in ``lr``, ``weight_decay`` and ``momentum`` of their optimizer alone:
@@ -245,13 +246,16 @@ def grid(
             raise ValueError(f"the grid {name!r} varies {axis!r}, which its name does not say; write {{{axis}}} in it.")
     if unknown := sorted({*named, *re.findall("{(.*?)}", together)} - set(axes)):
         raise ValueError(f"the grid {name!r} has {{{unknown[0]}}} in its name, which does not vary; add it.")
-    own, made = OWN.get(task, ()), []
+    if task is None:
+        task = AGREE if name == AGREEMENT else TRAIN
+    made = []
     for combination in itertools.product(*(values.items() for values in axes.values())):
         labels = {axis: str(label) for axis, (label, _) in zip(axes, combination, strict=True)}
         changes: dict[str, Any] = dict(overrides or {})
         for _, change in combination:
             changes |= change
         check_read(task, name, changes)
+        own = OWN.get(task, tuple(changes))
         cell, label = (re.sub("{(.*?)}", lambda found: labels[found[1]], text) for text in (name, together))  # noqa: B023
         made.append(Cell(cell, task, resolve(config, changes, own), seeds, stack=label or None))
     check_unique(f"the grid {name!r}", "cell", [cell.name for cell in made])
@@ -267,6 +271,7 @@ def grid_search(
     sets: str | Callable[..., Overrides] = "model.optimizer.lr",
     of: Name | tuple[Name, ...] = "learning rate",
     method: Name | None = None,
+    task: str | None = None,
     stack: bool | str = False,
     **axes: Sequence[int | float],  # kept as written: 1 and 1.0 have two hashes
 ) -> Tuned:
@@ -282,6 +287,7 @@ def grid_search(
             the axes, that returns overrides.
         of: What varies, in words, one for each axis.
         method: What the method is called; default: what stands in ``name`` before the part with the first axis.
+        task: As :func:`grid` takes it.
         stack: True to train all trials and seeds together, where they differ in learning rate, weight decay and
             momentum alone; otherwise as :func:`grid` takes it.
         **axes: The numbers of each axis.
@@ -297,7 +303,7 @@ def grid_search(
         at = dict(zip(axes, numbers, strict=True))
         change = {sets: numbers[0]} if isinstance(sets, str) else sets(**at)
         labels: dict[str, Any] = {axis: {f"{number:g}": change} for axis, number in at.items()}
-        [cell] = grid(name, config, overrides, stack=stack, **labels)
+        [cell] = grid(name, config, overrides, task=task, stack=stack, **labels)
         found.append((numbers[0] if len(numbers) == 1 else numbers, cell))
     check_unique(f"the search {name!r}", "cell", [cell.name for _, cell in found])
     return Tuned(method or group, {at: cell.name for at, cell in found}, of=of, cells=Cells(cell for _, cell in found))

@@ -16,7 +16,7 @@ from lightning_regs.core.names import unknown_name
 from lightning_regs.study.paper.cells import Cell, Cells, Overrides, check_unique
 from lightning_regs.study.paper.claims import Claim, Source, check_link
 from lightning_regs.study.paper.figure import Figure
-from lightning_regs.study.paper.rows import AGREEMENT
+from lightning_regs.study.paper.tasks import AGREEMENT
 
 HEADLINES = 5  # claims that a paper may be known for, at most
 
@@ -60,7 +60,7 @@ class Scale:
         if self.test_items and AGREEMENT not in names:
             raise ValueError(
                 f"scale {self.name!r} has test_items={self.test_items} and no cell {AGREEMENT!r}, which measures how "
-                f"far nets are right on the same; add grid({AGREEMENT!r}, CONFIG, {{'other': ...}}, task=AGREE)."
+                f"far nets are right on the same; add grid({AGREEMENT!r}, CONFIG, {{'other': ...}})."
             )
         self._check_needs()
 

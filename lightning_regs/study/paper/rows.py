@@ -10,10 +10,9 @@ from typing import Annotated, Any
 from lightning_regs.core.checks import nonempty
 from lightning_regs.core.metrics import ACCURACY, ERROR
 from lightning_regs.study.paper.cells import Setting, Tuned
+from lightning_regs.study.paper.tasks import AGREEMENT
 
 Names = Annotated[str | Sequence[str], nonempty]
-# The cell that measures how far trained nets are right on the same test samples.
-AGREEMENT = "study/agreement"
 
 
 class MissingRows(LookupError):

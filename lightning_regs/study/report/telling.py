@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 from lightning_regs.study.paper.cells import EDGE
 from lightning_regs.study.paper.claims import JUDGED, KINDS, VERDICTS, Claim, Kind, Verdict
 from lightning_regs.study.paper.estimates import CONFIDENCE
-from lightning_regs.study.paper.rows import AGREEMENT, MissingRows, Rows
+from lightning_regs.study.paper.rows import MissingRows, Rows
+from lightning_regs.study.paper.tasks import AGREEMENT
 from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.report import tables
 

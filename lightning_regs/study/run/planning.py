@@ -10,7 +10,7 @@ from typing import Any
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.paper import Paper
-from lightning_regs.study.paper.rows import AGREEMENT
+from lightning_regs.study.paper.tasks import AGREEMENT
 from lightning_regs.study.run.events import Job, Stack
 from lightning_regs.study.run.provenance import commit, versions
 

@@ -8,7 +8,7 @@ import pytest
 
 from lightning_regs.study.paper.cells import Cell, Cells, grid, regularized
 from lightning_regs.study.paper.paper import Scale
-from lightning_regs.study.paper.tasks import AGREE, SNAPSHOTS, TRAIN, check_tasks
+from lightning_regs.study.paper.tasks import AGREE, AGREEMENT, SNAPSHOTS, TRAIN, check_tasks
 
 YAML = "model: {dropout: 0.0, width: 8}\ndata: {source: mnist}\ntrainer: {max_epochs: 9}\n"
 METHODS = {"none": {}, "dropout": {"model.dropout": 0.5}}
@@ -125,7 +125,7 @@ def test_a_setting_that_training_does_not_read_is_refused():
     with pytest.raises(ValueError, match=r"^the grid 'g' overrides 'max_epochs', .* such as 'trainer.max_epochs', or"):
         grid("g", config, {"max_epochs": 10})
     assert grid("g", config, {"fitted": 0.9})[0].config["fitted"] == 0.9
-    assert grid("g", config, {"levels": 3}, task="m:f")[0].config["levels"] == 3
+    assert grid("g", config, {"levels": {"most": 3}}, task="m:f")[0].config["levels"] == {"most": 3}
 
 
 def test_a_grid_takes_the_sections_that_its_task_reads():
@@ -146,7 +146,8 @@ def test_a_sample_of_test_items_asks_for_the_agreement_of_nets_on_it():
     cells = grid("mlp", "mlp.yaml")
     with pytest.raises(ValueError, match=r"^scale 'quick' has test_items=100 and no cell 'study/agreement', .*; add "):
         Scale("quick", "", cells, test_items=100)
-    cells += grid("study/agreement", "mlp.yaml", {"other": regularized("Mixup", alpha=1)}, task=AGREE)
+    cells += grid(AGREEMENT, "mlp.yaml", {"other": regularized("Mixup", alpha=1)})
+    assert cells[1].task == AGREE
     assert Scale("quick", "", cells, test_items=100).cells[1].config["other"] == {
         "model.regularizers": [{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1}}]
     }

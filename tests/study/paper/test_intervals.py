@@ -23,7 +23,8 @@ from lightning_regs.study import (
 from lightning_regs.study.paper.criteria import Criterion
 from lightning_regs.study.paper.estimates import adjusted, fieller, mean, p_value
 from lightning_regs.study.paper.power import seeds_needed, smallest_beyond, smallest_effect
-from lightning_regs.study.paper.rows import AGREEMENT, Rows
+from lightning_regs.study.paper.rows import Rows
+from lightning_regs.study.paper.tasks import AGREEMENT
 
 TIMES = 400
 ERROR = 3 * math.sqrt(0.05 * 0.95 / TIMES)

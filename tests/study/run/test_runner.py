@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightning_regs.study import load_paper, reproduce
-from lightning_regs.study.paper.rows import AGREEMENT
+from lightning_regs.study.paper.tasks import AGREEMENT
 from lightning_regs.study.run.executors.queue import Queue
 from lightning_regs.study.run.planning import plan
 from lightning_regs.study.run.provenance import commit, versions
