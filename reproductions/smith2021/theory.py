@@ -1,100 +1,64 @@
 """Claims 1 to 3 of Smith et al. 2021 as tasks: modified flows and the penalty's mean over batches, in float64.
 
-Every task is ``task(config, run) -> metrics``, on one random problem a seed: a small tanh network with a squared loss.
+Every task is ``task(config, run) -> metrics``, on one random problem a seed: a tanh network with 2 inputs, 3 hidden
+units and one output, of 13 parameters in one vector, with a squared loss on Gaussian data.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import generator
 from lightning_regs.core.runs import RunContext
 from lightning_regs.regularizers.gradient_penalty import gradient_penalty
 
-Vector = NDArray[np.float64]
 Samples = Sequence[int] | slice
+Problem = tuple[Tensor, Tensor, Tensor]
 
-FLOW = {
-    "num_batches": 4,  # all orders are enumerated: 24
-    "batch_size": 4,
-    "full_batch": False,  # True: as many steps of gradient descent on all batches together
-    "lr": 0.04,  # the largest; halved `halvings` times
-    "halvings": 5,
-}
-COMPOSITION = {"n": 10, "batch_sizes": [1, 2, 4, 5, 8]}
-
+INPUTS, HIDDEN = 2, 3
+BATCHES, BATCH_SIZE = 4, 4  # all 24 orders of them are enumerated
+RATES = [0.04 / 2**halved for halved in range(6)]
 # Coefficient of the modified loss in units of the learning rate: lambda/4 * ||g||^2 with lambda = 0, eps and 2 eps.
 PENALTIES = {"none": 0.0, "quarter": 1.0, "half": 2.0}
-
-_INPUTS, _HIDDEN = 2, 3
-
-
-class Problem:
-    """A tanh network with 2 inputs, 3 hidden units and one output, 13 parameters in one vector, on Gaussian data.
-
-    Args:
-        n: Number of samples.
-        seed: Seed of data, targets and parameters.
-    """
-
-    def __init__(self, n: int, seed: int) -> None:
-        draw = generator(seed, "smith2021-problem")
-        self.x = torch.randn(n, _INPUTS, generator=draw, dtype=torch.float64)
-        self.y = torch.randn(n, generator=draw, dtype=torch.float64)
-        self.start = 0.8 * torch.randn(_HIDDEN * (_INPUTS + 2) + 1, generator=draw, dtype=torch.float64)
-
-    def loss(self, w: Tensor, rows: Samples) -> Tensor:
-        """Return the mean of half the squared errors over some samples, for parameters ``w`` (13,)."""
-        first, bias, second, shift = torch.split(w, [_HIDDEN * _INPUTS, _HIDDEN, _HIDDEN, 1])
-        hidden = torch.tanh(self.x[rows] @ first.view(_INPUTS, _HIDDEN) + bias)
-        error: Tensor = hidden @ second + shift - self.y[rows]
-        return error.square().mean() / 2
-
-    def gradient(self, w: Tensor, rows: Samples) -> Tensor:
-        """Return the gradient (13,) of :meth:`loss` by autograd."""
-        w = w.detach().requires_grad_()
-        return torch.autograd.grad(self.loss(w, rows), w)[0]
+SAMPLES, SIZES = 10, (1, 2, 4, 5, 8)  # of which all batches are enumerated
 
 
 def modified_flow(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Compare the mean end point of SGD over all orders of the batches with the flow of modified losses.
 
     The flow's loss is the mean of the batches' losses, each with ``lightning_regs``' own penalty of its own gradient:
-    the convention of that coefficient is what is tested. The end points of SGD come from plain autograd.
+    the convention of that coefficient is what is tested. The end points of SGD come from plain autograd. With
+    ``config["full_batch"]`` they are those of as many steps on all batches together.
 
     Returns:
         For each penalty (``none``, ``quarter``: eps/4, ``half``: eps/2) ``error_NAME_I``, the distance of the mean end
-        point from the flow at learning rate ``lr / 2^I``, and ``order_NAME``, the base-2 logarithm of the ratio of
+        point from the flow at the learning rate of number I, and ``order_NAME``, the base-2 logarithm of the ratio of
         the last two; ``lr_I``.
     """
-    options = _options(config, FLOW)
-    batches, size = options["num_batches"], options["batch_size"]
-    problem = Problem(batches * size, run.seed)
-    parts = [slice(None) if options["full_batch"] else slice(k * size, (k + 1) * size) for k in range(batches)]
-    orders = [parts] if options["full_batch"] else list(itertools.permutations(parts))
     run.precision = "64-true"
-    metrics: dict[str, float] = {}
-    errors: dict[str, list[float]] = {name: [] for name in PENALTIES}
-    for index in range(options["halvings"] + 1):
-        lr = options["lr"] / 2**index
-        metrics[f"lr_{index}"] = lr
-        mean = _mean_end_point(problem, orders, lr)
-        for name, multiple in PENALTIES.items():
-            end = _flow(problem, parts, time=batches * lr, coefficient=multiple * lr)
-            errors[name].append(float((mean - end).norm()))
-            metrics[f"error_{name}_{index}"] = errors[name][-1]
-        run.progress(index + 1, options["halvings"] + 1, f"learning rate {lr:g}")
-    return metrics | {f"order_{name}": math.log2(found[-2] / found[-1]) for name, found in errors.items()}
+    problem = _problem(BATCHES * BATCH_SIZE, run.seed)
+    if config["full_batch"]:
+        parts = [slice(None)] * BATCHES
+        orders = [parts]
+    else:
+        parts = [slice(start, start + BATCH_SIZE) for start in range(0, BATCHES * BATCH_SIZE, BATCH_SIZE)]
+        orders = [list(order) for order in itertools.permutations(parts)]
+    ends = [torch.stack([_descend(problem, order, lr) for order in orders]).mean(0) for lr in RATES]
+    metrics = {f"lr_{index}": lr for index, lr in enumerate(RATES)}
+    for name, multiple in PENALTIES.items():
+        flows = [_flow(problem, parts, BATCHES * lr, multiple * lr) for lr in RATES]
+        errors = [float((end - flow).norm()) for end, flow in zip(ends, flows, strict=True)]
+        metrics |= {f"error_{name}_{index}": error for index, error in enumerate(errors)}
+        metrics[f"order_{name}"] = math.log2(errors[-2] / errors[-1])
+    return metrics
 
 
 def batch_composition(config: dict[str, Any], run: RunContext) -> dict[str, float]:
@@ -105,64 +69,64 @@ def batch_composition(config: dict[str, Any], run: RunContext) -> dict[str, floa
         ``error`` the largest; ``slope``, that of the logarithm of the covariance part over ``(N - B)/(N - 1)`` against
         the logarithm of B, which is -1 where the part goes as 1/B; ``share_B``, the covariance part's share.
     """
-    options = _options(config, COMPOSITION)
-    n, sizes = options["n"], options["batch_sizes"]
-    problem = Problem(n, run.seed)
     run.precision = "64-true"
-    full = problem.gradient(problem.start, slice(None))
-    each = torch.stack([problem.gradient(problem.start, [i]) for i in range(n)])
-    gamma = float((each - full).square().sum(1).mean())
-    squared = float(full.square().sum())
-    metrics: dict[str, float] = {}
-    parts: list[float] = []
-    for done, size in enumerate(sizes, 1):
-        norms = [
-            float(problem.gradient(problem.start, list(rows)).square().sum())
-            for rows in itertools.combinations(range(n), size)
-        ]
-        measured = math.fsum(norms) / len(norms)
-        factor = (n - size) / (n - 1)
+    problem = _problem(SAMPLES, run.seed)
+    full = _gradient(problem, problem[2], slice(None))
+    each = torch.stack([_gradient(problem, problem[2], [row]) for row in range(SAMPLES)])
+    gamma, squared = float((each - full).square().sum(1).mean()), float(full.square().sum())
+    metrics, parts = {}, []
+    for size in SIZES:
+        batches = itertools.combinations(range(SAMPLES), size)
+        norms = [float(_gradient(problem, problem[2], rows).square().sum()) for rows in map(list, batches)]
+        measured, factor = math.fsum(norms) / len(norms), (SAMPLES - size) / (SAMPLES - 1)
         expected = squared + factor * gamma / size
         metrics[f"error_{size}"] = abs(measured - expected) / expected
         metrics[f"share_{size}"] = (measured - squared) / measured
         parts.append((measured - squared) / factor)
-        run.progress(done, len(sizes), f"batch size {size}")
-    metrics["error"] = max(metrics[f"error_{size}"] for size in sizes)
-    metrics["slope"] = float(np.polyfit(np.log(sizes), np.log(parts), 1)[0])
-    return metrics
+    slope = float(np.polyfit(np.log(SIZES), np.log(parts), 1)[0])
+    return metrics | {"error": max(metrics[f"error_{size}"] for size in SIZES), "slope": slope}
 
 
-def _mean_end_point(problem: Problem, orders: Iterable[Sequence[Samples]], lr: float) -> Tensor:
-    """Return the mean over orders of the parameters after one step on each part."""
-    ends = []
-    for order in orders:
-        w = problem.start
-        for rows in order:
-            w = w - lr * problem.gradient(w, rows)
-        ends.append(w)
-    return torch.stack(ends).mean(0)
+def _problem(samples: int, seed: int) -> Problem:
+    """Draw inputs, targets and the parameters at the start."""
+    draw = generator(seed, "smith2021-problem")
+    x = torch.randn(samples, INPUTS, generator=draw, dtype=torch.float64)
+    y = torch.randn(samples, generator=draw, dtype=torch.float64)
+    return x, y, 0.8 * torch.randn(HIDDEN * (INPUTS + 2) + 1, generator=draw, dtype=torch.float64)
+
+
+def _loss(problem: Problem, w: Tensor, rows: Samples) -> Tensor:
+    """Return the mean of half the squared errors over some samples, for parameters ``w`` (13,)."""
+    x, y, _ = problem
+    first, bias, second, shift = torch.split(w, [HIDDEN * INPUTS, HIDDEN, HIDDEN, 1])
+    error: Tensor = torch.tanh(x[rows] @ first.view(INPUTS, HIDDEN) + bias) @ second + shift - y[rows]
+    return error.square().mean() / 2
+
+
+def _gradient(problem: Problem, w: Tensor, rows: Samples) -> Tensor:
+    w = w.detach().requires_grad_()
+    return torch.autograd.grad(_loss(problem, w, rows), w)[0]
+
+
+def _descend(problem: Problem, order: Sequence[Samples], lr: float) -> Tensor:
+    """Return the parameters after one step on each part."""
+    w = problem[2]
+    for rows in order:
+        w = w - lr * _gradient(problem, w, rows)
+    return w
 
 
 def _flow(problem: Problem, parts: Sequence[Samples], time: float, coefficient: float) -> Tensor:
     """Return where the gradient flow of the penalised loss is after ``time``."""
 
-    def velocity(_: float, point: Vector) -> Vector:
+    def velocity(_: float, point: Any) -> Any:
         w = torch.nn.Parameter(torch.from_numpy(point.copy()))
-        losses = []
-        for rows in parts:
-            loss = problem.loss(w, rows)
-            losses.append(loss + gradient_penalty(loss, [w], coefficient)[0] if coefficient else loss)
-        found: Vector = -torch.autograd.grad(torch.stack(losses).mean(), w)[0].numpy()
-        return found
+        losses = [_loss(problem, w, rows) for rows in parts]
+        if coefficient:
+            losses = [loss + gradient_penalty(loss, [w], coefficient)[0] for loss in losses]
+        return -torch.autograd.grad(torch.stack(losses).mean(), w)[0].numpy()
 
-    solved = solve_ivp(velocity, (0.0, time), problem.start.numpy(), method="DOP853", rtol=1e-12, atol=1e-14)
+    solved = solve_ivp(velocity, (0.0, time), problem[2].numpy(), method="DOP853", rtol=1e-12, atol=1e-14)
     if not solved.success:
         raise RuntimeError(f"the flow could not be integrated: {solved.message}")
     return torch.from_numpy(solved.y[:, -1].copy())
-
-
-def _options(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    for name in config:
-        if name not in defaults:
-            raise unknown_name("theory option", name, defaults)
-    return {**defaults, **config}

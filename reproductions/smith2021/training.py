@@ -11,26 +11,20 @@ from lightning_regs.core import rng
 from lightning_regs.core.runs import RunContext
 from lightning_regs.training.fit import fit
 
-# Batches that the value is a mean over, at most; more would not change it at the precision of the figure.
-MAX_BATCHES = 200
+MOST = 200  # batches that the value is a mean over; more would not change it at the precision of the figure
 
 
 def train(config: dict[str, Any], run: RunContext) -> dict[str, float]:
-    """Train, and measure the implicit regularizer afterwards.
+    """Train, and measure ``regulariser`` afterwards: on the training set in evaluation mode, without augmentation.
 
-    Args:
-        config: That of :func:`~lightning_regs.training.fit.fit`. ``config["regulariser_batch"]``, where given, is the
-            size of the batches in the regularizer's value, so that cells with different batch sizes are measured alike.
-        run: The engine's run.
-
-    Returns:
-        The metrics of the training and ``regulariser``, on the training set in evaluation mode, without augmentation.
+    The configuration is that of :func:`~lightning_regs.training.fit.fit`; in ``"regulariser_batch"``, where given, it
+    has the size of the batches, so that cells with different batch sizes are measured alike.
     """
     trained = fit(config, run)
     split = trained.data.dataset("train")
     size = int(config.get("regulariser_batch") or trained.data.batch_size)
     seed = (config.get("seeds") or {}).get("order", run.seed)
     order = torch.randperm(len(split), generator=rng.generator(seed, "smith2021-regulariser"))
-    x, y, *_ = (part.cpu() for part in split.__getitems__(order[: size * MAX_BATCHES].tolist()))
+    x, y, *_ = (part.cpu() for part in split.__getitems__(order[: size * MOST].tolist()))
     value = implicit_regularizer(trained.network(), trained.data.eval_transform(x), y, size)
     return trained.metrics | {"regulariser": value}

@@ -17,11 +17,12 @@ from lightning_regs.study.store.curves import Curves
 from lightning_regs.training import fit as engine
 
 PAPER = load_paper("smith2021")
-nets = importlib.import_module("smith2021.nets")
+cells = importlib.import_module("smith2021.cells")
 theory = importlib.import_module("smith2021.theory")
 training = importlib.import_module("smith2021.training")
 
-NET = nets.MNIST1D
+NET = cells.MNIST1D
+LARGE = [*NET.large_batches().values()]
 QUICK = {cell.name: cell for cell in PAPER.scale("quick").cells}
 
 
@@ -65,7 +66,7 @@ def test_penalised_runs_of_two_batch_sizes_have_an_equal_quotient():
 
 def test_several_updates_a_minibatch_keep_the_number_of_updates():
     for n, lr in ((2, -2), (4, -3)):
-        config = QUICK[NET.repeated(n, lr)].config
+        config = QUICK[f"mnist1d/n{n}-b20-lr2^{lr}"].config
         updates = config["trainer"]["max_epochs"] * config["data"]["batch_repeats"]
         assert config["data"]["batch_repeats"] == n
         assert 50 <= updates < 50 + n
@@ -91,9 +92,9 @@ def test_coefficients_of_the_other_papers_are_converted():
 
 @pytest.mark.parametrize("full_batch", [False, True])
 @pytest.mark.slow
-def test_a_quarter_of_the_learning_rate_is_the_third_order_flow(tmp_path, full_batch):
-    run = RunContext(tmp_path, seed=1001)
-    metrics = theory.modified_flow({"full_batch": full_batch, "lr": 0.01, "halvings": 2}, run)
+def test_a_quarter_of_the_learning_rate_is_the_third_order_flow(tmp_path, monkeypatch, full_batch):
+    monkeypatch.setattr(theory, "RATES", [0.01, 0.005, 0.0025])
+    metrics = theory.modified_flow({"full_batch": full_batch}, RunContext(tmp_path, seed=1001))
     assert metrics["order_quarter"] == pytest.approx(3.0, abs=0.1)
     assert metrics["order_none"] == pytest.approx(2.0, abs=0.1)
     assert metrics["order_half"] == pytest.approx(2.0, abs=0.1)
@@ -101,16 +102,23 @@ def test_a_quarter_of_the_learning_rate_is_the_third_order_flow(tmp_path, full_b
     assert metrics["lr_2"] == 0.0025
 
 
-def test_the_mean_penalty_over_batches(tmp_path):
-    metrics = theory.batch_composition({"n": 6, "batch_sizes": [1, 2, 3]}, RunContext(tmp_path))
+def test_the_mean_penalty_over_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(theory, "SAMPLES", 6)
+    monkeypatch.setattr(theory, "SIZES", (1, 2, 3))
+    metrics = theory.batch_composition({}, RunContext(tmp_path))
     assert metrics["error"] < 1e-13
     assert metrics["slope"] == pytest.approx(-1.0, abs=1e-9)
     assert 1 > metrics["share_1"] > metrics["share_2"] > metrics["share_3"] > 0
 
 
-def test_theory_refuses_options_that_there_are_not(tmp_path):
-    with pytest.raises(ValueError, match="halvings"):
-        theory.modified_flow({"halving": 2}, RunContext(tmp_path))
+def test_a_name_says_what_it_is():
+    said = cells.read("net/large-b100-lr2^-1-lam2^-3-micro20-clip1")
+    assert (said[cells.LR], said[cells.BATCH]) == (0.5, 100)
+    options = {"coefficient": 0.125, "micro_batch_size": 20, "gradient_clip_val": 1.0}
+    assert [each["init_args"] for each in said["model.regularizers"]] == [options]
+    whole = cells.read("net/large-b100-lr2^-1-lam2^-3-micro100")
+    assert [each["init_args"] for each in whole["model.regularizers"]] == [{"coefficient": 0.125}]
+    assert cells.read("wide-16-4/n4-lr2^-10") == {cells.LR: 2.0**-10, "data.batch_repeats": 4}
 
 
 def small(cell):
@@ -118,7 +126,7 @@ def small(cell):
     return cell.config | {"data": data, "trainer": cell.config["trainer"] | {"max_epochs": 1, "accelerator": "cpu"}}
 
 
-@pytest.mark.parametrize("name", [NET.penalised(-2), NET.repeated(2, -2), NET.large_batch(20), NET.clipped])
+@pytest.mark.parametrize("name", [NET.penalised(-2), "mnist1d/n2-b20-lr2^-2", *LARGE[2::2]])
 def test_measuring_the_regulariser_changes_nothing_else(tmp_path, name):
     config = small(QUICK[name])
     for folder in ("ours", "theirs"):
