@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    Cell,
     Cells,
     Claim,
     Deviation,
@@ -18,7 +17,6 @@ from lightning_regs.study import (
     difference,
     grid,
     points,
-    resolve,
     value,
     weighted_sum,
 )
@@ -29,13 +27,13 @@ DIGITS = {"data.source": "digits", "trainer.max_epochs": 60}
 
 def _cells(search: dict[str, Any], size: int | None, overrides: dict[str, Any]) -> Cells:
     """Search, train the champion's weights, and train a linear net on the same images."""
-    config = resolve(CONFIG, overrides) | {"size": size}
-    with_search = config | {"search": search}
-    return Cells((
-        Cell("wann", "gaier2019.tasks:searched", with_search),
-        Cell("trained", "gaier2019.tasks:trained", with_search, needs=("wann",)),
-        Cell("linear", "gaier2019.tasks:trained", config),
-    ))  # fmt: skip
+    linear = overrides | {"size": size}
+    found = linear | {"search": search}
+    return (
+        grid("wann", CONFIG, found, task="gaier2019.tasks:searched")
+        + grid("trained", CONFIG, found, task="gaier2019.tasks:trained", needs=("wann",))
+        + grid("linear", CONFIG, linear, task="gaier2019.tasks:trained")
+    )
 
 
 QUICK = {"population": 64, "generations": 1000, "batch_size": 200, "tournament": 16, "enabled": 0.1}

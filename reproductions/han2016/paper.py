@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    Cell,
     Cells,
     Claim,
     Deviation,
@@ -18,7 +17,6 @@ from lightning_regs.study import (
     grid,
     lower,
     points,
-    resolve,
     trained,
     value,
 )
@@ -29,30 +27,28 @@ FC, CONV = "lenet-300-100", "lenet-5"
 KEEP = {FC: {"*body.1": 0.08, "*body.3": 0.09, "*head": 0.26},
         CONV: {"*features.0": 0.66, "*features.3": 0.12, "*classifier*": 0.08, "*head": 0.19}}  # fmt: skip
 BITS = {FC: {"*": 6}, CONV: {"*features*": 8, "*": 5}}
+STARTS = ("linear", "density", "random")
 
 
 def _cells(net: str, epochs: tuple[int, int, int], overrides: dict[str, Any]) -> Cells:
     """Train, prune and train, share weights and train; and with other bits, starts and no pruning."""
-    config, own = resolve(f"configs/han2016/{net}.yaml", overrides), dict[str, Cell]()
-
-    def add(name: str, after: str = "", **stage: Any) -> None:
-        before = own[after].config["stages"] if after else []
-        needs, label = (f"{net}/{after}",) * bool(after), f"{net}/{name}"
-        # Stacked convolutions are slower on a CPU than one net after another.
-        stack = label if net == FC else None
-        own[name] = Cell(label, TASK, config | {"stages": [*before, stage]}, needs=needs, stack=stack)
-
-    add("dense", epochs=epochs[0], lr=1e-3)
-    add("pruned", "dense", epochs=epochs[1], lr=1e-3, keep=KEEP[net])
-    add("compressed", "pruned", epochs=epochs[2], lr=1e-4, bits=BITS[net])
+    first, pruning, sharing = ({"epochs": number, "lr": 1e-3} for number in epochs)
+    dense = [first]
+    pruned = [*dense, pruning | {"keep": KEEP[net]}]
+    found = {"dense": dense, "pruned": pruned, "compressed": [*pruned, sharing | {"lr": 1e-4, "bits": BITS[net]}]}
     if net == CONV:
-        add("3-bit-convolutions", "pruned", epochs=epochs[2], lr=1e-3, bits={"*features*": 3, "*": 5})
-        return Cells(own.values())
-    add("3-bits", "pruned", epochs=epochs[2], lr=1e-3, bits={"*": 3})
-    add("2-bits-unpruned", "dense", epochs=epochs[2], lr=1e-3, bits={"*": 2})
-    for start in ("linear", "density", "random"):
-        add(f"4-bits-{start}", "pruned", epochs=epochs[2], lr=1e-3, bits={"*": 4}, start=start)
-    return Cells(own.values())
+        found["3-bit-convolutions"] = [*pruned, sharing | {"bits": {"*features*": 3, "*": 5}}]
+    else:
+        found["3-bits"] = [*pruned, sharing | {"bits": {"*": 3}}]
+        found["2-bits-unpruned"] = [*dense, sharing | {"bits": {"*": 2}}]
+        found |= {f"4-bits-{start}": [*pruned, sharing | {"bits": {"*": 4}, "start": start}] for start in STARTS}
+    cells = Cells()
+    for name, stages in found.items():
+        needs = tuple(f"{net}/{before}" for before, others in found.items() if others == stages[:-1])
+        own = overrides | {"stages": stages}
+        # Stacked convolutions are slower on a CPU than one net after another.
+        cells += grid(f"{net}/{name}", f"han2016/{net}", own, task=TASK, needs=needs, stack=net == FC)
+    return cells
 
 
 DIGITS = {"data.source": "digits", "data.batch_size": 50}
@@ -185,7 +181,7 @@ PAPER = Paper(
         points("errors", "Test error by stage", "test_error", ERRORS, "After each stage and its training.",
                y="test error (%)"),
         points("starts", "Where k-means starts", {"before training": "start_test_error", "after": "test_error"},
-               {start: f"{FC}/4-bits-{start}" for start in ("linear", "density", "random")},
+               {start: f"{FC}/4-bits-{start}" for start in STARTS},
                "LeNet-300-100 with 4 bits.", y="test error (%)"),
     ),
     deviations=(

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    Cell,
     Cells,
     Claim,
     Deviation,
@@ -33,12 +32,11 @@ WIDTHS = ("deep-narrow", "deep", "deep-wide")
 
 def _batches(config: str, small: int, large: dict[str, Any], line: int, common: Any, stack: bool = False) -> Cells:
     """Make nets of a small and a large batch, without and with weight decay, and the line between the two."""
-    size, lines = {"small": {"data.batch_size": small}, "large": large}, []
+    size = {"small": {"data.batch_size": small}, "large": large}
     nets = grid("batch/{decay}/{size}", config, common, task=TASK, stack=stack, decay=DECAY, size=size)
-    for decay, pair in zip(DECAY, (nets[:2], nets[2:]), strict=True):
-        own = pair[0].config | {"other": large, "line": line}
-        lines.append(Cell(f"line/{decay}", LINE, own, needs=tuple(net.name for net in pair)))
-    return nets + lines
+    ends = tuple(f"batch/{{decay}}/{name}" for name in size)
+    between = common | size["small"] | {"other": large, "line": line}
+    return nets + grid("line/{decay}", config, between, task=LINE, needs=ends, decay=DECAY)
 
 
 def _large(size: int, epochs: int, *milestones: int) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def _nets(config: str, shapes: dict[str, dict[str, Any]], around: dict[str, Any]
     net = {"skip": {f"{ARGS}.residual": True}, "plain": {}}
     if config == RESNET:
         net = {"skip": {}, "plain": {f"{ARGS}.shortcut": None}}
-    size = {name: {f"{ARGS}.{key}": v for key, v in shape.items()} for name, shape in shapes.items()}
+    size = {name: {ARGS: shape} for name, shape in shapes.items()}
     return grid("{net}/{size}", config, around, task=TASK, stack=stack, net=net, size=size)
 
 
@@ -59,27 +57,23 @@ def _mlp(width: int, layers: int = 20) -> dict[str, Any]:
 
 
 ADAM = {"model.optimizer": {"name": "Adam", "lr": 0.003}, f"{ARGS}.init": None}
-QUICK = _nets(
-    MLP,
-    {"shallow": _mlp(32, 4), **dict(zip(WIDTHS, map(_mlp, (16, 32, 64)), strict=True))},
-    ADAM | {"surface": 21, "map": 5, "map_samples": 200},
-    True,
-).only("plain/*", "skip/deep", "skip/shallow")
+SHAPES = {"shallow": _mlp(32, 4), "deep-narrow": _mlp(16), "deep": _mlp(32), "deep-wide": _mlp(64)}
+AROUND = {"surface": 21, "map": 5}
+PART = ("plain/*", "skip/deep", "skip/shallow")
+QUICK = _nets(MLP, SHAPES, ADAM | AROUND | {"map_samples": 200}, stack=True).only(*PART)
 QUICK += _batches(MLP, 16, _large(512, 120, 60, 90, 108), 41, {}, stack=True)
-QUICK += grid("study/agreement", MLP, ADAM | {f"{ARGS}.hidden": [32] * 19, "other": {f"{ARGS}.residual": True}},
-              seeds=3, stack=True)  # fmt: skip
-SHORT = {"data.train_size": 2500, "trainer.max_epochs": 30, "model.schedule.milestones": [15, 22, 27], "samples": 250,
+_PAIR = {ARGS: _mlp(32), "other": {f"{ARGS}.residual": True}}
+QUICK += grid("study/agreement", MLP, ADAM | _PAIR, seeds=3, stack=True)
+SHORT = {"data.train_size": 2500, "trainer.max_epochs": 30, "model.schedule.milestones": [15, 22, 27],
          "data.random_crop": False, "data.padding": 0, "data.random_flip": False,
          "trainer.precision": "32-true"}  # fmt: skip
 SMALL = SHORT | {f"{ARGS}.depth": 8, f"{ARGS}.width": 8, "trainer.max_epochs": 40,
                  "model.schedule.milestones": [20, 30, 36]}  # fmt: skip
-STANDARD = _nets(RESNET, {"shallow": {"depth": 8, "width": 4}, **{
-                 name: {"depth": 20, "width": width} for name, width in zip(WIDTHS, (2, 4, 8), strict=True)}},
-                 SHORT | {"surface": 21, "map": 5, "map_samples": 100})  # fmt: skip
-STANDARD = STANDARD.only("plain/*", "skip/deep", "skip/shallow")
-STANDARD += _batches(RESNET, 32, _large(512, 90, 45, 67, 81), 41, SMALL)
-STANDARD += grid("study/agreement", RESNET, {k: v for k, v in SMALL.items() if k != "samples"} | {
-                 "other": {f"{ARGS}.shortcut": None}}, seeds=3)  # fmt: skip
+NARROW = {"shallow": {"depth": 8, "width": 4}, "deep-narrow": {"depth": 20, "width": 2},
+          "deep": {"depth": 20, "width": 4}, "deep-wide": {"depth": 20, "width": 8}}  # fmt: skip
+STANDARD = _nets(RESNET, NARROW, SHORT | AROUND | {"samples": 250, "map_samples": 100}).only(*PART)
+STANDARD += _batches(RESNET, 32, _large(512, 90, 45, 67, 81), 41, SMALL | {"samples": 250})
+STANDARD += grid("study/agreement", RESNET, SMALL | {"other": {f"{ARGS}.shortcut": None}}, seeds=3)
 FULL = _nets(RESNET, {"shallow": {"depth": 20}, "deep-narrow": {"width": 8}, "deep": {}, "deep-wide": {"width": 64}},
              {"surface": 51, "map": 7, "map_samples": 5000})  # fmt: skip
 FULL += _batches(VGG, 128, {"data.batch_size": 8192}, 401, {})

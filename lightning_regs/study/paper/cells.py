@@ -212,6 +212,7 @@ def grid(
     *,
     task: str | None = None,
     seeds: Count | None = None,
+    needs: tuple[Name, ...] = (),
     stack: bool | str = False,
     **axes: Mapping[Any, Overrides],
 ) -> Cells:
@@ -225,6 +226,7 @@ def grid(
         task: Import path of the function that measures them; default: training as the configuration says, and of the
             cell ``"study/agreement"`` of a :class:`Scale` the study :data:`AGREE`.
         seeds: Their own number of seeds; None takes the scale's.
+        needs: Names of the cells that each of them needs, with axes in braces where these vary with them.
         stack: Whether the seeds of a cell are trained together, as replicas; or as ``name``, with fewer of the axes, to
             train cells together that differ in ``lr``, ``weight_decay`` and ``momentum`` of their optimizer alone:
             ``"{optimizer}"``.
@@ -244,7 +246,7 @@ def grid(
     for axis in axes:
         if axis not in named:
             raise ValueError(f"the grid {name!r} varies {axis!r}, which its name does not say; write {{{axis}}} in it.")
-    if unknown := sorted({*named, *re.findall("{(.*?)}", together)} - set(axes)):
+    if unknown := sorted({*named, *re.findall("{(.*?)}", " ".join((together, *needs)))} - set(axes)):
         raise ValueError(f"the grid {name!r} has {{{unknown[0]}}} in its name, which does not vary; add it.")
     if task is None:
         task = AGREE if name == AGREEMENT else TRAIN
@@ -256,8 +258,9 @@ def grid(
             changes |= change
         check_read(task, name, changes)
         own = OWN.get(task, tuple(changes))
-        cell, label = (re.sub("{(.*?)}", lambda found: labels[found[1]], text) for text in (name, together))  # noqa: B023
-        made.append(Cell(cell, task, resolve(config, changes, own), seeds, stack=label or None))
+        texts = (re.sub("{(.*?)}", lambda axis: labels[axis[1]], text) for text in (name, together, *needs))  # noqa: B023
+        cell, label, *before = texts
+        made.append(Cell(cell, task, resolve(config, changes, own), seeds, tuple(before), label or None))
     check_unique(f"the grid {name!r}", "cell", [cell.name for cell in made])
     return Cells(made)
 

@@ -35,6 +35,8 @@ def test_a_grid_makes_a_cell_of_each_combination_and_later_axes_win():
     (swapped,) = grid("{method}", "mlp.yaml", {"model.dropout": 0.3}, method={"dropout": {"model.dropout": 0.5}})
     assert swapped.config["model"]["dropout"] == 0.5
     assert [cell.name for cell in grid("mlp", "mlp.yaml", task="m:f")] == ["mlp"]
+    after = grid("after/{width}", "mlp.yaml", task="m:f", needs=("{width}/none", "one"), width=WIDTHS)
+    assert [cell.needs for cell in after] == [("8/none", "one"), ("16/none", "one")]
 
 
 @pytest.mark.parametrize(
