@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from lightning_regs import Classifier, ImageDataModule, Pruning, find_ticket
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.runs import RunContext
+from lightning_regs.study import override
 from lightning_regs.training.fit import quiet
 
 
@@ -20,7 +20,7 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     Args:
         config: ``{"model": ..., "data": ..., "trainer": ..., "pruning": Pruning's arguments, "search": those of
             :func:`~lightning_regs.find_ticket`: levels, rewind_to, method, fine_tune, controls}``. ``"warmup"`` is that
-            of a model's schedule which has none and is not in parts.
+            of the model's schedule.
         run: The engine's run. Complete levels are skipped when an interrupted one is repeated.
 
     Returns:
@@ -28,22 +28,15 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``test_acc_NN``, and of a control ``CONTROL_acc_NN``, such as ``reinitialise_acc_NN``, of its first draw.
 
     Raises:
-        ValueError: If ``"seeds"`` are given, or ``"warmup"`` beside a schedule that says it itself.
+        ValueError: If ``"seeds"`` are given, or ``"warmup"`` beside a schedule in parts.
     """
-    model, options = dict(config["model"]), config["search"]
     if seeds_apart(config):
         raise ValueError(
             f"seeds={config['seeds']} is not possible in a search for tickets, which draws all that it needs from the "
             "run's seed; leave seeds out."
         )
-    if rise := config.get("warmup"):
-        schedule = model.get("schedule") or {}
-        if not isinstance(schedule, Mapping) or "warmup" in schedule:
-            raise ValueError(
-                f"warmup={rise!r} is beside a schedule that says itself how the rate begins, {schedule!r}; write it "
-                f"there, as {{'warmup': {rise!r}}} or a part, and leave warmup out."
-            )
-        model["schedule"] = {**schedule, "warmup": rise}
+    warm = {"model.schedule.warmup": config["warmup"]} if config.get("warmup") else {}
+    model, options = override(config, warm)["model"], config["search"]
 
     def data() -> ImageDataModule:
         run.progress(len(list(run.folder.glob("level_*/level.pt"))), int(options["levels"]) + 1, "")

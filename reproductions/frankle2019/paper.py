@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 from frankle2019 import cells
+from frankle2019.cells import Ladder
 from frankle2019.claims import CLAIMS
-from frankle2019.ladders import LADDERS, Ladder
 
 from lightning_regs.study import Deviation, Family, Figure, Metric, Paper, Scale, curves, points, sweep, variance_figure
 
@@ -24,7 +24,6 @@ PRUNED = Family(
         Metric("barrier", "Error barrier to its twin", "%"),
     ),
 )
-_AXIS = "Percent of weights remaining falls to the right, as in the paper."
 _LINES = {"winning ticket": "ticket", "random reinit": "reinit", "random mask": "random", "one-shot ticket": "one-shot"}
 _SIGNS = {
     "the ticket's own weights": "ticket", "new weights, signs kept": "sign-reinit",
@@ -37,30 +36,21 @@ _FOUND = {"untrained": "untrained", "learned": "learned", "rescaled": "learned, 
 
 
 def _line(ladder: Ladder, kind: str) -> dict[float, str | tuple[str, ...]]:
-    """Return the cells of a kind by the percent of weights left."""
-    levels: dict[str, Sequence[int]] = {
-        "ticket": range(ladder.last + 1), "reinit": ladder.reinit, "random": ladder.random, "one-shot": ladder.one_shot
-    }  # fmt: skip
-    return {
-        ladder.p_m(level): ladder.reinit_cells(level) if kind == "reinit" else ladder.cell(kind, level)
-        for level in levels[kind]
-    }
-
-
-def _title(ladder: Ladder) -> str:
-    return f"{ladder.title}, {ladder.iterations:,} iterations"
+    """Return the cells of a treatment by the percent of weights left."""
+    cell = ladder.reinits if kind == "reinit" else partial(ladder.cell, kind)
+    return {ladder.p_m(level): cell(level) for level in ladder.levels.get(kind, ())}
 
 
 def _against_weights(id: str, title: str, metric: str, y: str, caption: str) -> Figure:
     """Make one pair of axes a ladder: its tickets and what they are compared with."""
     plots = {
-        _title(ladder): {name: line for name, kind in _LINES.items() if (line := _line(ladder, kind))}
-        for ladder in LADDERS
+        ladder.told: {name: line for name, kind in _LINES.items() if (line := _line(ladder, kind))}
+        for ladder in cells.LADDERS
     }
-    dense = {_title(ladder): ladder.dense for ladder in LADDERS}
     return sweep(
-        id, title, metric, plots, f"{caption} {_AXIS}", x="percent of weights remaining", y=y, log_x=1, descending=True,
-        reference=dense,
+        id, title, metric, plots, f"{caption} Percent of weights remaining falls to the right, as in the paper.",
+        x="percent of weights remaining", y=y, log_x=1, descending=True,
+        reference={ladder.told: ladder.dense for ladder in cells.LADDERS},
     )  # fmt: skip
 
 
@@ -74,19 +64,20 @@ PAPER = Paper(
     "far as the whole; with new random weights the same subnetworks learn slower and end worse.",
     scales=(
         Scale("quick", "LeNet-300-100 on MNIST-1D, 8 levels: the claims' direction, 71 minutes of computing",
-              cells.quick(), seeds=10, replicas=100, test_items=1000),
+              (*cells.of_ladders(cells.QUICK), *cells.STUDIES), seeds=10, replicas=100, test_items=1000),
         Scale("standard", "LeNet-300-100 on MNIST by the paper's protocol but for its length, supermasks, and Conv-2 "
               "on CIFAR-10 with fewer trials and iterations: hours on two cores",
-              cells.standard(), seeds=5, replicas=25),
+              cells.of_ladders(cells.LENET, cells.CONV2), seeds=5, replicas=25),
         Scale("paper", "the papers' lengths and trials, Conv-2/4/6 with and without dropout, ResNet-20 and VGG-19, "
               "late rewinding, rewinding against fine-tuning: days on one GPU",
-              cells.paper(), seeds=5, jobs=1, replicas=100),
+              (*cells.of_ladders(cells.LENET_PAPER, *cells.CONVS, *cells.DROPOUT),
+               *map(cells.searched, cells.SEARCHES)), seeds=5, jobs=1, replicas=100),
     ),
     claims=CLAIMS,
     metrics=(PRUNED,),
     deviations=(
-        Deviation("", "Nets trained one by one",
-                  "The runs of a level trained as replicas of one net, but for conv nets", "Rounding only"),
+        Deviation("", "Nets trained one by one", "The runs of a level trained as replicas of one net, but for conv "
+                  "nets", "Rounding only"),
         Deviation("", "Zhou et al. prune round by round for frozen weights and untrained masks",
                   "One pruning of the dense net", "Masks of claims 16 and 17 may be worse"),
         Deviation("", "How a learned mask is evaluated is not stated", "The mean over ten sampled masks", "Small"),
@@ -103,32 +94,26 @@ PAPER = Paper(
         Deviation("", "Masks learned for 2,000 passes over the data (recalled), batch 250",
                   "50 passes; 40, at batch 60, at quick scale; 2,000 at paper scale",
                   "In the pilots accuracy was still rising after 30 passes: ours may be lower"),
-        Deviation("paper", "ResNet-20 and VGG-19 start from Gaussian Glorot weights",
-        "From Kaiming's, as torchvision's do",
-                  "Unknown"),
-        Deviation("paper", "How images are scaled for the deep nets was not read",
-        "Every image has mean 0 and variance 1",
-                  "Unknown"),
+        Deviation("paper", "ResNet-20 and VGG-19 start from Gaussian Glorot weights", "From Kaiming's, as "
+                  "torchvision's do", "Unknown"),
+        Deviation("paper", "How images are scaled for the deep nets was not read", "Every image has mean 0 and "
+                  "variance 1", "Unknown"),
         Deviation("paper", "Crops of 32 after padding by 4", "Crops of 28 from 32 pixels", "Accuracy a little lower"),
         Deviation("paper", "Renda et al. choose the length of retraining on validation data", "130 epochs for all",
                   "May favour one kind of retraining"),
         Deviation("paper", "Zhou et al.'s optimizer for masks of conv nets was not read", "That of LeNet", "Unknown"),
-        Deviation("", "Conv-6 has 1.7M weights in the paper's table",
-        "2.26M, as its layers give them, which also fit the "
-                  "paper's percentages", "None"),
+        Deviation("", "Conv-6 has 1.7M weights in the paper's table", "2.26M, as its layers give them, which also fit "
+                  "the paper's percentages", "None"),
     ),
     figures=(
         _against_weights(
-            "stop", "Early-stopping iteration against the weights remaining", "stop_iteration", "early-stopping "
-            "iteration",
-            "The iteration of the least validation loss. In the paper tickets stop earlier than the dense net down "
-            "to 3.6 %, "
-            "reinitialised nets later and later."),
+            "stop", "Early-stopping iteration against the weights remaining", "stop_iteration",
+            "early-stopping iteration", "The iteration of the least validation loss. In the paper tickets stop earlier "
+            "than the dense net down to 3.6 %, reinitialised nets later and later."),
         _against_weights(
             "accuracy", "Test accuracy at early stopping against the weights remaining", "test_acc_stop",
             "test accuracy at early stopping (%)", "The weights at the least validation loss. In the paper tickets "
-            "rise above "
-            "the dense net and return to it at 3.6 %, reinitialised nets fall from 21.1 % on."),
+            "rise above the dense net and return to it at 3.6 %, reinitialised nets fall from 21.1 % on."),
         _against_weights(
             "end", "Test accuracy after the last iteration against the weights remaining", "test_acc",
             "test accuracy at the end (%)", "The same after the full length. In the paper tickets gain up to 0.35 "
@@ -136,40 +121,36 @@ PAPER = Paper(
         curves(
             "training", "Training of the dense net, a ticket and the reinitialised ticket", "val_acc",
             {
-                _title(ladder): {
+                ladder.told: {
                     "dense net": ladder.dense,
-                    f"ticket, {ladder.p_m(level):.1f} %": ladder.cell("ticket", level),
-                    "the same, reinitialised": ladder.cell("reinit-1", level),
+                    f"ticket, {ladder.p_m(ladder.fast):.1f} %": ladder.cell("ticket", ladder.fast),
+                    "the same, reinitialised": ladder.cell("reinit-1", ladder.fast),
                 }
-                for ladder in LADDERS if (level := ladder.speed[-1]) in ladder.reinit
+                for ladder in cells.LADDERS if "reinit" in ladder.levels
             },
             "At the level of claims 1 and 3. In the paper the ticket learns faster than the dense net, the "
-            "reinitialised one "
-            "slower.", y="validation accuracy (%)"),
+            "reinitialised one slower.", y="validation accuracy (%)"),
         points(
             "signs", "What of the initial weights matters", "test_acc_stop",
             {
-                f"{_title(ladder)}, {ladder.p_m(level):.1f} % of the weights": {
+                f"{ladder.told}, {ladder.p_m(level):.1f} % of the weights": {
                     name: ladder.cell(kind, level) for name, kind in _SIGNS.items()
                 }
-                for ladder in LADDERS for level in ladder.details
+                for ladder in cells.LADDERS for level in ladder.levels.get("details", ())
             },
             "Under one mask: the ticket's own weights, others with their signs, others without. In Zhou et al. those "
-            "that keep "
-            "the signs train like the ticket.", y="test accuracy at early stopping (%)"),
+            "that keep the signs train like the ticket.", y="test accuracy at early stopping (%)"),
         points(
             "supermask", "Masks without trained weights", "test_acc",
             {
-                _title(ladder): {
-                    f"{found}, {on}": cells.supermask(ladder, how, weights)
+                ladder.told: {
+                    f"{found}, {on}": ladder.masked(how, weights)
                     for how, found in _FOUND.items() for weights, on in _ON.items()
                 } | {"trained weights": ladder.dense}
-                for ladder in cells.SUPERMASKS
+                for ladder in cells.LADDERS if ladder.mask_epochs
             },
             "Masks on weights that are never trained: from the trained dense net, and learned. Chance is 10 %; rings "
-            "are Zhou "
-            "et al.'s on MNIST (recalled, but for 86 % and 95.3 %).", y="test accuracy (%)", limits=(0, 100)),
-        variance_figure("The dense LeNet-300-100 on MNIST-1D, after the last epoch",
-                        "validation split"),
+            "are Zhou et al.'s on MNIST (recalled, but for 86 % and 95.3 %).", y="test accuracy (%)", limits=(0, 100)),
+        variance_figure("The dense LeNet-300-100 on MNIST-1D, after the last epoch", "validation split"),
     ),
 )  # fmt: skip

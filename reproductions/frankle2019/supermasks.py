@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from frankle2019.training import hits, load_inputs
+from frankle2019.training import load_inputs
 
 from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
+from lightning_regs.procedures.callbacks import correct
 from lightning_regs.pruning import Pruning
 from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask
-from lightning_regs.training.fit import Trained, evaluate, fit_stack, initial_network, shared, stackable
+from lightning_regs.training.fit import evaluate, fit_stack, initial_network, shared, stackable
 
 # Masks sampled for one accuracy.
-SAMPLES = 10
+SAMPLES = {"train": 1, "val": 10, "test": 10}
 
 
 def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
@@ -33,19 +34,18 @@ def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``val_acc`` of every level.
     """
     (dense,) = load_inputs(run).values()
-    apart = seeds_apart(config)
+    apart, pruning = seeds_apart(config), Pruning(**config["pruning"])
     data = ImageDataModule(**config["data"], seed=run.seed, seeds=apart)
     data.prepare_data()
     data.setup()
     network = initial_network(config["model"], data, apart.get("weights", run.seed)).eval()
-    pruning = Pruning(**config["pruning"])
 
     def accuracy(split: str, level: int) -> tuple[float, float]:
         mask = pruning.one_shot(dense.mask, dense.initial, dense.final, level)
         signed = config["weights"] == "signed_constant"
         network.load_state_dict(apply_supermask(dense.initial, mask, signed_constant=signed))
-        right, number = hits(network, data, split)
-        return 100 * right / number, 100 * mask.density
+        right = correct(network, data, split)
+        return 100 * int(right.sum()) / len(right), 100 * mask.density
 
     found = [accuracy("val", level)[0] for level in range(int(config["levels"]) + 1)]
     best = max(range(len(found)), key=found.__getitem__)
@@ -90,27 +90,17 @@ def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         add_supermask(initial_network(own["model"], data, apart.get("weights", run.seed)), **own["supermask"])
         for own, run in zip(configs, runs, strict=True)
     ]
-    config = config | {"trainer": config["trainer"] | {"limit_val_batches": 0}}
-    found = fit_stack(config, runs, start=networks, data=data)
-    # The masks of an evaluation are drawn from torch's global generator.
+    found = fit_stack(config | {"trainer": config["trainer"] | {"limit_val_batches": 0}}, runs, (), networks, data)
+    first = found[0]
+    assert first.module.network is not None
+    masks = learned_mask(first.module.network).values()
+    rows = [{"density": 100 * float(torch.cat([(p if alone else p[i]).flatten().cpu() for p in masks]).mean())}
+            for i in range(len(runs))]  # fmt: skip
+    # The masks of an evaluation are drawn from torch's global generator; the stream's name is part of the rows.
     with torch.random.fork_rng(devices=[]):
-        seed = apart.get("order", seeds[0])
-        torch.manual_seed(rng.derive_seed(seed, "frankle2019 sampled masks"))  # its name is part of the rows
-        sampled = {split: _sampled(found[0], split) for split in ("train", "val", "test")}
-    assert found[0].module.network is not None
-    learned = learned_mask(found[0].module.network).values()
-    rows = []
-    for i in range(len(runs)):
-        row = {f"{split}_acc": values[i] for split, values in sampled.items()}
-        probabilities = torch.cat([(p if alone else p[i]).flatten().cpu() for p in learned])
-        rows.append(row | {"density": 100 * float(probabilities.mean())})
+        torch.manual_seed(rng.derive_seed(apart.get("order", seeds[0]), "frankle2019 sampled masks"))
+        for split, number in SAMPLES.items():
+            each = [evaluate(first.trainer, first.module, data, split) for _ in range(number)]
+            for row, own in zip(rows, zip(*each, strict=True), strict=True):
+                row[f"{split}_acc"] = sum(values["acc"] for values in own) / number
     return rows
-
-
-def _sampled(trained: Trained, split: str) -> list[float]:
-    """Return each net's accuracy, a mean over masks."""
-    each = [
-        [values["acc"] for values in evaluate(trained.trainer, trained.module, trained.data, split)]
-        for _ in range(1 if split == "train" else SAMPLES)
-    ]
-    return [sum(own) / len(own) for own in zip(*each, strict=True)]

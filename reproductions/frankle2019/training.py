@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +18,6 @@ from lightning_regs.core.files import DamagedFileError
 from lightning_regs.core.lightning import Callback, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.data.loaders import LoaderFactory
 from lightning_regs.procedures.callbacks import FrozenWeights, correct, measure
 from lightning_regs.procedures.level import LevelState, State
 from lightning_regs.procedures.starts import TWIN, Given, Start, make_start
@@ -38,12 +37,10 @@ _STREAM = "frankle2019"
 class OrderedData(ImageDataModule):
     """The data with an order of training that each replica has a seed of its own for."""
 
-    def __init__(self, orders: Sequence[int], **options: Any) -> None:
-        super().__init__(**options)
-        self._orders = tuple(orders)
+    orders: tuple[int, ...]
 
-    def _loaders(self) -> LoaderFactory:
-        return dataclasses.replace(super()._loaders(), seeds=self._orders)
+    def _seeds(self, purpose: str) -> tuple[int, ...]:
+        return self.orders if purpose == "order" else super()._seeds(purpose)
 
 
 class BestWeights(Recorder):
@@ -53,39 +50,33 @@ class BestWeights(Recorder):
     by steps does not go on where it was (pytorch-lightning 2.6.6 adds a batch). The Trainer's end comes no earlier.
 
     Attributes:
-        loss, accuracy, step: Of each net ``(R,)``: the least validation loss, its accuracy in percent, its iteration.
-        weights: The ``state_dict`` there, with a dimension of nets in front.
+        best: Of each net, with a dimension of nets in front: the least validation ``loss``, the ``accuracy`` in percent
+            and the ``step`` there, and the weights by their names.
         at_start: Each net's test accuracy before training, in percent.
     """
 
     def __init__(self, runs: Sequence[RunContext], data: ImageDataModule, every: int, iterations: int) -> None:
         super().__init__(runs)
-        self.data = data
-        self.every = every
-        self.iterations = iterations
-        self.loss = torch.full((len(runs),), math.inf, dtype=torch.float64)
-        self.accuracy = torch.full((len(runs),), math.nan, dtype=torch.float64)
-        self.step = torch.zeros(len(runs), dtype=torch.long)
-        self.weights: dict[str, Tensor] = {}
-        self.at_start = self.accuracy
+        self.data, self.every, self.iterations = data, every, iterations
+        self.best: dict[str, Tensor] = {}
+        self.at_start = torch.empty(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything."""
-        names = ("loss", "accuracy", "step", "weights", "at_start")
-        return super().state_dict() | {name: getattr(self, name) for name in names}
+        return super().state_dict() | {"best": self.best, "at_start": self.at_start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
         super().load_state_dict(state_dict)
-        for name in state_dict.keys() - {"rows"}:
-            setattr(self, name, state_dict[name])
+        self.best, self.at_start = state_dict["best"], state_dict["at_start"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the first weights, for a net whose loss is never a number, and their test accuracy."""
         assert isinstance(pl_module, Classifier)
-        if not self.weights:
-            self.weights = {name: value.clone() for name, value in _stacked_state(pl_module).items()}
+        if not self.best:
             self.at_start = measure(trainer, pl_module, self.data, "test")[1]
+            never = torch.full_like(self.at_start, math.inf), torch.full_like(self.at_start, math.nan)
+            self.best = {name: value.clone() for name, value in _now(pl_module, *never, 0).items()}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -97,20 +88,21 @@ class BestWeights(Recorder):
             return
         assert isinstance(pl_module, Classifier)
         loss, accuracy = measure(trainer, pl_module, self.data, "val")
-        better = loss < self.loss
-        if better.any():
-            which = better.nonzero().squeeze(1)
-            for name, value in _stacked_state(pl_module).items():
-                self.weights[name] = self.weights[name].to(value.device)
-                on = which.to(value.device)
-                self.weights[name][on] = value[on]
-            self.loss = torch.where(better, loss, self.loss)
-            self.accuracy = torch.where(better, accuracy, self.accuracy)
-            self.step = torch.where(better, trainer.global_step, self.step)
+        better = (loss < self.best["loss"]).nonzero().squeeze(1)
+        for name, value in _now(pl_module, loss, accuracy, trainer.global_step).items() if len(better) else ():
+            self.best[name] = self.best[name].to(value.device)
+            self.best[name][better.to(value.device)] = value[better.to(value.device)]
         rows = zip(loss.tolist(), accuracy.tolist(), strict=True)
         self.record([{"step": trainer.global_step, "val_loss": own, "val_acc": right} for own, right in rows])
         text = f"validation loss {loss.mean():.3g}, {accuracy.mean():.1f} %"
         self.runs[0].progress(trainer.global_step, self.iterations, text)
+
+
+def _now(module: Classifier, loss: Tensor, accuracy: Tensor, step: int) -> dict[str, Tensor]:
+    """Return what there is to keep of each net now, with a dimension of nets in front."""
+    assert module.network is not None
+    weights = {name: v if module.replicas else v[None] for name, v in module.network.state_dict().items()}
+    return weights | {"loss": loss, "accuracy": accuracy, "step": torch.full_like(loss, step, dtype=torch.long)}
 
 
 @stackable
@@ -137,14 +129,14 @@ def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     Raises:
         ValueError: If the configurations differ in more than the treatment.
     """
-    config, seeds, alone = shared(configs, "treatment"), [run.seed for run in runs], len(runs) == 1
-    apart = seeds_apart(config)
+    config, seeds = shared(configs, "treatment"), [run.seed for run in runs]
+    apart, replicas = seeds_apart(config), seeds if len(runs) > 1 else None
     treatments = [(str(c["treatment"]["kind"]), int(c["treatment"]["level"])) for c in configs]
-    orders = [
+    data = OrderedData(**config["data"], seed=seeds[0], replicas=replicas, seeds=apart)
+    data.orders = tuple(
         rng.derive_seed(seed, f"{_STREAM} twin") if kind.endswith(TWIN) else seed
         for seed, (kind, _) in zip((apart.get("order", seed) for seed in seeds), treatments, strict=True)
-    ]
-    data = OrderedData(orders, **config["data"], seed=seeds[0], replicas=None if alone else seeds, seeds=apart)
+    )
     data.prepare_data()
     data.setup()
     inputs = [load_inputs(run) for run in runs]
@@ -157,12 +149,12 @@ def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         network.load_state_dict(start.weights if start.frozen else start.mask.apply(start.weights))
         networks.append(network)
         starts.append(start)
-    best = BestWeights(runs, data, int(config["every"]), int(config["iterations"]))
-    epochs = math.ceil(config["iterations"] / math.ceil(len(data.dataset("train")) / data.batch_size))
+    recorder = BestWeights(runs, data, int(config["every"]), int(config["iterations"]))
+    samples = len(data.dataset("train"))
+    epochs = math.ceil(config["iterations"] / math.ceil(samples / data.batch_size))
     config["trainer"] = config["trainer"] | {"max_epochs": epochs, "limit_val_batches": 0}
-    callbacks = [best, *_masks(starts)]
-    found = fit_stack(config, runs, callbacks, networks, data)
-    rows = _rows(found, best)
+    found = fit_stack(config, runs, [recorder, *_masks(starts)], networks, data)
+    rows = _rows(found, recorder)
     for trained, run, row, start, needed, (kind, number) in zip(
         found, runs, rows, starts, inputs, treatments, strict=True
     ):
@@ -174,8 +166,12 @@ def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         if kind.endswith(TWIN):
             twin = needed[kind.removesuffix(TWIN), number]
             row["barrier"] = error_barrier(partial(_error, trained.network(), data), twin.final, final, POINTS).barrier
-        dataclasses.replace(_hand_on(kind, start, final, needed), facts={"of": run.folder.name}).save(run.folder)
-        run.epochs = config["iterations"] * config["data"]["batch_size"] / len(data.dataset("train"))
+        # Others need the final weights and the mask; a ticket starts where the dense net did, and a twin where its own.
+        initial = next(iter(needed.values())).initial if kind == "continued" else {}
+        own = start.weights if re.fullmatch(r"ticket|reinit-\d+", kind) else {}
+        initial = own if kind == "ticket" else initial
+        LevelState(initial, own, final, start.mask, {"of": run.folder.name}).save(run.folder)
+        run.epochs = config["iterations"] * config["data"]["batch_size"] / samples
     # Of a stack it is large, and the levels hold what others need.
     found[0].checkpoint.unlink(missing_ok=True)
     return rows
@@ -213,51 +209,24 @@ def _masks(starts: Sequence[Start]) -> list[Callback]:
     return [held, FrozenWeights(stacked(False))] if any(start.frozen for start in starts) else [held]
 
 
-def _rows(found: Sequence[Trained], best: BestWeights) -> list[dict[str, float]]:
+def _rows(found: Sequence[Trained], recorder: BestWeights) -> list[dict[str, float]]:
     """Return what each net reaches before, at its least validation loss, and at the end."""
-    first = found[0]
+    first, best, rows = found[0], recorder.best, []
     network = first.module.network
     assert network is not None
-    measured = evaluate(first.trainer, first.module, first.data, "val")
     end = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_state_dict({name: v if first.module.replicas else v[0] for name, v in best.weights.items()})
+    network.load_state_dict({name: best[name] if first.module.replicas else best[name][0] for name in end})
     at_stop = evaluate(first.trainer, first.module, first.data, "test")
     network.load_state_dict(end)
-    rows = []
     for i, trained in enumerate(found):
-        row = {name: trained.metrics[name] for name in ("train_loss", "train_acc", "test_loss", "test_acc")}
-        row |= {f"val_{name}": measured[i][name] for name in ("loss", "acc")}
-        stop = best.step[i].item()
-        row |= {"stop_iteration": stop or math.nan, "stop_val_loss": best.loss[i].item() if stop else math.nan}
-        row |= {"stop_val_acc": best.accuracy[i].item(), "test_acc_stop": at_stop[i]["acc"]}
-        rows.append(row | {"start_test_acc": best.at_start[i].item()})
+        loss, accuracy, step = (best[name][i].item() for name in ("loss", "accuracy", "step"))
+        row = {"stop_iteration": step or math.nan, "stop_val_loss": loss if step else math.nan}
+        row |= {"stop_val_acc": accuracy, "test_acc_stop": at_stop[i]["acc"]}
+        rows.append(trained.metrics | row | {"start_test_acc": recorder.at_start[i].item()})
     return rows
-
-
-def _stacked_state(module: Classifier) -> dict[str, Tensor]:
-    """Return the network's ``state_dict`` with a dimension of nets in front, of a single net too."""
-    network = module.network
-    assert network is not None
-    return {name: value if module.replicas else value[None] for name, value in network.state_dict().items()}
-
-
-def _hand_on(kind: str, start: Start, final: State, needed: Levels) -> LevelState:
-    """Return what other levels need of this one: of most the final weights and the mask."""
-    # A ticket starts where the dense net did.
-    initial = start.weights if kind == "ticket" else {}
-    if kind == "continued":
-        initial = next(iter(needed.values())).initial
-    has_twin = kind == "ticket" or kind.startswith("reinit-")
-    return LevelState(initial, start.weights if has_twin and not kind.endswith(TWIN) else {}, final, start.mask)
 
 
 def _error(network: nn.Module, data: ImageDataModule, state: State) -> float:
     network.load_state_dict(state)
-    right, number = hits(network, data, "test")
-    return 100 * (number - right) / number
-
-
-def hits(network: nn.Module, data: ImageDataModule, split: str) -> tuple[int, int]:
-    """Return on how many samples of a split a net is right, and of how many."""
-    right = correct(network, data, split)
-    return int(right.sum()), len(right)
+    right = correct(network, data, "test")
+    return 100 * int((~right).sum()) / len(right)

@@ -22,8 +22,6 @@ from lightning_regs.study.report.card import update
 
 add_to_path(search_folders("reproductions")[0])
 cells = importlib.import_module("frankle2019.cells")
-ladders = importlib.import_module("frankle2019.ladders")
-searches = importlib.import_module("frankle2019.searches")
 
 # P_m after n rounds on LeNet, in percent, as the curves of the paper have them [derived: all its values lie on it].
 LENET_P_M = (
@@ -71,35 +69,37 @@ def test_figures_from_memory_are_marked(paper):
 # -- the grid and the runs ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ladder", ladders.LADDERS, ids=lambda ladder: ladder.key)
+@pytest.mark.parametrize("ladder", cells.LADDERS, ids=lambda ladder: ladder.key)
 def test_the_grid_is_that_of_the_network_and_its_pruning(ladder):
-    shape = {"quick": (40,), "lenet": (1, 28, 28)}.get(ladder.config or ladder.key, (3, 32, 32))
-    options = cells.config_of(ladder)["model"]
+    shape = {"quick": (40,), "lenet": (1, 28, 28)}.get(ladder.config, (3, 32, 32))
+    dense = next(cell for cell in cells.of_ladders(ladder) if cell.name == ladder.dense)
+    options = dense.config["model"]
     with torch.device("meta"):
         network = build(options["architecture"], shape, 10, **options["architecture_args"])
     weights = {n: tuple(w.shape) for n, w in network.named_parameters() if n.endswith("weight")}
     assert [math.prod(s) for s in weights.values()] == [count for count, _ in ladder.layers]
-    (cell,) = (cell for cell in cells.ladder_cells(ladder) if cell.name == ladder.dense)
-    expected = Pruning(**cell.config["pruning"]).densities(weights, ladder.last)
-    assert [ladder.p_m(level) for level in range(ladder.last + 1)] == pytest.approx(expected, rel=1e-12)
+    last = max(ladder.levels["ticket"])
+    expected = Pruning(**dense.config["pruning"]).densities(weights, last)
+    assert [ladder.p_m(level) for level in range(last + 1)] == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_grid_is_the_papers():
     for level, p_m in enumerate(LENET_P_M):
-        assert ladders.LENET.p_m(level) == pytest.approx(p_m, abs=0.06)
-    assert [round(ladders.LENET.p_m(level), 1) for level in (0, 1, 2, 3, 7, 9, 15)] == [
+        assert cells.LENET.p_m(level) == pytest.approx(p_m, abs=0.06)
+    assert [round(cells.LENET.p_m(level), 1) for level in (0, 1, 2, 3, 7, 9, 15)] == [
         *(100, 80.0, 64.1, 51.3, 21.1, 13.5, 3.6)
     ]
 
 
-@pytest.mark.parametrize("search", searches.SEARCHES, ids=lambda search: search.key)
-def test_searches_prune_what_their_paper_prunes(search):
-    cell = cells.search_cell(search)
+@pytest.mark.parametrize("net", cells.SEARCHES, ids=lambda net: net.key)
+def test_searches_prune_what_their_paper_prunes(net):
+    cell = cells.searched(net)
     with torch.device("meta"):
         network = nn.ModuleDict({"network": build(cell.config["model"]["architecture"], (3, 28, 28), 10)})
     start = Pruning(**cell.config["pruning"]).start(network)
-    assert start.total == search.weights[1]
-    assert not any("downsample" in name for name in start) or search.key.startswith("renda")
+    assert start.total == net.layers[0][0]
+    assert sum(w.numel() for w in network.parameters() if w.ndim > 1) == sum(count for count, _ in net.layers)
+    assert not any("downsample" in name for name in start) or net.key.startswith("renda")
 
 
 def test_runs_of_a_stack_differ_in_treatment_only(paper):
