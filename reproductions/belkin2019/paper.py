@@ -137,11 +137,6 @@ def _grown(samples: int, inputs: int) -> Family:
     return Family("Nets that grow, by parameters a sample and class", tuple(errors), shown=len(units))
 
 
-WAVES = Family(
-    "Least squares on random Fourier features",
-    (Metric("norm", "Norm of the coefficients"), Metric("train_error", "Train error, %", "%"),
-     Metric("test_error", "Test error, %", "%"), Metric("train_loss", "Squared error in training"),
-     Metric("test_loss", "Squared error on test samples")), shown=5)  # fmt: skip
 DIGITS, MNIST = "configs/belkin2019/digits-mlp.yaml", "configs/belkin2019/mnist-mlp.yaml"
 PAPER = Paper(
     "belkin2019", BOOK.title, BOOK.authors, 2019, "1812.11118",
@@ -159,7 +154,7 @@ PAPER = Paper(
               _waves({"source": "mnist"}, 10_000, 0.2) + _nets(MNIST, 4000, 784).at({"data.train_size": 4000,
               "trainer.max_epochs": 6000}), seeds=5, replicas=60),
     ),
-    metrics=(WAVES, _grown(300, 64), _grown(2000, 784), _grown(4000, 784)),
+    metrics=(_grown(300, 64), _grown(2000, 784), _grown(4000, 784)),
     claims=across(quick=_claims(300, 64), standard=_claims(2000, 784), paper=_claims(4000, 784)),
     figures=(*_figures("quick", 300, 64), *_figures("standard", 2000, 784), *_figures("paper", 4000, 784)),
     deviations=(

@@ -73,13 +73,13 @@ SIGNALS = Family(
     shown=10,
 )  # fmt: skip
 FEATURES = Family(
-    "Least squares on random features",
+    "Least squares on random Fourier features",
     (
         Metric("norm", "Norm of the coefficients"),
-        Metric("train_error", "Train error", "%"),
-        Metric("test_error", "Test error", "%"),
-        Metric("train_loss", "Train loss"),
-        Metric("test_loss", "Test loss"),
+        Metric("train_error", "Train error, %", "%"),
+        Metric("test_error", "Test error, %", "%"),
+        Metric("train_loss", "Squared error in training"),
+        Metric("test_loss", "Squared error on test samples"),
     ),
     shown=5,
 )
