@@ -170,7 +170,8 @@ class RunContext:
     """What a task is given beside its configuration.
 
     Args:
-        folder: Scratch folder for checkpoints and the like; survives a kill and is the same at the next attempt.
+        folder: Scratch folder for checkpoints and the like, which is made; survives a kill and is the same at the next
+            attempt.
         seed: The run's seed.
         threads: Threads that the task may use, at least 1.
         on_progress: Receives ``(done, total, text)``.
@@ -194,6 +195,7 @@ class RunContext:
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._on_note = on_note
         self.inputs = {name: Path(path) for name, path in (inputs or {}).items()}
         self.seed = seed

@@ -110,25 +110,20 @@ class _Path(Callback):
         self.states: list[dict[str, Tensor]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the first."""
         if not self.states:
             self.on_train_epoch_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep those of an epoch."""
         network: Any = pl_module.network
         self.states.append({name: value.detach().clone() for name, value in network.state_dict().items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was kept."""
         return {"states": self.states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what was kept."""
         self.states = list(state_dict["states"])
 
     def of(self, replica: int | None) -> list[dict[str, Tensor]]:
-        """Return those of one net."""
         return [{n: v if replica is None else v[replica] for n, v in state.items()} for state in self.states]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from lightning_regs.analysis import layer_outputs
 from lightning_regs.core.runs import RunContext
 from lightning_regs.layers import monte_carlo
-from lightning_regs.procedures.callbacks import batches
+from lightning_regs.procedures.callbacks import samples
 from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
 
 SAMPLES = (1, 5, 50)  # nets whose class probabilities are averaged
@@ -37,8 +37,7 @@ def thinned(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> li
 
 
 def _measured(trained: Trained, seed: int) -> dict[str, float]:
-    net, samples = trained.network(), batches(trained.data, "test", torch.device("cpu"))
-    x, y = (torch.cat(parts) for parts in zip(*samples, strict=True))
+    net, (x, y) = trained.network(), samples(trained.data, "test")
     units = layer_outputs(net, x, [name for name, part in net.named_modules() if isinstance(part, nn.ReLU)])
     row = {"active": 100 * (torch.cat(list(units.values()), dim=1) > 0).double().mean().item()}
     for number in SAMPLES if any(isinstance(part, nn.Dropout) for part in net.modules()) else ():

@@ -325,8 +325,7 @@ CONFIG: dict[str, Any] = {
 @pytest.mark.slow
 def test_one_recorded_training_answers_for_all_criteria_and_a_stack_as_each_alone(tmp_path: Path) -> None:
     runs = [RunContext(tmp_path / f"{i}", i) for i in (0, 1)]
-    for run in (*runs, alone := RunContext(tmp_path / "alone", 1)):
-        run.folder.mkdir()
+    alone = RunContext(tmp_path / "alone", 1)
     rows = import_task(STOPPING).stacked([{**CONFIG}, {**CONFIG}], runs)
     own = import_task(STOPPING)({**CONFIG, "model": CONFIG["model"] | {"loss": "cross_entropy"}}, alone)
     assert {*rows[1]} == {*own}

@@ -44,8 +44,6 @@ def test_a_champion_is_measured_trained_and_drawn(tmp_path: Path) -> None:
         "data": {"source": "digits", "whiten": False, "train_size": 200}, "trainer": {"max_epochs": 2},
     }  # fmt: skip
     runs = [RunContext(tmp_path / name, 3) for name in ("wann", "trained", "linear")]
-    for run in runs:
-        run.folder.mkdir()
     row = tasks.searched(config, runs[0])
     assert row["least_acc"] <= row["random_acc"] <= row["most_acc"]
     curve = runs[0].curves

@@ -35,9 +35,8 @@ def test_three_stages(tmp_path: Path, seeds: tuple[int, ...]) -> None:
     for number in (1, 2, 3):
         runs = []
         for seed in seeds:
-            (folder := tmp_path / f"{number}-{seed}").mkdir()
             before = {f"net/{number - 1}": str(tmp_path / f"{number - 1}-{seed}")} if number > 1 else {}
-            runs.append(RunContext(folder, seed=seed, inputs=before))
+            runs.append(RunContext(tmp_path / f"{number}-{seed}", seed=seed, inputs=before))
         accuracy = [100 - row["test_acc"] for row in rows]
         rows = task.stacked([{**CONFIG, "stages": list(STAGES[:number])} for _ in seeds], runs)
         if number == 2:  # pruned before it was trained, a net is no better

@@ -55,8 +55,6 @@ def test_each_net_of_a_stack_is_measured(tmp_path: Path) -> None:
     }
     runs = [RunContext(tmp_path / str(seed), seed) for seed in (3, 4)]
     alone = RunContext(tmp_path / "alone", 4)
-    for run in (*runs, alone):
-        run.folder.mkdir()
     rows = task.smooth.stacked([config] * 2, runs)
     single = task.smooth(config, alone)
     for name in ("loss_range", "gradient_change", "gradient_turn", "smoothness", "input_shift", "train_acc"):

@@ -72,19 +72,15 @@ def test_a_line_goes_from_the_small_batch_s_net_to_the_large_one_s(tmp_path: Pat
     for size, batch in (("small", 10), ("large", 30)):
         folders[f"batch/0/{size}"] = str(tmp_path / size)
         runs = [RunContext(tmp_path / size, 3), RunContext(tmp_path / f"{size}4", 4)]
-        for run in runs:
-            run.folder.mkdir()
         own = config | {"data": config["data"] | {"batch_size": batch}, "directions": 2}
         plane = {"surface": 5, "map": 3, "map_samples": 20} if size == "small" else {}
         rows[size] = tasks.landscape.stacked([own | plane] * 2, runs)
         alone = RunContext(tmp_path / f"{size}-alone", 3)
-        alone.folder.mkdir()
         again = tasks.landscape(own | plane, alone)
         assert rows[size][0] == pytest.approx(again, rel=1e-2, nan_ok=True)
     curves = RunContext(tmp_path / "small").curves
     assert sum("surface_loss" in row for row in curves) == 25
     run = RunContext(tmp_path / "line", 3, inputs=folders)
-    run.folder.mkdir()
     found = tasks.line(config | {"line": 41, "other": {}}, run)
     losses = {round(row["position"], 6): row["line_loss"] for row in run.curves}
     for place, size in ((0, "small"), (1, "large")):

@@ -27,7 +27,6 @@ def test_units_are_counted_and_dropout_is_averaged(tmp_path: Path) -> None:
         wrong = monte_carlo(net, x, number, seed=3).argmax(1) != test.y
         assert row[f"mc_error_{number}"] == pytest.approx(100 * wrong.double().mean().item())
     config["model"] = config["model"] | {"architecture_args": {"hidden": [8]}}
-    (tmp_path / "plain").mkdir()
     assert set(row) - set(thinned.thinned(config, RunContext(tmp_path / "plain", 0, 1))) == {
         "mc_error_1", "mc_error_5", "mc_error_50"
     }  # fmt: skip

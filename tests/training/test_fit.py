@@ -78,8 +78,6 @@ def test_a_killed_run_goes_on_and_equals_the_uninterrupted_one(
 ) -> None:
     config = CONFIG | {"seeds": seeds}
     whole = RunContext(tmp_path / "whole")
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
     expected = training.train(config, whole)
     with monkeypatch.context() as patch:
         kill_after(epoch, patch)
@@ -111,7 +109,6 @@ def flip(path: Path) -> None:
 def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
 ) -> None:
-    (tmp_path / "a").mkdir()
     with monkeypatch.context() as patch:
         kill_after(2, patch)
         with pytest.raises(Killed):
@@ -131,7 +128,6 @@ def test_a_whole_file_that_is_not_the_runs_is_named_and_the_run_starts_over(
     with monkeypatch.context() as patch:
         kill_after(2, patch)
         for name, seed in (("mine", 0), ("other", 1)):
-            (tmp_path / name).mkdir()
             with pytest.raises(Killed):
                 training.train(CONFIG, RunContext(tmp_path / name, seed))
     file, said = tmp_path / "mine" / "last.ckpt", "is damaged .*: it was removed, and the training starts over"
@@ -178,7 +174,6 @@ def test_accuracy_on_corrupted_labels_is_in_the_row(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_augmentation_does_not_touch_the_final_measurement(tmp_path: Path) -> None:
     augmented = CONFIG | {"data": CONFIG["data"] | {"random_crop": True, "image_size": 6}}
-    (tmp_path / "b").mkdir()
     first = training.train(augmented, RunContext(tmp_path))
     assert first == training.train(augmented, RunContext(tmp_path / "b"))
 
@@ -227,8 +222,6 @@ def accuracy(network: torch.nn.Module, trained: training.Trained, split: str) ->
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_task_measures_the_trained_net(tmp_path: Path, alone: bool) -> None:
     runs = [RunContext(tmp_path / str(seed), seed) for seed in (1, 2)]
-    for run in runs:
-        run.folder.mkdir()
     found = [fit(CONFIG, run) for run in runs] if alone else fit_stack(CONFIG, runs)
     for trained in found:
         network = trained.network()

@@ -47,7 +47,6 @@ class Data(ImageDataModule):
 
 
 def run(folder: Path, seed: int, **seeds: int) -> Trained:
-    folder.mkdir(exist_ok=True)
     return fit(CONFIG | {"model": MIXED, "seeds": seeds}, RunContext(folder, seed))
 
 
@@ -59,7 +58,6 @@ def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 def test_what_has_a_seed_apart_is_equal_in_runs_of_two_seeds_and_the_rest_is_not(tmp_path: Path, fixed: str) -> None:
     found = []
     for seed in (1, 2):
-        (tmp_path / str(seed)).mkdir()
         start = Start()
         data = Data(**CONFIG["data"], seed=seed, seeds={fixed: 7})
         fit(CONFIG | {"seeds": {fixed: 7}}, RunContext(tmp_path / str(seed), seed), [start], data=data)
@@ -88,8 +86,6 @@ def test_replicas_have_the_seeds_of_their_runs(tmp_path: Path, seeds: dict[str, 
     model = CONFIG["model"] | {"architecture_args": {"hidden": [32], "dropout": dropout}}
     config = CONFIG | {"model": model, "seeds": seeds if dropout else {k: v for k, v in seeds.items() if k != "order"}}
     runs = [RunContext(tmp_path / str(seed), seed) for seed in (1, 2)]
-    for context in runs:
-        context.folder.mkdir()
     for stacked, single in zip(fit_stack(config, runs), [fit(config, context) for context in runs], strict=True):
         torch.testing.assert_close(stacked.state(), single.state(), rtol=1e-4, atol=1e-6)
 

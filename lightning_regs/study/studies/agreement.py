@@ -64,9 +64,7 @@ def further(run: RunContext, number: int) -> RunContext:
     """
     if not number:
         return run
-    context = RunContext(run.folder / f"net{number}", run.seed + number * OFFSET, run.threads)
-    context.folder.mkdir(exist_ok=True)
-    return context
+    return RunContext(run.folder / f"net{number}", run.seed + number * OFFSET, run.threads)
 
 
 def _check_samples(*nets: Trained) -> None:

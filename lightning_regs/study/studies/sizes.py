@@ -85,8 +85,6 @@ def grown(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         for net, old, run in zip(starts, nets, runs, strict=False):  # of the first size there is none before
             _embed(net, old, options.std, generator(run.seed, "grown", size))
         own = [RunContext(run.folder / f"hidden-{size}", run.seed, run.threads) for run in runs]
-        for run in own:
-            run.folder.mkdir(exist_ok=True)
         found = fit_stack(made, own, start=starts)
         nets = [one.network() for one in found]
         for row, one, run, part in zip(rows, found, runs, own, strict=True):

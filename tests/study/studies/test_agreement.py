@@ -21,7 +21,6 @@ OTHER: dict[str, Any] = {"other": {"model.optimizer.lr": 0.02, "trainer.max_epoc
 
 
 def run(folder: Path, seed: int) -> RunContext:
-    folder.mkdir()
     return RunContext(folder, seed)
 
 

@@ -28,8 +28,6 @@ OTHER = {"model.regularizers": []}
 @pytest.mark.slow
 def test_a_net_is_attacked_by_itself_and_by_another(tmp_path: Path, normalized: dict[str, Any]) -> None:
     config = override(CONFIG, normalized)
-    for name in ("task", "net", "other"):
-        (tmp_path / name).mkdir()
     attack = {"epsilon": 0.1, "steps": 4}
     row = attacked(config | {"crafted_on": OTHER, "attack": attack}, RunContext(tmp_path / "task", 2))
     net = fit(config, RunContext(tmp_path / "net", 2))
@@ -53,8 +51,6 @@ def test_a_net_is_attacked_by_itself_and_by_another(tmp_path: Path, normalized: 
 def test_nets_of_a_stack_are_attacked_as_each_alone_and_by_no_other_unless_one_is_named(tmp_path: Path) -> None:
     attack = {"epsilon": 0.1, "steps": 2, "clip": None}
     config = CONFIG | {"model": {"architecture_args": {"hidden": [8]}}, "attack": attack}
-    for name in "abcd":
-        (tmp_path / name).mkdir()
     rows = attacked.stacked([config] * 2, [RunContext(tmp_path / "a", 0), RunContext(tmp_path / "b", 1)])
     for seed, row in enumerate(rows):
         assert row == pytest.approx(attacked(config, RunContext(tmp_path / "cd"[seed], seed)))

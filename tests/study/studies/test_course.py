@@ -22,10 +22,7 @@ CONFIG: dict[str, Any] = {
 
 
 def contexts(folder: Path, *seeds: int) -> list[RunContext]:
-    runs = [RunContext(folder / str(seed), seed) for seed in seeds]
-    for run in runs:
-        run.folder.mkdir(parents=True)
-    return runs
+    return [RunContext(folder / str(seed), seed) for seed in seeds]
 
 
 def test_the_error_after_an_epoch_is_that_of_a_training_that_ends_there(tmp_path: Path) -> None:

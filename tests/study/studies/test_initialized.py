@@ -23,10 +23,7 @@ def config(**initial: Any) -> dict[str, Any]:
 
 
 def contexts(folder: Path, *seeds: int) -> list[RunContext]:
-    runs = [RunContext(folder / f"{i}-{seed}", seed) for i, seed in enumerate(seeds)]
-    for run in runs:
-        run.folder.mkdir(parents=True)
-    return runs
+    return [RunContext(folder / f"{i}-{seed}", seed) for i, seed in enumerate(seeds)]
 
 
 @pytest.mark.slow

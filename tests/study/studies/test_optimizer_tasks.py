@@ -22,7 +22,6 @@ CONFIG: dict[str, Any] = {
 
 
 def run(folder: Path, seed: int) -> RunContext:
-    folder.mkdir()
     return RunContext(folder, seed)
 
 

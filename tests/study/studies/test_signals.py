@@ -25,8 +25,6 @@ CONFIG: dict[str, Any] = {
 
 def test_each_net_of_a_stack_is_measured(tmp_path: Path) -> None:
     runs = [RunContext(tmp_path / str(seed), seed) for seed in (3, 4)]
-    for run in runs:
-        run.folder.mkdir()
     rows = import_task(SIGNALS).stacked([CONFIG] * 2, runs)
     assert rows[0]["deviation_1"] != rows[1]["deviation_1"]
     data = ImageDataModule(**CONFIG["data"], seed=4)
@@ -44,5 +42,4 @@ def test_each_net_of_a_stack_is_measured(tmp_path: Path) -> None:
     assert float(curve[-1]["signal_deviation_2"]) == pytest.approx(rows[1]["deviation_2"], rel=1e-4)
     assert not [name for name in curve[0] if name.startswith("signal") and name.endswith("_3")]
     normed = override(CONFIG, {"model.architecture_args.norm": "batch", "trainer.max_epochs": 1})
-    (tmp_path / "n").mkdir()
     assert "jacobian" not in import_task(SIGNALS)(normed, RunContext(tmp_path / "n", 0))

@@ -30,10 +30,7 @@ GROWS: dict[str, Any] = {
 
 
 def contexts(folder: Path, *seeds: int) -> list[RunContext]:
-    runs = [RunContext(folder / f"{at}-{seed}", seed) for at, seed in enumerate(seeds)]
-    for run in runs:
-        run.folder.mkdir(parents=True)
-    return runs
+    return [RunContext(folder / f"{at}-{seed}", seed) for at, seed in enumerate(seeds)]
 
 
 @pytest.mark.slow

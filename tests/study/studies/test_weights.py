@@ -25,8 +25,6 @@ CONFIG: dict[str, Any] = {
 def test_each_net_of_a_stack_is_measured(tmp_path: Path) -> None:
     config = override(CONFIG, regularized("L0", coefficient=0.02))
     runs = [RunContext(tmp_path / str(seed), seed) for seed in (3, 4)]
-    for run in runs:
-        run.folder.mkdir()
     rows = import_task(WEIGHTS).stacked([config] * 2, runs)
     assert rows[0]["weight_norm"] != rows[1]["weight_norm"]
     trained: Any = runs[1].trained
