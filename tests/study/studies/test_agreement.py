@@ -20,10 +20,6 @@ CONFIG: dict[str, Any] = {
 OTHER: dict[str, Any] = {"other": {"model.optimizer.lr": 0.02, "trainer.max_epochs": 2}}
 
 
-def run(folder: Path, seed: int) -> RunContext:
-    return RunContext(folder, seed)
-
-
 def hits(config: dict[str, Any], context: RunContext) -> torch.Tensor:
     trained = fit(config, context)
     test: Any = trained.data.dataset("test")
@@ -32,10 +28,11 @@ def hits(config: dict[str, Any], context: RunContext) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_two_nets_are_trained_and_compared(tmp_path: Path) -> None:
-    row = agree(CONFIG | OTHER, run(tmp_path / "pair", 2))
+    row = agree(CONFIG | OTHER, RunContext(tmp_path / "pair", 2))
     changed = override(CONFIG, OTHER["other"])
     one, twin, other, its_twin = [
-        hits(config, run(tmp_path / f"{at}", 2 + at * OFFSET)) for at, config in enumerate([CONFIG] * 2 + [changed] * 2)
+        hits(config, RunContext(tmp_path / f"{at}", 2 + at * OFFSET))
+        for at, config in enumerate([CONFIG] * 2 + [changed] * 2)
     ]
     pairs = [(one, other), (one, its_twin), (twin, other), (twin, its_twin)]
     assert row["agreement"] == pytest.approx(statistics.fmean(matthews_corrcoef(*pair) for pair in pairs))
@@ -47,10 +44,10 @@ def test_two_nets_are_trained_and_compared(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
-    runs = [run(tmp_path / str(seed), seed) for seed in (0, 1)]
+    runs = [RunContext(tmp_path / str(seed), seed) for seed in (0, 1)]
     rows = import_task("lightning_regs.study.studies.agreement:agree").stacked([CONFIG | {"other": {}}] * 2, runs)
     for seed, row in enumerate(rows):
-        alone = agree(CONFIG | {"other": {}}, run(tmp_path / f"alone {seed}", seed))
+        alone = agree(CONFIG | {"other": {}}, RunContext(tmp_path / f"alone {seed}", seed))
         for name in ("agreement", "agreement_within"):
             assert row.pop(name) == pytest.approx(alone.pop(name), abs=0.03)
         assert row == pytest.approx(alone, abs=0.5)  # rounding, and so a sample or two
@@ -61,6 +58,6 @@ def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_nets_that_are_tested_on_other_samples_are_not_compared(tmp_path: Path) -> None:
     for name, config in (("drawn", {"data.test_size": 100}), ("stack", {"data.test_size": 100})):
-        runs = [run(tmp_path / f"{name} {seed}", seed) for seed in range(1 if name == "drawn" else 2)]
+        runs = [RunContext(tmp_path / f"{name} {seed}", seed) for seed in range(1 if name == "drawn" else 2)]
         with pytest.raises(ValueError, match="the test samples of the nets differ"):
             agree.stacked([override(CONFIG, config | {"trainer.max_epochs": 1}) | {"other": {}}] * len(runs), runs)

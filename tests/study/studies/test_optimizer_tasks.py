@@ -21,15 +21,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def run(folder: Path, seed: int) -> RunContext:
-    return RunContext(folder, seed)
-
-
 @pytest.mark.slow
 def test_sharpness_is_measured_on_the_training_set_of_each_seed_of_a_stack(tmp_path: Path) -> None:
     own = CONFIG | {"sharpness": {"dimensions": 20, "samples": 150}}
-    rows = import_task(SHARPNESS).stacked([own] * 2, [run(tmp_path / f"{seed}", seed) for seed in (3, 4)])
-    trained = fit(CONFIG, run(tmp_path / "alone", 4))
+    rows = import_task(SHARPNESS).stacked([own] * 2, [RunContext(tmp_path / f"{seed}", seed) for seed in (3, 4)])
+    trained = fit(CONFIG, RunContext(tmp_path / "alone", 4))
     net, (x, y) = trained.network(), samples(trained.data, "train", 150, 4)
     for name, epsilon in {"1e-3": 1e-3, "5e-4": 5e-4}.items():
         assert rows[1][f"sharpness_{name}"] == pytest.approx(sharpness(net, x, y, epsilon), rel=1e-3)

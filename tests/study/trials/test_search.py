@@ -287,9 +287,6 @@ def test_the_command_prints_the_best_trials_and_goes_on(tmp_path, capsys):
 
 
 def test_the_task_takes_replicas_as_single_runs(tmp_path):
-    contexts = []
-    for seed in range(2):
-        (tmp_path / f"{seed}").mkdir()
-        contexts.append(RunContext(tmp_path / f"{seed}", seed))
+    contexts = [RunContext(tmp_path / f"{seed}", seed) for seed in range(2)]
     rows = trial.stacked([CONFIG, override(CONFIG, {"model.optimizer.lr": 0.2})], contexts)
     assert [set(row) & {"val_acc", "test_acc"} for row in rows] == [{"val_acc"}] * 2
