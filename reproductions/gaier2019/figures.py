@@ -54,10 +54,8 @@ def champion(rows: Rows, curves: Curves) -> Figure:
     axes.set(xlim=(min(x for x, _ in place.values()) - 0.1, last + 0.4), ylim=(-0.2, 1.05))
     axes.set_axis_off()
     seen = len(used & set(range(1, 1 + size)))
-    plots.describe(
-        drawing,
-        f"A graph of {len(ends)} connections and {len(hidden)} hidden nodes, which uses {seen} of {size} inputs.",
-    )
+    graph = f"A graph of {len(ends)} connections and {len(hidden)} hidden nodes"
+    plots.describe(drawing, f"{graph}, which uses {seen} of {size} inputs.")
     plots.note(drawing, "The champion of the first seed. Pixels that it uses are blue; the square below is the bias.")
     return drawing
 
@@ -66,12 +64,11 @@ def _places(ends: list[tuple[int, int]], size: int) -> dict[int, tuple[float, fl
     """Return where each node is."""
     side, first = math.isqrt(size), 1 + size
     nodes = {n for pair in ends for n in pair if n >= first + CLASSES}
-    depth, grown = dict.fromkeys(range(first), 0) | dict.fromkeys(nodes, 1), True
-    while grown:
-        grown = False
+    depth = dict.fromkeys(range(first), 0) | dict.fromkeys(nodes, 1)
+    for _ in nodes:  # no path has more of them
         for a, b in ends:
-            if b in nodes and depth[b] <= depth[a]:
-                depth[b], grown = depth[a] + 1, True
+            if b in nodes:
+                depth[b] = max(depth[b], depth[a] + 1)
     last = max(depth.values()) + 1
     place = {0: (-last / 3, -0.12)}
     place |= {1 + i: (last / 2.5 * (i % side / side - 1.2), 1 - (i // side + 0.5) / side) for i in range(size)}
