@@ -1,7 +1,6 @@
 """The theory of Zhang et al. 2017 as tasks: Theorem 1, Section 5's kernels, and minimum norms.
 
-Every task is ``task(config, run) -> metrics``. Errors are in percent. An option that a configuration leaves out takes
-its value from the task's table of defaults below; an option that is not in the table is refused.
+Every task is ``task(config, run) -> metrics``. Errors are in percent.
 """
 
 from __future__ import annotations
@@ -10,47 +9,25 @@ import contextlib
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_regs import analysis
+from lightning_regs.core.checks import Count, Name, NotNegative, Positive, call, checked, nonempty
 from lightning_regs.core.files import lock
-from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import generator
 from lightning_regs.data.sources import load
 from lightning_regs.study import RunContext
 
-THEOREM1 = {"n": 200, "d": 30, "num_labels": 10, "depths": [2, 3, 5, 11]}
-
-MIN_NORM = {"n": 100, "d": 500, "steps": 10_000, "batch_size": 10}
-
-KERNEL = {
-    "source": "digits",
-    "n_train": None,  # all; else a subset drawn by the seed
-    "n_test": None,
-    "features": "pixels",  # pixels, gabor, random_conv
-    "feature_options": {},
-    "bandwidths": [0.02],  # one is used as it is; of several the best on held-out training data
-    "relative": False,  # True: bandwidths are in units of 1 / mean squared distance
-    "ridges": [0.0],  # on a kernel of mean diagonal 1; chosen like the bandwidth, 0 is always fitted
-    "n_select": 5000,  # training images that the choice may use, a fifth of them held out
-    "precision": "float32",  # of the factorization; residuals are float64
-    "tolerance": 1e-6,
-    "max_iterations": 50,
-    "jitter": 0.0,  # first jitter of the preconditioner; more than 0 spares a factorization known to fail
-    "block": 2048,
-    "device": "auto",
-}
-
-FEATURES: dict[str, dict[str, Any]] = {
-    "pixels": {},
-    "gabor": {"size": 11, "wavelengths": [3.0, 4.5, 7.0], "orientations": 8, "pool": 4},
-    "random_conv": {"num_filters": 1000, "patch_size": 6, "pools": 2, "threshold": 0.25, "filters_per_block": 250},
-}
+POINTS, INPUTS, LABELS, DEPTHS = 200, 30, 10, (2, 3, 5, 11)  # of Theorem 1
+EQUATIONS, UNKNOWNS, STEPS, BATCH = 100, 500, 10_000, 10  # of least squares
+BLOCK = 2048  # rows of a kernel at a time
+FILTERS = 250  # random filters at a time
 
 
 def theorem1(config: dict[str, Any], run: RunContext) -> dict[str, float]:
@@ -60,19 +37,17 @@ def theorem1(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``max_residual``, ``max_residual_float32``, ``num_weights``, ``excess_weights`` over 2n + d, ``condition``
         number of the triangular matrix, and ``example_error`` on the worked example.
     """
-    options = _options(config, THEOREM1, "theorem1 option")
-    x, y, direction = _points(options, run.seed)
+    run.precision = "64-true"
+    x, y, direction = _points(run.seed)
     fit = analysis.fit_relu(x, y, direction)
     single = analysis.fit_relu(x, y, direction, dtype=torch.float32)
-    z = (x @ fit.direction).sort().values
     example = analysis.fit_relu(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([5.0, -1.0, 4.0]), torch.ones(1))
-    run.precision = "64-true"
-    run.progress(1, 1, "theorem 1")
+    z = (x @ fit.direction).sort().values
     return {
         "max_residual": float((analysis.evaluate_relu(fit, x) - y).abs().max()),
         "max_residual_float32": float((analysis.evaluate_relu(single, x).double() - y).abs().max()),
         "num_weights": float(fit.num_weights),
-        "excess_weights": float(fit.num_weights - (2 * options["n"] + options["d"])),
+        "excess_weights": float(fit.num_weights - (2 * POINTS + INPUTS)),
         "condition": float(torch.linalg.cond((z[:, None] - fit.thresholds).clamp_min(0.0))),
         "example_error": float((example.weights - torch.tensor([10.0, -32.0, 54.0])).abs().max()),
     }
@@ -85,23 +60,19 @@ def theorem1_deep(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         For each depth k ``max_residual_k``, ``width_k`` and ``connections_k``; over all of them ``max_residual``,
         ``width_ratio`` (largest width over n / (k - 1)) and ``connections_ratio`` (largest number over n + d).
     """
-    options = _options(config, THEOREM1, "theorem1_deep option")
-    x, y, direction = _points(options, run.seed)
+    run.precision = "64-true"
+    x, y, direction = _points(run.seed)
     fit = analysis.fit_relu(x, y, direction)
     metrics = {"max_residual": 0.0, "width_ratio": 0.0, "connections_ratio": 0.0}
-    n, d = options["n"], options["d"]
-    run.precision = "64-true"
-    for index, depth in enumerate(options["depths"]):
+    for depth in DEPTHS:
         network = analysis.deep_relu(fit, depth)
         with torch.no_grad():
             residual = float((network(x)[:, 0] - y).abs().max())
-        width, connections = analysis.max_width(network), analysis.num_connections(network)
-        own = {"max_residual": residual, "width": float(width), "connections": float(connections)}
-        metrics |= {f"{name}_{depth}": number for name, number in own.items()}
-        worst = {"width_ratio": width / (n / (depth - 1)), "connections_ratio": connections / (n + d)}
-        worst["max_residual"] = residual
+        width, connections = float(analysis.max_width(network)), float(analysis.num_connections(network))
+        worst = {"max_residual": residual, "width_ratio": width / (POINTS / (depth - 1)),
+                 "connections_ratio": connections / (POINTS + INPUTS)}  # fmt: skip
         metrics |= {name: max(metrics[name], number) for name, number in worst.items()}
-        run.progress(index + 1, len(options["depths"]), f"depth {depth}")
+        metrics |= {f"max_residual_{depth}": residual, f"width_{depth}": width, f"connections_{depth}": connections}
     return metrics
 
 
@@ -114,22 +85,17 @@ def min_norm(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         the random start as ``random_start_norm``, ``random_start_residual`` and ``random_start_distance``, the last
         one against minimum norm plus the start's part outside the span.
     """
-    options = _options(config, MIN_NORM, "min_norm option")
-    n, d = options["n"], options["d"]
-    draw = generator(run.seed, "min-norm-data")
-    x = torch.randn(n, d, generator=draw, dtype=torch.float64)
-    y = torch.randn(n, generator=draw, dtype=torch.float64)
-    start = torch.randn(d, generator=draw, dtype=torch.float64) / d**0.5
-    best = analysis.min_norm_solution(x, y)
     run.precision = "64-true"
-    found = []
-    for index, begin in enumerate((None, start)):
-        draw = generator(run.seed, "min-norm-batches", index)
-        found.append(analysis.gradient_descent(x, y, options["steps"], None, options["batch_size"], draw, begin))
-        run.progress(index + 1, 2, "SGD from zero" if begin is None else "SGD from a random start")
-    zero, moved = found
-    norm = float(best.norm())
-    kept = best + analysis.outside_span(x, start)
+    draw = generator(run.seed, "min-norm-data")
+    x = torch.randn(EQUATIONS, UNKNOWNS, generator=draw, dtype=torch.float64)
+    y = torch.randn(EQUATIONS, generator=draw, dtype=torch.float64)
+    start = torch.randn(UNKNOWNS, generator=draw, dtype=torch.float64) / UNKNOWNS**0.5
+    zero, moved = (
+        analysis.gradient_descent(x, y, STEPS, None, BATCH, generator(run.seed, "min-norm-batches", index), begin)
+        for index, begin in enumerate((None, start))
+    )
+    best = analysis.min_norm_solution(x, y)
+    norm, kept = float(best.norm()), best + analysis.outside_span(x, start)
     return {
         "norm_min": norm,
         "norm_sgd": float(zero.norm()),
@@ -143,6 +109,37 @@ def min_norm(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     }
 
 
+@checked
+@dataclass(frozen=True)
+class Kernel:
+    """What :func:`kernel` reads of a configuration."""
+
+    source: Name = "digits"
+    n_train: Count | None = None  # all; else a subset drawn by the seed
+    n_test: Count | None = None
+    features: Literal["pixels", "gabor", "random_conv"] = "pixels"
+    feature_options: Mapping[str, Any] = field(default_factory=dict)
+    # One bandwidth is used as it is; of several the best on held-out training data.
+    bandwidths: Annotated[Sequence[Positive], nonempty] = (0.02,)
+    relative: bool = False  # whether bandwidths are in units of 1 / mean squared distance
+    ridges: Sequence[NotNegative] = ()  # on a kernel of mean diagonal 1; chosen like the bandwidth, beside 0
+    n_select: Count = 5000  # training images that the choice may use, a fifth of them held out
+    precision: Literal["float32", "float64"] = "float32"  # of the factorization; residuals are float64
+
+
+class Samples(NamedTuple):
+    """Images (N, C, H, W) in [0, 1], or points (N, L), and their labels."""
+
+    x: Tensor
+    y: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    num_classes: int
+
+
+Blocks = Callable[[Tensor], Iterator[Tensor]]
+
+
 def kernel(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Interpolate one-hot labels with a kernel, and compare with the best ridge.
 
@@ -154,49 +151,23 @@ def kernel(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         test error that it saves; ``norm`` (of the function, ``sqrt(tr(a^T K a))``) and ``coefficient_norm``;
         ``bandwidth`` and ``bandwidth_relative``; ``n_train``, ``n_test``, ``num_features``.
     """
-    options = _options(config, KERNEL, "kernel option")
-    if options["precision"] not in ("float32", "float64"):
-        raise unknown_name("precision", options["precision"], ("float32", "float64"))
-    data = _subset(options, run)
-    run.precision = "32-true" if options["precision"] == "float32" else "64-true"
+    options: Kernel = call("task", Kernel, **config)
+    data = _samples(options, run.seed)
+    run.precision = "32-true" if options.precision == "float32" else "64-true"
     run.device = torch.cuda.get_device_name(data.x.device) if data.x.is_cuda else run.device
     with _memory_for(options, data, run), analysis.full_precision(), torch.no_grad():
-        blocks = _feature_blocks(options, data.x, run.seed)
+        make: Any = {"pixels": _pixels, "gabor": _gabor, "random_conv": _random_conv}[options.features]
+        blocks: Blocks = call("features", make, data.x, run.seed, **options.feature_options)
         bandwidth, ridge = _choose(options, data, blocks, run)
-        setting = (blocks, data.x, data.x_test, bandwidth, options["relative"], options["block"])
-        if options["features"] == "random_conv":
+        setting = (blocks, data.x, data.x_test, bandwidth, options.relative, BLOCK)
+        if options.features == "random_conv":
             machine = analysis.stored_kernel(
-                *setting, progress=lambda count: run.progress(1, 3, f"Gram matrix of {count:,} features")
+                *setting, progress=lambda count: run.progress(1, 4, f"Gram matrix of {count:,} features")
             )
         else:
             machine = analysis.recomputed_kernel(*setting)
-
-        def solve(strength: float) -> dict[str, float]:
-            equations = f"{len(data.x):,} equations, ridge {strength:g}"
-
-            def say(done: float, total: float) -> None:
-                run.progress(2 + (strength > 0) + done / total, 3 + (ridge > 0), f"solving {equations}")
-
-            def refined(steps: int, residual: float) -> None:
-                run.progress(3 + (strength > 0), 3 + (ridge > 0), f"{equations}: residual {residual:.1e}, step {steps}")
-
-            solution = analysis.solve_spd(
-                machine.operator, analysis.one_hot(data.y, data.num_classes), strength,
-                getattr(torch, options["precision"]), options["tolerance"], options["max_iterations"],
-                options["jitter"], say, refined,
-            )  # fmt: skip
-            return {
-                "test_error": analysis.error_rate(machine.scores(solution.coefficients), data.y_test),
-                "train_error": analysis.error_rate(solution.fitted, data.y),
-                "residual": solution.residual,
-                "iterations": float(solution.iterations),
-                "jitter": solution.jitter,
-                "norm": analysis.rkhs_norm(solution.coefficients, solution.fitted),
-                "coefficient_norm": analysis.coefficient_norm(solution.coefficients),
-            }
-
-        plain = solve(0.0)
-        best = solve(ridge) if ridge else plain
+        plain = _solve(options, data, machine, 0.0, run)
+        best = _solve(options, data, machine, ridge, run) if ridge else plain
     return plain | {
         "ridge": ridge,
         "ridge_test_error": best["test_error"],
@@ -210,48 +181,26 @@ def kernel(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     }
 
 
-class _Data(NamedTuple):
-    x: Tensor  # (N, C, H, W) in [0, 1], or (N, L)
-    y: Tensor
-    x_test: Tensor
-    y_test: Tensor
-    num_classes: int
-
-
-Blocks = Callable[[Tensor], Iterator[Tensor]]
-
-
-def _options(config: Mapping[str, Any], defaults: dict[str, Any], kind: str) -> dict[str, Any]:
-    for name in config:
-        if name not in defaults:
-            raise unknown_name(kind, name, defaults)
-    return defaults | dict(config)
-
-
-def _points(options: dict[str, Any], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def _points(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     draw = generator(seed, "theorem-1")
-    x = torch.randn(options["n"], options["d"], generator=draw, dtype=torch.float64)
-    y = torch.randint(options["num_labels"], (options["n"],), generator=draw).double()
-    return x, y, torch.randn(options["d"], generator=draw, dtype=torch.float64)
+    x = torch.randn(POINTS, INPUTS, generator=draw, dtype=torch.float64)
+    y = torch.randint(LABELS, (POINTS,), generator=draw).double()
+    return x, y, torch.randn(INPUTS, generator=draw, dtype=torch.float64)
 
 
-def _subset(options: dict[str, Any], run: RunContext) -> _Data:
-    source = load(options["source"])
-    device = options["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    parts: list[Tensor] = []
+def _samples(options: Kernel, seed: int) -> Samples:
+    source, parts = load(options.source), list[Tensor]()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, x, y in (("train", source.x_train, source.y_train), ("test", source.x_test, source.y_test)):
-        count = options[f"n_{name}"]
-        if count is not None:
-            if not 1 <= count <= len(x):
-                raise ValueError(f"n_{name} is {count}, but {options['source']} has {len(x)} {name} images.")
-            if count < len(x):
-                chosen = torch.randperm(len(x), generator=generator(run.seed, f"kernel-{name}"))[:count]
-                x, y = x[chosen], y[chosen]
+        count = getattr(options, f"n_{name}") or len(x)
+        if count > len(x):
+            raise ValueError(f"n_{name} is {count}, but {options.source} has {len(x)} {name} images.")
+        if count < len(x):
+            chosen = torch.randperm(len(x), generator=generator(seed, f"kernel-{name}"))[:count]
+            x, y = x[chosen], y[chosen]
         x = x.to(device)
         parts += [x.float() / 255.0 if x.dtype == torch.uint8 else x.float(), y.to(device)]
-    return _Data(*parts, num_classes=source.num_classes)
+    return Samples(*parts, num_classes=source.num_classes)
 
 
 def _memory(device: torch.device) -> float:
@@ -262,16 +211,15 @@ def _memory(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def _memory_for(options: dict[str, Any], data: _Data, run: RunContext) -> Iterator[None]:
+def _memory_for(options: Kernel, data: Samples, run: RunContext) -> Iterator[None]:
     """Wait until no other large kernel of this user is on the machine, and refuse one that its memory cannot hold."""
-    n, m = len(data.x), len(data.x_test)
-    triangle = n * (n + options["block"]) / 2 * (4 if options["precision"] == "float32" else 8)
-    needed = triangle + (n * n * 2 + n * m * 4 if options["features"] == "random_conv" else 0)
-    device = data.x.device
+    n, m, device = len(data.x), len(data.x_test), data.x.device
+    needed = n * (n + BLOCK) / 2 * (4 if options.precision == "float32" else 8)
+    needed += n * n * 2 + n * m * 4 if options.features == "random_conv" else 0
     with contextlib.ExitStack() as held:
         if needed > _memory(device) / 4:
             folder = Path(tempfile.gettempdir()) / f"lightning-regs-{os.getuid()}"
-            held.enter_context(lock(folder, lambda _: run.progress(0, 3, "waiting for another kernel"), str(device)))
+            held.enter_context(lock(folder, lambda _: run.progress(0, 4, "waiting for another kernel"), str(device)))
         if needed > 0.95 * (memory := _memory(device)):
             where = "this machine has" if device.type == "cpu" else "the card has free"
             raise ValueError(
@@ -281,42 +229,53 @@ def _memory_for(options: dict[str, Any], data: _Data, run: RunContext) -> Iterat
         yield
 
 
-def _feature_blocks(options: dict[str, Any], x: Tensor, seed: int) -> Blocks:
-    """Return a function from images to their features, some columns at a time."""
-    kind = options["features"]
-    if kind not in FEATURES:
-        raise unknown_name("features", kind, FEATURES)
-    extra = _options(options["feature_options"], FEATURES[kind], f"option of {kind} features")
-    if kind == "pixels":
-        return lambda images: iter([images.flatten(1)])
-    if x.ndim != 4:
-        raise ValueError(f"{kind} features need images (N, C, H, W), but {options['source']} has {tuple(x.shape)}.")
-    if kind == "gabor":
-        bank = analysis.gabor_filters(extra["size"], extra["wavelengths"], extra["orientations"])
-        return lambda images: iter([analysis.gabor_features(images, bank, extra["pool"])])
-    draw, step = generator(seed, "random-filters"), extra["filters_per_block"]
-    filters = analysis.random_conv_filters(x, extra["num_filters"], draw, extra["patch_size"])
-
-    def blocks(images: Tensor) -> Iterator[Tensor]:
-        for weight, shift in zip(filters.weight.split(step), filters.shift.split(step), strict=True):
-            part = analysis.ConvFilters(weight, shift)
-            yield analysis.random_conv_features(images, part, extra["pools"], extra["threshold"])
-
-    return blocks
+def _pixels(x: Tensor, seed: int) -> Blocks:
+    return lambda images: iter([images.flatten(1)])
 
 
-def _choose(options: dict[str, Any], data: _Data, blocks: Blocks, run: RunContext) -> tuple[float, float]:
+def _gabor(x: Tensor, seed: int, pool: int = 4, **bank: Any) -> Blocks:
+    filters = analysis.gabor_filters(**bank)
+    return lambda images: iter([analysis.gabor_features(images, filters, pool)])
+
+
+def _random_conv(x: Tensor, seed: int, num_filters: int = 1000, patch_size: int = 6) -> Blocks:
+    filters = analysis.random_conv_filters(x, num_filters, generator(seed, "random-filters"), patch_size)
+    parts = list(map(analysis.ConvFilters, filters.weight.split(FILTERS), filters.shift.split(FILTERS)))
+    return lambda images: (analysis.random_conv_features(images, part) for part in parts)
+
+
+def _choose(options: Kernel, data: Samples, blocks: Blocks, run: RunContext) -> tuple[float, float]:
     """Choose bandwidth and ridge where there is a choice; the bandwidth is returned in the configuration's unit."""
-    bandwidths = list(options["bandwidths"])
-    ridges = sorted({0.0, *map(float, options["ridges"])})
+    bandwidths, ridges = list(options.bandwidths), sorted({0.0, *map(float, options.ridges)})
     if len(ridges) == len(bandwidths) == 1:
         return bandwidths[0], 0.0
     draw = generator(run.seed, "kernel-selection")
-    count = min(options["n_select"], len(data.x))
-    chosen = torch.randperm(len(data.x), generator=draw)[:count].to(data.x.device)
+    chosen = torch.randperm(len(data.x), generator=draw)[: options.n_select].to(data.x.device)
     gram = analysis.gram_matrix(blocks(data.x[chosen]))
-    if options["relative"]:
+    if options.relative:
         gram /= 2.0 * (gram.diagonal().mean() - gram.mean())
     choice = analysis.select(gram, data.y[chosen], data.num_classes, bandwidths, ridges, draw)
-    run.progress(1, 3, f"chose bandwidth {choice.bandwidth:g}, ridge {choice.ridge:g} on held-out training data")
+    run.progress(1, 4, f"chose bandwidth {choice.bandwidth:g}, ridge {choice.ridge:g} on held-out training data")
     return choice.bandwidth, choice.ridge
+
+
+def _solve(
+    options: Kernel, data: Samples, machine: analysis.KernelMachine, ridge: float, run: RunContext
+) -> dict[str, float]:
+    begun, equations = 2 + (ridge > 0), f"{len(data.x):,} equations, ridge {ridge:g}"
+    solution = analysis.solve_spd(
+        machine.operator, analysis.one_hot(data.y, data.num_classes), ridge, getattr(torch, options.precision),
+        progress=lambda done, total: run.progress(begun + done / total, 4, f"solving {equations}"),
+        refined=lambda steps, residual: run.progress(
+            begun + 1, 4, f"{equations}: residual {residual:.1e}, step {steps}"
+        ),
+    )  # fmt: skip
+    return {
+        "test_error": analysis.error_rate(machine.scores(solution.coefficients), data.y_test),
+        "train_error": analysis.error_rate(solution.fitted, data.y),
+        "residual": solution.residual,
+        "iterations": float(solution.iterations),
+        "jitter": solution.jitter,
+        "norm": analysis.rkhs_norm(solution.coefficients, solution.fitted),
+        "coefficient_norm": analysis.coefficient_norm(solution.coefficients),
+    }

@@ -16,7 +16,7 @@ from lightning_regs.core.files import lock
 from lightning_regs.data.sources import load
 from lightning_regs.study import RunContext, load_paper
 
-SEARCH = {"relative": True, "bandwidths": [0.5, 1.0, 2.0], "ridges": [0.0, 1e-3, 1e-1], "block": 128}
+SEARCH = {"relative": True, "bandwidths": [0.5, 1.0, 2.0], "ridges": [0.0, 1e-3, 1e-1]}
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def theory(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     cut = SimpleNamespace(x_train=x[:400], y_train=y[:400], x_test=x[400:600], y_test=y[400:600], num_classes=10)
     monkeypatch.setattr(module, "load", lambda name: cut)
     monkeypatch.setattr(module, "cut", cut, raising=False)
+    monkeypatch.setattr(module, "BLOCK", 128)
     return module
 
 
@@ -46,8 +47,10 @@ def test_theorem1(theory, run):
     assert run.precision == "64-true"
 
 
-def test_theorem1_deep(theory, run):
-    metrics = theory.theorem1_deep({"n": 120, "d": 5, "depths": [2, 4]}, run)
+def test_theorem1_deep(theory, run, monkeypatch):
+    for name, number in (("POINTS", 120), ("INPUTS", 5), ("DEPTHS", (2, 4))):
+        monkeypatch.setattr(theory, name, number)
+    metrics = theory.theorem1_deep({}, run)
     assert metrics["max_residual"] < 1e-6
     assert (metrics["width_2"], metrics["width_4"]) == (121, 43)
     assert metrics["width_ratio"] == pytest.approx(43 / 40)
@@ -55,8 +58,10 @@ def test_theorem1_deep(theory, run):
 
 
 @pytest.mark.slow
-def test_min_norm(theory, run):
-    metrics = theory.min_norm({"n": 20, "d": 100, "steps": 4000}, run)
+def test_min_norm(theory, run, monkeypatch):
+    for name, number in (("EQUATIONS", 20), ("UNKNOWNS", 100), ("STEPS", 4000)):
+        monkeypatch.setattr(theory, name, number)
+    metrics = theory.min_norm({}, run)
     assert metrics["norm_gap"] < 1e-4
     assert metrics["distance"] < 1e-6
     assert metrics["outside_span"] < 1e-10
@@ -65,7 +70,7 @@ def test_min_norm(theory, run):
 
 
 def test_fixed_bandwidth_is_a_noiseless_gaussian_process(theory, run):
-    metrics = theory.kernel({"bandwidths": [0.1], "block": 128, "precision": "float64"}, run)
+    metrics = theory.kernel({"bandwidths": [0.1], "precision": "float64"}, run)
     x, x_test = (part.flatten(1).double().numpy() / 255 for part in (theory.cut.x_train, theory.cut.x_test))
     targets = torch.nn.functional.one_hot(theory.cut.y_train.long()).double().numpy()
     process = GaussianProcessRegressor(RBF((2 * 0.1) ** -0.5), alpha=0, optimizer=None).fit(x, targets)
@@ -81,10 +86,11 @@ def test_fixed_bandwidth_is_a_noiseless_gaussian_process(theory, run):
     [
         ("pixels", {}),
         ("gabor", {"size": 5, "wavelengths": [2.5, 4.0], "pool": 2}),
-        ("random_conv", {"num_filters": 60, "patch_size": 3, "filters_per_block": 25}),
+        ("random_conv", {"num_filters": 60, "patch_size": 3}),
     ],
 )
-def test_kernels_interpolate_and_generalise(theory, tmp_path, features, options):
+def test_kernels_interpolate_and_generalise(theory, tmp_path, monkeypatch, features, options):
+    monkeypatch.setattr(theory, "FILTERS", 25)
     config = {"features": features, "feature_options": options, "n_train": 300, **SEARCH}
     metrics = theory.kernel(config, RunContext(tmp_path))
     assert metrics["train_error"] == 0
@@ -106,9 +112,9 @@ def test_test_labels_have_no_part_in_the_choice(theory, run):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"bandwith": 1}, "Did you mean 'bandwidths'"),
+        ({"bandwith": 1}, "It takes: source, n_train, n_test, features, feature_options, bandwidths,"),
         ({"features": "gabour"}, "Did you mean 'gabor'"),
-        ({"features": "gabor", "feature_options": {"pools": 2}}, "Did you mean 'pool'"),
+        ({"features": "random_conv", "feature_options": {"pools": 2}}, "It takes: num_filters, patch_size"),
         ({"precision": "bfloat16"}, "unknown precision"),
         ({"n_train": 401}, "has 400 train images"),
     ],
@@ -119,15 +125,17 @@ def test_bad_configurations(theory, run, config, message):
 
 
 def test_kernels_that_cannot_fit_in_memory_are_refused(theory, run, monkeypatch):
-    monkeypatch.setattr(theory.os, "sysconf", lambda name: 1000)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(theory.os, "sysconf", lambda name: 500)
     with pytest.raises(ValueError, match="set n_train lower"):
-        theory.kernel({"n_train": 400, "device": "cpu"}, run)
+        theory.kernel({"n_train": 400}, run)
 
 
 def test_large_kernels_are_never_at_once(theory, run, monkeypatch, tmp_path):
     monkeypatch.setattr(theory.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(theory, "_memory", lambda device: 1e6)
-    small, large = {"n_train": 20, "device": "cpu", "block": 128}, {"n_train": 300, "device": "cpu", "block": 128}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    small, large = {"n_train": 20}, {"n_train": 300}
     others, said = contextlib.ExitStack(), []
     others.enter_context(lock(tmp_path / f"lightning-regs-{os.getuid()}", file="cpu"))
 

@@ -92,7 +92,7 @@ class Claim:
             (:func:`~lightning_regs.study.paper.conditions.trained`), or ids of claims that have to be reproduced at
             the same scale. Where it does not hold, the verdict is ``"invalid"``.
         settings: What the paper does not state, set otherwise: words -> the measure there. The criterion is checked in
-            each, and the range of verdicts stands beside the verdict.
+            each whose cells the scale has, and the range of verdicts stands beside the verdict.
         on: Names of the scales that measure it; None for all.
         out_of_reach: Why it cannot be checked here at all, instead of a measure.
         exact: True for a number without spread over seeds (a count, a proof's construction, a solved system): every

@@ -232,7 +232,8 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     if low < high and not claim.exact:  # else nothing was tested: the measurements are all that there is
         found["p"] = p_value(estimate, claim.criterion)
     result = _result(claim, verdict, reason, n, frozen, **found)
-    settings = [_setting(claim, name, measure, rows, frozen) for name, measure in claim.settings.items()]
+    here = {name: measure for name, measure in claim.settings.items() if cells is None or not measure.lacks(cells)}
+    settings = [_setting(claim, name, measure, rows, frozen) for name, measure in here.items()]
     return replace(result, settings=tuple(settings))
 
 

@@ -175,7 +175,7 @@ def test_no_verdict_before_the_planned_seeds_are_there():
 
 def test_other_settings_are_judged_by_the_same_criterion():
     settings = {"with train_acc": difference("net/plain", "net/method"), "elsewhere": value("other")}
-    result = judged(claim(settings=settings))["1"]
+    result = judged(claim(settings=settings | {"at another scale": value("net/another")}))["1"]
     assert [(s.name, s.verdict) for s in result.settings] == [
         ("with train_acc", "not reproduced"),
         ("elsewhere", "not decided"),
