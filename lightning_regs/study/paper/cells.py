@@ -222,7 +222,7 @@ def grid(
         name: The cells' name, with an axis in braces for each that varies: ``"{net}/{method}"``.
         config: Configuration file of all of them, as :func:`~lightning_regs.study.paper.config.resolve` takes it.
         overrides: What all of them change in that file, by dotted path; and the task's own sections, such as
-            ``{"snapshots": {"cycles": 5}}`` for :data:`SNAPSHOTS`. A task of the paper's own has all that are whole.
+            ``{"snapshots": {"cycles": 5}}`` for :data:`SNAPSHOTS`; for a paper's own task, any key without a dot.
         task: Import path of the function that measures them; default: training as the configuration says, and of the
             cell ``"study/agreement"`` of a :class:`Scale` the study :data:`AGREE`.
         seeds: Their own number of seeds; None takes the scale's.
