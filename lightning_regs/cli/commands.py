@@ -201,7 +201,7 @@ def freeze(options: argparse.Namespace) -> int:
     paper = load_paper(options.paper)
     if carried(paper):
         raise ValueError(f"{paper.id} came with the installed package; freeze its claims in a checkout.")
-    rows = measured(paper, Store(None).results(paper.id))  # a look at one's own rows is a look
+    rows = measured(paper, Store(options.runs).results(paper.id))  # a look at one's own rows is a look
     commit, date = provenance.commit().partition("+")[0], datetime.datetime.now(datetime.timezone.utc).date()
     about = {"date": date.isoformat(), "commit": commit, "scale": options.scale, "reason": options.reason or ""}
     done = lock.freeze(paper, rows, **about)

@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     says = "write down what a paper's claims are and how many seeds are planned, before anything is run"
-    command = add("freeze", "commands:freeze", says, one)
+    command = add("freeze", "commands:freeze", says, one, runs)
     command.add_argument("--scale", help="only this scale (default: all)")
     command.add_argument("--reason", metavar="TEXT", help="why claims were added or changed after their rows")
 

@@ -43,3 +43,8 @@ class Family:
     title: str
     metrics: tuple[Metric, ...]
     shown: Whole = 4
+
+    @property
+    def names(self) -> set[str]:
+        """The names of its metrics."""
+        return {metric.name for metric in self.metrics}

@@ -46,6 +46,11 @@ class Store:
         """Return the run of that hash, whether it exists or not."""
         return Run(self.root / run_hash)
 
+    def failed(self) -> set[int]:
+        """Return the seeds of the runs whose last attempt failed, as far as these were begun."""
+        configs = [Run(path.parent)._config() for path in self.root.glob("*/error.txt")]
+        return {config["seed"] for config in configs if isinstance(config.get("seed"), int)}
+
     def results(self, paper: str) -> Path:
         """Return where the tables of a paper's runs on this machine are, apart from those that are committed."""
         return self.root / "results" / paper
@@ -80,11 +85,16 @@ class Run:
 
     def code(self) -> dict[str, str] | None:
         """Return what is known of the code that the run was begun with; None where nothing is."""
-        try:
-            code = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["code"]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            return None
+        code = self._config().get("code")
         return code if isinstance(code, dict) else None
+
+    def _config(self) -> dict[str, Any]:
+        """Return what the run was begun with; nothing where its file is missing or damaged."""
+        try:
+            config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return config if isinstance(config, dict) else {}
 
     def goes_on(self) -> bool:
         """Tell whether an attempt that ended early left something of its task's own, such as a checkpoint."""
@@ -183,6 +193,7 @@ class RunContext:
         precision: Arithmetic of the run; a task with another than full precision sets it.
         epochs: Passes over the training set; None for a task that has none.
         trained: What was trained last, where the task trains by a configuration: for who wants more than the numbers.
+        parts: How many trainings it is made of, one after the other; a task that has several sets it before the first.
     """
 
     def __init__(
@@ -204,6 +215,7 @@ class RunContext:
         self.precision = "32-true"
         self.epochs: float | None = None
         self.trained: object = None
+        self.parts = 1
         self._on_progress = on_progress
         self._began = time.monotonic()
         self._before = self._read_elapsed()
@@ -221,12 +233,30 @@ class RunContext:
         return Run(self.folder).curves()
 
     def progress(self, done: float, total: float, text: str = "") -> None:
-        """Say how far the run is, in units such as epochs and a few words; cheap enough to be called at every step."""
-        now = time.monotonic()
+        """Say how far the run is, in units such as epochs and a few words; cheap enough to be called at every step.
+
+        Of a run of several ``parts``, ``total`` is what one takes.
+        """
+        now, total = time.monotonic(), total * self.parts
         if self._on_progress is not None and (now - self._sent >= 0.1 or done >= total):
             self._sent = now
             self._on_progress(float(done), float(total), text)
         self._save_elapsed(_SAVE_ELAPSED_EVERY)
+
+    def part(self, name: str, at: int, seed: int | None = None) -> RunContext:
+        """Return the context of a training within this run, whose progress and notes are this run's.
+
+        Args:
+            name: Its folder within this one.
+            at: How many of this run's ``parts`` come before it.
+            seed: Its own seed; default: the run's.
+        """
+
+        def progress(done: float, total: float, text: str) -> None:
+            self.progress(at * total + done, total, text)
+
+        seed = self.seed if seed is None else seed
+        return RunContext(self.folder / name, seed, self.threads, progress, on_note=self.note)
 
     def note(self, sentence: str) -> None:
         """Tell people what happened to the run, such as that it starts over."""

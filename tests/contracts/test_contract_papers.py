@@ -27,7 +27,7 @@ from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report import plots
 from lightning_regs.study.report.card import update
 from lightning_regs.study.report.specification import slug
-from lightning_regs.study.store.curves import COLUMNS, Curves
+from lightning_regs.study.store.curves import Curves
 from lightning_regs.study.store.results import default_results
 
 ROOT = Path(__file__).parents[2]
@@ -55,11 +55,15 @@ def rows(scale: Scale, holes: bool = False) -> Rows:
     return Rows(Run(cell.name, seed, holes) for cell in scale.cells for seed in range(SEEDS))
 
 
-def curves(scale: Scale) -> Curves:
+def curves(paper: Paper, scale: Scale) -> Curves:
+    panels = [panel for figure in paper.figures for panel in figure.panels if panel.kind == "curve"]
+    # Those that draw themselves have planes and graphs.
+    names = {"surface_loss", "activation", *(name for panel in panels for name in panel.metrics)}
+
     def points(cell: str, seed: int) -> list[Mapping[str, float]]:
         run = Run(cell, seed)
         over = ({"step": 100.0 * at, "epoch": at, "position": at, "position_2": at} for at in (1, 2, 3))
-        return [{name: run[f"{name} {at['epoch']}"] for name in COLUMNS} | at for at in over]
+        return [{name: run[f"{name} {at['epoch']}"] for name in names} | at for at in over]
 
     return Curves({cell.name: {seed: points(cell.name, seed) for seed in range(SEEDS)} for cell in scale.cells})
 
@@ -184,8 +188,8 @@ def _has(found: Rows, cell: str, metric: str) -> bool:
 def figures_can_be_drawn(paper: Paper) -> Iterator[str]:
     """Each is drawn at one scale at least, says itself, and fails at none; seeds without a number do not stop it."""
     largest = max(paper.scales, key=lambda scale: len(scale.cells))
-    made = [(scale.name, rows(scale), curves(scale)) for scale in paper.scales]
-    made.append((largest.name, rows(largest, holes=True), curves(largest)))
+    made = [(scale.name, rows(scale), curves(paper, scale)) for scale in paper.scales]
+    made.append((largest.name, rows(largest, holes=True), curves(paper, largest)))
     shown = None
     for figure in paper.figures:
         drawing = None

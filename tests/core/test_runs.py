@@ -154,6 +154,17 @@ def test_progress_is_thinned_but_the_last_gets_through(folder):
     assert len(seen) < 200
 
 
+def test_the_progress_and_the_notes_of_a_part_are_those_of_its_run(folder):
+    seen = []
+    run = RunContext(folder, 3, 2, lambda *event: seen.append(event), on_note=seen.append)
+    run.parts = 2
+    part = run.part("net1", 1, seed=9)
+    part.progress(3, 4, "x")
+    part.note("It starts over.")
+    assert seen == [(7, 8, "x"), "It starts over."]
+    assert (part.folder, part.seed, part.threads, run.part("net2", 1).seed) == (folder / "net1", 9, 2, 3)
+
+
 def test_defaults_of_the_context(folder):
     assert RunContext(folder, threads=2).device == "cpu (2 threads)"
     assert RunContext(folder).device == "cpu (1 thread)"

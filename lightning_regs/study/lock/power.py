@@ -52,7 +52,7 @@ def needs(paper: Paper, scale: Scale, measured: Rows, claims: Iterable[ClaimResu
     planned, forms = plans(paper, scale), {claim.id: claim.at(scale.name) for claim in paper.claims}
     for claim in claims:
         form = forms[claim.id]
-        if claim.verdict != "not decided" or claim.n < 2 or form is None or form.criterion is None:
+        if claim.verdict != "not decided" or claim.low is None or form is None or form.criterion is None:
             continue
         both, alone = (form.estimate(rows) for rows in (measured, measured.without_items()))
         if both.half is None or alone.half is None:

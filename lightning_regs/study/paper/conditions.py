@@ -37,14 +37,19 @@ class Condition:
         """Return the first name or pattern that none of these cells has; None where all are there."""
         return next((pattern for pattern in self.patterns if not fnmatch.filter(cells, pattern)), None)
 
-    def broken(self, rows: Rows) -> dict[str, str]:
+    def broken(self, rows: Rows, cells: Collection[str] | None = None) -> dict[str, str]:
         """Return the cells some of whose runs do not keep it, each with what they have instead.
+
+        Args:
+            rows: What was measured.
+            cells: Those among which patterns are looked up; None for those that were measured.
 
         Raises:
             MissingRows: If a cell has no rows, or none of its rows has the metric.
         """
         chosen = [each.grid[rows.chosen(each)] if isinstance(each, Tuned) else each for each in self.cells]
-        names = [name for pattern in chosen for name in fnmatch.filter(rows.cells(), pattern) or [pattern]]
+        among = rows.cells() if cells is None else cells
+        names = [name for pattern in chosen for name in fnmatch.filter(among, pattern) or [pattern]]
         found = {}
         for name in dict.fromkeys(names):
             values = rows.metric(name, self.metric)
@@ -54,9 +59,9 @@ class Condition:
                 found[name] = f"{self.metric} is {' to '.join(ends)} in {len(worse)} of {len(values)} runs of {name}"
         return found
 
-    def failing(self, rows: Rows) -> str:
-        """Say which runs do not keep it; empty where all do. Raises as :meth:`broken`."""
-        broken = self.broken(rows)
+    def failing(self, rows: Rows, cells: Collection[str] | None = None) -> str:
+        """Say which runs do not keep it; empty where all do. Takes and raises as :meth:`broken`."""
+        broken = self.broken(rows, cells)
         return f"{', '.join(broken.values())}; asked of every run is {self.criterion.text()}" if broken else ""
 
     def text(self) -> str:

@@ -55,14 +55,27 @@ class Scale:
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable():
             raise ValueError(f"scale {self.name!r} has no name that fits into a line; give it one, such as 'quick'.")
-        object.__setattr__(self, "cells", Cells(self.cells).at(self.overrides) if self.overrides else self.cells)
         check_unique(f"scale {self.name!r}", "cell", names := [cell.name for cell in self.cells])
+        if self.overrides:
+            self._override()
         if self.test_items and AGREEMENT not in names:
             raise ValueError(
                 f"scale {self.name!r} has test_items={self.test_items} and no cell {AGREEMENT!r}, which measures how "
                 f"far nets are right on the same; add grid({AGREEMENT!r}, CONFIG, {{'other': ...}})."
             )
         self._check_needs()
+
+    def _override(self) -> None:
+        made, known = Cells(self.cells).at(self.overrides), dict[str, tuple[Cell, Cell]]()
+        for before, now in zip(self.cells, made, strict=True):
+            other, alone = known.setdefault(now.hash(0), (now, before))
+            if before.hash(0) != alone.hash(0):
+                names = f"{other.name!r} and {now.name!r}"
+                raise ValueError(
+                    f"the overrides of scale {self.name!r} make {names} one configuration: they change what these "
+                    "cells differ in; leave that out, or one of the cells."
+                )
+        object.__setattr__(self, "cells", made)
 
     def _check_needs(self) -> None:
         needs = {cell.name: cell.needs for cell in self.cells}

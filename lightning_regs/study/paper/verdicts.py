@@ -203,7 +203,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     try:
         estimate = claim.estimate(rows)
         low, high = estimate.ends(frozen.confidence)
-        broken = [failing for condition in claim.conditions if (failing := condition.failing(rows))]
+        broken = [failing for condition in claim.conditions if (failing := condition.failing(rows, cells))]
     except MissingRows as missing:
         return _result(claim, "not decided", str(missing), frozen=frozen)
     except UnfitError as unfit:

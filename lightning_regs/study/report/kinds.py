@@ -186,7 +186,7 @@ def draw_dots(figure: Kind, rows: Rows, curves: Curves, published: Published, *,
                 zip(figure.names, figure.metrics, dots, strict=True)
             ):
                 color = SERIES[index % len(SERIES)]
-                _dots(axes, line, numbers, _ends(measure, rows, numbers), color, _MARKS[index], bars)
+                _dots(axes, line, numbers, _ends(measure, rows, numbers), color, _MARKS[index % len(_MARKS)], bars)
                 if (number := published.get(measure.single)) is not None:
                     rings = True
                     _ring(axes, number, line, SERIES[1] if len(figure.metrics) == 1 else color)
@@ -268,7 +268,14 @@ def _dots(axes: Axes, line: int, numbers: Sequence[float], ends: Ends, color: st
 
 def _dots_legend(drawing: Figure, axes: Axes, figure: Kind, rings: bool) -> None:
     for index, name in enumerate(figure.names):
-        axes.plot([], [], _MARKS[index], color=SERIES[index], markersize=4.5, label=f"{name}, ours" if name else "ours")
+        axes.plot(
+            [],
+            [],
+            _MARKS[index % len(_MARKS)],
+            color=SERIES[index % len(SERIES)],
+            markersize=4.5,
+            label=f"{name}, ours" if name else "ours",
+        )
     if rings:
         _ring(axes, math.nan, math.nan, SERIES[1] if len(figure.metrics) == 1 else MUTED, label="published")
     drawing.legend(loc="outside upper center", ncols=3, handletextpad=0.2, columnspacing=1.2)

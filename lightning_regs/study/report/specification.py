@@ -290,9 +290,9 @@ def _mixed(found: ScaleResults) -> list[str]:
 def _failures(scale: Scale, store: Store | None) -> list[FailureEntry]:
     if store is None:
         return []
-    failures = []
+    failures, failed = [], store.failed()
     for cell in scale.cells:
-        for seed in range(cell.seeds or scale.seeds):
+        for seed in sorted({*range(cell.seeds or scale.seeds), *failed}):
             run = store.run(cell.hash(seed))
             if (text := run.error()) is not None and run.row() is None:
                 text = text.replace("\r\n", "\n").strip()

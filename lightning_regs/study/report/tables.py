@@ -182,7 +182,8 @@ def groups(rows: Sequence[Row], families: Sequence[Family] = ()) -> list[Group]:
     tables: dict[Family, dict[str, list[Row]]] = {}
     for cell, runs in by_cell.items():
         names = {name for run in runs for name in run.metrics}
-        family = next((known for known in (*families, *_OURS) if known.metrics[0].name in names), None)
+        ours = (known for known in _OURS if known is TRAINED or names <= known.names | TRAINED.names)
+        family = next((known for known in (*families, *ours) if known.metrics[0].name in names), None)
         if family is None:
             family = Family("", tuple(Metric(name, heading(name)) for name in sorted(names)))
         tables.setdefault(family, {})[cell] = sorted(runs, key=lambda run: int(run.seed))

@@ -200,6 +200,9 @@ def reproduce(
     elif outcome.stopped is not None:
         notify(Event("stopped", text=outcome.stopped))
     outcome.rows, outcome.claims = results.rows(), results.claims()
+    if old := sum(not row.current for row in outcome.rows):
+        text = f"{old} of {len(outcome.rows)} rows are of other configurations than their cells have now, and count"
+        notify(Event("noted", text=f"{text} until these cells are measured anew: repeat the command without --cells"))
     return outcome
 
 

@@ -9,24 +9,9 @@ from dataclasses import dataclass, field
 from lightning_regs.core.runs import csv_text
 from lightning_regs.study.store.tables import Tell, lines
 
-# What `results/SCALE.curves.csv` keeps of each run's curves.csv, and the format of each number.
-COLUMNS = {
-    "step": ".0f",
-    "epoch": ".0f",
-    "train_loss": ".4g",
-    "train_acc": ".2f",
-    "val_loss": ".4g",
-    "val_acc": ".2f",
-    "test_acc": ".2f",
-    "weights_norm": ".4g",
-    "weights_distance": ".4g",
-    "weights_zeros": ".2f",
-    **{f"signal_{key}_{layer}": ".3g" for key in ("mean", "saturation") for layer in range(1, 6)},
-    **{f"signal_{key}": ".3g" for key in ("loss_range", "gradient_change", "input")},
-    # Of lines and planes through weights, which are over no time.
-    **dict.fromkeys(("position", "position_2", "line_loss", "random_loss", "surface_loss"), ".4g"),
-    "activation": ".0f",  # of a graph, whose connections go from one position to another
-}
+# Where a point of a curve is, over time or in a line, a plane or a graph; a table has these columns first.
+PLACES = ("step", "epoch", "position", "position_2", "activation")
+_WHOLE = ("step", "epoch", "activation")
 _PLANE = "position_2"
 MAX_BYTES = 500_000
 _POINTS = (400, 250, 160, 120, 90, 70, 50, 40, 30, 20, 12, 6, 3)
@@ -79,7 +64,7 @@ class Curves:
         return Band(grid, mean, low, high, len(series))
 
     def to_csv(self, max_bytes: int = MAX_BYTES) -> str:
-        """Write a table of ``cell, seed`` and those of :data:`COLUMNS` that occur, thinned until it fits.
+        """Write a table of ``cell, seed``, those of :data:`PLACES` that occur and the others, thinned until it fits.
 
         Each curve keeps its first and last point, and more of the early ones, where curves bend. Of planes, which have
         a second position, the first seed's stays whole, and the others go. Equal data give equal text.
@@ -107,10 +92,10 @@ class Curves:
 
     def _table(self, limit: int | None) -> str:
         found = {name for runs in self.data.values() for points in runs.values() for point in points for name in point}
-        columns = {name: spec for name, spec in COLUMNS.items() if name in found}
+        columns = [*(name for name in PLACES if name in found), *sorted(found.difference(PLACES))]
         lines = (
             {"cell": cell, "seed": seed}
-            | {name: format(point[name], spec) for name, spec in columns.items() if name in point}
+            | {name: format(value, ".0f" if name in _WHOLE else ".4g") for name, value in point.items()}
             for cell, runs in sorted(self.data.items())
             for seed, points in sorted(runs.items())
             for point in thin(points, limit)
@@ -140,5 +125,5 @@ def parse_curves(text: str, tell: Tell = lambda what: None) -> Curves:
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:
-    """Return the point of a curve that these values make: finite numbers of :data:`COLUMNS`."""
-    return {name: values[name] for name in COLUMNS if math.isfinite(values.get(name, math.nan))}
+    """Return the point of a curve that these values make: what of them is finite."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning_regs.core.files import lock, renew
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.verdicts import ClaimResult
-from lightning_regs.study.store.curves import Curves, finite, parse_curves
+from lightning_regs.study.store.curves import PLACES, Curves, finite, parse_curves
 from lightning_regs.study.store.results import ENDINGS, check_claims, claims_text
 from lightning_regs.study.store.tables import Row, read, read_table, table
 
@@ -100,15 +101,21 @@ class Ledger:
                     renew(self.curves_csv, curves.to_csv())
 
     def _merge(self) -> None:
-        """Take the rows that only the table has, if another command has written it since."""
+        """Take the rows that only the table has, if another command has written it since.
+
+        Those of another configuration than a cell has now stay, and are marked, until the cell is measured anew.
+        """
         if (state := self._state()) == self._seen:
             return
         numbers = {cell.name: at for at, cell in enumerate(self.scale.cells)}
         for row in read_table(self.csv, self.paper.id, self.scale.name):
             self.measured([row.seed])
             run, place = row.run, (numbers.get(row.cell, -1), row.seed)
-            if run not in self._fresh and place in self._places.get(run, ()):
-                self._put(place, row)
+            if place in self._places.get(run, ()):
+                if run not in self._fresh:
+                    self._put(place, row)
+            elif row.cell in numbers and place not in self._rows:
+                self._put(place, replace(row, current=False))
         self._seen = state
 
     def _put(self, place: tuple[int, int], row: Row) -> None:
@@ -124,23 +131,22 @@ class Ledger:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _curves(self) -> Curves:
-        """Gather the curves that are drawn; of rows that only the table has, those that were committed beside them."""
+        """Gather the curves that are drawn; of rows that only the table has, those that were committed beside them.
+
+        Without figures, or where one does not say what it shows, that is all that was logged.
+        """
         committed = (read(self.curves_csv, lambda what: None, parse_curves) or Curves()).data
-        drawn = self._drawn()
+        figures = self.paper.figures_at(self.scale.name)
+        drawn = [panel for figure in figures for panel in figure.panels if panel.kind == "curve"]
+        known = bool(figures) and all(figure.panels for figure in figures)
+        cells = [cell.name for cell in self.scale.cells]
+        cells = [name for panel in drawn for name in panel.select(cells)] if known else cells
+        columns = {*PLACES, *(name for panel in drawn for name in panel.metrics)}
         data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
-        for row in (row for row in self.rows() if row.cell in drawn):
-            if row.run in self.runs:
-                points = [point for logged in self.store.run(row.run).curves() if (point := finite(logged))]
-            else:
-                points = [dict(point) for point in committed.get(row.cell, {}).get(row.seed, ())]
-            if points:
+        for row in (row for row in self.rows() if row.cell in cells):
+            own = row.run in self.runs
+            logged = self.store.run(row.run).curves() if own else committed.get(row.cell, {}).get(row.seed, ())
+            kept = [{name: point[name] for name in point if name in columns or not known} for point in logged]
+            if points := [point for each in kept if (point := finite(each))]:
                 data.setdefault(row.cell, {})[row.seed] = points
         return Curves(data)
-
-    def _drawn(self) -> set[str]:
-        """Return the cells whose curves are drawn: all, without figures or where one does not say what it shows."""
-        figures, cells = self.paper.figures_at(self.scale.name), [cell.name for cell in self.scale.cells]
-        if not figures or not all(figure.panels for figure in figures):
-            return set(cells)
-        curves = [panel for figure in figures for panel in figure.panels if panel.kind == "curve"]
-        return {name for panel in curves for name in panel.select(cells)}

@@ -40,10 +40,13 @@ def agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     config = shared(configs)
     other = override(config, config.pop("other"))
     nets = []
+    # A stack takes hardly longer for the twins. What is not stacked would take longer as one.
+    together = 2 if len(runs) > 1 else 1
+    for run in runs:
+        run.parts = 4 // together
     for number, made in ((0, config), (2, other)):
-        first, twins = ([further(run, number + one) for run in runs] for one in (0, 1))
-        # A stack takes hardly longer for the twins. What is not stacked would take longer as one.
-        parts = [[*first, *twins]] if len(runs) > 1 else [first, twins]
+        first, twins = ([further(run, of, of // together) for run in runs] for of in (number, number + 1))
+        parts = [[*first, *twins]] if together > 1 else [first, twins]
         trained = [net for part in parts for net in fit_stack(made, part)]
         nets += [trained[: len(runs)], trained[len(runs) :]]
     rows = []
@@ -57,14 +60,12 @@ def agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     return rows
 
 
-def further(run: RunContext, number: int) -> RunContext:
+def further(run: RunContext, number: int, at: int) -> RunContext:
     """Return the run of a further net of a run: in a folder of its own, and of a seed far from those of other runs.
 
-    The net of number 0 is that of the run itself.
+    The net of number 0 is that of the run itself; ``at`` of its parts come before it.
     """
-    if not number:
-        return run
-    return RunContext(run.folder / f"net{number}", run.seed + number * OFFSET, run.threads)
+    return run.part(f"net{number}", at, run.seed + number * OFFSET) if number else run
 
 
 def _check_samples(*nets: Trained) -> None:

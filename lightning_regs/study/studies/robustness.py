@@ -45,9 +45,12 @@ def attacked(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> l
     """
     config = shared(configs)
     attack, crafted_on = ATTACK | config.pop("attack", {}), config.pop("crafted_on", None)
+    for run in runs:
+        run.parts = 1 if crafted_on is None else 2
     nets, others = fit_stack(config, runs), [None] * len(runs)
     if crafted_on is not None:
-        others = fit_stack(override(config, crafted_on), [further(run, 1) for run in runs])  # type: ignore[assignment]
+        apart = [further(run, 1, at=1) for run in runs]
+        others = fit_stack(override(config, crafted_on), apart)  # type: ignore[assignment]
     return [_under(attack, *found) for found in zip(nets, others, (run.seed for run in runs), strict=True)]
 
 

@@ -79,12 +79,15 @@ def grown(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     options = call("grown", _Options, **config.pop("grown", {}))
     data = data_of(config, runs[0])
     rows, nets = [dict[str, float]() for _ in runs], list[nn.Module]()
-    for number, size in enumerate(options.sizes, 1):
+    for run in runs:
+        run.parts = len(options.sizes)
+    for number, size in enumerate(options.sizes):
         made = override(config, {"model.architecture_args.hidden": [size]})
-        starts = [initial_network(made["model"], data, run.seed) for run in runs]
-        for net, old, run in zip(starts, nets, runs, strict=False):  # of the first size there is none before
-            _embed(net, old, options.std, generator(run.seed, "grown", size))
-        own = [RunContext(run.folder / f"hidden-{size}", run.seed, run.threads) for run in runs]
+        seeds = [seeds_apart(config).get("weights", run.seed) for run in runs]
+        starts = [initial_network(made["model"], data, seed) for seed in seeds]
+        for net, old, seed in zip(starts, nets, seeds, strict=False):  # of the first size there is none before
+            _embed(net, old, options.std, generator(seed, "grown", size))
+        own = [run.part(f"hidden-{size}", number) for run in runs]
         found = fit_stack(made, own, start=starts)
         nets = [one.network() for one in found]
         for row, one, run, part in zip(rows, found, runs, own, strict=True):
@@ -92,7 +95,6 @@ def grown(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
             for split in ("train", "test"):
                 row[f"{split}_error_{size}"] = 100 - one.metrics[f"{split}_acc"]
                 row[f"{split}_loss_{size}"] = one.metrics[f"{split}_loss"]
-            run.progress(number, len(options.sizes), f"{size} hidden units")
     return rows
 
 

@@ -343,6 +343,8 @@ def test_an_open_claim_says_how_many_seeds_would_decide_it_and_what_they_take(fo
     n = seeds_needed(1.0, 1.0, 0.975)
     assert (need.claim.id, need.distance, need.alone, need.seeds) == ("gain", 1.0, n, n)
     assert need.seconds == pytest.approx(2 * (n - 3) * 10.0)
+    unfit = Rows([row | {"test_acc": math.nan} if row["seed"] else row for row in rows])
+    assert list(needs(made, scale, unfit, evaluate((GAIN,), unfit, scale.name))) == []
     few = Rows(rows, test_items=100)
     [need] = needs(made, scale, few, evaluate((GAIN,), few, scale.name))
     assert (need.alone, need.seeds) == (n, None)

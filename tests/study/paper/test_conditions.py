@@ -190,3 +190,11 @@ def test_a_share_of_nothing_is_no_number():
     """What 16-grown of frankle2019 was: 25 [4, 46] of a way that is not known to exist."""
     result = judged(claim(measure=share("net/method", "net/plain", "net/plain"), at_most=0.5, above=None))["1"]
     assert result.verdict != "reproduced"
+
+
+def test_a_pattern_asks_for_all_cells_of_the_scale_and_not_only_for_those_that_were_measured():
+    asked = claim(measure=value("net/plain"), at_least=80, above=None, valid_if=trained("net/*", at_least=99))
+    half = Rows([{"cell": "net/plain", "seed": seed, "test_acc": 90.0 + seed, "train_acc": 100.0} for seed in range(3)])
+    result = judged(asked, found=half)["1"]
+    assert (result.verdict, result.reason) == ("not decided", "cell 'net/method' has no rows")
+    assert judged(asked)["1"].verdict == "reproduced"

@@ -142,6 +142,14 @@ def test_names_are_unique_and_known():
             make()
 
 
+def test_overrides_that_make_two_cells_one_are_refused():
+    cells = tuple(Cell(f"n/{n}", "m:f", {"data": {"train_size": n}, "trainer": {}}) for n in (1, 2))
+    same = Scale("quick", "", (*cells, replace(cells[0], name="again")), overrides={"data.source": "digits"})
+    assert same.cells[0].hash(0) == same.cells[2].hash(0) != same.cells[1].hash(0)
+    with pytest.raises(ValueError, match="overrides of scale 'quick' make 'n/1' and 'n/2' one configuration"):
+        Scale("quick", "", cells, overrides={"data.train_size": 3})
+
+
 def test_a_paper_lists_the_sources_of_all_forms_of_its_claims_once():
     first, second = (Claim("c", "S.", value("a"), above=0, source=source) for source in (READ, (READ, OTHER_KEY)))
     claims = across(quick=[first], full=[second])

@@ -221,3 +221,9 @@ def test_dots_leave_out_seeds_without_a_number_and_name_them():
     assert "second, time 11 to 12 (2 of 3)" in plots.description(drawing)
     assert "Not every seed has a number, so no mean is drawn: second, time of all (2 of 3 seeds)." in notes(drawing)
     assert notes(drawing).endswith("Too little was measured at this scale to draw: third.")
+
+
+def test_dots_of_many_metrics_have_marks_that_come_again():
+    names = {f"m{at}": f"m{at}_acc" for at in range(8)}
+    drawing = drawn(points("p", "P", names, {"a": "net/0"}), rows(**dict.fromkeys(names.values(), 50.0)))
+    assert drawing.axes

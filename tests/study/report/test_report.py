@@ -189,6 +189,16 @@ def test_a_failed_run_is_shown_until_it_has_succeeded(tmp_path, paper):
     assert "the disk is full" not in build(tmp_path, store=store).text
 
 
+@pytest.mark.slow
+def test_a_failed_run_of_a_seed_beyond_the_scale_is_shown(tmp_path, paper):
+    store = Store(tmp_path / "runs")
+    run = store.run(paper.scales[0].cells[0].hash(7))
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.json").write_text('{"seed": 7}')
+    run.fail("ValueError: too late")
+    assert "seed 7: ValueError: too late" in build(tmp_path, store=store).text
+
+
 @pytest.mark.parametrize(("column", "says"), [("commit", "2 commits"), ("versions", "2 sets of package versions")])
 @pytest.mark.slow
 def test_rows_of_different_origin_are_called_so(tmp_path, paper, column, says):

@@ -24,8 +24,10 @@ from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.plots import describe, note
 from lightning_regs.study.report.report import render, write_report
 from lightning_regs.study.report.specification import specify
+from lightning_regs.study.report.tables import groups
 from lightning_regs.study.report.telling import TITLES
 from lightning_regs.study.store.results import default_results
+from lightning_regs.study.store.tables import Row
 
 
 @pytest.fixture
@@ -327,3 +329,16 @@ def test_numbers_are_what_json_has(values):
             assert data == value
         else:
             assert data is None if math.isnan(value) else float(data) == value
+
+
+@pytest.mark.parametrize(
+    ("names", "title"),
+    [
+        (("train_error", "test_error"), "Wilson's linear problem"),
+        (("train_error", "my_gap"), "net"),
+        (("train_acc", "my_gap"), "Training runs"),
+    ],
+)
+def test_a_table_has_the_name_of_a_study_only_where_it_holds_what_that_measures(names, title):
+    rows = [Row.of({"cell": "net/a", "seed": seed} | dict.fromkeys(names, 1.0)) for seed in range(2)]
+    assert [group.name for group in groups(rows)] == [title]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 
 import pytest
 from made_up import make_paper, table
 
 from lightning_regs.core.runs import RunContext, Store
+from lightning_regs.study import curves as drawn_curves
 from lightning_regs.study.store import ledger
 from lightning_regs.study.store.curves import parse_curves
 from lightning_regs.study.store.ledger import Ledger
@@ -122,8 +124,36 @@ def test_curves_are_those_of_the_runs_and_of_rows_whose_folder_is_elsewhere(tmp_
         finish(book, SCALE.cells[2], 0, x=1)  # which trains nothing
         book.write(finish=True)
     curves = parse_curves(two.curves_csv.read_text())
-    expected = [{"step": 24, "epoch": 1, "train_loss": 2.0}, {"step": 48, "epoch": 2, "train_loss": 1.0}]
+    expected = [{"step": 24 * epoch, "epoch": epoch, "train_loss": 2.0 / epoch, "lr": 0.1} for epoch in (1, 2)]
     assert curves.data == {CELLS[0]: {0: expected}, CELLS[1]: {0: expected}}
+
+
+def test_what_a_figure_draws_is_kept_of_curves_whatever_it_is_called_and_nothing_else(tmp_path):
+    paper = make_paper(cells=CELLS, figures=(drawn_curves("gap", "Gap", "my_gap", {"a": CELLS[0]}),))
+    book = Ledger(paper, SCALE, Store(tmp_path / "runs"), tmp_path / "results")
+    for cell in SCALE.cells[:2]:
+        run = RunContext(book.store.run(cell.hash(0)).folder)
+        run.log_curve({"step": 24, "epoch": 1, "train_loss": 2.0, "my_gap": 3.0})
+        finish(book, cell, 0, x=1)
+    book.write(finish=True)
+    assert parse_curves(book.curves_csv.read_text()).data == {CELLS[0]: {0: [{"step": 24, "epoch": 1, "my_gap": 3.0}]}}
+
+
+def test_rows_of_an_older_configuration_stay_and_are_marked_until_their_cell_is_measured_anew(tmp_path):
+    older = replace(SCALE, cells=tuple(replace(cell, config={"old": cell.name}) for cell in SCALE.cells))
+    before = Ledger(PAPER, older, Store(tmp_path / "a"), tmp_path / "results")
+    for cell in older.cells[:2]:
+        finish(before, cell, 0, x=1)
+    book = Ledger(PAPER, SCALE, Store(tmp_path / "b"), tmp_path / "results")
+    finish(book, SCALE.cells[1], 0, x=2)
+    book.write(finish=True)
+    assert [(row.cell, row.metrics, row.current) for row in book.rows()] == [
+        (CELLS[0], {"x": 1}, False),
+        (CELLS[1], {"x": 2}, True),
+    ]
+    assert on_disk(book) == [(CELLS[0], 0), (CELLS[1], 0)]
+    finish(book, SCALE.cells[0], 0, x=3)
+    assert [row.current for row in book.rows()] == [True, True]
 
 
 def test_a_file_that_is_up_to_date_is_left_alone(book):

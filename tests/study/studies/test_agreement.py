@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import matthews_corrcoef
 
 from lightning_regs.core.runs import RunContext
-from lightning_regs.study import override
+from lightning_regs.study import AGREE, override
 from lightning_regs.study.paper.tasks import import_task
 from lightning_regs.study.studies.agreement import OFFSET, agree
 from lightning_regs.training.fit import fit
@@ -42,10 +42,22 @@ def test_two_nets_are_trained_and_compared(tmp_path: Path) -> None:
     assert [row[name] for name in ("test_acc", "other_test_acc")] == pytest.approx(shares, abs=1e-4)
 
 
+@pytest.mark.parametrize(("number", "parts"), [(1, 4), (2, 2)])
+@pytest.mark.slow
+def test_the_progress_of_a_pair_is_that_of_all_its_nets(tmp_path: Path, number: int, parts: int) -> None:
+    said: list[tuple[float, float]] = []
+    first = RunContext(tmp_path / "0", 0, on_progress=lambda done, total, text: said.append((done, total)))
+    runs = [first, *(RunContext(tmp_path / str(seed), seed) for seed in range(1, number))]
+    import_task(AGREE).stacked([CONFIG | {"other": {}}] * number, runs)
+    assert said == sorted(said)
+    assert said[-1] == (3 * parts, 3 * parts)
+    assert {total for _, total in said} == {3 * parts}
+
+
 @pytest.mark.slow
 def test_in_a_stack_they_are_those_of_the_runs_apart(tmp_path: Path) -> None:
     runs = [RunContext(tmp_path / str(seed), seed) for seed in (0, 1)]
-    rows = import_task("lightning_regs.study.studies.agreement:agree").stacked([CONFIG | {"other": {}}] * 2, runs)
+    rows = import_task(AGREE).stacked([CONFIG | {"other": {}}] * 2, runs)
     for seed, row in enumerate(rows):
         alone = agree(CONFIG | {"other": {}}, RunContext(tmp_path / f"alone {seed}", seed))
         for name in ("agreement", "agreement_within"):

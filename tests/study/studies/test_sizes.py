@@ -71,3 +71,8 @@ def test_new_weights_have_their_standard_deviation() -> None:
 def test_sizes_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sizes ascend"):
         import_task(GROWN)(GROWS | {"grown": {"sizes": [8, 3]}}, contexts(tmp_path, 1)[0])
+
+
+def test_weights_that_are_set_apart_are_the_same_for_all_runs(tmp_path: Path) -> None:
+    one, other = import_task(GROWN).stacked([GROWS | {"seeds": {"weights": 0}}] * 2, contexts(tmp_path, 1, 2))
+    assert one["test_loss_8"] == pytest.approx(other["test_loss_8"], rel=1e-6)
