@@ -18,6 +18,7 @@ from lightning_regs.core.checks import shown, warn
 from lightning_regs.core.files import DamagedFileError, whole
 from lightning_regs.core.identity import canonical, digest, identity
 from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.runs import RunContext
 from lightning_regs.pruning import Mask
 from lightning_regs.training.checkpoints import check_owner
 
@@ -195,6 +196,21 @@ class LevelFolder:
                 f"{self.path} holds a level of another configuration: {name} was {shown(old)} and is now "
                 f"{shown(new)}{more}; use another folder, or delete this one."
             )
+
+
+def handed_on(run: RunContext) -> dict[str, LevelState]:
+    """Return what the runs that a run of a cell needs have handed on, by the names of their cells.
+
+    Raises:
+        ValueError: If the file of one is missing, damaged or another run's, which this run cannot mend.
+    """
+    found = {}
+    for name, folder in run.inputs.items():
+        try:
+            found[name] = LevelState.load(folder, folder.name)
+        except DamagedFileError as error:
+            raise ValueError(f"{error}; remove its folder, so that the level is trained again.") from error
+    return found
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -8,20 +8,27 @@ lengths and levels of the quick scale were fixed on held-out training data befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import product
 from operator import itemgetter
 from typing import Any
 
-from lightning_regs.study import AGREE, Cell, grid, resolve, variance_cells
+from lightning_regs.study import Cells, grid, resolve, variance_cells
 
 REINITS = ("reinit-1", "reinit-2", "reinit-3")
 # The experiments on why tickets train.
 DETAILS = ("noise-0.5", "noise-3", "small-init", "continued-reset", "sign-reinit", "sign-reshuffle", "sign-constant",
            "reshuffle", "constant", "one-shot-frozen", "one-shot-frozen-grown")  # fmt: skip
-# The order of cells: treatments of one group go level by level.
-GROUPS = (("ticket",), ("continued",), ("reinit", "random", "one-shot"), ("details",), ("ticket-twin", "reinit-1-twin"))
+# Treatments in the order of their cells, in groups that go level by level -> which runs are stacked: they wait for the
+# same levels, and take as many steps.
+GROUPS = {
+    ("ticket",): "ticket/{:02d}", ("continued",): "continued/{:02d}", ("reinit", "random", "one-shot"): "level-{:02d}",
+    ("details",): "level-{:02d}", ("ticket-twin", "reinit-1-twin"): "twins",
+}  # fmt: skip
+# How masks on weights that are never trained are found, the last with dynamic weight rescaling, and on which weights.
+HOW, ON = ("untrained", "learned", "rescaled"), ("initial", "signed-constant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +61,14 @@ class Net:
             kept = [count - round(rate * count) for count, (_, rate) in zip(kept, self.layers, strict=True)]
         return 100 * sum(kept) / sum(weights for weights, _ in self.layers)
 
-    def configured(self, common: Mapping[str, Any]) -> dict[str, Any]:
-        """Return its configuration, with what it has in common with others."""
-        return resolve(f"configs/frankle2019/{self.config}.yaml", {**common, **self.overrides}, ("pruning", "search"))
+    def cells(self) -> Cells:
+        """Make its cell, a search for tickets by ``find_ticket``."""
+        common = {
+            "data.val_split": 5000, "warmup": 0, "pruning": {"rate": 0.2, "scope": "global"},
+            "search": {"rewind_to": "0it", "method": "weight_rewinding", "fine_tune": None, "controls": []},
+        }  # fmt: skip
+        changes = {**common, **self.overrides}
+        return grid(self.key, f"frankle2019/{self.config}", changes, task="frankle2019.deep:search", seeds=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,8 @@ class Ladder(Net):
 
     Attributes:
         iterations: Length of the training of a level.
+        every: Iterations between validations.
+        pruning: What a round prunes, where it is not a fifth of each layer and a tenth of the last.
         levels: The levels of each treatment, and of those that are called ``reinit`` and ``details`` together.
         fast: The paper's level at which the ticket should stop early.
         best: The level at which the ticket's accuracy should be above the dense net's.
@@ -75,6 +89,8 @@ class Ladder(Net):
     """
 
     iterations: int
+    every: int = 100
+    pruning: Mapping[str, Any] = field(default_factory=dict)
     levels: Mapping[str, Sequence[int]]
     fast: int
     best: int
@@ -103,15 +119,7 @@ class Ladder(Net):
 
     def masked(self, how: str, weights: str) -> str:
         """Name the cell of a mask on weights that are never trained: how it was found, and on which weights."""
-        return f"{self.key}/supermask/{how}-{weights.replace('_', '-')}"
-
-    def runs(self) -> Iterator[tuple[str, int]]:
-        """Yield treatment and level of every cell, each after those that it needs."""
-        several = {"reinit": REINITS[: self.draws], "details": DETAILS}
-        for group in GROUPS:
-            found = [(kind, level) for name in group for level in self.levels.get(name, ())
-                     for kind in several.get(name, (name,))]  # fmt: skip
-            yield from sorted(found, key=itemgetter(1))
+        return f"{self.key}/supermask/{how}-{weights}"
 
     def needs(self, kind: str, level: int) -> tuple[str, ...]:
         """Name the cells whose weights a run starts from."""
@@ -127,75 +135,64 @@ class Ladder(Net):
         before = self.cell("ticket", level - 1)
         return tuple(dict.fromkeys((before, self.dense))) if kind == "ticket" else (before,)
 
-    def made(self, name: str, task: str, config: dict[str, Any], needs: tuple[str, ...] = (), stack: str = "") -> Cell:
-        """Make one of its cells."""
-        seeds = next((number for glob, number in self.seeds.items() if fnmatchcase(name, glob)), None)
-        return Cell(name, task, config, seeds, needs, stack if self.stacked and stack else None)
+    def cells(self) -> Cells:
+        """Make the cells of its levels, each after those that it needs."""
+        found, several = Cells(), {"reinit": REINITS[: self.draws], "details": DETAILS}
+        for group, stack in GROUPS.items():
+            runs = [(kind, level) for name in group for level in self.levels.get(name, ())
+                    for kind in several.get(name, (name,))]  # fmt: skip
+            for kind, level in sorted(runs, key=itemgetter(1)):
+                own = self._trained | {"treatment": {"kind": kind, "level": level}}
+                name, together = self.cell(kind, level), stack.format(level)
+                found += self._made(name, "training:level", own, together, self.needs(kind, level))
+        return found
 
-
-def of_ladders(*ladders: Ladder) -> tuple[Cell, ...]:
-    """Make the cells of ladders: all of their levels, then their masks on weights that are never trained."""
-    return tuple(cell for made in (_levels, _masks) for ladder in ladders for cell in made(ladder))
-
-
-def _shared(ladder: Ladder) -> dict[str, Any]:
-    return ladder.configured({"data.val_split": 5000, "iterations": ladder.iterations, "every": 100, "pruning": {}})
-
-
-def _levels(ladder: Ladder) -> Iterator[Cell]:
-    shared = _shared(ladder)
-    for kind, level in ladder.runs():
-        # Runs of a stack wait for the same levels, and take as many steps.
-        name, stack = ladder.cell(kind, level), f"{ladder.key}/level-{level:02d}"
-        if kind in ("ticket", "continued"):
-            stack = name
-        elif kind.endswith("-twin"):
-            stack = f"{ladder.key}/twins"
-        config = shared | {"treatment": {"kind": kind, "level": level}}
-        yield ladder.made(name, "frankle2019.training:level", config, ladder.needs(kind, level), stack)
-
-
-def _masks(ladder: Ladder) -> Iterator[Cell]:
-    shared = _shared(ladder)
-    found = shared | {"pruning": shared["pruning"] | {"criterion": "large_final_same_sign"}, "levels": 16}
-    # Zhou et al.'s optimizer and batch size; on the few samples of the quick scale the batch stays that of the ladder.
-    learning = {
-        "model": shared["model"] | {"optimizer": {"name": "SGD", "lr": 100.0, "momentum": 0.9}},
-        "data": shared["data"] if ladder is QUICK else shared["data"] | {"batch_size": 250},
-        "trainer": {"max_epochs": ladder.mask_epochs, "precision": "32-true"},
-    }
-    for how in ("untrained", "learned", "rescaled") if ladder.mask_epochs else ():
-        for weights in ("initial", "signed_constant"):
-            name, mask = ladder.masked(how, weights), {"weights": weights, "rescale": how == "rescaled"}
+    def masks(self) -> Cells:
+        """Make the cells of masks on weights that are never trained: from the trained dense net, and learned."""
+        found, pruning = Cells(), {**self.pruning, "criterion": "large_final_same_sign"}
+        # Zhou et al.'s optimizer and batch size; on the few samples of the quick scale the batch stays that of levels.
+        optimizer = {"name": "SGD", "lr": 100.0, "momentum": 0.9}
+        learning = {"model.optimizer": optimizer, "trainer.max_epochs": self.mask_epochs}
+        learning |= {} if self is QUICK else {"data.batch_size": 250}
+        for how, weights in product(HOW, ON) if self.mask_epochs else ():
+            name, on = self.masked(how, weights), weights.replace("-", "_")
             if how == "untrained":
-                config = found | {"weights": weights}
-                yield ladder.made(name, "frankle2019.supermasks:untrained", config, (ladder.dense,))
+                own = self._trained | {"pruning": pruning, "levels": 16, "weights": on}
+                found += self._made(name, "supermasks:untrained", own, needs=(self.dense,))
             else:
-                config = learning | {"supermask": mask}
-                yield ladder.made(name, "frankle2019.supermasks:learned", config, stack=f"{ladder.key}/supermask")
+                own = learning | {"supermask": {"weights": on, "rescale": how == "rescaled"}}
+                found += self._made(name, "supermasks:learned", own, "supermask")
+        return found
+
+    @property
+    def _trained(self) -> dict[str, Any]:
+        return {"iterations": self.iterations, "every": self.every, "pruning": self.pruning}
+
+    def _made(self, name: str, task: str, own: dict[str, Any], stack: str = "", needs: tuple[str, ...] = ()) -> Cells:
+        changes = {"data.val_split": 5000, **self.overrides, **own}
+        seeds = next((number for glob, number in self.seeds.items() if fnmatchcase(name, glob)), None)
+        together = f"{self.key}/{stack}" if stack and self.stacked else False
+        return grid(name, f"frankle2019/{self.config}", changes, task=f"frankle2019.{task}", seeds=seeds, needs=needs,
+                    stack=together)  # fmt: skip
 
 
-def searched(net: Net) -> Cell:
-    """Make the cell of all levels of a deep net, a search for tickets by ``find_ticket``."""
-    config = net.configured({
-        "data.val_split": 5000, "warmup": 0, "pruning": {"rate": 0.2, "scope": "global"},
-        "search": {"rewind_to": "0it", "method": "weight_rewinding", "fine_tune": None, "controls": []},
-    })  # fmt: skip
-    return Cell(net.key, "frankle2019.deep:search", config, seeds=3)
+def of_ladders(*ladders: Ladder) -> Cells:
+    """Make the cells of ladders: all of their levels, then all of their masks."""
+    made = [*(ladder.cells() for ladder in ladders), *(ladder.masks() for ladder in ladders)]
+    return Cells(cell for cells in made for cell in cells)
 
 
 QUICK = Ladder(
     key="mnist1d", config="quick", title="LeNet-300-100 on MNIST-1D", iterations=2_000, fast=7, best=5, mask_epochs=40,
-    layers=((12_000, 0.2), (30_000, 0.2), (1_000, 0.1)), overrides={"data.val_split": 1000, "every": 25},
+    layers=((12_000, 0.2), (30_000, 0.2), (1_000, 0.1)), overrides={"data.val_split": 1000}, every=25,
     levels={"ticket": range(9), "continued": range(1, 7), "reinit": (3, 5, 7), "random": (3, 7), "one-shot": (3, 7),
             "details": (7,), "ticket-twin": (0, 7), "reinit-1-twin": (7,)},
 )  # fmt: skip
-_QUICK = "configs/frankle2019/quick.yaml"
 # Of another net of the kind: a level of pruning is no plain training, and a fifth of the width stands for one.
-STUDIES = variance_cells(resolve(_QUICK, {"data.val_split": 1000})) + grid(
-    "study/agreement", _QUICK, {"data.val_split": 1000, "other": {"model.architecture_args.hidden": [60, 20]}},
-    task=AGREE, seeds=5, stack=True,
-)  # fmt: skip
+_OTHER = {**QUICK.overrides, "other": {"model.architecture_args.hidden": [60, 20]}}
+STUDIES = variance_cells(resolve("frankle2019/quick", QUICK.overrides)) + grid(
+    "study/agreement", "frankle2019/quick", _OTHER, seeds=5, stack=True
+)
 
 LENET = Ladder(
     key="lenet", config="lenet", title="LeNet-300-100 on MNIST", iterations=15_000, fast=7, best=9, mask_epochs=50,
@@ -216,7 +213,7 @@ CONV2_PAPER = Ladder(
     key="conv2-20k", config="conv2", title="Conv-2 on CIFAR-10", iterations=20_000, fast=11, best=14, stacked=False,
     layers=((1_728, 0.1), (36_864, 0.1), (4_194_304, 0.2), (65_536, 0.2), (2_560, 0.1)),
     levels={"ticket": range(19), "reinit": (3, 7, 11, 14), "random": (7, 11)},
-    overrides={"pruning.rates": {"*features*": 0.1}},
+    pruning={"rates": {"*features*": 0.1}},
 )  # fmt: skip
 CONV4_PAPER = replace(
     CONV2_PAPER, key="conv4-25k", config="conv4", title="Conv-4 on CIFAR-10", iterations=25_000, fast=12, best=11,
@@ -229,14 +226,14 @@ CONV6_PAPER = replace(
     layers=(*((count, 0.15) for count in (1_728, 36_864, 73_728, 147_456, 294_912, 589_824)), (1_048_576, 0.2),
             (65_536, 0.2), (2_560, 0.1)),
     levels={"ticket": range(22), "reinit": (3, 7, 10, 15), "random": (7, 10)},
-    overrides={"pruning.rates": {"*features*": 0.15}},
+    pruning={"rates": {"*features*": 0.15}},
 )  # fmt: skip
 CONVS = (CONV2_PAPER, CONV4_PAPER, CONV6_PAPER)
 CONV2 = replace(
     CONV2_PAPER, key="conv2", title="Conv-2 at a quarter of its width on CIFAR-10", iterations=4_000, best=11,
     layers=((432, 0.1), (2_304, 0.1), (262_144, 0.2), (4_096, 0.2), (640, 0.1)), seeds={"*": 3},
     levels={"ticket": range(13), "reinit": (7, 11)}, draws=1,
-    overrides=CONV2_PAPER.overrides | {
+    overrides={
         "data.train_size": 20_000, "model.architecture_args.width": 0.25, "trainer.precision": "bf16-mixed",
         # With a quarter of the channels the paper's 2e-4 is still improving at the end (held-out training images).
         "model.optimizer.lr": 6e-4,
@@ -247,7 +244,7 @@ DROPOUT = tuple(
     replace(
         ladder, key=f"{ladder.config}-dropout", title=f"{ladder.title} with dropout 0.5", seeds={"*": 3}, mask_epochs=0,
         iterations=3 * ladder.iterations, levels={"ticket": ladder.levels["ticket"]},
-        overrides={**ladder.overrides, "model.architecture_args.dropout": 0.5, "model.optimizer.lr": lr},
+        overrides={"model.architecture_args.dropout": 0.5, "model.optimizer.lr": lr},
     )
     for ladder, lr in zip(CONVS, (3e-4, 2e-4, 2e-4), strict=True)
 )  # fmt: skip
@@ -302,3 +299,4 @@ RENDA = {
     "tuned": replace(_RENDA, key="renda/fine-tuning", overrides={**_RENDA.overrides, **_TUNED}),
 }
 SEARCHES = (*RESNET.values(), *VGG.values(), *RENDA.values())
+SEARCHED = Cells(cell for net in SEARCHES for cell in net.cells())

@@ -12,6 +12,7 @@ at the least validation loss; every run goes on to its full length.
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from typing import Any
 
 from frankle2019 import cells
@@ -151,46 +152,45 @@ def details(ladder: Ladder) -> tuple[Claim, ...]:
     )  # fmt: skip
 
 
-# Test accuracy in % of masks on weights that are never trained: net -> by how the mask was found, on which weights.
-# "rescaled" is learned with dynamic weight rescaling.
-_HOW = [(how, weights) for how in ("untrained", "learned", "rescaled") for weights in ("initial", "signed_constant")]
+# Of masks on weights that are never trained: how they are told; and by net their test accuracies in %, in the order of
+# how they are found, on the initial weights and on signed constants.
+_TOLD = {
+    "untrained": "without training any weight, a mask on {on} (large final, same sign, after {iterations:,} iterations "
+    "of the dense net; P_m chosen on validation data)",
+    "learned": "a mask on {on}, learned for {epochs:,} epochs with frozen weights,",
+    "rescaled": "a mask on {on}, learned for {epochs:,} epochs with frozen weights and dynamic weight rescaling,",
+}
 _THEIRS = {
     "lenet": (79.3, 86.0, 95.3, 96.4, 97.8, 98.0),
     "conv4": (23.7, 39.7, 65.4, 66.2, 71.7, 72.5),
     "conv6": (24.0, 41.0, 65.3, 65.4, 76.3, 76.5),
 }
-_READ = {("lenet", "untrained", "signed_constant"): ZHOU, ("conv6", "untrained", "signed_constant"): ZHOU,
+_READ = {("lenet", "untrained", "signed-constant"): ZHOU, ("conv6", "untrained", "signed-constant"): ZHOU,
          ("lenet", "learned", "initial"): ZHOU_NOTE, ("conv4", "learned", "initial"): ZHOU_NOTE}  # fmt: skip
 
 
 def masks(ladder: Ladder, suffix: str = "") -> tuple[Claim, ...]:
     """Claim 17: masks on weights that are never trained."""
-    net, learned = "lenet" if ladder is cells.QUICK else ladder.config, f"learned for {ladder.mask_epochs:,} epochs"
+    net = "lenet" if ladder is cells.QUICK else ladder.config
     found = []
-    for (how, weights), theirs in zip(_HOW, _THEIRS[net], strict=True):
-        on = "signed constants" if weights == "signed_constant" else "the initial weights"
-        also = " and dynamic weight rescaling" if how == "rescaled" else ""
+    for (how, weights), theirs in zip(product(cells.HOW, cells.ON), _THEIRS[net], strict=True):
+        on = "signed constants" if weights == "signed-constant" else "the initial weights"
+        told = _TOLD[how].format(on=on, iterations=ladder.iterations, epochs=ladder.mask_epochs)
         less, points = (5, "points") if how == "untrained" else (1, "point")
         has = f"has the paper's test accuracy less at most {less} {points}, or more."
         asked: dict[str, Any] = {"at_least": theirs - less, "published": theirs}
         if ladder is cells.QUICK:
             has = "is right on at least twice as many as chance, 10 %."
             asked = {"at_least": 20.0, "published": "far above 10 %"}
-        text = f"a mask on {on}, {learned} with frozen weights{also}, {has}"
-        if how == "untrained":
-            text = (f"without training any weight, a mask on {on} (large final, same sign, after {ladder.iterations:,} "
-                    f"iterations of the dense net; P_m chosen on validation data) {has}")  # fmt: skip
         read = _READ.get((net, how, weights))
-        found.append(Claim(
-            f"17-{how}-{weights.replace('_', '-')}{suffix}", f"{ladder.title}: {text}",
-            value(ladder.masked(how, weights)), unit="%", source=read or ZHOU, origin="read" if read else "recalled",
-            **asked,
-        ))  # fmt: skip
-    order = difference(ladder.masked("learned", "initial"), ladder.masked("untrained", "initial"))
+        found.append(Claim(f"17-{how}-{weights}{suffix}", f"{ladder.title}: {told} {has}",
+                           value(ladder.masked(how, weights)), unit="%", source=read or ZHOU,
+                           origin="read" if read else "recalled", **asked))  # fmt: skip
+    learned, untrained = (ladder.masked(how, "initial") for how in ("learned", "untrained"))
     return (*found, Claim(
-        f"17-order{suffix}", f"{ladder.title}: a mask {learned} is better than one from the dense net of "
-        f"{ladder.iterations:,} iterations, both on the initial weights.", order, above=0, published="> 0",
-        source=ZHOU_NOTE, unit="points",
+        f"17-order{suffix}", f"{ladder.title}: a mask learned for {ladder.mask_epochs:,} epochs is better than one "
+        f"from the dense net of {ladder.iterations:,} iterations, both on the initial weights.",
+        difference(learned, untrained), above=0, published="> 0", source=ZHOU_NOTE, unit="points",
     ))  # fmt: skip
 
 

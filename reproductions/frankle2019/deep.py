@@ -55,12 +55,11 @@ def search(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     weights = sum(value.numel() for value in tickets[0].weights().values() if value.ndim > 1)
     row: dict[str, float] = {}
     for one in tickets:
-        accuracy = one.metrics.get("test/acc", math.nan)
         if not one.repeat:
             row[f"p_m_{one.level:02d}"] = 100 * (weights - one.mask.total + one.mask.kept) / weights
-            row[f"test_acc_{one.level:02d}"] = accuracy
-        elif one.repeat == 1:
-            row[f"{one.kind}_acc_{one.level:02d}"] = accuracy
+        if one.repeat <= 1:
+            name = one.kind if one.repeat else "test"
+            row[f"{name}_acc_{one.level:02d}"] = one.metrics.get("test/acc", math.nan)
     if torch.cuda.is_available():
         run.device = f"1 x {torch.cuda.get_device_name()}"
     run.precision = str(config["trainer"].get("precision", "32-true"))

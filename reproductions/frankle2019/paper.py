@@ -31,8 +31,7 @@ _SIGNS = {
     "noise of 0.5 sigma added": "noise-0.5", "noise of 3 sigma added": "noise-3", "new weights": "reinit-1",
     "reshuffled": "reshuffle", "constants, random signs": "constant", "small initial weights pruned": "small-init",
 }  # fmt: skip
-_ON = {"initial": "initial weights", "signed_constant": "signed constants"}
-_FOUND = {"untrained": "untrained", "learned": "learned", "rescaled": "learned, rescaled"}
+_MASKS = {"untrained": "untrained", "learned": "learned", "learned, rescaled": "rescaled"}
 
 
 def _line(ladder: Ladder, kind: str) -> dict[float, str | tuple[str, ...]]:
@@ -64,14 +63,14 @@ PAPER = Paper(
     "far as the whole; with new random weights the same subnetworks learn slower and end worse.",
     scales=(
         Scale("quick", "LeNet-300-100 on MNIST-1D, 8 levels: the claims' direction, 71 minutes of computing",
-              (*cells.of_ladders(cells.QUICK), *cells.STUDIES), seeds=10, replicas=100, test_items=1000),
+              cells.of_ladders(cells.QUICK) + cells.STUDIES, seeds=10, replicas=100, test_items=1000),
         Scale("standard", "LeNet-300-100 on MNIST by the paper's protocol but for its length, supermasks, and Conv-2 "
               "on CIFAR-10 with fewer trials and iterations: hours on two cores",
               cells.of_ladders(cells.LENET, cells.CONV2), seeds=5, replicas=25),
         Scale("paper", "the papers' lengths and trials, Conv-2/4/6 with and without dropout, ResNet-20 and VGG-19, "
               "late rewinding, rewinding against fine-tuning: days on one GPU",
-              (*cells.of_ladders(cells.LENET_PAPER, *cells.CONVS, *cells.DROPOUT),
-               *map(cells.searched, cells.SEARCHES)), seeds=5, jobs=1, replicas=100),
+              cells.of_ladders(cells.LENET_PAPER, *cells.CONVS, *cells.DROPOUT) + cells.SEARCHED, seeds=5, jobs=1,
+              replicas=100),
     ),
     claims=CLAIMS,
     metrics=(PRUNED,),
@@ -144,8 +143,8 @@ PAPER = Paper(
             "supermask", "Masks without trained weights", "test_acc",
             {
                 ladder.told: {
-                    f"{found}, {on}": ladder.masked(how, weights)
-                    for how, found in _FOUND.items() for weights, on in _ON.items()
+                    f"{name}, {on}": ladder.masked(how, weights) for name, how in _MASKS.items()
+                    for on, weights in {"initial weights": "initial", "signed constants": "signed-constant"}.items()
                 } | {"trained weights": ladder.dense}
                 for ladder in cells.LADDERS if ladder.mask_epochs
             },

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from frankle2019.training import load_inputs
 
 from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.callbacks import correct
+from lightning_regs.procedures.level import handed_on
 from lightning_regs.pruning import Pruning
 from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask
-from lightning_regs.training.fit import evaluate, fit_stack, initial_network, shared, stackable
+from lightning_regs.training.fit import data_of, evaluate, fit_stack, initial_network, shared, stackable
 
 # Masks sampled for one accuracy.
 SAMPLES = {"train": 1, "val": 10, "test": 10}
@@ -33,12 +32,9 @@ def untrained(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         ``test_acc``, ``val_acc``, ``p_m`` and ``level`` of the mask that is best on the validation set; the curve has
         ``val_acc`` of every level.
     """
-    (dense,) = load_inputs(run).values()
-    apart, pruning = seeds_apart(config), Pruning(**config["pruning"])
-    data = ImageDataModule(**config["data"], seed=run.seed, seeds=apart)
-    data.prepare_data()
-    data.setup()
-    network = initial_network(config["model"], data, apart.get("weights", run.seed)).eval()
+    (dense,) = handed_on(run).values()
+    data, pruning = data_of(config, run), Pruning(**config["pruning"])
+    network = initial_network(config["model"], data, seeds_apart(config).get("weights", run.seed)).eval()
 
     def accuracy(split: str, level: int) -> tuple[float, float]:
         mask = pruning.one_shot(dense.mask, dense.initial, dense.final, level)
@@ -81,24 +77,18 @@ def learned(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> li
 
 
 def _learn(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
-    config, seeds, alone = configs[0], [run.seed for run in runs], len(runs) == 1
-    apart = seeds_apart(config)
-    data = ImageDataModule(**config["data"], seed=seeds[0], replicas=None if alone else seeds, seeds=apart)
-    data.prepare_data()
-    data.setup()
+    config, apart = configs[0], seeds_apart(configs[0])
+    data = data_of(config, *runs)
     networks = [
         add_supermask(initial_network(own["model"], data, apart.get("weights", run.seed)), **own["supermask"])
         for own, run in zip(configs, runs, strict=True)
     ]
     found = fit_stack(config | {"trainer": config["trainer"] | {"limit_val_batches": 0}}, runs, (), networks, data)
-    first = found[0]
-    assert first.module.network is not None
-    masks = learned_mask(first.module.network).values()
-    rows = [{"density": 100 * float(torch.cat([(p if alone else p[i]).flatten().cpu() for p in masks]).mean())}
-            for i in range(len(runs))]  # fmt: skip
+    first, masks = found[0], [learned_mask(one.network()).values() for one in found]
+    rows = [{"density": 100 * float(torch.cat([kept.flatten() for kept in own]).mean())} for own in masks]
     # The masks of an evaluation are drawn from torch's global generator; the stream's name is part of the rows.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.derive_seed(apart.get("order", seeds[0]), "frankle2019 sampled masks"))
+        torch.manual_seed(rng.derive_seed(apart.get("order", runs[0].seed), "frankle2019 sampled masks"))
         for split, number in SAMPLES.items():
             each = [evaluate(first.trainer, first.module, data, split) for _ in range(number)]
             for row, own in zip(rows, zip(*each, strict=True), strict=True):

@@ -14,20 +14,17 @@ from torch import Tensor, nn
 from lightning_regs.analysis import distance_travelled, error_barrier
 from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
-from lightning_regs.core.files import DamagedFileError
-from lightning_regs.core.lightning import Callback, pl
+from lightning_regs.core.lightning import pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.callbacks import FrozenWeights, correct, measure
-from lightning_regs.procedures.level import LevelState, State
-from lightning_regs.procedures.starts import TWIN, Given, Start, make_start
-from lightning_regs.pruning import Mask, Pruning
-from lightning_regs.regularizers import WeightMask
+from lightning_regs.procedures.callbacks import correct, measure
+from lightning_regs.procedures.level import LevelState, State, handed_on
+from lightning_regs.procedures.starts import TWIN, Given, Start, held, make_start
+from lightning_regs.pruning import Pruning
 from lightning_regs.training.classifier import Classifier
 from lightning_regs.training.fit import Trained, evaluate, fit_stack, initial_network, shared, stackable
 from lightning_regs.training.recorder import Recorder
 
-Levels = dict[tuple[str, int], LevelState]
 # Positions on the line between two runs: enough for a barrier, whose maximum is flat.
 POINTS = 11
 # Names of random streams are part of the rows that were drawn from them.
@@ -129,47 +126,35 @@ def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     Raises:
         ValueError: If the configurations differ in more than the treatment.
     """
-    config, seeds = shared(configs, "treatment"), [run.seed for run in runs]
-    apart, replicas = seeds_apart(config), seeds if len(runs) > 1 else None
-    treatments = [(str(c["treatment"]["kind"]), int(c["treatment"]["level"])) for c in configs]
-    data = OrderedData(**config["data"], seed=seeds[0], replicas=replicas, seeds=apart)
-    data.orders = tuple(
-        rng.derive_seed(seed, f"{_STREAM} twin") if kind.endswith(TWIN) else seed
-        for seed, (kind, _) in zip((apart.get("order", seed) for seed in seeds), treatments, strict=True)
-    )
+    config, kinds = shared(configs, "treatment"), [str(own["treatment"]["kind"]) for own in configs]
+    seeds, apart = [run.seed for run in runs], seeds_apart(config)
+    data = OrderedData(**config["data"], seed=seeds[0], replicas=seeds if len(runs) > 1 else None, seeds=apart)
+    orders = [apart.get("order", seed) for seed in seeds]
+    twins = [rng.derive_seed(order, f"{_STREAM} twin") for order in orders]
+    data.orders = tuple(b if kind.endswith(TWIN) else a for kind, a, b in zip(kinds, orders, twins, strict=True))
     data.prepare_data()
     data.setup()
-    inputs = [load_inputs(run) for run in runs]
-    networks, starts = [], []
-    for seed, (kind, number), needed in zip(seeds, treatments, inputs, strict=True):
-        seed = apart.get("weights", seed)
-        network, pruning = initial_network(config["model"], data, seed), Pruning(**config["pruning"])
-        fresh, draws = partial(_fresh, config["model"], data, seed), rng.generator(seed, f"{_STREAM} {kind}", number)
-        start = make_start(kind, Given(number, pruning, pruning.start(network), fresh, draws, needed))
-        network.load_state_dict(start.weights if start.frozen else start.mask.apply(start.weights))
-        networks.append(network)
-        starts.append(start)
+    networks, given, starts = zip(*map(partial(_start, data), configs, runs), strict=True)
     recorder = BestWeights(runs, data, int(config["every"]), int(config["iterations"]))
     samples = len(data.dataset("train"))
     epochs = math.ceil(config["iterations"] / math.ceil(samples / data.batch_size))
     config["trainer"] = config["trainer"] | {"max_epochs": epochs, "limit_val_batches": 0}
-    found = fit_stack(config, runs, [recorder, *_masks(starts)], networks, data)
+    found = fit_stack(config, runs, [recorder, *held(starts)], networks, data)
     rows = _rows(found, recorder)
-    for trained, run, row, start, needed, (kind, number) in zip(
-        found, runs, rows, starts, inputs, treatments, strict=True
-    ):
+    for kind, run, trained, row, its, start in zip(kinds, runs, found, rows, given, starts, strict=True):
         final = trained.state()
         row |= {"p_m": 100 * start.mask.density, "kept": float(start.mask.kept)}
-        if kind == "ticket" and (dense := needed.get(("ticket", 0))) is not None:
+        if kind == "ticket" and (dense := its.levels.get(("ticket", 0))) is not None:
             moved = distance_travelled(dense.initial, dense.final, start.mask).overall
             row |= {"moved_kept": moved.kept.mean, "moved_pruned": moved.pruned.mean}
         if kind.endswith(TWIN):
-            twin = needed[kind.removesuffix(TWIN), number]
-            row["barrier"] = error_barrier(partial(_error, trained.network(), data), twin.final, final, POINTS).barrier
-        # Others need the final weights and the mask; a ticket starts where the dense net did, and a twin where its own.
-        initial = next(iter(needed.values())).initial if kind == "continued" else {}
+            twin = its.levels[kind.removesuffix(TWIN), its.level].final
+            row["barrier"] = error_barrier(partial(_error, trained.network(), data), twin, final, POINTS).barrier
+        # A ticket starts where the dense net did, and a twin where that of which it is one: all else is not handed on.
         own = start.weights if re.fullmatch(r"ticket|reinit-\d+", kind) else {}
-        initial = own if kind == "ticket" else initial
+        initial = own if kind == "ticket" else {}
+        if kind == "continued":
+            initial = next(iter(its.levels.values())).initial
         LevelState(initial, own, final, start.mask, {"of": run.folder.name}).save(run.folder)
         run.epochs = config["iterations"] * config["data"]["batch_size"] / samples
     # Of a stack it is large, and the levels hold what others need.
@@ -177,36 +162,24 @@ def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     return rows
 
 
-def load_inputs(run: RunContext) -> Levels:
-    """Return the levels that a run needs, by kind and number of rounds, which are the last parts of their cells' names.
+def _start(data: ImageDataModule, config: Mapping[str, Any], run: RunContext) -> tuple[nn.Module, Given, Start]:
+    """Return the network of a run as it starts, what its start is made from, and its start."""
+    kind, number = str(config["treatment"]["kind"]), int(config["treatment"]["level"])
+    seed, pruning = seeds_apart(config).get("weights", run.seed), Pruning(**config["pruning"])
 
-    Where the file of one is missing, damaged or another run's, that is a ``ValueError``.
-    """
-    found = {}
-    for name, folder in run.inputs.items():
-        _, kind, number = name.rsplit("/", 2)
-        try:
-            found[kind, int(number)] = LevelState.load(folder, folder.name)
-        except DamagedFileError as error:
-            raise ValueError(f"{error}; remove its folder, so that the level is trained again.") from error
-    return found
+    def fresh(draw: int) -> State:
+        at = rng.derive_seed(seed, f"{_STREAM} reinitialisation", draw) if draw else seed
+        return {name: value.clone() for name, value in initial_network(config["model"], data, at).state_dict().items()}
 
-
-def _fresh(model: Mapping[str, Any], data: ImageDataModule, seed: int, draw: int) -> State:
-    """Return the weights of a new network; draw 0 is that of the seed."""
-    at = rng.derive_seed(seed, f"{_STREAM} reinitialisation", draw) if draw else seed
-    return {name: value.clone() for name, value in initial_network(model, data, at).state_dict().items()}
-
-
-def _masks(starts: Sequence[Start]) -> list[Callback]:
-    def stacked(frozen: bool) -> dict[str, Tensor]:
-        masks = [Mask.dense(start.mask) if start.frozen == frozen else start.mask for start in starts]
-        mask = masks[0] if len(masks) == 1 else Mask.stack(masks)
-        return {f"network.{name}": kept for name, kept in mask.items()}
-
-    # What is frozen counts as kept for the mask, which would set it to zero.
-    held = WeightMask(stacked(True))
-    return [held, FrozenWeights(stacked(False))] if any(start.frozen for start in starts) else [held]
+    levels = {}
+    for name, state in handed_on(run).items():
+        _, other, rounds = name.rsplit("/", 2)
+        levels[other, int(rounds)] = state
+    network, draws = initial_network(config["model"], data, seed), rng.generator(seed, f"{_STREAM} {kind}", number)
+    given = Given(number, pruning, pruning.start(network), fresh, draws, levels)
+    start = make_start(kind, given)
+    network.load_state_dict(start.weights if start.frozen else start.mask.apply(start.weights))
+    return network, given, start
 
 
 def _rows(found: Sequence[Trained], recorder: BestWeights) -> list[dict[str, float]]:

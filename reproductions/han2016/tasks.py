@@ -10,13 +10,12 @@ from torch import nn
 
 from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
-from lightning_regs.core.lightning import Callback
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.procedures.callbacks import batches, correct
-from lightning_regs.procedures.level import LevelState
+from lightning_regs.procedures.level import LevelState, handed_on
+from lightning_regs.procedures.starts import Start, held
 from lightning_regs.pruning import Compressed, Mask, Pruning, compress, decompress, prunable, share_weights
-from lightning_regs.regularizers import WeightMask
 from lightning_regs.study import override
 from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
 
@@ -48,8 +47,8 @@ def stage(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     networks = [initial_network(config["model"], data, apart.get("weights", run.seed)) for run in runs]
     masks, at_start = [], [dict[str, float]() for _ in runs]
     for run, network, row in zip(runs, networks, at_start, strict=True):
-        for folder in run.inputs.values():
-            network.load_state_dict(LevelState.load(folder, folder.name).final)
+        for before in handed_on(run).values():
+            network.load_state_dict(before.final)
         if "keep" in now:
             masks.append(pruned(network, now["keep"]))
             network.load_state_dict(masks[-1].apply(network.state_dict()))
@@ -59,11 +58,8 @@ def stage(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         if run.inputs:
             row["start_test_error"] = 100 - 100 * correct(network.eval(), data, "test").double().mean().item()
             network.train()
-    held: list[Callback] = []
-    if masks:
-        mask = Mask.stack(masks) if len(masks) > 1 else masks[0]
-        held = [WeightMask({f"network.{name}": kept for name, kept in mask.items()})]
-    found, rows = fit_stack(config, runs, held, networks, data), []
+    callbacks = held([Start({}, mask) for mask in masks]) if masks else []
+    found, rows = fit_stack(config, runs, callbacks, networks, data), []
     for i, (run, trained, row) in enumerate(zip(runs, found, at_start, strict=True)):
         network, measured = trained.network(), {}
         if "bits" in now:

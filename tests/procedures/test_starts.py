@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lightning_regs.core.files import DamagedFileError
-from lightning_regs.procedures.level import LevelState
+from lightning_regs.core.runs import RunContext
+from lightning_regs.procedures.level import LevelState, handed_on
 from lightning_regs.procedures.starts import Given, make_start
 from lightning_regs.pruning import Mask, Pruning
 
@@ -137,3 +138,14 @@ def test_a_level_comes_back_from_its_file(dense, tmp_path):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(DamagedFileError, match=r"level\.pt is damaged"):
         LevelState.load(tmp_path)
+
+
+def test_a_level_that_is_damaged_or_another_s_is_not_handed_on(dense, tmp_path):
+    run = RunContext(tmp_path, inputs={"x/ticket/00": str(tmp_path)})
+    replace(dense, facts={"of": "another"}).save(tmp_path)
+    with pytest.raises(ValueError, match=r"it is of another level.; remove its folder, so that the level is trained"):
+        handed_on(run)
+    path = tmp_path / "level.pt"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"level\.pt is damaged .*trained again"):
+        handed_on(run)

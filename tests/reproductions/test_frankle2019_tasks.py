@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 
 import pytest
 import torch
@@ -282,17 +281,6 @@ def test_a_chain_of_cells_is_a_search_for_tickets(chain, tmp_path):
             assert Mask({name.removeprefix("network."): kept for name, kept in one.mask.items()}) == level.mask
             final = one.weights()
             assert all(torch.equal(final[f"network.{name}"], value) for name, value in level.final.items()), one.name
-
-
-def test_an_input_that_is_damaged_or_of_another_level_is_refused(chain, tmp_path):
-    dense, run = chain.level("ticket", 0), RunContext(tmp_path, inputs={"x/ticket/00": str(tmp_path)})
-    replace(dense, facts={"of": "another"}).save(tmp_path)
-    with pytest.raises(ValueError, match=r"it is of another level.; remove its folder, so that the level is trained"):
-        training.load_inputs(run)
-    path = tmp_path / "level.pt"
-    path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(ValueError, match=r"level\.pt is damaged .*trained again"):
-        training.load_inputs(run)
 
 
 # -- supermasks --------------------------------------------------------------------------------------------------------
