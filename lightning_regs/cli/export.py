@@ -17,11 +17,12 @@ from lightning_regs.core.runs import FIXED, RunContext, Store
 from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.paper import Paper
-from lightning_regs.study.paper.tasks import add_to_path, import_task
+from lightning_regs.study.paper.tasks import add_to_path
 from lightning_regs.study.report.markdown import write
 from lightning_regs.study.report.specification import command
 from lightning_regs.study.run.events import Event
 from lightning_regs.study.run.progress import Reporter
+from lightning_regs.study.run.ranks import measure_here
 from lightning_regs.training.fit import Trained
 from lightning_regs.training.weights import save_weights
 
@@ -75,14 +76,11 @@ def _train_again(
     if paper.folder:
         add_to_path(paper.folder.parent)
     threads = re.search(r"\((\d+) thread", str(row.get("device")))
-    before = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
-        context = RunContext(scratch, seed, int(threads[1]) if threads else before, on_progress, inputs=inputs)
-        torch.set_num_threads(context.threads)  # rounding depends on it
-        try:
-            measured: dict[str, float] = import_task(cell.task)(cell.config, context)
-        finally:
-            torch.set_num_threads(before)
+        # Rounding depends on the number of threads.
+        number = int(threads[1]) if threads else torch.get_num_threads()
+        context = RunContext(scratch, seed, number, on_progress, inputs=inputs)
+        [measured] = measure_here(cell.task, [cell.config], [context], number)
     if not isinstance(context.trained, Trained):
         raise ValueError(
             f"cell {cell.name!r} trains no single Classifier, whose weights could be exported; name another."

@@ -45,7 +45,7 @@ def _macros() -> Any:
     )
     env.filters |= {"md": escape, "code": code, "html": html.escape, "by_reason": _by_reason}
     env.filters |= {"number": tables.number, "heading": tables.heading, "seconds": tables.seconds}
-    env.filters |= {"versions": tables.versions, "legend": telling.legend, "signs": telling.signs}
+    env.filters |= {"legend": telling.legend, "signs": telling.signs}
     env.filters |= {"is_arxiv": _ARXIV.fullmatch, "count": lambda number: f"{number:,}" if number else "none"}
     env.globals |= {"half": tables.HALF, "titles": telling.TITLES, "measured": telling.MEASURED, "budget": BUDGET}
     env.globals |= {"symbols": telling.SYMBOLS, "dagger": telling.DAGGER, "exploratory": telling.EXPLORATORY}

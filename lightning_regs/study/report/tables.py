@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import statistics
@@ -238,12 +237,3 @@ def distinct(rows: Iterable[Row], column: str) -> list[str]:
     if column == "device":
         found = (re.sub(r", \d+ replicas", "", name).replace("(1 threads", "(1 thread") for name in found)
     return list(dict.fromkeys(found))
-
-
-def versions(text: str) -> str:
-    """Write a row's versions as a list, whether they were stored as JSON or as text."""
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return ", ".join(f"{name} {version}" for name, version in parsed.items()) if isinstance(parsed, dict) else text

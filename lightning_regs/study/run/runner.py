@@ -37,7 +37,7 @@ class Outcome:
         csv: Path of ``SCALE.csv``, beside those of ``SCALE.claims.json`` and ``SCALE.curves.csv``.
         rows: All rows of the results table, those of earlier commands included.
         claims: The claims' results on these rows.
-        planned: Number of runs that this command asked for; ``skipped`` of them were complete before.
+        skipped: How many of the runs that this command asked for were complete before.
         changed: That some of those were made by other code of the user's than there is now, in one sentence; else None.
         finished: How many this command completed.
         failed: The events of those that failed: cell, seed, the error in one line as ``text``, the run's ``folder``.
@@ -52,7 +52,6 @@ class Outcome:
     curves_csv: Path
     rows: list[Row] = field(default_factory=list)
     claims: list[ClaimResult] = field(default_factory=list)
-    planned: int = 0
     skipped: int = 0
     changed: str | None = None
     finished: int = 0
@@ -162,7 +161,7 @@ def reproduce(
             executor = Ray(address, paper.folder.parent if paper.folder else None, at_once, cpus or 1, gpus)
         else:
             executor = Processes(at_once, most=len(stacks))
-    outcome = Outcome(paper, scale, results.csv, results.claims_json, results.curves_csv, planned=len(runs))
+    outcome = Outcome(paper, scale, results.csv, results.claims_json, results.curves_csv)
     outcome.skipped, outcome.changed = len(complete), _changed(complete, codes, store)
     notify = on_event or (lambda event: None)
     sharing: dict[str, list[Planned]] = {}  # cells with equal configurations share a run

@@ -64,8 +64,12 @@ class Ledger:
             self._put((at, seed), Row.of({**row, "cell": self.scale.cells[at].name, "seed": seed}))
 
     def rows(self) -> list[Row]:
-        """Return all rows, in the order of the cells, then of the seeds."""
-        return [self._rows[place] for place in sorted(self._rows)]
+        """Return all rows, in the order of the cells, then of the seeds.
+
+        Those of another configuration than a cell has now are marked, and end with the cell's first new row.
+        """
+        anew = {cell for (cell, _), row in self._rows.items() if row.current}
+        return [row for place, row in sorted(self._rows.items()) if row.current or place[0] not in anew]
 
     def claims(self) -> list[ClaimResult]:
         """Check the claims on all rows."""
@@ -101,10 +105,7 @@ class Ledger:
                     renew(self.curves_csv, curves.to_csv())
 
     def _merge(self) -> None:
-        """Take the rows that only the table has, if another command has written it since.
-
-        Those of another configuration than a cell has now stay, and are marked, until the cell is measured anew.
-        """
+        """Take the rows that only the table has, if another command has written it since."""
         if (state := self._state()) == self._seen:
             return
         numbers = {cell.name: at for at, cell in enumerate(self.scale.cells)}

@@ -202,10 +202,10 @@ def test_cells_with_equal_configurations_share_a_run(toy):
     assert sorted(e.cell for e in events if e.kind == "finished") == ["one", "two"]
 
 
-def test_rows_that_only_the_table_has_are_kept_while_their_configuration_stands(toy, tmp_path):
+def test_rows_that_only_the_table_has_are_kept_and_marked_once_their_configuration_has_changed(toy, tmp_path):
     toy.write(toy.cell("one", steps=2), toy.cell("two", steps=2))
     first = reproduce("toy", jobs=0, seeds=3)
-    elsewhere = tmp_path / "other"
+    elsewhere, events = tmp_path / "other", []
     part = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere, results_dir=toy.results)
     assert len(part.rows) == 6
     old = {(r.cell, r.seed): r.origin["wall_s"] for r in first.rows}
@@ -216,9 +216,13 @@ def test_rows_that_only_the_table_has_are_kept_while_their_configuration_stands(
     assert part.curves_csv.read_text().count("two,2,") == 2
 
     toy.write(toy.cell("one", steps=2), toy.cell("two", steps=3))
-    changed = reproduce("toy", jobs=0, cells="one", seeds=1, runs_dir=elsewhere, results_dir=toy.results)
-    assert {r.cell for r in changed.rows} == {"one"}
-    assert "two" not in changed.curves_csv.read_text()
+    about = {"jobs": 0, "seeds": 1, "runs_dir": elsewhere, "results_dir": toy.results, "on_event": events.append}
+    changed = reproduce("toy", cells="one", **about)
+    assert [r.current for r in changed.rows] == [True] * 3 + [False] * 3
+    noted = next(e.text for e in events if e.kind == "noted")
+    assert noted.startswith("3 of 6 rows are of other configurations")
+    anew = reproduce("toy", cells="two", **about)
+    assert [(r.cell, r.seed, r.current) for r in anew.rows] == [*(("one", n, True) for n in range(3)), ("two", 0, True)]
 
 
 def test_the_table_is_up_to_date_after_every_run(toy):
