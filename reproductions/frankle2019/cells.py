@@ -83,7 +83,7 @@ class Ladder(Net):
         fast: The paper's level at which the ticket should stop early.
         best: The level at which the ticket's accuracy should be above the dense net's.
         draws: Reinitialisations of each ticket.
-        seeds: Glob of names of cells -> their seeds, the first that matches; others have the scale's.
+        seeds: Glob of names of cells -> their seeds, the first that matches; None, as without a match, is the scale's.
         stacked: Whether the runs of a level are trained together, as replicas.
         mask_epochs: Passes over the training set that learn masks on weights which are never trained; 0 for no masks.
     """
@@ -95,7 +95,7 @@ class Ladder(Net):
     fast: int
     best: int
     draws: int = 3
-    seeds: Mapping[str, int] = field(default_factory=dict)
+    seeds: Mapping[str, int | None] = field(default_factory=dict)
     stacked: bool = True
     mask_epochs: int = 0
 
@@ -203,7 +203,8 @@ LENET = Ladder(
            "*/0[37]": 10},
 )  # fmt: skip
 LENET_PAPER = replace(
-    LENET, key="lenet-50k", iterations=50_000, seeds={}, mask_epochs=2_000,
+    LENET, key="lenet-50k", iterations=50_000, mask_epochs=2_000,
+    seeds={"*/0[1-7]": 5, "*/reinit-?/*": None, "*/random/*": None, "*/one-shot/*": None, "*": 5},
     levels={"ticket": range(25), "continued": range(1, 15), "reinit": (*range(1, 17), 18, 20),
             "random": (3, 7, 9, 12, 15), "one-shot": (1, 2, 3, 5, 7, 9, 12, 13, 15, 16), "details": (9, 15),
             "ticket-twin": (0, 9, 15), "reinit-1-twin": (9, 15)},
@@ -213,7 +214,7 @@ CONV2_PAPER = Ladder(
     key="conv2-20k", config="conv2", title="Conv-2 on CIFAR-10", iterations=20_000, fast=11, best=14, stacked=False,
     layers=((1_728, 0.1), (36_864, 0.1), (4_194_304, 0.2), (65_536, 0.2), (2_560, 0.1)),
     levels={"ticket": range(19), "reinit": (3, 7, 11, 14), "random": (7, 11)},
-    pruning={"rates": {"*features*": 0.1}},
+    pruning={"rates": {"*features*": 0.1}}, seeds={"*/learned-*": None, "*/rescaled-*": None, "*": 5},
 )  # fmt: skip
 CONV4_PAPER = replace(
     CONV2_PAPER, key="conv4-25k", config="conv4", title="Conv-4 on CIFAR-10", iterations=25_000, fast=12, best=11,
