@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from lightning_regs.study import AGREE, Cell, Cells, grid, regularized, resolve, variance_cells
+from lightning_regs.study import Cell, Cells, grid, regularized, resolve, variance_cells
 
 TRAIN = "smith2021.training:train"
 LR, BATCH, EPOCHS = "model.optimizer.lr", "data.batch_size", "trainer.max_epochs"
@@ -131,13 +131,13 @@ QUICK += _cells(MNIST1D, 50, ["mnist1d/n4-b20-lr2^-3/equal-epochs"], seeds=10)
 # The file has the small learning rate.
 SIGNALS, CLOTHES = "configs/smith2021/mnist1d.yaml", "configs/smith2021/fashion-mnist.yaml"
 QUICK += variance_cells(resolve(SIGNALS))
-QUICK += grid("study/agreement", SIGNALS, {"other": penalty(coefficient=0.5)}, task=AGREE, seeds=5)
+QUICK += grid("study/agreement", SIGNALS, {"other": penalty(coefficient=0.5)}, seeds=5)
 QUICK = QUICK.at({"data.train_size": 1000})
 
 # Claim 5 has 11 seeds by the power analysis on the card.
 _FASHION = _sweeps(FASHION, 80, 120, seeds=11, of=(FASHION.sgd(-5), FASHION.sgd(-3)))
 _FASHION += _cells(FASHION, 80, [*_equal(FASHION), FASHION.sgd(-4, 64), FASHION.sgd(-2, 128)])
-_FASHION += grid("study/agreement", CLOTHES, {"other": {LR: 2.0**-3}}, task=AGREE, seeds=3)
+_FASHION += grid("study/agreement", CLOTHES, {"other": {LR: 2.0**-3}}, seeds=3)
 _FASHION += _cells(FASHION, 2000, [*FASHION.large_batches().values()][1:], seeds=3)
 STANDARD = THEORY + grid("mnist/lenet-penalty", "configs/smith2021/mnist-lenet.yaml", task=TRAIN)
 STANDARD += _FASHION.at({"data.train_size": 5120}) + _sweeps(CIFAR10, 60, 80).at({"data.train_size": 2000})

@@ -158,10 +158,6 @@ MEMORISATION = (
 )  # fmt: skip
 
 
-def _gain_of_stopping(cell: str) -> Measure:
-    return difference(cell, cell, "best_test_acc", "test_acc")
-
-
 INCEPTION, NO_NORM, V3 = "small-inception/true-labels", "small-inception-nobn/true-labels", "inception-v3"
 IN_SPITE = "fits random labels in spite of"
 _late = partial(_fits, claim=table_4)
@@ -193,10 +189,11 @@ REGULARIZERS = (
            difference(INCEPTION, NO_NORM), above=0, published=3.75, on=("thin",), source=(SLIDES, TEXT),
            valid_if=trained("small-inception*/true-labels", at_least=90)),
     text("10", "Early stopping shows no benefit on CIFAR-10 (best epoch's test accuracy over the last's, MLP 1x512).",
-         _gain_of_stopping(f"{MLP}/true-labels"), at_most=1, published="none", unit="points", on=REAL),
+         difference(f"{MLP}/true-labels", f"{MLP}/true-labels", "best_test_acc", "test_acc"), at_most=1,
+         published="none", unit="points", on=REAL),
     table_2("10-imagenet", "Early stopping may help on ImageNet (top-1 test accuracy of the best epoch over the last).",
-            _gain_of_stopping(f"{V3}/true-labels"), at_least=1, published=3.36, unit="points", origin="derived",
-            source=NOTES),
+            difference(f"{V3}/true-labels", f"{V3}/true-labels", "best_test_acc", "test_acc"), at_least=1,
+            published=3.36, unit="points", origin="derived", source=NOTES),
     table_2("11-random", "ImageNet, Inception V3, random labels without regularisers: top-1 training accuracy.",
             value(f"{V3}/random-labels", "train_acc"), at_least=90, published=95.20, unit="%"),
     table_2("11-random-reg", "ImageNet, Inception V3, random labels, dropout and weight decay: top-1 training "
@@ -207,23 +204,13 @@ REGULARIZERS = (
 )  # fmt: skip
 
 
-def _kernel(cell: str, metric: str = "test_error") -> Measure:
+def _theory(cell: str, metric: str = "test_error") -> Measure:
     return value(f"theory/{cell}", metric)
 
 
-def _compared(cell: str, than: str) -> Measure:
-    return difference(f"theory/{cell}", f"theory/{than}", "test_error")
-
-
 def _no_ridge(id: str, cell: str, name: str, exact: bool = False) -> Claim:
-    return table_3(id, f"The best ridge gains nothing on {name} (points of test error).", _kernel(cell, "ridge_gain"),
+    return table_3(id, f"The best ridge gains nothing on {name} (points of test error).", _theory(cell, "ridge_gain"),
                    at_most=0.3, published="no gain", unit="points", exact=exact)  # fmt: skip
-
-
-def _ridge(cell: str) -> Claim:
-    return table_3("13-conv-l2", "On random convolutional features of CIFAR-10 a ridge does help (points of test "
-                   "error).", _kernel(cell, "ridge_gain"), above=0, published=2.0, unit="points",
-                   origin="derived")  # fmt: skip
 
 
 proven: dict[str, Any] = {"kind": "theory", "exact": True, "on": ("quick",)}
@@ -233,29 +220,34 @@ _norm = partial(section_5, exact=True, on=REAL)
 _smaller = partial(table_3, on=("standard",), unit="points", origin="derived")
 THEORY = (
     _theorem("12", "Theorem 1: 2n + d weights fit any labels (largest residual, n = 200, d = 30, float64).",
-             _kernel("theorem1", "max_residual"), at_most=1e-6, published=0.0, headline=True),
+             _theory("theorem1", "max_residual"), at_most=1e-6, published=0.0, headline=True),
     _theorem("12-count", "Theorem 1: the construction has no weight more than 2n + d.",
-             _kernel("theorem1", "excess_weights"), at_most=0, published=0.0, unit="weights"),
+             _theory("theorem1", "excess_weights"), at_most=0, published=0.0, unit="weights"),
     _theorem("12-deep", "Theorem 1 with depth k: the width is of order n / k (largest width over n / (k - 1), k to "
-             "11).", _kernel("theorem1-deep", "width_ratio"), at_most=2, published="O(1)", source=NOTES),
+             "11).", _theory("theorem1-deep", "width_ratio"), at_most=2, published="O(1)", source=NOTES),
     _all_images("13-mnist", "A Gaussian kernel without regularisation has this test error on MNIST (60,000 images).",
-                _kernel("kernel-mnist"), within=0.1, published=1.2, source=(NOTES, TEXT, AUTHOR)),
+                _theory("kernel-mnist"), within=0.1, published=1.2, source=(NOTES, TEXT, AUTHOR)),
     _norm("13-fit", "The kernel interpolates MNIST: no training error without regularisation (60,000 images).",
-          _kernel("kernel-mnist", "train_error"), at_most=0, published=0.0, unit="%", origin="derived"),
+          _theory("kernel-mnist", "train_error"), at_most=0, published=0.0, unit="%", origin="derived"),
     _all_images("13-gabor", "After a Gabor transform a Gaussian kernel has this test error on MNIST (60,000 "
-                "images; in the paper half of that on pixels).", _kernel("gabor-mnist"), within=0.1, published=0.6),
+                "images; in the paper half of that on pixels).", _theory("gabor-mnist"), within=0.1, published=0.6),
     *across(standard=[_no_ridge("13-gabor-l2", "gabor-mnist-10k", "10,000 images of MNIST after the Gabor transform")],
             paper=[_no_ridge("13-gabor-l2", "gabor-mnist", "MNIST after the Gabor transform", exact=True)]),
     _smaller("13-gabor-10k", "A Gabor transform lowers the kernel's test error on MNIST (10,000 images; the paper's "
-             "difference is at 60,000).", _compared("gabor-mnist-10k", "kernel-mnist-10k"), below=0, published=-0.6),
+             "difference is at 60,000).", difference("theory/gabor-mnist-10k", "theory/kernel-mnist-10k",
+             "test_error"), below=0, published=-0.6),
     _all_images("13-cifar", "A Gaussian kernel on pixels has this test error on CIFAR-10 (50,000 images).",
-                _kernel("kernel-cifar10"), within=1.5, published=46.0),
+                _theory("kernel-cifar10"), within=1.5, published=46.0),
     table_3("13-conv", "On 32,000 random convolutional features the error on CIFAR-10 is this (50,000 images).",
-            _kernel("conv-cifar10"), within=1.5, published=17.0, unit="%", on=GPU),
+            _theory("conv-cifar10"), within=1.5, published=17.0, unit="%", on=GPU),
     _smaller("13-conv-5k", "Random convolutional features lower the kernel's error on CIFAR-10 by over 10 points "
              "(5,000 images and 500 filters; the paper's difference is at 50,000 and 32,000).",
-             _compared("conv-cifar10-5k", "kernel-cifar10-5k"), at_most=-10, published=-29.0),
-    *across(standard=[_ridge("conv-cifar10-5k")], paper=[_ridge("conv-cifar10")]),
+             difference("theory/conv-cifar10-5k", "theory/kernel-cifar10-5k", "test_error"), at_most=-10,
+             published=-29.0),
+    *across(**{scale: (table_3(
+        "13-conv-l2", "On random convolutional features of CIFAR-10 a ridge does help (points of test error).",
+        _theory(cell, "ridge_gain"), above=0, published=2.0, unit="points", origin="derived"),)
+        for scale, cell in (("standard", "conv-cifar10-5k"), ("paper", "conv-cifar10"))}),
     *across(standard=[_no_ridge("13-l2", "kernel-mnist-10k", "10,000 images of MNIST")],
             quick=[_no_ridge("13-l2", "kernel-digits", "digits", exact=True)]),
     section_5("14", "The Gabor interpolant of 10,000 images of MNIST has the larger norm (ratio of norms "
@@ -264,11 +256,11 @@ THEORY = (
               origin="derived", on=("standard",)),
     _norm("14-raw", "The minimum-norm interpolant of MNIST has about this norm (sqrt(tr(a' K a)), 60,000 images; the "
           "paper does not say which norm, nor for which bandwidth).",
-          _kernel("kernel-mnist", "norm"), within=22, published=220.0),
+          _theory("kernel-mnist", "norm"), within=22, published=220.0),
     _norm("14-gabor", "After the Gabor transform the interpolant of MNIST has about this norm (60,000 images).",
-          _kernel("gabor-mnist", "norm"), within=39, published=390.0),
+          _theory("gabor-mnist", "norm"), within=39, published=390.0),
     section_5("S5-sgd", "SGD from zero on least squares with d > n ends at the minimum-norm solution (relative "
-              "distance).", _kernel("min-norm", "distance"), at_most=1e-6, published=0.0, origin="recalled", **proven),
+              "distance).", _theory("min-norm", "distance"), at_most=1e-6, published=0.0, origin="recalled", **proven),
 )  # fmt: skip
 
 # What the standard scale does differently from the paper.

@@ -10,9 +10,9 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from lightning_regs import analysis
 from lightning_regs.core.checks import Count, Name, NotNegative, Positive, call, checked, nonempty
 from lightning_regs.core.files import lock
 from lightning_regs.core.rng import generator
-from lightning_regs.data.sources import load
+from lightning_regs.data.sources import ArraySource, load
 from lightning_regs.study import RunContext
 
 POINTS, INPUTS, LABELS, DEPTHS = 200, 30, 10, (2, 3, 5, 11)  # of Theorem 1
@@ -127,16 +127,6 @@ class Kernel:
     precision: Literal["float32", "float64"] = "float32"  # of the factorization; residuals are float64
 
 
-class Samples(NamedTuple):
-    """Images (N, C, H, W) in [0, 1], or points (N, L), and their labels."""
-
-    x: Tensor
-    y: Tensor
-    x_test: Tensor
-    y_test: Tensor
-    num_classes: int
-
-
 Blocks = Callable[[Tensor], Iterator[Tensor]]
 
 
@@ -154,12 +144,12 @@ def kernel(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     options: Kernel = call("task", Kernel, **config)
     data = _samples(options, run.seed)
     run.precision = "32-true" if options.precision == "float32" else "64-true"
-    run.device = torch.cuda.get_device_name(data.x.device) if data.x.is_cuda else run.device
+    run.device = torch.cuda.get_device_name(data.x_train.device) if data.x_train.is_cuda else run.device
     with _memory_for(options, data, run), analysis.full_precision(), torch.no_grad():
         make: Any = {"pixels": _pixels, "gabor": _gabor, "random_conv": _random_conv}[options.features]
-        blocks: Blocks = call("features", make, data.x, run.seed, **options.feature_options)
+        blocks: Blocks = call("features", make, data.x_train, run.seed, **options.feature_options)
         bandwidth, ridge = _choose(options, data, blocks, run)
-        setting = (blocks, data.x, data.x_test, bandwidth, options.relative, BLOCK)
+        setting = (blocks, data.x_train, data.x_test, bandwidth, options.relative, BLOCK)
         if options.features == "random_conv":
             machine = analysis.stored_kernel(
                 *setting, progress=lambda count: run.progress(1, 4, f"Gram matrix of {count:,} features")
@@ -175,7 +165,7 @@ def kernel(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         "ridge_gain": plain["test_error"] - best["test_error"],
         "bandwidth": machine.bandwidth,
         "bandwidth_relative": machine.bandwidth * machine.spread,
-        "n_train": float(len(data.x)),
+        "n_train": float(len(data.x_train)),
         "n_test": float(len(data.x_test)),
         "num_features": float(machine.num_features),
     }
@@ -188,8 +178,9 @@ def _points(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return x, y, torch.randn(INPUTS, generator=draw, dtype=torch.float64)
 
 
-def _samples(options: Kernel, seed: int) -> Samples:
-    source, parts = load(options.source), list[Tensor]()
+def _samples(options: Kernel, seed: int) -> ArraySource:
+    """Load images, or points, in [0, 1]."""
+    source, parts = load(options.source), dict[str, Tensor]()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, x, y in (("train", source.x_train, source.y_train), ("test", source.x_test, source.y_test)):
         count = getattr(options, f"n_{name}") or len(x)
@@ -199,8 +190,8 @@ def _samples(options: Kernel, seed: int) -> Samples:
             chosen = torch.randperm(len(x), generator=generator(seed, f"kernel-{name}"))[:count]
             x, y = x[chosen], y[chosen]
         x = x.to(device)
-        parts += [x.float() / 255.0 if x.dtype == torch.uint8 else x.float(), y.to(device)]
-    return Samples(*parts, num_classes=source.num_classes)
+        parts |= {f"x_{name}": x.float() / 255.0 if x.dtype == torch.uint8 else x.float(), f"y_{name}": y.to(device)}
+    return replace(source, **parts)
 
 
 def _memory(device: torch.device) -> float:
@@ -211,9 +202,9 @@ def _memory(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def _memory_for(options: Kernel, data: Samples, run: RunContext) -> Iterator[None]:
+def _memory_for(options: Kernel, data: ArraySource, run: RunContext) -> Iterator[None]:
     """Wait until no other large kernel of this user is on the machine, and refuse one that its memory cannot hold."""
-    n, m, device = len(data.x), len(data.x_test), data.x.device
+    n, m, device = len(data.x_train), len(data.x_test), data.x_train.device
     needed = n * (n + BLOCK) / 2 * (4 if options.precision == "float32" else 8)
     needed += n * n * 2 + n * m * 4 if options.features == "random_conv" else 0
     with contextlib.ExitStack() as held:
@@ -244,27 +235,27 @@ def _random_conv(x: Tensor, seed: int, num_filters: int = 1000, patch_size: int 
     return lambda images: (analysis.random_conv_features(images, part) for part in parts)
 
 
-def _choose(options: Kernel, data: Samples, blocks: Blocks, run: RunContext) -> tuple[float, float]:
+def _choose(options: Kernel, data: ArraySource, blocks: Blocks, run: RunContext) -> tuple[float, float]:
     """Choose bandwidth and ridge where there is a choice; the bandwidth is returned in the configuration's unit."""
     bandwidths, ridges = list(options.bandwidths), sorted({0.0, *map(float, options.ridges)})
     if len(ridges) == len(bandwidths) == 1:
         return bandwidths[0], 0.0
     draw = generator(run.seed, "kernel-selection")
-    chosen = torch.randperm(len(data.x), generator=draw)[: options.n_select].to(data.x.device)
-    gram = analysis.gram_matrix(blocks(data.x[chosen]))
+    chosen = torch.randperm(len(data.x_train), generator=draw)[: options.n_select].to(data.x_train.device)
+    gram = analysis.gram_matrix(blocks(data.x_train[chosen]))
     if options.relative:
         gram /= 2.0 * (gram.diagonal().mean() - gram.mean())
-    choice = analysis.select(gram, data.y[chosen], data.num_classes, bandwidths, ridges, draw)
+    choice = analysis.select(gram, data.y_train[chosen], data.num_classes, bandwidths, ridges, draw)
     run.progress(1, 4, f"chose bandwidth {choice.bandwidth:g}, ridge {choice.ridge:g} on held-out training data")
     return choice.bandwidth, choice.ridge
 
 
 def _solve(
-    options: Kernel, data: Samples, machine: analysis.KernelMachine, ridge: float, run: RunContext
+    options: Kernel, data: ArraySource, machine: analysis.KernelMachine, ridge: float, run: RunContext
 ) -> dict[str, float]:
-    begun, equations = 2 + (ridge > 0), f"{len(data.x):,} equations, ridge {ridge:g}"
+    begun, equations = 2 + (ridge > 0), f"{len(data.x_train):,} equations, ridge {ridge:g}"
     solution = analysis.solve_spd(
-        machine.operator, analysis.one_hot(data.y, data.num_classes), ridge, getattr(torch, options.precision),
+        machine.operator, analysis.one_hot(data.y_train, data.num_classes), ridge, getattr(torch, options.precision),
         progress=lambda done, total: run.progress(begun + done / total, 4, f"solving {equations}"),
         refined=lambda steps, residual: run.progress(
             begun + 1, 4, f"{equations}: residual {residual:.1e}, step {steps}"
@@ -272,7 +263,7 @@ def _solve(
     )  # fmt: skip
     return {
         "test_error": analysis.error_rate(machine.scores(solution.coefficients), data.y_test),
-        "train_error": analysis.error_rate(solution.fitted, data.y),
+        "train_error": analysis.error_rate(solution.fitted, data.y_train),
         "residual": solution.residual,
         "iterations": float(solution.iterations),
         "jitter": solution.jitter,

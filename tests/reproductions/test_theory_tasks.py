@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from types import ModuleType, SimpleNamespace
+from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 
 from lightning_regs.core.files import lock
-from lightning_regs.data.sources import load
+from lightning_regs.data.sources import ArraySource, load
 from lightning_regs.study import RunContext, load_paper
 
 SEARCH = {"relative": True, "bandwidths": [0.5, 1.0, 2.0], "ridges": [0.0, 1e-3, 1e-1]}
@@ -27,7 +28,7 @@ def theory(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     digits = load("digits")
     x, y = torch.cat([digits.x_train, digits.x_test]), torch.cat([digits.y_train, digits.y_test])
-    cut = SimpleNamespace(x_train=x[:400], y_train=y[:400], x_test=x[400:600], y_test=y[400:600], num_classes=10)
+    cut = ArraySource("cut", x_train=x[:400], y_train=y[:400], x_test=x[400:600], y_test=y[400:600], num_classes=10)
     monkeypatch.setattr(module, "load", lambda name: cut)
     monkeypatch.setattr(module, "cut", cut, raising=False)
     monkeypatch.setattr(module, "BLOCK", 128)
@@ -101,9 +102,9 @@ def test_kernels_interpolate_and_generalise(theory, tmp_path, monkeypatch, featu
     assert metrics != theory.kernel(config, RunContext(tmp_path, 1))
 
 
-def test_test_labels_have_no_part_in_the_choice(theory, run):
+def test_test_labels_have_no_part_in_the_choice(theory, run, monkeypatch):
     before = theory.kernel({"n_train": 200, **SEARCH}, run)
-    theory.cut.y_test = (theory.cut.y_test + 1) % 10
+    monkeypatch.setattr(theory, "load", lambda name: replace(theory.cut, y_test=(theory.cut.y_test + 1) % 10))
     after = theory.kernel({"n_train": 200, **SEARCH}, run)
     assert (after["bandwidth"], after["ridge"]) == (before["bandwidth"], before["ridge"])
     assert after["test_error"] > 80
