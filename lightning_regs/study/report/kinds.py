@@ -267,15 +267,8 @@ def _dots(axes: Axes, line: int, numbers: Sequence[float], ends: Ends, color: st
 
 
 def _dots_legend(drawing: Figure, axes: Axes, figure: Kind, rings: bool) -> None:
-    for index, name in enumerate(figure.names):
-        axes.plot(
-            [],
-            [],
-            _MARKS[index % len(_MARKS)],
-            color=SERIES[index % len(SERIES)],
-            markersize=4.5,
-            label=f"{name}, ours" if name else "ours",
-        )
+    for name, mark, color in zip(figure.names, itertools.cycle(_MARKS), itertools.cycle(SERIES)):
+        axes.plot([], [], mark, color=color, markersize=4.5, label=f"{name}, ours" if name else "ours")
     if rings:
         _ring(axes, math.nan, math.nan, SERIES[1] if len(figure.metrics) == 1 else MUTED, label="published")
     drawing.legend(loc="outside upper center", ncols=3, handletextpad=0.2, columnspacing=1.2)
