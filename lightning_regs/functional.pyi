@@ -13,7 +13,6 @@ from lightning_regs.regularizers.label_smoothing import label_smoothing as label
 from lightning_regs.regularizers.max_norm import max_norm as max_norm
 from lightning_regs.regularizers.mixup import mixup as mixup
 from lightning_regs.regularizers.norm_penalty import norm_penalty as norm_penalty
-from lightning_regs.regularizers.parts.smith_coefficient import smith_coefficient as smith_coefficient
 from lightning_regs.regularizers.parts.targets import MixedTarget as MixedTarget
 from lightning_regs.regularizers.parts.targets import mix_targets as mix_targets
 from lightning_regs.regularizers.synthetic_gradients import synthetic_gradient as synthetic_gradient

@@ -1,6 +1,5 @@
 # Written by `python tests/generated.py`: the names that type checkers cannot find by their place.
 from lightning_regs.analysis.correctness import agreement as agreement
-from lightning_regs.analysis.correctness import disagreement as disagreement
 from lightning_regs.analysis.expressivity import ReluFit as ReluFit
 from lightning_regs.analysis.expressivity import deep_relu as deep_relu
 from lightning_regs.analysis.expressivity import evaluate_relu as evaluate_relu
@@ -48,7 +47,6 @@ from lightning_regs.analysis.large_kernels import solve_spd as solve_spd
 from lightning_regs.analysis.large_kernels import stored_kernel as stored_kernel
 from lightning_regs.analysis.linear_paths import ErrorBarrier as ErrorBarrier
 from lightning_regs.analysis.linear_paths import error_barrier as error_barrier
-from lightning_regs.analysis.linear_paths import instability as instability
 from lightning_regs.analysis.linear_paths import interpolate as interpolate
 from lightning_regs.analysis.min_norm import coefficient_norm as coefficient_norm
 from lightning_regs.analysis.min_norm import gradient_descent as gradient_descent
@@ -64,12 +62,9 @@ from lightning_regs.analysis.signal.layer_signals import layer_jacobians as laye
 from lightning_regs.analysis.signal.layer_signals import layer_outputs as layer_outputs
 from lightning_regs.analysis.signal.layer_signals import layer_signals as layer_signals
 from lightning_regs.analysis.tickets import Distances as Distances
-from lightning_regs.analysis.tickets import MaskOverlap as MaskOverlap
-from lightning_regs.analysis.tickets import Overlap as Overlap
 from lightning_regs.analysis.tickets import Travel as Travel
 from lightning_regs.analysis.tickets import Travelled as Travelled
 from lightning_regs.analysis.tickets import distance_travelled as distance_travelled
-from lightning_regs.analysis.tickets import mask_overlap as mask_overlap
 from lightning_regs.analysis.toys import WilsonProblem as WilsonProblem
 from lightning_regs.analysis.toys import beale as beale
 from lightning_regs.analysis.toys import descent as descent

@@ -1,4 +1,4 @@
-"""How far two nets are right on the same samples: the correlation of their correctness, and their disagreement."""
+"""How far two nets are right on the same samples: the correlation of their correctness."""
 
 from __future__ import annotations
 
@@ -39,12 +39,3 @@ def agreement(right: Right, other: Right) -> float:
     both, first, second, n = int((right & other).sum()), int(right.sum()), int(other.sum()), len(right)
     spread = first * (n - first) * second * (n - second)
     return (n * both - first * second) / math.sqrt(spread) if spread else math.nan
-
-
-@checked
-def disagreement(right: Right, other: Right) -> float:
-    """Return the share of samples, in [0, 1], on which exactly one of two nets is right.
-
-    Arguments and errors are those of :func:`agreement`.
-    """
-    return float((right ^ other).double().mean())

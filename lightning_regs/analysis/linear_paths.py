@@ -1,4 +1,4 @@
-"""The loss on the line between two networks: linear mode connectivity and instability to SGD noise."""
+"""The loss on the line between two networks: linear mode connectivity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_regs.core.checks import Range, checked
 
@@ -79,8 +79,7 @@ def error_barrier(
 
     Frankle, Dziugaite, Roy, Carbin, "Linear Mode Connectivity and the Lottery Ticket Hypothesis" (1912.05671): two
     networks are linearly connected when :math:`\sup_\alpha E((1 - \alpha) a + \alpha b) - (E(a) + E(b)) / 2`, here over
-    evenly spaced positions with both ends, is close to 0: below 2 % error there. :func:`instability` does this for a
-    module.
+    evenly spaced positions with both ends, is close to 0: below 2 % error there.
 
     Args:
         evaluate: State dict -> its error, the smaller the better: a rate, percents, or a loss.
@@ -100,56 +99,3 @@ def error_barrier(
             raise ValueError(f"the error at alpha = {alpha:.3g} is NaN; measure a rate, or networks that converged.")
         errors.append(error)
     return ErrorBarrier(tuple(alphas), tuple(errors))
-
-
-@checked
-def instability(
-    module: nn.Module,
-    evaluate: Callable[[nn.Module], float],
-    state_a: State,
-    state_b: State,
-    points: Points = 30,
-    prepare: Callable[[nn.Module], object] | None = None,
-) -> ErrorBarrier:
-    """Measure how far SGD noise has carried two trainings of one network apart, as the error barrier between them.
-
-    Frankle et al., 1912.05671: train two copies from the same weights with different data orders (and augmentation),
-    and take :func:`error_barrier` of the two ends. The network is stable to SGD noise if there is no barrier; sparse
-    subnetworks found by magnitude pruning reach full accuracy where they are stable.
-
-    Batch norm: by default its running statistics are interpolated like the weights, as a plain state dict's average
-    does. They are then not those of the network on the line, and part of a barrier may be theirs alone (Jordan et al.,
-    2211.08403). ``prepare`` can estimate them anew at every position, the ends among them::
-
-        from torch.optim.swa_utils import update_bn
-        instability(net, test_error, a, b, prepare=partial(update_bn, train_batches))
-
-    Args:
-        module: The network; its state dict and modes are afterwards as they were before.
-        evaluate: Called with the module in evaluation mode and without gradients; returns its error.
-        state_a: State dict of one training.
-        state_b: State dict of the other, from the same start.
-        points: As in :func:`error_barrier`.
-        prepare: Called with the module before each evaluation. Default None.
-
-    Raises:
-        TypeError: As :func:`error_barrier`.
-        ValueError: As :func:`error_barrier`.
-    """
-    before = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    modes = {part: part.training for part in module.modules()}
-
-    def measure(state: dict[str, Tensor]) -> float:
-        module.load_state_dict(state)
-        if prepare is not None:
-            prepare(module)
-        module.eval()
-        return evaluate(module)
-
-    try:
-        with torch.no_grad():
-            return error_barrier(measure, state_a, state_b, points)
-    finally:
-        module.load_state_dict(before)
-        for part, training in modes.items():
-            part.training = training

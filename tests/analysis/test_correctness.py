@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import matthews_corrcoef, zero_one_loss
+from sklearn.metrics import matthews_corrcoef
 
-from lightning_regs.analysis import agreement, disagreement
+from lightning_regs.analysis import agreement
 
 pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -23,7 +23,6 @@ def test_it_is_the_correlation_of_two_columns_of_hits(pairs: list[tuple[bool, bo
         assert found == pytest.approx(np.corrcoef(one.numpy(), other.numpy())[0, 1])
     else:
         assert math.isnan(found)
-    assert disagreement(one, other) == pytest.approx(zero_one_loss(one.numpy(), other.numpy()))
 
 
 def test_the_variance_of_a_difference_of_accuracies_is_that_of_a_bootstrap_of_the_samples() -> None:

@@ -1,20 +1,17 @@
-"""Errors on lines: quadratic losses in closed form, exact ends, restored modules, and batch norm's statistics."""
+"""Errors on lines: quadratic losses in closed form, exact ends, and what is refused."""
 
 from __future__ import annotations
 
 import copy
 import math
-from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import Tensor
 
-from lightning_regs.analysis import ErrorBarrier, error_barrier, instability, interpolate
+from lightning_regs.analysis import ErrorBarrier, error_barrier, interpolate
 
 
 def state(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
@@ -91,109 +88,6 @@ def test_barriers_are_never_negative_and_do_not_move_with_the_errors(errors):
     assert result.barrier >= 0
     assert ErrorBarrier(alphas, tuple(e + 7 for e in errors)).barrier == pytest.approx(result.barrier, abs=1e-9)
     assert errors[alphas.index(result.position)] == max(errors)
-
-
-# -- with a module ---------------------------------------------------------------------------------------------------
-
-
-def images(seed: int, number: int = 64) -> Tensor:
-    return torch.randn(number, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3 + 1
-
-
-def normed_net(seed: int) -> nn.Sequential:
-    torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 3)).double()
-    update_bn([images(0)], net)
-    return net
-
-
-def mean_output(x: Tensor, net: nn.Module) -> float:
-    assert not net.training
-    assert not torch.is_grad_enabled()
-    return net(x).square().mean().item()
-
-
-def test_instability_is_the_error_barrier_of_the_loaded_module():
-    a, b = normed_net(1).state_dict(), normed_net(2).state_dict()
-    module = normed_net(3)
-    module[1].eval()
-    before = copy.deepcopy(module.state_dict())
-    result = instability(module, partial(mean_output, images(0)), a, b, points=7)
-
-    def by_hand(weights: dict[str, Tensor]) -> float:
-        x = F.linear(images(0), weights["0.weight"], weights["0.bias"])
-        x = (x - weights["1.running_mean"]) / (weights["1.running_var"] + 1e-5).sqrt()
-        x = (x * weights["1.weight"] + weights["1.bias"]).clamp_min(0)
-        return F.linear(x, weights["4.weight"], weights["4.bias"]).square().mean().item()
-
-    expected = error_barrier(by_hand, a, b, points=7)
-    assert result.errors == pytest.approx(expected.errors, rel=1e-12)
-    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
-    assert [m.training for m in module.modules()] == [True, True, False, True, True, True]
-    assert torch.is_grad_enabled()
-
-
-def test_prepare_gives_each_point_the_statistics_of_its_own_activations():
-    a, b = normed_net(1).state_dict(), normed_net(2).state_dict()
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    def evaluate(net: nn.Module) -> float:
-        expected = F.linear(images(0), net[0].weight, net[0].bias)
-        assert torch.allclose(net[1].running_mean, expected.mean(0))
-        assert torch.allclose(net[1].running_var, expected.var(0))
-        seen.append((net[0].weight.clone(), net[1].running_var.clone()))
-        return mean_output(images(0), net)
-
-    prepared = instability(normed_net(3), evaluate, a, b, 5, prepare=partial(update_bn, [images(0)]))
-    plain = instability(normed_net(3), partial(mean_output, images(0)), a, b, 5)
-    assert len(seen) == 5
-    # The variance of a mean of two pre-activations is not the mean of their variances: only the middle differs.
-    assert prepared.errors[0] == pytest.approx(plain.errors[0])
-    assert prepared.errors[-1] == pytest.approx(plain.errors[-1])
-    assert abs(prepared.errors[2] - plain.errors[2]) > 0.05 * plain.errors[2]
-
-
-def test_the_module_is_restored_after_an_error():
-    module = normed_net(3)
-    before = copy.deepcopy(module.state_dict())
-
-    def fails(net: nn.Module) -> float:
-        raise RuntimeError("no data")
-
-    with pytest.raises(RuntimeError, match="no data"):
-        instability(module, fails, normed_net(1).state_dict(), normed_net(2).state_dict())
-    assert module.training
-    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
-
-
-def train(start: nn.Module, seed: int) -> dict[str, Tensor]:
-    net = copy.deepcopy(start)
-    x = images(10, 256)
-    y = (x[:, 0] * x[:, 1] > 0).long()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
-    for step in range(60):
-        rows = torch.randint(256, (32,), generator=torch.Generator().manual_seed(1000 * seed + step))
-        optimizer.zero_grad()
-        F.cross_entropy(net(x[rows]), y[rows]).backward()
-        optimizer.step()
-    return net.state_dict()
-
-
-def test_runs_from_one_start_are_closer_to_linear_than_runs_from_two():
-    x = images(10, 256)
-    y = (x[:, 0] * x[:, 1] > 0).long()
-    starts = [nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 2)).double() for _ in range(2)]
-    for seed, start in enumerate(starts):
-        torch.manual_seed(seed)
-        for layer in (start[0], start[2]):
-            layer.reset_parameters()
-
-    def error(net: nn.Module) -> float:
-        return F.cross_entropy(net(x), y).item()
-
-    same = instability(starts[0], error, train(starts[0], 1), train(starts[0], 2), points=11)
-    other = instability(starts[0], error, train(starts[0], 1), train(starts[1], 2), points=11)
-    assert same.barrier < 0.5 * other.barrier
 
 
 @pytest.mark.parametrize(

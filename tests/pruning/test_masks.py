@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_regs.analysis import mask_overlap
 from lightning_regs.pruning import Mask, random_mask
 
 ENTRIES = {"a.weight": [[1, 0, 1], [0, 0, 1]], "b": [1, 1]}
@@ -167,19 +166,6 @@ def test_check_names_what_does_not_fit() -> None:
         mask.check({"A.weight": weights["a.weight"], "b": weights["b"]})
     with pytest.raises(ValueError, match=r"'a\.weight' has the shape \(2, 3\), and the weight \(3, 2\)"):
         mask.check(weights | {"a.weight": torch.ones(3, 2)})
-
-
-@settings(max_examples=20, deadline=None)
-@given(masks(), st.integers(0, 99))
-def test_overlap_is_the_jaccard_index_of_sets(mask: Mask, seed: int) -> None:
-    other = random_mask(mask, torch.Generator().manual_seed(seed))
-    ours, theirs = (
-        {(name, i) for name, m in one.items() for i, kept in enumerate(m.flatten().tolist()) if kept}
-        for one in (mask, other)
-    )
-    expected = len(ours & theirs) / len(ours | theirs) if ours | theirs else 1.0
-    assert mask_overlap(mask, other).overall.jaccard == mask_overlap(other, mask).overall.jaccard == expected
-    assert mask_overlap(mask, mask).overall.jaccard == 1.0
 
 
 def test_the_mask_of_another_network_is_refused() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import GradientPenalty
-from lightning_regs.functional import gradient_penalty, smith_coefficient
+from lightning_regs.functional import gradient_penalty
 from lightning_regs.regularizers import NoEffectWarning
 from lightning_regs.testing.runs import half
 
@@ -264,34 +264,6 @@ def test_bad_arguments(options: dict[str, Any], error: type[Exception], message:
         GradientPenalty(**options)
 
 
-def test_conventions() -> None:
-    """Each convention's term, written out, equals the penalty of the converted coefficient."""
-    w = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
-    loss = (w**4).sum()
-    (g,) = torch.autograd.grad(loss, [w], create_graph=True)
-    square = g.square().sum()
-    terms = {
-        "smith": (0.3 / 4 * square, {}),
-        "plain": (0.3 * square, {}),
-        "mean": (0.3 * square / 3, {"num_parameters": 3}),
-        "block_strength": (0.8 / 8 * 0.3 * square, {"lr": 0.8}),
-    }
-    for convention, (term, options) in terms.items():
-        coefficient = smith_coefficient(0.3, convention, **options)
-        penalty, _ = gradient_penalty((w**4).sum(), [w], coefficient)
-        torch.testing.assert_close(penalty, term)
-    assert smith_coefficient(0.01, "plain") == 0.04
-    assert smith_coefficient(0.5, "plain") == 2.0
-
-
-@pytest.mark.parametrize(
-    ("convention", "message"), [("mean", "num_parameters"), ("block_strength", "lr="), ("x", "unk")]
-)
-def test_conversions_that_lack_something(convention: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        smith_coefficient(0.1, convention)
-
-
 @pytest.mark.slow
 def test_modified_flow_is_third_order_only_with_a_quarter() -> None:
     """The mean SGD end point over all orders of an epoch follows the flow of C + eps/4 mean |grad C_k|^2."""
@@ -362,12 +334,6 @@ def test_nothing_to_penalise() -> None:
         GradientPenalty(0.1).on_train_start(pl.Trainer(logger=False), model)
     penalty, norm = gradient_penalty(torch.zeros(()), model.parameters(), 1.0)
     assert penalty == norm == 0
-
-
-@pytest.mark.parametrize("value", [-1.0, float("nan")])
-def test_coefficients_that_are_none(value: float) -> None:
-    with pytest.raises(ValueError, match="value must be at least 0"):
-        smith_coefficient(value, "plain")
 
 
 def test_low_precision_with_a_short_step_warns() -> None:

@@ -8,7 +8,6 @@ import importlib
 import pytest
 
 from lightning_regs.core.runs import RunContext
-from lightning_regs.functional import smith_coefficient
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.rows import Rows
@@ -80,10 +79,10 @@ def test_coefficients_of_the_other_papers_are_converted():
     cells = {cell.name: cell.config for cell in PAPER.scale("paper").cells}
     for net, lr, theirs in (("resnet18", 0.1, 0.01), ("vgg11", 0.01, 0.5)):
         config = cells[f"novack-{net}/large+micro-128"]
-        assert coefficient(config) == smith_coefficient(theirs, "plain")
+        assert coefficient(config) == 4 * theirs  # of c ||g||^2, and ours of c/4 ||g||^2
         assert config["model"]["optimizer"]["lr"] == lr
         assert config["data"]["batch_size"] == 5120
-    converted = smith_coefficient(0.5, "block_strength", lr=0.8)
+    converted = 4 * 0.5 * 0.8 / 8  # of c lr/8 ||g||^2
     assert coefficient(cells["geiping-resnet18/full-batch+clip+penalty"]) == pytest.approx(converted)
 
 
