@@ -81,7 +81,6 @@ class ImageDataModule(pl.LightningDataModule):
         resident: Keep the data on the Trainer's device; ``auto``: where half of a GPU's free memory holds them. Needs
             ``num_workers=0``.
         seed: Default: what ``seed_everything`` was given, else 0.
-        corruption_seed: Seed of the corruption; default: that of the split.
         lazy: Decode the files of an image folder anew for each batch, in the workers, instead of once into memory: for
             those that it does not hold, the same batches. Not for other sources or corrupted pixels.
         batch_repeats: Times that each training batch is served in a row, at least 1, with the same augmentation: data
@@ -126,7 +125,6 @@ class ImageDataModule(pl.LightningDataModule):
         num_workers: Whole = 0,
         resident: bool | Literal["auto"] = "auto",
         seed: Seed | None = None,
-        corruption_seed: Seed | None = None,
         lazy: bool = False,
         batch_repeats: Count = 1,
         replicas: Count | Sequence[Seed] | None = None,
@@ -149,7 +147,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_repeats, self.eval_batch_size = given.batch_repeats, given.eval_batch_size
         self.num_workers, self.resident, self.lazy = given.num_workers, given.resident, given.lazy
         self.replicas = replica_seeds(given.replicas, rng.run_seed(given.seed))
-        self._given_seed, self._corruption_seed, self._kept = given.seed, given.corruption_seed, given.classes
+        self._given_seed, self._kept = given.seed, given.classes
         self._apart = check_seeds(given.seeds)
         keep_margin = (given.random_crop and not given.padding) or given.random_rotation > 0
         self._plan = SplitPlan(keep_margin=keep_margin, **{name: arguments[name] for name in _PLANNED})
@@ -307,11 +305,10 @@ class ImageDataModule(pl.LightningDataModule):
         check_source(source, self._transform)
         self._seed = rng.run_seed(self._given_seed)
         seeds = self._seeds("split")
-        corruption_seeds = seeds if self._corruption_seed is None else [self._corruption_seed] * len(seeds)
         if self.replicas is None:
-            self._splits = make_splits(source, self._plan, seeds[0], corruption_seeds[0])
+            self._splits = make_splits(source, self._plan, seeds[0])
         else:
-            self._splits = make_replica_splits(source, self._plan, seeds, corruption_seeds)
+            self._splits = make_replica_splits(source, self._plan, seeds)
         self._transform = self._transform.fitted(source.x_train, self._splits.train)
         self._num_classes, self._classes = source.num_classes, source.classes
 

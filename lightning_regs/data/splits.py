@@ -80,16 +80,16 @@ def of_classes(source: ArraySource, classes: Sequence[int] | None) -> ArraySourc
     return replace(source, **parts, num_classes=len(classes), classes=names)
 
 
-def make_splits(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed: int) -> Splits:
+def make_splits(source: ArraySource, plan: SplitPlan, seed: int) -> Splits:
     """Apply a plan to a source.
 
     Labels are redrawn over the whole training set, so that a sample's label does not depend on ``train_size``; the
     validation split is cut from the corrupted set. Pixels are corrupted after the centre crop, the test set with draws
-    of its own (``shuffled_pixels``: with the same permutation). Test labels stay clean. All else is drawn by ``seed``.
+    of its own (``shuffled_pixels``: with the same permutation). Test labels stay clean.
     """
     source = _resplit(source, plan, seed)
-    chosen = choose_rows(source, plan, seed, corruption_seed)
-    x_train, x_test = chosen_images(source, plan, chosen, corruption_seed)
+    chosen = choose_rows(source, plan, seed)
+    x_train, x_test = chosen_images(source, plan, chosen, seed)
     data = ImageArrays(x_train, chosen.y_train, chosen.changed)
     val = None if chosen.val is None else data.take(chosen.val)
     return Splits(data.take(chosen.train), val, ImageArrays(x_test, source.y_test[chosen.kept_test]))
@@ -107,11 +107,11 @@ class Chosen:
     changed: Tensor | None  # whether each of them was; None where nothing is drawn
 
 
-def choose_rows(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed: int) -> Chosen:
+def choose_rows(source: ArraySource, plan: SplitPlan, seed: int) -> Chosen:
     """Draw subsets, labels and the validation split; the arguments are those of :func:`make_splits`."""
     y_train, changed = source.y_train, None
     if plan.corruption in corruptions.LABEL_CORRUPTIONS:
-        draw = rng.generator(corruption_seed, "label corruption")
+        draw = rng.generator(seed, "label corruption")
         y_train, changed = corruptions.corrupt_labels(y_train, plan.corruption_p, source.num_classes, draw)
     kept = _subset(len(y_train), plan.train_size, "train_size", seed)
     kept_test = _subset(len(source.y_test), plan.test_size, "test_size", seed)
@@ -120,7 +120,7 @@ def choose_rows(source: ArraySource, plan: SplitPlan, seed: int, corruption_seed
 
 
 def chosen_images(
-    source: ArraySource, plan: SplitPlan, chosen: Chosen, corruption_seed: int
+    source: ArraySource, plan: SplitPlan, chosen: Chosen, seed: int
 ) -> tuple[Tensor | ImageFiles, Tensor | ImageFiles]:
     """Return the images that are kept of the training set and of the test set, cropped and corrupted."""
     x_train = _crop(source.x_train[chosen.kept], None if plan.keep_margin else plan.image_size)
@@ -128,7 +128,7 @@ def chosen_images(
     if plan.corruption in corruptions.PIXEL_CORRUPTIONS:
         assert isinstance(x_train, Tensor)
         assert isinstance(x_test, Tensor)
-        x_train, x_test = _corrupt_pixels(x_train, x_test, plan.corruption, corruption_seed)
+        x_train, x_test = _corrupt_pixels(x_train, x_test, plan.corruption, seed)
     _crop(x_train[:1], plan.image_size)
     return x_train, x_test
 
@@ -187,20 +187,17 @@ def _crop(x: Tensor | ImageFiles, size: int | None) -> Tensor | ImageFiles:
     return x.center_crop(size) if isinstance(x, ImageFiles) else center_crop(x, size).contiguous()
 
 
-def make_replica_splits(
-    source: ArraySource, plan: SplitPlan, seeds: Sequence[int], corruption_seeds: Sequence[int]
-) -> Splits:
+def make_replica_splits(source: ArraySource, plan: SplitPlan, seeds: Sequence[int]) -> Splits:
     """Apply a plan for several seeds at once, to each as :func:`make_splits`; images that they share are held once.
 
     Each replica has a row of samples; a test set that is the same for all is plain.
     """
-    pairs = list(zip(seeds, corruption_seeds, strict=True))
     sources = [_resplit(source, plan, seed) for seed in seeds]
-    chosen = [choose_rows(own, plan, *pair) for own, pair in zip(sources, pairs, strict=True)]
+    chosen = [choose_rows(own, plan, seed) for own, seed in zip(sources, seeds, strict=True)]
     if plan.resplit or plan.corruption in corruptions.PIXEL_CORRUPTIONS:
-        images = [chosen_images(s, plan, c, pair[1]) for s, c, pair in zip(sources, chosen, pairs, strict=True)]
+        images = [chosen_images(s, plan, c, seed) for s, c, seed in zip(sources, chosen, seeds, strict=True)]
         x_train, x_test = (torch.cat(parts) for parts in zip(*images, strict=True))
-        kept, kept_test = (torch.arange(len(x)).view(len(pairs), -1) for x in (x_train, x_test))
+        kept, kept_test = (torch.arange(len(x)).view(len(seeds), -1) for x in (x_train, x_test))
     else:
         everything = Chosen(ALL, ALL, ALL, None, source.y_train, None)
         x_train, x_test = chosen_images(source, plan, everything, 0)  # type: ignore[assignment]

@@ -173,24 +173,16 @@ class Mask(Mapping[str, Tensor]):
 
 
 @checked
-def random_mask(mask: Mask, generator: Generators, stacked: bool = False) -> Mask:
+def random_mask(mask: Mask, generator: torch.Generator) -> Mask:
     """Return a mask that keeps as many in each layer, at places drawn uniformly: "random sparsity".
 
     Args:
         mask: Whose counts to keep.
-        generator: Where they are drawn from; of a stacked mask one that all networks draw from in turn, or one each.
-        stacked: Whether the mask is of R networks, see :meth:`Mask.stack`: each keeps its own counts.
-
-    Raises:
-        ValueError: If there are not as many generators as networks.
+        generator: Where they are drawn from.
     """
-    if stacked:
-        masks = mask.unstack()
-        return Mask.stack([random_mask(m, g) for m, g in zip(masks, each(generator, len(masks)), strict=True)])
-    (drawn_from,) = each(generator, 1)
     drawn = {}
     for name, count in mask.counts.items():
-        order = torch.randperm(mask[name].numel(), generator=drawn_from, device=drawn_from.device)
+        order = torch.randperm(mask[name].numel(), generator=generator, device=generator.device)
         flat = torch.zeros(mask[name].numel(), dtype=torch.bool, device=mask[name].device)
         flat[order[:count].to(flat.device)] = True
         drawn[name] = flat.view(mask[name].shape)

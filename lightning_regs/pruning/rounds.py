@@ -109,7 +109,7 @@ class Pruning:
             initial: The weights before training: a ``state_dict`` of the whole network, by which the output is known
                 where this object has not seen the network in :meth:`start`.
             final: The weights after it.
-            generator: For ``criterion="random"``, as in :func:`random_mask`.
+            generator: For ``criterion="random"``; of stacked networks one that all draw from in turn, or one each.
             stacked: Whether all of it is of R networks, see :meth:`Mask.stack`: each is pruned by itself.
 
         Raises:

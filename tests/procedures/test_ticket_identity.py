@@ -32,7 +32,6 @@ SHORT: dict[str, Any] = {"levels": 1, "trainer": {"max_epochs": 1}}
         {"val_split": 0.2},
         {"seed": 5},
         {"whiten": False},
-        {"corruption_seed": 3},
         {"image_size": 6},
         {"random_flip": True},
     ],

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_regs.pruning import Mask, random_mask
+from lightning_regs.pruning import Mask, Pruning, random_mask
 
 ENTRIES = {"a.weight": [[1, 0, 1], [0, 0, 1]], "b": [1, 1]}
 
@@ -185,9 +185,6 @@ def test_random_masks_keep_as_many_and_stacks_come_apart(mask: Mask, number: int
     assert stacked.unstack() == drawn
     assert stacked.kept == number * mask.kept
     assert all(m.shape == (number, *mask[name].shape) for name, m in stacked.items())
-    same = Mask.stack([mask] * number)
-    generators = [torch.Generator().manual_seed(r) for r in range(number)]
-    assert random_mask(same, generators, stacked=True) == stacked
 
 
 def test_random_masks_are_uniform() -> None:
@@ -206,5 +203,7 @@ def test_stacks_that_cannot_be_made_or_come_apart() -> None:
         Mask({**mask, "c": torch.ones(3)}).unstack()
     with pytest.raises(ValueError, match="not stacked"):
         Mask({"w": torch.tensor(True)}).unstack()
+    stack = Mask.stack([mask, mask])
+    weights = {name: kept.double() for name, kept in stack.items()}
     with pytest.raises(ValueError, match="each of the 2 networks; got 3"):
-        random_mask(Mask.stack([mask, mask]), [torch.Generator()] * 3, stacked=True)
+        Pruning(criterion="random").next(stack, weights, weights, [torch.Generator()] * 3, stacked=True)

@@ -90,20 +90,6 @@ def test_replicas_have_the_seeds_of_their_runs(tmp_path: Path, seeds: dict[str, 
         torch.testing.assert_close(stacked.state(), single.state(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_seed_of_the_corruption_stays_apart_from_that_of_the_split() -> None:
-    options: dict[str, Any] = {"corruption": "random_labels", "train_size": 100, "seed": 1}
-    one, other = (ImageDataModule(**options, seeds={"split": s}, corruption_seed=4) for s in (5, 6))
-    for data in (one, other):
-        data.setup()
-        assert data.hparams["seeds"]
-    first, second = (data.dataset("train") for data in (one, other))
-    assert not torch.equal(first.y, second.y)
-    whole = [ImageDataModule(**options | {"train_size": None}, seeds={"split": s}, corruption_seed=4) for s in (5, 6)]
-    for data in whole:
-        data.setup()
-    assert torch.equal(whole[0].dataset("train").y, whole[1].dataset("train").y)
-
-
 def test_without_seeds_the_arguments_that_are_kept_are_those_of_before() -> None:
     """They are part of the identity of tickets, and of checkpoints."""
     assert "seeds" not in ImageDataModule().hparams
