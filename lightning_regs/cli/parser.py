@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from lightning_regs import __version__
 from lightning_regs.core.names import unknown_name
-from lightning_regs.core.streams import forgive, lost
+from lightning_regs.study.run.streams import forgive, lost
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 

@@ -6,27 +6,9 @@ Their p is the probability of dropping, as torch's. What torch and torchvision h
 
 from __future__ import annotations
 
-from lightning_regs.layers.drop_connect import DropConnect
-from lightning_regs.layers.gaussian_dropout import GaussianDropout
-from lightning_regs.layers.ghost_batch_norm import GhostBatchNorm
-from lightning_regs.layers.information_dropout import InformationDropout
-from lightning_regs.layers.information_penalty import InformationPenalty
-from lightning_regs.layers.maxout import Maxout
-from lightning_regs.layers.mean_only_batch_norm import MeanOnlyBatchNorm
-from lightning_regs.layers.monte_carlo import monte_carlo
-from lightning_regs.layers.replace import layer_replacements, replace_layers
-from lightning_regs.layers.update_batch_norm import update_batch_norm
+from lightning_regs.core import registry
 
-__all__ = [
-    "DropConnect",
-    "GaussianDropout",
-    "GhostBatchNorm",
-    "InformationDropout",
-    "InformationPenalty",
-    "Maxout",
-    "MeanOnlyBatchNorm",
-    "layer_replacements",
-    "monte_carlo",
-    "replace_layers",
-    "update_batch_norm",
-]
+_PUBLIC = registry.definitions(__name__)
+
+__all__ = sorted(_PUBLIC)
+__getattr__, __dir__ = registry.lazy(__name__, _PUBLIC)

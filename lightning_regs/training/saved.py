@@ -87,8 +87,9 @@ def described(methods: Sequence[Regularizer]) -> list[dict[str, Any]]:
 def made_again(descriptions: Sequence[Mapping[str, Any]]) -> list[Regularizer]:
     """Make the methods that were described, without importing more than this package; warn of those that it cannot."""
     found: list[Regularizer] = []
-    ours = registry.subclasses("lightning_regs.regularizers", Regularizer)
-    known = {_path(cls): cls for cls in [*ours.values(), *_defined(Regularizer)]} if descriptions else {}
+    rooms = ("lightning_regs.regularizers", "lightning_regs.layers") if descriptions else ()
+    ours = [cls for room in rooms for cls in registry.subclasses(room, Regularizer).values()]
+    known = {_path(cls): cls for cls in [*ours, *_defined(Regularizer)]}
     for description in descriptions:
         cls, arguments = known.get(description["method"]), description["arguments"]
         if cls is None or arguments is None:

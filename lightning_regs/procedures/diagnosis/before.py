@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lightning_regs.analysis.signal._hooks import ACTIVATIONS, WEIGHTED, flatness
 from lightning_regs.procedures.diagnosis.case import Case, classes, first_samples
 from lightning_regs.procedures.diagnosis.findings import NoLoss, Seen, Skipped, told
-from lightning_regs.pruning.hooks import ACTIVATIONS, WEIGHTED, flatness
 
 # Logits of unit variance, as usual rules for initial weights give them at most, cost about half a nat above ln K. 2.5
 # times ln K takes a standard deviation of about three. The squared error of a net that says 0 is that of the best

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from lightning_regs.analysis.signal._hooks import watched
 from lightning_regs.core.batch import LABELS
 from lightning_regs.core.lightning import pl
 from lightning_regs.procedures.copies import Copies
 from lightning_regs.procedures.diagnosis.findings import NoLoss, Skipped
-from lightning_regs.pruning.hooks import watched
 
 takes = pl.utilities.signature_utils.is_param_in_hook_signature
 # Batches that are kept, and samples of each.

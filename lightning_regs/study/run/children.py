@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from lightning_regs.core.streams import fill_closed
+from lightning_regs.study.run.streams import fill_closed
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # By these Lightning would take a run for one process of a training that somebody else has started, such as `srun`.
