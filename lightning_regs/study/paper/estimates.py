@@ -107,6 +107,7 @@ def mean(
     *,
     items: float = 0.0,
     bounds: tuple[float, float] = ANYTHING,
+    wider: float = 1.0,
 ) -> Estimate:
     """Estimate a mean with its t-interval; one value alone has an interval without width.
 
@@ -119,6 +120,7 @@ def mean(
         highs: The most that it can be, where that is something else.
         items: Variance that the mean has because its test items are a sample, beside that which shows between seeds.
         bounds: Between which every such mean lies.
+        wider: What the standard error is multiplied by, where the values depend on each other.
 
     Raises:
         UnfitError: If there is no number, or one is NaN, or infinite where it is no open end.
@@ -136,7 +138,7 @@ def mean(
         raise UnfitError("nothing is known: of both things compared there are runs in which they never came", n)
     ours = math.fsum(map(_mean, known)) / len(known)
     (least, below), (most, above) = (
-        (_mean(side), _error(side)) if side in known else (end, 0.0)
+        (_mean(side), wider * _error(side)) if side in known else (end, 0.0)
         for side, end in zip((lows, highs), ANYTHING, strict=True)
     )
 
