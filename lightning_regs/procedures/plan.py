@@ -184,7 +184,7 @@ class Plan:
     def _everything(self, module: pl.LightningModule, optimizers: Sequence[Optimizer] = ()) -> Mask:
         mask = self.pruning.start(module, optimizers)
         # Of stacked networks the first, as they have the same shapes.
-        self.pruning.check(mask.unstack()[0] if _replicas(module) else mask, self.levels)
+        self.pruning.of(module).check(mask.unstack()[0] if _replicas(module) else mask, self.levels)
         return mask
 
     def _dense(self, module: pl.LightningModule, own: State, inputs: Inputs) -> Start:
@@ -198,13 +198,14 @@ class Plan:
         dense, last = inputs[DENSE], inputs[before]
         seeds, rounds = _replicas(module), level if self.one_shot else 1
         draws = [generator(seed, "ticket", level, 0) for seed in seeds or (self.seed,)]
-        mask = self.pruning.one_shot(last.mask, dense.initial, last.final, rounds, draws, bool(seeds))
+        pruning = self.pruning.of(module)
+        mask = pruning.one_shot(last.mask, dense.initial, last.final, rounds, draws, bool(seeds))
         return Start(dense.start if self.method == "weight_rewinding" else last.final, mask)
 
     def _controlled(
         self, ticket: str, level: int, kind: str, repeat: int, module: pl.LightningModule, own: State, inputs: Inputs
     ) -> Start:
-        dense, theirs = inputs[DENSE], inputs[ticket]
+        dense, theirs, pruning = inputs[DENSE], inputs[ticket], self.pruning.of(module)
         if kind == "reinitialise":
             _check_drawn_anew(own, digest(dense.initial))
             return Start(own, theirs.mask)
@@ -216,7 +217,7 @@ class Plan:
                 ("ticket", level): LevelState({}, goes_back_to, {}, kept),
             }
             draws = generator(seed, kind, level, repeat)
-            given = Given(level, self.pruning, everything, lambda _: initial, draws, levels)
+            given = Given(level, pruning, everything, lambda _: initial, draws, levels)
             return make_start(CONTROLS.get(kind, kind), given)
 
         if (seeds := _replicas(module)) is None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +20,6 @@ from lightning_regs.pruning.scores import SCORES, random_scores
 
 Weights = Mapping[str, Tensor]
 Shapes = Mapping[str, Sequence[int]]
-# What the weight of a linear or convolutional layer is called in a ``state_dict``.
-_WEIGHT = re.compile(r"(.*\.)?(weight|parametrizations\.weight\..*)")
 
 
 @checked
@@ -48,6 +44,7 @@ class Pruning:
         criterion: A key of :data:`~lightning_regs.pruning.scores.SCORES`, or ``"random"``. Default: magnitude after
             training.
         layers: What to prune, see :func:`prunable`. Default: all weights of linear and convolutional layers.
+        output: Name of the output layer's weight, which ``layers`` may leave out: :meth:`of` says it.
 
     Raises:
         TypeError: If a rate is no number or ``layers`` no globs.
@@ -60,8 +57,7 @@ class Pruning:
     scope: Scope = "layer"
     criterion: str = "large_final"
     layers: Globs | None = None
-    # Names of the weights that `layers` selected -> the output's name, None where it was not selected.
-    _outputs: ClassVar[Mapping[tuple[str, ...], str | None]] = {}
+    output: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", dict(self.rates))
@@ -72,6 +68,10 @@ class Pruning:
                 "scope='global' compares all layers, so it has one rate; leave out `rates` and `output_rate`, use "
                 "scope='layer', or leave layers unpruned with `layers`."
             )
+
+    def of(self, module: nn.Module) -> Pruning:
+        """Return the same for one module, which tells the output layer where ``layers`` may leave it out."""
+        return self if self.layers is None else replace(self, output=output_of(module))
 
     def start(self, module: nn.Module, optimizers: Iterable[Optimizer] = ()) -> Mask:
         """Return the dense mask of the weights to prune: of those that are trained, or of all where none is.
@@ -84,20 +84,15 @@ class Pruning:
             ValueError: As :func:`prunable`; if a glob of ``rates`` matches nothing, or ``output_rate`` is given and
                 ``layers`` leaves out the output; and as :meth:`check` of one round.
         """
-        weights = trained(prunable(module, self.layers), optimizers)
-        mask = Mask.dense(weights)
-        if self.layers is not None:
-            output = output_of(module)
-            if self.output_rate is not None and output not in mask:
-                raise ValueError(
-                    f"output_rate={self.output_rate:g} is of the output layer's {output!r}, which `layers` leaves out; "
-                    "give no output_rate."
-                )
-            known = {**self._outputs, tuple(mask): output if output in mask else None}
-            object.__setattr__(self, "_outputs", known)
+        weights, known = trained(prunable(module, self.layers), optimizers), self.of(module)
+        if self.output_rate is not None and known.output is not None and known.output not in weights:
+            raise ValueError(
+                f"output_rate={self.output_rate:g} is of the output layer's {known.output!r}, which `layers` leaves "
+                "out; give no output_rate."
+            )
         # By shapes, as on the meta device there is nothing to count.
-        self.check({name: w.shape for name, w in weights.items()}, 1)
-        return mask
+        known.check({name: w.shape for name, w in weights.items()}, 1)
+        return Mask.dense(weights)
 
     def next(
         self, mask: Mask, initial: Weights, final: Weights, generator: Generators | None = None, stacked: bool = False
@@ -106,15 +101,14 @@ class Pruning:
 
         Args:
             mask: What is there now.
-            initial: The weights before training: a ``state_dict`` of the whole network, by which the output is known
-                where this object has not seen the network in :meth:`start`.
+            initial: The weights before training.
             final: The weights after it.
             generator: For ``criterion="random"``; of stacked networks one that all draw from in turn, or one each.
             stacked: Whether all of it is of R networks, see :meth:`Mask.stack`: each is pruned by itself.
 
         Raises:
             ValueError: If a weight is missing, of another shape or, in its score, NaN; or the generator is missing;
-                and as :meth:`check`.
+                and as :meth:`check`. If ``layers`` may leave out the output layer, and :meth:`of` has not found it.
         """
         return self.one_shot(mask, initial, final, 1, generator, stacked)
 
@@ -136,7 +130,6 @@ class Pruning:
         mask.check(final)
         if self.criterion == "random" and generator is None:
             raise ValueError("Pruning(criterion='random') draws; give it a generator.")
-        output = self._output(list(mask), initial, stacked)
         masks = mask.unstack() if stacked else [mask]
         generators = [None] * len(masks) if generator is None else each(generator, len(masks))
         pruned = []
@@ -145,7 +138,7 @@ class Pruning:
                 {n: state[key][r] if stacked else state[key] for n, key in plain_names(state).items() if n in mask}
                 for state in (initial, final)
             )
-            groups = self._groups(m, output)
+            groups = self._groups(m)
             self._check_rounds(groups, m.counts, levels)
             pruned.append(remove(m, groups, partial(self._score, before, after, m, g), levels))
         if self.scope == "global":
@@ -158,8 +151,7 @@ class Pruning:
         For LeNet-300-100 that is 100, 80.0, 64.1, 51.3, ...
 
         Args:
-            weights: Name -> shape of the weights to prune, in the order of the layers; or the mask to start from. The
-                last is taken for the output's, unless this object has made their mask in :meth:`start`.
+            weights: Name -> shape of the weights to prune, in the order of the layers; or the mask to start from.
             levels: Number of rounds, at least 0.
 
         Raises:
@@ -186,7 +178,7 @@ class Pruning:
         """Return how many weights are kept by name, and which are compared at which rate."""
         check("levels", levels, Whole)
         counts = weights.counts if isinstance(weights, Mask) else {n: math.prod(shape) for n, shape in weights.items()}
-        return counts, self._groups(counts, self._output(list(counts)))
+        return counts, self._groups(counts)
 
     def _score(
         self, before: Weights, after: Weights, mask: Mask, generator: torch.Generator | None, names: list[str]
@@ -197,22 +189,16 @@ class Pruning:
             return random_scores(trained, generator)
         return SCORES[self.criterion](survivors(before, mask, names).to(trained.device), trained)
 
-    def _output(self, names: Sequence[str], initial: Weights | None = None, stacked: bool = False) -> str | None:
-        """Return which of the names is the output's, None where it is none of them."""
-        if self.layers is not None:
-            if tuple(names) in self._outputs:
-                return self._outputs[tuple(names)]
-            state = initial or {}
-            named = plain_names(state).items()
-            weights = [n for n, key in named if _WEIGHT.fullmatch(n) and state[key].ndim >= 2 + stacked]
-            if weights and weights[-1] != names[-1]:
-                return weights[-1] if weights[-1] in names else None
-        return names[-1]
-
-    def _groups(self, names: Mapping[str, object], output: str | None) -> Groups:
+    def _groups(self, names: Mapping[str, object]) -> Groups:
         """Return which weights are compared with each other, and their rate."""
         if self.scope == "global":
             return [(list(names), self.rate)]
+        if self.layers is not None and self.output is None:
+            raise ValueError(
+                f"Pruning(layers={self.layers}) may leave out the output layer, whose rate is another, and does not "
+                "know which it is; use pruning.of(module)."
+            )
+        output = list(names)[-1] if self.layers is None else self.output
         for glob in self.rates:
             check_glob(glob, list(names), "prunable weights", matches)
         found = []

@@ -153,7 +153,7 @@ def test_rates_of_layers() -> None:
     def removed(**options: object) -> list[int]:
         pruning = Pruning(**options)
         state = network.state_dict()
-        return [100 - n for n in pruning.next(pruning.start(network), state, state).counts.values()]
+        return [100 - n for n in pruning.of(network).next(pruning.start(network), state, state).counts.values()]
 
     assert removed() == [20, 20, 10]
     assert removed(rate=0.5, output_rate=0.4) == [50, 50, 40]
@@ -366,6 +366,7 @@ def test_a_pruning_is_plain_data() -> None:
         "scope": "layer",
         "criterion": "large_final",
         "layers": ["conv*"],
+        "output": None,
     }
     assert pruning == Pruning(rates={"conv*": 0.1}, layers=["conv*"])
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -23,7 +23,7 @@ def three(size: int = 10) -> nn.Module:
 def left(pruning: Pruning, network: nn.Module, mask: Mask | None = None, levels: int = 1) -> list[int]:
     state = network.state_dict()
     dense = pruning.start(network) if mask is None else mask
-    return list(pruning.one_shot(dense, state, state, levels).counts.values())
+    return list(pruning.of(network).one_shot(dense, state, state, levels).counts.values())
 
 
 # -- the output ------------------------------------------------------------------------------------------------------
@@ -44,13 +44,13 @@ def test_half_the_rate_is_the_outputs_alone(layers: list[str] | None, counts: li
     network, pruning = three(), Pruning(layers=layers)
     mask = pruning.start(network)
     assert left(pruning, network) == counts
-    assert pruning.densities(mask, 1)[1] == pytest.approx(100 * sum(counts) / mask.total)
-    # Another process has the mask, and the weights of the whole network.
+    assert pruning.of(network).densities(mask, 1)[1] == pytest.approx(100 * sum(counts) / mask.total)
+    # Another process has the mask and the network.
     for other in (Pruning(layers=layers), replace(pruning), copy.deepcopy(pruning)):
         assert other == pruning
         assert left(other, network, mask) == counts
     stacked = {name: torch.stack([w, w]) for name, w in network.state_dict().items()}
-    both = Pruning(layers=layers).next(Mask.stack([mask, mask]), stacked, stacked, stacked=True)
+    both = pruning.of(network).next(Mask.stack([mask, mask]), stacked, stacked, stacked=True)
     assert [list(one.counts.values()) for one in both.unstack()] == [counts, counts]
     assert asdict(pruning) == asdict(Pruning(layers=layers))
 
@@ -70,6 +70,16 @@ def test_one_pruning_of_two_networks() -> None:
     assert left(pruning, part) == [80, 90]
     assert left(pruning, whole) == [80, 80]
     assert list(masks[0]) == list(masks[1])
+
+
+def test_without_the_network_nobody_knows_whether_layers_leaves_out_the_output() -> None:
+    network, pruning = three(), Pruning(layers=["0", "2"])
+    mask, state = pruning.start(network), network.state_dict()
+    for unknown in (lambda: pruning.next(mask, state, state), lambda: pruning.densities(mask, 1)):
+        with pytest.raises(ValueError, match=r"layers=\['0', '2'\].* use pruning\.of\(module\)"):
+            unknown()
+    together = replace(pruning, scope="global")
+    assert together.next(mask, state, state).kept == 160
 
 
 def test_an_output_that_shares_its_weight_or_is_an_embedding() -> None:
