@@ -1,18 +1,16 @@
-"""What procedures ask of a training while it goes on: how good its nets are, that weights stay, for its optimizer."""
+"""What procedures ask of a training while it goes on: how good its nets are, and for its optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from lightning_regs.core import rng
-from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.data import ImageDataModule
 from lightning_regs.data.dataset import StackedArrays
-from lightning_regs.pruning.masks import plain_names
 from lightning_regs.training.classifier import Classifier
 from lightning_regs.training.losses import losses_of_samples
 
@@ -20,6 +18,7 @@ from lightning_regs.training.losses import losses_of_samples
 @torch.no_grad()
 def measure(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, split: str) -> tuple[Tensor, Tensor]:
     """Return loss and accuracy (in percent) of each net on a split, ``(R,)`` on the CPU, in the midst of a training."""
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     nets = len(module.replicas or [0])
     loss = torch.zeros(nets, dtype=torch.float64, device=module.device)
@@ -32,7 +31,8 @@ def measure(trainer: pl.Trainer, module: Classifier, data: ImageDataModule, spli
         loss += losses_of_samples(module.loss, logits.flatten(0, 1), y.flatten()).view_as(y).sum(1, dtype=torch.float64)
         right += (logits.argmax(-1) == y).sum(1)
         number += y.shape[1]
-    module.train()
+    for part, training in modes:
+        part.training = training
     return (loss / number).cpu(), (100 * right / number).cpu()
 
 
@@ -68,40 +68,6 @@ def samples(
         return x, y
     rows = torch.randperm(len(y), generator=rng.generator(seed, "samples"))[:number].to(y.device)
     return x[rows], y[rows]
-
-
-class FrozenWeights(Callback):
-    """Leaves weights at the values that they have: what a mask prunes is kept instead of set to zero.
-
-    Their gradients and what the optimizer has of them are zero. That is enough for Adam and momentum without weight
-    decay, whose steps are then zero. By a parameter's name, ``trained`` is 1 where a weight is trained, else 0.
-    """
-
-    def __init__(self, trained: Mapping[str, Tensor]) -> None:
-        self.trained = trained
-        self._hooks: list[Any] = []
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Watch the gradients; an optimizer that decays weights is a ``ValueError``."""
-        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        if self.trained and any(group.get("weight_decay") for group in groups):
-            raise ValueError("frozen weights would decay; train without weight decay.")
-        weights = dict(pl_module.named_parameters(remove_duplicate=False))
-        actual = plain_names(weights)
-        for name, trained in self.trained.items():
-            weight = weights[actual[name]]
-            keep = trained.to(weight)
-            for state in (optimizer.state[weight] for optimizer in trainer.optimizers if weight in optimizer.state):
-                for key, value in state.items():
-                    if isinstance(value, Tensor) and value.shape == weight.shape and key != "step":
-                        value.mul_(keep)
-            hook: Any = weight.register_hook  # not typed in torch
-            self._hooks.append(hook(lambda gradient, keep=keep: gradient * keep))
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let go."""
-        while self._hooks:
-            self._hooks.pop().remove()
 
 
 @torch.no_grad()

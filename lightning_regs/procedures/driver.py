@@ -124,7 +124,7 @@ class Driver:
         trainer = pl.Trainer(
             **self._options(stage, folder.path),
             callbacks=[
-                *([ends, ends.mask, ends.frozen] if stage.needs else [ends]),
+                *([ends, ends.mask] if stage.needs else [ends]),
                 *(self.callbacks(stage.name) if self.callbacks is not None else []),
                 *stage.callbacks(),
                 *(point, recorder, saver),

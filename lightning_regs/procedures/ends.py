@@ -15,7 +15,6 @@ from lightning_regs.core.lightning import Callback, MisconfigurationException, p
 from lightning_regs.core.rng import derive_seed
 from lightning_regs.core.runs import RunContext
 from lightning_regs.optim.length import Time
-from lightning_regs.procedures.callbacks import FrozenWeights
 from lightning_regs.procedures.level import REWIND, LevelState, State, read, weights_in
 from lightning_regs.procedures.results import check_logged
 from lightning_regs.procedures.starts import Start
@@ -50,8 +49,8 @@ class Ends(Callback):
     """Puts the module where the level starts, and writes down what it starts and ends with.
 
     Where training goes on from the level's own checkpoint (``resumed``), nothing is to be set. When it starts, ``mask``
-    has the level's mask and holds what is pruned at zero, or in a level that freezes it ``frozen`` holds it where it
-    was. ``last`` is what else is written down at the end, and ``of`` says whose training it is.
+    has the level's mask and holds what is pruned at zero, or where it was in a level that freezes it. ``last`` is what
+    else is written down at the end, and ``of`` says whose training it is.
     """
 
     def __init__(self, stage: Stage, folder: Path, resumed: bool, last: dict[str, float], of: str) -> None:
@@ -61,7 +60,6 @@ class Ends(Callback):
         self.resumed = resumed
         self.last = last
         self.mask = WeightMask()
-        self.frozen = FrozenWeights({})
         self.lr: list[list[Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,15 +90,15 @@ class Ends(Callback):
         own = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         start = self.stage.start(pl_module, own, {name: self._state(name) for name in self.stage.needs})
         self._hold(start)
+        weights, fresh = start.mask.tie(start.weights, pl_module.state_dict()), start.weights is own
         if trainer.is_global_zero:
-            initial, facts = own if start.weights is own else {}, {"frozen": start.frozen, "of": self.of}
-            LevelState(initial, start.weights, {}, start.mask, facts).save(self.folder / self.stage.name)
-        if start.weights is not own or start.mask.kept < start.mask.total:
-            pl_module.load_state_dict(start.weights if start.frozen else start.mask.apply(start.weights))
+            facts = {"frozen": start.frozen, "of": self.of}
+            LevelState(weights if fresh else {}, weights, {}, start.mask, facts).save(self.folder / self.stage.name)
+        if not fresh or start.mask.kept < start.mask.total:
+            pl_module.load_state_dict(weights if start.frozen else start.mask.apply(weights))
 
     def _hold(self, start: Start) -> None:
-        self.mask.mask = Mask.dense(start.mask) if start.frozen else start.mask
-        self.frozen.trained = start.mask if start.frozen else {}
+        self.mask.mask, self.mask.frozen = start.mask, start.frozen
 
     def _state(self, name: str) -> LevelState:
         return LevelState.load(self.folder / name)

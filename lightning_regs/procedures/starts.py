@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lightning_regs.core.lightning import Callback
 from lightning_regs.core.names import unknown_name
-from lightning_regs.procedures.callbacks import FrozenWeights
 from lightning_regs.procedures.level import LevelState, State
 from lightning_regs.pruning import Mask, Pruning, random_mask
 from lightning_regs.regularizers.weight_mask import WeightMask
@@ -133,14 +131,10 @@ def make_start(kind: str, given: Given) -> Start:
     return TREATMENTS[kind](given, 0.0)
 
 
-def held(starts: Sequence[Start]) -> list[Callback]:
+def held(starts: Sequence[Start]) -> WeightMask:
     """Return what trains nets as they start: of a Classifier one alone, of several one a replica."""
-
-    def stacked(frozen: bool) -> dict[str, Tensor]:
-        masks = [Mask.dense(start.mask) if start.frozen == frozen else start.mask for start in starts]
-        mask = masks[0] if len(masks) == 1 else Mask.stack(masks)
-        return {f"network.{name}": kept for name, kept in mask.items()}
-
-    # What is frozen counts as kept for the mask, which would set it to zero.
-    mask = WeightMask(stacked(True))
-    return [mask, FrozenWeights(stacked(False))] if any(start.frozen for start in starts) else [mask]
+    mask = starts[0].mask if len(starts) == 1 else Mask.stack([start.mask for start in starts])
+    method = WeightMask({f"network.{name}": kept for name, kept in mask.items()})
+    # What is pruned in others of them starts at zero, and stays there too.
+    method.frozen = any(start.frozen for start in starts)
+    return method

@@ -160,6 +160,17 @@ class Mask(Mapping[str, Tensor]):
             copies[actual].masked_fill_(~kept.to(copies[actual].device), 0.0)
         return copies
 
+    def tie(self, weights: Mapping[str, Tensor], module: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights that were copied with those one again that are one in the ``module``, whose state this is.
+
+        A shared weight that has a mask is the one of the mask's name; :meth:`apply` then masks it under all its names.
+        """
+        known, places = plain_names(module), {name: _place(value) for name, value in module.items()}
+        owners = {place: name for name, place in reversed(places.items())}
+        owners |= {places[known[name]]: known[name] for name in self if name in known}
+        owner = {name: owners[place] for name, place in places.items()}
+        return {name: weights.get(owner.get(name, name), value) for name, value in weights.items()}
+
     def check_same(self, other: Mask) -> None:
         """Refuse the mask of another network: one of other names or shapes is a ``ValueError``."""
         for name in itertools.chain(self, other):

@@ -64,6 +64,8 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
 
     Attributes:
         mask: The :class:`~lightning_regs.pruning.Mask`, or None before it is determined.
+        frozen: Whether what is pruned stays at the value that it has when training starts, instead of zero; to be set
+            before, and not saved.
 
     Args:
         mask: Parameter name -> which weights are kept, a :class:`~lightning_regs.pruning.Mask` or what makes one.
@@ -99,10 +101,11 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         for name, value in {"density": density, "layers": layers}.items():
             if mask is not None and value is not None:
                 raise ValueError(f"{name}={value!r} says what to prune, and so does the mask; give one of the two.")
-        self._held: dict[nn.Parameter, Tensor] = {}
+        self._held: dict[nn.Parameter, tuple[Tensor, Tensor | float]] = {}  # their masks, and what they are held at
         self._handles: list[RemovableHandle] = []
         self._accumulating = False
         self.mask = mask
+        self.frozen = False
         self.density = density
         self.scope = scope
         self.layers = layers
@@ -146,35 +149,44 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
                 raise MisconfigurationException(f"WeightMask finds no mask: {error}") from error
             # From one copy of the weights, as rounding could differ between devices.
             self._mask = Mask(trainer.strategy.broadcast(found.state_dict()))
+        own = self._masked(pl_module, self._mask)
+        values = [w.detach().clone() if self.frozen and not kept.all() else 0.0 for w, kept in own.items()]
         for module in (pl_module, *averaged_modules(trainer)):
-            for w, kept in self._masked(module, self._mask).items():
-                _zero(w, kept)
+            for (w, kept), value in zip(self._masked(module, self._mask).items(), values, strict=True):
+                _hold(w, kept, value)
                 if module is pl_module and not kept.all():
                     # Like the weight in its memory format too, or each product would reorder it.
-                    self._held[w] = torch.empty_like(w, requires_grad=False).copy_(kept)
-                    self._handles += self._hooks(w, self._held[w])
+                    mask = torch.empty_like(w, requires_grad=False).copy_(kept)
+                    self._held[w] = mask, value
+                    self._handles += self._hooks(w, mask)
                 for optimizer in trainer.optimizers:
                     for name, value in optimizer.state[w].items() if w in optimizer.state else ():
                         if isinstance(value, Tensor) and value.shape == w.shape and name != "step":
-                            _zero(value, kept)
+                            _hold(value, kept)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Act after each step, and after all others that do, as they have seen to it when training started."""
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if self._held:
-            self.at_steps.after(self._zero_stepped)
+            self.at_steps.after(self._hold_stepped)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Mask what another callback has put into the module for a validation within training."""
         if batch_idx == 0:
-            self._zero_held()
+            self._hold_all()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mask what another callback has put into the module in the end; let go of optimizers and gradients."""
-        self._zero_held()
+        self._hold_all()
         self.release()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mask what a later callback has put into the module when training ended; let go of its parameters."""
-        self._zero_held()
+        self._hold_all()
         self._held = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -276,13 +288,17 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
         finally:
             weight.requires_grad_(not frozen)
 
-    def _zero_stepped(self, optimizer: Optimizer) -> None:
-        if weights := [w for w in parameters_of(optimizer) if w in self._held]:
-            torch._foreach_mul_(weights, [self._held[w] for w in weights])
+    def _hold_stepped(self, optimizer: Optimizer) -> None:
+        weights = [w for w in parameters_of(optimizer) if w in self._held]
+        if self.frozen:
+            for w in weights:
+                _hold(w, *self._held[w])
+        elif weights:
+            torch._foreach_mul_(weights, [self._held[w][0] for w in weights])
 
-    def _zero_held(self) -> None:
-        for w, kept in self._held.items():
-            _zero(w, kept)
+    def _hold_all(self) -> None:
+        for w, held in self._held.items():
+            _hold(w, *held)
 
     def release(self) -> None:
         """Let go of optimizers and gradients."""
@@ -293,6 +309,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
 
 
 @torch.no_grad()
-def _zero(values: Tensor, kept: Tensor) -> None:
-    """Set values to +0.0 in place, NaN too, but for those that are kept by a mask of their shape, on any device."""
-    values.masked_fill_(kept.to(values.device) == 0, 0)
+def _hold(weight: Tensor, kept: Tensor, value: Tensor | float = 0.0) -> None:
+    """Set a weight to a value in place, NaN too, but for what is kept by a mask of its shape, all on any device."""
+    value = value.to(weight) if isinstance(value, Tensor) else value
+    weight.copy_(torch.where(kept.to(weight.device) != 0, weight, value))

@@ -139,7 +139,7 @@ def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     samples = len(data.dataset("train"))
     epochs = math.ceil(config["iterations"] / math.ceil(samples / data.batch_size))
     config["trainer"] = config["trainer"] | {"max_epochs": epochs, "limit_val_batches": 0}
-    found = fit_stack(config, runs, [recorder, *held(starts)], networks, data)
+    found = fit_stack(config, runs, [recorder, held(starts)], networks, data)
     rows = _rows(found, recorder)
     for kind, run, trained, row, its, start in zip(kinds, runs, found, rows, given, starts, strict=True):
         final = trained.state()

@@ -58,7 +58,7 @@ def stage(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         if run.inputs:
             row["start_test_error"] = 100 - 100 * correct(network.eval(), data, "test").double().mean().item()
             network.train()
-    callbacks = held([Start({}, mask) for mask in masks]) if masks else []
+    callbacks = [held([Start({}, mask) for mask in masks])] if masks else []
     found, rows = fit_stack(config, runs, callbacks, networks, data), []
     for i, (run, trained, row) in enumerate(zip(runs, found, at_start, strict=True)):
         network, measured = trained.network(), {}

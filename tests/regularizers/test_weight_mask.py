@@ -14,7 +14,7 @@ from foreign import Plain, fit, images
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import Classifier, GradientPenalty, NormPenalty
+from lightning_regs import Classifier, GradientPenalty, MaxNorm, NormPenalty
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.pruning import Mask, prunable, random_mask
 from lightning_regs.regularizers import NoEffectWarning, WeightMask
@@ -391,6 +391,24 @@ def test_a_checkpoint_without_a_mask_is_pruned_where_it_goes_on(tmp_path: Path) 
 
 
 NAME = "network.1.weight"
+
+
+def test_what_is_frozen_stays_at_its_value_in_averages_too_and_is_trained_no_further() -> None:
+    model, mask = Net(OPTIMIZERS["Adam"]), mask_of(Net())
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    method = WeightMask(mask)
+    method.frozen = True
+
+    class Looks(pl.Callback):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            for name, kept in mask.items():
+                assert not pl_module.get_parameter(name).grad[~kept].any()
+
+    fit(model, [method, pl.callbacks.EMAWeightAveraging(), Looks(), MaxNorm(0.1)], data(), max_epochs=2)
+    for name, kept in mask.items():
+        now = model.get_parameter(name)
+        assert torch.equal(now[~kept], before[name][~kept])
+        assert not torch.equal(now[kept], before[name][kept])
 
 
 # -- around it -------------------------------------------------------------------------------------------------------
