@@ -59,6 +59,12 @@ def find_keys(batch: Any, keys: tuple[Key, Key] | None, method: str, does: str =
     )
 
 
+def read(batch: Any, keys: tuple[Key, Key] | None, method: str) -> list[Any]:
+    """Return samples and labels of a batch, which is not changed, so that it may be a tuple."""
+    batch = list(batch) if isinstance(batch, tuple) else batch
+    return [take(batch, key) for key in find_keys(batch, keys, method, "reads the samples and labels of a batch")]
+
+
 def take(batch: Any, key: Key) -> Any:
     """Return a part of a batch, None where it has none."""
     try:

@@ -237,3 +237,20 @@ def test_of_a_regression_there_are_signals_but_no_gradients_of_a_cross_entropy()
         pl.Trainer(max_epochs=1, callbacks=[LayerSignals()], enable_checkpointing=False, **OPTIONS).fit(
             WithoutForward(), data
         )
+
+
+class OfWords(Regression):
+    def training_step(self, batch, batch_idx):
+        return F.mse_loss(self.net(batch["words"]), batch["score"])
+
+
+def test_unusual_keys_are_named_and_what_is_said_of_them_helps():
+    data = DataLoader([{"words": x, "score": x[:1]} for x in X], 16)
+    options = {"max_epochs": 1, "enable_checkpointing": False, **OPTIONS}
+    with pytest.raises(
+        pl.utilities.exceptions.MisconfigurationException,
+        match=r'LayerSignals reads the samples and labels .*\(batch=\("image", "label"\)\)',
+    ):
+        pl.Trainer(callbacks=[LayerSignals()], **options).fit(OfWords(), data)
+    pl.Trainer(callbacks=[seen := LayerSignals(batch=("words", "score"))], **options).fit(OfWords(), data)
+    assert "deviation/net.1" in seen.last

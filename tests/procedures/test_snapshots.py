@@ -314,3 +314,14 @@ def test_a_method_that_drives_the_steps_of_our_classifier_has_the_same_rates(tmp
     net = Classifier("mlp", {"hidden": [4]}, sgd, regularizers=[method], input_shape=(8,), num_classes=4)
     fit(net, SnapshotEnsemble(tmp_path, 2), rates)
     assert list(rates.rates.values()) == [paper(t, 20, 2) for t in range(1, 21)]
+
+
+@pytest.mark.slow
+def test_a_snapshot_under_accumulation_by_a_driver_is_of_its_iteration(tmp_path: Path) -> None:
+    method = GradientPenalty(0.0, accumulate_grad_batches=2)
+    net = Classifier(LitNet().net, optimizer={"name": "SGD", "lr": 0.1}, regularizers=[method], input_shape=(8,))
+    nothing = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    fit(net, SnapshotEnsemble(tmp_path, cycles=2, restart=lambda module, cycle: nothing), max_epochs=1)
+    kept = torch.load(tmp_path / "snapshot-001.pt")  # of 7 batches and 4 iterations
+    assert kept["global_step"] == 2
+    assert kept["state_dict"]["network.0.weight"].any()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_regs.analysis.signal._hooks import ACTIVATIONS, WEIGHTED, called, flatness, watched
-from lightning_regs.core.batch import find_keys, take
+from lightning_regs.core.batch import Keys, read
 from lightning_regs.core.checks import Shape, checked, nonempty
 from lightning_regs.core.lightning import Callback, check_forward, pl
 from lightning_regs.pruning.layers import Globs
@@ -173,14 +173,15 @@ class LayerSignals(Callback):
 
     Args:
         layers: Globs of names, see `layer_outputs`.
+        batch: Keys of samples and labels in a batch; None: where the usual ones are.
 
     Raises:
         MisconfigurationException: If the module has no ``forward``, or the batch no samples and labels that are known.
     """
 
     @checked
-    def __init__(self, layers: Globs | None = None) -> None:
-        self.layers = layers
+    def __init__(self, layers: Globs | None = None, batch: Keys = None) -> None:
+        self.layers, self.keys = layers, batch
         self.start: dict[str, Tensor] = {}
         self.last: dict[str, Tensor] = {}
         self.batch: list[Any] = []
@@ -197,9 +198,8 @@ class LayerSignals(Callback):
         """Keep the first batch, and measure what the net does before it has learned."""
         if self.batch:
             return
-        pair = (
-            batch if isinstance(batch, tuple) else [take(batch, key) for key in find_keys(batch, None, "LayerSignals")]
-        )
+        known = isinstance(batch, tuple) and self.keys is None
+        pair = batch if known else read(batch, self.keys, type(self).__name__)
         rows = (slice(None), slice(256)) if getattr(pl_module, "replicas", None) else slice(256)
         self.batch = [part[rows].detach().clone() if isinstance(part, Tensor) else None for part in pair[:2]]
         self.start = self._measured(trainer, pl_module)

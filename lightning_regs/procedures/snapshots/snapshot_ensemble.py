@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core import rng
-from lightning_regs.core.batch import Keys, find_keys, take
+from lightning_regs.core.batch import Keys, read
 from lightning_regs.core.checks import Count, as_text, check_arguments, checked, nonempty, warn
 from lightning_regs.core.files import whole
 from lightning_regs.core.global_rng import isolated
 from lightning_regs.core.lightning import Callback, MisconfigurationException, check_trainer, check_whole_weights, pl
+from lightning_regs.data.options import accumulation
 from lightning_regs.optim.cycles import CosineCyclesLR, StepCyclesLR, cycle_ends
 from lightning_regs.procedures.callbacks import only_optimizer
 from lightning_regs.procedures.driver import Callbacks, Driver, Logger, Options, Source
@@ -173,7 +174,7 @@ class SnapshotEnsemble(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep a snapshot after the last iteration of a cycle, and start the next one."""
-        stepped = trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        stepped = trainer.is_last_batch or (batch_idx + 1) % accumulation(trainer) == 0
         if trainer.global_step not in self._ends or not stepped:
             return
         number = self._ends.index(trainer.global_step) + 1
@@ -202,8 +203,7 @@ class SnapshotEnsemble(Callback):
         """Measure the ensembles on a batch, as the module's test has it."""
         if self._ensemble is None:
             return
-        batch = list(batch) if isinstance(batch, tuple) else batch
-        x, y = (take(batch, key) for key in find_keys(batch, self.batch, type(self).__name__))
+        x, y = read(batch, self.batch, type(self).__name__)
         with trainer.precision_plugin.forward_context():
             probabilities = self._ensemble.each(x)
         tokens = probabilities.ndim > 3 and not getattr(pl_module, "replicas", None)
