@@ -124,6 +124,7 @@ class Regularizer(Callback):
         self._warned: set[str] = set()
         self.at_steps = Steps()
         self._selected: dict[int, str] = {}  # by id, the names of the parameters that this training has it act on
+        self._trained: set[int] = set()  # the ids of what this training trains, and no other one of the program
 
     # -- for the contract tests and for composition ------------------------------------------------------------------
 
@@ -157,7 +158,8 @@ class Regularizer(Callback):
         """Change gradients in place, before they are clipped and an optimizer steps; each time they are computed.
 
         Args:
-            gradients: Those of an optimizer's parameters: accumulated, averaged over processes and not scaled.
+            gradients: Those of an optimizer's parameters, of this training alone: accumulated, averaged over processes
+                and not scaled.
             at: The moment, with its generator, which is the same in all processes.
         """
 
@@ -205,6 +207,8 @@ class Regularizer(Callback):
             self.warn_once(f"does nothing: from_epoch={first}, and max_epochs={trainer.max_epochs}; begin earlier.")
         self.at_steps.expect([] if self._has("on_batch") else [hook for hook in MAY_NOT_COME if self._has(hook)])
         if self._has("on_gradients"):
+            held = (w for optimizer in trainer.optimizers for w in parameters_of(optimizer))
+            self._trained = {id(w) for w in (*pl_module.parameters(), *held)}
             self.at_steps.change_gradients(lambda optimizer: self._on_gradients(trainer, pl_module, optimizer))
         if not self._has("on_weights"):
             return
@@ -282,7 +286,7 @@ class Regularizer(Callback):
     def release(self) -> None:
         """Let go of what belongs to one training."""
         self.at_steps.remove()
-        self.at_steps, self._selected = Steps(), {}
+        self.at_steps, self._selected, self._trained = Steps(), {}, set()
 
     def warn_once(self, text: str) -> None:
         """Warn, once a method, that it had no effect."""
@@ -294,10 +298,12 @@ class Regularizer(Callback):
         return getattr(type(self), hook) is not getattr(Regularizer, hook)
 
     def _on_gradients(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> bool:
-        found = [w.grad for w in parameters_of(optimizer) if w.grad is not None]
+        found = [w.grad for w in parameters_of(optimizer) if w.grad is not None and id(w) in self._trained]
+        if not found:
+            return False
         with torch.no_grad(), unscaled(trainer, optimizer, found):
             self.on_gradients(found, self.moment(trainer, pl_module))
-        return bool(found)
+        return True
 
 
 def regularizers_of(trainer: pl.Trainer) -> list[Regularizer]:

@@ -441,3 +441,26 @@ def test_only_what_is_trained_is_penalised() -> None:
     total = loss + gradient_penalty(loss, parameters, STRENGTH)[0]
     for w, g, ours in zip(parameters, torch.autograd.grad(total, parameters), model.network.parameters(), strict=True):
         torch.testing.assert_close(ours, w - LR * g)
+
+
+def test_gradients_of_another_net_that_a_callback_trains_are_left_alone() -> None:
+    class Zero(Regularizer, acts=Acts.GRADIENTS):
+        def on_gradients(self, gradients: list[Tensor], at: Moment) -> None:
+            for gradient in gradients:
+                gradient.zero_()
+
+    class Probe(pl.Callback):
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            self.net = network()
+            self.optimizer = torch.optim.SGD(self.net.parameters(), lr=LR)
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            with torch.enable_grad():
+                self.net(batch[0]).square().sum().backward()
+            self.optimizer.step()
+
+    model, probe = Automatic(lambda parameters: torch.optim.SGD(parameters, lr=LR)), Probe()
+    start = copy.deepcopy(model.network.state_dict())
+    fit(model, [Zero(), probe], data(), limit_train_batches=1)
+    assert all(torch.equal(w, start[name]) for name, w in model.network.state_dict().items())
+    assert all(not torch.equal(w, start[name]) for name, w in probe.net.state_dict().items())
