@@ -206,10 +206,12 @@ def _schedules(optimizer: Optimizer, config: Config | Sequence[Config], length: 
         if not options:
             return warm
     cls, options, interval = _schedule(options)
-    if rising and cls.__name__ in _OUTRIGHT:
+    # Its cosine starts from the rate that it finds, but ends at a rate of its own.
+    ends = "(eta_min=...)" if cls is lr_scheduler.CosineAnnealingLR and options.get("eta_min") else ""
+    if rising and (cls.__name__ in _OUTRIGHT or ends):
         raise ValueError(
-            f"{cls.__name__} sets the learning rate outright, over a warm-up of {rising} steps too; leave warmup out, "
-            f"or let one follow the other: [{{'warmup': {rising}}}, {{'name': {cls.__name__!r}, ...}}]."
+            f"{cls.__name__}{ends} sets the learning rate outright, over a warm-up of {rising} steps too; leave warmup "
+            f"out, or let one follow the other: [{{'warmup': {rising}}}, {{'name': {cls.__name__!r}, ...}}]."
         )
     options = _filled(cls, options, interval, length)
     return [*warm, {"scheduler": call("schedule", cls, optimizer, **options), "interval": interval}]

@@ -113,6 +113,7 @@ def test_a_wrong_optimizer_is_named(config: dict[str, object], message: str) -> 
         ({"name": "LambdaLR"}, "unknown schedule"),
         ({"name": "SequenceLR"}, "unknown schedule"),
         ({"name": "OneCycleLR", "max_lr": 1.0, "warmup": 5}, r"leave warmup out, or let.*\[\{'warmup': 5\}, \{'name'"),
+        (COSINE | {"eta_min": 0.1, "warmup": 5}, r"AnnealingLR\(eta_min=\.\.\.\) sets the learning rate outright"),
         ({"warmup": -1}, "warmup must be at least 0, got -1"),
         ({"warmup": "5 epochs"}, "like '500it' or '2ep', got '5 epochs'"),
         (COSINE | {"T_max": "2 ep"}, "got '2 ep'"),
