@@ -18,7 +18,8 @@ class GhostBatchNorm(_BatchNorm):
     A large batch then has the noise of small ones: Hoffer, Hubara, Soudry 2017, "Train longer, generalize better",
     arXiv:1705.08741, algorithm 1. The running statistics are updated by one ghost batch after the other, so that of g
     of them, with momentum :math:`\eta`, they keep the share :math:`(1 - \eta)^g` of what they were. A batch of fewer
-    than two sizes is one part, as for ``nn.BatchNorm2d``; in evaluation the two are the same.
+    than two sizes is one part, as for ``nn.BatchNorm2d``; in evaluation the two are the same. ``SyncBatchNorm``, as of
+    ``Trainer(sync_batchnorm=True)``, takes the statistics of the largest batches there are, and refuses this one.
 
     Parameters and buffers have the names of torch's. In a net that has batch norm: ``Classifier(layers=[{"replace":
     "BatchNorm2d", "by": "GhostBatchNorm", "size": 128}])``, which keeps weights, statistics and options of the old.
@@ -27,7 +28,7 @@ class GhostBatchNorm(_BatchNorm):
         num_features: C of an input ``(N, C, ...)``.
         size: Samples of a ghost batch, at least 2.
         eps: Added to the variance.
-        momentum: Share of the running statistics that a ghost batch replaces, in (0, 1].
+        momentum: Share of the running statistics that a ghost batch replaces, in (0, 1]; None: they are means over all.
         affine: Whether there are a weight and a bias for each channel.
 
     Raises:
@@ -42,7 +43,7 @@ class GhostBatchNorm(_BatchNorm):
         num_features: Count,
         size: Annotated[int, Range(2)] = 128,
         eps: Annotated[float, Range(0)] = 1e-5,
-        momentum: Annotated[float, Range(above=0, high=1)] = 0.1,
+        momentum: Annotated[float, Range(above=0, high=1)] | None = 0.1,
         affine: bool = True,
     ) -> None:
         super().__init__(num_features, eps, momentum, affine)
@@ -53,9 +54,9 @@ class GhostBatchNorm(_BatchNorm):
         """Return one in the place of a batch norm of torch's, with what that has learned.
 
         Raises:
-            ValueError: If it is none, or has no running statistics, or a cumulative mean of them.
+            ValueError: If it is none, or has no running statistics.
         """
-        if not isinstance(old, _BatchNorm) or old.running_mean is None or old.momentum is None:
+        if not isinstance(old, _BatchNorm) or old.running_mean is None:
             raise ValueError(f"GhostBatchNorm takes the place of a batch norm with running statistics, got {old!r}.")
         made = cls(old.num_features, size, old.eps, old.momentum, old.affine).to(old.running_mean)
         made.load_state_dict(old.state_dict())
@@ -66,12 +67,24 @@ class GhostBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``(N, C, ...)``."""
         parts = x.tensor_split(max(1, len(x) // self.size)) if self.training else (x,)
+        shares = [self.momentum or 0.0] * len(parts)
         if self.training:
+            if self.momentum is None:
+                seen = int(self.num_batches_tracked)
+                shares = [1 / number for number in range(seen + 1, seen + 1 + len(parts))]
             self.num_batches_tracked.add_(len(parts))
-        assert self.momentum is not None
-        statistics, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
-        normed = [F.batch_norm(part, *statistics, *affine, self.training, self.momentum, self.eps) for part in parts]
+        own = self.running_mean, self.running_var, self.weight, self.bias, self.training
+        normed = [F.batch_norm(part, *own, share, self.eps) for part, share in zip(parts, shares, strict=True)]
         return normed[0] if len(normed) == 1 else torch.cat(normed)
+
+    @property
+    def qconfig(self) -> None:
+        """Refuse conversions, as SyncBatchNorm's, which ask for this, and would make a batch norm of all samples."""
+        raise TypeError(
+            "GhostBatchNorm has statistics of parts of a batch, and what it is converted to, as by "
+            "Trainer(sync_batchnorm=True), has those of all of it; leave the conversion out, or replace it before by "
+            "replace_layers(net, {GhostBatchNorm: ...})."
+        )
 
     def extra_repr(self) -> str:
         """Show the size beside what torch shows."""

@@ -36,7 +36,10 @@ class MeanOnlyBatchNorm(nn.Module):
         self, num_features: Count, momentum: Annotated[float, Range(above=0, high=1)] = 0.1
     ) -> None:  # fmt: skip
         super().__init__()
-        self.num_features, self.momentum = num_features, momentum
+        self.num_features = num_features
+        # None for the mean of all batches since `reset_running_stats`, as `update_batch_norm` sets it.
+        self.momentum: float | None = momentum
+        self._seen = 0
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
 
@@ -58,6 +61,11 @@ class MeanOnlyBatchNorm(nn.Module):
                 mine.requires_grad_(theirs.requires_grad)
         return made
 
+    def reset_running_stats(self) -> None:
+        """Forget the running mean, as torch's batch norms do."""
+        self.running_mean.zero_()
+        self._seen = 0
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``(N, C, ...)``."""
         if x.ndim < 2 or x.shape[1] != self.num_features or not x.is_floating_point():
@@ -74,7 +82,11 @@ class MeanOnlyBatchNorm(nn.Module):
                 )
             wide = torch.promote_types(x.dtype, torch.float32)
             mean = x.mean((0, *range(2, x.ndim)), dtype=wide)
-            self.running_mean.mul_(1 - self.momentum).add_(self.momentum * mean.detach().to(self.running_mean.dtype))
+            share = self.momentum
+            if share is None:
+                self._seen += 1
+                share = 1 / self._seen
+            self.running_mean.mul_(1 - share).add_(share * mean.detach().to(self.running_mean.dtype))
         return x + (self.bias - mean).to(x.dtype).view(-1, *[1] * (x.ndim - 2))
 
     def extra_repr(self) -> str:

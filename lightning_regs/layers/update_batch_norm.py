@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_regs.core.checks import NoEffectWarning, checked
+from lightning_regs.layers.mean_only_batch_norm import MeanOnlyBatchNorm
 
 
 @checked
@@ -24,13 +25,16 @@ def update_batch_norm(module: nn.Module, batches: Iterable[Any]) -> None:
     ``torch.optim.swa_utils`` keeps the noise. Call it between training and test, on a module after ``trainer.fit`` too.
 
     Args:
-        module: Changed in place; its modes stay.
+        module: Changed in place; its modes stay. Where it is in training mode, a batch norm that is not is frozen, and
+            stays as it is.
         batches: Inputs ``(N, ...)`` of training samples as the module gets them, on its device, or lists that begin
             with these, as those of a loader.
     """
-    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    found = (layer for layer in module.modules() if isinstance(layer, (_BatchNorm, MeanOnlyBatchNorm)))
+    running = (layer for layer in found if layer.running_mean is not None)
+    norms = [layer for layer in running if layer.training or not module.training]
     if not norms:
-        told = f"{type(module).__name__} has no batch norm with running statistics."
+        told = f"{type(module).__name__} has no batch norm with running statistics that is not frozen by eval()."
         warnings.warn(told, NoEffectWarning, stacklevel=3)
         return
     modes, momenta = [(layer, layer.training) for layer in module.modules()], [norm.momentum for norm in norms]

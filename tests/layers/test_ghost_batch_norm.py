@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from lightning_regs import Classifier, ImageDataModule
 from lightning_regs.core.lightning import pl
-from lightning_regs.layers import GhostBatchNorm, layer_replacements, replace_layers
+from lightning_regs.layers import GhostBatchNorm, layer_replacements, replace_layers, update_batch_norm
 
 
 @pytest.mark.parametrize(("number", "parts"), [(3, [3]), (7, [7]), (8, [4, 4]), (14, [5, 5, 4])])
@@ -77,3 +79,37 @@ def test_what_was_frozen_stays_frozen() -> None:
     net = nn.Sequential(nn.BatchNorm1d(3).requires_grad_(False))
     replace_layers(net, layer_replacements([{"replace": "BatchNorm1d", "by": "GhostBatchNorm"}])[0])
     assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_without_momentum_running_statistics_are_means_over_ghost_batches() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 8, 5, dtype=torch.float64)
+    norm = GhostBatchNorm.like(nn.BatchNorm1d(5, momentum=None).double(), size=4)
+    for batch in x:
+        norm(batch)
+    parts = [part for batch in x for part in batch.split(4)]
+    torch.testing.assert_close(norm.running_mean, torch.stack([part.mean(0) for part in parts]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([part.var(0) for part in parts]).mean(0))
+    again = GhostBatchNorm(5, size=4).double()
+    update_batch_norm(again, x)
+    torch.testing.assert_close(again.running_mean, norm.running_mean)
+    assert again.momentum == 0.1
+
+
+@pytest.mark.slow
+def test_lightnings_weight_averaging_estimates_its_statistics() -> None:
+    trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         enable_model_summary=False, accelerator="cpu",
+                         callbacks=[pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1)])  # fmt: skip
+    net = nn.Sequential(nn.Flatten(), GhostBatchNorm(64, size=4), nn.Linear(64, 10))
+    data = ImageDataModule("digits", train_size=64, test_size=50, batch_size=16)
+    trainer.fit(Classifier(net), datamodule=data)
+    x = data.train_transform(data.dataset("train").x, torch.Generator()).flatten(1)
+    torch.testing.assert_close(net[1].running_mean, x.mean(0))  # of equal parts it is the mean of all
+
+
+def test_it_does_not_become_another_norm_in_silence() -> None:
+    net = nn.Sequential(GhostBatchNorm(4, size=2))
+    with pytest.raises(TypeError, match=r"parts of a batch, .*sync_batchnorm=True.* replace_layers\(net"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    assert type(copy.deepcopy(net)[0]) is GhostBatchNorm
