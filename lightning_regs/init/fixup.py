@@ -48,8 +48,10 @@ def fixup(
     Raises:
         ValueError: If there is no residual branch, a normalization is left in the net, or a scalar that is zero.
     """
-    kinds = (_NormBase, nn.LayerNorm, nn.GroupNorm)
-    norms = {type(part).__name__ for part in module.modules() if isinstance(part, kinds)}
+    kinds = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+    # By name those that are built on no kind of torch's, as our MeanOnlyBatchNorm.
+    named = ((type(part).__name__, part) for part in module.modules())
+    norms = {name for name, part in named if isinstance(part, kinds) or name.endswith("BatchNorm")}
     if norms:
         raise ValueError(
             f"fixup is for residual nets without normalization, and {type(module).__name__} has {min(norms)}; replace "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from lightning_regs.init import initialize
-from lightning_regs.layers import replace_layers
+from lightning_regs.layers import MeanOnlyBatchNorm, replace_layers
 from lightning_regs.models import build
 from lightning_regs.training.replicas import Replicated
 
@@ -131,9 +131,17 @@ def test_a_deep_net_trains_where_he_s_weights_overflow():
     assert losses["kaiming_normal"][0] > 10
 
 
+def normed(norm: nn.Module) -> nn.Module:
+    net = Blocks(width=192)
+    net.stem = nn.Sequential(nn.Flatten(), nn.Linear(192, 192), norm)
+    return net
+
+
 @pytest.mark.parametrize(
     ("net", "said"),
     [
+        (normed(nn.RMSNorm(192)), "Blocks has RMSNorm; replace it first"),
+        (normed(MeanOnlyBatchNorm(192)), "Blocks has MeanOnlyBatchNorm; replace it first"),
         (nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 2)), "Sequential adds no branch"),
         (build("resnet20", (3, 8, 8), 4, width=2), r"ResNet20 has BatchNorm2d; replace it first: replace_layers\(net"),
         (build("wide_resnet", (3, 8, 8), 4), "blocks.0.skip_scale is a scalar of WideResNet that is zero too"),
