@@ -15,8 +15,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, GradientPenalty, ImageDataModule
+from lightning_regs.analysis import LayerSignals
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.layers import InformationDropout, InformationPenalty, monte_carlo, replace_layers, update_batch_norm
+from lightning_regs.layers import (
+    InformationDropout,
+    InformationPenalty,
+    MeanOnlyBatchNorm,
+    monte_carlo,
+    replace_layers,
+    update_batch_norm,
+)
 from lightning_regs.regularizers import NoEffectWarning, Regularizer
 from lightning_regs.testing.contracts import CONTRACTS, trains_in_two_processes
 from lightning_regs.testing.modules import DICT, Case, ReturnsDict
@@ -215,3 +223,32 @@ def test_without_noise_it_is_torchs_and_without_batch_norm_nothing() -> None:
     torch.testing.assert_close(net.state_dict(), other.state_dict(), rtol=0.0, atol=0.0)
     with pytest.warns(NoEffectWarning, match="Linear has no batch norm with running statistics"):
         update_batch_norm(nn.Linear(2, 2), [])
+
+
+def test_a_mean_only_batch_norm_is_estimated_anew_and_a_frozen_one_stays() -> None:
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0)) + 5
+    net = nn.Sequential(MeanOnlyBatchNorm(4), nn.BatchNorm1d(4))
+    net[1].eval()
+    update_batch_norm(net, x.split(10))
+    torch.testing.assert_close(net[0].running_mean, x.mean(0))
+    assert net[0].momentum == 0.1
+    assert torch.equal(net[1].running_mean, torch.zeros(4))
+    assert [layer.training for layer in net] == [True, False]
+    with pytest.warns(NoEffectWarning, match="that is not frozen"):
+        update_batch_norm(nn.ModuleList([net[1]]), [])
+    update_batch_norm(net.eval(), x.split(10))  # what is whole in evaluation mode says nothing of what is frozen
+    assert net[1].running_mean.any()
+
+
+@pytest.mark.slow
+def test_what_is_measured_in_between_is_not_in_the_loss() -> None:
+    layers = [{"replace": "Linear", "named": "body.*", "by": "InformationDropout"}]
+    found = []
+    for callbacks in ([], [LayerSignals()]):
+        net, penalty = Classifier("mlp", {"hidden": [8, 8]}, layers=layers, seed=0), InformationPenalty(0.1)
+        data = ImageDataModule("digits", train_size=32, batch_size=16, seed=0)
+        quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False, callbacks=[penalty, *callbacks], **quiet)
+        trainer.fit(net, datamodule=data)
+        found.append(net.state_dict())
+    torch.testing.assert_close(found[0], found[1], rtol=0.0, atol=0.0)
