@@ -291,8 +291,10 @@ def initial_network(model: Mapping[str, Any], data: ImageDataModule, seed: int) 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Leave out Lightning's advice, which is for people who watch a training of their own."""
-    logging.getLogger(NAMESPACE).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    logger = logging.getLogger(NAMESPACE)
+    with warnings.catch_warnings(), contextlib.ExitStack() as after:
+        after.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.WARNING)
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         yield

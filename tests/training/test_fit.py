@@ -1,4 +1,5 @@
 import copy
+import logging
 import re
 import shutil
 import zipfile
@@ -272,3 +273,15 @@ def test_an_option_that_a_section_lacks_is_refused_with_the_nearest(
     config = CONFIG | {section: CONFIG[section] | {name: 1}}
     with pytest.raises(ValueError, match=f"^unknown option of {section} '{name}'. Did you mean '{near}'"):
         fit(config, RunContext(tmp_path))
+
+
+def test_lightning_speaks_again_afterwards():
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    try:
+        logger.setLevel(logging.INFO)
+        with training.quiet():
+            assert logger.level == logging.WARNING
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(level)
