@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_regs.core.checks import Whole, check, checked
+from lightning_regs.core.checks import Name, Whole, check, checked
 from lightning_regs.core.names import check_glob, unknown_name
 from lightning_regs.pruning.layers import Globs, matches, output_of, prunable, trained
 from lightning_regs.pruning.masks import Generators, Mask, each, plain_names
@@ -57,7 +57,7 @@ class Pruning:
     scope: Scope = "layer"
     criterion: str = "large_final"
     layers: Globs | None = None
-    output: str | None = None
+    output: Name | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", dict(self.rates))

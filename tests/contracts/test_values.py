@@ -377,7 +377,7 @@ LEGAL = {
     "*.published *.stack *.out_of_reach *.valid_if *.scale *.effect *.title *.draw *.heading *.never *.arxiv *.summary "
     "*.command *.description *.split *.what *.metrics *.source *.root",
     "None": "*.clip *.parameters Regularizer.batch SnapshotEnsemble.batch Initialization.batch "
-    "SyntheticGradients.batch",
+    "SyntheticGradients.batch LayerSignals.batch",
 }
 
 

@@ -99,7 +99,7 @@ def test_without_momentum_running_statistics_are_means_over_ghost_batches() -> N
 @pytest.mark.slow
 def test_lightnings_weight_averaging_estimates_its_statistics() -> None:
     trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                         enable_model_summary=False, accelerator="cpu",
+                         enable_model_summary=False,
                          callbacks=[pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1)])  # fmt: skip
     net = nn.Sequential(nn.Flatten(), GhostBatchNorm(64, size=4), nn.Linear(64, 10))
     data = ImageDataModule("digits", train_size=64, test_size=50, batch_size=16)

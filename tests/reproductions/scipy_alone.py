@@ -266,7 +266,7 @@ def turns(curve):
 
 
 def turning(above, below):
-    """Read each seed at the turns of the mean over the others; 0 is the valley, 1 the peak, 2 the end."""
+    """Read each seed at the turns of means over half of the others; 0 is the valley, 1 the peak, 2 the end."""
 
     def recompute(measure, table, confidence):
         numbers, _ = ranges(measure, table)
@@ -277,12 +277,21 @@ def turning(above, below):
             own = np.eye(size)[at[above]] - np.eye(size)[at[below]]
             return np.concatenate([own, -own])[: len(numbers)]
 
-        values = np.array([
-            weights(np.delete(numbers, seed, 1).mean(1)) @ numbers[:, seed] for seed in range(numbers.shape[1])
-        ])  # fmt: skip
-        whole = weights(numbers.mean(1))
-        ends = student(values, confidence, table.error(whole, measure.parts, numbers))
-        return values.mean(), *bounded(ends, *limits(whole, measure.parts)), ""
+        n = numbers.shape[1]
+        halves = list(itertools.combinations(range(n), n // 2))
+        if n > 10:
+            halves = [[seed % n for seed in range(first, first + n // 2)] for first in range(n)]
+        chosen = np.array([weights(numbers[:, half].mean(1)) for half in halves])
+        read = chosen @ numbers
+        for line, half in zip(read, halves, strict=True):
+            line[list(half)] = np.nan
+        values = np.nanmean(read, axis=0)
+        error = np.mean([table.error(each, measure.parts, numbers) for each in chosen])
+        half = scipy.stats.t.ppf(0.5 + confidence / 2, n - 1) * 1.4 * scipy.stats.sem(values)
+        half = math.hypot(half, scipy.stats.norm.ppf(0.5 + confidence / 2) * math.sqrt(max(error, 0.0)))
+        lows, highs = zip(*(limits(each, measure.parts) for each in chosen), strict=True)
+        ends = values.mean() - half, values.mean() + half
+        return values.mean(), *bounded(ends, min(lows), max(highs)), ""
 
     return recompute
 

@@ -197,7 +197,6 @@ def test_a_level_of_fixed_seeds_is_that_of_a_run_with_these(chain, tmp_path, kin
     rows = []
     for number, seeds in ((chain.seed, {}), (3, dict.fromkeys(("weights", "order", "split"), chain.seed))):
         run = RunContext(tmp_path / str(number), number, inputs=chain.context(kind, 1, *needs).inputs)
-        run.folder.mkdir()
         rows.append(training.level(config(kind, 1) | {"seeds": seeds}, run))
     assert rows[0] == rows[1]
 

@@ -31,7 +31,7 @@ def test_a_clear_curve_has_its_turns_at_each_seed():
         assert measure(found).ours == pytest.approx(expected)
         assert measure(found).ends(0.95) == pytest.approx((expected, expected))
     spread = rows(CURVE[:, None] + shifts * np.array([[1], [1], [1], [2], [1], [1]]))
-    low, high = scipy.stats.t.interval(0.95, 3, 16, 1.35 * scipy.stats.sem(shifts))
+    low, high = scipy.stats.t.interval(0.95, 3, 16, 1.4 * scipy.stats.sem(shifts))
     assert rise(LINE)(spread).ends(0.95) == pytest.approx((low, high))
 
 
@@ -44,7 +44,7 @@ def test_noise_alone_makes_no_rise():
     assert np.mean(falling) < -0.5
 
 
-@pytest.mark.parametrize("n", [3, 5, 10, 24])
+@pytest.mark.parametrize("n", [3, 5, 12])
 @pytest.mark.parametrize("peak", [0.0, 2.0])
 def test_intervals_hold_what_turns_have_without_noise_at_least_as_often_as_is_said(n, peak):
     """The truth is what the mean over many seeds has, at turns that are drawn as those of a few are."""

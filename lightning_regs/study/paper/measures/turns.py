@@ -7,6 +7,7 @@ to a later one, the *valley* is where that rise begins, and the *end* is the las
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,8 @@ from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
 from lightning_regs.study.paper.measures.sums import of_sums
 
 Line = Annotated[Mapping[float, Name | Measure], nonempty]
-_TOGETHER = 1.35  # by how much the error of seeds that choose each other's turns is larger; from simulations
+_TOGETHER = 1.4  # by how much the error of seeds that choose each other's turns is larger; from simulations
+_MOST_HALVES = 300
 _FITTED = 1.0  # percent of the training samples that are wrong where a net just fits
 
 
@@ -28,11 +30,11 @@ _FITTED = 1.0  # percent of the training samples that are wrong where a net just
 def rise(line: Line, metric: Name = "test_error", less: Line | None = None) -> Measure:
     """How much the metric rises again: at the peak less that in the valley before it.
 
-    Each seed is read at the turns of the mean over half of the seeds, of which it is none, and the mean is taken of all
-    halves that follow each other in a circle. So noise makes no rise: of a metric that falls throughout the mean is at
-    most 0. Seeds that choose each other's turns depend on each other; where nothing turns a t-interval of 95 % would
-    miss 0 in 7 to 14 of 100 cases, so its standard error is multiplied by 1.35. (Read at the turns of all others it
-    would miss 0 in 10 at 3 seeds, and in 40 at 24.)
+    Each seed is read at the turns of the mean over half of the seeds, of which it is none, and the mean is taken over
+    all such halves; of more than 10 seeds, over those whose seeds follow each other in a circle. So noise makes no
+    rise: of a metric that falls throughout the mean is at most 0. Seeds that choose each other's turns depend on each
+    other; where nothing turns a t-interval of 95 % would miss 0 in 7 to 16 of 100 cases, so its standard error is
+    multiplied by 1.4. (Read at the turns of all others it would miss 0 in 10 at 3 seeds, and in 40 at 24.)
 
     Args:
         line: Position -> the cell there, at least two.
@@ -151,6 +153,10 @@ def _means(lines: Sequence[Sequence[float]]) -> list[float]:
     return [statistics.fmean(column) for column in zip(*lines, strict=True)]
 
 
+def _circle(n: int) -> list[tuple[int, ...]]:
+    return [tuple((first + at) % n for at in range(n // 2)) for first in range(n)]
+
+
 def _unit(at: int, size: int) -> list[float]:
     return [float(part == at) for part in range(size)]
 
@@ -177,16 +183,17 @@ def _between(
         lines = [[low for low, _ in line] for line in sample.ranges]
         if len(lines) < 2:
             raise UnfitError("turns are those of other seeds, and there is one seed", len(lines))
-        n, half = len(lines), len(lines) // 2
-        turns = [weights([lines[(first + at) % n] for at in range(half)]) for first in range(n)]
+        n = len(lines)
+        halves = [*itertools.combinations(range(n), n // 2)] if math.comb(n, n // 2) <= _MOST_HALVES else _circle(n)
+        turns = [weights([lines[at] for at in half]) for half in halves]
 
         def read(at: int) -> float:
-            """Read a seed at the turns of the halves that begin behind it and end before it."""
-            line, halves = lines[at], [turns[(at + behind) % n] for behind in range(1, n - half + 1)]
-            return statistics.fmean(sum(w * x for w, x in zip(own, line, strict=True)) for own in halves)
+            """Read a seed at the turns of the halves that it is not in."""
+            own = [turn for half, turn in zip(halves, turns, strict=True) if at not in half]
+            return statistics.fmean(sum(w * x for w, x in zip(turn, lines[at], strict=True)) for turn in own)
 
-        values, whole = [read(at) for at in range(n)], weights(lines)
-        return mean(values, items=sample.items(whole), bounds=sample.bounds(whole), wider=_TOGETHER)
+        (low, high), items = zip(*map(sample.bounds, turns), strict=True), statistics.fmean(map(sample.items, turns))
+        return mean([read(at) for at in range(n)], items=items, bounds=(min(low), max(high)), wider=_TOGETHER)
 
     return Measure(name if less is None else f"{name}_less", parts + also, None, estimate)
 
