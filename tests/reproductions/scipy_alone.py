@@ -281,7 +281,8 @@ def turning(above, below):
         halves = list(itertools.combinations(range(n), n // 2))
         if n > 10:
             halves = [[seed % n for seed in range(first, first + n // 2)] for first in range(n)]
-        chosen = np.array([weights(numbers[:, half].mean(1)) for half in halves])
+        # Exact sums: errors are counts of few test samples, and rounding would break their ties.
+        chosen = np.array([weights([math.fsum(line) for line in numbers[:, half]]) for half in halves])
         read = chosen @ numbers
         for line, half in zip(read, halves, strict=True):
             line[list(half)] = np.nan
