@@ -160,9 +160,9 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
                     self._held[w] = mask, value
                     self._handles += self._hooks(w, mask)
                 for optimizer in trainer.optimizers:
-                    for name, value in optimizer.state[w].items() if w in optimizer.state else ():
-                        if isinstance(value, Tensor) and value.shape == w.shape and name != "step":
-                            _hold(value, kept)
+                    for name, moment in optimizer.state[w].items() if w in optimizer.state else ():
+                        if isinstance(moment, Tensor) and moment.shape == w.shape and name != "step":
+                            _hold(moment, kept)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

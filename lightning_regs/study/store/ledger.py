@@ -140,8 +140,8 @@ class Ledger:
         figures = self.paper.figures_at(self.scale.name)
         drawn = [panel for figure in figures for panel in figure.panels if panel.kind == "curve"]
         known = bool(figures) and all(figure.panels for figure in figures)
-        cells = [cell.name for cell in self.scale.cells]
-        cells = [name for panel in drawn for name in panel.select(cells)] if known else cells
+        every = [cell.name for cell in self.scale.cells]
+        cells = {name for panel in drawn for name in panel.select(every)} if known else set(every)
         columns = {*PLACES, *(name for panel in drawn for name in panel.metrics)}
         data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
         for row in (row for row in self.rows() if row.cell in cells):
