@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lightning_regs.core.checks import Name, Whole, checked
 
 # Ends of the names of metrics, in percent, of which one is 100 minus the other.
 ACCURACY, ERROR = "_acc", "_error"
+_PERCENTAGE = re.compile(r"(^|_)(acc|error)(_|$)|^barrier$")
+
+
+def is_percentage(name: str) -> bool:
+    """Return whether a metric is a percentage of samples by its name: an accuracy or an error, at any time."""
+    return _PERCENTAGE.search(name) is not None
 
 
 @checked
@@ -48,3 +56,9 @@ class Family:
     def names(self) -> set[str]:
         """The names of its metrics."""
         return {metric.name for metric in self.metrics}
+
+
+def unit_of(name: str, families: Iterable[Family]) -> str:
+    """Return a metric's unit: that of the first family that declares it, else ``"%"`` if it is one by its name."""
+    declared = (metric.unit for family in families for metric in family.metrics if metric.name == name)
+    return next(declared, "%" if is_percentage(name) else "")

@@ -76,13 +76,13 @@ def _claims(margin: float, dropout: Searches, information: Searches, of: str = "
     return (
         *(Claim(f"1-{width}", f"In {net} information dropout is no worse than dropout, within a margin.",
                 difference(dropout[width], information[width], "test_error"), at_least=-margin, published=">= 0",
-                unit="points", source=CODE, headline=width in (SMALL, LARGE),
+                source=CODE, headline=width in (SMALL, LARGE),
                 settings={"dropout at its usual half": difference(dropout[width].grid[0.5], information[width],
                           "test_error")}) for width, net in nets.items()),
         lower("2", f"In the smallest net, {nets[small]}, information dropout has a lower test error than dropout.",
               information[small], dropout[small], "> 0", source=CODE, headline=True),
         Claim("3", f"Information dropout gains more on dropout in {nets[small]} than in {nets[large]}.",
-              weighted_sum(*shrinks), above=0, published="> 0", unit="points", source=CODE, headline=True),
+              weighted_sum(*shrinks), above=0, published="> 0", source=CODE, headline=True),
         *(lower(f"4-{width}", f"In {nets[width]} information dropout has a lower test error than the net without "
                 "noise.", information[width], dropout[width].grid[0.0], "> 0", source=PAPER_ITSELF, origin="recalled",
                 headline=width == SMALL) for width in (small, large)),

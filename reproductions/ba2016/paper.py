@@ -36,19 +36,19 @@ CLAIMS = (
           headline=True, valid_if=trained("layer/4", at_least=50), **TEXT),
     Claim("2", "Smaller batches cost batch norm more than layer norm: test error at 4 less that at 128, batch norm's "
           "less layer norm's.", weighted_sum((1, "batch/4", "test_error"), (-1, "batch/128", "test_error"),
-          (-1, "layer/4", "test_error"), (1, "layer/128", "test_error")), above=0, published="> 0", unit="points",
+          (-1, "layer/4", "test_error"), (1, "layer/128", "test_error")), above=0, published="> 0",
           headline=True, valid_if=trained(["layer/*", "batch/128"], at_least=50), **TEXT),
     Claim("3", "Layer norm is faster than batch norm with batches of 128: epochs until 60 % (98 % at the larger "
           "scales) of the training samples are right.", ratio("layer/128", "batch/128", "fit_epoch", until="epochs"),
-          below=1, published="< 1", unit="x", headline=True, **TEXT),
+          below=1, published="< 1", headline=True, **TEXT),
     Claim("4", "Layer norm is faster than batch norm with batches of 4, too.",
-          ratio("layer/4", "batch/4", "fit_epoch", until="epochs"), below=1, published="< 1", unit="x", **TEXT),
+          ratio("layer/4", "batch/4", "fit_epoch", until="epochs"), below=1, published="< 1", **TEXT),
     Claim("5", "At 128 the two have the same test error: within two points.",
           difference("layer/128", "batch/128", "test_error"), at_least=-2, at_most=2, published="similar curves",
-          unit="points", **TEXT),
+          **TEXT),
     Claim("control-faster", "Layer norm is faster than no normalization with batches of 128: epochs until 60 % (98 % "
           "at the larger scales) of the training samples are right.",
-          ratio("layer/128", "none/128", "fit_epoch", until="epochs"), below=1, unit="x", kind="control"),
+          ratio("layer/128", "none/128", "fit_epoch", until="epochs"), below=1, kind="control"),
     lower("control-noise", "With batches of 4 batch norm's training error at the end is higher than that of the net "
           "without normalization.", "none/4", "batch/4", "> 0", "train_error", kind="control"),
     Claim("6", "In recurrent nets layer norm trains faster and ends better: order embeddings find 48.5 in place of "

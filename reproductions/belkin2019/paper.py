@@ -75,7 +75,7 @@ def _claims(samples: int, inputs: int) -> tuple[Claim, ...]:
     nets = {labels: {ratio: f"nets-{labels}/{ratio:g}" for ratio in NETS} for labels in NOISE}
     said = partial(Claim, source=(BOOK, NOTES))
     at_one = partial(said, at_least=0.9, at_most=1.1, unit="x", published=1.0)
-    more = partial(said, above=0, unit="points", published="> 0")
+    more = partial(said, above=0, published="> 0")
     reused = _reused(samples, inputs)
     return (
         more("rise", "With more random features than a first minimum the test error of least squares rises to a peak.",
@@ -100,8 +100,7 @@ def _claims(samples: int, inputs: int) -> tuple[Claim, ...]:
              rise(nets["noisy"]), source=NOTES),
         Claim("noisy-below", "Where a fifth of the labels is wrong, the test error of least squares on six times as "
               "many random features as samples, too, is below its first minimum.",
-              second_descent({ratio: f"waves-noisy/{ratio:g}" for ratio in RATIOS}), above=0, unit="points",
-              kind="control"),
+              second_descent({ratio: f"waves-noisy/{ratio:g}" for ratio in RATIOS}), above=0, kind="control"),
     )  # fmt: skip
 
 

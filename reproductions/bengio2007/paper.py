@@ -74,10 +74,10 @@ CLAIMS = (
           "He et al., than off that of a deep net of sigmoids, compared with Xavier's.",
           weighted_sum((1, "sigmoid/random", "test_error"), (-1, "sigmoid/autoencoder", "test_error"),
                        (-1, "relu/random", "test_error"), (1, "relu/autoencoder", "test_error")),
-          above=0, unit="points", kind="control", valid_if=(FITTED, RECTIFIERS)),
+          above=0, kind="control", valid_if=(FITTED, RECTIFIERS)),
     Claim("6-small", "Compared with the weights of He et al., auto-encoders take less than a point off the test error "
           "of a deep net of rectifiers.", difference("relu/random", "relu/autoencoder", "test_error"),
-          below=1, unit="points", kind="control", valid_if=RECTIFIERS),
+          below=1, kind="control", valid_if=RECTIFIERS),
     Claim("7", "Layers trained with labels one by one, and Boltzmann machines, are compared with them.", source=BENGIO,
           where="Table 1", origin="recalled", out_of_reach="Neither is built here"),
 )  # fmt: skip

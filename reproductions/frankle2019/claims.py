@@ -59,7 +59,7 @@ def of(net: Net, id: str, sentence: str, measure: Measure, level: int | None = N
     at = "" if level is None else f", P_m = {net.p_m(level):.1f} %"
     if not {"above", "below", "at_least", "at_most", "within"} & set(about):
         about["above"] = 0
-    about = {"published": "> 0", "source": PAPER, "unit": "points"} | about
+    about = {"published": "> 0", "source": PAPER} | about
     return Claim(id, f"{net.told}{at}: {sentence}", measure, **about)
 
 
@@ -79,28 +79,27 @@ def lenet(ladder: Ladder) -> tuple[Claim, ...]:
     once = ("one-shot pruning finds tickets too: an earlier minimum than the dense net's (the paper has it for P_m "
             "from 67.5 to 17.6 %).")  # fmt: skip
     return (
-        say("1-level3", f"winning tickets {earlier}.", percent_lower(ticket(3), dense, SPEED), 3, unit="%"),
-        say("1", f"winning tickets {earlier}.", percent_lower(ticket(fast), dense, SPEED), fast, unit="%",
+        say("1-level3", f"winning tickets {earlier}.", percent_lower(ticket(3), dense, SPEED), 3),
+        say("1", f"winning tickets {earlier}.", percent_lower(ticket(fast), dense, SPEED), fast,
             headline=True, **effect(ladder, 38.0)),
         say("1-range", f"winning tickets {earlier} on average over the levels down to P_m = {ladder.p_m(fast):.1f} %.",
-            percent_lower([ticket(level) for level in range(1, fast + 1)], dense, SPEED), unit="%"),
+            percent_lower([ticket(level) for level in range(1, fast + 1)], dense, SPEED)),
         say("2", "test accuracy of tickets at early stopping is above the dense net's.", gain(ticket(best), dense),
             best, headline=True, **effect(ladder, 0.3)),
         say("2-end", "test accuracy of tickets after the last iteration is above the dense net's (the paper's is its "
             "largest gain).", difference(ticket(best), dense), best, **effect(ladder, 0.35)),
         say("2-train", "training accuracy of tickets is about 100 %, so that the gain is one in generalisation.",
-            value(ticket(best), "train_acc"), best, at_least=99.5, published=100.0, unit="%"),
+            value(ticket(best), "train_acc"), best, at_least=99.5, published=100.0),
         say("3", "randomly reinitialised with the same mask, the net falls below the dense net's accuracy at early "
             "stopping.", gain(reinit, dense), fast, below=0, published="< 0", headline=True),
         say("3-speed", "the ticket reaches the minimum validation loss sooner than the reinitialised net (times "
-            "faster).", ratio(reinit, ticket(fast), SPEED), fast, unit="x", headline=True,
-            **effect(ladder, 2.51, 1, "> 1")),
+            "faster).", ratio(reinit, ticket(fast), SPEED), fast, headline=True, **effect(ladder, 2.51, 1, "> 1")),
         say("3-accuracy", "the ticket is more accurate at early stopping than the reinitialised net.",
             gain(ticket(fast), reinit), fast, **effect(ladder, 0.5)),
         say("3-random", "a random mask of as many weights a layer is worse still than random weights under the "
             "ticket's mask.", gain(reinit, ladder.cell("random", fast)), fast),
-        say("4-level3", once, percent_lower(one_shot(3), dense, SPEED), 3, unit="%"),
-        say("4", once, percent_lower(one_shot(fast), dense, SPEED), fast, unit="%"),
+        say("4-level3", once, percent_lower(one_shot(3), dense, SPEED), 3),
+        say("4", once, percent_lower(one_shot(fast), dense, SPEED), fast),
         say("4-accuracy", "one-shot tickets have a higher test accuracy than the dense net (the paper: for P_m from "
             "95.0 to 5.17 %).", gain(one_shot(fast), dense), fast),
         say("4-iterative", "iterative pruning finds better tickets than one-shot pruning at the same size.",
@@ -120,31 +119,30 @@ def details(ladder: Ladder) -> tuple[Claim, ...]:
              "constant": ("constant", "constant")}  # fmt: skip
     still = ("is stable to SGD noise at initialisation: two runs in different orders have no barrier of test error on "
              "the line between them.")  # fmt: skip
-    connected: dict[str, Any] = {"at_most": 2.0, "published": "< 2", "source": (CONNECTIVITY, SURVEY)}
+    connected: dict[str, Any] = {"at_most": 2.0, "unit": "points", "published": "< 2", "source": (CONNECTIVITY, SURVEY)}
     return (
         say("10", "resetting every round (Strategy 1) finds better tickets than pruning a net that goes on training "
             "and resetting once at the end (Strategy 2).", gain(ticket, reset)),
         say("10-speed", "resetting every round finds tickets that reach the minimum validation loss sooner than those "
-            "of Strategy 2 (times faster).", ratio(reset, ticket, SPEED), above=1, published="> 1", unit="x"),
+            "of Strategy 2 (times faster).", ratio(reset, ticket, SPEED), above=1, published="> 1"),
         say("11", "pruning small initial weights at iteration 0 is worse than random reinitialisation under the "
             "ticket's mask.", gain(reinit, cell("small-init"))),
         say("11-moved", "in the training of the dense net the weights of the ticket move more than the rest (mean "
-            "distance, quotient).", ratio(ticket, ticket, "moved_kept", "moved_pruned"), above=1, published="> 1",
-            unit="x"),
+            "distance, quotient).", ratio(ticket, ticket, "moved_kept", "moved_pruned"), above=1, published="> 1"),
         say("11-noise", "noise of 0.5 sigma on the initial weights hardly hurts (share of what a reinitialisation "
-            "loses).", share(cell("noise-0.5"), ticket, reinit, STOP), at_most=0.5, published="hardly", unit=""),
+            "loses).", share(cell("noise-0.5"), ticket, reinit, STOP), at_most=0.5, published="hardly"),
         say("11-noise3", "even noise of 3 sigma is better than a reinitialisation.", gain(cell("noise-3"), reinit)),
         *(noted(f"15-{kept}", f"{name} weights that keep the signs train better than those that do not.",
                 gain(cell(f"sign-{kept}"), cell(free))) for kept, (name, free) in signs.items()),
         noted("15", "weights that keep the signs train well: reinitialised, reshuffled or constant (mean share of "
               "what the same without signs lose).", share([cell(f"sign-{kept}") for kept in signs], ticket,
                                                           [cell(free) for _, free in signs.values()], STOP),
-              at_most=0.5, published="well", unit=""),
+              at_most=0.5, published="well"),
         say("16", "setting pruned weights to zero is better than freezing them at their initial values (one-shot "
             "masks).", gain(zeroed, frozen), source=(ZHOU_NOTE, ZHOU_CODE)),
         say("16-grown", "freezing only those pruned weights that moved away from zero, with the others at zero, hardly "
             "hurts (share of what freezing all loses).", share(cell("one-shot-frozen-grown"), zeroed, frozen, STOP),
-            at_most=0.5, published="hardly", source=(ZHOU_NOTE, ZHOU_CODE), unit="", valid_if="16"),
+            at_most=0.5, published="hardly", source=(ZHOU_NOTE, ZHOU_CODE), valid_if="16"),
         of(ladder, "13", f"the dense net {still}", value(ladder.cell("ticket-twin", 0), "barrier"), 0, **connected),
         say("13-ticket", f"the ticket {still}", value(twin, "barrier"), **connected),
         say("13-reinit", "the reinitialised net, which is less accurate, is less stable than the ticket (barrier, "
@@ -184,13 +182,13 @@ def masks(ladder: Ladder, suffix: str = "") -> tuple[Claim, ...]:
             asked = {"at_least": 20.0, "published": "far above 10 %"}
         read = _READ.get((net, how, weights))
         found.append(Claim(f"17-{how}-{weights}{suffix}", f"{ladder.title}: {told} {has}",
-                           value(ladder.masked(how, weights)), unit="%", source=read or ZHOU,
+                           value(ladder.masked(how, weights)), source=read or ZHOU,
                            origin="read" if read else "recalled", **asked))  # fmt: skip
     learned, untrained = (ladder.masked(how, "initial") for how in ("learned", "untrained"))
     return (*found, Claim(
         f"17-order{suffix}", f"{ladder.title}: a mask learned for {ladder.mask_epochs:,} epochs is better than one "
         f"from the dense net of {ladder.iterations:,} iterations, both on the initial weights.",
-        difference(learned, untrained), above=0, published="> 0", source=ZHOU_NOTE, unit="points",
+        difference(learned, untrained), above=0, published="> 0", source=ZHOU_NOTE,
     ))  # fmt: skip
 
 
@@ -199,11 +197,11 @@ def small(ladder: Ladder) -> tuple[Claim, ...]:
     say, dense, ticket = partial(of, ladder), ladder.dense, ladder.cell("ticket", 15)
     return (
         say("1-back", "tickets are back at the dense net's speed (its stopping iteration over theirs).",
-            ratio(dense, ticket, SPEED), 15, at_least=0.75, at_most=4 / 3, published=1.0, unit="x"),
+            ratio(dense, ticket, SPEED), 15, at_least=0.75, at_most=4 / 3, published=1.0),
         say("2-back", "tickets are back at the dense net's test accuracy at early stopping.", gain(ticket, dense), 15,
             within=0.15, published=0.0),
         say("2-train-back", "training accuracy of tickets is still about 100 % (the paper: for P_m of at least 2 %).",
-            value(ticket, "train_acc"), 15, at_least=99.5, published=100.0, unit="%"),
+            value(ticket, "train_acc"), 15, at_least=99.5, published=100.0),
         say("3-ticket", "a ticket does not fall below the dense net's accuracy before P_m = 2.9 % (by more than 0.15 "
             "points).", gain(ticket, dense), 15, at_least=-0.15, published=">= 0"),
         say("3-small", "the smaller the reinitialised net, the worse: here too it is below the dense net's accuracy at "
@@ -220,7 +218,7 @@ def conv(ladder: Ladder) -> tuple[Claim, ...]:
     faster, points = {"conv2": (3.5, 3.4), "conv4": (3.5, 3.5), "conv6": (2.5, 3.3)}[net]
     return (
         say(f"5-speed-{net}", "tickets reach the minimum validation loss sooner than the dense net (times faster).",
-            ratio(dense, ticket(fast), SPEED), fast, unit="x", **effect(ladder, faster, 1)),
+            ratio(dense, ticket(fast), SPEED), fast, **effect(ladder, faster, 1)),
         say(f"5-{net}", "tickets have a higher test accuracy at early stopping than the dense net.",
             gain(ticket(ladder.best), dense), ladder.best, **effect(ladder, points)),
         say(f"5-all-{net}", "all tickets with P_m above 2 % are above the dense net (the last level).",
@@ -273,9 +271,8 @@ def deep() -> tuple[Claim, ...]:
         of(vgg_warm, "9", less, narrower(vgg_warm, vgg_layers, 16), 16),
         of(resnet, "8", none, between(resnet, 6, resnet, 0), 6, below=0, published="< 0"),
         of(low, "8-low", f"the best ticket's test accuracy, P_m from {low.p_m(4):.1f} to {low.p_m(7):.1f} %.", best,
-           within=1, published=89.5, unit="%"),
-        of(resnet, "8-dense", "the dense net's test accuracy.", value(*acc(resnet, 0)), within=1, published=90.5,
-           unit="%"),
+           within=1, unit="%", published=89.5),
+        of(resnet, "8-dense", "the dense net's test accuracy.", value(*acc(resnet, 0)), within=1, published=90.5),
         of(warm, "8-warm", "tickets are as accurate as the dense net at lr 0.1.", between(warm, 6, resnet, 0), 6,
            at_least=-0.5, published=0.0),
         of(warm, "9-resnet", less, narrower(warm, layers, 9), 9),
@@ -285,7 +282,7 @@ def deep() -> tuple[Claim, ...]:
         *renda(7, 90.60, 91.67, 91.75),
         *renda(10, 89.78, 90.91, 90.76),
         Claim("14-wide", "WRN-16-8: repeated lr rewinding at low sparsity loses accuracy (a finding against claim 14).",
-              published="< 0", source=MIKLER, unit="points",
+              published="< 0", source=MIKLER,
               out_of_reach="no scale has a Wide-ResNet 16-8: many full trainings of 11M weights"),
     )  # fmt: skip
 

@@ -45,8 +45,8 @@ AGREEMENT = grid("study/agreement", CONFIG, DIGITS | SMALLER, seeds=3, stack=Tru
 PAGE = Source("page", "Weight Agnostic Neural Networks", "Gaier, Ha", 2019, "weightagnostic.github.io")
 CODE = Source("code", "brain-tokyo-workshop, WANNRelease", "Gaier, Ha", 2019, "github.com/google/brain-tokyo-workshop")
 ON_MNIST = ("standard", "paper")
-_says = partial(Claim, source=PAGE, unit="%", where="MNIST")
-_more = partial(Claim, source=PAGE, unit="points", where="MNIST", above=0, origin="derived")
+_says = partial(Claim, source=PAGE, where="MNIST")
+_more = partial(Claim, source=PAGE, where="MNIST", above=0, origin="derived")
 
 
 def _gain(metric: str, other: str) -> Any:
@@ -60,8 +60,7 @@ CLAIMS = (
           "has at least 30 % of the test images right.",
           value("wann", "random_acc"), at_least=30, published=82.0, headline=True),
     _says("spread", "Some shared weights are much worse than others: the standard deviation of the accuracy over "
-          "weights is at least 9 points.",
-          value("wann", "random_sd"), at_least=9, published=18.7, unit="points"),
+          "weights is at least 9 points.", value("wann", "random_sd"), at_least=9, published=18.7),
     _says("ensemble", "The same net at several weights, as an ensemble, has 91.6 %.", value("wann", "ensemble_acc"),
           within=2, published=91.6, on=("paper",)),
     _more("ensemble-gain", "A topology found by search has a higher accuracy with six shared weights as an ensemble "
@@ -87,11 +86,11 @@ CLAIMS = (
           on=ON_MNIST),
     Claim("separate", "With a random weight of its own for each connection a topology found by search has less than "
           "half of the accuracy that it has with a shared random weight; shown is by how much.",
-          weighted_sum((0.5, "wann", "random_acc"), (-1, "wann", "separate_acc")), above=0,
-          unit="points", published="they fail", source=PAGE, where="control tasks", headline=True),
+          weighted_sum((0.5, "wann", "random_acc"), (-1, "wann", "separate_acc")), above=0, published="they fail",
+          source=PAGE, where="control tasks", headline=True),
     Claim("search", "The search is needed: with a random shared weight the best net of its first generation is at "
           "least 10 points worse than the champion of its last.",
-          _gain("random_acc", "first_acc"), at_least=10, unit="points", kind="control"),
+          _gain("random_acc", "first_acc"), at_least=10, kind="control"),
     Claim("control", "Such topologies swing up a cart-pole, walk on two legs and race a car.", source=PAGE,
           where="control tasks", out_of_reach="Simulators of these tasks are no part of this package"),
 )  # fmt: skip

@@ -42,19 +42,19 @@ CLAIMS = (
             "rule, in nets of tanh.", value(TANH, "jacobian"), published=0.8, within=0.1, headline=True),
     _quoted("2", "With the standard rule gradients shrink on their way back through five layers of tanh: at the first "
             "layer they are less than half of those at the last.", value(PLAIN, "start_gradient_ratio"), below=0.5,
-            published="they shrink", unit="x", headline=True),
+            published="they shrink", headline=True),
     _quoted("2-normalized", "With the normalized rule they keep their size: within a factor of two.",
-            value(TANH, "start_gradient_ratio"), at_least=0.5, at_most=2, published="about 1", unit="x"),
+            value(TANH, "start_gradient_ratio"), at_least=0.5, at_most=2, published="about 1"),
     _quoted("3", "So do activations on their way forward: at the last layer less than half of those at the first with "
-            "the standard rule.", value(PLAIN, "start_deviation_ratio"), below=0.5, published="they shrink", unit="x"),
+            "the standard rule.", value(PLAIN, "start_deviation_ratio"), below=0.5, published="they shrink"),
     lower("4", "Five layers of tanh have a lower test error with the normalized rule than with the standard one.",
           TANH, PLAIN, 0.12, headline=True, source=NOTES, where="Table 1, MNIST",
           valid_if=trained([TANH, PLAIN], at_least=30)),
     _quoted("4-softsign", "With softsign the test errors of the two rules are within two points.",
             difference("softsign/standard", "softsign/normalized", "test_error"), at_least=-2, at_most=2,
-            published=-0.08, unit="points", where="Table 1, MNIST"),
+            published=-0.08, where="Table 1, MNIST"),
     _quoted("5", "Five layers of sigmoid units stall with the standard rule: the training accuracy stays near "
-            "chance, at less than half.", value(SIGMOID, "train_acc"), below=50, published="a long plateau", unit="%",
+            "chance, at less than half.", value(SIGMOID, "train_acc"), below=50, published="a long plateau",
             headline=True),
     _quoted("5-saturation", "There the units of the last layer saturate at 0: their mean is below 0.2 at the end.",
             value(SIGMOID, "mean_5"), below=0.2, published="0", where="Figure 2"),
@@ -62,7 +62,7 @@ CLAIMS = (
           "within 0.1 of 0.5.", value(SIGMOID, "start_mean_5"), at_least=0.4, at_most=0.6, kind="control"),
     Claim("control-forward", "Five layers of sigmoid units lose the input on the way: before training the deviation at "
           "the last layer is less than a tenth of that at the first.", value(SIGMOID, "start_deviation_ratio"),
-          below=0.1, unit="x", kind="control"),
+          below=0.1, kind="control"),
     _quoted("6", "On Shapeset the normalized rule lowers the error of tanh from 27.15 to 15.60 %.", where="Table 1",
             out_of_reach="The generator of Shapeset-3x2 is not to be had"),
 )  # fmt: skip

@@ -81,7 +81,7 @@ SIZES = (
      5),
 )  # fmt: skip
 _lower, four, five, six = partial(lower, source=QUOTED), *({"where": f"section {number}"} for number in (4, 5, 6))
-_says = partial(Claim, source=QUOTED, unit="%")
+_says = partial(Claim, source=QUOTED)
 _robust = partial(_lower, metric="fgsm_error", valid_if=LEARNED)
 CLAIMS = (
     _says("9", "One step along the sign of the gradient (FGSM) makes more than half of the predictions wrong, of "
@@ -104,7 +104,7 @@ CLAIMS = (
           value("maxout/l1", "train_error"), above=5, published="> 5", **five),
     _says("14-small", "A smaller L1 penalty lets the net learn, and lowers the test error by half a point at most.",
           difference(PLAIN, "maxout/l1-small", "test_error"), at_most=0.5, published="no benefit",
-          valid_if=trained((PLAIN, "maxout/l1-small"), at_least=95), **five | {"unit": "points"}),
+          valid_if=trained((PLAIN, "maxout/l1-small"), at_least=95), **five),
     _robust("14-robust", "A maxout net's error on adversarial examples of one step (FGSM) is lower with adversarial "
             "training than with the smaller L1 penalty.", TOUGH, "maxout/l1-small", "> 0", **five),
     _robust("15", "Adversarial examples made for a plain maxout net fool an adversarially trained one less often than "

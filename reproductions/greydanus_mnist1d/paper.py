@@ -18,9 +18,9 @@ README = Source("readme", "MNIST-1D, README", "Greydanus, Kobak", 2020, "github.
 RUN = Source("run", "MNIST-1D, outputs saved in its notebooks", "Greydanus, Kobak", 2020,
              "github.com/greydanus/mnist1d", "One run with seed 42: 31.5, 65.1, 92.3 and 89.1 %.")  # fmt: skip
 WHOLE = ("standard", "paper")
-_says = partial(Claim, source=(README, RUN), unit="%", on=WHOLE)
+_says = partial(Claim, source=(README, RUN), on=WHOLE)
 _order = partial(lower, source=README, origin="derived")
-_shuffled = partial(Claim, source=(README, RUN), unit="points", origin="derived")
+_shuffled = partial(Claim, source=(README, RUN), origin="derived")
 
 
 def _cost(net: str) -> dict[str, object]:

@@ -69,40 +69,39 @@ def _of(net: str, metric: str, **settings: str) -> dict[str, Any]:
 
 def _cost(net: str, most: float) -> dict[str, Any]:
     measured = difference(f"{net}/compressed", f"{net}/dense", "test_error")
-    return {"measure": measured, "below": most, "unit": "points", "where": "Table 1", "headline": True,
+    return {"measure": measured, "below": most, "where": "Table 1", "headline": True,
             "published": -0.06, "valid_if": trained(f"{net}/dense", at_least=98)}  # fmt: skip
 
 
 RATES = {"metric": "rate_huffman", "biases_counted": "rate_all", "the_whole_file": "rate_file"}
 CLAIMS = (
     _size("1-300-100", "Weights of LeNet-300-100 become 40 times smaller.", **_of(FC, **RATES), at_least=36,
-          published=40.0, unit="x", where="Table 2", headline=True),
+          published=40.0, where="Table 2", headline=True),
     _size("1-5", "Weights of LeNet-5 become 39 times smaller.", **_of(CONV, **RATES), at_least=35.1, published=39.0,
-          unit="x", where="Table 3", headline=True),
+          where="Table 3", headline=True),
     _size("2-300-100", "Compression costs LeNet-300-100 no accuracy: less than 0.2 points.", **_cost(FC, 0.2)),
     _size("2-5", "Compression costs LeNet-5 no accuracy: less than 0.2 points.", **_cost(CONV, 0.2)),
     _says("2-digits", "On digits compression costs LeNet-300-100 less than a point of accuracy.",
           **_cost(FC, 1) | {"headline": False}, on=("quick",)),
     _size("3-300-100", "Without Huffman coding LeNet-300-100 becomes 32 times smaller.", **_of(FC, "rate_quantized"),
-          at_least=28.8, published=32.0, unit="x", where="Table 2"),
+          at_least=28.8, published=32.0, where="Table 2"),
     _size("3-5", "Without Huffman coding LeNet-5 becomes 33 times smaller.", **_of(CONV, "rate_quantized"),
-          at_least=29.7, published=33.0, unit="x", where="Table 3"),
+          at_least=29.7, published=33.0, where="Table 3"),
     _size("4-300-100", "Huffman coding saves a fifth of LeNet-300-100.", **_of(FC, "saved_by_huffman"), within=6,
-          published=19.7, unit="%", where="Table 2", origin="derived"),
+          published=19.7, where="Table 2", origin="derived"),
     _size("4-5", "Huffman coding saves a sixth of LeNet-5.", **_of(CONV, "saved_by_huffman"), within=6, published=16.4,
-          unit="%", where="Table 3", origin="derived"),
+          where="Table 3", origin="derived"),
     _size("5-weights", "A weight of LeNet-300-100's first layer takes 4.4 bits in Huffman code.",
-          **_of(FC, "bits_weight_1"), within=1, published=4.4, unit="bits", where="Table 2"),
-    _size("5-index", "Its index takes 3.7 bits.", **_of(FC, "bits_index_1"), within=1, published=3.7, unit="bits",
-          where="Table 2"),
+          **_of(FC, "bits_weight_1"), within=1, published=4.4, where="Table 2"),
+    _size("5-index", "Its index takes 3.7 bits.", **_of(FC, "bits_index_1"), within=1, published=3.7, where="Table 2"),
     _size("6-300-100", "Weights take about half of what is written of LeNet-300-100, indices the other half.",
-          **_of(FC, "weights_share"), within=10, published=50.0, unit="%", where="section 6.4"),
-    _size("6-5", "So they do of LeNet-5.", **_of(CONV, "weights_share"), within=10, published=50.0, unit="%",
+          **_of(FC, "weights_share"), within=10, published=50.0, where="section 6.4"),
+    _size("6-5", "So they do of LeNet-5.", **_of(CONV, "weights_share"), within=10, published=50.0,
           where="section 6.4"),
     _size("7-300-100", "Before compression LeNet-300-100 has a test error of 1.64 %.",
-          value(f"{FC}/dense", "test_error"), within=0.3, published=1.64, unit="%", where="Table 1"),
+          value(f"{FC}/dense", "test_error"), within=0.3, published=1.64, where="Table 1"),
     _size("7-5", "Before compression LeNet-5 has a test error of 0.80 %.", value(f"{CONV}/dense", "test_error"),
-          within=0.3, published=0.8, unit="%", where="Table 1"),
+          within=0.3, published=0.8, where="Table 1"),
     lower("8-random", "With 4 bits, centroids that start evenly end better than at random weights.",
           f"{FC}/4-bits-linear", f"{FC}/4-bits-random", "> 0", source=DEEP, where="Figure 8"),
     lower("8-density", "They end better than at quantiles.", f"{FC}/4-bits-linear", f"{FC}/4-bits-density", "> 0",
@@ -111,16 +110,15 @@ CLAIMS = (
           "6 bits, which makes it smaller.", f"{FC}/compressed", f"{FC}/2-bits-unpruned", "> 0", source=DEEP,
           where="Figure 6", headline=True),
     _size("10-linear", "Linear layers can have 3 bits: it costs less than 0.2 points.",
-          difference(f"{FC}/3-bits", f"{FC}/pruned", "test_error"), below=0.2, published="no loss", unit="points",
-          where="Figure 7"),
+          difference(f"{FC}/3-bits", f"{FC}/pruned", "test_error"), below=0.2, published="no loss", where="Figure 7"),
     lower("10-convolutions", "Convolutions need 4 bits: with 3 they lose accuracy.", f"{CONV}/compressed",
           f"{CONV}/3-bit-convolutions", "> 0", source=DEEP, where="Figure 7", on=LARGER),
     Claim("11-300-100", "LeNet-300-100 with the weights of its file gives the same outputs as the net that was "
-          "written, bit for bit.", **_of(FC, "same_outputs"), at_least=100, unit="%", kind="control"),
+          "written, bit for bit.", **_of(FC, "same_outputs"), at_least=100, kind="control"),
     Claim("11-5", "LeNet-5 with the weights of its file gives the same outputs as the net that was written, bit for "
-          "bit.", **_of(CONV, "same_outputs"), at_least=100, unit="%", kind="control", on=LARGER),
+          "bit.", **_of(CONV, "same_outputs"), at_least=100, kind="control", on=LARGER),
     Claim("12", "The file of LeNet-300-100 is at most 2 % larger than the bits that are counted of it.",
-          **_of(FC, "file_overhead"), at_most=2, unit="%", kind="control", on=LARGER),
+          **_of(FC, "file_overhead"), at_most=2, kind="control", on=LARGER),
     _says("13", "AlexNet becomes 35 and VGG-16 49 times smaller; nets need less time and energy.",
           where="Tables 4 to 6, Figures 9 and 10", out_of_reach="ImageNet, and hardware for sparse nets"),
 )  # fmt: skip
@@ -149,10 +147,10 @@ SIZES = Family(
         Metric("weights_share", "Weights, of weights and indices", "%"),
         Metric("file_overhead", "File over count", "%"),
         Metric("same_outputs", "Images with the file's net's logits", "%"),
-        Metric("bits_weight", "Bits of a weight"),
-        Metric("bits_index", "Bits of an index"),
+        Metric("bits_weight", "Bits of a weight", "bits"),
+        Metric("bits_index", "Bits of an index", "bits"),
         *(
-            Metric(f"bits_{what}_{i}", f"The same, layer {i}: {what}")
+            Metric(f"bits_{what}_{i}", f"The same, layer {i}: {what}", "bits")
             for i in range(1, 5)
             for what in ("weight", "index")
         ),

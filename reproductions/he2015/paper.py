@@ -42,7 +42,7 @@ FASHION = {"data.source": "fashion_mnist", "data.train_size": 10_000, "data.batc
 TOLD = Source("notes", "Public notes on the paper with references to its sections, and a dump of its text")
 PAPER_ITSELF = Source("paper", "Delving Deep into Rectifiers: Surpassing Human-Level Performance on ImageNet "
                       "Classification", "He, Zhang, Ren, Sun", 2015, "arxiv.org/abs/1502.01852")  # fmt: skip
-_theirs = partial(Claim, source=TOLD, where="section 2.2", unit="%")
+_theirs = partial(Claim, source=TOLD, where="section 2.2")
 
 
 def _fits(id: str, sentence: str, cell: str, **options: object) -> Claim:
@@ -59,18 +59,16 @@ CLAIMS = (
           "22/xavier", at_least=HIGH, published="it does", headline=True),
     Claim("2-earlier", "With 22 layers nets have half of the training samples right in fewer epochs from He's weights "
           "than from Xavier's.",
-          difference("22/xavier", "22/he", "fit_epoch", until="epochs"), above=0, published="> 0", unit="epochs",
+          difference("22/xavier", "22/he", "fit_epoch", until="epochs"), above=0, published="> 0",
           source=TOLD, where="figure 2", headline=True),
     Claim("3", "With 14 layers the test errors from He's and from Xavier's weights are the same, within two points.",
-          difference("14/xavier", "14/he", "test_error"), at_least=-2, at_most=2, published=0.08, unit="points",
+          difference("14/xavier", "14/he", "test_error"), at_least=-2, at_most=2, published=0.08,
           source=TOLD, headline=True),
     lower("4", "With He's weights 30 layers have a higher test error than 14.", "14/he", "30/he", 4.74, source=TOLD),
     Claim("control-he", "At the start gradients of the first layer of 30 are within a factor of 10 of the last one's "
-          "with He's weights.", value("30/he", "start_gradient_ratio"), at_least=0.1, at_most=10, unit="x",
-          kind="control"),
+          "with He's weights.", value("30/he", "start_gradient_ratio"), at_least=0.1, at_most=10, kind="control"),
     Claim("control-xavier", "At the start gradients of the first layer of 30 are less than a hundredth of the last "
-          "one's with Xavier's weights.", value("30/xavier", "start_gradient_ratio"), below=0.01, unit="x",
-          kind="control"),
+          "one's with Xavier's weights.", value("30/xavier", "start_gradient_ratio"), below=0.01, kind="control"),
     Claim("5", "Learned slopes below zero (PReLU) lower the test error.", source=PAPER_ITSELF, origin="recalled",
           out_of_reach="No net here has PReLU yet"),
     Claim("6", "A single net has a top-5 error of 5.71 % on ImageNet, six of them 4.94 %.", source=PAPER_ITSELF,
@@ -95,7 +93,8 @@ PAPER = Paper(
     claims=CLAIMS,
     metrics=(Family("Nets by depth and initial weights", (
         Metric("train_acc", "Train accuracy", "%"), Metric("test_acc", "Test accuracy", "%"),
-        Metric("fit_epoch", "Epochs to half", "epochs"), Metric("start_gradient_ratio", "First gradient over last"),
+        Metric("fit_epoch", "Epochs to half", "epochs"),
+        Metric("start_gradient_ratio", "First gradient over last", "x"),
         Metric("start_deviation_ratio", "Last activation over first")), shown=5),),
     figures=(
         *(curves(f"loss-{depth}", f"{depth} layers", "train_loss", {f"{depth} layers": {

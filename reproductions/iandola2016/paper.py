@@ -54,7 +54,7 @@ SQUEEZE = Source("paper", "SqueezeNet: AlexNet-level accuracy with 50x fewer par
                  "Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer", 2016, "arxiv.org/abs/1602.07360")  # fmt: skip
 CODE = Source("code", "The authors' models", link="github.com/forresti/SqueezeNet")
 _says = partial(Claim, source=SQUEEZE)
-_counts = partial(_says, unit="x", on=("quick",))
+_counts = partial(_says, on=("quick",))
 _lower = partial(lower, source=SQUEEZE, valid_if=trained(["squeezenet", "squeeze/*", "share3x3/*"], at_least=90))
 
 
@@ -63,13 +63,13 @@ def _of(bits: int, metric: str) -> dict[str, Any]:
 
 
 def _plateau(cell: str, before: str, **about: Any) -> dict[str, Any]:
-    return {"measure": difference(cell, before, "test_error"), "within": 0.5, "unit": "points", "published": 0.0,
+    return {"measure": difference(cell, before, "test_error"), "within": 0.5, "published": 0.0,
             "valid_if": trained([cell, before], at_least=90)} | about  # fmt: skip
 
 
 CLAIMS = (
     _says("1", "SqueezeNet errs as seldom as a net like AlexNet of 50 times its parameters: at most a point more.",
-          difference("squeezenet", "alexnet", "test_error"), at_most=1, published=-0.3, unit="points", where="Table 2",
+          difference("squeezenet", "alexnet", "test_error"), at_most=1, published=-0.3, where="Table 2",
           valid_if=trained(["squeezenet", "alexnet"], at_least=90), headline=True),
     _counts("2", "AlexNet has 50 times the parameters of SqueezeNet.", **_of(8, "fewer"), within=2.5, published=50.0,
             where="Table 2", headline=True),

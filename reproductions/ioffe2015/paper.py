@@ -59,46 +59,42 @@ CLAIMS = (
           "> 0", source=TEXT, where="Figure 1a"),
     _says("2", "Batch norm makes the distribution of a sigmoid's input more stable over the training: how far medians "
           "wander in units of the spread, with it over without.", ratio("sigmoid/batch", "sigmoid/none", "input_shift"),
-          below=1, published="< 1", unit="x", where="Figure 1b, c", headline=True),
+          below=1, published="< 1", where="Figure 1b, c", headline=True),
     _says("3", "Batch norm at the same rate reaches the accuracy of the net without in less than half of the steps: "
-          "epochs to 99 % of the training samples.", _epochs(BATCH, PLAIN), below=0.5, published=0.43, unit="x"),
+          "epochs to 99 % of the training samples.", _epochs(BATCH, PLAIN), below=0.5, published=0.43),
     _says("3-x5", "At five times the rate batch norm takes less than half of the steps that the net without takes at "
           "the single rate: epochs to 99 % of the training samples.", _epochs("deep/batch/x5", PLAIN),
-          below=0.5, published=0.07, unit="x", headline=True),
+          below=0.5, published=0.07, headline=True),
     _says("4", "With batch norm a net learns at five times the rate (training accuracy).",
-          value("deep/batch/x5", "train_acc"), at_least=90, published="it does", unit="%"),
+          value("deep/batch/x5", "train_acc"), at_least=90, published="it does"),
     _says("4-plain", "At five times the rate a net without batch norm does not learn: in the paper its parameters "
           "reach infinity (training accuracy).", value("deep/none/x5", "train_acc"), at_most=30,
-          published="it does not", unit="%", headline=True),
+          published="it does not", headline=True),
     _says("4-x30", "With batch norm it learns at thirty times the rate (training accuracy).",
-          value("deep/batch/x30", "train_acc"), at_least=90, published="it does", unit="%"),
+          value("deep/batch/x30", "train_acc"), at_least=90, published="it does"),
     lower("5", "At the same rate batch norm lowers the test error.", BATCH, PLAIN, 0.5, source=TEXT, where="Figure 3"),
     lower("5-x30", "Thirty times the rate ends at a lower test error than five times.", "deep/batch/x30",
           "deep/batch/x5", 1.8, source=TEXT, where="Figure 3"),
     _says("6", "With batch norm five layers of sigmoid units learn (training accuracy).",
-          value("deep/batch/sigmoid", "train_acc"), at_least=90, published="it does", unit="%"),
+          value("deep/batch/sigmoid", "train_acc"), at_least=90, published="it does"),
     _says("6-plain", "Without batch norm five layers of sigmoid units stay near chance (training accuracy).",
-          value("deep/none/sigmoid", "train_acc"), at_most=20, published="at chance", unit="%", headline=True),
+          value("deep/none/sigmoid", "train_acc"), at_most=20, published="at chance", headline=True),
     _asks("S1", "Noise behind batch norm, whose mean and scale change at each step, hardly costs accuracy: less than "
-          "two points of test error.", difference(NOISY, BATCH, "test_error"), at_most=2, published="comparable",
-          unit="points"),
+          "two points of test error.", difference(NOISY, BATCH, "test_error"), at_most=2, published="comparable"),
     _asks("S1-faster", "The noisy net still learns faster than one without batch norm: epochs to 99 % of the training "
-          "samples.", _epochs(NOISY, PLAIN), below=1, published="< 1", unit="x"),
+          "samples.", _epochs(NOISY, PLAIN), below=1, published="< 1"),
     _asks("S1-stable", "And yet its inputs are less stable than those without batch norm: how far medians wander in "
-          "units of the spread.", ratio(NOISY, PLAIN, "input_shift"), above=1, published="> 1", unit="x"),
+          "units of the spread.", ratio(NOISY, PLAIN, "input_shift"), above=1, published="> 1"),
     _asks("S2", "Along the gradient the loss of five layers of rectifiers varies less with batch norm than without, "
-          "mean over the training.",
-          ratio(BATCH, PLAIN, "loss_range"), below=1, published="< 1", unit="x", headline=True),
-    _asks("S2-gradient", "So does the gradient.", ratio(BATCH, PLAIN, "gradient_change"), below=1, published="< 1",
-          unit="x"),
+          "mean over the training.", ratio(BATCH, PLAIN, "loss_range"), below=1, published="< 1", headline=True),
+    _asks("S2-gradient", "So does the gradient.", ratio(BATCH, PLAIN, "gradient_change"), below=1, published="< 1"),
     _asks("S2-smoothness", "So does the gradient by the distance (effective smoothness).",
-          ratio(BATCH, PLAIN, "smoothness"), below=1, published="< 1", unit="x"),
+          ratio(BATCH, PLAIN, "smoothness"), below=1, published="< 1"),
     *(_asks(f"S3-{name}", f"A normalization by the {what} does as well as batch norm: it needs fewer epochs to 99 % of "
-            "the training samples than none.", _epochs(f"deep/{name}", PLAIN), below=1, published="< 1", unit="x")
+            "the training samples than none.", _epochs(f"deep/{name}", PLAIN), below=1, published="< 1")
       for name, what in {"l1": "mean size", "l2": "root mean square", "linf": "largest size"}.items()),
     Claim("control-turn", "In units of its own norm, too, the gradient of five layers of rectifiers changes less along "
-          "a step with batch norm than without.", ratio(BATCH, PLAIN, "gradient_turn"), below=1, unit="x",
-          kind="control"),
+          "a step with batch norm than without.", ratio(BATCH, PLAIN, "gradient_turn"), below=1, kind="control"),
     _says("7", "An ensemble of six has a top-5 error of 4.82 % on ImageNet.", where="section 4.2.3",
           out_of_reach="It takes weeks on many GPUs"),
 )  # fmt: skip

@@ -48,25 +48,24 @@ CLAIMS = (
     _says("labels-deeper", "The label helps more at six layers than at three: by how much DNI's test error is above "
           "cDNI's.",
           weighted_sum((1, "dni/6", "test_error"), (-1, "cdni/6", "test_error"), (-1, "dni/3", "test_error"),
-                       (1, "cdni/3", "test_error")), above=0, published=3.0, unit="points", valid_if=LEARNS),
+                       (1, "cdni/3", "test_error")), above=0, published=3.0, valid_if=LEARNS),
     _says("cdni", "At six layers synthetic gradients whose models see the label, too (cDNI), have a test error at most "
           "a point above backpropagation's.",
-          difference("cdni/6", "backprop/6", "test_error"), at_most=1, published=-0.2, unit="points", valid_if=LEARNS,
-          headline=True),
+          difference("cdni/6", "backprop/6", "test_error"), at_most=1, published=-0.2, valid_if=LEARNS, headline=True),
     _says("cdni-depth", "cDNI's test error at six layers is at most a point above that at three.",
-          difference("cdni/6", "cdni/3", "test_error"), at_most=1, published=-0.6, unit="points", valid_if=LEARNS),
+          difference("cdni/6", "cdni/3", "test_error"), at_most=1, published=-0.6, valid_if=LEARNS),
     _says("dni", "At three layers DNI's test error is at most a point above backpropagation's.",
-          difference("dni/3", "backprop/3", "test_error"), at_most=1, published=-0.1, unit="points", valid_if=LEARNS),
+          difference("dni/3", "backprop/3", "test_error"), at_most=1, published=-0.1, valid_if=LEARNS),
     _lower("none", "At three layers synthetic gradients (DNI) have a lower test error than no gradient behind the last "
            "layer, where that layer alone learns.", "dni/3", "none/3", 7.4, valid_if=LEARNS, headline=True),
     lower("control-none", "At six layers, too, synthetic gradients (DNI) have a lower test error than no gradient "
           "behind the last layer.", "dni/6", "none/6", "> 0", kind="control", valid_if=LEARNS),
     Claim("control-first", "Where each layer steps at once by synthetic gradients (unlocked), all hidden layers have "
           "taken their step when the last layer runs.",
-          value("unlocked/6", "stepped_first"), at_least=100, unit="%", kind="control", headline=True),
+          value("unlocked/6", "stepped_first"), at_least=100, kind="control", headline=True),
     Claim("control-same", "Nets of six layers that learn by synthetic gradients (DNI) have the same test error, to "
           "half a point, where each layer steps at once (unlocked) and where all step together.",
-          difference("unlocked/6", "dni/6", "test_error"), within=0.5, published=0, unit="points", kind="control"),
+          difference("unlocked/6", "dni/6", "test_error"), within=0.5, published=0, kind="control"),
     Claim("numbers", "The test errors of the table, for three to six layers.", source=ITSELF, where=TEXT["where"],
           origin="recalled", out_of_reach="The table is in no public text that was found, and the protocol has 500,000 "
           "steps"),

@@ -54,7 +54,7 @@ def _claims(net: str, gap: float, times: dict[str, float], **about: Any) -> tupl
     given = {"source": PAPER_ITSELF, "origin": "derived", "valid_if": trained((small, large), at_least=98)} | about
 
     def sharper(id: str, within: str, metric: str, **more: Any) -> Claim:
-        return Claim(f"{net}-{id}", f"{SHARPER} {within}.", ratio(large, small, metric), at_least=10, unit="x",
+        return Claim(f"{net}-{id}", f"{SHARPER} {within}.", ratio(large, small, metric), at_least=10,
                      published=times[metric], **given | more)  # fmt: skip
 
     return (
@@ -77,7 +77,7 @@ CLAIMS = (
           published="it rises", source=PAPER_ITSELF, origin="recalled", on=("quick",),
           valid_if=trained("f1/*", at_least=98)),
     lower("control-loss", "The large batch ends at a lower training loss than the small one: it is not sharp for want "
-          "of training.", "f1/large", "f1/small", metric="train_loss", unit="", kind="control"),
+          "of training.", "f1/large", "f1/small", metric="train_loss", kind="control"),
     Claim("others", "So it is on TIMIT and CIFAR-100, and with a deep VGG net.", source=PAPER_ITSELF, where="Table 3",
           out_of_reach="TIMIT is not free; CIFAR-100 and the VGG net were left out"),
     Claim("paths", "On the line between the two minima the loss is flat around the small batch's.", source=PAPER_ITSELF,

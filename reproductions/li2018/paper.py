@@ -81,7 +81,7 @@ FULL += _batches(VGG, 128, {"data.batch_size": 8192}, 401, {})
 TEXT = Source("paper", "Visualizing the Loss Landscape of Neural Nets", "Li, Xu, Taylor, Studer, Goldstein", 2018,
               "arxiv.org/abs/1712.09913", "Read in notes of others and in the released code.")  # fmt: skip
 _says = partial(Claim, source=TEXT)
-_times = partial(_says, unit="x")
+_times = partial(_says)
 NEGATIVE, OWN = "negative_curvature", "surface_nonconvex"
 FITTED = trained("batch/*", at_least=95)
 
@@ -141,16 +141,16 @@ CLAIMS = (
     _says("3-error", "Width lowers the test error of a deep net without shortcuts: rank correlation.", rank_correlation(
           "test_error", *(f"plain/{w}" for w in WIDTHS)), below=0, published="it does", where="Figure 6"),
     _says("4", "The weights go a path of few dimensions: two principal components hold 40 to 90 % of its variance over "
-          "the epochs.", value("skip/deep", "path_share"), at_least=40, at_most=90, published="40 to 90 %", unit="%",
+          "the epochs.", value("skip/deep", "path_share"), at_least=40, at_most=90, published="40 to 90 %",
           where="section 7", settings={"without shortcuts": value("plain/deep", "path_share")}),
     _says("4-random", "Two random directions hold next to nothing of that variance: less than 1 %.",
-          value("skip/deep", "random_share"), below=1, published="nothing", unit="%", where="section 7"),
+          value("skip/deep", "random_share"), below=1, published="nothing", where="section 7"),
     _says("5", "Where a surface is not convex, other directions have negative curvature as well: rank correlation of "
           "both over a plane around a deep net without shortcuts.", value("plain/deep", "curvature_agreement"), above=0,
           published="they have", where="Figure 7"),
     Claim("control-walk", "Two principal components of the path of a deep net's weights, with shortcuts, hold more of "
           "its variance than the 76 % that they hold of a random walk's.",
-          value("skip/deep", "path_share"), above=76, unit="%", kind="control"),
+          value("skip/deep", "path_share"), above=76, kind="control"),
     _says("6", "At 156 layers a net without shortcuts cannot be trained.", where="section 5",
           out_of_reach="It fails, so that there is no net to look at"),
 )  # fmt: skip

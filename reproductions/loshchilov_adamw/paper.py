@@ -87,8 +87,7 @@ def _claims(searches: dict[str, Tuned]) -> tuple[Claim, ...]:
 
     return (
         Claim("6", "Tuned AdamW has a lower test error than Adam with a tuned L2 term, by this share of it.",
-              percent_lower(adamw, l2, "test_error"), above=0, published=15, unit="%", source=PAPER_ITSELF,
-              headline=True),
+              percent_lower(adamw, l2, "test_error"), above=0, published=15, source=PAPER_ITSELF, headline=True),
         Claim("7", "With L2 in Adam the best decay depends more on the rate than in AdamW: one decay for all rates "
               "costs more error.", per_seed(coupled, *((cell, "val_error") for each in (l2, adamw) for cell in each)),
               above=0, published="> 0", unit="points", source=PAPER_ITSELF, headline=True),

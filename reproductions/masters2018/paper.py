@@ -82,7 +82,7 @@ def _claims(searches: Searches, base: float) -> tuple[Claim, ...]:
         mean = weighted_sum(*((-1 / 3 if batch <= SMALL else 1 / 3, tuned[batch], "test_error") for batch in BATCHES))
         claims += [
             _theirs(f"1{end}", f"{where} batches of at most 32 have a lower test error than larger ones: means of "
-                    "three at their best rates.", mean, above=0, published="> 0", unit="points", headline=True),
+                    "three at their best rates.", mean, above=0, published="> 0", headline=True),
             _theirs(f"1-best{end}", f"{where} the batch that has the lowest test error is at most 32.",
                     per_seed(_best, *errors), at_most=32, published=theirs, headline=True),
             _theirs(f"1-best-log2{end}", f"{where} that batch is at most 32 in the geometric mean over seeds: the mean "
@@ -98,7 +98,7 @@ def _claims(searches: Searches, base: float) -> tuple[Claim, ...]:
         ]  # fmt: skip
     least = difference(searches["plain"][4][0], searches["plain"][512][0], "test_error")
     return (*claims, Claim("control-scaling", "Without batch norm 4 and 512 are the same at the least base rate.",
-                           least, at_least=-2, at_most=2, unit="points", kind="control"))  # fmt: skip
+                           least, at_least=-2, at_most=2, kind="control"))  # fmt: skip
 
 
 PANELS = {"without batch norm": QUICK["plain"], "with batch norm": QUICK["norm"]}

@@ -47,18 +47,17 @@ HE = Source("he", "Delving Deep into Rectifiers", "He, Zhang, Ren, Sun", 2015, "
 PLAN = Source("plan", "A table of this project's plan", note="One run a net on 10,000 images of MNIST, 1,500 steps; it "
               "calls stuck what stays at the loss of a guess.")  # fmt: skip
 STUCK = 70  # percent: of ten classes a guess has 90 wrong
-_paper = partial(Claim, source=LSUV, origin="recalled", unit="points")
+_paper = partial(Claim, source=LSUV, origin="recalled")
 
 
 def _stuck(claim: str, sentence: str, *cells: str) -> Claim:
-    return Claim(claim, sentence, smallest("test_error", *cells), above=STUCK, unit="%", published="stuck", source=PLAN)
+    return Claim(claim, sentence, smallest("test_error", *cells), above=STUCK, published="stuck", source=PLAN)
 
 
 CLAIMS = (
     _paper("1", "Orthonormal weights, scaled layer by layer to outputs of variance 1 (LSUV), train thin nets of 20 "
            "layers, with ReLU and with tanh; shown is the larger test error.",
-           largest("test_error", "relu-20/lsuv", "tanh-20/lsuv"), below=20, published="trains", unit="%",
-           headline=True),
+           largest("test_error", "relu-20/lsuv", "tanh-20/lsuv"), below=20, published="trains", headline=True),
     _paper("2", "From orthonormal weights alone a ReLU net of 20 layers has a test error more than five points above "
            "that from orthonormal weights scaled layer by layer (LSUV).",
            difference("relu-20/orthogonal", "relu-20/lsuv", "test_error"), above=5, published="> 0", headline=True),
@@ -70,7 +69,7 @@ CLAIMS = (
           "relu-20/he", "relu-20/xavier", "> 0", source=HE, where="figure 3", origin="derived", headline=True),
     Claim("5", "At 5 layers of ReLU the test error from Xavier's weights is less than two points above that from the "
           "weights of He et al., which are made for ReLU.",
-          difference("relu-5/xavier", "relu-5/he", "test_error"), below=2, unit="points", published="both converge",
+          difference("relu-5/xavier", "relu-5/he", "test_error"), below=2, published="both converge",
           source=HE, origin="derived"),
     lower("6", "At 20 layers of tanh the normalized rule of Glorot & Bengio leads to a lower test error than the "
           "standard one, uniform within 1 / sqrt(fan in).",
@@ -83,7 +82,7 @@ CLAIMS = (
     _stuck("stuck-sigmoid", "Of 5 layers of sigmoids only those from N(0, 0.4^2) leave the plateau, so not LSUV's.",
            *(f"sigmoid-5/{rule}" for rule in RULES if rule != "large")),
     Claim("large-sigmoid", "From N(0, 0.4^2) 5 layers of sigmoids do leave the plateau.",
-          value("sigmoid-5/large", "test_error"), below=STUCK, unit="%", published=14.5, source=PLAN),
+          value("sigmoid-5/large", "test_error"), below=STUCK, published=14.5, source=PLAN),
     Claim("7", "FitNet-4 with LSUV has 93.94 % right on CIFAR-10.", source=LSUV, origin="recalled",
           out_of_reach="A net of 17 convolutions for 230 epochs; not built here"),
 )  # fmt: skip

@@ -74,7 +74,7 @@ def _claims(net: str, noises: tuple[int, ...] = tuple(_NOISE)) -> tuple[Claim, .
                   f"{net}/clean/smoothing", 1.09, where="Table 5"),
         Claim("9-decay", "With true labels mixup gains more over ERM at weight decay 1e-4 than at 5e-4.",
               weighted_sum((1, erm, err), (-1, mixup, err), (-1, f"{erm}+decay", err), (1, f"{mixup}+decay", err)),
-              above=0, published=0.79, unit="points", source=REPOSITORY, where="ablation", origin="derived"),
+              above=0, published=0.79, source=REPOSITORY, where="ablation", origin="derived"),
         *(_table_2(f"4-{p}", f"With {p} % of the labels random mixup's last epoch has a lower test error than ERM's.",
                    f"{net}/noise-{p}/mixup-{alpha}", f"{net}/noise-{p}/erm", round(plain - less, 1), headline=p == 50)
           for p, (alpha, plain, less) in _TABLE.items() if p in noises),
@@ -85,9 +85,9 @@ def _claims(net: str, noises: tuple[int, ...] = tuple(_NOISE)) -> tuple[Claim, .
                   "train_acc_corrupted", where="Table 2"),
         Claim("5", f"{half} ERM loses more test accuracy from its best to its last epoch than mixup.",
               weighted_sum((1, noisy, best), (-1, noisy, last), (-1, mixed, best), (1, mixed, last)),
-              above=0, published=24.4, unit="points", headline=True, **_QUOTED),
+              above=0, published=24.4, headline=True, **_QUOTED),
         Claim("5-both", f"{half} mixup with dropout loses at most a point from its best to its last epoch.",
-              weighted_sum((1, both, best), (-1, both, last)), at_most=1.0, published=0.0, unit="points", **_QUOTED),
+              weighted_sum((1, both, best), (-1, both, last)), at_most=1.0, published=0.0, **_QUOTED),
         _table_3("6", f"{made} a gradient step (FGSM) against the net itself mixup has a lower error than ERM.",
                  sturdy, fooled, "2.7 times", "fgsm_error", headline=True),
         _table_3("6-transfer", f"{made} ten steps (I-FGSM) against another net of ERM mixup has a lower error than "

@@ -87,7 +87,7 @@ def _at(
                   {"epochs": times}}, task=COURSE, stack=bool(stacks))  # fmt: skip
     noisy, clean = {w: f"noisy/{w}" for w in widths}, {w: f"clean/{w}" for w in few}
     samples, epochs = {n: f"samples/{n}" for n in sizes}, {n: value("epochs", f"test_error_{n}") for n in times}
-    said = partial(Claim, source=DEEP, above=0, unit="points")
+    said = partial(Claim, source=DEEP, above=0)
     shown, fitted = partial(said, source=(DEEP, CURVES), origin="derived"), trained(noisy[widths[-1]], at_least=99)
     claims = (
         shown("width-rise", "With wrong labels wider nets get worse again: behind a first minimum over widths the "
@@ -97,7 +97,7 @@ def _at(
         shown("width-below", "The widest net has a lower test error than the first minimum.", second_descent(noisy),
               published=5.9, valid_if=("width-rise", fitted)),
         Claim("width-where", "The test error peaks where nets just fit their samples: at half to twice the first width "
-              "with 99 % of the training labels right.", peak_over_fit(noisy), at_least=0.5, at_most=2, unit="x",
+              "with 99 % of the training labels right.", peak_over_fit(noisy), at_least=0.5, at_most=2,
               published=0.59, source=(DEEP, CURVES), origin="derived", valid_if="width-rise", headline=True),
         said("noise", "Wrong labels make the peak: the rise over widths is larger than with all labels right.",
              rise({w: noisy[w] for w in few}, less=clean)),

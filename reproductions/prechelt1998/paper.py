@@ -76,9 +76,9 @@ def _claims(among: Cells) -> tuple[Claim, ...]:
     by_class = [
         claim for slow, fast in pairs for claim in (
             said(f"{slow}-gain", f"{slow.upper()} leaves a lower test loss than {fast.upper()}.",
-                 ratio(cells, cells, f"{slow}_test_loss", f"{fast}_test_loss"), below=1, unit="x"),
+                 ratio(cells, cells, f"{slow}_test_loss", f"{fast}_test_loss"), below=1),
             said(f"{slow}-time", f"{slow.upper()} stops later than {fast.upper()}.",
-                 ratio(cells, cells, f"{slow}_epoch", f"{fast}_epoch"), above=1, unit="x"),
+                 ratio(cells, cells, f"{slow}_epoch", f"{fast}_epoch"), above=1),
             lower(f"{slow}-error", f"Of {slow.upper()} fewer test samples are wrong than of {fast.upper()}.", cells,
                   cells, metric=f"{slow}_test_error", than_metric=f"{fast}_test_error", kind="control"))
     ]  # fmt: skip
@@ -92,12 +92,12 @@ def _claims(among: Cells) -> tuple[Claim, ...]:
         said("time-size", "The slowest criteria take about 4 times as long as the fastest.", times, within=1,
              published=4.0, unit="x", headline=True),
         *by_class,
-        Claim("good", "GL finds a good solution, at most 5 % above the best, more often than PQ and UP.", good, above=0,
-              unit="points", source=SUMMARY, origin="derived", valid_if="control-fired"),
+        Claim("good", "GL finds a good solution, at most 5 % above the best, more often than PQ and UP.", good,
+              above=0, source=SUMMARY, origin="derived", valid_if="control-fired"),
         Claim("average", "PQ and UP leave a lower test error than GL on the average.", average, above=0,
-              unit="points", source=SUMMARY, origin="derived", valid_if="control-fired"),
+              source=SUMMARY, origin="derived", valid_if="control-fired"),
         Claim("control-fired", "The criteria come true before the last epoch.", value(cells, "fired"), at_least=85,
-              unit="%", kind="control"),
+              kind="control"),
         Claim("control-end", "Training to the last epoch leaves a higher test loss than any criterion.", per_seed(
               lambda end, *each: 100 * (end / max(each) - 1), *((cells, f"{n}test_loss") for n in ("", *(
                   f"{name}_" for name in NAMES)))), above=0, unit="%", kind="control", headline=True),

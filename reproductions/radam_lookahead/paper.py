@@ -61,7 +61,7 @@ RADAM = Source("radam", "On the Variance of the Adaptive Learning Rate and Beyon
 LOOKAHEAD = Source("lookahead", "Lookahead Optimizer: k steps forward, 1 step back", "Zhang, Lucas, Hinton, Ba", 2019,
                    "arxiv.org/abs/1907.08610")  # fmt: skip
 _radam = partial(lower, source=RADAM)
-_lookahead: dict[str, Any] = {"source": LOOKAHEAD, "origin": "recalled", "unit": "points"}
+_lookahead: dict[str, Any] = {"source": LOOKAHEAD, "origin": "recalled"}
 
 
 def _tuned(best: Mapping[str, Tuned]) -> tuple[Claim, ...]:
@@ -72,7 +72,7 @@ def _tuned(best: Mapping[str, Tuned]) -> tuple[Claim, ...]:
         _radam("4-adam", "Tuned RAdam has a lower test error than tuned Adam.", best["radam"], best["adam"], 0.84,
                origin="recalled", headline=True),
         Claim("4-warm-up", "Tuned RAdam has the test error of tuned Adam with a warm-up, within a point.",
-              difference(best["radam"], best["warm-up"], "test_error"), within=1.0, published=-0.09, unit="points",
+              difference(best["radam"], best["warm-up"], "test_error"), within=1.0, published=-0.09,
               source=RADAM, origin="derived"),
     )  # fmt: skip
 
@@ -91,7 +91,7 @@ CLAIMS = (
     lower("5-rates", "Lookahead around SGD is less sensitive to the rate: its mean error over rates of 0.03 to 1 is "
           "lower than SGD's.", BEST["lookahead"][2:], BEST["sgd"][2:], "> 0", headline=True, **_lookahead),
     Claim("control-fit", "At its best rate SGD fits the training data.", value(BEST["sgd"], "train_acc"), at_least=98,
-          unit="%", kind="control"),
+          kind="control"),
     Claim("4-words", "On IWSLT and WMT, and on a billion words, RAdam is as good as Adam with a warm-up.", source=RADAM,
           out_of_reach="It is about translation and language models"),
 )  # fmt: skip

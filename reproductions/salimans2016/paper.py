@@ -66,21 +66,21 @@ def _claims(nets: dict[str, Tuned], plain: float, weight: float) -> tuple[Claim,
     return (
         _said("1", "At the rate that suits the standard parametrization weight norm has 60 % (90 % at the larger "
               "scales) of the training samples right in fewer epochs than it.",
-              epochs(f"weight/lr-{weight:g}", f"plain/lr-{plain:g}"), below=1, published="< 1", unit="x",
+              epochs(f"weight/lr-{weight:g}", f"plain/lr-{plain:g}"), below=1, published="< 1",
               where="Figure 1", headline=True),
         _said("1-loss", "Each at its best rate, weight norm ends with the lower training loss.",
-              ratio(nets["weight"], nets["plain"], "train_loss"), below=1, published="< 1", unit="x"),
+              ratio(nets["weight"], nets["plain"], "train_loss"), below=1, published="< 1"),
         lower("2", "Weight norm with mean-only batch norm has a lower test error than batch norm.", nets["mean-only"],
               nets["batch"], 0.74, source=NOTES, headline=True),
         lower("2-plain", "Weight norm with mean-only batch norm has a lower test error than the standard "
               "parametrization.", nets["mean-only"], nets["plain"], 1.12, source=NOTES, headline=True),
         Claim("3", "Weight norm alone has the test error of the standard parametrization, within two points.",
               difference(nets["weight"], nets["plain"], "test_error"), at_least=-2, at_most=2, published=0.03,
-              unit="points", source=NOTES),
+              source=NOTES),
         lower("4", "Batch norm has a lower test error than the standard parametrization.", nets["batch"],
               nets["plain"], 0.38, source=NOTES),
         Claim("control-start", "From the same weights by data nets fit in fewer epochs with weight norm than without.",
-              epochs(f"weight/lr-{weight:g}", f"data-start/lr-{plain:g}"), below=1, unit="x", kind="control"),
+              epochs(f"weight/lr-{weight:g}", f"data-start/lr-{plain:g}"), below=1, kind="control"),
     )  # fmt: skip
 
 
@@ -89,15 +89,14 @@ CLAIMS = (
     _said("5", "By plain gradient descent v of weight norm, w = g v / |v|, only grows: over no epoch is it shorter in "
           "any layer.",
           smallest("least_growth", "weight/lr-0.03", "weight/lr-0.1", "weight/lr-0.3", "weight/lr-1"), at_least=1,
-          published="grows", unit="x", where="section 2.1", kind="theory", exact=True, on=AT_SCALE, headline=True),
+          published="grows", where="section 2.1", kind="theory", exact=True, on=AT_SCALE, headline=True),
     _said("6", "The larger the rate, the more it grows.", ratio("weight/lr-1", "weight/lr-0.1", "growth"), above=1,
-          published="> 1", unit="x", where="section 2.1", on=AT_SCALE),
+          published="> 1", where="section 2.1", on=AT_SCALE),
     _said("7", "A rate that is too large does less harm with weight norm: at 1 the training error is lower than in the "
-          "standard parametrization.",
-          difference("plain/lr-1", "weight/lr-1", "train_error"), above=0, published="> 0", unit="points",
+          "standard parametrization.", difference("plain/lr-1", "weight/lr-1", "train_error"), above=0, published="> 0",
           where="section 2.1", on=AT_SCALE, headline=True),
     *(Claim(f"error-{name}", f"ConvPool-CNN-C has this test error: {text}.", value(CONVS[name], "test_error"),
-            published=number, within=0.3, unit="%", source=NOTES, on=("paper",))
+            published=number, within=0.3, source=NOTES, on=("paper",))
       for name, text, number in (("plain", "standard parametrization", 8.43), ("weight", "weight norm", 8.46),
                                  ("batch", "batch norm", 8.05), ("mean-only", "with mean-only batch norm", 7.31))),
     Claim("8", "Agents that learn four games of Atari by DQN have higher scores in three.", source=NOTES,

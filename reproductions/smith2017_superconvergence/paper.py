@@ -69,7 +69,7 @@ CLAIMS = (
     _logs("12", "One cycle has a lower test error in an eighth of the iterations than a rate that falls in steps.",
           CYCLED, STEPS, 2.12, where="ResNet-56", headline=True),
     Claim("12-few", "One cycle's gain over steps of eight times its length is larger with few training samples.",
-          weighted_sum(*((sign, cells, "test_error") for sign, cells in _GAIN)), above=0, published=7.27, unit="points",
+          weighted_sum(*((sign, cells, "test_error") for sign, cells in _GAIN)), above=0, published=7.27,
           source=LOGS, origin="derived", where="10,000 and 50,000 images", headline=True),
     _logs("12-gain-few", "With few training samples one cycle has a lower test error than steps of eight times its "
           "length.", FEW_CYCLED, FEW_STEPS, 9.39),

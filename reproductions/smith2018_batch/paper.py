@@ -62,7 +62,7 @@ SAME = "has the same test error, within a point"
 
 def _same(id: str, sentence: str, cell: str, than: str, published: float, **about: Any) -> Claim:
     """Two ways have one test error: the interval of the difference, in points, lies within a point of the paper's."""
-    return Claim(id, sentence, difference(cell, than, "test_error"), within=1.0, unit="points", published=published,
+    return Claim(id, sentence, difference(cell, than, "test_error"), within=1.0, published=published,
                  valid_if=HELPS, **BASE | about)  # fmt: skip
 
 
@@ -70,7 +70,7 @@ CLAIMS = (
     _same("8", f"Growing the batch in place of decaying the rate {SAME}.", GROW, DECAY, -0.1, where="Section 5.2",
           headline=True),
     Claim("8-loss", "Growing the batch and decaying the rate end at the same training loss, within a tenth.",
-          ratio(GROW, DECAY, "train_loss"), within=0.1, published=1.0, unit="x", valid_if=HELPS, headline=True, **BASE),
+          ratio(GROW, DECAY, "train_loss"), within=0.1, published=1.0, valid_if=HELPS, headline=True, **BASE),
     _same("8-hybrid", f"Growing it at the first fall and decaying the rate at the others {SAME}.", "momentum/hybrid",
           DECAY, 0.0),
     *(_same(f"8-{name}", f"With {words} growing the batch {SAME}, as decaying the rate.", f"{name}/grow",

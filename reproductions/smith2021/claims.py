@@ -54,7 +54,7 @@ GEIPING = Source(
 
 FITTED, TRAINS = 99.9, 50  # training accuracy of runs that fit the training set, and of those that still train
 RECALLED: dict[str, Any] = {"source": SMITH, "origin": "recalled"}
-SAME = RECALLED | {"published": 0.0, "within": 2, "unit": "points", "valid_if": "7-control"}
+SAME = RECALLED | {"published": 0.0, "within": 2, "valid_if": "7-control"}
 _theory = partial(Claim, source=LECTURE, kind="theory", exact=True, on=("quick",))
 _fitted = partial(trained, at_least=FITTED)
 _two = partial(power, 2)
@@ -67,7 +67,7 @@ def _higher(
 
     The paper says which is higher, and not by how much.
     """
-    asked: dict[str, Any] = {"published": "> 0", "unit": "points"} | ({} if "at_least" in about else {"above": 0})
+    asked: dict[str, Any] = {"published": "> 0"} | ({} if "at_least" in about else {"above": 0})
     asked |= {} if train is None else {"valid_if": trained((cell, than), at_least=train)}
     return Claim(id, sentence, difference(cell, than, metric), **asked | about)
 
@@ -82,7 +82,7 @@ def _printed(who: str, rows: Iterable[tuple[str, str, str, float]], **about: Any
     """Claim each row of a table of test accuracies: its id, what was trained, its cell, the number."""
     for id, what, cell, number in rows:
         sentence = f"{who}: {what}, has this test accuracy on CIFAR-10."
-        yield Claim(id, sentence, value(cell), published=number, within=1.5, unit="%", **about)
+        yield Claim(id, sentence, value(cell), published=number, within=1.5, **about)
 
 
 def _of(net: Net, *claims: Claim, end: str = "") -> tuple[Claim, ...]:
@@ -126,7 +126,7 @@ def _sweeps(net: Net, settings: Iterable[tuple[str, str]] = (), end: str = "") -
               peak_distance(rates, coefficients), published=0.0, within=1, valid_if=_fitted(fitting), **in_figure),
         *(Claim(f"F1c-{key}", f"the regulariser's value at the end falls with the {what} (quotient: {best_is} over "
                 f"learning rate {small_lr} without a penalty; a run that fits further has a smaller one by that "
-                "alone).", ratio(cell, slow, "regulariser"), below=1, published="< 1", unit="x", where="Figure 1c",
+                "alone).", ratio(cell, slow, "regulariser"), below=1, published="< 1", where="Figure 1c",
                 valid_if=_fitted((cell, slow)), **RECALLED)
           for key, what, cell in (("lr", "learning rate", best), ("lam", "coefficient", penalised))),
         end=end,
@@ -252,7 +252,7 @@ QUICK = (
 LENET = Claim(
     "MNIST", "LeNet on MNIST trains with the penalty (coefficient = learning rate): a penalty from stale gradients had "
     "stayed at 10 % test accuracy.",
-    value("mnist/lenet-penalty"), at_least=98.5, published="our own bar", unit="%", kind="control",
+    value("mnist/lenet-penalty"), at_least=98.5, published="our own bar", kind="control",
 )  # fmt: skip
 # Without F1c-lam, which longer training of penalised runs explains by itself.
 STANDARD = (*_sweeps(FASHION)[:-1], *_batches(FASHION), *_large_batches(FASHION), LENET,

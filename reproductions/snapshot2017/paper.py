@@ -87,7 +87,7 @@ def _claims(net: str, m: int, gains: Any = OTHERS, sgdr: str = "", slow: str = "
              high, high, "> 0", "error_m2", "error_m1", where="Figure 4"),
         Claim("6-flat", "The second and third snapshot in the mean lower its error more than the fourth and fifth.",
               weighted_sum((1, high, "error_m1"), (-2, high, "error_m3"), (1, high, "error_m5")), above=0,
-              published="> 0", unit="points", source=PAPER_ITSELF, where="Figure 4"),
+              published="> 0", source=PAPER_ITSELF, where="Figure 4"),
         table_1("7", "Snapshots of cycles from 0.2 have together a lower test error than those of cycles from 0.1.",
                 high, low, 1.41, headline=True),
         _quoted("8-few", f"Snapshots of two cycles have together a higher test error than those of {many}.", high,
@@ -95,7 +95,7 @@ def _claims(net: str, m: int, gains: Any = OTHERS, sgdr: str = "", slow: str = "
         _quoted("8-many", f"Snapshots of ten cycles have together a higher test error than those of {many}.", high,
                 f"{high}/cycles-10", 0.23, all_m, "error_m10", where="Table 2"),
         read("9", "Softmax outputs of snapshots of cycles from 0.2 correlate less than those of a schedule without "
-             "cycles.", high, step, "> 0", "softmax_correlation", unit="", where="Figure 5", headline=True),
+             "cycles.", high, step, "> 0", "softmax_correlation", where="Figure 5", headline=True),
         _sgdr("10", "Warm restarts with cycles that double end with a lower test error than a schedule of steps.",
               restarts, steps, 0.21, "error_snapshot4", slow, where="Table 1"),
         _sgdr("12", "The last three snapshots of cycles that double have together a lower test error than the last.",

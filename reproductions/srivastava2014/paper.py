@@ -97,7 +97,7 @@ def gains(net: str, words: str = "", settings: dict[str, str] | None = None) -> 
 
 def compared(margin: float) -> tuple[Claim, ...]:
     """What else the paper says of dropout; a margin in points is what counts as the same error."""
-    about: dict[str, Any] = {"source": PAPER_ITSELF, "origin": "recalled", "unit": "points"}
+    about: dict[str, Any] = {"source": PAPER_ITSELF, "origin": "recalled"}
     alike = about | {"at_least": -margin, "at_most": margin, "published": "the same"}
     table = (("6", "dropout+max-norm", "L2", 0.57), ("6-max-norm", "max-norm", "L2", 0.27),
              ("6-L2", "dropout+L2", "L2", 0.37), ("6-both", "dropout+max-norm", "dropout+L2", 0.20))  # fmt: skip
@@ -129,13 +129,13 @@ def compared(margin: float) -> tuple[Claim, ...]:
 
 CLAIMS = (
     Claim("1", "Without dropout a net of two layers of 800 has this test error.", value("2x800/none", "test_error"),
-          within=0.15, published=1.60, unit="%", source=REPORT, where="Table 2", on=LARGE, headline=True),
+          within=0.15, published=1.60, source=REPORT, where="Table 2", on=LARGE, headline=True),
     *across(quick=gains("table", "one layer of 512"), **{TWO: gains("2x800", settings=SETTINGS)},
             **dict.fromkeys(LARGE, gains("3x1024"))),
     *across(quick=compared(2.0), paper=compared(0.2)),
     Claim("4", "Dropout with max-norm on three layers of 1024 rectified linear units has this test error.",
           value("3x1024/dropout+max-norm", "test_error"),
-          within=0.15, published=1.06, unit="%", source=REPORT, where="Table 2", on=LARGE, headline=True),
+          within=0.15, published=1.06, source=REPORT, where="Table 2", on=LARGE, headline=True),
 )  # fmt: skip
 
 PAPER = Paper(

@@ -45,11 +45,11 @@ AUTHOR = Source(
 
 REAL, GPU = ("standard", "paper"), ("paper",)
 text = partial(Claim, source=TEXT)
-table_1 = partial(Claim, source=SLIDES, where="Table 1", unit="%")
-points = partial(table_1, unit="points", origin="derived")
+table_1 = partial(Claim, source=SLIDES, where="Table 1")
+points = partial(table_1, origin="derived")
 table_2 = partial(Claim, source=TEXT, where="Table 2", on=("imagenet",))
 table_3 = partial(Claim, source=(NOTES, TEXT), where="Table 3")
-table_4 = partial(Claim, source=(STUDENT, NOTES), where="Table 4", unit="%")
+table_4 = partial(Claim, source=(STUDENT, NOTES), where="Table 4")
 section_5 = partial(text, where="section 5")
 
 
@@ -116,13 +116,13 @@ def _of_two_nets(net: str, name: str, ending: str = "", on: tuple[str, ...] | No
     return (
         Claim(f"3-factor{ending}", f"Random labels take up to about 4 times the epochs of true labels to fit ({name}).",
               ratio(f"{net}/random-labels", f"{net}/true-labels", "fit_epoch", until="epochs"), at_least=1, at_most=4,
-              published="1 to 4", unit="x", source=NOTES, where="Figure 1b", on=on),
+              published="1 to 4", source=NOTES, where="Figure 1b", on=on),
         *(text(f"4-{mode}{ending}", f"Images with {what} are fitted to zero training error ({name}).",
-               value(f"{net}/{mode}", "train_acc"), at_least=99.9, published=100.0, unit="%", where="Figure 1a", on=on)
+               value(f"{net}/{mode}", "train_acc"), at_least=99.9, published=100.0, where="Figure 1a", on=on)
           for mode, what in zip(MODES, images, strict=True)),
         text(f"5-rise{ending}", f"Test error rises with every level of label corruption (smallest rise, {name}).",
              smallest_step("test_acc", -1, *(f"{net}/{variant}" for variant in SWEEP.values())), above=0,
-             published="> 0", unit="points", where="Figure 1c", on=on, headline=not ending),
+             published="> 0", where="Figure 1c", on=on, headline=not ending),
     )  # fmt: skip
 
 
@@ -148,13 +148,13 @@ MEMORISATION = (
          rank_correlation("fit_epoch", *LEVELS, until="epochs"), at_least=0.8, published="grows", where="Figure 1b"),
     text("4-modes", "Every mode of randomisation is fitted (the least training accuracy over all modes, MLP 1x512).",
          smallest("train_acc", *LEVELS, *(f"{MLP}/{mode}" for mode in MODES)), at_least=99.9, published=100.0,
-         unit="%", where="Figure 1"),
+         where="Figure 1"),
     Claim("4-chance", "Trained on random pixels or Gaussian images, the net is near chance on such test images (the "
           "larger test accuracy, MLP 1x512).",
-          largest("test_acc", *NOISE), at_least=6, at_most=14, unit="%", **_derived | {"where": "Figure 1a"}),
+          largest("test_acc", *NOISE), at_least=6, at_most=14, **_derived | {"where": "Figure 1a"}),
     text("4-order", "Random pixels and Gaussian images are fitted in fewer epochs than random labels (MLP 1x512).",
          margin(f"{MLP}/random-labels", NOISE, "fit_epoch", until="epochs"), at_least=1, published="> 0",
-         unit="epochs", where="Figure 1a"),
+         where="Figure 1a"),
 )  # fmt: skip
 
 
@@ -190,17 +190,16 @@ REGULARIZERS = (
            valid_if=trained("small-inception*/true-labels", at_least=90)),
     text("10", "Early stopping shows no benefit on CIFAR-10 (best epoch's test accuracy over the last's, MLP 1x512).",
          difference(f"{MLP}/true-labels", f"{MLP}/true-labels", "best_test_acc", "test_acc"), at_most=1,
-         published="none", unit="points", on=REAL),
+         published="none", on=REAL),
     table_2("10-imagenet", "Early stopping may help on ImageNet (top-1 test accuracy of the best epoch over the last).",
             difference(f"{V3}/true-labels", f"{V3}/true-labels", "best_test_acc", "test_acc"), at_least=1,
-            published=3.36, unit="points", origin="derived", source=NOTES),
+            published=3.36, origin="derived", source=NOTES),
     table_2("11-random", "ImageNet, Inception V3, random labels without regularisers: top-1 training accuracy.",
-            value(f"{V3}/random-labels", "train_acc"), at_least=90, published=95.20, unit="%"),
+            value(f"{V3}/random-labels", "train_acc"), at_least=90, published=95.20),
     table_2("11-random-reg", "ImageNet, Inception V3, random labels, dropout and weight decay: top-1 training "
-            "accuracy.",
-            value(f"{V3}/random-labels+dropout+wd", "train_acc"), at_least=85, published="about 90", unit="%"),
+            "accuracy.", value(f"{V3}/random-labels+dropout+wd", "train_acc"), at_least=85, published="about 90"),
     table_2("11-true", "ImageNet, Inception V3, true labels without regularisers: top-1 test accuracy.",
-            value(f"{V3}/true-labels"), within=1.5, published=59.80, unit="%"),
+            value(f"{V3}/true-labels"), within=1.5, published=59.80),
 )  # fmt: skip
 
 
@@ -210,25 +209,25 @@ def _theory(cell: str, metric: str = "test_error") -> Measure:
 
 def _no_ridge(id: str, cell: str, name: str, exact: bool = False) -> Claim:
     return table_3(id, f"The best ridge gains nothing on {name} (points of test error).", _theory(cell, "ridge_gain"),
-                   at_most=0.3, published="no gain", unit="points", exact=exact)  # fmt: skip
+                   at_most=0.3, published="no gain", exact=exact)  # fmt: skip
 
 
 proven: dict[str, Any] = {"kind": "theory", "exact": True, "on": ("quick",)}
 _theorem = partial(text, where="Theorem 1", **proven)
-_all_images = partial(table_3, exact=True, on=REAL, unit="%")
+_all_images = partial(table_3, exact=True, on=REAL)
 _norm = partial(section_5, exact=True, on=REAL)
-_smaller = partial(table_3, on=("standard",), unit="points", origin="derived")
+_smaller = partial(table_3, on=("standard",), origin="derived")
 THEORY = (
     _theorem("12", "Theorem 1: 2n + d weights fit any labels (largest residual, n = 200, d = 30, float64).",
              _theory("theorem1", "max_residual"), at_most=1e-6, published=0.0, headline=True),
     _theorem("12-count", "Theorem 1: the construction has no weight more than 2n + d.",
-             _theory("theorem1", "excess_weights"), at_most=0, published=0.0, unit="weights"),
+             _theory("theorem1", "excess_weights"), at_most=0, published=0.0),
     _theorem("12-deep", "Theorem 1 with depth k: the width is of order n / k (largest width over n / (k - 1), k to "
              "11).", _theory("theorem1-deep", "width_ratio"), at_most=2, published="O(1)", source=NOTES),
     _all_images("13-mnist", "A Gaussian kernel without regularisation has this test error on MNIST (60,000 images).",
                 _theory("kernel-mnist"), within=0.1, published=1.2, source=(NOTES, TEXT, AUTHOR)),
     _norm("13-fit", "The kernel interpolates MNIST: no training error without regularisation (60,000 images).",
-          _theory("kernel-mnist", "train_error"), at_most=0, published=0.0, unit="%", origin="derived"),
+          _theory("kernel-mnist", "train_error"), at_most=0, published=0.0, origin="derived"),
     _all_images("13-gabor", "After a Gabor transform a Gaussian kernel has this test error on MNIST (60,000 "
                 "images; in the paper half of that on pixels).", _theory("gabor-mnist"), within=0.1, published=0.6),
     *across(standard=[_no_ridge("13-gabor-l2", "gabor-mnist-10k", "10,000 images of MNIST after the Gabor transform")],
@@ -239,20 +238,20 @@ THEORY = (
     _all_images("13-cifar", "A Gaussian kernel on pixels has this test error on CIFAR-10 (50,000 images).",
                 _theory("kernel-cifar10"), within=1.5, published=46.0),
     table_3("13-conv", "On 32,000 random convolutional features the error on CIFAR-10 is this (50,000 images).",
-            _theory("conv-cifar10"), within=1.5, published=17.0, unit="%", on=GPU),
+            _theory("conv-cifar10"), within=1.5, published=17.0, on=GPU),
     _smaller("13-conv-5k", "Random convolutional features lower the kernel's error on CIFAR-10 by over 10 points "
              "(5,000 images and 500 filters; the paper's difference is at 50,000 and 32,000).",
              difference("theory/conv-cifar10-5k", "theory/kernel-cifar10-5k", "test_error"), at_most=-10,
              published=-29.0),
     *across(**{scale: (table_3(
         "13-conv-l2", "On random convolutional features of CIFAR-10 a ridge does help (points of test error).",
-        _theory(cell, "ridge_gain"), above=0, published=2.0, unit="points", origin="derived"),)
+        _theory(cell, "ridge_gain"), above=0, published=2.0, origin="derived"),)
         for scale, cell in (("standard", "conv-cifar10-5k"), ("paper", "conv-cifar10"))}),
     *across(standard=[_no_ridge("13-l2", "kernel-mnist-10k", "10,000 images of MNIST")],
             quick=[_no_ridge("13-l2", "kernel-digits", "digits", exact=True)]),
     section_5("14", "The Gabor interpolant of 10,000 images of MNIST has the larger norm (ratio of norms "
               "sqrt(tr(a' K a)); the paper's are of 60,000 images).",
-              ratio("theory/gabor-mnist-10k", "theory/kernel-mnist-10k", "norm"), at_least=1, published=1.77, unit="x",
+              ratio("theory/gabor-mnist-10k", "theory/kernel-mnist-10k", "norm"), at_least=1, published=1.77,
               origin="derived", on=("standard",)),
     _norm("14-raw", "The minimum-norm interpolant of MNIST has about this norm (sqrt(tr(a' K a)), 60,000 images; the "
           "paper does not say which norm, nor for which bandwidth).",
@@ -267,9 +266,9 @@ THEORY = (
 CONTROLS = (
     Claim("C-thin", "With batch norm a small Inception of a quarter of the width fits 2,000 images in fewer "
           "epochs than without.",
-          ratio(INCEPTION, NO_NORM, "fit_epoch", until="epochs"), below=1, unit="x", kind="control", on=("thin",)),
+          ratio(INCEPTION, NO_NORM, "fit_epoch", until="epochs"), below=1, kind="control", on=("thin",)),
     *(Claim(id, f"bf16-mixed instead of float32 hardly changes MLP 1x512's {what}.",
-            difference(f"{MLP}/{labels}", f"{MLP}/{labels}/fp32", metric), at_least=-0.5, at_most=0.5, unit="points",
+            difference(f"{MLP}/{labels}", f"{MLP}/{labels}/fp32", metric), at_least=-0.5, at_most=0.5,
             kind="control", on=("standard",))
       for id, what, labels, metric in (
           ("C-bf16", "test accuracy", "true-labels", "test_acc"),

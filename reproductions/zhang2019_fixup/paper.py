@@ -78,16 +78,15 @@ def _claims(shallow: int, deep: int, deepest: int) -> tuple[Claim, ...]:
     """Say of a scale's nets what the paper says of its own."""
 
     def gap(cell: str, other: str, **options: Any) -> dict[str, Any]:
-        return {"measure": difference(cell, other, "test_error"), "unit": "points"} | options
+        return {"measure": difference(cell, other, "test_error")} | options
 
     return (
         _said("1", "With Fixup the deepest net (1,002 layers; at paper scale 1,202) learns in its first epoch.",
-              value(f"epoch/{deepest}/fixup", "test_error"), at_most=LEARNED, published="learns", unit="%",
+              value(f"epoch/{deepest}/fixup", "test_error"), at_most=LEARNED, published="learns",
               where="Figure 3", headline=True),
         _said("1-he", "With He's weights and no normalization the deepest net (1,002 layers; at paper scale 1,202) "
               "does not learn in its first epoch.",
-              value(f"epoch/{deepest}/he", "test_error"), at_least=STUCK, published="does not",
-              unit="%", headline=True),
+              value(f"epoch/{deepest}/he", "test_error"), at_least=STUCK, published="does not", headline=True),
         _said("2", "With Fixup depth costs the first epoch little: within ten points of the shallowest net.",
               **gap(f"epoch/{deepest}/fixup", f"epoch/{shallow}/fixup", at_most=10, published="little")),
         _said("3", "At about a hundred layers Fixup is no slower than batch norm: after an epoch its test error is at "
@@ -111,7 +110,7 @@ def _claims(shallow: int, deep: int, deepest: int) -> tuple[Claim, ...]:
 CLAIMS = (
     *across(quick=_claims(12, 102, 1002), standard=_claims(12, 102, 1002), paper=_claims(20, 110, 1202)),
     *(_said(f"error-{rule}", f"ResNet-110 on CIFAR-10 has this test error: {text}.",
-            value(f"long/{rule}", "test_error"), published=number, within=0.3, unit="%", on=("paper",))
+            value(f"long/{rule}", "test_error"), published=number, within=0.3, on=("paper",))
       for rule, text, number in (("batch", "batch norm", 6.61), ("fixup", "Fixup", 7.24), ("xavier", "Xavier", 7.78))),
     Claim("9", "ResNet-50 by Fixup has about 76 % right on ImageNet.", source=CODE,
           out_of_reach="It takes days on eight GPUs"),

@@ -25,7 +25,7 @@ def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
     if seeds[-1] < 2:
         return "one seed sees nothing"
     confidence = Frozen(seeds).confidence
-    effect, unit = None, form.unit
+    effect, unit = None, form.unit or ""
     with contextlib.suppress(Exception, SystemExit):  # a measure that fails says so when it is judged
         if rows is not None and form.criterion:
             effect = smallest_beyond(form.estimate(rows), form.criterion, confidence, seeds[-1])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lightning_regs.core.checks import Count, Name, checked
+from lightning_regs.core.metrics import Family
 from lightning_regs.study.paper.conditions import Condition
 from lightning_regs.study.paper.criteria import WORDS, Criterion
 from lightning_regs.study.paper.estimates import Estimate, every
@@ -82,7 +83,8 @@ class Claim:
         at_most: Or at most this.
         within: Or this near to the published number.
         published: The paper's number, or words where it gives none.
-        unit: Unit of the numbers: ``"%"``, ``"points"``, ``"x"``, ``"epochs"``, ``""``.
+        unit: Unit of the numbers: ``"%"``, ``"points"``, ``"x"``, ``"epochs"``, ``""``; None where it follows from the
+            measure and its metrics: differences of percentages are points, ratios factors.
         source: Where sentence and number are from: one source, or several that agree.
         where: Where in it: ``"Table 1"``, ``"section 3"``.
         origin: ``"read"`` there; ``"derived"`` from it; ``"recalled"`` from memory and not read again.
@@ -115,7 +117,7 @@ class Claim:
     at_most: float | None = None
     within: float | None = None
     published: float | str | None = None
-    unit: str = ""
+    unit: str | None = None
     source: Source | tuple[Source, ...] = ()
     where: str = ""
     origin: Origin = "read"
@@ -191,6 +193,24 @@ class Claim:
         assert self.measure is not None
         return every(self.measure.values(rows)) if self.exact else self.measure(rows)
 
+    def in_units(self, families: Sequence[Family]) -> Claim:
+        """Return it with its unit, and with those of its forms.
+
+        Args:
+            families: Those that declare the metrics.
+
+        Raises:
+            ValueError: If its unit does not follow from the metrics.
+        """
+        unit = self.unit
+        if unit is None:
+            try:
+                unit = self.measure.unit(families) if self.measure else ""
+            except ValueError as error:
+                raise ValueError(f"claim {self.id!r}: {error}") from None
+        forms = {scale: form.in_units(families) for scale, form in self.variants.items()}
+        return replace(self, unit=unit, variants=forms)
+
     def at(self, scale: str) -> Claim | None:
         """Return the form that the claim has at a scale; None where the scale does not measure it."""
         if self.on is not None and scale not in self.on:
@@ -221,14 +241,13 @@ def lower(
         sentence: What the paper says, in one sentence.
         cell: The cell, or cells whose mean is taken.
         than: What it is lower than.
-        published: By how much in the paper, in points, or words where it gives no number.
+        published: By how much in the paper, or words where it gives no number.
         metric: What is compared.
         than_metric: The metric of ``than``, where that is another.
-        **about: What else :class:`Claim` takes. The criterion is that the whole interval is above 0 points.
+        **about: What else :class:`Claim` takes. The criterion is that the whole interval is above 0.
     """
     measure = difference(than, cell, than_metric or metric, metric)
-    asked: dict[str, Any] = {"above": 0, "unit": "points"}
-    return Claim(id, sentence, measure, published=published, **asked | about)
+    return Claim(id, sentence, measure, published=published, **{"above": 0} | about)
 
 
 @checked

@@ -17,6 +17,7 @@ from lightning_regs.study.paper.cells import Cell, Cells, Overrides, check_uniqu
 from lightning_regs.study.paper.claims import Claim, Source, check_link
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.tasks import AGREEMENT
+from lightning_regs.study.studies.measured import DECLARED
 
 HEADLINES = 5  # claims that a paper may be known for, at most
 
@@ -200,6 +201,8 @@ class Paper:
             self.scale(name)
         for claim in self.claims:
             self._check_claim(claim)
+        families = (*self.metrics, *DECLARED)
+        object.__setattr__(self, "claims", tuple(claim.in_units(families) for claim in self.claims))
         if len(self.headlines) > HEADLINES:
             marked = sum(claim.headline for claim in self.claims)
             raise ValueError(

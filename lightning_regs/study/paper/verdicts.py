@@ -108,7 +108,7 @@ class ClaimResult:
         return {key: _finite(value) for key, value in asdict(self).items()}
 
 
-_SHARED = ("id", "sentence", "provenance", "unit", "headline", "kind", "exact")  # with the claim
+_SHARED = ("id", "sentence", "provenance", "headline", "kind", "exact")  # with the claim
 
 
 def _finite(entry: Any) -> Any:
@@ -177,11 +177,12 @@ def _result(
     fixed = frozen or Frozen()
     return ClaimResult(
         **{name: getattr(claim, name) for name in _SHARED},
+        unit=claim.unit or "",
         paper_value=claim.published,
         n=n,
         verdict=verdict,
         reason=reason,
-        criterion=claim.criterion.text(claim.unit) if claim.criterion else "",
+        criterion=claim.criterion.text(claim.unit or "") if claim.criterion else "",
         recalled=claim.origin == "recalled",
         conditions=(
             *(condition.text() for condition in claim.conditions),
@@ -227,7 +228,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
     verdict = judge(claim.criterion, low, high)
     reason = ""
     if verdict == "not decided":
-        reason = _open(claim.criterion, estimate, frozen.confidence, claim.unit)
+        reason = _open(claim.criterion, estimate, frozen.confidence, claim.unit or "")
         found["smallest"] = smallest_beyond(estimate, claim.criterion, frozen.confidence)
     if low < high and not claim.exact:  # else nothing was tested: the measurements are all that there is
         found["p"] = p_value(estimate, claim.criterion)

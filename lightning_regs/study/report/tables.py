@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lightning_regs.core.metrics import Family, Metric
-from lightning_regs.procedures.measured import STOPPED
 from lightning_regs.study.paper.estimates import CONFIDENCE, mean
 from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
-from lightning_regs.study.studies.measured import AGREEMENT, FEATURES, ROBUSTNESS, SHARPNESS, SIGNALS, TOYS, WEIGHTS
+from lightning_regs.study.studies.measured import DECLARED
 from lightning_regs.training.measured import TRAINED
 
 # What a row says about how it came to be.
@@ -161,9 +160,6 @@ class Group:
     cells: list[CellSummary]
 
 
-_OURS = ROBUSTNESS, AGREEMENT, SHARPNESS, STOPPED, SIGNALS, FEATURES, TOYS, WEIGHTS, TRAINED
-
-
 def heading(name: str) -> str:
     """Return the heading of a metric: what training runs call it, else its name as words."""
     declared = next((metric.heading for metric in TRAINED.metrics if metric.name == name), None)
@@ -181,7 +177,7 @@ def groups(rows: Sequence[Row], families: Sequence[Family] = ()) -> list[Group]:
     tables: dict[Family, dict[str, list[Row]]] = {}
     for cell, runs in by_cell.items():
         names = {name for run in runs for name in run.metrics}
-        ours = (known for known in _OURS if known is TRAINED or names <= known.names | TRAINED.names)
+        ours = (known for known in DECLARED if known is TRAINED or names <= known.names | TRAINED.names)
         family = next((known for known in (*families, *ours) if known.metrics[0].name in names), None)
         if family is None:
             family = Family("", tuple(Metric(name, heading(name)) for name in sorted(names)))

@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_regs.study import difference, value
+from lightning_regs.core.metrics import Family, Metric
+from lightning_regs.study import (
+    Cell,
+    Paper,
+    Scale,
+    difference,
+    largest,
+    margin,
+    per_seed,
+    percent_lower,
+    rank_correlation,
+    ratio,
+    rise,
+    share,
+    smallest_step,
+    value,
+    weighted_sum,
+)
 from lightning_regs.study.paper.claims import Claim, Source, across, lower
 from lightning_regs.study.paper.rows import Rows
 
@@ -90,15 +107,59 @@ def test_claims_of_several_scales_are_one_claim_with_forms():
         across(quick=[digits, cifar])
 
 
-def test_a_lower_metric_is_a_claim_on_a_difference_above_zero_points():
+def test_a_lower_metric_is_a_claim_on_a_difference_above_zero():
     made = lower("c", "It is lower.", "a", "b", 1.4, "error_m5", "error_m1", source=SLIDES, headline=True)
     rows = Rows(
         {"cell": cell, "seed": seed, "error_m5": 3.0 + seed, "error_m1": 7.0} for cell in "ab" for seed in (0, 1)
     )
     assert made.measure.values(rows) == difference("b", "a", "error_m1", "error_m5").values(rows) == [4.0, 3.0]
-    assert (made.criterion.text(made.unit), made.published, made.headline) == ("above 0 points", 1.4, True)
-    assert lower("c", "It is lower.", "a", "b", unit="", kind="control").measure.parts == (
+    assert made.in_units(()).unit == "points"
+    assert (made.criterion.text(), made.published, made.headline) == ("above 0", 1.4, True)
+    assert lower("c", "It is lower.", "a", "b", kind="control").measure.parts == (
         ("b", "test_error"), ("a", "test_error"),
     )  # fmt: skip
     with pytest.raises(ValueError, match=r"^claim 'c' has no source"):
         lower("c", "It is lower.", "a", "b")
+
+
+LENGTHS = Family("Lengths", (Metric("norm", "Norm"), Metric("long", "Length", "mm"), Metric("moved_acc", "Moved", "x")))
+
+
+@pytest.mark.parametrize(
+    ("measure", "unit"),
+    [
+        (value("a"), "%"),
+        (value("a", "test_error_12"), "%"),
+        (value("a", "norm"), ""),
+        (value("a", "nobody_said"), ""),
+        (value("a", "moved_acc"), "x"),
+        (largest("long", "a", "b"), "mm"),
+        (difference("a", "b"), "points"),
+        (difference("a", "b", "long"), "mm"),
+        (smallest_step("test_acc", 1, "a", "b"), "points"),
+        (margin("a", ["b"]), "points"),
+        (weighted_sum((1, "a", "train_acc"), (-1, "b", "test_error")), "points"),
+        (rise({1: "a", 2: "b"}), "points"),
+        (rise({1: value("a", "test_loss"), 2: value("b", "test_loss")}), ""),
+        (ratio("a", "b", "long", "norm"), "x"),
+        (percent_lower("a", "b", "long"), "%"),
+        (share("a", "b", "c"), ""),
+        (rank_correlation("test_acc", "a", "b", "c"), ""),
+        (per_seed(max, ("a", "test_acc"), ("b", "test_acc")), ""),
+    ],
+)
+def test_a_claims_unit_follows_from_its_measure_and_its_metrics(measure, unit):
+    cells = (Cell("a", "t:f"), Cell("b", "t:f"), Cell("c", "t:f"))
+    scales = (Scale("quick", "", cells), Scale("large", "", cells))
+    other = claim(measure=difference("a", "b", "long"))
+    claims = (*across(quick=[claim(measure=measure)], large=[other]), claim("d", measure=measure, unit="mine"))
+    paper = Paper("p", "T", "A", 2020, "", scales, claims, metrics=(LENGTHS,))
+    assert [made.unit for made in paper.claims] == [unit, "mine"]
+    assert [paper.claims[0].at(scale).unit for scale in ("quick", "large")] == [unit, "mm"]
+
+
+def test_a_measure_of_several_units_has_none_of_its_own():
+    mixed = claim(measure=difference("a", "b", "norm", "test_acc"))
+    with pytest.raises(ValueError, match=r"^claim 'c': difference is made of \['norm', 'test_acc'\], in units"):
+        mixed.in_units([LENGTHS])
+    assert claim(measure=mixed.measure, unit="").in_units([LENGTHS]).unit == ""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from lightning_regs.core.checks import Name, checked
+from lightning_regs.core.metrics import Family, unit_of
 from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.samples import Part, Sample
 from lightning_regs.study.paper.rows import Rows
+
+
+def unitless(unit: str) -> str:
+    """Return no unit, whatever the metric's is."""
+    return ""
+
+
+def apart(unit: str) -> str:
+    """Return the unit of a difference: percentages are points apart."""
+    return "points" if unit == "%" else unit
 
 
 @checked
@@ -24,6 +35,7 @@ class Measure:
         estimate: Makes the estimate from the parts' numbers at all seeds; None for the mean of one number a seed.
         until: The column that says for how long a run went on, where the parts are times; see
             :class:`~lightning_regs.study.paper.measures.samples.Sample`.
+        in_unit: From the unit of the metric to that of the number, where it follows: of a claim that names none.
     """
 
     name: Name
@@ -31,6 +43,7 @@ class Measure:
     each: Callable[..., float] | None
     estimate: Callable[[Sample], Estimate] | None = None
     until: str = ""
+    in_unit: Callable[[str], str] = unitless
 
     def __post_init__(self) -> None:
         if self.until and not all(isinstance(cells, str) for cells, _ in self.parts):
@@ -80,6 +93,20 @@ class Measure:
     def lacks(self, cells: Collection[str]) -> str | None:
         """Return the first cell that is not among these; None where all are."""
         return next((name for name in self.cells if name not in cells), None)
+
+    def unit(self, families: Iterable[Family]) -> str:
+        """Return the unit of its number, which follows from those of its metrics.
+
+        Args:
+            families: Those that declare the metrics.
+
+        Raises:
+            ValueError: If it follows otherwise from one metric than from another.
+        """
+        found = {metric: self.in_unit(unit_of(metric, families)) for _, metric in self.parts}
+        if len(units := sorted(set(found.values()))) > 1:
+            raise ValueError(f"{self.name} is made of {sorted(found)}, in units {units}; say unit=.")
+        return units[0]
 
     @property
     def single(self) -> tuple[str, str] | None:

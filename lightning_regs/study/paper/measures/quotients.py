@@ -28,7 +28,7 @@ def ratio(cells: Names, others: Names, metric: Name = "test_acc", other_metric: 
         until: The column that says for how long a run went on, where the metric is a time that may never have come.
     """
     parts = ((cells, metric), (others, other_metric or metric))
-    return Measure(ratio.__name__, parts, _over, lambda sample: _ratio(sample, others), until)
+    return Measure(ratio.__name__, parts, _over, lambda sample: _ratio(sample, others), until, _factor)
 
 
 def _ratio(sample: Sample, others: Names) -> Estimate:
@@ -44,6 +44,10 @@ def _ratio(sample: Sample, others: Names) -> Estimate:
         raise UnfitError("times that never came are compared with times that are not positive", len(a))
     items = (sample.items((1, 0)), sample.items((1, 0), (0, 1)), sample.items((0, 1)))
     return replace(fieller(a, b, items=items, denominator=f"its denominator, {_named(others)},"), won=won)
+
+
+def _factor(unit: str) -> str:
+    return "x"
 
 
 def _over(above: float, below: float) -> float:
@@ -66,6 +70,7 @@ def percent_lower(cells: Names, others: Names, metric: Name = "test_acc") -> Mea
         ((cells, metric), (others, metric)),
         lambda a, b: lower(_over(a, b)),
         lambda sample: _ratio(sample, others).through(lower, lambda percent: 1 - percent / 100),
+        in_unit=lambda unit: "%",
     )
 
 

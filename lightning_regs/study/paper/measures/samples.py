@@ -7,13 +7,13 @@ import re
 import statistics
 from collections.abc import Iterator, Sequence
 
+from lightning_regs.core.metrics import is_percentage
 from lightning_regs.study.paper.estimates import ANYTHING, UnfitError
 from lightning_regs.study.paper.rows import Names, Rows
 
 Part = tuple[Names, str]
 Weights = Sequence[float]
 
-_PERCENTAGE = re.compile(r"(^|_)(acc|error)(_|$)|^barrier$")
 _WRONG = re.compile(r"(^|_)error(_|$)")
 _OF_OTHERS = re.compile(r"^(train|val|stop_val)_|^barrier$")  # percentages of other samples than the test's
 _EDGES = 4  # pseudo-counts of Agresti and Coull (1998), so that a share of all has an error too
@@ -60,7 +60,7 @@ class Sample:
     def bounds(self, weights: Weights) -> tuple[float, float]:
         """Return between which a weighted sum lies, as percentages lie between 0 and 100."""
         used = [(weight, metric) for weight, metric in zip(weights, self._metrics, strict=True) if weight]
-        if not all(_PERCENTAGE.search(metric) for _, metric in used):
+        if not all(is_percentage(metric) for _, metric in used):
             return ANYTHING
         return sum(min(100 * weight, 0.0) for weight, _ in used), sum(max(100 * weight, 0.0) for weight, _ in used)
 
@@ -84,7 +84,7 @@ class Sample:
     def _spread(self, at: int, items: int) -> float:
         """Return the standard error of a part as a percentage of test items; negative for errors, 0 for others."""
         metric = self._metrics[at]
-        if not items or _OF_OTHERS.search(metric) or not _PERCENTAGE.search(metric):
+        if not items or _OF_OTHERS.search(metric) or not is_percentage(metric):
             return 0.0
         percent = statistics.fmean(self.numbers(at))
         if not 0 <= percent <= 100:

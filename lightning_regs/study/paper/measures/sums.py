@@ -12,7 +12,7 @@ from typing import Annotated
 from lightning_regs.core.checks import Name, checked, nonempty
 from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import Estimate, mean
-from lightning_regs.study.paper.measures.measure import Measure, same
+from lightning_regs.study.paper.measures.measure import Measure, apart, same
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
 from lightning_regs.study.paper.rows import Names
 
@@ -22,7 +22,7 @@ Choose = Callable[[Sequence[float]], float]
 @checked
 def value(cell: Names, metric: Name = "test_acc") -> Measure:
     """One metric of one cell, or its mean over several."""
-    return Measure(value.__name__, ((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]))
+    return Measure(value.__name__, ((cell, metric),), same, lambda sample: of_sums(sample, [(1,)]), in_unit=str)
 
 
 @checked
@@ -68,13 +68,13 @@ def margin(
 @checked
 def smallest(metric: Name, *cells: str) -> Measure:
     """The smallest of the cells, seed by seed."""
-    return _sums(smallest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)))
+    return _sums(smallest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)), in_unit=str)
 
 
 @checked
 def largest(metric: Name, *cells: str) -> Measure:
     """The largest of the cells, seed by seed."""
-    return _sums(largest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)), max)
+    return _sums(largest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)), max, in_unit=str)
 
 
 @checked
@@ -91,15 +91,16 @@ def _one_each(size: int) -> list[list[float]]:
 
 
 def _sums(
-    name: str, parts: tuple[Part, ...], sums: Sequence[Weights], choose: Choose = min, until: str = ""
-) -> Measure:
+    name: str, parts: tuple[Part, ...], sums: Sequence[Weights], choose: Choose = min, until: str = "",
+    in_unit: Callable[[str], str] = apart,
+) -> Measure:  # fmt: skip
     """Make the measure of the least (or largest) of some weighted sums of the parts, seed by seed."""
 
     def each(*numbers: float) -> float:
         found = [math.fsum(w * x for w, x in zip(weights, numbers, strict=True) if w) for weights in sums]
         return math.nan if any(map(math.isnan, found)) else choose(found)
 
-    return Measure(name, parts, each, lambda sample: of_sums(sample, sums, choose), until)
+    return Measure(name, parts, each, lambda sample: of_sums(sample, sums, choose), until, in_unit)
 
 
 def of_sums(sample: Sample, sums: Sequence[Weights], choose: Choose = min) -> Estimate:

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from lightning_regs.core.checks import Name, NotNegative, checked, nonempty
 from lightning_regs.study.paper.estimates import Estimate, UnfitError, mean
-from lightning_regs.study.paper.measures.measure import Measure
+from lightning_regs.study.paper.measures.measure import Measure, apart
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
 from lightning_regs.study.paper.measures.sums import of_sums
 
@@ -120,7 +120,8 @@ def peak_over_fit(
             raise UnfitError(f"no position has a mean {fit} of at most {at_most:g}", len(sample.ranges))
         return Estimate(peak.ours / fitted, ends, tuple(value / fitted for value in peak.values))
 
-    return Measure(peak_over_fit.__name__, (*parts, *((cell, fit) for cell, _ in parts)), None, estimate)
+    fits = ((cell, fit) for cell, _ in parts)
+    return Measure(peak_over_fit.__name__, (*parts, *fits), None, estimate, in_unit=lambda unit: "x")
 
 
 def _parts(line: Mapping[float, str | Measure], metric: str) -> tuple[list[float], tuple[Part, ...]]:
@@ -195,7 +196,7 @@ def _between(
         (low, high), items = zip(*map(sample.bounds, turns), strict=True), statistics.fmean(map(sample.items, turns))
         return mean([read(at) for at in range(n)], items=items, bounds=(min(low), max(high)), wider=_TOGETHER)
 
-    return Measure(name if less is None else f"{name}_less", parts + also, None, estimate)
+    return Measure(name if less is None else f"{name}_less", parts + also, None, estimate, in_unit=apart)
 
 
 def _peak(positions: Sequence[float], sample: Sample, size: int | None = None) -> Estimate:
