@@ -67,11 +67,11 @@ PAPER = Paper(
     "no worse in small batches.",
     scales=(
         Scale("quick", "MNIST-1D, 2,000 signals, two layers of 100, 20 epochs: 4 minutes on two cores", CELLS,
-              overrides=SIGNALS, seeds=5, replicas=5, test_items=1000),
+              overrides=SIGNALS, seeds=5, replicas=5),
         Scale("standard", "6,000 images of MNIST, two layers of 200, 20 epochs: 20 minutes on one core", CELLS,
-              overrides=IMAGES, seeds=5, replicas=5, test_items=10_000),
+              overrides=IMAGES, seeds=5, replicas=5),
         Scale("paper", "MNIST, 784-1000-1000-10, 60 epochs: an hour on a GPU", CELLS, overrides=FULL,
-              seeds=5, replicas=5, test_items=10_000),
+              seeds=5, replicas=5),
     ),
     claims=CLAIMS,
     figures=(

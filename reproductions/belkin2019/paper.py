@@ -144,11 +144,10 @@ PAPER = Paper(
     scales=(
         Scale("quick", "Digits, 500 for features and 300 for nets: 4 minutes on two cores",
               _waves({"source": "digits"}, 500, 0.67) + _nets(DIGITS, 300, 64) + _agreement(DIGITS, 400), seeds=6,
-              replicas=72, test_items=597),
+              replicas=72),
         Scale("standard", "MNIST, 1,000 images for features and 2,000 for nets: planned for 90 minutes on two cores",
               _waves({"source": "mnist"}, 1000, 0.2)
-              + (_nets(MNIST, 2000, 784) + _agreement(MNIST, 250)).at({"data.train_size": 2000}), seeds=5, replicas=60,
-              test_items=10_000),
+              + (_nets(MNIST, 2000, 784) + _agreement(MNIST, 250)).at({"data.train_size": 2000}), seeds=5, replicas=60),
         Scale("paper", "MNIST, 10,000 images for features and 4,000 for nets: days on a large node",
               _waves({"source": "mnist"}, 10_000, 0.2) + _nets(MNIST, 4000, 784).at({"data.train_size": 4000,
               "trainer.max_epochs": 6000}), seeds=5, replicas=60),

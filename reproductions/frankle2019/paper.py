@@ -63,7 +63,7 @@ PAPER = Paper(
     "far as the whole; with new random weights the same subnetworks learn slower and end worse.",
     scales=(
         Scale("quick", "LeNet-300-100 on MNIST-1D, 8 levels: the claims' direction, 71 minutes of computing",
-              cells.of_ladders(cells.QUICK) + cells.STUDIES, seeds=10, replicas=100, test_items=1000),
+              cells.of_ladders(cells.QUICK) + cells.STUDIES, seeds=10, replicas=100),
         Scale("standard", "LeNet-300-100 on MNIST by the paper's protocol but for its length, supermasks, and Conv-2 "
               "on CIFAR-10 with fewer trials and iterations: hours on two cores",
               cells.of_ladders(cells.LENET, cells.CONV2), seeds=5, replicas=25),

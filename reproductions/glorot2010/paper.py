@@ -79,11 +79,11 @@ PAPER = Paper(
     "saturate; a rule by inputs and outputs of a layer keeps both.",
     scales=(
         Scale("quick", "MNIST-1D, five layers of 100, 40 epochs: 4 minutes on two cores", CELLS, overrides=SMALL,
-              seeds=5, replicas=5, test_items=1000),
+              seeds=5, replicas=5),
         Scale("standard", "10,000 images of MNIST, five layers of 200, 20 epochs: 20 minutes on one core", CELLS,
-              overrides=IMAGES, seeds=5, replicas=5, test_items=10_000),
+              overrides=IMAGES, seeds=5, replicas=5),
         Scale("paper", "MNIST, five layers of 1000, 100 epochs: 500,000 updates, three hours on a GPU", CELLS,
-              overrides={"data.train_size": 50_000}, seeds=5, replicas=5, test_items=10_000),
+              overrides={"data.train_size": 50_000}, seeds=5, replicas=5),
     ),
     claims=CLAIMS,
     figures=(

@@ -90,9 +90,9 @@ PAPER = Paper(
     "are noisy, end where it is flat.",
     scales=(
         Scale("quick", "MNIST-1D and an MLP with batch norm: the claims' direction, 4 minutes on two cores", QUICK,
-              seeds=5, replicas=5, test_items=1000),
+              seeds=5, replicas=5),
         Scale("standard", "The paper's net F1 on 20,000 images of MNIST, sharpness on 10,000: 30 minutes on two cores",
-              STANDARD, seeds=5, replicas=5, test_items=10_000),
+              STANDARD, seeds=5, replicas=5),
         Scale("paper", "F1 on MNIST and C1 on CIFAR-10: half a day on one GPU", FULL, seeds=5, replicas=5),
     ),
     claims=CLAIMS,

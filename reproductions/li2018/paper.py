@@ -173,9 +173,9 @@ PAPER = Paper(
     "own; seen so, flat minima generalise better, and shortcuts and width keep the loss of deep nets near to convex.",
     scales=(
         Scale("quick", "Digits, MLPs of 4 and 20 layers, 40 to 120 epochs: 5 minutes on two cores", QUICK, seeds=5,
-              replicas=5, test_items=597),
+              replicas=5),
         Scale("standard", "2,500 images of CIFAR-10, ResNets of 8 and 20 layers and 2 to 8 filters, 30 to 90 "
-              "epochs: 90 minutes on two cores", STANDARD, seeds=3, test_items=10_000),
+              "epochs: 90 minutes on two cores", STANDARD, seeds=3),
         Scale("paper", "CIFAR-10, ResNets of 20 and 56 layers and VGG-9, 300 epochs: weeks on a GPU", FULL, seeds=3),
     ),
     claims=CLAIMS,

@@ -143,9 +143,9 @@ PAPER = Paper(
     "where nets just fit their samples.",
     scales=(
         Scale("quick", "400 digits, 20 % wrong labels, nets of 30 widths: 4 minutes on two cores", QUICK[0] + AGREEMENT,
-              seeds=8, replicas=128, test_items=597),
+              seeds=8, replicas=128),
         Scale("standard", "MNIST-1D, 15 % wrong labels, nets of 30 widths: 80 minutes on two cores",
-              STANDARD[0] + SIGNAL_AGREEMENT, seeds=5, replicas=80, test_items=1000),
+              STANDARD[0] + SIGNAL_AGREEMENT, seeds=5, replicas=80),
         Scale("paper", "CIFAR-10, 15 % wrong labels, PreAct ResNet-18 of 17 widths: weeks on one GPU", FULL[0]),
     ),
     claims=across(quick=QUICK[1], standard=STANDARD[1], paper=FULL[1]),

@@ -101,9 +101,9 @@ PAPER = Paper(
     "slow weights follow the fast ones of another optimizer. Both say that the rate matters less.",
     scales=(
         Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", SMALL, seeds=5,
-              replicas=30, test_items=1000),
+              replicas=30),
         Scale("standard", "5,000 images of Fashion-MNIST and 1,000 to choose, an MLP: 20 minutes on two cores", WIDER,
-              overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
+              overrides=FASHION, seeds=5, replicas=5),
         Scale("paper", "CIFAR-10 and ResNet-20, 164 epochs: five days on one GPU",
               Cells.of(*_searches(CIFAR).values()), seeds=5),
     ),

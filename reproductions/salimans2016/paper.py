@@ -114,9 +114,9 @@ PAPER = Paper(
     "which therefore grows until the rate fits.",
     scales=(
         Scale("quick", "MNIST-1D, 2,000 signals, three layers of 100, 20 epochs: 4 minutes on two cores", CELLS,
-              overrides={"fitted": 60}, seeds=5, replicas=25, test_items=1000),
+              overrides={"fitted": 60}, seeds=5, replicas=25),
         Scale("standard", "6,000 images of Fashion-MNIST, three layers of 100, 20 epochs: 25 minutes on one core",
-              CELLS, overrides=FASHION | {"fitted": 90}, seeds=5, replicas=25, test_items=10_000),
+              CELLS, overrides=FASHION | {"fitted": 90}, seeds=5, replicas=25),
         Scale("paper", "CIFAR-10 and ConvPool-CNN-C, 200 epochs: a week on a GPU", Cells.of(*CONVS.values()),
               overrides={"fitted": 90, "data.normalize": "zca"}, seeds=5, replicas=5),
     ),

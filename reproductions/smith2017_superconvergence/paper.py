@@ -86,10 +86,9 @@ PAPER = Paper(
     "generalise better, the more so the fewer the samples.",
     scales=(
         Scale("quick", "MNIST-1D and an MLP with batch norm: the claims' direction, 4 minutes on two cores",
-              Cells.of(*SMALL.values()) + _agreement(12, None), seeds=5, replicas=30, test_items=1000),
+              Cells.of(*SMALL.values()) + _agreement(12, None), seeds=5, replicas=30),
         Scale("standard", "10,000 images of Fashion-MNIST and 1,000 to choose, the MLP: 15 minutes on two cores",
-              Cells.of(*LARGER.values()) + _agreement(4, 11_000), overrides=FASHION, seeds=5, replicas=5,
-              test_items=10_000),
+              Cells.of(*LARGER.values()) + _agreement(4, 11_000), overrides=FASHION, seeds=5, replicas=5),
         Scale("paper", "CIFAR-10 and ResNet-20: two weeks on one GPU",
               Cells.of(*_searches(CIFAR, 222, 5, None, 14_000).values()), seeds=3),
     ),

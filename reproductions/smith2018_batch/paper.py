@@ -95,12 +95,12 @@ PAPER = Paper(
     "epochs, in a third of the updates.",
     scales=(
         Scale("quick", "MNIST-1D and an MLP: the claims' direction, 4 minutes on two cores", QUICK, seeds=10,
-              replicas=20, test_items=1000),
+              replicas=20),
         Scale("standard", "10,000 images of Fashion-MNIST, the MLP: 15 minutes on two cores",
               _cells(FASHION, 16, (9, 18, 24), 0.01, 0.1, stack=True), overrides={"data.train_size": 10_000}, seeds=5,
-              replicas=10, test_items=10_000),
+              replicas=10),
         Scale("paper", "CIFAR-10 and WRN-16-4, 200 epochs: five days on one GPU",
-              _cells(CIFAR, 128, (60, 120, 160), 0.1, 1.0), seeds=5),
+              _cells(CIFAR, 128, (60, 120, 160), 0.1, 1.0), seeds=5, test_items=0),
     ),
     claims=CLAIMS,
     figures=(

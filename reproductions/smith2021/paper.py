@@ -127,9 +127,9 @@ PAPER = Paper(
     "the norm of its minibatch gradients. Added explicitly at a small learning rate, it gives what a large one does.",
     scales=(
         Scale("quick", "the theory, and an MLP on 1,000 MNIST-1D signals: 25 minutes on two cores, every "
-              "claim's direction", cells.QUICK, seeds=5, replicas=10, test_items=1000),
+              "claim's direction", cells.QUICK, seeds=5, replicas=10),
         Scale("standard", "Fashion-MNIST subsets and small nets, batch 5120 of micro-batches 128, LeNet on MNIST: "
-              "80 minutes on two cores", cells.STANDARD, seeds=5, test_items=10_000),
+              "80 minutes on two cores", cells.STANDARD, seeds=5),
         Scale("paper", "Wide-ResNets on CIFAR-10 as in the paper, ResNet-18 and VGG-11 of Novack et al., full-batch "
               "ResNet-18 of Geiping et al.: GPUs for weeks", cells.PAPER, seeds=7, jobs=1),
     ),

@@ -116,9 +116,9 @@ PAPER = Paper(
     "on a linear problem made for it they know the larger class alone.",
     scales=(
         Scale("quick", "MNIST-1D and an MLP, and the linear problem: the claims' direction, 5 minutes on two cores",
-              Cells.of(*SMALL.values()) + TOYS + AGREEMENT, seeds=5, replicas=30, test_items=1000),
+              Cells.of(*SMALL.values()) + TOYS + AGREEMENT, seeds=5, replicas=30),
         Scale("standard", "5,000 images of Fashion-MNIST and 1,000 to choose rates, an MLP: 15 minutes on two cores",
-              Cells.of(*SMALL.values()) + AGREEMENT, overrides=FASHION, seeds=5, replicas=5, test_items=10_000),
+              Cells.of(*SMALL.values()) + AGREEMENT, overrides=FASHION, seeds=5, replicas=5),
         Scale("paper", "CIFAR-10 and a VGG net with batch norm: three days on one GPU", Cells.of(*FULL.values()),
               seeds=5),
     ),

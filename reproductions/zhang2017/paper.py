@@ -69,7 +69,7 @@ PAPER = Paper(
     "error, so neither their capacity nor explicit regularization alone explains why they generalise.",
     scales=(
         Scale("quick", "scikit-learn's digits and small nets: minutes on two cores, the direction of the claims",
-              cells.QUICK, replicas=10, test_items=597),
+              cells.QUICK, replicas=10),
         Scale("standard", "CIFAR-10 and MNIST, both MLPs, the small AlexNet stopped at 40 of 64 epochs, kernels on up "
               "to 60,000 images: hours on two cores. Trained in bf16-mixed, with MLP 1x512 in float32 beside it as the "
               "control", cells.STANDARD, overrides=FIT, jobs=1),

@@ -58,7 +58,7 @@ def verdicts(paper_id, scale):
     paper = load_paper(paper_id)
     folder = default_results(paper)
     (found,) = load(paper, folder, [scale], curves=False)
-    table = Table(folder / f"{scale}.csv", paper.scale(scale).test_items)
+    table = Table(folder / f"{scale}.csv", paper.scale(scale).test_samples)
     forms = {claim.id: claim.at(scale) for claim in paper.claims}
     again = {}
     for result in found.claims:

@@ -78,7 +78,7 @@ def _plans(claims: _Same, at: _Same) -> dict[str, Plan]:
         cells = frozenset().union(*(rows.asked for rows in made_up))
         # A measure that asks for no cell has no seeds of its own.
         least = min((seeds[name] for name in cells), default=scale.seeds)
-        found[claim.id] = Plan(_hash(form, outcomes, scale.test_items), least, cells)
+        found[claim.id] = Plan(_hash(form, outcomes, scale.test_samples), least, cells)
     return found
 
 

@@ -20,6 +20,9 @@ from lightning_regs.study.paper.tasks import AGREEMENT
 from lightning_regs.study.studies.measured import DECLARED
 
 HEADLINES = 5  # claims that a paper may be known for, at most
+# How many test samples a data set has; here, as a report loads no data.
+TEST_SAMPLES = {"digits": 597, "mnist1d": 1000, "mnist": 10_000, "fashion_mnist": 10_000, "cifar10": 10_000,
+                "cifar100": 10_000}  # fmt: skip
 
 
 @checked
@@ -36,8 +39,9 @@ class Scale:
         jobs: How many cells at once; None for one per core.
         replicas: How many runs of a stack are trained together, at most.
         test_items: Number of test samples where the data stand in for the paper's: they are a sample too, whose error
-            is part of the intervals, as far as the cell ``"study/agreement"`` finds nets right on the same of them. 0
-            for the paper's own test set, which its figures are about.
+            is part of the intervals, as far as the cell ``"study/agreement"`` finds nets right on the same of them.
+            None for those of that cell's data set, and none where there is no such cell. 0 for the paper's own test
+            set, which its figures are about.
 
     Raises:
         ValueError: If two cells have the same name, a number is below 1, a cell needs one that is not there, cells
@@ -51,7 +55,7 @@ class Scale:
     seeds: Count = 3
     jobs: Count | None = None
     replicas: Count = 1
-    test_items: Whole = 0
+    test_items: Whole | None = None
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable():
@@ -59,12 +63,26 @@ class Scale:
         check_unique(f"scale {self.name!r}", "cell", names := [cell.name for cell in self.cells])
         if self.overrides:
             self._override()
-        if self.test_items and AGREEMENT not in names:
+        if self.test_samples and AGREEMENT not in names:
             raise ValueError(
                 f"scale {self.name!r} has test_items={self.test_items} and no cell {AGREEMENT!r}, which measures how "
                 f"far nets are right on the same; add grid({AGREEMENT!r}, CONFIG, {{'other': ...}})."
             )
         self._check_needs()
+
+    @property
+    def test_samples(self) -> int:
+        """Number of test samples whose error is part of the intervals; 0 where they are what is asked about."""
+        measured = next((cell for cell in self.cells if cell.name == AGREEMENT), None)
+        if self.test_items is not None or measured is None:
+            return self.test_items or 0
+        source = measured.config.get("data", {}).get("source")
+        if source not in TEST_SAMPLES:
+            raise ValueError(
+                f"scale {self.name!r} measures agreement on {source!r}, of which nobody knows how many test samples it "
+                "has; say test_items=, or 0 for the paper's own test set."
+            )
+        return TEST_SAMPLES[source]
 
     def _override(self) -> None:
         made, known = Cells(self.cells).at(self.overrides), dict[str, tuple[Cell, Cell]]()

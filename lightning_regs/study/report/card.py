@@ -169,7 +169,7 @@ def _nothing(paper: Paper, words: Sequence[str]) -> str:
 def _power(paper: Paper, found: ScaleResults) -> str:
     """Return how many seeds would decide each open claim of a scale, the cheapest first."""
     scale = paper.scale(found.name)
-    rows = Rows((row.as_dict() for row in found.rows), scale.test_items)
+    rows = Rows((row.as_dict() for row in found.rows), scale.test_samples)
     order = sorted(needs(paper, scale, rows, found.claims), key=lambda need: (need.alone is None, need.seconds))
     return write("power", order)
 

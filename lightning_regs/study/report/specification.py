@@ -264,7 +264,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
         tallies=counted,
         summary=tuple(filter(None, (say(counted), in_common(found.claims, _forms(paper, found.name), found.lookup())))),
         claims=_told(paper, found),
-        intervals=intervals(scale.test_items, found.lookup()),
+        intervals=intervals(scale.test_samples, found.lookup()),
         claims_json=claims_text(found.claims) if found.claims else "",
         figures=tuple(show(figure, found, f"{name}-{figure.id}", published) for figure in figures),
         groups=tuple(replace(group, cells=own) for group, own in zip(groups, cells, strict=True)),

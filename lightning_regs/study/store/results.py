@@ -58,7 +58,7 @@ def check_claims(paper: Paper, scale: Scale, rows: Iterable[Row]) -> list[ClaimR
     """Check the claims of a paper on the rows of a scale, as they were frozen."""
     rows, cells = list(rows), {cell.name for cell in scale.cells}
     frozen = marks(paper, scale, (row.cell for row in rows))
-    found = Rows((row.as_dict() for row in rows), scale.test_items)
+    found = Rows((row.as_dict() for row in rows), scale.test_samples)
     return evaluate(paper.claims, found, scale.name, cells, frozen)
 
 

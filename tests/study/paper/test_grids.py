@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lightning_regs.data import SOURCES, load
 from lightning_regs.study.paper.cells import Cell, Cells, grid, regularized
-from lightning_regs.study.paper.paper import Scale
+from lightning_regs.study.paper.paper import TEST_SAMPLES, Scale
 from lightning_regs.study.paper.tasks import AGREE, AGREEMENT, SNAPSHOTS, TRAIN, check_tasks
 
 YAML = "model: {dropout: 0.0, width: 8}\ndata: {source: mnist}\ntrainer: {max_epochs: 9}\n"
@@ -153,3 +154,19 @@ def test_a_sample_of_test_items_asks_for_the_agreement_of_nets_on_it():
     assert Scale("quick", "", cells, test_items=100).cells[1].config["other"] == {
         "model.regularizers": [{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1}}]
     }
+
+
+def test_how_many_test_items_there_are_follows_from_the_data():
+    cells = grid("mlp", "mlp.yaml") + grid(AGREEMENT, "mlp.yaml", {"other": {}})
+    own = cells.at({"data.source": "own.npz"})
+    assert [Scale("quick", "", some).test_samples for some in (cells, cells[:1], own[:1])] == [10_000, 0, 0]
+    assert [Scale("quick", "", cells, test_items=items).test_samples for items in (0, 100)] == [0, 100]
+    with pytest.raises(ValueError, match=r"^scale 'quick' measures agreement on 'own.npz', of which .*; say"):
+        Scale("quick", "", own)
+    assert Scale("quick", "", own, test_items=7).test_samples == 7
+
+
+@pytest.mark.parametrize("source", ["digits", "mnist1d"])
+def test_the_numbers_of_test_samples_are_those_of_the_data(source):
+    assert TEST_SAMPLES[source] == len(load(source).y_test)
+    assert set(TEST_SAMPLES) == set(SOURCES)
