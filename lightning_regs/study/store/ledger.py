@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +16,15 @@ from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.store.curves import PLACES, Curves, finite, parse_curves
 from lightning_regs.study.store.results import ENDINGS, check_claims, claims_text
-from lightning_regs.study.store.tables import Row, read, read_table, table
+from lightning_regs.study.store.tables import DamagedTable, Row, read, read_table, table
 
 _MINUTE = 60.0
 
 
 class Ledger:
-    """The tables of one scale, made from the store and from the rows that only the table has.
+    """The tables of one scale, made from the store and from the rows that only tables have.
 
+    A run that several scales of the paper have is measured once: its row in the table of one is a row of the others.
     They are in ``folder``; None is the default of :func:`~lightning_regs.study.run.runner.reproduce`.
 
     Raises:
@@ -43,6 +45,7 @@ class Ledger:
         self._fresh: set[str] = set()  # runs whose rows are newer than the table: read or finished since that was read
         self.measured(seed for cell in scale.cells for seed in range(max(cell.seeds or 0, scale.seeds)))
         self._merge()
+        self._share()
         self._fresh = set()
 
     def measured(self, seeds: Iterable[int]) -> None:
@@ -118,6 +121,15 @@ class Ledger:
             elif row.cell in numbers and place not in self._rows:
                 self._put(place, replace(row, current=False))
         self._seen = state
+
+    def _share(self) -> None:
+        """Take the rows of runs that another scale's table has, and neither this one nor the store."""
+        for other in {scale.name for scale in self.paper.scales} - {self.scale.name}:
+            with contextlib.suppress(DamagedTable):  # which is told where that scale is read
+                for row in read_table(self.folder / f"{other}.csv", self.paper.id, other):
+                    for place in self._places.get(row.run, ()):
+                        if place not in self._rows:
+                            self._put(place, replace(row, cell=self.scale.cells[place[0]].name))
 
     def _put(self, place: tuple[int, int], row: Row) -> None:
         self._rows[place] = row

@@ -11,6 +11,7 @@ import pytest
 from made_up import make_paper, table
 
 from lightning_regs.core.runs import RunContext, Store
+from lightning_regs.study import Cell, Scale
 from lightning_regs.study import curves as drawn_curves
 from lightning_regs.study.store import ledger
 from lightning_regs.study.store.curves import parse_curves
@@ -62,6 +63,25 @@ def test_rows_of_two_commands_are_both_kept_whoever_writes_last(tmp_path):
     two.write(finish=True)
     assert two.rows() == one.rows()
     assert len(json.loads(two.claims_json.read_text())) == len(PAPER.claims)
+
+
+def test_a_run_that_another_scale_has_is_measured_once(tmp_path):
+    cells = (SCALE.cells[0], replace(SCALE.cells[1], name="renamed"), Cell("own", "m:f", {"x": 1}))
+    paper = replace(PAPER, scales=(SCALE, Scale("large", "", cells)), claims=())
+    quick, store = Ledger(paper, SCALE, Store(tmp_path / "a"), tmp_path / "results"), Store(tmp_path / "b")
+    for at, seed in [(0, 0), (1, 2), (2, 0)]:
+        finish(quick, SCALE.cells[at], seed, x=at)
+    quick.write()
+    large = Ledger(paper, paper.scale("large"), store, tmp_path / "results")
+    finish(large, cells[2], 0, x=9)
+    large.write()
+    places = [(row.cell, row.seed, row.metrics["x"]) for row in read_table(large.csv, paper.id, "large")]
+    assert places == [(CELLS[0], 0, 0), ("renamed", 2, 1), ("own", 0, 9)]
+    assert on_disk(quick) == [(CELLS[0], 0), (CELLS[1], 2), (CELLS[2], 0)]
+    finish(large, cells[0], 0, x=7)  # measured anew
+    assert read_table(large.csv, paper.id, "large")[0].metrics == {"x": 7}
+    quick.csv.write_text("damaged")
+    assert len(Ledger(paper, paper.scale("large"), store, tmp_path / "results").rows()) == 3
 
 
 def test_what_the_store_has_replaces_what_the_table_says(tmp_path):
