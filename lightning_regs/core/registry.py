@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -97,7 +98,19 @@ def subclasses(package: str, base: type[T]) -> dict[str, type[T]]:
 
 
 def lazy(package: str, public: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` of a package whose public names are imported on first use."""
+    """Return ``__getattr__`` and ``__dir__`` of a package whose public names are imported on first use.
+
+    A function keeps its name in the package where the module that it is in, and is named after, is imported later.
+    """
+
+    class Package(ModuleType):
+        def __setattr__(self, name: str, value: Any) -> None:
+            # As an import does, when the module has been run.
+            if isinstance(value, ModuleType) and public.get(name) == value.__name__:
+                value = getattr(value, name)
+            super().__setattr__(name, value)
+
+    sys.modules[package].__class__ = Package
 
     def getattr_(name: str) -> Any:
         if name not in public:

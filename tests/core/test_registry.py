@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 from generated import RENEW, generated
 
 import lightning_regs
-from lightning_regs import Regularizer, functional
+from lightning_regs import Regularizer, analysis, data, functional, layers, study
 from lightning_regs.core import registry
 
 
@@ -28,6 +30,16 @@ def test_every_public_name_can_be_imported() -> None:
             assert getattr(module, name) is not None
         with pytest.raises(AttributeError, match="has no attribute 'Mixed'"):
             module.Mixed  # noqa: B018
+
+
+@pytest.mark.parametrize("package", [analysis, data, layers, study])
+def test_a_function_keeps_its_name_where_the_module_of_that_name_is_imported(package) -> None:
+    for name in package.__all__:
+        module = getattr(getattr(package, name), "__module__", "")
+        if module == f"{package.__name__}.{name}":
+            setattr(package, name, importlib.import_module(module))  # as the first import of it does
+            assert callable(getattr(package, name)), name
+    assert not isinstance(layers.monte_carlo, ModuleType)
 
 
 def test_importing_the_package_imports_no_torch() -> None:
