@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -67,6 +69,16 @@ def columns(lines: Sequence[Sequence[str]], left: int = 1) -> str:
     pads = [str.ljust if at < left else str.rjust for at in range(len(widths))]
     padded = (map(lambda pad, entry, width: pad(entry, width), pads, line, widths) for line in shown)
     return "\n".join(f"  {'  '.join(line)}".rstrip() for line in padded)
+
+
+def wrapped(text: str, first: str = "", rest: str = "") -> str:
+    """Break a text into lines that fit the terminal, or 80 columns where there is none.
+
+    ``first`` leads the first line and ``rest`` the others. A no-break space is shown as a space at which no line ends.
+    """
+    width = shutil.get_terminal_size().columns
+    lines = textwrap.wrap(legible(text), width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def carried(paper: Paper) -> bool:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightning_regs.cli.common import Troubles, columns, places, tell_of_locks
+from lightning_regs.cli.common import Troubles, columns, places, tell_of_locks, wrapped
 from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.loading import find_papers, load_paper
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.report import comparison
-from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.tables import seconds
 from lightning_regs.study.report.telling import tallies
 from lightning_regs.study.report.terminal import ascii_signs
@@ -48,27 +46,28 @@ def list_papers(options: argparse.Namespace) -> int:
 
 
 def _headed(paper: Paper) -> str:
-    return str(legible(f"{paper.id}  {paper.title} ({paper.authors}, {paper.year})"))
+    return wrapped(f"{paper.id}  {paper.title} ({paper.authors}, {paper.year})", rest="    ")
 
 
 def _listed(paper: Paper, store: Store) -> str:
-    lines = []
+    lines, margin = [_headed(paper)], " " * 11
     for scale in paper.scales:
         runs = sum(cell.seeds or scale.seeds for cell in scale.cells)
         found = _found(paper, scale.name, default_results(paper)) or "not run yet"
-        lines.append(f"  {scale.name:9}{len(scale.cells):3} cells {runs:4} runs  {found}")
-        lines.append(textwrap.fill(scale.description, 78, initial_indent=" " * 11, subsequent_indent=" " * 11))
+        lines.append(wrapped(found, f"  {scale.name:9}{len(scale.cells):3} cells {runs:4} runs  ", margin))
+        lines.append(wrapped(scale.description, margin, margin))
         if own := _found(paper, scale.name, store.results(paper.id)):
-            lines.append(f"{' ' * 11}yours: {own}")
-    return "\n".join([_headed(paper), str(legible("\n".join(lines), None))])
+            lines.append(wrapped(own, f"{margin}yours: ", margin))
+    return "\n".join(lines)
 
 
 def _found(paper: Paper, scale: str, results: Path) -> str:
+    """Count what was found, with line ends between the counts only."""
     [found] = load(paper, results, [scale], curves=False)
     own, *apart = tallies(found.claims)
     counts = [f"{number} {name}" for name, number in own.counts.items() if number]
     counts += [f"{tally.kind} {tally.brief}" for tally in apart]
-    return ", ".join(counts + ["damaged"] * bool(found.problems))
+    return ", ".join(count.replace(" ", "\u00a0") for count in counts + ["damaged"] * bool(found.problems))
 
 
 def _cells(paper: Paper, scale: Scale, store: Store) -> str:
@@ -79,7 +78,7 @@ def _cells(paper: Paper, scale: Scale, store: Store) -> str:
         here = sum(store.run(cell.hash(seed)).row() is not None for seed in range(cell.seeds or scale.seeds))
         known = (str(cell.seeds or scale.seeds), str(committed.get(cell.name, 0)), str(here))
         lines.append((cell.name, *known, seconds(took.get(cell.name))))
-    about = textwrap.fill(legible(f"{scale.name}: {scale.description}"), 78, subsequent_indent="  ")
+    about = wrapped(f"{scale.name}: {scale.description}", rest="  ")
     return f"\n{about}\n{columns(lines)}"
 
 

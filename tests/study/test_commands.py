@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import lightning_regs
+from lightning_regs.cli.common import wrapped
 from lightning_regs.cli.parser import main
 
 README = "# Papers\n\n<!-- begin:gallery -->\n<!-- end:gallery -->\n"
@@ -84,6 +85,30 @@ def test_own_and_committed_rows_are_listed_planned_and_compared(measured, capsys
     assert "toy quick: 1 row of yours beside 2 committed" in shown
     assert "Value 0.1 1" in shown
     assert "2 numbers: 2 equal;" in shown
+
+
+@pytest.mark.parametrize(("width", "columns"), [("48", 48), ("132", 132), (None, 80)])
+def test_lists_fit_the_terminal_and_fill_it(measured, capsys, monkeypatch, width, columns):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if width:
+        monkeypatch.setenv("COLUMNS", width)
+    paper = measured.folder / "paper.py"
+    paper.write_text(paper.read_text().replace('"A toy"', repr("A toy " * 40)).replace('"small"', repr("small " * 40)))
+    for command, head in ((["list"], "not run yet"), (["list", "toy"], "quick: small small")):
+        assert main(command) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any(head in line for line in lines)
+        assert columns - 8 < max(map(len, lines)) <= columns
+        assert " ".join(" ".join(lines).split()).count("A toy") == 40
+
+
+def test_counts_of_verdicts_are_not_broken(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "48")
+    counts = "12\u00a0reproduced, 9\u00a0not\u00a0decided, 5\u00a0not\u00a0at\u00a0this\u00a0scale"
+    assert wrapped(counts, "  quick 31 cells  ", " " * 11).splitlines() == [
+        "  quick 31 cells  12 reproduced, 9 not decided,",
+        "           5 not at this scale",
+    ]
 
 
 @pytest.mark.slow
