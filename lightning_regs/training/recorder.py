@@ -13,6 +13,18 @@ from lightning_regs.core.runs import RunContext
 FITTED = 99.9
 
 
+def how_far(trainer: pl.Trainer) -> tuple[int, int]:
+    """Return how many epochs are done of how many, at the end of one; of 0, where the end is not known.
+
+    Of a training that ends by steps, these are the epochs that its steps take if each has as many as those so far.
+    """
+    done, epochs = trainer.current_epoch + 1, max(trainer.max_epochs or 0, 0)
+    if trainer.max_steps > 0 and trainer.global_step:
+        by_steps = -(-done * trainer.max_steps // trainer.global_step)
+        epochs = min(epochs or by_steps, by_steps)
+    return done, epochs
+
+
 class Recorder(Checkpoint):
     """Writes rows of metrics to the curves of runs, one run a net; subclasses say when, and what is in a row.
 
@@ -74,7 +86,7 @@ class EpochRecorder(Recorder):
         for run, row in zip(self.runs, rows, strict=True):
             accuracy = row.get("train_acc", row.get("train_acc_heavier", math.nan))
             text = f"train {accuracy:.1f} %, loss {row.get('train_loss', math.nan):.3g}"
-            run.progress(trainer.current_epoch + 1, trainer.max_epochs or 1, text)
+            run.progress(*how_far(trainer), text)
 
     def _logged(self, trainer: pl.Trainer, module: pl.LightningModule) -> list[dict[str, float]]:
         each: dict[str, list[dict[str, float]]] | None = getattr(module, "replica_results", None)

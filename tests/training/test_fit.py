@@ -30,6 +30,24 @@ CONFIG: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("length", "total"),
+    [
+        ({"max_epochs": 3}, 3),
+        ({"max_epochs": -1, "max_steps": 25}, 3),
+        ({"max_epochs": 2, "max_steps": 90}, 2),
+        ({"max_epochs": 50, "max_steps": 30}, 3),
+        ({"max_epochs": -1, "max_steps": 5, "accumulate_grad_batches": 4}, 2),
+    ],
+)
+def test_progress_is_of_the_epochs_that_are_trained(tmp_path: Path, length: dict[str, int], total: int) -> None:
+    told: list[tuple[float, float]] = []
+    fit(CONFIG | {"trainer": length}, RunContext(tmp_path, on_progress=lambda done, of, _: told.append((done, of))))
+    assert told[0] == (1, total)
+    assert told[-1] == (total, total)
+    assert {of for _, of in told} == {total}
+
+
 class Killed(BaseException):
     pass
 

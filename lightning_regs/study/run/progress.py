@@ -44,8 +44,7 @@ class _Running:
         return min(1.0, self.last.done / self.last.total) if self.last.total > 0 else 0.0
 
     def line(self, width: int, cut: str) -> _Line:
-        count = f"{self.last.done:g}/{self.last.total:g}" if self.last.total else ""
-        return _title(self.last, width, cut), self.fraction, count, self.last.text
+        return _title(self.last, width, cut), self.fraction, _far(self.last), self.last.text
 
 
 class Reporter:
@@ -92,7 +91,7 @@ class Reporter:
             running.last = event
             if now - running.said >= _SAY_PROGRESS_EVERY:
                 running.said = now
-                self._say_run(event, f"{event.done:g}/{event.total:g} {event.text}".rstrip(), only_plain=True)
+                self._say_run(event, f"{_far(event)} {event.text}".strip(), only_plain=True)
         elif event.kind == "waiting":
             by = f" by process {event.text}" if event.text else " by another process"
             self._say(f"run {_title(event)} is being trained{by}; waiting")
@@ -192,6 +191,14 @@ def _title(event: Event, width: int | None = None, cut: str = _ELLIPSIS) -> str:
         return event.cell + seed
     head = (room - 1) // 2
     return f"{event.cell[:head]}{cut}{event.cell[len(event.cell) - (room - 1 - head) :]}{seed}"
+
+
+def _far(event: Event) -> str:
+    """Say how much of a run is done, of how much; nothing where its end is not known."""
+    if event.total <= 0:
+        return ""
+    numbers = float(event.done), float(event.total)
+    return "/".join(f"{number:,.0f}" if number.is_integer() else f"{number:g}" for number in numbers)
 
 
 def _short(folder: str) -> str:

@@ -35,8 +35,10 @@ def course(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
     """
     config = shared(configs)
     epochs = call("course", _Options, **config.pop("course", {})).epochs
-    if max(epochs) > (last := config["trainer"]["max_epochs"]):
-        raise ValueError(f"course measures after epoch {max(epochs)}, and the training has {last}; train for longer.")
+    if max(epochs) > (last := config["trainer"].get("max_epochs") or -1):
+        raise ValueError(
+            f"course measures after epoch {max(epochs)}, and trainer.max_epochs is {last}: give it at least that many."
+        )
     data = data_of(config, *runs)
     recorder = _Course(runs, data, epochs)
     found = fit_stack(config, runs, [recorder], data=data)

@@ -16,7 +16,7 @@ from lightning_regs.procedures.measured import PRECHELT
 from lightning_regs.procedures.stopping.criteria import criterion_of, errors_of, stops
 from lightning_regs.training.classifier import Classifier
 from lightning_regs.training.fit import data_of, fit_stack, shared, stackable
-from lightning_regs.training.recorder import Recorder
+from lightning_regs.training.recorder import Recorder, how_far
 
 # By how much a test loss may be above the least that a criterion reached, to be a good one.
 GOOD = 1.05
@@ -101,7 +101,7 @@ class _Curves(Recorder):
             for a, b, c, is_new in zip(train, val, test, new, strict=True)
         ])  # fmt: skip
         mean = math.fsum(own["val_loss"] for own in val) / len(val)
-        self.runs[0].progress(trainer.current_epoch + 1, trainer.max_epochs or 1, f"validation loss {mean:.3g}")
+        self.runs[0].progress(*how_far(trainer), f"validation loss {mean:.3g}")
 
 
 def _columns(split: str, measured: tuple[Any, Any]) -> list[dict[str, float]]:

@@ -94,6 +94,21 @@ def test_plain_output_repeats_progress_now_and_then(clock):
     assert said == [f"[0/1] c seed 0: {second}/100 x" for second in (30, 60, 90)]
 
 
+@pytest.mark.parametrize(
+    ("done", "total", "said"),
+    [(2, -1, "x"), (2, 0, "x"), (1e3, 75e3, "1,000/75,000 x"), (0.5, 1234567, "0.5/1,234,567 x")],
+)
+def test_progress_is_counted_where_an_end_is_known(clock, done, total, said):
+    to = console()
+    reporter = Reporter(to)
+    reporter(Event("plan", total=1, jobs=1, text="p quick"))
+    reporter(Event("started", run="h", cell="c"))
+    clock[0] = 40.0
+    reporter(Event("progress", run="h", cell="c", done=done, total=total, text="x"))
+    assert to.file.getvalue().splitlines()[-1] == f"[0/1] c seed 0: {said}"
+    assert (reporter.time_left() is None) == (total <= 0 or done / total < 0.02)
+
+
 def test_live_output_keeps_failures_on_the_screen_and_nothing_else():
     to = console(force_terminal=True)
     with Reporter(to) as reporter:
@@ -131,7 +146,7 @@ def test_a_stack_of_twenty_replicas_is_one_line_with_its_size(width):
     reporter(Event("started", **run))
     reporter(Event("progress", done=3500, total=15000, text="level 9, val 98.4 %", **run))
     lines = drawn(reporter, width)
-    for word in ("seed 0 + 19", "3500/15000"):
+    for word in ("seed 0 + 19", "3,500/15,000"):
         assert sum(word in line for line in lines) == 1
     assert max(map(len, lines)) <= width
 

@@ -40,3 +40,9 @@ def test_the_error_after_an_epoch_is_that_of_a_training_that_ends_there(tmp_path
 def test_epochs_that_never_come_are_refused(tmp_path: Path, course: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         import_task(COURSE)(CONFIG | {"course": course}, contexts(tmp_path, 1)[0])
+
+
+def test_a_training_that_ends_by_steps_has_no_epochs_to_measure_after(tmp_path: Path) -> None:
+    steps = override(CONFIG, {"trainer.max_epochs": -1, "trainer.max_steps": 4})
+    with pytest.raises(ValueError, match=r"trainer.max_epochs is -1: give it at least that many"):
+        import_task(COURSE)(steps, contexts(tmp_path, 1)[0])
