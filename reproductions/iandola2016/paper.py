@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     Cell,
     Cells,
     Claim,
@@ -46,7 +45,7 @@ def _cells(alexnet: float, **squeezenet: Any) -> Cells:
         + _varied("bypass", "bypass", ("simple", "complex"), base)
         + _varied("squeeze", "squeeze", RATIOS, base)
         + _varied("share3x3", "share3x3", SHARES, half)
-        + grid("study/agreement", CONFIG, base | {"other": half}, task=AGREE, seeds=2)
+        + grid("study/agreement", CONFIG, base | {"other": half}, seeds=2)
     )
 
 

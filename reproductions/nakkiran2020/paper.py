@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 from lightning_regs.study import (
-    AGREE,
     COURSE,
     PADDED,
     Cells,
@@ -131,9 +130,7 @@ STANDARD = _at("standard", SIGNALS, partial(_layers, 2), HIDDEN, (20, 42, 88, 16
 FULL = _at("paper", CIFAR, lambda width: {"width": width}, FILTERS, (), few=FILTERS, middle=10,
            sizes=(10_000, 20_000, 30_000, 40_000, 50_000), last=4000)  # fmt: skip
 AGREEMENT, SIGNAL_AGREEMENT = (
-    grid(
-        "study/agreement", config, {"other": {"model.architecture_args.hidden": other}}, task=AGREE, seeds=3, stack=True
-    )
+    grid("study/agreement", config, {"other": {"model.architecture_args.hidden": other}}, seeds=3, stack=True)
     for config, other in ((DIGITS, [16]), (SIGNALS, [47, 47]))
 )
 

@@ -109,7 +109,7 @@ PAPER = Paper(
         Deviation("standard", "Kernels on all images", "One seed: it draws the images that choose bandwidth and ridge, "
                   "and nothing else", "None where another draw chooses alike"),
         Deviation("", "Bandwidths, ridges, the Gabor bank and the patches of random features not stated", "Chosen on "
-                  "held-out training images; set to 0.02 on the pixels of all of MNIST",
+                  "held-out training images; on the pixels of all of MNIST 0.02, which is in code of the first author",
                   "Norms depend on the bandwidth"),
         Deviation("paper", "float32 (presumably)", "bf16-mixed for both small Inceptions, float32 for the other nets",
                   "See C-bf16 at standard scale"),
