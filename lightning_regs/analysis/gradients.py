@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_regs.analysis.landscape._points import one_number, outputs_at, trainable
 from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty
-from lightning_regs.regularizers.attacks import one_number, outputs_at, trainable, undisturbed
+from lightning_regs.core.undisturbed import undisturbed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Samples = Annotated[Tensor, Shape("N ..."), nonempty]
@@ -99,7 +100,7 @@ def along_gradient(
 
     def measured(weights: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         moved = {name: p.clone().requires_grad_() for name, p in weights.items()}
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        with undisturbed(network, x, evaluate=False):
             value = one_number(loss(outputs_at(network, moved, x), y))
         return value.detach(), list(torch.autograd.grad(value, list(moved.values()), materialize_grads=True))
 

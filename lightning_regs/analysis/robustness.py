@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty, warn
-from lightning_regs.regularizers.attacks import Bounds, pgd, undisturbed
+from lightning_regs.core.undisturbed import undisturbed
+from lightning_regs.regularizers.attacks import Bounds, pgd
 
 # How far beyond the bounds arithmetic may have put an entry.
 _ROUNDING = 1e-3

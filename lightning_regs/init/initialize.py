@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, NamedTuple, get_type_hints
 
 import torch
@@ -16,8 +16,8 @@ from lightning_regs.core import registry
 from lightning_regs.core.batch import describe
 from lightning_regs.core.checks import check, checked
 from lightning_regs.core.global_rng import isolated
-from lightning_regs.core.lightning import is_compiled
 from lightning_regs.core.names import unknown_name
+from lightning_regs.core.undisturbed import eager, every_layer_called, undisturbed
 from lightning_regs.init.layers import LAYERS, Part, drawn, parts, put, weight_of
 
 Rule = Callable[..., Any]
@@ -221,19 +221,11 @@ def _run(module: nn.Module, batch: Any, differentiate: bool = False) -> Any:
 
     batch = tree_map(fresh, batch)
     args, named = ([], batch) if isinstance(batch, Mapping) else ([batch] if isinstance(batch, Tensor) else batch, {})
-    compiled = any(map(is_compiled, module.modules()))
-    training, fast = [part for part in module.modules() if part.training], torch.backends.mha.get_fastpath_enabled()
-    eager: Any = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers() if not is_lazy(buffer)]
-    try:
-        module.eval()
-        torch.backends.mha.set_fastpath_enabled(False)  # in which torch's transformers call no layer
-        with isolated(), torch.set_grad_enabled(differentiate), eager:
-            return module(*args, **named)
-    finally:
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for part in training:
-            part.training = True
+    with (
+        undisturbed(module, buffers=True),
+        isolated(),
+        every_layer_called(),
+        eager(module),
+        torch.set_grad_enabled(differentiate),
+    ):
+        return module(*args, **named)

@@ -13,9 +13,9 @@ from torchvision.ops import DropBlock2d, StochasticDepth
 
 from lightning_regs.core.checks import Count, NoEffectWarning, Seed, checked
 from lightning_regs.core.rng import derive_seed, run_seed
+from lightning_regs.core.undisturbed import every_layer_called, undisturbed
 from lightning_regs.layers.drop_connect import DropConnect
 from lightning_regs.layers.information_dropout import InformationDropout
-from lightning_regs.regularizers.attacks import undisturbed
 
 _DRAW = (_DropoutNd, StochasticDepth, DropBlock2d, DropConnect, InformationDropout)
 
@@ -56,19 +56,11 @@ def monte_carlo(
             stacklevel=3,
         )
     streams = [torch.default_generator, *([torch.cuda.default_generators[x.get_device()]] if x.is_cuda else [])]
-    # In evaluation torch's transformers take a way that calls none of their layers.
-    fast = torch.backends.mha.get_fastpath_enabled()
-    with undisturbed(module, x), torch.no_grad():
-        try:
-            torch.backends.mha.set_fastpath_enabled(False)
-            for layer in drawing:
-                layer.training = True
-            for stream in streams:
-                stream.manual_seed(derive_seed(run_seed(seed), "monte_carlo"))
-            outputs = (module(x.clone()) for _ in range(samples))  # which it may change
-            made: Tensor = sum(out if average == "outputs" else out.softmax(dim=-1) for out in outputs) / samples
-            return made
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
-            for layer in drawing:
-                layer.training = False  # until those that were in training get it back
+    with undisturbed(module, x), every_layer_called(), torch.no_grad():
+        for layer in drawing:
+            layer.training = True
+        for stream in streams:
+            stream.manual_seed(derive_seed(run_seed(seed), "monte_carlo"))
+        outputs = (module(x.clone()) for _ in range(samples))  # which it may change
+        made: Tensor = sum(out if average == "outputs" else out.softmax(dim=-1) for out in outputs) / samples
+        return made

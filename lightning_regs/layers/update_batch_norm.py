@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_regs.core.checks import NoEffectWarning, checked
+from lightning_regs.core.undisturbed import undisturbed
 from lightning_regs.layers.mean_only_batch_norm import MeanOnlyBatchNorm
 
 
@@ -37,16 +38,14 @@ def update_batch_norm(module: nn.Module, batches: Iterable[Any]) -> None:
         told = f"{type(module).__name__} has no batch norm with running statistics that is not frozen by eval()."
         warnings.warn(told, NoEffectWarning, stacklevel=3)
         return
-    modes, momenta = [(layer, layer.training) for layer in module.modules()], [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in norms]
     try:
-        module.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.train().momentum = None
-        for batch in batches:
-            module(batch[0] if isinstance(batch, (list, tuple)) else batch)
+        with undisturbed(module):
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.training, norm.momentum = True, None
+            for batch in batches:
+                module(batch[0] if isinstance(batch, (list, tuple)) else batch)
     finally:
-        for layer, training in modes:
-            layer.training = training
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.checks import Positive, Seed, Share, Whole
 from lightning_regs.core.lightning import MisconfigurationException, pl
-from lightning_regs.regularizers.attacks import Bounds, pgd, undisturbed
+from lightning_regs.core.undisturbed import undisturbed
+from lightning_regs.regularizers.attacks import Bounds, pgd
 from lightning_regs.regularizers.base import Regularizer
 from lightning_regs.regularizers.parts.mixing import PairMixing, TargetMixing, Watch
 from lightning_regs.regularizers.parts.moment import Moment

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import Tensor
 
-from lightning_regs.core.checks import Number, Positive, Shape, Whole, checked, shown
+from lightning_regs.core.checks import Number, Positive, Shape, Whole, checked
 
 __all__ = ["fgsm", "pgd"]
 
@@ -106,50 +104,3 @@ def pgd(
         # Of an overflow under fp16 remain NaNs, and the samples must not become NaN: they would reach batch norms.
         changed = torch.clamp(changed + step_size * torch.nan_to_num(gradient.sign(), nan=0.0), low, high)
     return changed
-
-
-@contextmanager
-def undisturbed(module: nn.Module, x: Tensor) -> Iterator[None]:
-    """Put a module into evaluation mode; leave its modes and torch's random streams, of the CPU and x's, as before."""
-    # By flag, not by eval(): a module that overrides train() would not come back as it was.
-    training = [m for m in module.modules() if m.training]
-    try:
-        for m in training:
-            m.training = False
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            yield
-    finally:
-        for m in training:
-            m.training = True
-
-
-def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that require a gradient, by name, or raise a ``ValueError`` where there is none."""
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    if not named:
-        raise ValueError(
-            f"{type(network).__name__} has no parameter that requires a gradient, so that none can move; set "
-            "requires_grad where they were frozen."
-        )
-    return named
-
-
-def outputs_at(network: nn.Module, weights: Mapping[str, Tensor], x: Any) -> Any:
-    """Call a network at other weights, on copies of its other buffers and of the samples, which it may change.
-
-    Of the samples, a sequence is several arguments, and a mapping named ones.
-    """
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers() if name not in weights}
-    x = tree_map_only(Tensor, Tensor.clone, x)
-    args, named = ((), dict(x)) if isinstance(x, Mapping) else ((x,) if isinstance(x, Tensor) else tuple(x), {})
-    return torch.func.functional_call(network, (dict(weights), buffers), args, named)
-
-
-def one_number(value: Tensor, differentiable: bool = True) -> Tensor:
-    """Return a loss, or raise a ``ValueError`` where it is not one number, or has no gradient and needs one."""
-    if not isinstance(value, Tensor) or value.numel() != 1 or (differentiable and not value.requires_grad):
-        raise ValueError(
-            f"the loss has to be one number that depends on the parameters, got {shown(value)}; give a mean that is "
-            "not detached, such as torch.nn.functional.cross_entropy."
-        )
-    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lightning_regs.core.checks import Number, Range, Shape, nonempty, shown
-from lightning_regs.core.lightning import is_compiled
-from lightning_regs.regularizers.attacks import one_number, outputs_at, trainable, undisturbed
+from lightning_regs.core.undisturbed import eager, undisturbed
 
 Loss = Callable[[Any, Tensor], Tensor]
 Samples = Annotated[Tensor | Sequence[Any] | Mapping[str, Any], Shape("N ...")]
@@ -96,10 +95,30 @@ def looking(network: nn.Module, x: Any, y: Tensor) -> Iterator[None]:
     if {shape[0] for shape in shapes} != {len(y)}:
         said = ", ".join(map(str, shapes)) or shown(x)
         raise ValueError(f"x must have as many samples (N, ...) as y, which has {len(y)}; its tensors are {said}.")
-    compiled: Any = any(map(is_compiled, network.modules()))
-    eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, y), eager:
+    with torch.inference_mode(False), torch.no_grad(), undisturbed(network, y), eager(network):
         yield
+
+
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that require a gradient, by name, or raise a ``ValueError`` where there is none."""
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not named:
+        raise ValueError(
+            f"{type(network).__name__} has no parameter that requires a gradient, so that none can move; set "
+            "requires_grad where they were frozen."
+        )
+    return named
+
+
+def outputs_at(network: nn.Module, weights: Mapping[str, Tensor], x: Any) -> Any:
+    """Call a network at other weights, on copies of its other buffers and of the samples, which it may change.
+
+    Of the samples, a sequence is several arguments, and a mapping named ones.
+    """
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers() if name not in weights}
+    x = tree_map_only(Tensor, Tensor.clone, x)
+    args, named = ((), dict(x)) if isinstance(x, Mapping) else ((x,) if isinstance(x, Tensor) else tuple(x), {})
+    return torch.func.functional_call(network, (dict(weights), buffers), args, named)
 
 
 def origin(network: nn.Module) -> tuple[dict[str, nn.Parameter], Tensor]:
@@ -132,6 +151,16 @@ def split(named: Mapping[str, nn.Parameter], point: Tensor) -> dict[str, Tensor]
 def joined(tensors: Sequence[Tensor]) -> Tensor:
     """Return tensors as one long vector in float64."""
     return torch.cat([t.detach().flatten().double() for t in tensors])
+
+
+def one_number(value: Tensor, differentiable: bool = True) -> Tensor:
+    """Return a loss, or raise a ``ValueError`` where it is not one number, or has no gradient and needs one."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or (differentiable and not value.requires_grad):
+        raise ValueError(
+            f"the loss has to be one number that depends on the parameters, got {shown(value)}; give a mean that is "
+            "not detached, such as torch.nn.functional.cross_entropy."
+        )
+    return value
 
 
 def loss_of(loss: Loss, output: Any, targets: Tensor, differentiable: bool = True) -> Tensor:

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
+from lightning_regs.analysis.landscape._points import trainable
 from lightning_regs.core.checks import checked
 from lightning_regs.core.files import load
-from lightning_regs.regularizers.attacks import trainable
 from lightning_regs.regularizers.parts.selection import select
 
 # A net, its state dict, a checkpoint, or the path of one.

@@ -25,10 +25,10 @@ from lightning_regs.analysis.landscape._points import (
     looking,
     loss_of,
     moved,
+    outputs_at,
 )
 from lightning_regs.core.checks import Count, checked
 from lightning_regs.models.stacked import OneCallForAll
-from lightning_regs.regularizers.attacks import outputs_at
 
 # Samples times points of the grid in one call: what a layer makes of them stays in a cache. Numbers of their weights.
 _ROWS, _MAPS, _NUMBERS = 10_000, 500, 2**26

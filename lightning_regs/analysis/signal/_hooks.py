@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from lightning_regs.core.names import check_glob
+from lightning_regs.core.undisturbed import undisturbed
 
 _FUNCTIONS: Any = nn.modules.activation
 _NOT_BY_ELEMENT = (nn.GLU, nn.MultiheadAttention, nn.RReLU, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)
@@ -57,8 +58,7 @@ def watched(
     for name, layer in chosen.items():
         entering = layer.register_forward_pre_hook(enter(name), with_kwargs=True)
         handles += [entering, layer.register_forward_hook(leave(name))]
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    with torch.inference_mode(False), undisturbed(module, x, evaluate=False, buffers=True):
         # What noisy layers tell an InformationPenalty is of the training's own passes.
         found = (getattr(layer, "passes", None) for layer in module.modules())
         told = [passes for passes in found if isinstance(passes, list)]
@@ -72,9 +72,6 @@ def watched(
                 handle.remove()
             for passes, own in zip(told, kept, strict=True):
                 passes[:] = own
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
 
 
 def _first(values: Any) -> Tensor:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_regs.analysis.landscape._points import one_number
 from lightning_regs.analysis.signal._hooks import ACTIVATIONS, WEIGHTED, called, flatness, watched
 from lightning_regs.core.batch import Keys, read
 from lightning_regs.core.checks import Shape, checked, nonempty
 from lightning_regs.core.lightning import Callback, check_forward, pl
 from lightning_regs.pruning.layers import Globs
-from lightning_regs.regularizers.attacks import one_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Samples = Annotated[Tensor, Shape("N ...", "floating-point"), nonempty]
