@@ -10,8 +10,8 @@ import torch
 from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures.callbacks import correct
 from lightning_regs.procedures.level import handed_on
+from lightning_regs.procedures.splits import correct
 from lightning_regs.pruning import Pruning
 from lightning_regs.pruning.supermask import add_supermask, apply_supermask, learned_mask
 from lightning_regs.training.fit import data_of, evaluate, fit_stack, initial_network, shared, stackable

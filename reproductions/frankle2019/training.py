@@ -17,8 +17,8 @@ from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.lightning import pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.callbacks import correct, measure
 from lightning_regs.procedures.level import LevelState, State, handed_on
+from lightning_regs.procedures.splits import correct, measure
 from lightning_regs.procedures.starts import TWIN, Given, Start, held, make_start
 from lightning_regs.pruning import Pruning
 from lightning_regs.training.classifier import Classifier
@@ -52,9 +52,9 @@ class BestWeights(Recorder):
         at_start: Each net's test accuracy before training, in percent.
     """
 
-    def __init__(self, runs: Sequence[RunContext], data: ImageDataModule, every: int, iterations: int) -> None:
+    def __init__(self, runs: Sequence[RunContext], every: int, iterations: int) -> None:
         super().__init__(runs)
-        self.data, self.every, self.iterations = data, every, iterations
+        self.every, self.iterations = every, iterations
         self.best: dict[str, Tensor] = {}
         self.at_start = torch.empty(0)
 
@@ -71,7 +71,7 @@ class BestWeights(Recorder):
         """Take the first weights, for a net whose loss is never a number, and their test accuracy."""
         assert isinstance(pl_module, Classifier)
         if not self.best:
-            self.at_start = measure(trainer, pl_module, self.data, "test")[1]
+            self.at_start = measure(trainer, pl_module, "test")[1]
             never = torch.full_like(self.at_start, math.inf), torch.full_like(self.at_start, math.nan)
             self.best = {name: value.clone() for name, value in _now(pl_module, *never, 0).items()}
 
@@ -84,7 +84,7 @@ class BestWeights(Recorder):
         if trainer.global_step % self.every:
             return
         assert isinstance(pl_module, Classifier)
-        loss, accuracy = measure(trainer, pl_module, self.data, "val")
+        loss, accuracy = measure(trainer, pl_module, "val")
         better = (loss < self.best["loss"]).nonzero().squeeze(1)
         for name, value in _now(pl_module, loss, accuracy, trainer.global_step).items() if len(better) else ():
             self.best[name] = self.best[name].to(value.device)
@@ -135,7 +135,7 @@ def level(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
     data.prepare_data()
     data.setup()
     networks, given, starts = zip(*map(partial(_start, data), configs, runs), strict=True)
-    recorder = BestWeights(runs, data, int(config["every"]), int(config["iterations"]))
+    recorder = BestWeights(runs, int(config["every"]), int(config["iterations"]))
     samples = len(data.dataset("train"))
     epochs = math.ceil(config["iterations"] / math.ceil(samples / data.batch_size))
     config["trainer"] = config["trainer"] | {"max_epochs": epochs, "limit_val_batches": 0}

@@ -14,7 +14,7 @@ from lightning_regs.core.files import load
 from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.agnostic.find_topology import WEIGHTS
 from lightning_regs.procedures.agnostic.graphs import accuracies, packed, unpacked
-from lightning_regs.procedures.callbacks import samples
+from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import data_of, fit
 
 NET = "champion.pt"

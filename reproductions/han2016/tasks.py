@@ -12,8 +12,8 @@ from lightning_regs.core import rng
 from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.callbacks import batches, correct
 from lightning_regs.procedures.level import LevelState, handed_on
+from lightning_regs.procedures.splits import batches, correct
 from lightning_regs.procedures.starts import Start, held
 from lightning_regs.pruning import Compressed, Mask, Pruning, compress, decompress, prunable, share_weights
 from lightning_regs.study import override

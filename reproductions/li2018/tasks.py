@@ -17,7 +17,7 @@ from lightning_regs.core.checks import Count, Whole, call, checked
 from lightning_regs.core.files import load
 from lightning_regs.core.lightning import Callback, pl
 from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures.callbacks import samples
+from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
 
 NET = "net.pt"

@@ -11,7 +11,7 @@ from torch import nn
 from lightning_regs.analysis import layer_outputs
 from lightning_regs.core.runs import RunContext
 from lightning_regs.layers import monte_carlo
-from lightning_regs.procedures.callbacks import samples
+from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
 
 SAMPLES = (1, 5, 50)  # nets whose class probabilities are averaged

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, ImageDataModule, MaxNorm, NormPenalty, find_ticket
 from lightning_regs.core.lightning import pl
-from lightning_regs.procedures.callbacks import measure
+from lightning_regs.procedures.splits import measure
 from lightning_regs.procedures.tickets import Tickets
 from lightning_regs.pruning import Pruning
 
@@ -119,7 +119,7 @@ def test_measuring_leaves_what_is_frozen_by_eval_as_it_is() -> None:
 
     class Measures(pl.Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-            measure(trainer, pl_module, trainer.datamodule, "test")
+            measure(trainer, pl_module, "test")
             modes.append([part.training for part in net])
 
     quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}

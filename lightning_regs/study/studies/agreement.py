@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_regs.analysis import agreement
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data.dataset import ImageArrays
-from lightning_regs.procedures.callbacks import correct
+from lightning_regs.procedures.splits import correct
 from lightning_regs.study.paper.config import override
 from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
 

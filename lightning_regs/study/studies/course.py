@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from lightning_regs.core.checks import Count, call, checked, nonempty
 from lightning_regs.core.lightning import pl
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.callbacks import measure
+from lightning_regs.procedures.splits import measure
 from lightning_regs.training.classifier import Classifier
-from lightning_regs.training.fit import data_of, fit_stack, shared, stackable
+from lightning_regs.training.fit import fit_stack, shared, stackable
 from lightning_regs.training.recorder import EpochRecorder
 
 
@@ -39,9 +38,8 @@ def course(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         raise ValueError(
             f"course measures after epoch {max(epochs)}, and trainer.max_epochs is {last}: give it at least that many."
         )
-    data = data_of(config, *runs)
-    recorder = _Course(runs, data, epochs)
-    found = fit_stack(config, runs, [recorder], data=data)
+    recorder = _Course(runs, epochs)
+    found = fit_stack(config, runs, [recorder])
     rows = []
     for one, fitted, curve in zip(found, recorder.measured(), recorder.rows, strict=True):
         errors = {f"test_error_{epoch}": 100 - curve[epoch - 1]["test_acc"] for epoch in epochs}
@@ -58,14 +56,14 @@ class _Options:
 class _Course(EpochRecorder):
     """Writes down the test set's numbers after some epochs, beside what each epoch has logged."""
 
-    def __init__(self, runs: Sequence[RunContext], data: ImageDataModule, epochs: Sequence[int]) -> None:
+    def __init__(self, runs: Sequence[RunContext], epochs: Sequence[int]) -> None:
         super().__init__(runs)
-        self.data, self.epochs = data, frozenset(epochs)
+        self.epochs = frozenset(epochs)
 
     def _logged(self, trainer: pl.Trainer, module: pl.LightningModule) -> list[dict[str, float]]:
         rows = super()._logged(trainer, module)
         if trainer.current_epoch + 1 not in self.epochs:
             return rows
         assert isinstance(module, Classifier)
-        loss, accuracy = (part.tolist() for part in measure(trainer, module, self.data, "test"))
+        loss, accuracy = (part.tolist() for part in measure(trainer, module, "test"))
         return [row | {"test/loss": a, "test/acc": b} for row, a, b in zip(rows, loss, accuracy, strict=True)]

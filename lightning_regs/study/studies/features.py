@@ -11,7 +11,7 @@ from lightning_regs.analysis import error_rate, fourier_features, min_norm_solut
 from lightning_regs.core import rng
 from lightning_regs.core.checks import Count, Positive, call, checked
 from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures.callbacks import samples
+from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import data_of
 
 

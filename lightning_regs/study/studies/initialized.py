@@ -12,7 +12,7 @@ from lightning_regs.core.rng import generator
 from lightning_regs.core.runs import RunContext
 from lightning_regs.init import initialize
 from lightning_regs.init.initialize import rule_of
-from lightning_regs.procedures.callbacks import samples
+from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
 
 

@@ -10,7 +10,7 @@ from lightning_regs import analysis
 from lightning_regs.core import rng
 from lightning_regs.core.checks import Count, call, checked
 from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures.callbacks import samples
+from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
 
 # Keskar et al. 2017, arXiv:1609.04836.

@@ -10,12 +10,11 @@ from typing import Annotated, Any
 from lightning_regs.core.checks import Name, call, checked, nonempty
 from lightning_regs.core.lightning import pl
 from lightning_regs.core.runs import RunContext
-from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.callbacks import measure
 from lightning_regs.procedures.measured import PRECHELT
+from lightning_regs.procedures.splits import measure
 from lightning_regs.procedures.stopping.criteria import criterion_of, errors_of, stops
 from lightning_regs.training.classifier import Classifier
-from lightning_regs.training.fit import data_of, fit_stack, shared, stackable
+from lightning_regs.training.fit import fit_stack, shared, stackable
 from lightning_regs.training.recorder import Recorder, how_far
 
 # By how much a test loss may be above the least that a criterion reached, to be a good one.
@@ -46,9 +45,7 @@ def stopping(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> l
     config = shared(configs)
     criteria = call("stopping", _Options, **config.pop("stopping", {})).criteria
     config["trainer"] = config["trainer"] | {"limit_val_batches": 0}  # validated here, without a log line a replica
-    data = data_of(config, *runs)
-    curves = _Curves(runs, data)
-    found = fit_stack(config, runs, [curves], data=data)
+    found = fit_stack(config, runs, [curves := _Curves(runs)])
     return [one.metrics | asked(rows, criteria) for one, rows in zip(found, curves.rows, strict=True)]
 
 
@@ -82,19 +79,15 @@ def asked(rows: Sequence[Mapping[str, float]], criteria: Sequence[str]) -> dict[
 class _Curves(Recorder):
     """Writes down the losses of each epoch, and those of the test set where a net's validation loss is a new least."""
 
-    def __init__(self, runs: Sequence[RunContext], data: ImageDataModule) -> None:
-        super().__init__(runs)
-        self.data = data
-
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         train = pl_module.replica_results["train"] if pl_module.replicas else [pl_module.results["train"]]
-        val = _columns("val", measure(trainer, pl_module, self.data, "val"))
+        val = _columns("val", measure(trainer, pl_module, "val"))
         new = [
             not rows or own["val_loss"] < min(row["val_loss"] for row in rows)
             for own, rows in zip(val, self.rows, strict=True)
         ]
-        test = _columns("test", measure(trainer, pl_module, self.data, "test")) if any(new) else [{} for _ in new]
+        test = _columns("test", measure(trainer, pl_module, "test")) if any(new) else [{} for _ in new]
         where = {"step": trainer.global_step, "epoch": trainer.current_epoch + 1}
         self.record([
             where | {"train_loss": a["loss"]} | b | (c if is_new else {})

@@ -9,7 +9,7 @@ import torch
 
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
-from lightning_regs.procedures.callbacks import samples
+from lightning_regs.procedures.splits import samples
 from lightning_regs.study.studies.initialized import initialized
 
 

@@ -9,7 +9,7 @@ import pytest
 from lightning_regs.analysis import sharpness
 from lightning_regs.core import rng
 from lightning_regs.core.runs import RunContext
-from lightning_regs.procedures.callbacks import samples
+from lightning_regs.procedures.splits import samples
 from lightning_regs.study import SHARPNESS, TOY, Cell, grid
 from lightning_regs.study.paper.tasks import import_task
 from lightning_regs.training.fit import fit
