@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import checked
+from lightning_regs.core.names import uncompiled
 from lightning_regs.pruning.masks import Mask
 
 Masks = Mapping[str, Tensor]
@@ -68,7 +69,7 @@ def distance_travelled(initial: Mapping[str, Tensor], final: Mapping[str, Tensor
     kept = mask if isinstance(mask, Mask) else Mask(mask)
     for weights in (initial, final):
         kept.check(weights)
-    plain = [{name.replace("_orig_mod.", ""): w for name, w in weights.items()} for weights in (initial, final)]
+    plain = [{uncompiled(name): w for name, w in weights.items()} for weights in (initial, final)]
     sums: dict[str, list[Tensor]] = {}
     for name, chosen in kept.items():
         before, after = (weights[name].detach() for weights in plain)

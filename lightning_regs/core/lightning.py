@@ -12,12 +12,13 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from lightning_regs.core.checks import warn
@@ -83,6 +84,21 @@ def warn_if_other_came_later() -> None:
     if not _environment and not _imported and OTHER in sys.modules and not _warned:
         _warned.append(OTHER)
         warn(f"{how_to_mix()}.")
+
+
+def log_epoch(pl_module: pl.LightningModule, values: Mapping[str, Any]) -> None:
+    """Log numbers of an epoch that each process has alike, by their names."""
+    for name, value in values.items():
+        # Lightning asks for a batch size where training_step fetches its batches; numbers of an epoch need none.
+        pl_module.log(name, value, rank_zero_only=False, sync_dist=False, batch_size=1)
+
+
+def log_nets(pl_module: Any, prefix: str, values: Mapping[str, Tensor]) -> None:
+    """Log numbers of an epoch, of replicas ``(R,)`` their means; each replica's own are left in ``replica_results``."""
+    log_epoch(pl_module, {f"{prefix}/{name}": value.mean().float() for name, value in values.items()})
+    if replicas := getattr(pl_module, "replicas", None):
+        each = [{name: float(value[i]) for name, value in values.items()} for i in range(len(replicas))]
+        pl_module.replica_results[prefix] = each
 
 
 # -- what Lightning keeps to itself, or says nothing of: each has a canary in tests/core/test_canaries.py --------------

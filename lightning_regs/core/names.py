@@ -12,6 +12,11 @@ _MANY = 60  # names; of more only the nearest are listed
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
+def uncompiled(name: str) -> str:
+    """Return the name of a parameter, buffer or module without what ``torch.compile`` puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
 def unknown_name(kind: str, name: object, options: Iterable[str]) -> ValueError:
     """Build the error for a name that is not among the options: it names the value, the nearest option and all options.
 

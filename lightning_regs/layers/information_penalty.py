@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import NotNegative
-from lightning_regs.core.lightning import MisconfigurationException, pl, replace_loss
+from lightning_regs.core.lightning import MisconfigurationException, log_epoch, pl, replace_loss
 from lightning_regs.layers.information_dropout import InformationDropout
 from lightning_regs.regularizers.base import Acts, Regularizer, example
 from lightning_regs.regularizers.parts.scaling import scale_of
@@ -83,7 +83,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
         total, count = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
         self._sums.zero_()
         if count:
-            pl_module.log("train/information", total / count, rank_zero_only=False, sync_dist=False, batch_size=1)
+            log_epoch(pl_module, {"train/information": total / count})
 
     def release(self) -> None:
         """Leave the layers and the precision as they were."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from lightning_regs.core.checks import check
-from lightning_regs.core.names import check_glob
+from lightning_regs.core.names import check_glob, uncompiled
 
 Config = Mapping[str, Any]
 Groups = Mapping[str, Config]
@@ -20,7 +20,7 @@ def grouped(params: list[Any], config: Config) -> list[dict[str, Any]]:
     groups = groups_of(config)
     if not all(isinstance(param, tuple) for param in params):
         raise ValueError(f"the groups {', '.join(groups)} go by parameters' names; give net.named_parameters().")
-    left = {name.replace("_orig_mod.", ""): param for name, param in params}  # torch.compile's part of a name
+    left = {uncompiled(name): param for name, param in params}
     made = []
     for glob, own in groups.items():
         check_glob(glob, list(left), "parameters that no other group has")

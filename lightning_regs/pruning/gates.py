@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_regs.core.checks import Count, Range, Shape, checked, unchecked
+from lightning_regs.core.names import uncompiled
 from lightning_regs.pruning.layers import Globs, prunable
 
 __all__ = ["expected_l0", "hard_concrete"]
@@ -116,7 +117,7 @@ def add_gates(
     Raises:
         ValueError: If there is no such layer, a glob matches none, or a weight is computed from others or lazy.
     """
-    parts = {name.replace("_orig_mod.", ""): part for name, part in network.named_modules()}
+    parts = {uncompiled(name): part for name, part in network.named_modules()}
     stacks: dict[str, nn.Module] = {n: p for n, p in parts.items() if isinstance(vars(p).get("template"), nn.Module)}
     found = {}
     for weight_name, weight in prunable(network, layers).items():
@@ -154,7 +155,7 @@ def has_gates(names: Iterable[str]) -> bool:
 def gates_of(network: nn.Module) -> dict[str, HardConcrete]:
     """Return the name of each layer that has gates -> these."""
     ending = ".l0_gate"
-    found = {n.replace("_orig_mod.", ""): part for n, part in network.named_modules() if isinstance(part, HardConcrete)}
+    found = {uncompiled(n): part for n, part in network.named_modules() if isinstance(part, HardConcrete)}
     return {f".{name}".removesuffix(ending).lstrip("."): part for name, part in found.items()}
 
 

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_regs.core.checks import checked
-from lightning_regs.core.names import GRADIENT_MODEL, check_glob
+from lightning_regs.core.names import GRADIENT_MODEL, check_glob, uncompiled
 
 
 def _as_list(name: str, globs: str | Sequence[str]) -> list[str]:
@@ -122,7 +122,7 @@ def output_of(module: nn.Module) -> str:
 def own_parameters(module: nn.Module, remove_duplicate: bool = True) -> list[tuple[str, Tensor]]:
     """Return the net's own parameters by their names, without what ``torch.compile`` puts into these."""
     named = module.named_parameters(remove_duplicate=remove_duplicate)
-    return [(n.replace("_orig_mod.", ""), w) for n, w in named if GRADIENT_MODEL not in n.split(".")]
+    return [(uncompiled(n), w) for n, w in named if GRADIENT_MODEL not in n.split(".")]
 
 
 def matches(name: str, glob: str) -> bool:
@@ -139,5 +139,5 @@ def _owners(module: nn.Module) -> dict[str, nn.Module]:
             weight = owner._parameters.get("weight")
             empty = weight is not None and not is_lazy(weight) and not weight.numel()
             if not empty and id(weight) not in embedded:
-                found[f"{name}.weight".lstrip(".").replace("_orig_mod.", "")] = owner
+                found[uncompiled(f"{name}.weight".lstrip("."))] = owner
     return found

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import checked, nonempty
-from lightning_regs.core.names import unknown_name
+from lightning_regs.core.names import uncompiled, unknown_name
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -210,7 +210,7 @@ def each(generator: Generators, number: int) -> list[torch.Generator]:
 
 def plain_names(weights: Mapping[str, Any]) -> dict[str, str]:
     """Return each name without what ``torch.compile`` puts into it -> the name as it is."""
-    return {name.replace("_orig_mod.", ""): name for name in weights}
+    return {uncompiled(name): name for name in weights}
 
 
 def _place(weight: Tensor) -> tuple[object, ...]:

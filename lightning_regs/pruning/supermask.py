@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lightning_regs.core.checks import Range, checked
+from lightning_regs.core.names import uncompiled
 from lightning_regs.pruning.layers import Globs, prunable
 from lightning_regs.pruning.learned_masks import BernoulliMask, EdgePopup, Evaluation, Supermask
 from lightning_regs.pruning.masks import Mask, plain_names
@@ -187,7 +188,7 @@ def _supermasks(network: nn.Module) -> dict[str, Supermask]:
     if not found:
         raise ValueError(f"{type(network).__name__} has no supermask; make one with add_supermask(network).")
     parametrized = re.compile(r"parametrizations\.(\w+)\.\d+$")
-    return {parametrized.sub(r"\1", name.replace("_orig_mod.", "")): mask for name, mask in found.items()}
+    return {parametrized.sub(r"\1", uncompiled(name)): mask for name, mask in found.items()}
 
 
 def _check_not_shared(network: nn.Module, chosen: Mapping[str, Tensor]) -> None:

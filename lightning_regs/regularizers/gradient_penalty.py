@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import Count, NotNegative, Positive, Shape, checked
-from lightning_regs.core.lightning import MisconfigurationException, has_static_graph, is_compiled, pl, replace_loss
+from lightning_regs.core.lightning import (
+    MisconfigurationException,
+    has_static_graph,
+    is_compiled,
+    log_epoch,
+    pl,
+    replace_loss,
+)
 from lightning_regs.regularizers.base import Acts, Regularizer
 from lightning_regs.regularizers.parts.double_backward import outside_autocast, sum_of_squares
 from lightning_regs.regularizers.parts.rows import Rows, by_difference
@@ -296,7 +303,5 @@ class GradientPenalty(Regularizer, acts=Acts.LOSS):
         # An epoch whose every micro-batch has diverged has no means.
         count = count or math.nan
         share = penalty / (loss + penalty) if loss + penalty else 0.0 * count
-        values = {"gradient_penalty": penalty / count, "gradient_norm": norm / count, "penalty_share": share}
-        for name, value in values.items():
-            # Lightning asks for a batch size where training_step fetches its batches; means over an epoch need none.
-            pl_module.log(f"train/{name}", value, rank_zero_only=False, sync_dist=False, batch_size=1)
+        means = {"train/gradient_penalty": penalty / count, "train/gradient_norm": norm / count}
+        log_epoch(pl_module, means | {"train/penalty_share": share})

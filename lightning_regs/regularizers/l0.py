@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from lightning_regs.core.checks import NotNegative, Range, Seed
-from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_whole_weights, pl
+from lightning_regs.core.lightning import (
+    MisconfigurationException,
+    averaged_modules,
+    check_whole_weights,
+    log_epoch,
+    pl,
+)
+from lightning_regs.core.names import uncompiled
 from lightning_regs.pruning.gates import HardConcrete, add_gates, gates_of, has_gates, remove_gates
 from lightning_regs.pruning.layers import Globs
 from lightning_regs.regularizers.base import Acts, Regularizer, example, regularizers_of
@@ -119,7 +126,7 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
                 "first-order optimizer, such as SGD or Adam."
             )
         held = {id(w) for optimizer in trainer.optimizers for w in parameters_of(optimizer)}
-        layers = {name.replace("_orig_mod.", ""): part for name, part in pl_module.named_modules()}
+        layers = {uncompiled(name): part for name, part in pl_module.named_modules()}
         for name, gate in list(self._gates.items()) if held else ():
             if id(layers[name].weight) not in held:
                 remove_gates(layers[name])
@@ -172,7 +179,7 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
         super().on_train_epoch_end(trainer, pl_module)
         if self._gates:
             expected = torch.stack([gate.expected().detach().float().mean() for gate in self._gates.values()]).sum()
-            pl_module.log("train/expected_l0", expected, rank_zero_only=False, sync_dist=False, batch_size=1)
+            log_epoch(pl_module, {"train/expected_l0": expected})
 
     def release(self) -> None:
         """Leave the gates of training mode at their medians, and the module's loading as it was."""

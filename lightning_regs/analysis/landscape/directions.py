@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lightning_regs.analysis.landscape._points import trainable
 from lightning_regs.core.checks import checked
 from lightning_regs.core.files import load
+from lightning_regs.core.names import uncompiled
 from lightning_regs.regularizers.parts.selection import select
 
 # A net, its state dict, a checkpoint, or the path of one.
@@ -175,11 +176,11 @@ def _state(source: Source) -> Mapping[str, Any]:
 def _state_of(network: nn.Module, source: Source) -> dict[str, Tensor]:
     """Return parameters and saved buffers of a network, by its names, as a source has them; a shared one comes once."""
     found, own = _state(source), network.state_dict()
-    found = {str(key).replace("_orig_mod.", ""): value for key, value in found.get("state_dict", found).items()}
+    found = {uncompiled(str(key)): value for key, value in found.get("state_dict", found).items()}
     what = type(source).__name__ if isinstance(source, nn.Module | Mapping) else str(source)
     name_of, state = type(network).__name__, dict[str, Tensor]()
     for name, _ in [*network.named_parameters(), *network.named_buffers()]:
-        plain = name.replace("_orig_mod.", "")
+        plain = uncompiled(name)
         if name in own and not isinstance(found.get(plain), Tensor):
             longer = next((key for key in found if key.endswith(f".{plain}")), None)
             why = f"it has {longer!r}: give the module that has this name" if longer else f"give one of a {name_of}"

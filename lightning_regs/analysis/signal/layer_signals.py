@@ -14,7 +14,7 @@ from lightning_regs.analysis.landscape._points import one_number
 from lightning_regs.analysis.signal._hooks import ACTIVATIONS, WEIGHTED, called, flatness, watched
 from lightning_regs.core.batch import Keys, read
 from lightning_regs.core.checks import Shape, checked, nonempty
-from lightning_regs.core.lightning import Callback, check_forward, pl
+from lightning_regs.core.lightning import Callback, check_forward, log_nets, pl
 from lightning_regs.pruning.layers import Globs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -206,13 +206,8 @@ class LayerSignals(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure and log."""
-        module: Any = pl_module
-        self.last = self._measured(trainer, module)
-        for name, value in self.last.items():
-            module.log(f"signal/{name}", value.mean().float(), rank_zero_only=False, sync_dist=False, batch_size=1)
-        if getattr(module, "replicas", None):
-            each = [{name: float(v[i]) for name, v in self.last.items()} for i in range(len(module.replicas))]
-            module.replica_results["signal"] = each
+        self.last = self._measured(trainer, pl_module)
+        log_nets(pl_module, "signal", self.last)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the batch, and what was measured at the start."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import checked, nonempty
-from lightning_regs.core.lightning import Callback, pl
+from lightning_regs.core.lightning import Callback, log_nets, pl
 from lightning_regs.regularizers.parts.selection import Parameters, select
 
 Weights = Annotated[Mapping[str, Tensor], nonempty]
@@ -87,15 +87,10 @@ class WeightNorms(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure and log."""
-        module: Any = pl_module
-        replicas, weights = getattr(module, "replicas", None), self._weights(module)
+        weights = self._weights(pl_module)
         start = {name: self.start[name].to(w.device) for name, w in weights.items()}
-        self.last = weight_norms(weights, start, bool(replicas))
-        for name, value in self.last.items():
-            pl_module.log(f"weights/{name}", value.mean().float(), rank_zero_only=False, sync_dist=False, batch_size=1)
-        if replicas:
-            each = [{name: float(value[i]) for name, value in self.last.items()} for i in range(len(replicas))]
-            module.replica_results["weights"] = each
+        self.last = weight_norms(weights, start, bool(getattr(pl_module, "replicas", None)))
+        log_nets(pl_module, "weights", self.last)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the weights started as."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lightning_regs.core.checks import checked, shown
 from lightning_regs.core.files import DamagedFileError, whole
+from lightning_regs.core.names import uncompiled
 from lightning_regs.pruning.compression.coding import code_lengths, decode, encode, from_gaps, to_gaps
 from lightning_regs.pruning.compression.sharing import Bits, LayerBits, share_weights, shared_weights
 
@@ -99,7 +100,7 @@ def compress(module: nn.Module, file: str | os.PathLike[str], bits: LayerBits = 
     shared, coded, others = shared_weights(made), {}, 0
     entries, parts = list[dict[str, Any]](), list[bytes]()
     for name, value in made.state_dict().items():
-        name = name.replace("_orig_mod.", "")
+        name = uncompiled(name)
         if name.endswith(_INDEX):
             continue
         if not isinstance(value, Tensor):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lightning_regs.core.checks import Range, checked
-from lightning_regs.core.names import check_glob
+from lightning_regs.core.names import check_glob, uncompiled
 from lightning_regs.pruning.layers import matches, prunable
 
 Bits = Annotated[int, Range(1, 8)]
@@ -142,6 +142,6 @@ def shared_weights(module: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     found = {}
     for name, part in module.named_modules():
         if isinstance(part, parametrize.ParametrizationList) and isinstance(part[0], SharedWeight):
-            own = name.replace("parametrizations.", "").replace("_orig_mod.", "")
+            own = uncompiled(name.replace("parametrizations.", ""))
             found[own] = part.original.detach(), part[0].index
     return found
