@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 
@@ -30,9 +31,19 @@ class Around(Optimizer, ABC):
         else:
             super().add_param_group(param_group)
 
-    @abstractmethod
+    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step of the base, and do what there is to do beside it."""
+        """Take one step of the base, and do what there is to do beside it; return the closure's loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._advance()
+        return loss
+
+    @abstractmethod
+    def _advance(self) -> None:
+        """Take the step, for gradients that are there."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what ``state_dict`` returned."""

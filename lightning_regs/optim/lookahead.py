@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,8 +21,9 @@ class Lookahead(Around):
     Zhang, Lucas, Hinton & Ba 2019, arXiv:1907.08610, Algorithm 1: after each k steps of the base,
     :math:`\phi \leftarrow \phi + \alpha (\theta - \phi)` and :math:`\theta \leftarrow \phi`. The slow weights start
     where the fast ones do, and the base keeps its momentum, as by default in the authors' code. They are evaluated at
-    the slow weights: :meth:`eval` puts them in the place of the parameters, :meth:`train` takes them out again, and
-    :class:`SlowWeights` does so in Lightning. Statistics of batch norm are the fast weights'.
+    the slow weights: :meth:`eval` puts them in the place of the parameters, :meth:`train` takes them out again, before
+    which a step is a ``RuntimeError``, and :class:`SlowWeights` does so in Lightning. Statistics of batch norm are the
+    fast weights'.
 
     When it does not help: the paper's gain over a tuned SGD is within its spread, and two independent repetitions found
     lower accuracies. It costs a copy of the weights.
@@ -57,17 +58,8 @@ class Lookahead(Around):
         inner.defaults |= {"k": k, "alpha": alpha, "since": 0}
         super().__init__(inner)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step of the base, and of the slow weights where it is their turn.
-
-        Raises:
-            RuntimeError: If the slow weights are in the place of the parameters; call :meth:`train` first.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _advance(self) -> None:
+        """Take one step of the base, and of the slow weights where it is their turn."""
         if self.evaluating:
             raise RuntimeError(
                 "Lookahead is asked for a step while its slow weights are in the place of the parameters; call its "
@@ -85,7 +77,6 @@ class Lookahead(Around):
             for p in group["params"] if group["since"] == 0 else ():
                 if "slow" in self.state.get(p, ()):
                     p.copy_(self.state[p]["slow"].lerp_(p, group["alpha"]))
-        return loss
 
     def state_dict(self) -> dict[str, Any]:
         """Return what torch does, and whose it is."""

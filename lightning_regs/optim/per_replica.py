@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any
 
@@ -83,13 +83,8 @@ class _PerReplica(Around):
         super().load_state_dict(state_dict)
         self.numbers = self.param_groups[0].setdefault("numbers", self.numbers)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def _advance(self) -> None:
         """Take one step of each replica."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         moved = [(group, w, w.grad) for group in self.param_groups for w in group["params"] if w.grad is not None]
         decays = [(group, group["weight_decay"]) for group in self.param_groups if "weight_decay" in self.numbers]
         for group, w, _ in moved:
@@ -110,7 +105,6 @@ class _PerReplica(Around):
                 w.grad = gradient
         for start, w in zip(self.before, weights, strict=True):
             torch.lerp(start, w, self._shares("lr", w), out=w)
-        return loss
 
     def _prepare(self, group: dict[str, Any], w: Any) -> None:
         """Have a step of one momentum and without decay be that of each replica, but for its rate."""

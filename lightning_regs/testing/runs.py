@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_regs.core.global_rng import seed_all
 from lightning_regs.core.lightning import pl
 from lightning_regs.core.names import GRADIENT_MODEL
 from lightning_regs.regularizers import NoEffectWarning, Regularizer
@@ -66,9 +67,7 @@ class _First(pl.Callback):
         if self.each_batch or i == 0:
             number = 10_000 * (epoch + trainer.current_epoch) + (100 * (first + i) if self.each_batch else 0)
             number += rank + trainer.global_rank
-            torch.manual_seed(number)
-            np.random.seed(number)  # noqa: NPY002 - the global generator is the one that must be left alone
-            random.seed(number)
+            seed_all(number)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         own = [(p, torch.zeros_like(p) if p.grad is None else p.grad) for p in pl_module.parameters()]
