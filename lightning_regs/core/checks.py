@@ -145,11 +145,13 @@ def _owner(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a function as its annotations want them, where :func:`checked` would be in the way.
 
-    Lightning looks at the frames of constructors. It takes their ``locals()``, before these have others.
+    Lightning looks at the frames of constructors. It takes their ``locals()``, before these have others; or those
+    arguments of a call that are known before it.
     """
+    function = inspect.unwrap(function)
     arguments = _arguments(function, _Names(function.__globals__))
     names = inspect.signature(function).parameters
-    return arguments.check((), {name: given[name] for name in names if name != "self"})[1]
+    return arguments.check((), {name: given[name] for name in names if name in given and name != "self"})[1]
 
 
 class _Arguments(NamedTuple):

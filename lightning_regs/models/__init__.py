@@ -9,11 +9,11 @@ generator, as in any torch module: seed it before building.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_regs.core import registry
-from lightning_regs.core.checks import check, checked
+from lightning_regs.core.checks import check, check_arguments, checked
 from lightning_regs.core.names import unknown_name
 
 if TYPE_CHECKING:
@@ -48,12 +48,17 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, **options: An
 
 
 @checked
-def check_options(name: str, options: Iterable[str]) -> None:
-    """Refuse the name of an architecture or of an option that there is not, before anything is built."""
+def check_options(name: str, options: Mapping[str, Any] | Iterable[str]) -> None:
+    """Refuse the name of an architecture or of an option that there is not, before anything is built.
+
+    Of a mapping, values that the options cannot have are refused too.
+    """
     known = model_options(name)
     for option in options:
         if option not in known:
             raise unknown_name(f"option of model {name!r}:", option, known)
+    if isinstance(options, Mapping):
+        check_arguments(_model_class(name).__init__, options)
 
 
 @checked

@@ -6,29 +6,26 @@ import contextlib
 import copy
 import functools
 import hashlib
-import importlib
-import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import call, seeds_apart
+from lightning_regs.core.checks import seeds_apart
 from lightning_regs.core.files import DamagedFileError
 from lightning_regs.core.identity import canonical, identity
 from lightning_regs.core.lightning import NAMESPACE, Callback, pl, while_restoring
-from lightning_regs.core.names import unknown_name
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data import ImageDataModule
 from lightning_regs.optim.per_replica import NUMBERS, together
-from lightning_regs.regularizers import Regularizer
 from lightning_regs.training.checkpoints import EpochCheckpoint, resumable
 from lightning_regs.training.classifier import Classifier
+from lightning_regs.training.options import callbacks_in, check_options, regularizers_in
 from lightning_regs.training.recorder import FITTED, EpochRecorder, Recorder
 from lightning_regs.training.replicas import Replicated
 
@@ -40,7 +37,6 @@ _NOISE = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
 )
-C = TypeVar("C", bound=Callback)
 Stacked = Callable[[Sequence[dict[str, Any]], Sequence[RunContext]], list[dict[str, float]]]
 
 
@@ -167,14 +163,6 @@ def _difference(one: Any, other: Any, path: str = "") -> str:
     return next(filter(None, below), "")
 
 
-def check_options(config: Mapping[str, Any]) -> None:
-    """Refuse an option of a section that its class does not take."""
-    for section, cls in (("model", Classifier), ("data", ImageDataModule), ("trainer", pl.Trainer)):
-        known = inspect.signature(cls).parameters
-        if unknown := [name for name in config.get(section) or {} if name not in known]:
-            raise unknown_name(f"option of {section}", unknown[0], known)
-
-
 def fit_stack(
     config: Mapping[str, Any],
     runs: Sequence[RunContext],
@@ -192,8 +180,7 @@ def fit_stack(
     check_options(config)
     seed, options, apart = runs[0].seed, dict(config["model"]), seeds_apart(config)
     order = apart.get("order", seed)
-    regularizers = options.pop("regularizers", None) or []
-    options["regularizers"] = [make(c, Regularizer, order, "regularizer", "lightning_regs.Mixup") for c in regularizers]
+    options["regularizers"] = regularizers_in(config, order)
     if start is not None:
         network = start[0] if replicas is None else Replicated(start)
         options |= {"architecture": network, "architecture_args": None, "layers": None}
@@ -211,7 +198,7 @@ def fit_stack(
     silent = {"devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     used = [
         *callbacks,
-        *(make(c, Callback, order, "callback", "lightning_regs.WeightMask") for c in config.get("callbacks") or []),
+        *callbacks_in(config, order),
         *([] if own else [recorder]),
         saver := EpochCheckpoint(last),
     ]
@@ -298,28 +285,6 @@ def quiet() -> Iterator[None]:
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         yield
-
-
-def make(config: Mapping[str, Any], base: type[C], seed: int, kind: str, example: str) -> C:
-    """Build an object of a configuration, which has it as LightningCLI does.
-
-    That is ``{"class_path": "lightning_regs.Mixup", "init_args": {"alpha": 1.0}}``, or without ``init_args``. The seed
-    is its, where it takes one and has none; ``kind``, in a word, and ``example``, a class path, are for messages.
-    """
-    path, options = config.get("class_path"), dict(config.get("init_args") or {})
-    if not isinstance(path, str) or set(config) - {"class_path", "init_args"}:
-        raise ValueError(f"a {kind} is written as class_path: {example} and init_args, got {config!r}.")
-    module, _, name = path.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"there is no {kind} {path!r}: {error}; write it like {example}.") from error
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise ValueError(f"{path!r} is no {kind}; write for example {example}.")
-    if "seed" in inspect.signature(cls).parameters:
-        options.setdefault("seed", seed)
-    made: C = call(kind, cls, **options)
-    return made
 
 
 def device_name(trainer: pl.Trainer) -> str:

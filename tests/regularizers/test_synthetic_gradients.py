@@ -28,7 +28,7 @@ from lightning_regs.functional import synthetic_gradient
 from lightning_regs.pruning.layers import prunable
 from lightning_regs.regularizers.parts.gradient_model import GradientModel
 from lightning_regs.regularizers.parts.selection import select
-from lightning_regs.training.fit import make
+from lightning_regs.training.options import make
 
 
 def squared(out: Tensor, y: Tensor) -> Tensor:

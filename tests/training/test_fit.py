@@ -16,7 +16,8 @@ from lightning_regs.regularizers import Regularizer
 from lightning_regs.study.run.events import Event, Job
 from lightning_regs.study.run.worker import perform
 from lightning_regs.training import fit as training
-from lightning_regs.training.fit import fit, fit_stack, initial_network, make
+from lightning_regs.training.fit import fit, fit_stack, initial_network
+from lightning_regs.training.options import make
 
 CONFIG: dict[str, Any] = {
     "model": {

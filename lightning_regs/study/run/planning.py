@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -80,22 +80,6 @@ def jobs_of(
         job = Job(cell.name, seed, cell.task, cell.config, folder, papers, facts, inputs, code, force)
         jobs.setdefault(planned.run, job)
     return jobs
-
-
-def prepare_data(configs: Iterable[Mapping[str, Any]]) -> None:
-    """Find, or download once and in one process, every data set that configurations of cells name.
-
-    Raises:
-        ValueError: If one of them is unknown.
-        FileNotFoundError: If one is nowhere and cannot be downloaded; the message lists where it was looked for.
-    """
-    sections = (config.get("data", config) for config in configs)
-    named = [part for part in sections if isinstance(part, Mapping) and isinstance(part.get("source"), str)]
-    if named:
-        from lightning_regs.data.sources import prepare  # imports torch, which toy tasks and finished plans do without
-
-        for source, root in dict.fromkeys((part["source"], part.get("root")) for part in named):
-            prepare(source, root)
 
 
 def stacks_of(

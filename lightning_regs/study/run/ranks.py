@@ -179,12 +179,12 @@ def _body(pipe: Connection, part: _Part) -> None:
         measured = measure_here(part.task, part.configs, contexts, part.threads)
         pipe.send(("returned", (measured, [(run.device, run.precision, run.epochs) for run in contexts])))
     except BaseException as error:
-        pipe.send(("failed", (_portable(error), "".join(traceback.format_exception(error)))))
+        pipe.send(("failed", (portable(error), "".join(traceback.format_exception(error)))))
     with contextlib.suppress(EOFError, OSError):
         pipe.recv()  # one that left would make the others fail for want of it
 
 
-def _portable(error: BaseException) -> BaseException:
+def portable(error: BaseException) -> BaseException:
     """Return an error that can be sent: itself, or what it says."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  # our own

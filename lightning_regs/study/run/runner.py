@@ -21,7 +21,8 @@ from lightning_regs.study.run.events import Event
 from lightning_regs.study.run.executors.cards import look, loses_stacked
 from lightning_regs.study.run.executors.local import InProcess, Processes
 from lightning_regs.study.run.executors.queue import Executor
-from lightning_regs.study.run.planning import Planned, jobs_of, plan, prepare_data, stacks_of
+from lightning_regs.study.run.planning import Planned, jobs_of, plan, stacks_of
+from lightning_regs.study.run.preflight import preflight
 from lightning_regs.study.store.ledger import Ledger
 from lightning_regs.study.store.tables import DamagedTable, Row
 
@@ -114,8 +115,9 @@ def reproduce(
         The outcome. A run that fails, a full disk and Ctrl-C are part of it and are not raised.
 
     Raises:
-        ValueError: For an unknown paper, scale, cell, task or executor, seeds, jobs or replicas that are none, a
-            damaged results table, a folder that cannot be written, or a cluster that does not answer.
+        ValueError: For an unknown paper, scale, cell, task or executor, seeds, jobs or replicas that are none, a wrong
+            option of a cell that has runs to do, a damaged results table, a folder that cannot be written, or a cluster
+            that does not answer.
         FileNotFoundError: If a data set that a missing run needs is nowhere.
     """
     paper = load_paper(paper) if isinstance(paper, str) else paper
@@ -148,7 +150,6 @@ def reproduce(
     codes = {p.cell.name: code_of(chosen.with_needs(p.cell)) for p in {p.cell.name: p for p in runs}.values()}
     missing = [planned for planned in runs if planned.run in again or planned.run not in results.runs]
     todo = jobs_of(paper, missing, runs, store, codes, again)
-    prepare_data(job.config for job in todo.values())
     on_a_card = replicas is None and together > 1 and bool(look())
     stacks = stacks_of(runs, todo, together, loses_stacked if on_a_card else None)
     if executor is None or isinstance(executor, str):
@@ -190,7 +191,12 @@ def reproduce(
             notify(Event("skipped", run=p.run, cell=p.cell.name, seed=p.seed, row=dict(results.runs[p.run])))
         if outcome.changed is not None:
             notify(Event("noted", text=outcome.changed))
-        if todo:
+    if todo and outcome.exit_code == 0:
+        if look_ahead := preflight(todo.values()):
+            # In the first process, which imports the same for its runs; in this one it would cost seconds once more.
+            ahead = executor.ahead if isinstance(executor, Processes) else lambda look, stack: look()
+            ahead(look_ahead, stacks[0])
+        with _noting(outcome, results.folder):
             executor.run(stacks, emit)
     with _noting(outcome, results.folder):
         results.write(finish=True)

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from lightning_regs.study.run.children import keep_to_parent, print_into
 from lightning_regs.study.run.code import changed
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 from lightning_regs.study.run.executors.cards import devices
-from lightning_regs.study.run.ranks import measure_here, measure_in_processes
+from lightning_regs.study.run.ranks import measure_here, measure_in_processes, portable
 
 
 def perform(stack: Stack, threads: int, emit: Emit) -> None:
@@ -169,8 +169,16 @@ def _checked(task: str, metrics: object) -> dict[str, float]:
     return checked
 
 
+def _raised(function: Callable[[], None]) -> BaseException | None:
+    try:
+        function()
+    except Exception as error:
+        return portable(error)
+    return None
+
+
 def work(pipe: Connection, threads: int) -> None:
-    """Body of a worker process: take jobs until there are no more."""
+    """Body of a worker process: take jobs, or functions to call, until there are no more."""
     keep_to_parent()
 
     def emit(event: Event) -> None:
@@ -181,9 +189,12 @@ def work(pipe: Connection, threads: int) -> None:
 
     while True:
         try:
-            stack: Stack = pipe.recv()
+            stack: Stack | Callable[[], None] = pipe.recv()
         except (EOFError, OSError):
             return
+        if callable(stack):
+            pipe.send(_raised(stack))
+            continue
         print_into(Path(stack[0].folder))
         perform(stack, threads, emit)
         gc.collect()

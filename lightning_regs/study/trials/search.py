@@ -198,7 +198,7 @@ def search(
 
 
 def _check(config: Mapping[str, Any], metric: str, seeds: int, prune: bool, stack: bool) -> None:
-    from lightning_regs.training.fit import check_options
+    from lightning_regs.training.options import check_options
 
     data = config.get("data") or {}
     check_options(config)

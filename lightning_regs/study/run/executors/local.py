@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 
 from lightning_regs.study.run.events import Emit, Stack
@@ -71,6 +71,16 @@ class Processes:
         self.jobs = jobs
         self.threads = threads or _threads(jobs)
         self._workers: list[Worker] = []
+
+    def ahead(self, look: Callable[[], None], stack: Stack) -> None:
+        """Call a function in a process that is there for a stack then, before :meth:`run`; raise what it raises."""
+        cards = self._cards.place(stack, []) or ()
+        self._workers.append(worker := Worker(self.threads, cards, chosen=self._cards.several))
+        try:
+            worker.call(look)
+        except BaseException:
+            self._drop(worker)
+            raise
 
     def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
         """Carry out all runs; see :class:`~lightning_regs.study.run.executors.queue.Executor`."""

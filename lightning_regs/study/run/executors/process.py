@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lightning_regs.study.run.children import start, surroundings
@@ -25,6 +25,16 @@ class Worker:
     def alive(self) -> bool:
         """Tell whether the process is there."""
         return self._process.is_alive()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Let it call a function, and raise here what that raises; it must have no runs."""
+        try:
+            self.pipe.send(function)
+            error: BaseException | None = self.pipe.recv()
+        except (EOFError, OSError):  # it died, and what runs in the next one says why
+            return
+        if error is not None:
+            raise error
 
     def give(self, stack: Stack) -> None:
         """Let it carry out runs; it must have none."""
