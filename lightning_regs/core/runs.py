@@ -88,6 +88,11 @@ class Run:
         code = self._config().get("code")
         return code if isinstance(code, dict) else None
 
+    def forced(self) -> float:
+        """Return when, in seconds since 1970, it was begun anew by a command that was told to; 0 where none was."""
+        begun = self._config().get("forced")
+        return begun if isinstance(begun, float) else 0.0
+
     def _config(self) -> dict[str, Any]:
         """Return what the run was begun with; nothing where its file is missing or damaged."""
         try:

@@ -26,7 +26,8 @@ class Job:
         facts: Provenance that is the same for all runs of a command: ``commit``, ``versions``.
         inputs: Folders of the runs that this one needs, by the names of their cells.
         code: The code outside the package that it is made by, name -> hash.
-        force: Whether to measure it anew where it is complete, and not to go on where it was interrupted.
+        force: When the command began, in seconds since 1970, if it measures the run anew: unless another one has begun
+            that since, also where it is complete, and without going on where it was interrupted. 0: it does not.
     """
 
     cell: str
@@ -38,7 +39,7 @@ class Job:
     facts: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
-    force: bool = False
+    force: float = 0.0
 
     @property
     def run(self) -> str:
@@ -49,6 +50,11 @@ class Job:
     def stored(self) -> Run:
         """The run in the store."""
         return Run(Path(self.folder))
+
+    def row(self) -> dict[str, Any] | None:
+        """Return the row of the run, where it is complete and not to be measured anew."""
+        row = self.stored.row()
+        return row if not self.force or self.stored.forced() >= self.force else None
 
     def event(self, kind: Kind, **about: Any) -> Event:
         """Return an event of this run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -71,12 +72,13 @@ def jobs_of(
     """Return the jobs of missing runs by their hashes; of cells that share a run, the first gives its name."""
     folders = {(planned.cell.name, planned.seed): str(store.root / planned.run) for planned in runs}
     papers = str(paper.folder.parent) if paper.folder else None
+    began = time.time()
     facts = {"commit": commit(), "versions": versions()} if missing else {}
     jobs: dict[str, Job] = {}
     for planned in missing:
         cell, seed = planned.cell, planned.seed
         inputs = {name: folders[name, seed] for name in cell.needs}
-        code, force, folder = codes[cell.name], planned.run in again, folders[cell.name, seed]
+        code, force, folder = codes[cell.name], began if planned.run in again else 0.0, folders[cell.name, seed]
         job = Job(cell.name, seed, cell.task, cell.config, folder, papers, facts, inputs, code, force)
         jobs.setdefault(planned.run, job)
     return jobs

@@ -105,7 +105,8 @@ def reproduce(
         replicas: How many runs with the same stack label are trained together, at most; None for the scale's number, or
             1 on a GPU for nets with convolutions, which are slower together; 1 for each alone. The results are equal up
             to rounding, but for nets that draw at random within, as dropout does; the rows say how many were together.
-        force: Whether to measure the chosen cells anew where they are complete; what they need is kept. Without it, a
+        force: Whether to measure the chosen cells anew where they are complete; what they need is kept, and so is what
+            another command with ``force`` has begun and finished since this one began. Without it, a
             run that was made by other code of the user's than there is now is told of as ``"noted"``, and kept.
         address: ``HOST:PORT`` of the Ray cluster; default: one that runs on this machine, else one that is started.
         cpus: Cores of each run on the cluster; default: 1.

@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
@@ -39,11 +40,11 @@ def perform(stack: Stack, threads: int, emit: Emit) -> None:
             for job in sorted(stack, key=lambda job: job.run):
                 locks.enter_context(job.stored.lock(functools.partial(_say_waiting, job, emit)))
             for job in stack:
-                if job.force:
-                    job.stored.clear()
-                elif (row := job.stored.row()) is not None:
+                if (row := job.row()) is not None:
                     missing.remove(job)
                     ended.append(job.event("finished", row=row))
+                elif job.force:
+                    job.stored.clear()
             if missing:
                 emit(missing[0].event("started", stacked=len(missing)))
                 for event in _measure(tuple(missing), threads, emit):
@@ -83,6 +84,8 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
 
     for job in stack:
         config: dict[str, Any] = {"task": job.task, "config": job.config, "seed": job.seed}
+        if job.force:
+            config["forced"] = time.time()
         if (Path(job.folder) / "row.json").exists():
             text = "has a row.json that is damaged, or not with the curves of its run: it is redone"
             emit(job.event("noted", text=text))

@@ -6,6 +6,7 @@ from lightning_regs.core.runs import Store
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.run.events import Event, Job
 from lightning_regs.study.run.executors import queue
+from lightning_regs.study.run.executors.local import InProcess
 from lightning_regs.study.run.executors.queue import Queue
 from lightning_regs.study.run.runner import reproduce
 from lightning_regs.study.store.ledger import Ledger
@@ -69,3 +70,19 @@ def test_a_row_of_the_store_is_newer_than_that_of_a_table_also_of_a_seed_beyond_
     ledger = Ledger(paper, paper.scale("quick"), Store())
     ledger.write()
     assert ledger.csv.read_text() == outcome.csv.read_text()
+
+
+def test_a_run_that_another_command_measured_anew_meanwhile_is_not_measured_anew_again(toy):
+    toy.write(toy.cell("one"), toy.cell("two"), toy.cell("three"), seeds=1)
+    reproduce("toy", cells=["one", "two"], jobs=0)
+
+    class Meanwhile(InProcess):
+        def run(self, stacks, emit):
+            reproduce("toy", cells="one", jobs=0, force=True)
+            reproduce("toy", cells="three", jobs=0)  # which may go on with what was begun before
+            super().run(stacks, emit)
+
+    assert reproduce("toy", executor=Meanwhile(), force=True).finished == 3
+    assert [name for name, _ in toy.ran()] == ["one"] * 2 + ["three"] * 2 + ["two"] * 2
+    assert reproduce("toy", jobs=0, force=True).finished == 3
+    assert len(toy.ran()) == 9

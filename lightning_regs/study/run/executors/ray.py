@@ -124,7 +124,7 @@ class Ray:
                 return
             left = []
             for job in stack:
-                if not job.force and (row := job.stored.row()) is not None:
+                if (row := job.row()) is not None:
                     queue.emit(job.event("finished", row=row))
                 else:
                     left.append(job)
