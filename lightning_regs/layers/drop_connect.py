@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from lightning_regs.core.checks import Probability, checked
 
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 class DropConnect(nn.Module):
     """A linear or convolutional layer whose weights and biases, not its units, are dropped in training.
@@ -28,15 +30,21 @@ class DropConnect(nn.Module):
         per_sample: Whether each sample has its mask, else each batch.
 
     Raises:
-        TypeError: If the layer is neither linear nor convolutional.
+        TypeError: If the layer is neither linear nor convolutional, or does more than these: lazily, by hooks, or in a
+            ``forward`` of its own.
         ValueError: If ``p`` is outside [0, 1).
     """
 
     @checked
     def __init__(self, layer: nn.Module, p: Probability = 0.5, per_sample: bool = True) -> None:
         super().__init__()
-        if not isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        if not isinstance(layer, _LAYERS):
             raise TypeError(f"layer must be linear or convolutional, for its weights to be dropped, got {layer!r}.")
+        if type(layer).forward not in [cls.forward for cls in _LAYERS] or layer._forward_pre_hooks:
+            raise TypeError(
+                f"weights are dropped without a call of it, and {layer!r} has a forward or hooks of its own; let "
+                "it see a batch where it is lazy, make pruning permanent, or use torch.nn.utils.parametrizations."
+            )
         self.p, self.per_sample = p, per_sample
         self.layer: Any = layer
 
@@ -47,6 +55,9 @@ class DropConnect(nn.Module):
             return out
         # By attribute, as a weight may be computed, such as that of weight norm.
         both = {name: w for name in ("weight", "bias") if (w := getattr(self.layer, name)) is not None}
+        if torch.amp.is_autocast_available(kind := x.device.type) and torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)  # which autocast does not give to what torch.vmap calls
+            x, both = x.to(dtype), {name: w.to(dtype) for name, w in both.items()}
         samples = [len(x)] if self.per_sample else []
         dropped = {name: F.dropout(w.expand(*samples, *w.shape), self.p) for name, w in both.items()}
         return torch.vmap(self._with)(dropped, x) if samples else self._with(dropped, x)

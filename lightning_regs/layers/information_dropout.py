@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C import _functorch
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils.parametrize import is_parametrized
 
 from lightning_regs.core.checks import Positive, checked
 
@@ -48,12 +47,16 @@ class InformationDropout(nn.Module):
     ) -> None:
         super().__init__()
         first: Any = layer[0] if isinstance(layer, nn.Sequential) and len(layer) else layer
-        if not isinstance(first, (nn.Linear, _ConvNd)) or is_parametrized(first):  # what computes weights is shared
+        # A weight that is computed, by a parametrization or a hook, would not be drawn anew.
+        if not isinstance(first, (nn.Linear, _ConvNd)) or "weight" not in first._parameters:
             raise TypeError(f"layer must be or begin with a plain linear or convolutional one, got {layer!r}.")
         self.layer, self.noise, self.activation, self.max_alpha = layer, copy.deepcopy(first), activation, max_alpha
         self.noise.reset_parameters()
+        for weight in self.noise.parameters():
+            weight.requires_grad = True  # also beside a layer that is frozen
         if activation == "softplus":
-            self.prior_mean, self.prior_log_std = (nn.Parameter(first.weight.new_zeros(())) for _ in range(2))
+            at: Any = {"dtype": first.weight.dtype, "device": first.weight.device}
+            self.prior_mean, self.prior_log_std = (nn.Parameter(torch.zeros((), **at)) for _ in range(2))
         # The nats a sample of each training pass, () or of stacked nets (R,), while something adds them to a loss; else
         # they are not computed.
         self.passes: list[Tensor] | None = None
@@ -66,7 +69,7 @@ class InformationDropout(nn.Module):
         # In at least float32, so that each precision draws the same noise.
         wide = torch.promote_types(units.dtype, torch.float32)
         alpha = _LEAST + self.max_alpha * torch.sigmoid(self.noise(x).to(wide))
-        if self.passes is not None:
+        if self.passes is not None and torch.is_grad_enabled():  # else of no loss, as a pass of monte_carlo
             nats = self.information(units.to(wide), alpha).sum() / len(units)
             # Of stacked nets those of all, (R,): what vmap hands to a layer is of no use after it.
             self.passes.append(_functorch.get_unwrapped(nats) if _functorch.is_batchedtensor(nats) else nats)

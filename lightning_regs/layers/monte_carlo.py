@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torchvision.ops import DropBlock2d, StochasticDepth
 
-from lightning_regs.core.checks import Count, NoEffectWarning, Seed, checked
+from lightning_regs.core.checks import Count, NoEffectWarning, Seed, check, checked
 from lightning_regs.core.rng import derive_seed, run_seed
 from lightning_regs.core.undisturbed import every_layer_called, undisturbed
 from lightning_regs.layers.drop_connect import DropConnect
 from lightning_regs.layers.information_dropout import InformationDropout
 
 _DRAW = (_DropoutNd, StochasticDepth, DropBlock2d, DropConnect, InformationDropout)
+_WITHIN = (nn.RNNBase, nn.MultiheadAttention)  # that draw where their own ``dropout`` is above 0
 
 
 @checked
@@ -42,13 +43,20 @@ def monte_carlo(
         average: Class probabilities, which are the softmax over the last dimension; or the outputs as they are.
         seed: Of the draws, which are the same for the same seed and shape; give each batch its own. None: what
             ``seed_everything`` was given, else 0.
-        layers: Classes that draw beside the dropout of torch, torchvision and this package. What a ``forward`` calls
-            as a function without a layer of its own stays off.
+        layers: Classes that draw beside the dropout of torch, torchvision and this package. What another ``forward``
+            calls as a function without a layer of its own stays off.
 
     Returns:
-        The average, of the output's shape.
+        The average, of the output's shape, in at least float32.
+
+    Raises:
+        TypeError: If the module returns something else than a tensor.
     """
-    drawing = [layer for layer in module.modules() if isinstance(layer, (*_DRAW, *layers))]
+    drawing = [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, (*_DRAW, *layers)) or (isinstance(layer, _WITHIN) and layer.dropout > 0)
+    ]
     if not drawing:
         warnings.warn(
             f"{type(module).__name__} has no layer of dropout that would draw; name the classes that do as layers.",
@@ -61,6 +69,11 @@ def monte_carlo(
             layer.training = True
         for stream in streams:
             stream.manual_seed(derive_seed(run_seed(seed), "monte_carlo"))
-        outputs = (module(x.clone()) for _ in range(samples))  # which it may change
-        made: Tensor = sum(out if average == "outputs" else out.softmax(dim=-1) for out in outputs) / samples
+        total: Any = 0
+        for _ in range(samples):
+            # A copy, as it may change the batch.
+            out = check(f"what {type(module).__name__} returns", module(x.clone()), Tensor)
+            out = out.to(torch.promote_types(out.dtype, torch.float32))  # a sum in 16 bits comes to a halt
+            total = total + (out if average == "outputs" else out.softmax(dim=-1))
+        made: Tensor = total / samples
         return made

@@ -14,7 +14,7 @@ from torchvision import ops
 
 from lightning_regs.core import registry
 from lightning_regs.core.checks import NoEffectWarning, Probability, call, check, checked
-from lightning_regs.core.names import few, unknown_name
+from lightning_regs.core.names import few, uncompiled, unknown_name
 from lightning_regs.pruning.layers import NORMALISATION
 
 # What torch's normalizations call the number of their channels.
@@ -29,7 +29,7 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
 
     A layer that is used at several places is replaced once, by one layer. Parameters of all other layers keep their
     names and values; a factory that keeps the old layer inside its own, as ``lambda old: nn.Sequential(old, drop)``
-    does, lengthens its names. The new layer is in the old one's mode, training or evaluation; moving it to a device is
+    does, lengthens its names. What is new is in the old layer's mode, training or evaluation; moving it to a device is
     the factory's business. What a factory returns is not searched again. The ``out_proj`` of torch's attention
     stays, as its weight is read without a call of the layer::
 
@@ -47,23 +47,35 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
         How many layers were replaced, by the name of the class or the predicate. A kind that fits none is warned about.
     """
     pairs = [replacements] if isinstance(replacements, tuple) else list(replacements.items())
-    for kind, _ in pairs:
-        if not callable(kind[0] if isinstance(kind, tuple) else kind):
-            raise TypeError(f"layers are named by their class, as in {{nn.ReLU: lambda old: nn.GELU()}}, got {kind!r}.")
+    for kind, factory in pairs:
+        match kind:
+            case (type(), str()):
+                known = True
+            case _:
+                known = callable(kind)
+        if not known or isinstance(factory, nn.Module):
+            raise TypeError(
+                "layers are named by their class, or class and glob, and made by a function, as in {nn.ReLU: lambda "
+                f"old: nn.GELU()}}, got {kind!r}: {factory!r}."
+            )
     counts = {_name(kind): 0 for kind, _ in pairs}
     replaced: dict[nn.Module, nn.Module] = {}
     for prefix, owner in list(module.named_modules()):
         for name, layer in owner._modules.items():
+            path = uncompiled(f"{prefix}.{name}".lstrip("."))
             for kind, factory in pairs:
-                if layer is not None and _fits(kind, path := f"{prefix}.{name}".lstrip("."), layer):
+                if layer is not None and _fits(kind, path, layer):
                     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
                         why = "its weight is read without a call of the layer"
                         warnings.warn(f"{path} stays as it is, as {why}.", NoEffectWarning, stacklevel=3)
                         break
                     if layer not in replaced:
                         cls = type(layer)  # which a parametrization in place changes
+                        modes = {part: part.training for part in layer.modules()}  # a norm in it may be frozen
                         made = check(f"the layer in the place of {path}", factory(layer), nn.Module)
-                        replaced[layer] = made.train(layer.training)
+                        for part in made.modules():
+                            part.training = modes.get(part, layer.training)
+                        replaced[layer] = made
                         counts[_name(kind)] += replaced[layer] is not layer or type(layer) is not cls
                     owner._modules[name] = replaced[layer]
                     if isinstance(owner, nn.TransformerEncoderLayer):
@@ -72,7 +84,8 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
     for kind, _ in pairs:
         if not counts[_name(kind)]:
             cls = kind[0] if isinstance(kind, tuple) else nn.Module
-            layers = {name: type(layer).__name__ for name, layer in module.named_modules() if isinstance(layer, cls)}
+            named = [(uncompiled(name), layer) for name, layer in module.named_modules()]
+            layers = {name: type(layer).__name__ for name, layer in named if isinstance(layer, cls)}
             glob = kind[1] if isinstance(kind, tuple) else ""
             has = few(glob, [*dict.fromkeys(layers.values() if cls is nn.Module else layers)])
             said = f"{type(module).__name__} has no layer {_name(kind)} to replace; it has {has}."
@@ -130,7 +143,7 @@ def _replacement(options: dict[str, Any]) -> tuple[Kind, Factory]:
 
 
 def _norm(cls: type[nn.Module], channels: str, old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
-    """Return a normalization of the old one's channels, on its device, with its scale and shift."""
+    """Return a normalization of the old one's channels, with its scale, shift, numbers and device."""
     number = next(
         (getattr(old, name) for name in _CHANNELS if isinstance(old, NORMALISATION) and hasattr(old, name)), None
     )
@@ -142,12 +155,14 @@ def _norm(cls: type[nn.Module], channels: str, old: nn.Module, options: Mapping[
         )
     made: nn.Module = call("layer", cls, **{channels: number}, **options)
     before = dict(old.named_parameters())
+    if like := [t for t in (*before.values(), *old.buffers()) if t.is_floating_point()]:
+        made.to(like[0].device, like[0].dtype)
     with torch.no_grad():
         for name, own in made.named_parameters():
             if name in before:
-                own.data = before[name].detach().clone().view_as(own)
+                own.copy_(before[name].view_as(own))
                 own.requires_grad_(before[name].requires_grad)
-    return made.to(next((t.device for t in (*old.parameters(), *old.buffers())), None))
+    return made
 
 
 def _layer(name: str) -> type[nn.Module]:

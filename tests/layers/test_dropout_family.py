@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
 from lightning_regs import Classifier
@@ -165,6 +166,43 @@ def test_what_has_no_connections_is_refused() -> None:
         replace_layers(nn.Sequential(nn.ReLU()), {nn.ReLU: DropConnect})
 
 
+class Rectified(nn.Linear):
+    """Is more than its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Rectified(3, 2),
+        lambda: prune.l1_unstructured(nn.Linear(3, 2), "weight", 0.5),
+        lambda: nn.utils.spectral_norm(nn.Linear(3, 2)),
+        lambda: nn.LazyLinear(2),
+    ],
+    ids=["own forward", "pruned by torch", "old spectral norm", "lazy"],
+)
+def test_what_dropped_weights_alone_do_not_compute_is_refused(make: Callable[[], nn.Module]) -> None:
+    """Training would be of another function than evaluation."""
+    with pytest.raises(TypeError, match=r"without a call of it, .* has a forward or hooks of its own; let it see"):
+        DropConnect(make())
+
+
+@pytest.mark.parametrize("per_sample", [True, False])
+@pytest.mark.parametrize("make", [lambda: nn.Linear(4, 3), lambda: nn.Conv2d(4, 3, 1)], ids=["linear", "conv"])
+def test_under_autocast_training_has_the_precision_of_evaluation(
+    make: Callable[[], nn.Module], per_sample: bool
+) -> None:
+    torch.manual_seed(0)
+    layer, x = DropConnect(make(), 0.0, per_sample), torch.randn(5, 4, 2, 4)
+    for samples in (x, x.bfloat16()):  # such as behind a convolution
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn, expected = layer.train()(samples), layer.eval()(samples)
+        assert drawn.dtype == expected.dtype == torch.bfloat16
+        torch.testing.assert_close(drawn, expected, rtol=0.02, atol=0.02)
+
+
 # -- the average over sampled nets -----------------------------------------------------------------------------------
 
 
@@ -206,10 +244,47 @@ def test_the_module_its_modes_and_the_random_streams_are_as_before() -> None:
 def test_a_net_without_dropout_is_told_and_one_whose_layers_are_not_called_draws() -> None:
     with pytest.warns(NoEffectWarning, match="Linear has no layer of dropout"):
         monte_carlo(nn.Linear(3, 2), torch.rand(2, 3), samples=2)
+    with pytest.raises(TypeError, match=r"what GRU returns must be a Tensor"):
+        monte_carlo(nn.GRU(3, 2, 2, dropout=0.5), torch.rand(2, 3), samples=2)
     transformer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
     assert not torch.equal(*(monte_carlo(transformer, torch.rand(2, 3, 6), 1, seed=seed) for seed in (1, 2)))
     assert torch.backends.mha.get_fastpath_enabled()
     assert not torch.equal(*(monte_carlo(Own(), torch.ones(2, 8), 1, seed=seed, layers=[Own]) for seed in (1, 2)))
+
+
+def test_many_draws_of_few_bits_are_averaged_without_rounding_each() -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3)).bfloat16(), torch.randn(2, 6).bfloat16()
+    torch.testing.assert_close(monte_carlo(net, x, samples=1000).sum(1), torch.ones(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        drawn = monte_carlo(nn.Sequential(nn.Dropout(0.0), nn.Linear(6, 3)), x, samples=1000, average="outputs")
+    assert drawn.dtype == torch.float32
+
+
+class Within(nn.Module):
+    """Calls a layer of torch that has its dropout inside, in an LSTM or an attention, beside one that does nothing."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.drop = layer, nn.Dropout(0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.layer(*[x] * (3 if isinstance(self.layer, nn.MultiheadAttention) else 1))[0])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: nn.LSTM(4, 6, num_layers=2, dropout=p, batch_first=True),
+        lambda p: nn.MultiheadAttention(4, 2, dropout=p, batch_first=True),
+    ],
+    ids=["recurrent", "attention"],
+)
+def test_torchs_dropout_within_other_layers_draws_too(make: Callable[[float], nn.Module]) -> None:
+    x = torch.rand(2, 3, 4)
+    for p, draws in ((0.5, True), (0.0, False)):
+        net = Within(make(p))
+        assert torch.equal(*(monte_carlo(net, x, 1, "outputs", seed=seed) for seed in (1, 2))) is not draws
 
 
 class Own(nn.Module):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from scipy import integrate, stats
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, GradientPenalty, ImageDataModule
@@ -242,13 +243,42 @@ def test_a_mean_only_batch_norm_is_estimated_anew_and_a_frozen_one_stays() -> No
 
 @pytest.mark.slow
 def test_what_is_measured_in_between_is_not_in_the_loss() -> None:
+    class Samples(pl.Callback):
+        """Averages sampled nets between a training step and its backward pass."""
+
+        def on_before_zero_grad(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            monte_carlo(pl_module.network, torch.ones(2, 1, 8, 8), samples=3)
+
     layers = [{"replace": "Linear", "named": "body.*", "by": "InformationDropout"}]
     found = []
-    for callbacks in ([], [LayerSignals()]):
+    for callbacks in ([], [LayerSignals()], [Samples()]):
         net, penalty = Classifier("mlp", {"hidden": [8, 8]}, layers=layers, seed=0), InformationPenalty(0.1)
         data = ImageDataModule("digits", train_size=32, batch_size=16, seed=0)
         quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False, callbacks=[penalty, *callbacks], **quiet)
         trainer.fit(net, datamodule=data)
-        found.append(net.state_dict())
-    torch.testing.assert_close(found[0], found[1], rtol=0.0, atol=0.0)
+        found.append({**net.state_dict(), "told": trainer.callback_metrics["train/information"]})
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, rtol=0.0, atol=0.0)
+
+
+def test_the_noise_of_a_frozen_layer_is_learned_and_a_lazy_one_has_its_prior() -> None:
+    frozen = nn.Linear(3, 2).requires_grad_(False)
+    layer = InformationDropout(frozen)
+    assert {name: p.requires_grad for name, p in layer.named_parameters()} == {
+        **dict.fromkeys(("layer.weight", "layer.bias"), False),
+        **dict.fromkeys(("noise.weight", "noise.bias"), True),
+    }
+    assert InformationDropout(nn.LazyLinear(2), "softplus")(torch.rand(4, 3)).shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda layer: prune.l1_unstructured(layer, "weight", 0.5), nn.utils.spectral_norm],
+    ids=["pruned by torch", "old spectral norm"],
+)
+def test_weights_that_a_hook_computes_are_refused_as_those_of_a_parametrization(
+    make: Callable[[nn.Module], nn.Module],
+) -> None:
+    with pytest.raises(TypeError, match="begin with a plain linear or convolutional one, got Linear"):
+        InformationDropout(make(nn.Linear(3, 2)))

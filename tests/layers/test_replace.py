@@ -49,6 +49,44 @@ def test_a_predicate_chooses_and_the_mode_is_kept() -> None:
     assert not model[0][2][1].training
 
 
+def test_what_the_old_layer_has_frozen_stays_so_and_what_is_new_is_in_its_mode() -> None:
+    def block() -> nn.Module:
+        made = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+        made[1].eval()
+        return made
+
+    def around(old: nn.Module) -> nn.Module:
+        return old if len(list(old)) == 1 else nn.Sequential(old, nn.Dropout().eval())
+
+    model = nn.ModuleList([block(), nn.Sequential(block())])
+    replace_layers(model, (lambda layer: type(layer) is nn.Sequential, around))
+    assert [m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d)] == [False, False]
+    assert [m.training for m in model.modules() if isinstance(m, nn.Dropout)] == [True, True]
+
+
+def test_a_compiled_net_has_the_names_of_its_layers_and_computes_with_the_new_ones() -> None:
+    model, x = torch.compile(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), backend="eager"), torch.ones(2, 3)
+    assert model(x).abs().sum() > 0
+    assert replace_layers(model, {(nn.Linear, "0"): lambda old: nn.Sequential(old, nn.Threshold(9, -1))}) == {
+        "Linear named 0": 1
+    }
+    assert model(x).eq(0).all()
+    with pytest.warns(NoEffectWarning, match=r"to replace; it has 0\.0\."):
+        replace_layers(model, {(nn.Linear, "1"): nn.Sequential})
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_normalization_is_of_the_old_ones_numbers_and_on_its_device(affine: bool) -> None:
+    (pair,) = layer_replacements(
+        [{"replace": "BatchNorm2d", "by": "InstanceNorm2d", "affine": True, "track_running_stats": True}]
+    )
+    for device, dtype in (("cpu", torch.float64), ("meta", torch.bfloat16)):
+        model = nn.Sequential(nn.BatchNorm2d(4, affine=affine, device=device, dtype=dtype))
+        replace_layers(model, pair)
+        found = {(t.device.type, t.dtype) for t in model.state_dict().values() if t.is_floating_point()}
+        assert found == {(device, dtype)}
+
+
 def test_a_kind_that_fits_nothing_is_warned_about_by_name() -> None:
     with pytest.warns(NoEffectWarning, match="Sequential has no layer GELU to replace"):
         assert replace_layers(net(), {nn.GELU: lambda old: nn.ReLU()}) == {"GELU": 0}
@@ -56,9 +94,11 @@ def test_a_kind_that_fits_nothing_is_warned_about_by_name() -> None:
         assert replace_layers(net(), {nn.ReLU: lambda old: old}) == {"ReLU": 0}
     with pytest.raises(TypeError, match=r"the layer in the place of 1 must be a Module, got None"):
         replace_layers(net(), {nn.ReLU: lambda old: None})
-    for kind in ("ReLU", ("ReLU", "1")):
-        with pytest.raises(TypeError, match=r"layers are named by their class, as in \{nn.ReLU: .*ReLU"):
+    for kind in ("ReLU", ("ReLU", "1"), (nn.ReLU, nn.GELU, nn.SiLU), (nn.ReLU,), (lambda layer: True, "1")):
+        with pytest.raises(TypeError, match=r"named by their class, or class and glob, .* as in \{nn.ReLU: .*, got "):
             replace_layers(net(), {kind: lambda old: nn.GELU()})
+    with pytest.raises(TypeError, match=r"made by a function, .* got <class '.*ReLU'>: GELU\("):
+        replace_layers(net(), {nn.ReLU: nn.GELU()})
 
 
 def test_torchs_transformers_compute_with_the_new_layers_and_attention_keeps_its_own() -> None:
