@@ -67,6 +67,8 @@ def compact(network: nn.Module) -> nn.Module:
             for owner in list(made.modules()):
                 for key, part in owner._modules.items() if owner is not picks else ():
                     owner._modules[key] = picks if part is layer else part
+                    if part is layer and isinstance(owner, nn.TransformerEncoderLayer):
+                        owner.activation_relu_or_gelu = 0  # else evaluation reads the weights of the layer, by no call
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -90,9 +90,9 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the module its gates, before optimizers are made and a checkpoint is restored."""
         super().setup(trainer, pl_module, stage)
+        module: Any = pl_module
+        self._hook = module.register_load_state_dict_pre_hook(self._before_loading)
         if stage != "fit":
-            module: Any = pl_module
-            self._hook = module.register_load_state_dict_pre_hook(self._before_loading)
             return
         check_whole_weights("L0", trainer)
         pl_module.configure_model()  # by Lightning's rule a second call changes nothing
@@ -106,16 +106,27 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
         self.release()
 
     def _before_loading(self, module: nn.Module, state: Mapping[str, Any], *_: Any) -> None:
-        """Give a module that is only evaluated the gates of its checkpoint."""
+        """Give a module the gates of its checkpoint."""
         if has_gates(state):
-            self.extend(module)
+            self.extend(module, state)
 
-    def extend(self, module: nn.Module) -> None:
-        """Give a module's layers their gates."""
+    def extend(self, module: nn.Module, state: Mapping[str, Any] | None = None) -> None:
+        """Give a module's layers their gates; of those for a state the ones that are in it."""
         try:
             self._gates = add_gates(module, self.layers, self.initial_dropout)
         except ValueError as error:
             raise MisconfigurationException(f"L0 finds nothing to gate: {error}") from error
+        if state is not None:
+            saved = set(map(uncompiled, state))
+            # What no optimizer trained, or was frozen then, has none there.
+            self._leave(module, [name for name in self._gates if f"{name}.l0_gate.log_alpha" in saved])
+
+    def _leave(self, module: nn.Module, names: Collection[str]) -> None:
+        """Take the gates off all layers but these."""
+        layers = {uncompiled(name): part for name, part in module.named_modules()}
+        for name in self._gates.keys() - names:
+            remove_gates(layers[name])
+            del self._gates[name]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See to it that what is trained is gated, and nothing else."""
@@ -127,11 +138,10 @@ class L0(Regularizer, acts=Acts.GRADIENTS):
             )
         held = {id(w) for optimizer in trainer.optimizers for w in parameters_of(optimizer)}
         layers = {uncompiled(name): part for name, part in pl_module.named_modules()}
-        for name, gate in list(self._gates.items()) if held else ():
-            if id(layers[name].weight) not in held:
-                remove_gates(layers[name])
-                del self._gates[name]
-            elif id(gate.log_alpha) not in held:
+        if held:
+            self._leave(pl_module, [name for name in self._gates if id(layers[name].weight) in held])
+        for name, gate in self._gates.items():
+            if held and id(gate.log_alpha) not in held:
                 raise MisconfigurationException(
                     f"no optimizer trains the gates of {name!r}, though one trains its weight; let "
                     "configure_optimizers take the parameters() of the module or layer, or leave it out with `layers`."

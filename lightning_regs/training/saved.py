@@ -52,7 +52,7 @@ class KeepsMethods(pl.LightningModule):
         if has_gates(checkpoint["state_dict"]) and self.network is not None:
             for method in self.regularizers:
                 if isinstance(method, L0):
-                    method.extend(self)
+                    method.extend(self, checkpoint["state_dict"])
             if lacking := gates_missing(self, checkpoint["state_dict"]):
                 raise MisconfigurationException(
                     f"the checkpoint is of a Classifier with L0, and this one has none.{lacking}"

@@ -44,8 +44,21 @@ class Attention(nn.Module):
         return self.head(self.attention(x[:, 0], x[:, 0], x[:, 0])[0])
 
 
+class Encoder(nn.Module):
+    """Whose layers torch reads in evaluation without a call, where it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+        self.encoder, self.head = nn.TransformerEncoder(layer, 2), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x[:, 0]))
+
+
 NETS = {
     "attention": Attention,
+    "transformer": Encoder,
     "mlp": lambda: build("mlp", (1, 6, 6), 3, hidden=[20, 12], dropout=0.5),
     "functions": Functional,
     "convolutions": convolutions,
@@ -64,6 +77,8 @@ def test_the_outputs_are_those_of_the_gated_net(name: str, closed: float) -> Non
     x = torch.randn(5, 1, 6, 6, dtype=torch.float64)
     small = compact(network)
     torch.testing.assert_close(small(x), network(x), rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), network(x), rtol=1e-12, atol=1e-12)
     assert not [n for n, _ in small.named_parameters() if "l0_gate" in n]
     assert open_gates(network), "the gated net stays as it was"
 

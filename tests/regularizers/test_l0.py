@@ -112,6 +112,13 @@ def test_checkpoints_are_loaded_by_who_has_the_method(tmp_path: Path) -> None:
     trainer.save_checkpoint(path := tmp_path / "end.ckpt")
     loaded = Classifier.load_from_checkpoint(path, architecture=nn.Sequential(nn.Linear(108, 4)))
     assert torch.equal(loaded.eval()(x), trained.eval()(x))
+    shape: dict[str, Any] = {"input_shape": (108,), "num_classes": 4}
+    half = Classifier(nn.Sequential(nn.Linear(108, 8), nn.Linear(8, 4)), regularizers=[L0()], **shape)
+    half.network[1].requires_grad_(False)
+    fit(half, [], data).save_checkpoint(path.with_name("half.ckpt"))
+    whole = nn.Sequential(nn.Linear(108, 8), nn.Linear(8, 4))
+    loaded = Classifier.load_from_checkpoint(path.with_name("half.ckpt"), architecture=whole)
+    assert torch.equal(loaded.eval()(x), half.eval()(x)), "what was frozen has no gates"
     fresh = Classifier(nn.Sequential(nn.Linear(108, 4)), regularizers=[L0()], input_shape=(108,), num_classes=4)
     trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False)
     trainer.test(fresh, data, ckpt_path=path, verbose=False)
@@ -135,6 +142,34 @@ def test_a_foreign_module_is_tested_with_the_gates_of_its_checkpoint(tmp_path: P
     found: Any = trainer.predict(fresh, DataLoader(x, batch_size=len(x)), ckpt_path=path)
     assert torch.equal(found[0], trained.eval()(x))
     assert not fresh._load_state_dict_pre_hooks
+
+
+class Taught(Plain):
+    """Has a teacher that is not frozen, and that no optimizer trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = nn.Sequential(nn.Linear(108, 4))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.network.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_had_no_gates_when_it_was_trained_has_none_of_the_checkpoint(frozen: bool, tmp_path: Path) -> None:
+    model = Taught()
+    model.network[3].requires_grad_(not frozen)
+    fit(model, [L0()]).save_checkpoint(path := tmp_path / "end.ckpt")
+    expected = ["network.1"] if frozen else ["network.1", "network.3"]
+    assert [*gates_of(model)] == expected
+    data: Any = DataLoader(TensorDataset(*images()), batch_size=4)
+    trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[L0()])
+    found: Any = trainer.predict(tested := Taught(), DataLoader(images()[0], batch_size=8), ckpt_path=path)
+    assert [*gates_of(tested)] == expected
+    assert torch.equal(found[0], model.eval()(images()[0]))
+    resumed = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, callbacks=[L0()])
+    resumed.fit(again := Taught(), data, ckpt_path=path)
+    assert [*gates_of(again)] == expected
 
 
 class ByName(Plain):

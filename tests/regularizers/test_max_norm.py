@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, ImageDataModule, MaxNorm, NormPenalty, Regularizer, WeightMask
-from lightning_regs.core.lightning import pl
+from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.functional import max_norm
 from lightning_regs.regularizers import NoEffectWarning
 
@@ -109,6 +109,17 @@ def test_acts_on_what_is_selected_and_trained() -> None:
     fit(model, [MaxNorm(0.1, parameters="*.3.weight")])
     assert norms(model.network[1].weight).min() > 0.1
     assert norms(model.network[3].weight).max() <= 0.1 + 1e-6
+
+
+@pytest.mark.parametrize("method", [MaxNorm(0.1), NormPenalty(0.1)], ids=["MaxNorm", "L2"])
+def test_a_weight_without_a_shape_is_refused_where_it_would_be_left_out(method: Regularizer) -> None:
+    def lazy() -> Plain:
+        return Plain(nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.Linear(8, 4)))
+
+    with pytest.raises(MisconfigurationException, match=r"'network\.1\.weight' has no shape yet; let the network see"):
+        fit(lazy(), [method])
+    (model := lazy())(images()[0])
+    fit(model, [method])
 
 
 def test_warns_where_there_is_nothing_and_lets_go_of_the_optimizer() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.names import check_glob
@@ -40,7 +41,7 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
         in_norms = {
             id(w) for m in module.modules() if isinstance(m, NORMALISATION) for w in m.parameters(recurse=False)
         }
-        chosen = [(n, w) for n, w in named if w.ndim >= dimensions and id(w) not in in_norms]
+        chosen = [(n, w) for n, w in named if (is_lazy(w) or w.ndim >= dimensions) and id(w) not in in_norms]
     elif parameters == "all":
         chosen = named
     elif callable(parameters):
@@ -53,6 +54,9 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
             except ValueError as error:
                 raise MisconfigurationException(str(error)) from None
         chosen = [(n, w) for n, w in named if any(fnmatch.fnmatchcase(n, glob) for glob in globs)]
+    for name, w in chosen:
+        if is_lazy(w):
+            raise MisconfigurationException(f"{name!r} has no shape yet; let the network see a batch before training.")
     return list({id(w): (n, w) for n, w in reversed(chosen)}.values())[::-1]
 
 
