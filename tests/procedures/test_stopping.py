@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -213,12 +214,109 @@ def test_a_measurement_is_a_validation_whenever_it_is(options: dict[str, Any], e
     assert module.steps == every * (VALIDATION[: len(stopping.steps)].index(min(VALIDATION[: len(stopping.steps)])) + 1)
 
 
+def test_a_checkpoint_that_has_lost_the_training_error_is_told(tmp_path: Path) -> None:
+    """Lightning ends the epoch of a checkpoint that a validation has saved once more, without what it had logged."""
+
+    class Logs(Scripted):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            self.log("train/loss", 1.0 / (1 + self.global_step), on_epoch=True, on_step=False)
+            return super().training_step(batch, batch_idx)
+
+    def stopping() -> StopWhen:
+        return StopWhen("PQ1", "val/loss", training="train/loss")
+
+    options: dict[str, Any] = {"max_epochs": 4, "enable_checkpointing": True}
+    for at_end in (True, False):
+        keep = pl.callbacks.ModelCheckpoint(tmp_path / str(at_end), "last", save_on_train_epoch_end=at_end)
+        fit(Logs(VALIDATION), keep, stopping(), **options)
+    assert fit(Logs(VALIDATION), stopping(), max_epochs=6, ckpt_path=tmp_path / "True" / "last.ckpt").current_epoch == 6
+    with pytest.raises(
+        MisconfigurationException, match=r"PQ1 reads 'train/loss' at the end .*last\.ckpt was saved before"
+    ):
+        fit(Logs(VALIDATION), stopping(), max_epochs=6, ckpt_path=tmp_path / "False" / "last.ckpt")
+
+
 def test_of_several_criteria_the_first_stops(tmp_path: Path) -> None:
     both = StopWhen("GL2", "val/loss"), StopWhen("GL50", "val/loss"), StopWhen("GL50", "val/loss", smoothing=3)
     trainer = fit(model := Scripted(VALIDATION), *both)
     trainer.save_checkpoint(tmp_path / "both.ckpt")
     assert (both[0].stopped, both[1].stopped) == (stops("GL2", VALIDATION), None)
     assert model.steps == pytest.approx(both[0].steps[both[0].best])
+
+
+def test_a_second_module_in_the_same_trainer_has_a_curve_of_its_own() -> None:
+    stopping = StopWhen("GL500", "val/loss")
+    trainer = fit(first := Scripted(VALIDATION), stopping, max_epochs=4)
+    assert first.steps == 4 * BATCHES
+    loaders = DataLoader(torch.zeros(BATCHES)), DataLoader(torch.zeros(2))
+    with pytest.warns(UserWarning, match="judged nothing"):
+        trainer.fit(second := Scripted(VALIDATION), *loaders)  # which is none, as the epochs are over
+    assert second.steps == 0
+    trainer.fit_loop.max_epochs = 6
+    trainer.fit(second, *loaders)
+    assert stopping.validation == pytest.approx(VALIDATION[4:6])
+    assert second.steps == BATCHES * (stopping.best + 1)
+    assert pickle.loads(pickle.dumps(stopping)).validation == stopping.validation
+
+
+class Rising(Scripted):
+    """Logs beside its errors one that is least at step 24, and says so of each epoch or of some."""
+
+    every_epochs = 1
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        super().validation_step(batch, batch_idx)
+        if self.current_epoch % self.every_epochs == 0:
+            self.log("val/other", abs(self.global_step - 24.0))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_several_that_restore_the_one_that_stopped_does_and_else_the_first(turn: int) -> None:
+    for name in ("GL2", "GL500"):
+        first, other = StopWhen(name, "val/loss"), StopWhen("patience30", "val/other")
+        fit(module := Rising(VALIDATION), *[first, other][::turn], max_epochs=10)
+        assert (first.stopped is not None) is (name == "GL2")
+        assert first.steps[first.best] != other.steps[other.best]
+        restored = first if turn == 1 or first.stopped is not None else other
+        assert module.steps == restored.steps[restored.best]
+
+
+def test_what_a_validation_does_not_log_is_not_judged_by_what_was_logged_before() -> None:
+    module = Rising(VALIDATION)
+    module.every_epochs = 3
+    with pytest.raises(MisconfigurationException, match=r"'val/other', which this validation has not logged; .*fewer"):
+        fit(module, stopping := StopWhen("patience2", "val/other"))
+    assert stopping.validation == [20.0]
+
+    class Trains(Scripted):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            self.log("train/step", float(batch_idx))
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(MisconfigurationException, match=r"'train/step', which this validation has not logged"):
+        fit(Trains(VALIDATION), StopWhen("patience2", "train/step"), max_epochs=3)
+
+
+def test_a_module_that_saves_a_part_of_itself_gets_that_part_back() -> None:
+    class Part(Scripted):
+        def __init__(self) -> None:
+            super().__init__(VALIDATION)
+            self.pretrained, self.strict_loading = nn.Linear(2, 2), False
+
+        def state_dict(self, *args: Any, **options: Any) -> Any:
+            found = super().state_dict(*args, **options)
+            return {name: value for name, value in found.items() if "pretrained" not in name}
+
+    fit(module := Part(), stopping := StopWhen("GL2", "val/loss"))
+    assert module.steps == stopping.steps[stopping.best] < BATCHES * len(stopping.validation)
+
+
+def test_a_training_that_no_validation_came_in_is_told() -> None:
+    stopping = StopWhen("GL2", "val/loss")
+    with pytest.warns(UserWarning, match=r"judged nothing, as no validation came in 12 steps; .*check_val_every_n"):
+        fit(Scripted(VALIDATION), stopping, check_val_every_n_epoch=9, max_epochs=3)
+    with pytest.raises(ValueError, match=r"nothing is the best of 'val/loss', as no validation has come"):
+        assert stopping.best
 
 
 def test_without_restore_or_in_a_trial_run_the_last_weights_stay() -> None:
@@ -307,6 +405,9 @@ def test_all_data_are_trained_on_for_the_length_found_on_a_part(tmp_path: Path) 
     assert by_epochs.metrics["iterations"] == 6 * (best + 1)
     with pytest.raises(ValueError, match="give the data a val_split"):
         retrain(net, lambda: ImageDataModule("digits"), **given)
+    own = pl.callbacks.EarlyStopping("val/loss")
+    with pytest.raises(TypeError, match="what stopping makes must be a StopWhen, got"):
+        retrain(net, data, **given | {"stopping": lambda: own})
     for other in (DataLoader(torch.zeros(4)), lambda: DataLoader(torch.zeros(4))):
         with pytest.raises(
             TypeError, match=r"an ImageDataModule with .* other data fit with stop .*, got <torch.*DataLoader"

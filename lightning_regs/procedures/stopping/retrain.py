@@ -56,7 +56,7 @@ def retrain(
         trainer: Options of the Trainer; its length is the most that the first training takes.
         stopping: Makes the callback that stops: ``lambda: StopWhen("GL5", "val/loss")``.
         by: Whether the second training has as many optimizer steps as the first had before its best validation, or as
-            many passes over its data, which are more steps.
+            many passes over its data, which are more steps; of a pass that is validated midway the whole.
         callbacks: Makes further callbacks, given the level's name.
         logger: Makes the logger.
         seed: Of initial weights, order and draws; both trainings start from the same weights.
@@ -72,7 +72,8 @@ def retrain(
         ValueError: As that, or if there is no ``val_split``.
         RuntimeError: If another one is at work in the folder.
     """
-    own, root, how = rng.run_seed(seed), Path(folder).expanduser().absolute(), stopping()
+    own, root = rng.run_seed(seed), Path(folder).expanduser().absolute()
+    how = check("what stopping makes", stopping(), StopWhen)
     names = ("criterion", "monitor", "mode", "training", "smoothing", "restore")
     settings = {"level": 0, "repeat": 0, "method": by, "stopping": {name: getattr(how, name) for name in names}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any, Literal
 
 from torch import Tensor
@@ -53,7 +54,8 @@ class StopWhen(pl.callbacks.EarlyStopping):
             epoch that has a validation. The Classifier's ``"train/loss"`` has none, but is that under dropout and of
             mixed batches.
         smoothing: Over how many measurements, the last ones, the metric is averaged before it is judged.
-        restore: Whether the weights of the least (smoothed) error are those after the training, not the last ones.
+        restore: Whether the weights of the least (smoothed) error are those after the training, not the last ones. Of
+            several that restore, those of the one whose criterion held are, or else of the first.
 
     Attributes:
         validation: The metric at each validation so far.
@@ -62,8 +64,8 @@ class StopWhen(pl.callbacks.EarlyStopping):
 
     Raises:
         ValueError: At construction, if the criterion is none, or PQ has no ``training``, or another has one.
-        MisconfigurationException: When training starts, if there is no validation, or the test set is it; at the first
-            validation, if the metric is not logged.
+        MisconfigurationException: When training starts, if there is no validation, or the test set is it; at a
+            validation that does not log the metric.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class StopWhen(pl.callbacks.EarlyStopping):
         if training is not None and not reads_training(criterion):
             raise ValueError(f"{criterion} reads no training error; leave training={training!r} out, or use PQ.")
         self._validated: dict[str, Tensor] = {}
+        self._earlier: Tensor | None = None
+        self._of: weakref.ref[Any] | None = None  # the module that the curve is of, which one Trainer may have two of
         self.load_state_dict(_NOTHING)
 
     @property
@@ -98,7 +102,9 @@ class StopWhen(pl.callbacks.EarlyStopping):
 
     @property
     def best(self) -> int:
-        """The index of the least (smoothed) error so far."""
+        """The index of the least (smoothed) error so far; a ``ValueError`` before the first."""
+        if not self.validation:
+            raise ValueError(f"nothing is the best of {self.monitor!r}, as no validation has come; train for longer.")
         return int(errors_of(self._errors, self.smoothing).argmin())
 
     @property
@@ -110,6 +116,10 @@ class StopWhen(pl.callbacks.EarlyStopping):
     @property
     def _errors(self) -> list[float]:
         return self.validation if self.mode == "min" else [-value for value in self.validation]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is of no module yet."""
+        return {**vars(self), "_of": None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curve and the best weights."""
@@ -126,8 +136,10 @@ class StopWhen(pl.callbacks.EarlyStopping):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Begin anew, where no checkpoint follows; refuse Trainers in which the best weights could not be restored."""
         check_trainer(type(self).__name__, trainer)
-        if stage == "fit" and not trainer.global_step:
-            self.load_state_dict(_NOTHING)
+        if stage == "fit":
+            if not trainer.global_step or (self._of is not None and self._of() is not pl_module):
+                self.load_state_dict(_NOTHING)
+            self._of = weakref.ref(pl_module)
         if stage == "fit" and self.restore:
             check_whole_weights(type(self).__name__, trainer)
 
@@ -151,6 +163,10 @@ class StopWhen(pl.callbacks.EarlyStopping):
             )
         trainer.should_stop = trainer.should_stop or self.stopped is not None
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note what an earlier validation, or the training, has logged, which Lightning keeps."""
+        self._earlier = trainer.callback_metrics.get(self.monitor)
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what is validated: the averages of an optimizer, where it has some."""
         if self.restore and self._measures(trainer):
@@ -164,6 +180,11 @@ class StopWhen(pl.callbacks.EarlyStopping):
             raise MisconfigurationException(
                 f"{self.criterion} reads the training error at the end of an epoch, and this one has several "
                 "validations; validate once an epoch, or stop by GL, UP or patience."
+            )
+        if self._earlier is not None and trainer.callback_metrics[self.monitor] is self._earlier:
+            raise MisconfigurationException(
+                f"StopWhen monitors {self.monitor!r}, which this validation has not logged; log it in the validation "
+                "step of each, and let them be fewer by check_val_every_n_epoch where it is costly."
             )
         self.validation.append(self._logged(trainer, self.monitor))
         self.steps.append(trainer.global_step)
@@ -181,14 +202,27 @@ class StopWhen(pl.callbacks.EarlyStopping):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take in the training error, where the epoch had a validation."""
         if self.training is not None and len(self.train_errors) < len(self.validation):
+            if trainer.ckpt_path and self.training not in trainer.callback_metrics:
+                raise MisconfigurationException(
+                    f"{self.criterion} reads {self.training!r} at the end of an epoch, and {trainer.ckpt_path} was "
+                    "saved before, by its validation; resume from one of an epoch's end, as those of "
+                    "ModelCheckpoint(save_on_train_epoch_end=True)."
+                )
             self.train_errors.append(self._logged(trainer, self.training))
             trainer.should_stop = trainer.should_stop or self.stopped is not None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the best weights in."""
         # Not on_train_end, where others still save checkpoints, and which a resumed last epoch does not have.
-        if self._weights:
-            pl_module.load_state_dict(self._weights)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        restoring = [one for one in callbacks if isinstance(one, StopWhen) and one._weights]
+        if restoring and self is min(restoring, key=lambda one: one.stopped is None):
+            pl_module.load_state_dict(self._weights, strict=pl_module.strict_loading)
+        if not self.validation and self._measures(trainer):
+            warn(
+                f"StopWhen has judged nothing, as no validation came in {trainer.global_step} steps; train for longer, "
+                "or validate more often by check_val_every_n_epoch or val_check_interval."
+            )
 
     def _measures(self, trainer: pl.Trainer) -> bool:
         return trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run  # type: ignore[attr-defined]
