@@ -33,7 +33,8 @@ def undisturbed(
         buffers: Whether buffers come back too, which training mode changes, and some modules in any mode.
     """
     modes = [(part, part.training) for part in module.modules()]
-    kept = [(buffer, buffer.detach().clone()) for buffer in module.buffers() if buffers and not is_lazy(buffer)]
+    found = module.buffers() if buffers else ()
+    kept = [(buffer, buffer.detach().clone()) for buffer in found if not is_lazy(buffer)]
     devices = [x.device] if x is not None and x.is_cuda else []
     try:
         for part, _ in modes if evaluate else ():
