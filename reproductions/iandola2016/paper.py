@@ -26,8 +26,8 @@ CONFIG, ALEXNET = "configs/iandola2016/squeezenet.yaml", "configs/iandola2016/al
 RATIOS, SHARES = (0.25, 0.5, 0.75, 1.0), (0.01, 0.25, 0.75, 0.99)
 RELEASED = Cells(Cell(f"released/{bits}-bits", "iandola2016.tasks:released", {"bits": bits}) for bits in (8, 6))
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 5000, "data.batch_size": 128}
-CIFAR = {"data.source": "cifar10", "data.batch_size": 128, "data.random_crop": True, "data.random_flip": True,
-         "trainer.max_epochs": 100}  # fmt: skip
+CIFAR = {"data.source": "cifar10", "data.batch_size": 128, "data.image_size": 32, "data.padding": 4,
+         "data.random_crop": True, "data.random_flip": True, "trainer.max_epochs": 100}  # fmt: skip
 
 
 def _varied(name: str, axis: str, numbers: tuple[Any, ...], base: dict[str, Any]) -> Cells:

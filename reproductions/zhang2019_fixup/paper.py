@@ -61,7 +61,7 @@ def _cells(
 MLPS = {depth: {"model.architecture_args.hidden": [32] * (depth - 1)} for depth in (12, 102, 1002)}
 RESNETS = {depth: {"model.architecture_args.depth": depth} for depth in (20, 110, 1202)}
 FASHION = {"data.source": "fashion_mnist", "data.train_size": 20_000, "data.batch_size": 128}
-CIFAR = {"data.random_crop": True, "data.random_flip": True}
+CIFAR = {"data.image_size": 32, "data.padding": 4, "data.random_crop": True, "data.random_flip": True}
 CELLS = _cells(MLP, MLPS, 0.05, 12, {"trainer.max_epochs": 15}, True)
 SCHEDULE = {"trainer.max_epochs": 200,
             "model.schedule": {"name": "MultiStepLR", "milestones": [100, 150], "gamma": 0.1}}  # fmt: skip
