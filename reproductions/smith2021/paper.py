@@ -20,8 +20,8 @@ from lightning_regs.study import (
     value,
     variance_figure,
 )
+from lightning_regs.study.measured import TRAINED
 from lightning_regs.study.report.plots import power
-from lightning_regs.training.measured import TRAINED
 
 FLOW = Family("End points of SGD and gradient descent", (
     Metric("order_quarter", "Order with eps/4"), Metric("order_none", "Order without a penalty"),

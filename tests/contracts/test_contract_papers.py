@@ -22,13 +22,14 @@ import pytest
 from lightning_regs.study import Figure, Measure, MissingRows, Paper, Rows, Scale, find_papers, load_paper
 from lightning_regs.study.lock.lock import FILE, freeze, mismatches
 from lightning_regs.study.paper.figure import Kind
-from lightning_regs.study.paper.tasks import AGREEMENT, import_task
+from lightning_regs.study.paper.tasks import AGREEMENT, OWN, import_task
 from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report import plots
 from lightning_regs.study.report.card import update
 from lightning_regs.study.report.specification import slug
 from lightning_regs.study.store.curves import Curves
 from lightning_regs.study.store.results import default_results
+from lightning_regs.training.options import check_config
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 3
@@ -93,6 +94,29 @@ def tasks_are_there(paper: Paper) -> Iterator[str]:
         else:
             if cell.stack is not None and not callable(getattr(task, "stacked", None)):
                 yield f"cell {cell.name!r} is stacked, but its task {cell.task!r} has no .stacked(configs, runs)"
+
+
+def configurations_are_taken(paper: Paper) -> Iterator[str]:
+    """No training of ours is refused, at any scale; of those that differ in numbers alone one is looked at."""
+    found = {
+        str(_without_numbers(cell.config)): (scale.name, cell)
+        for scale in paper.scales
+        for cell in scale.cells
+        if cell.task in OWN and "trainer" in cell.config
+    }
+    for scale, cell in found.values():
+        try:
+            check_config(cell.config)
+        except (TypeError, ValueError) as error:
+            yield f"cell {cell.name!r} cannot be trained at {scale}: {error}"
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_numbers(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return sorted({str(_without_numbers(entry)) for entry in value})
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def claims_are_about_cells_that_are_there(paper: Paper) -> Iterator[str]:
@@ -243,6 +267,7 @@ def agreement_is_of_nets_that_learned(paper: Paper) -> Iterator[str]:
 
 CONTRACTS: list[Callable[[Paper], Iterator[str]]] = [
     tasks_are_there,
+    configurations_are_taken,
     claims_are_about_cells_that_are_there,
     claims_can_be_judged,
     claims_are_frozen,

@@ -13,11 +13,11 @@ from typing import Annotated
 from lightning_regs.core.checks import Count, Name, Whole, checked
 from lightning_regs.core.metrics import Family
 from lightning_regs.core.names import unknown_name
+from lightning_regs.study.measured import DECLARED
 from lightning_regs.study.paper.cells import Cell, Cells, Overrides, check_unique
 from lightning_regs.study.paper.claims import Claim, Source, check_link
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.tasks import AGREEMENT
-from lightning_regs.study.studies.measured import DECLARED
 
 HEADLINES = 5  # claims that a paper may be known for, at most
 # How many test samples a data set has; here, as a report loads no data.

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from lightning_regs.core.runs import Store
 from lightning_regs.study.lock.lock import mismatches, withdrawn
+from lightning_regs.study.measured import TRAINED
 from lightning_regs.study.paper.claims import Claim, Source, Verdict
 from lightning_regs.study.paper.paper import Deviation, Paper, Scale
 from lightning_regs.study.report import tables
@@ -23,7 +24,6 @@ from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.telling import ClaimEntry, Tally, in_common, intervals, say, tallies, tell
 from lightning_regs.study.store.results import ScaleResults, claims_text, load, strangers
-from lightning_regs.training.measured import TRAINED
 
 _REASON, _TRACEBACK = 500, 4000
 _GENERATED = re.compile(r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->", re.DOTALL)

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lightning_regs.core.metrics import Family, Metric
+from lightning_regs.study.measured import DECLARED, TRAINED
 from lightning_regs.study.paper.estimates import CONFIDENCE, mean
 from lightning_regs.study.paper.verdicts import ClaimResult
 from lightning_regs.study.store.tables import Row
 from lightning_regs.study.store.tables import number as entry_number
-from lightning_regs.study.studies.measured import DECLARED
-from lightning_regs.training.measured import TRAINED
 
 # What a row says about how it came to be.
 ORIGIN = ("commit", "versions", "device", "precision")

@@ -1,11 +1,28 @@
-"""What studies measure, for tables; imports nothing heavy, so that a report does not load torch."""
+"""What trainings and studies measure, for tables; imports nothing heavy, so that a report does not load torch."""
 
 from __future__ import annotations
 
 from lightning_regs.core.metrics import Family, Metric
 from lightning_regs.procedures.measured import STOPPED
-from lightning_regs.training.measured import TRAINED
 
+TRAINED = Family(
+    "Training runs",
+    (
+        Metric("train_acc", "Train accuracy", "%"),
+        Metric("test_acc", "Test accuracy", "%"),
+        Metric("fit_epoch", "Epochs to fit", "epochs", never="never fitted"),
+        Metric("train_loss", "Train loss"),
+        Metric("test_loss", "Test loss"),
+        Metric("train_acc_clean", "Train accuracy, clean labels", "%"),
+        Metric("train_acc_corrupted", "Train accuracy, corrupted labels", "%"),
+        Metric("best_test_acc", "Best test accuracy of all epochs", "%"),
+        Metric("test_error", "Test error", "%"),
+        Metric("val_acc", "Validation accuracy", "%"),
+        Metric("val_loss", "Validation loss"),
+        Metric("val_error", "Validation error", "%"),
+    ),
+    shown=3,
+)
 ROBUSTNESS = Family(
     "Robustness to adversarial examples",
     (
