@@ -69,7 +69,7 @@ def test_seeds_and_cells_choose_runs(toy):
 
 
 def test_runs_that_measure_agreement_lead_as_they_are_the_longest(toy):
-    toy.write(toy.cell("a"), toy.cell(AGREEMENT, seeds=1), toy.cell("b"), seeds=2)
+    toy.write(toy.cell("a"), toy.cell(AGREEMENT, seeds=1, data={"source": "digits"}), toy.cell("b"), seeds=2)
     order = [(p.cell.name, p.seed) for p in plan(load_paper("toy"), "quick")]
     assert order == [(AGREEMENT, 0), ("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
