@@ -18,6 +18,11 @@ def unitless(unit: str) -> str:
     return ""
 
 
+def factor(unit: str) -> str:
+    """Return the unit of a quotient, whatever that of its parts is."""
+    return "x"
+
+
 def apart(unit: str) -> str:
     """Return the unit of a difference: percentages are points apart."""
     return "points" if unit == "%" else unit

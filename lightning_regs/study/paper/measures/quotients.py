@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lightning_regs.core.checks import Name, checked
 from lightning_regs.study.paper.estimates import Estimate, UnfitError, fieller, mean
-from lightning_regs.study.paper.measures.measure import Measure
+from lightning_regs.study.paper.measures.measure import Measure, factor
 from lightning_regs.study.paper.measures.samples import Sample
 from lightning_regs.study.paper.measures.sums import share_won
 from lightning_regs.study.paper.rows import Names
@@ -28,7 +28,7 @@ def ratio(cells: Names, others: Names, metric: Name = "test_acc", other_metric: 
         until: The column that says for how long a run went on, where the metric is a time that may never have come.
     """
     parts = ((cells, metric), (others, other_metric or metric))
-    return Measure(ratio.__name__, parts, _over, lambda sample: _ratio(sample, others), until, _factor)
+    return Measure(ratio.__name__, parts, _over, lambda sample: _ratio(sample, others), until, factor)
 
 
 def _ratio(sample: Sample, others: Names) -> Estimate:
@@ -44,10 +44,6 @@ def _ratio(sample: Sample, others: Names) -> Estimate:
         raise UnfitError("times that never came are compared with times that are not positive", len(a))
     items = (sample.items((1, 0)), sample.items((1, 0), (0, 1)), sample.items((0, 1)))
     return replace(fieller(a, b, items=items, denominator=f"its denominator, {_named(others)},"), won=won)
-
-
-def _factor(unit: str) -> str:
-    return "x"
 
 
 def _over(above: float, below: float) -> float:

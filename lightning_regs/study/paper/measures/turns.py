@@ -16,7 +16,7 @@ from typing import Annotated
 
 from lightning_regs.core.checks import Name, NotNegative, checked, nonempty
 from lightning_regs.study.paper.estimates import Estimate, UnfitError, mean
-from lightning_regs.study.paper.measures.measure import Measure, apart
+from lightning_regs.study.paper.measures.measure import Measure, apart, factor
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
 from lightning_regs.study.paper.measures.sums import of_sums
 
@@ -121,7 +121,7 @@ def peak_over_fit(
         return Estimate(peak.ours / fitted, ends, tuple(value / fitted for value in peak.values))
 
     fits = ((cell, fit) for cell, _ in parts)
-    return Measure(peak_over_fit.__name__, (*parts, *fits), None, estimate, in_unit=lambda unit: "x")
+    return Measure(peak_over_fit.__name__, (*parts, *fits), None, estimate, in_unit=factor)
 
 
 def _parts(line: Mapping[float, str | Measure], metric: str) -> tuple[list[float], tuple[Part, ...]]:
