@@ -123,8 +123,8 @@ class Ledger:
         self._seen = state
 
     def _share(self) -> None:
-        """Take the rows of runs that another scale's table has, and neither this one nor the store."""
-        for other in {scale.name for scale in self.paper.scales} - {self.scale.name}:
+        """Take the rows of runs that another scale's table has, and neither this one nor the store: the first's."""
+        for other in (scale.name for scale in self.paper.scales if scale.name != self.scale.name):
             with contextlib.suppress(DamagedTable):  # which is told where that scale is read
                 for row in read_table(self.folder / f"{other}.csv", self.paper.id, other):
                     for place in self._places.get(row.run, ()):

@@ -11,7 +11,7 @@ import pytest
 from made_up import make_paper, table
 
 from lightning_regs.core.runs import RunContext, Store
-from lightning_regs.study import Cell, Scale
+from lightning_regs.study import Cell, Paper, Scale
 from lightning_regs.study import curves as drawn_curves
 from lightning_regs.study.store import ledger
 from lightning_regs.study.store.curves import parse_curves
@@ -82,6 +82,20 @@ def test_a_run_that_another_scale_has_is_measured_once(tmp_path):
     assert read_table(large.csv, paper.id, "large")[0].metrics == {"x": 7}
     quick.csv.write_text("damaged")
     assert len(Ledger(paper, paper.scale("large"), store, tmp_path / "results").rows()) == 3
+
+
+def test_of_several_tables_with_a_run_the_papers_first_counts(tmp_path):
+    scales = tuple(Scale(name, "", SCALE.cells[:1]) for name in ("first", "second", "third", "last"))
+    paper = Paper("p", "T", "A", 2020, "", scales)
+    for number, scale in reversed(list(enumerate(scales[:3]))):
+        # Each from a folder of its own, as what is shared would be one row otherwise.
+        book = Ledger(paper, scale, Store(tmp_path / scale.name), tmp_path / f"results-{scale.name}")
+        finish(book, scale.cells[0], 0, x=number)
+        book.write()
+        (tmp_path / "results").mkdir(exist_ok=True)
+        book.csv.rename(tmp_path / "results" / book.csv.name)
+    last = Ledger(paper, scales[3], Store(tmp_path / "none"), tmp_path / "results")
+    assert [row.metrics["x"] for row in last.rows()] == [0]
 
 
 def test_what_the_store_has_replaces_what_the_table_says(tmp_path):
