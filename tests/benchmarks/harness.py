@@ -18,12 +18,9 @@ class Table:
         sign = "<=" if at_most else ">="
         self.rows.append((what, f"{measured:.2f} {unit}", f"{sign} {goal:.2f} {unit}", "yes" if met else "no"))
 
-    def markdown(self, before: str = "") -> str:
-        """Return the table, with the rows of an earlier one that were not measured anew in their places."""
-        rows = {row[0]: f"| {' | '.join(row)} |" for row in self.rows}
-        earlier = {line.split(" | ")[0].removeprefix("| "): line for line in before.splitlines()[2:]}
+    def markdown(self) -> str:
         lines = ["| compared | measured | goal | met |", "| --- | ---: | ---: | --- |"]
-        return "\n".join([*lines, *(earlier | rows).values()])
+        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.rows)])
 
 
 def seconds(function: Callable[[], object]) -> float:
