@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.analysis.landscape._points import one_number, outputs_at, trainable
+from lightning_regs.analysis._points import one_number, outputs_at, trainable
 from lightning_regs.core.checks import Count, Positive, Shape, checked, nonempty
 from lightning_regs.core.undisturbed import undisturbed
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.analysis.landscape._points import (
+from lightning_regs.analysis._points import (
     Directions,
     Ends,
     Loss,

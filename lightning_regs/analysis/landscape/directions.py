@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.analysis.landscape._points import trainable
+from lightning_regs.analysis._points import trainable
 from lightning_regs.core.checks import checked
 from lightning_regs.core.files import load
 from lightning_regs.core.names import uncompiled

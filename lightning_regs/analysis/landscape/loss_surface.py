@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from lightning_regs.analysis.landscape._points import (
+from lightning_regs.analysis._points import (
     Directions,
     Ends,
     Loss,

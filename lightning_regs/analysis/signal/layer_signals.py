@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_regs.analysis.landscape._points import one_number
+from lightning_regs.analysis._points import one_number
 from lightning_regs.analysis.signal._hooks import ACTIVATIONS, WEIGHTED, called, flatness, watched
 from lightning_regs.core.batch import Keys, read
 from lightning_regs.core.checks import Shape, checked, nonempty
