@@ -121,7 +121,7 @@ def plan(options: argparse.Namespace, paper: Paper, store: Store) -> int:
         told += [f"{seconds(whole / jobs)} with {jobs} at a time"] if jobs > 1 else []
     if unknown := missing - sum(len(todo[cell]) for cell in times):
         told += [f"{unknown} runs of cells that nobody has measured"]
-    print(", ".join(told))
+    print(wrapped(", ".join(told), rest="  "))
     return 0
 
 
