@@ -194,9 +194,7 @@ def reproduce(
             notify(Event("noted", text=outcome.changed))
     if todo and outcome.exit_code == 0:
         if look_ahead := preflight(todo.values()):
-            # In the first process, which imports the same for its runs; in this one it would cost seconds once more.
-            ahead = executor.ahead if isinstance(executor, Processes) else lambda look, stack: look()
-            ahead(look_ahead, stacks[0])
+            executor.ahead(look_ahead, stacks[0])
         with _noting(outcome, results.folder):
             executor.run(stacks, emit)
     with _noting(outcome, results.folder):

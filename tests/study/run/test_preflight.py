@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from lightning_regs.study import Cell, Paper, Scale, reproduce
 from lightning_regs.study.paper.config import override
 from lightning_regs.study.paper.tasks import TRAIN
 from lightning_regs.study.run.events import Event, Job
+from lightning_regs.study.run.executors.local import InProcess
+from lightning_regs.study.run.executors.ray import Ray
 from lightning_regs.study.run.preflight import preflight
 
 CONFIG: dict[str, Any] = {
@@ -87,3 +90,27 @@ def test_nothing_is_trained_where_the_last_cell_is_wrong(tmp_path: Path, jobs: i
     assert [event.kind for event in told] == ["plan"]
     assert not list(tmp_path.glob("*/config.json"))
     assert reproduce(paper, cells="right", jobs=jobs, runs_dir=tmp_path).finished == 1
+
+
+def test_an_executor_says_itself_where_a_look_ahead_is_taken_and_may_take_none(tmp_path):
+    asked: list[str] = []
+
+    class Own(InProcess):
+        def ahead(self, look, stack):
+            asked.append(stack[0].cell)
+
+    wrong = Cell("wrong", TRAIN, override(CONFIG, {"trainer.max_epochs": "two"}))
+    paper = Paper("p", "A paper", "Nobody", 2017, "", (Scale("quick", "small", (wrong,), seeds=1),), ())
+    outcome = reproduce(paper, executor=Own(), runs_dir=tmp_path)
+    assert asked == ["wrong"]
+    assert [failed.cell for failed in outcome.failed] == ["wrong"]
+
+
+def test_on_a_cluster_options_are_looked_at_here_and_data_sets_where_the_runs_are():
+    def look(error):
+        raise error
+
+    ray = object.__new__(Ray)  # which needs no cluster for it
+    ray.ahead(partial(look, FileNotFoundError("no cifar10 here")), ())
+    with pytest.raises(ValueError, match="no such option"):
+        ray.ahead(partial(look, ValueError("no such option")), ())

@@ -31,6 +31,10 @@ class InProcess:
 
     jobs = 1
 
+    def ahead(self, look: Callable[[], None], stack: Stack) -> None:
+        """Call a function; see :class:`~lightning_regs.study.run.executors.queue.Executor`."""
+        look()
+
     def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
         """Carry out all runs; see :class:`~lightning_regs.study.run.executors.queue.Executor`."""
         queue = Queue(stacks, emit)
@@ -73,7 +77,7 @@ class Processes:
         self._workers: list[Worker] = []
 
     def ahead(self, look: Callable[[], None], stack: Stack) -> None:
-        """Call a function in a process that is there for a stack then, before :meth:`run`; raise what it raises."""
+        """Call a function in a process that is there for a stack then: in this one it would cost seconds once more."""
         cards = self._cards.place(stack, []) or ()
         self._workers.append(worker := Worker(self.threads, cards, chosen=self._cards.several))
         try:

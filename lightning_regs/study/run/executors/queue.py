@@ -6,7 +6,7 @@ import heapq
 import itertools
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,13 @@ class Executor(Protocol):
     """Carries out runs. The runner knows nothing of how."""
 
     jobs: int
+
+    def ahead(self, look: Callable[[], None], stack: Stack) -> None:
+        """Call what looks at options and data sets before :meth:`run`, and raise what it raises.
+
+        It imports torch, as the runs do: best it is called where the first stack will run. An executor that passes it
+        over leaves it to each run to refuse what is wrong.
+        """
 
     def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
         """Carry out all runs and return when each has ended in a ``finished`` or ``failed`` event.

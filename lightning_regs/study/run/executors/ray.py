@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,11 @@ class Ray:
                 f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a run; ask for less, or start "
                 "more machines."
             )
+
+    def ahead(self, look: Callable[[], None], stack: Stack) -> None:
+        """Call a function here, where options are the same; a data set that is not here may be where the runs are."""
+        with contextlib.suppress(FileNotFoundError):
+            look()
 
     def run(self, stacks: Sequence[Stack], emit: Emit) -> None:
         """Carry out all runs; see :class:`~lightning_regs.study.run.executors.queue.Executor`."""
