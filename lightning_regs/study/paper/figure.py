@@ -6,7 +6,7 @@ values go: they are those of the claims.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -126,6 +126,25 @@ class Kind(Figure):
         """Draw it; see :meth:`Figure.render`."""
         draw = import_task(f"{_KINDS}:{self.draw}")
         return draw(self, rows, curves, {**self.published, **(published or {})}, **self.options)
+
+    def left_out(self, drawn: Mapping[str, Collection[str]], rows: Rows) -> Iterator[str]:
+        """Say what is not among the lines that were ``drawn`` of each pair of axes, and which axes are begun only.
+
+        What is missing in all axes is named once, and what the scale has no cells for apart from what is not measured.
+        """
+        gone = {title: [name for name in self.plots[title] if name not in names] for title, names in drawn.items()}
+        everywhere = [name for name in next(iter(gone.values())) if all(name in names for names in gone.values())]
+        begun = set(rows.cells())
+        missing = {title: lines for title, lines in self.plots.items() if title not in drawn}
+        missing = {title: lines for title, lines in missing.items() if begun.intersection(cells_of(lines))}
+        missing |= {name: {title: self.plots[title][name] for title in gone} for name in everywhere}
+        for title, names in gone.items():
+            missing |= {named(n, title): {n: self.plots[title][n]} for n in names if n not in everywhere}
+        never = [name for name, lines in missing.items() if rows.planned and not _possible(lines, rows.planned)]
+        if never:
+            yield f"Not at this scale: {'; '.join(never)}."
+        if some := [name for name in missing if name not in never]:
+            yield f"Too little was measured at this scale to draw: {'; '.join(some)}."
 
 
 @checked
@@ -266,6 +285,16 @@ def cells_of(lines: Mapping[str, Any]) -> tuple[str, ...]:
     """List the cells of one pair of axes."""
     names = [name for entry in _entries(lines) for name in measure_of(entry, "-").cells]
     return tuple(dict.fromkeys(names))
+
+
+def _possible(lines: Mapping[str, Any], cells: Collection[str]) -> bool:
+    """Tell whether one pair of axes shows anything that can be measured with these cells."""
+    return any(measure_of(entry, "-").lacks(cells) is None for entry in _entries(lines))
+
+
+def named(name: str, title: str) -> str:
+    """Name a line of a pair of axes, which have a title where there are several."""
+    return f"{name} of {title}" if title else name
 
 
 def _metrics_of(lines: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from lightning_regs.core.checks import nonempty
@@ -25,10 +25,11 @@ class Rows:
     Args:
         rows: One mapping a run, with at least ``cell`` and ``seed``; the other entries are metrics and provenance.
         test_items: Number of test samples, where they are a sample themselves; 0 where they are what is asked about.
+        planned: Names of all cells that the scale has, measured or not; none where that is not known.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], test_items: int = 0) -> None:
-        self.test_items = test_items
+    def __init__(self, rows: Iterable[Mapping[str, Any]], test_items: int = 0, planned: Collection[str] = ()) -> None:
+        self.test_items, self.planned = test_items, planned
         self._rows: dict[str, dict[int, Mapping[str, Any]]] = {}
         for row in rows:
             self._rows.setdefault(str(row["cell"]), {})[int(row["seed"])] = row

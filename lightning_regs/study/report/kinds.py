@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_regs.core.metrics import Metric
 from lightning_regs.study.paper.cells import Tuned
 from lightning_regs.study.paper.estimates import CONFIDENCE, UnfitError
-from lightning_regs.study.paper.figure import Kind, cells_of, measure_of
+from lightning_regs.study.paper.figure import Kind, measure_of, named
 from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.report import plots, tables
@@ -70,12 +70,12 @@ def draw_curves(
             plots.log_axis(axes, "y", log_y)
         _finish(axes, title)
         ends = "; ".join(f"{name} {band.mean[-1]:.3g}" for name, band in bands.items())
-        told.append(f"{_named(label, title)} {over}. At the end: {ends}.")
+        told.append(f"{named(label, title)} {over}. At the end: {ends}.")
     for metric in sorted({metric for metric, _ in found.values()} - {figure.metrics[0]}):
         plots.note(drawing, f"Not recorded {over}: {_words(figure.metrics[0])}, so {_words(metric)} is drawn.")
     plots.describe(drawing, " ".join(told))
     _note_bands(drawing, {band.n for _, bands in found.values() for band in bands.values()})
-    _note_missing(drawing, figure, {title: list(bands) for title, (_, bands) in found.items()}, rows)
+    plots.note(drawing, *figure.left_out({title: bands for title, (_, bands) in found.items()}, rows))
     return drawing
 
 
@@ -95,7 +95,7 @@ def draw_sweep(
                 if numbers and all(map(math.isfinite, numbers)):
                     lines.setdefault(label, {})[at] = [100 - n for n in numbers] if error else numbers
                 elif numbers:
-                    partly.append(f"{_named(label, title)} at {at:g} ({_count(numbers)})")
+                    partly.append(f"{named(label, title)} at {at:g} ({_count(numbers)})")
         lines = {label: numbers for label, numbers in lines.items() if len(numbers) > 1 or len(sweeps[label]) == 1}
         if any(len(numbers) > 1 for numbers in lines.values()):
             found[title] = lines
@@ -121,7 +121,7 @@ def draw_sweep(
                 if at in positions and best.intersection(measure.cells):
                     axes.plot(at, statistics.fmean(positions[at]), "*", color=color, markersize=12, clip_on=False)
         if tuned:
-            runs = {f"{_named(name, title)} at {at:g}": v for name, line in lines.items() for at, v in line.items()}
+            runs = {f"{named(name, title)} at {at:g}": v for name, line in lines.items() for at, v in line.items()}
             plots.crop(axes, runs, drawing)
         axes.set(xlabel=x, ylabel=label)
         if isinstance(reference, tuple):
@@ -137,12 +137,12 @@ def draw_sweep(
         _finish(axes, title)
         parts = [f"{name}: " + ", ".join(f"{statistics.fmean(v):.4g} at {at:.3g}" for at, v in sorted(numbers.items()))
                  for name, numbers in lines.items()]  # fmt: skip
-        told.append(f"{_named(label, title)} by {x}. {'; '.join(parts)}.")
+        told.append(f"{named(label, title)} by {x}. {'; '.join(parts)}.")
     plots.describe(drawing, " ".join(told))
     _note_bands(drawing, seeds)
     if partly:
         plots.note(drawing, f"Not drawn, as not every seed has a number: {', '.join(partly)}.")
-    _note_missing(drawing, figure, found, rows)
+    plots.note(drawing, *figure.left_out(found, rows))
     return drawing
 
 
@@ -161,6 +161,7 @@ def _best(tuned: Sequence[Tuned], rows: Rows, drawing: Figure) -> set[str]:
 def draw_dots(figure: Kind, rows: Rows, curves: Curves, published: Published, *, limits: Ends, bars: bool) -> Figure:
     """Draw a row of dots, or a bar, a cell."""
     found: dict[str, Dots] = {}
+    told_of, partly = dict[str, list[str]](), list[str]()
     for title, lines in figure.plots.items():
         read = {label: _read(entry, figure, rows) for label, entry in lines.items()}
         if any(map(math.isfinite, itertools.chain(*(numbers for dots in read.values() for _, numbers in dots)))):
@@ -168,6 +169,9 @@ def draw_dots(figure: Kind, rows: Rows, curves: Curves, published: Published, *,
                 label: dots for label, dots in read.items()
                 if any(measure.single in published or any(map(math.isfinite, numbers)) for measure, numbers in dots)
             }  # fmt: skip
+            empty = {row: dots[0][1] for row, dots in read.items() if row not in found[title] and dots[0][1]}
+            partly += [f"{named(row, title)} ({_count(numbers)})" for row, numbers in empty.items()]
+            told_of[title] = [*found[title], *empty]
     if not found:
         raise MissingRows(f"no cell of it has {' or '.join(map(_words, figure.metrics))}")
     each = max(len(lines) for lines in found.values())
@@ -177,8 +181,7 @@ def draw_dots(figure: Kind, rows: Rows, curves: Curves, published: Published, *,
     height = 0.25 * each + 1.0 + 0.14 * max(title.count("\n") for title in titles.values())
     drawing, panels = plots.stack(len(found), width=4.8, height=height)
     label = figure.y or _words(figure.metrics[0])
-    told, partly = [], []
-    rings = False
+    told, rings = [], False
     for axes, (title, lines) in zip(panels, found.items(), strict=True):
         said = []
         for line, (row, dots) in enumerate(lines.items()):
@@ -192,7 +195,7 @@ def draw_dots(figure: Kind, rows: Rows, curves: Curves, published: Published, *,
                     _ring(axes, number, line, SERIES[1] if len(figure.metrics) == 1 else color)
                 told_as, whole = f"{row}, {name}" if name else row, all(map(math.isfinite, numbers))
                 if not whole:
-                    partly.append(f"{_named(told_as, title)} ({_count(numbers)})")
+                    partly.append(f"{named(told_as, title)} ({_count(numbers)})")
                 if numbers:
                     text = f"{statistics.fmean(numbers):.4g}" if whole else tables.shown(numbers, Metric(metric, name))
                     said.append(f"{told_as} {text}")
@@ -201,14 +204,14 @@ def draw_dots(figure: Kind, rows: Rows, curves: Curves, published: Published, *,
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         axes.set_title(titles[title], loc="left", color=MUTED)
-        told.append(f"{_named(label, title)}: {'; '.join(said)}.")
+        told.append(f"{named(label, title)}: {'; '.join(said)}.")
     if rings or len(figure.metrics) > 1:
         _dots_legend(drawing, panels[0], figure, rings)
     plots.describe(drawing, " ".join(told))
     plots.note(drawing, "Ticks are our seeds, dots their means, lines the 95 % intervals of these.")
     if partly:
         plots.note(drawing, f"Not every seed has a number, so no mean is drawn: {', '.join(partly)}.")
-    _note_missing(drawing, figure, found, rows)
+    plots.note(drawing, *figure.left_out(told_of, rows))
     return drawing
 
 
@@ -305,24 +308,8 @@ def _note_bands(drawing: Figure, seeds: Collection[int]) -> None:
         plots.note(drawing, f"Lines are means over {many} seeds, bands reach from the lowest to the highest seed.")
 
 
-def _note_missing(drawing: Figure, figure: Kind, found: Mapping[str, Collection[str]], rows: Rows) -> None:
-    """Name the axes that were left out in part, and what is missing in the others: once, where it is missing in all."""
-    begun = set(rows.cells())
-    names = [title for title in figure.plots if title not in found and begun & set(cells_of(figure.plots[title]))]
-    lines = {title: [name for name in figure.plots[title] if name not in drawn] for title, drawn in found.items()}
-    everywhere = [name for name in next(iter(lines.values())) if all(name in gone for gone in lines.values())]
-    names += everywhere
-    names += [_named(name, title) for title, gone in lines.items() for name in gone if name not in everywhere]
-    if names:
-        plots.note(drawing, f"Too little was measured at this scale to draw: {'; '.join(names)}.")
-
-
 def _count(numbers: Collection[float]) -> str:
     return f"{sum(map(math.isfinite, numbers))} of {len(numbers)} seeds"
-
-
-def _named(name: str, title: str) -> str:
-    return f"{name} of {title}" if title else name
 
 
 def _words(metric: str) -> str:

@@ -122,9 +122,9 @@ def log_axis(axes: Axes, which: Literal["x", "y"], base: int) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def note(figure: Figure, text: str) -> None:
-    """Add a sentence, once, that the page prints under the figure: what is missing, which model was drawn."""
-    setattr(figure, "_study_notes", list(dict.fromkeys([*notes(figure), text])))  # noqa: B010  # matplotlib's class declares no such attribute
+def note(figure: Figure, *texts: str) -> None:
+    """Add sentences, each once, that the page prints under the figure: what is missing, which model was drawn."""
+    setattr(figure, "_study_notes", list(dict.fromkeys([*notes(figure), *texts])))  # noqa: B010  # matplotlib's class declares no such attribute
 
 
 def notes(figure: Figure) -> list[str]:

@@ -33,6 +33,7 @@ class ScaleResults:
         downloads: Names of the files that a reader can have: tables, whole or not, and the claims.
         expected: Number of runs that the scale has when it is complete.
         finished: Number of those that have a row; seeds beyond the scale's own are not among them.
+        cells: Names of the cells that the scale has.
     """
 
     name: str
@@ -43,10 +44,11 @@ class ScaleResults:
     downloads: list[str] = field(default_factory=list)
     expected: int = 0
     finished: int = 0
+    cells: tuple[str, ...] = ()
 
     def lookup(self) -> Rows:
         """Return the rows as claims and figures look them up."""
-        return Rows(row.as_dict() for row in self.rows)
+        return Rows((row.as_dict() for row in self.rows), planned=self.cells)
 
 
 def default_results(paper: Paper) -> Path:
@@ -148,6 +150,7 @@ def _load(paper: Paper, scale: Scale, folder: Path, curves: bool) -> ScaleResult
         ],
         expected=len(runs),
         finished=len(runs & {(row.cell, row.seed) for row in rows}),
+        cells=tuple(cell.name for cell in scale.cells),
     )
 
 

@@ -223,6 +223,23 @@ def test_dots_leave_out_seeds_without_a_number_and_name_them():
     assert notes(drawing).endswith("Too little was measured at this scale to draw: third.")
 
 
+def test_what_a_scale_has_no_cells_for_is_not_called_unmeasured():
+    found = Rows([{"cell": "net/0", "seed": 0, "test_acc": 9.0}], planned=["net/0", "net/1"])
+    figure = points("p", "P", "test_acc", {"here": "net/0", "later": "net/1", "never": "net/2"})
+    both = ["Not at this scale: never.", "Too little was measured at this scale to draw: later."]
+    assert plots.notes(drawn(figure, found))[1:] == both
+    figure = curves("c", "C", "loss", {"a": "net/a", "b": "net/b", "never": "net/c"})
+    shown = drawn(figure, Rows([], planned=["net/a", "net/b"]), recorded(seeds=1))
+    assert plots.notes(shown) == ["Not at this scale: never."]
+
+
+def test_dots_of_which_no_seed_has_a_number_were_measured_all_the_same():
+    drawing = drawn(points("p", "P", "epoch", LINES), rows(lacks=[("net/1", seed, "epoch") for seed in (0, 1)]))
+    assert [text.get_text() for text in drawing.axes[0].get_yticklabels()] == ["first"]
+    assert "no mean is drawn: second (0 of 2 seeds)." in notes(drawing)
+    assert "Too little" not in notes(drawing)
+
+
 def test_dots_of_many_metrics_have_marks_that_come_again():
     names = {f"m{at}": f"m{at}_acc" for at in range(8)}
     drawing = drawn(points("p", "P", names, {"a": "net/0"}), rows(**dict.fromkeys(names.values(), 50.0)))
