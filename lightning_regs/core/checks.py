@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lightning_regs.core.hints import ANY, Unknown, read
+from lightning_regs.core.hints import ANY, read
 from lightning_regs.core.hints import Range as Range
 from lightning_regs.core.hints import check as check
 from lightning_regs.core.hints import shown as shown
@@ -30,12 +30,12 @@ class NoEffectWarning(UserWarning):
     """A method found nothing to act on."""
 
 
-def warn(message: str) -> None:
+def warn(message: str, kind: type[Warning] = UserWarning) -> None:
     """Warn where the user's code called this package."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == _PACKAGE:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(message, kind, stacklevel=level)
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,14 @@ def checked(target: Target) -> Target:
         return target
 
     known: list[_Arguments] = []
-    names = inspect.unwrap(target).__globals__
     # At once where it can be, as torch.compile could not look into it; later, where a type is defined further down.
     with suppress(NameError):
-        known.append(_arguments(target, names))
+        known.append(_arguments(target))
 
     @wraps(target)
     def call(*args: Any, **options: Any) -> Any:
         if not known:
-            known.append(_arguments(target, _Names(names)))
+            known.append(_arguments(target))
         try:
             args, options = known[0].check(args, options)
         except (TypeError, ValueError) as error:
@@ -149,7 +148,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> d
     arguments of a call that are known before it.
     """
     function = inspect.unwrap(function)
-    arguments = _arguments(function, _Names(function.__globals__))
+    arguments = _arguments(function)
     names = inspect.signature(function).parameters
     return arguments.check((), {name: given[name] for name in names if name in given and name != "self"})[1]
 
@@ -182,8 +181,11 @@ class _Arguments(NamedTuple):
         return tuple(made), options
 
 
-def _arguments(function: Callable[..., Any], names: dict[str, Any]) -> _Arguments:
-    hints = get_type_hints(function, names, names, include_extras=True)
+def _arguments(function: Callable[..., Any]) -> _Arguments:
+    # What it returns is not checked, and may be of a type that only type checkers import.
+    given = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    names = inspect.unwrap(function).__globals__
+    hints = get_type_hints(types.SimpleNamespace(__annotations__=given), names, names, include_extras=True)
     parameters = inspect.signature(function).parameters
     by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     tests = {name: read(hints[name]) for name in parameters if name in hints}
@@ -199,15 +201,6 @@ def _arguments(function: Callable[..., Any], names: dict[str, Any]) -> _Argument
         named,
         {name: part for name in tests for part in _parts(hints[name]) if isinstance(part, Shape)},
     )
-
-
-class _Names(dict[str, Any]):
-    """The names that an annotation can use; what only a type checker imports says nothing at run time."""
-
-    def __missing__(self, name: str) -> Any:
-        builtin = self["__builtins__"]
-        found = builtin.get(name) if isinstance(builtin, dict) else getattr(builtin, name, None)
-        return Unknown if found is None else found
 
 
 def _parts(hint: Any) -> Iterable[Any]:

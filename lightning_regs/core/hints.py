@@ -71,20 +71,6 @@ def check(name: str, value: Any, hint: Any) -> Any:
     return read(hint).test(name, value)
 
 
-class _Unknown(type):
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return cls
-
-    def __getitem__(cls, parts: Any) -> Any:
-        return cls
-
-
-class Unknown(metaclass=_Unknown):
-    """What stands in an annotation for a name that only type checkers import; it says nothing."""
-
-
 class Check(NamedTuple):
     """What an annotation wants: as a noun, by type alone, and altogether, which returns the value or raises."""
 
@@ -97,8 +83,6 @@ def read(hint: Any) -> Check:
     """Return the check that an annotation stands for."""
     origin, parts = get_origin(hint), get_args(hint)
     kind = origin or hint
-    if Unknown in (hint, *parts):
-        return ANY
     if origin is Annotated:
         return _annotated(hint.__origin__, hint.__metadata__)
     if origin in (Union, types.UnionType):
@@ -119,9 +103,6 @@ def read(hint: Any) -> Check:
     if kind.__module__ in ("builtins", "collections.abc") and parts:
         return _mapping(parts) if issubclass(kind, abc.Mapping) else _sequence(kind, parts)
     article = "an" if kind.__name__[0] in "AEIOUaeiou" else "a"
-    if getattr(kind, "_is_protocol", False):
-        members = [member for member in {**vars(kind), **vars(kind).get("__annotations__", {})} if member[0] != "_"]
-        return _instance(f"{article} {kind.__name__}", lambda value: all(hasattr(value, member) for member in members))
     return _instance(f"{article} {kind.__name__}", lambda value: isinstance(value, kind))
 
 
@@ -288,7 +269,7 @@ def _mapping(parts: tuple[Any, ...]) -> Check:
 def _sequence(kind: type[Any], parts: tuple[Any, ...]) -> Check:
     fixed = kind is tuple and Ellipsis not in parts
     tests = [read(part).test for part in parts if part is not Ellipsis]
-    base = Sequence if issubclass(kind, Sequence) else abc.Collection if issubclass(kind, abc.Set) else kind
+    base = Sequence if issubclass(kind, Sequence) else kind
     what = f"{len(tests)} values" if fixed else f"{'an' if kind.__name__[0] in 'Ii' else 'a'} {kind.__name__.lower()}"
 
     def fits(value: Any) -> bool:

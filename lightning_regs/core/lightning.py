@@ -93,10 +93,16 @@ def log_epoch(pl_module: pl.LightningModule, values: Mapping[str, Any]) -> None:
         pl_module.log(name, value, rank_zero_only=False, sync_dist=False, batch_size=1)
 
 
+def replicas_of(module: Any) -> tuple[int, ...]:
+    """Return the seeds of the nets that a module stacks, as ``Classifier(replicas=...)`` does; of one net none."""
+    seeds = getattr(module, "replicas", None)
+    return seeds if isinstance(seeds, tuple) else ()
+
+
 def log_nets(pl_module: Any, prefix: str, values: Mapping[str, Tensor]) -> None:
     """Log numbers of an epoch, of replicas ``(R,)`` their means; each replica's own are left in ``replica_results``."""
     log_epoch(pl_module, {f"{prefix}/{name}": value.mean().float() for name, value in values.items()})
-    if replicas := getattr(pl_module, "replicas", None):
+    if replicas := replicas_of(pl_module):
         each = [{name: float(value[i]) for name, value in values.items()} for i in range(len(replicas))]
         pl_module.replica_results[prefix] = each
 

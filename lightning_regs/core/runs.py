@@ -12,12 +12,12 @@ import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from lightning_regs.core.checks import warn
 from lightning_regs.core.files import DamagedFileError, atomic_write, lock, unpack, whole_folder
 from lightning_regs.core.names import writable
 
@@ -268,7 +268,7 @@ class RunContext:
         if self._on_note is not None:
             self._on_note(sentence)
         else:
-            warnings.warn(sentence, UserWarning, stacklevel=3)
+            warn(sentence)
 
     def log_curve(self, row: Mapping[str, float]) -> None:
         """Append one row to ``curves.csv``.

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from lightning_regs.core import global_rng, rng
+from lightning_regs.core.checks import warn
 from lightning_regs.core.lightning import current_batch, pl
 from lightning_regs.data.dataset import ImageArrays, StackedArrays, identity_collate
 from lightning_regs.data.options import accumulation
@@ -190,18 +191,16 @@ class Place:
             global_rng.set_states(states[trainer.global_rank])
         elif batches:
             saved = f"was saved by {len(states)} processes" if states else "was not saved with this data"
-            warnings.warn(
+            warn(
                 f"training goes on after batch {batches} of an epoch in {trainer.world_size} process(es), and the "
                 f"checkpoint {saved}: the rest of the epoch is not what it would have been; go on as it was saved, or "
-                "from an epoch's end.",
-                stacklevel=2,
+                "from an epoch's end."
             )
         accumulated = batches % accumulation(trainer)
         if accumulated:
-            warnings.warn(
+            warn(
                 f"training goes on after batch {batches} of an epoch, within an accumulation of gradients of which "
-                f"the first {accumulated} are in no checkpoint; save where the optimizer has just stepped.",
-                stacklevel=2,
+                f"the first {accumulated} are in no checkpoint; save where the optimizer has just stepped."
             )
         return batches
 

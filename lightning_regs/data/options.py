@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
 
+from lightning_regs.core.checks import warn
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.corruptions import PIXEL_CORRUPTIONS, check_corruption
@@ -129,17 +129,16 @@ def check_source(source: ArraySource, transform: BatchTransform) -> None:
     reach = f"the pixels of {source.name} reach from {low:g} to {high:g}"
     if not images[0].is_floating_point():
         if high == 1:
-            warnings.warn(f"{reach}, of 0 to 255: nearly black; store them as 0 and 255, or as floats.", stacklevel=4)
+            warn(f"{reach}, of 0 to 255: nearly black; store them as 0 and 255, or as floats.")
     elif transform.jitter and (low < -_ROUNDING or high > 1 + _ROUNDING):
         raise ValueError(
             f"color_jitter={transform.jitter} changes colours in [0, 1], and {reach}; divide them by 255, store them "
             "as uint8, or set color_jitter=0."
         )
     elif not transform.whiten and transform.normalize is None and low >= 0 and high > 1 + _ROUNDING:
-        warnings.warn(
+        warn(
             f"{reach}, and whiten=False serves them as they are; divide them by 255, or store them as uint8, for "
-            "pixels in [0, 1].",
-            stacklevel=4,
+            "pixels in [0, 1]."
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_regs.core.checks import warn
 from lightning_regs.data.arrays import ArraySource
 from lightning_regs.data.image_files import ImageFiles, damaged, open_image
 
@@ -66,10 +66,9 @@ def read_npz(path: Path, num_classes: int | None = None, classes: Sequence[str] 
                 "number the classes from 0 on, or store their names as classes."
             )
         if min(y.min() for y in labels) > 0:
-            warnings.warn(
+            warn(
                 f"{path}: no label is 0, so class 0 of {num_classes} never occurs; number the classes from 0 on, or "
-                "store their names as classes.",
-                stacklevel=2,
+                "store their names as classes."
             )
     y_train, y_test = (torch.from_numpy(y.astype(np.int64).reshape(-1)) for y in labels)
     source = replace(source, y_train=y_train, y_test=y_test, num_classes=num_classes, classes=names)

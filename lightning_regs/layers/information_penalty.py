@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import NotNegative
-from lightning_regs.core.lightning import MisconfigurationException, log_epoch, pl, replace_loss
+from lightning_regs.core.lightning import MisconfigurationException, log_epoch, pl, replace_loss, replicas_of
 from lightning_regs.layers.information_dropout import InformationDropout
 from lightning_regs.regularizers.base import Acts, Regularizer, example
 from lightning_regs.regularizers.parts.scaling import scale_of
@@ -57,7 +57,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
             )
         # Replicas are called through a template, which is not among the modules.
         module: Any = pl_module
-        called = module.network.template if getattr(module, "replicas", None) else module
+        called = module.network.template if replicas_of(module) else module
         self._layers = [layer for layer in called.modules() if isinstance(layer, InformationDropout)]
         for layer in self._layers:
             layer.passes = []

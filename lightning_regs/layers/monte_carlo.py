@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torchvision.ops import DropBlock2d, StochasticDepth
 
-from lightning_regs.core.checks import Count, NoEffectWarning, Seed, check, checked
+from lightning_regs.core.checks import Count, NoEffectWarning, Seed, check, checked, warn
 from lightning_regs.core.rng import derive_seed, run_seed
 from lightning_regs.core.undisturbed import every_layer_called, undisturbed
 from lightning_regs.layers.drop_connect import DropConnect
@@ -58,11 +57,8 @@ def monte_carlo(
         if isinstance(layer, (*_DRAW, *layers)) or (isinstance(layer, _WITHIN) and layer.dropout > 0)
     ]
     if not drawing:
-        warnings.warn(
-            f"{type(module).__name__} has no layer of dropout that would draw; name the classes that do as layers.",
-            NoEffectWarning,
-            stacklevel=3,
-        )
+        told = f"{type(module).__name__} has no layer of dropout that would draw; name the classes that do as layers."
+        warn(told, NoEffectWarning)
     streams = [torch.default_generator, *([torch.cuda.default_generators[x.get_device()]] if x.is_cuda else [])]
     with undisturbed(module, x), every_layer_called(), torch.no_grad():
         for layer in drawing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 from torchvision import ops
 
 from lightning_regs.core import registry
-from lightning_regs.core.checks import NoEffectWarning, Probability, call, check, checked
+from lightning_regs.core.checks import NoEffectWarning, Probability, call, check, checked, warn
 from lightning_regs.core.names import few, uncompiled, unknown_name
 from lightning_regs.pruning.layers import NORMALISATION
 
@@ -67,7 +66,7 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
                 if layer is not None and _fits(kind, path, layer):
                     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
                         why = "its weight is read without a call of the layer"
-                        warnings.warn(f"{path} stays as it is, as {why}.", NoEffectWarning, stacklevel=3)
+                        warn(f"{path} stays as it is, as {why}.", NoEffectWarning)
                         break
                     if layer not in replaced:
                         cls = type(layer)  # which a parametrization in place changes
@@ -89,7 +88,7 @@ def replace_layers(module: nn.Module, replacements: Mapping[Any, Factory] | tupl
             glob = kind[1] if isinstance(kind, tuple) else ""
             has = few(glob, [*dict.fromkeys(layers.values() if cls is nn.Module else layers)])
             said = f"{type(module).__name__} has no layer {_name(kind)} to replace; it has {has}."
-            warnings.warn(said, NoEffectWarning, stacklevel=3)
+            warn(said, NoEffectWarning)
     return counts
 
 

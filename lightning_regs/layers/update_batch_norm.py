@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lightning_regs.core.checks import NoEffectWarning, checked
+from lightning_regs.core.checks import NoEffectWarning, checked, warn
 from lightning_regs.core.undisturbed import undisturbed
 from lightning_regs.layers.mean_only_batch_norm import MeanOnlyBatchNorm
 
@@ -36,7 +35,7 @@ def update_batch_norm(module: nn.Module, batches: Iterable[Any]) -> None:
     norms = [layer for layer in running if layer.training or not module.training]
     if not norms:
         told = f"{type(module).__name__} has no batch norm with running statistics that is not frozen by eval()."
-        warnings.warn(told, NoEffectWarning, stacklevel=3)
+        warn(told, NoEffectWarning)
         return
     momenta = [norm.momentum for norm in norms]
     try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from lightning_regs.core.checks import Count, NotNegative, Share, checked
+from lightning_regs.core.checks import Count, NotNegative, Share, checked, warn
 from lightning_regs.core.lightning import Callback, MisconfigurationException, pl
 from lightning_regs.optim.around import Around
 from lightning_regs.optim.build import make_optimizer
@@ -197,10 +196,9 @@ class SlowWeights(Callback):
         for optimizer in _lookaheads(trainer):
             optimizer.train()
         if any(getattr(callback, "save_weights_only", False) for callback in trainer.checkpoint_callbacks):
-            warnings.warn(
+            warn(
                 "ModelCheckpoint(save_weights_only=True) writes the fast weights of Lookahead, not the slow ones that "
-                "are evaluated; let it write whole checkpoints.",
-                stacklevel=2,
+                "are evaluated; let it write whole checkpoints."
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lightning_regs.core.checks import Count, checked, warn
 from lightning_regs.core.identity import digest
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl, replicas_of
 from lightning_regs.core.names import unknown_name
 from lightning_regs.core.rng import derive_seed, generator
 from lightning_regs.optim.length import Time
@@ -184,7 +184,7 @@ class Plan:
     def _everything(self, module: pl.LightningModule, optimizers: Sequence[Optimizer] = ()) -> Mask:
         mask = self.pruning.start(module, optimizers)
         # Of stacked networks the first, as they have the same shapes.
-        self.pruning.of(module).check(mask.unstack()[0] if _replicas(module) else mask, self.levels)
+        self.pruning.of(module).check(mask.unstack()[0] if replicas_of(module) else mask, self.levels)
         return mask
 
     def _dense(self, module: pl.LightningModule, own: State, inputs: Inputs) -> Start:
@@ -196,7 +196,7 @@ class Plan:
 
     def _ticket(self, level: int, before: str, module: pl.LightningModule, own: State, inputs: Inputs) -> Start:
         dense, last = inputs[DENSE], inputs[before]
-        seeds, rounds = _replicas(module), level if self.one_shot else 1
+        seeds, rounds = replicas_of(module), level if self.one_shot else 1
         draws = [generator(seed, "ticket", level, 0) for seed in seeds or (self.seed,)]
         pruning = self.pruning.of(module)
         mask = pruning.one_shot(last.mask, dense.initial, last.final, rounds, draws, bool(seeds))
@@ -220,18 +220,12 @@ class Plan:
             given = Given(level, pruning, everything, lambda _: initial, draws, levels)
             return make_start(CONTROLS.get(kind, kind), given)
 
-        if (seeds := _replicas(module)) is None:
+        if not (seeds := replicas_of(module)):
             return start_of(self.seed, dense.mask, theirs.mask)
         own_of = [lambda state, r=r: {name: state[name][r] for name in dense.mask} for r in range(len(seeds))]
         starts = list(map(start_of, seeds, dense.mask.unstack(), theirs.mask.unstack(), own_of))
         changed = {name: torch.stack([one.weights[name] for one in starts]) for name in dense.mask}
         return Start(dense.start | changed, Mask.stack([one.mask for one in starts]), starts[0].frozen)
-
-
-def _replicas(module: pl.LightningModule) -> tuple[int, ...] | None:
-    """Return the seeds of a module of stacked networks."""
-    seeds = getattr(module, "replicas", None)
-    return seeds if isinstance(seeds, tuple) else None
 
 
 def _check_drawn_anew(own: Mapping[str, Tensor], initial: str) -> None:

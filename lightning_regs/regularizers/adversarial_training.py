@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.checks import Positive, Seed, Share, Whole
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl, replicas_of
 from lightning_regs.core.undisturbed import undisturbed
 from lightning_regs.regularizers.attacks import Bounds, pgd
 from lightning_regs.regularizers.base import Regularizer
@@ -140,7 +140,7 @@ class AdversarialTraining(TargetMixing):
             self.check_labels(x, y)
         self._check_samples(x)
         adversarial = self.attack(x, y, at)
-        of_batch = 1 if getattr(at.module, "replicas", None) else 0  # the dimension that counts samples
+        of_batch = 1 if replicas_of(at.module) else 0  # the dimension that counts samples
         if self.loss is None and y.is_floating_point():
             remedy = f"{_LOSS_INSTEAD}, such as the module's own loss"
             rows, takes = y.flatten(0, of_batch), "attacks F.cross_entropy(module(x), y) of float labels"
@@ -183,7 +183,7 @@ class AdversarialTraining(TargetMixing):
         if self.loss is not None:
             return self.loss(module, x, y)
         logits, fits = module(x), False
-        if getattr(module, "replicas", None):
+        if replicas_of(module):
             logits, y = logits.flatten(0, 1), y.flatten(0, 1)
         if isinstance(logits, Tensor) and logits.ndim > 1 and logits.shape[1] > 1:
             wanted = logits.shape if y.is_floating_point() else logits.shape[:1] + logits.shape[2:]

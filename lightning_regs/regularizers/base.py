@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field
 from enum import Enum
@@ -16,7 +15,7 @@ from typing_extensions import dataclass_transform
 
 from lightning_regs.core import rng
 from lightning_regs.core.batch import Keys, describe, find_keys, notes, replace, take, with_notes
-from lightning_regs.core.checks import NoEffectWarning, Seed, check
+from lightning_regs.core.checks import NoEffectWarning, Seed, check, warn
 from lightning_regs.core.lightning import (
     Callback,
     MisconfigurationException,
@@ -25,6 +24,7 @@ from lightning_regs.core.lightning import (
     current_batch,
     only_gathers_statistics,
     pl,
+    replicas_of,
     takes_its_batches,
     warn_if_other_came_later,
 )
@@ -213,8 +213,8 @@ class Regularizer(Callback):
         if not self._has("on_weights"):
             return
         check_whole_weights(type(self).__name__, trainer)
-        units = 2 if getattr(pl_module, "replicas", None) else 1  # how many leading dimensions count them
-        chosen = select(pl_module, getattr(self, "parameters", None), units + 1)
+        units = 2 if replicas_of(pl_module) else 1  # how many leading dimensions count them
+        chosen = select(pl_module, getattr(self, "parameters", None))
         selected: set[Any] = {w for _, w in chosen if w.ndim > units}
 
         def act(trained: Sequence[Tensor]) -> None:
@@ -292,7 +292,7 @@ class Regularizer(Callback):
         """Warn, once a method, that it had no effect."""
         if text not in self._warned:
             self._warned.add(text)
-            warnings.warn(f"{type(self).__name__} {text}", NoEffectWarning, stacklevel=3)
+            warn(f"{type(self).__name__} {text}", NoEffectWarning)
 
     def _has(self, hook: str) -> bool:
         return getattr(type(self), hook) is not getattr(Regularizer, hook)

@@ -107,7 +107,7 @@ class NormPenalty(Regularizer, acts=Acts.GRADIENTS):
                 "contain the penalty; add lightning_regs.functional.norm_penalty to the loss in your training_step."
             )
         super().on_train_start(trainer, pl_module)
-        named = select(pl_module, self.parameters, 3 if getattr(pl_module, "replicas", None) else 2)
+        named = select(pl_module, self.parameters)
         self._selected = {id(w): name for name, w in named}
         for other in regularizers_of(trainer):
             if isinstance(other, NormPenalty) and other is not self and other.p == self.p:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lightning_regs.core.checks import Range, checked
+from lightning_regs.core.checks import Range, checked, warn
 from lightning_regs.core.lightning import MisconfigurationException, averaged_modules, check_whole_weights, pl
 from lightning_regs.pruning.layers import Globs, left_alone, prunable, trained
 from lightning_regs.pruning.masks import Mask, plain_names
@@ -239,8 +238,7 @@ class WeightMask(Regularizer, acts=Acts.WEIGHTS):
             )
         warn_of_emptied(gone)
         if self.layers is None and (left := left_alone(module, mask, optimizers)):
-            told = f"WeightMask(density={self.density:g}) prunes among {left}; give a Mask to prune those too."
-            warnings.warn(told, UserWarning, stacklevel=3)
+            warn(f"WeightMask(density={self.density:g}) prunes among {left}; give a Mask to prune those too.")
         if mask.kept == mask.total:
             self.warn_once(f"has density={self.density:g} of {mask.total} weights, which is all: nothing is pruned.")
         return mask

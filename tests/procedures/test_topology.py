@@ -19,7 +19,7 @@ from lightning_regs.core.lightning import pl
 from lightning_regs.procedures.agnostic import graphs as parts
 from lightning_regs.procedures.agnostic.find_topology import MUTATIONS
 from lightning_regs.procedures.agnostic.graphs import ACTIVATIONS, Graph, accuracies, packed, unpacked
-from lightning_regs.procedures.agnostic.operators import Breeding, first_graphs, mutated, ranked
+from lightning_regs.procedures.agnostic.operators import first_graphs, mutated, next_graphs, ranked
 
 WEIGHTS = (-2.0, -0.5, 0.7, 1.0)
 # Written anew, from the paper's list of names.
@@ -234,7 +234,7 @@ def test_candidates_without_a_connection_come_last_and_are_no_champions() -> Non
     graphs[0] = replace(graphs[0], on=np.zeros_like(graphs[0].on))
     found = parts.losses(graphs, torch.rand(20, 8), torch.arange(20) % 2, (1.0, 2.0)).numpy()
     found[0] = np.inf
-    made = Breeding((1, 2), {"enable": 1.0}, 1.0, 0.2, 0.99, 2).next(graphs, found, draws)
+    made = next_graphs(graphs, found, draws, (1, 2), {"enable": 1.0}, 1.0, 0.2, 0.99, 2)
     assert all(graph.connections for graph in made)
     net = find_topology(**data(), generations=1, elite=0.99)  # some have less loss than any connection gives
     assert net.graph.connections

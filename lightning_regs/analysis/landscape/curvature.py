@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -28,7 +27,7 @@ from lightning_regs.analysis._points import (
     origin,
     split,
 )
-from lightning_regs.core.checks import Count, Positive, Range, checked
+from lightning_regs.core.checks import Count, Positive, Range, checked, warn
 from lightning_regs.regularizers.parts.second_order import twice_differentiable
 
 Product = Callable[[Tensor], Tensor]
@@ -119,11 +118,9 @@ def hessian_eigenvalues(
         product = _product(network, named, center, {}, x, y, loss, batch_size)
         found = _lanczos(product, center, steps, tolerance, number)
     if found.error > tolerance * _size(found):
-        warnings.warn(
+        warn(
             f"the ends of the spectrum are within {found.error:.3g} of an eigenvalue after steps={steps}, of a size of "
-            f"{_size(found):.3g}, and may not be the last; give more steps, or a larger tolerance.",
-            UserWarning,
-            stacklevel=2,
+            f"{_size(found):.3g}, and may not be the last; give more steps, or a larger tolerance."
         )
     return found
 
@@ -218,11 +215,9 @@ def eigenvalue_map(
             lows.append(found.smallest[0])
             highs.append(found.largest[0])
     if worst > tolerance:
-        warnings.warn(
+        warn(
             f"the ends of a spectrum are within a share of {worst:.2g} of an eigenvalue after steps={steps}, and may "
-            "not be the last; give more steps, or a larger tolerance.",
-            UserWarning,
-            stacklevel=2,
+            "not be the last; give more steps, or a larger tolerance."
         )
     shape = [points] * len(directions)
     return EigenvalueMap(at, torch.stack(highs).view(shape), torch.stack(lows).view(shape))

@@ -25,11 +25,10 @@ _FLAT = 0.05
 
 @contextmanager
 def watched(
-    module: nn.Module, x: Tensor, layers: str | Sequence[str] | None, kinds: tuple[type, ...],
+    module: nn.Module, x: Tensor, globs: Sequence[str] | None, kinds: tuple[type, ...],
     see: Callable[[str, nn.Module, Tensor, Tensor], None],
 ) -> Iterator[None]:  # fmt: skip
     """Show each call of the chosen layers, its input and its output; leave the module and random streams as before."""
-    globs = [layers] if isinstance(layers, str) else layers
     for glob in globs or ():
         check_glob(glob, [name for name, _ in module.named_modules()], "modules")
     chosen = {

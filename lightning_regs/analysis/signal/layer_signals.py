@@ -14,7 +14,7 @@ from lightning_regs.analysis._points import one_number
 from lightning_regs.analysis.signal._hooks import ACTIVATIONS, WEIGHTED, called, flatness, watched
 from lightning_regs.core.batch import Keys, read
 from lightning_regs.core.checks import Shape, checked, nonempty
-from lightning_regs.core.lightning import Callback, check_forward, log_nets, pl
+from lightning_regs.core.lightning import Callback, check_forward, log_nets, pl, replicas_of
 from lightning_regs.pruning.layers import Globs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -200,7 +200,7 @@ class LayerSignals(Callback):
             return
         known = isinstance(batch, tuple) and self.keys is None
         pair = batch if known else read(batch, self.keys, type(self).__name__)
-        rows = (slice(None), slice(256)) if getattr(pl_module, "replicas", None) else slice(256)
+        rows = (slice(None), slice(256)) if replicas_of(pl_module) else slice(256)
         self.batch = [part[rows].detach().clone() if isinstance(part, Tensor) else None for part in pair[:2]]
         self.start = self._measured(trainer, pl_module)
 
@@ -235,7 +235,7 @@ class LayerSignals(Callback):
         assert x is not None
         loss = own.loss if hasattr(own, "replicas") else F.cross_entropy
         with trainer.precision_plugin.forward_context():
-            if not getattr(own, "replicas", None):
+            if not replicas_of(own):
                 y = None if y is not None and y.is_floating_point() and not hasattr(own, "replicas") else y
                 rows = [self.measure(module, x, y, loss)]
             else:

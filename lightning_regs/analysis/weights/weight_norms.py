@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import checked, nonempty
-from lightning_regs.core.lightning import Callback, log_nets, pl
+from lightning_regs.core.lightning import Callback, log_nets, pl, replicas_of
 from lightning_regs.regularizers.parts.selection import Parameters, select
 
 Weights = Annotated[Mapping[str, Tensor], nonempty]
@@ -89,7 +89,7 @@ class WeightNorms(Callback):
         """Measure and log."""
         weights = self._weights(pl_module)
         start = {name: self.start[name].to(w.device) for name, w in weights.items()}
-        self.last = weight_norms(weights, start, bool(getattr(pl_module, "replicas", None)))
+        self.last = weight_norms(weights, start, bool(replicas_of(pl_module)))
         log_nets(pl_module, "weights", self.last)
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,4 +101,4 @@ class WeightNorms(Callback):
         self.start = dict(state_dict["start"])
 
     def _weights(self, module: pl.LightningModule) -> dict[str, Tensor]:
-        return dict(select(module, self.parameters, 3 if getattr(module, "replicas", None) else 2))
+        return dict(select(module, self.parameters))

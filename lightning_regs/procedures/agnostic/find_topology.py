@@ -20,7 +20,7 @@ from lightning_regs.core.checks import Count, NotNegative, Range, Seed, Shape, S
 from lightning_regs.core.files import DamagedFileError, load, lock, whole
 from lightning_regs.core.identity import canonical, digest, identity
 from lightning_regs.procedures.agnostic.graphs import ACTIVATIONS, Graph, accuracies, losses, packed, unpacked
-from lightning_regs.procedures.agnostic.operators import Breeding, finite, first_graphs
+from lightning_regs.procedures.agnostic.operators import finite, first_graphs, next_graphs
 from lightning_regs.procedures.agnostic.weight_agnostic_net import WeightAgnosticNet
 
 Activation = Literal["linear", "step", "sin", "gaussian", "tanh", "sigmoid", "inverse", "absolute", "relu", "cos"]
@@ -125,7 +125,7 @@ def find_topology(
     path = None if folder is None else Path(folder).expanduser().absolute() / "search.pt"
     allowed = [list(ACTIVATIONS).index(name) for name in activations]
     changes = {name: mutations[name] for name in MUTATIONS if name in mutations}  # in one order, whatever theirs
-    breeding = Breeding(allowed, changes, by_connections, cull, elite, tournament)
+    breeding = (allowed, changes, by_connections, cull, elite, tournament)
     with contextlib.nullcontext() if path is None else lock(path.parent, partial(_refuse, path.parent), ".lock"):
         begin, graphs = (0, None) if path is None or not path.exists() else _kept(path, of)
         if graphs is None:
@@ -152,7 +152,7 @@ def find_topology(
                 row = {"step": generation + 1, "train_loss": float(means[best]), "train_acc": accuracy}
                 on_generation(row | {"connections": graphs[best].connections})
             if not last:
-                graphs = breeding.next(graphs, found, _draws(seed, "topology", generation))
+                graphs = next_graphs(graphs, found, _draws(seed, "topology", generation), *breeding)
     order = [i for i in np.argsort(means, kind="stable") if graphs[i].connections]
     finalists = [graphs[i] for i in order[: max(1, int(elite * population))]]
     whole_set = losses(finalists, x, y, weights).cpu().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,30 +14,25 @@ from lightning_regs.procedures.agnostic.graphs import BEHIND, Graph
 Draws = np.random.Generator
 
 
-@dataclass(frozen=True)
-class Breeding:
-    """How a generation is made of the one before; the arguments are those of ``find_topology``."""
+def next_graphs(
+    graphs: Sequence[Graph], losses: NDArray[Any], draws: Draws, activations: Sequence[int],
+    mutations: Mapping[Any, float], by_connections: float, cull: float, elite: float, tournament: int,
+) -> list[Graph]:  # fmt: skip
+    """Return the next generation, of as many graphs, given the loss of each with each weight, ``(P, W)``.
 
-    activations: Sequence[int]  # places in ``ACTIVATIONS``
-    mutations: Mapping[Any, float]
-    by_connections: float
-    cull: float
-    elite: float
-    tournament: int
-
-    def next(self, graphs: Sequence[Graph], losses: NDArray[Any], draws: Draws) -> list[Graph]:
-        """Return the next generation, of as many graphs, given the loss of each with each weight, ``(P, W)``."""
-        size = np.array([graph.connections or np.inf for graph in graphs])
-        other = 1 / size if draws.random() < self.by_connections else -finite(losses.min(1))
-        order = ranked(-finite(losses.mean(1)), other)
-        parents = [graphs[i] for i in order[: len(graphs) - int(self.cull * len(graphs))]]
-        made = parents[: int(self.elite * len(parents))]
-        winners = draws.integers(len(parents), size=(len(graphs) - len(made), self.tournament)).min(1)
-        chances = np.array(list(self.mutations.values())) / sum(self.mutations.values())
-        kinds = draws.choice(list(self.mutations), len(winners), p=chances)
-        for winner, kind in zip(winners, kinds, strict=True):
-            made.append(mutated(parents[winner], str(kind), self.activations, draws))
-        return made
+    All else is as of ``find_topology``, but ``activations`` are places in ``ACTIVATIONS``.
+    """
+    size = np.array([graph.connections or np.inf for graph in graphs])
+    other = 1 / size if draws.random() < by_connections else -finite(losses.min(1))
+    order = ranked(-finite(losses.mean(1)), other)
+    parents = [graphs[i] for i in order[: len(graphs) - int(cull * len(graphs))]]
+    made = parents[: int(elite * len(parents))]
+    winners = draws.integers(len(parents), size=(len(graphs) - len(made), tournament)).min(1)
+    chances = np.array(list(mutations.values())) / sum(mutations.values())
+    kinds = draws.choice(list(mutations), len(winners), p=chances)
+    return made + [
+        mutated(parents[winner], str(kind), activations, draws) for winner, kind in zip(winners, kinds, strict=True)
+    ]
 
 
 def finite(losses: NDArray[Any]) -> NDArray[Any]:

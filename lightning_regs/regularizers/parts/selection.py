@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lightning_regs.core.lightning import MisconfigurationException, pl
+from lightning_regs.core.lightning import MisconfigurationException, pl, replicas_of
 from lightning_regs.core.names import check_glob
+from lightning_regs.pruning import layers
 from lightning_regs.pruning.layers import NORMALISATION, own_parameters
 
 Selection = str | Sequence[str] | Callable[[str, Tensor], bool] | None
@@ -31,17 +32,18 @@ Parameters = Annotated[
 ]
 
 
-def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> list[tuple[str, Tensor]]:
+def select(module: nn.Module, parameters: Selection) -> list[tuple[str, Tensor]]:
     """Return the (name, parameter) pairs that a selection stands for; a shared parameter comes once.
 
-    None stands for weights, of no normalisation layer and of so many dimensions; those of stacked nets have one more.
+    None stands for weights, of no normalisation layer and of two dimensions or more; those of stacked nets have three.
     """
     named = own_parameters(module, remove_duplicate=False)
     if parameters is None:
         in_norms = {
             id(w) for m in module.modules() if isinstance(m, NORMALISATION) for w in m.parameters(recurse=False)
         }
-        chosen = [(n, w) for n, w in named if (is_lazy(w) or w.ndim >= dimensions) and id(w) not in in_norms]
+        least = 3 if replicas_of(module) else 2
+        chosen = [(n, w) for n, w in named if (is_lazy(w) or w.ndim >= least) and id(w) not in in_norms]
     elif parameters == "all":
         chosen = named
     elif callable(parameters):
@@ -60,11 +62,10 @@ def select(module: nn.Module, parameters: Selection, dimensions: int = 2) -> lis
     return list({id(w): (n, w) for n, w in reversed(chosen)}.values())[::-1]
 
 
-def trained(trainer: pl.Trainer, module: nn.Module) -> list[nn.Parameter]:
+def trained(trainer: pl.Trainer, module: nn.Module) -> list[Any]:
     """Return the parameters that an optimizer trains; all that want a gradient where the module keeps its optimizers.
 
     Teachers, averages and other parameters of no optimizer are none, frozen or not.
     """
-    wanted = [w for w in module.parameters() if w.requires_grad]
-    held = {w for optimizer in trainer.optimizers for group in optimizer.param_groups for w in group["params"]}
-    return [w for w in wanted if w in held] or wanted
+    wanted = {name: w for name, w in module.named_parameters() if w.requires_grad}
+    return list(layers.trained(wanted, trainer.optimizers).values())

@@ -29,6 +29,7 @@ from lightning_regs.study.paper.config import override, resolve
 from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.paper import Paper, Scale
 from lightning_regs.study.run.events import Event
+from lightning_regs.study.run.executors.queue import Executor
 from lightning_regs.study.run.runner import Outcome, reproduce
 from lightning_regs.study.trials import pictures
 from lightning_regs.study.trials.space import Space, check_known
@@ -36,8 +37,6 @@ from lightning_regs.study.trials.trial import held_out, medians
 
 if TYPE_CHECKING:
     from optuna.study import Study
-
-    from lightning_regs.study.run.executors.queue import Executor
 
 Sampler = Literal["grid", "random", "tpe"]
 SCALE, TRIAL = "search", "lightning_regs.study.trials.trial:trial"

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lightning_regs.study.run.events import Emit, Event, Job, Stack
 
@@ -25,6 +25,7 @@ def refuse(pid: int | None) -> None:
     raise Held(str(pid or ""))
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Carries out runs. The runner knows nothing of how."""
 
