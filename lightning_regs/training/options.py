@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from lightning_regs.core.checks import call, check, seeds_apart
@@ -16,6 +16,7 @@ from lightning_regs.regularizers import Regularizer
 from lightning_regs.training.classifier import Classifier
 
 C = TypeVar("C", bound=Callback)
+T = TypeVar("T")
 
 
 def check_options(config: Mapping[str, Any]) -> None:
@@ -79,3 +80,23 @@ def make(config: Mapping[str, Any], base: type[C], seed: int, kind: str, example
         options.setdefault("seed", seed)
     made: C = call(kind, cls, **options)
     return made
+
+
+def section(name: str, cls: type[T]) -> Callable[[Mapping[str, Any]], T]:
+    """Return what makes a task's own options of a section of a configuration, or refuses it."""
+
+    def read(config: Mapping[str, Any]) -> T:
+        made: T = call(name, cls, **config.get(name) or {})
+        return made
+
+    return read
+
+
+def looks(look: Callable[[dict[str, Any]], object]) -> Callable[[T], T]:
+    """Let a task say before any run starts what it refuses of a configuration, beside what each training does."""
+
+    def give(task: T) -> T:
+        setattr(task, "look", look)  # noqa: B010  # a function declares none
+        return task
+
+    return give

@@ -27,9 +27,9 @@ from lightning_regs.study.paper.verdicts import evaluate
 from lightning_regs.study.report import plots
 from lightning_regs.study.report.card import update
 from lightning_regs.study.report.specification import slug
+from lightning_regs.study.run.preflight import check_cell
 from lightning_regs.study.store.curves import Curves
 from lightning_regs.study.store.results import default_results
-from lightning_regs.training.options import check_config
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 3
@@ -97,18 +97,18 @@ def tasks_are_there(paper: Paper) -> Iterator[str]:
 
 
 def configurations_are_taken(paper: Paper) -> Iterator[str]:
-    """No training of ours is refused, at any scale; of those that differ in numbers alone one is looked at."""
+    """No training or study of ours is refused, at any scale; of those that differ in numbers alone one is looked at."""
     found = {
-        str(_without_numbers(cell.config)): (scale.name, cell)
+        f"{cell.task} {_without_numbers(cell.config)}": (scale.name, cell)
         for scale in paper.scales
         for cell in scale.cells
-        if cell.task in OWN and "trainer" in cell.config
+        if cell.task in OWN
     }
     for scale, cell in found.values():
         try:
-            check_config(cell.config)
+            check_cell(cell.task, cell.config)
         except (TypeError, ValueError) as error:
-            yield f"cell {cell.name!r} cannot be trained at {scale}: {error}"
+            yield f"cell {cell.name!r} cannot be measured at {scale}: {error}"
 
 
 def _without_numbers(value: Any) -> Any:

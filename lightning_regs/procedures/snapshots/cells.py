@@ -12,9 +12,17 @@ from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.level import State
 from lightning_regs.procedures.snapshots.snapshot_ensemble import SnapshotEnsemble
 from lightning_regs.training.fit import evaluate, fit_stack, initial_network, shared, stackable
+from lightning_regs.training.options import looks
 from lightning_regs.training.replicas import Replicated
 
 
+def _ensemble(config: Mapping[str, Any], **given: Any) -> SnapshotEnsemble:
+    own = {name: value for name, value in (config.get("snapshots") or {}).items() if name != "fresh"}
+    made: SnapshotEnsemble = call("snapshots", SnapshotEnsemble, **own, **given, test=False)
+    return made
+
+
+@looks(lambda config: _ensemble(config, folder="snapshots"))
 @stackable
 def snapshots(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train a Classifier with :class:`~lightning_regs.SnapshotEnsemble`, and measure its ensembles on the test set.
@@ -38,7 +46,6 @@ def snapshots(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> 
         ValueError: If ``snapshots`` has another option, or one is outside its range, or the configurations differ.
     """
     config = shared(configs)
-    options: Mapping[str, Any] = config.pop("snapshots")
     seeds = [seeds_apart(config).get("weights", run.seed) for run in runs]
 
     def restart(module: Any, cycle: int) -> State:
@@ -47,9 +54,8 @@ def snapshots(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> 
         state = (nets[0] if module.replicas is None else Replicated(nets)).state_dict()
         return {f"network.{name}": value for name, value in state.items()}
 
-    own = {name: value for name, value in options.items() if name != "fresh"}
-    given = {"folder": runs[0].folder / "snapshots", "restart": restart if options.get("fresh") else None}
-    ensemble = call("snapshots", SnapshotEnsemble, **own, **given, test=False)
+    fresh = (config.get("snapshots") or {}).get("fresh")
+    ensemble = _ensemble(config, folder=runs[0].folder / "snapshots", restart=restart if fresh else None)
     found = fit_stack(config, runs, [ensemble])
     ensemble.test, last = True, found[0]
     assert isinstance(last.trainer, pl.Trainer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,11 +15,19 @@ from lightning_regs.data.dataset import ImageArrays
 from lightning_regs.procedures.splits import correct
 from lightning_regs.study.paper.config import override
 from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
+from lightning_regs.training.options import check_config, looks
 
 # Added to the seed of each further net: far from the seeds of other runs.
 OFFSET = 1000
 
 
+def _other(config: Mapping[str, Any]) -> dict[str, Any]:
+    if "other" not in config:
+        raise ValueError("agreement is that of two nets: give as 'other' what the other changes, by dotted path.")
+    return override(config, config["other"])
+
+
+@looks(lambda config: check_config(_other(config)))
 @stackable
 def agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train two nets twice each, all independent of each other, and compare them on the test set.
@@ -38,7 +46,7 @@ def agree(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         ValueError: If the configurations differ, or the nets have different test samples.
     """
     config = shared(configs)
-    other = override(config, config.pop("other"))
+    other = _other(config)
     nets = []
     # A stack takes hardly longer for the twins. What is not stacked would take longer as one.
     together = 2 if len(runs) > 1 else 1

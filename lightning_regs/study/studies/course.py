@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from lightning_regs.core.checks import Count, call, checked, nonempty
+from lightning_regs.core.checks import Count, checked, nonempty
 from lightning_regs.core.lightning import pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.splits import measure
 from lightning_regs.training.classifier import Classifier
 from lightning_regs.training.fit import fit_stack, shared, stackable
+from lightning_regs.training.options import looks, section
 from lightning_regs.training.recorder import EpochRecorder
 
 
+@checked
+@dataclass(frozen=True)
+class _Options:
+    epochs: Annotated[tuple[Count, ...], nonempty]
+
+
+_read = section("course", _Options)
+
+
+def _epochs(config: Mapping[str, Any]) -> tuple[int, ...]:
+    epochs = _read(config).epochs
+    if max(epochs) > (last := config["trainer"].get("max_epochs") or -1):
+        raise ValueError(
+            f"course measures after epoch {max(epochs)}, and trainer.max_epochs is {last}: give it at least that many."
+        )
+    return epochs
+
+
+@looks(_epochs)
 @stackable
 def course(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train to the end, and measure the test set after some of the epochs; nothing is chosen by it.
@@ -33,11 +53,7 @@ def course(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         ValueError: If the configurations differ, an option is unknown, or an epoch is beyond the last.
     """
     config = shared(configs)
-    epochs = call("course", _Options, **config.pop("course", {})).epochs
-    if max(epochs) > (last := config["trainer"].get("max_epochs") or -1):
-        raise ValueError(
-            f"course measures after epoch {max(epochs)}, and trainer.max_epochs is {last}: give it at least that many."
-        )
+    epochs = _epochs(config)
     recorder = _Course(runs, epochs)
     found = fit_stack(config, runs, [recorder])
     rows = []
@@ -45,12 +61,6 @@ def course(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
         errors = {f"test_error_{epoch}": 100 - curve[epoch - 1]["test_acc"] for epoch in epochs}
         rows.append(fitted | one.metrics | errors)
     return rows
-
-
-@checked
-@dataclass(frozen=True)
-class _Options:
-    epochs: Annotated[tuple[Count, ...], nonempty]
 
 
 class _Course(EpochRecorder):

@@ -9,12 +9,24 @@ import torch
 
 from lightning_regs.analysis import error_rate, fourier_features, min_norm_solution, one_hot
 from lightning_regs.core import rng
-from lightning_regs.core.checks import Count, Positive, call, checked
+from lightning_regs.core.checks import Count, Positive, checked
 from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import data_of
+from lightning_regs.training.options import looks, section
 
 
+@checked
+@dataclass(frozen=True)
+class _Options:
+    count: Count
+    scale: Positive
+
+
+_read = section("features", _Options)
+
+
+@looks(_read)
 @torch.no_grad()
 def features(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Fit one-hot labels on random Fourier features by least squares; of many solutions that of least norm.
@@ -32,7 +44,7 @@ def features(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     Raises:
         ValueError: If an option is unknown, missing or has no such value.
     """
-    options = call("features", _Options, **config.get("features", {}))
+    options = _read(config)
     data = data_of(config, run)
     splits = {split: samples(data, split) for split in ("train", "test")}
     x = splits["train"][0].flatten(1)
@@ -47,10 +59,3 @@ def features(config: dict[str, Any], run: RunContext) -> dict[str, float]:
         found |= {f"{split}_error": error_rate(scores, y),
                   f"{split}_loss": float((scores - targets[split]).square().sum(1).mean())}  # fmt: skip
     return found
-
-
-@checked
-@dataclass(frozen=True)
-class _Options:
-    count: Count
-    scale: Positive

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import seeds_apart
+from lightning_regs.core.checks import Count, check, seeds_apart
 from lightning_regs.core.rng import generator
 from lightning_regs.core.runs import RunContext
 from lightning_regs.init import initialize
 from lightning_regs.init.initialize import rule_of
 from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
+from lightning_regs.training.options import check_config, looks
 
 
+def _read(config: Mapping[str, Any]) -> tuple[str, dict[str, Any], int | None, dict[str, Any]]:
+    """Return the rule, its options, how many samples it looks at, and the configuration that these are of."""
+    options = dict(config.get("initial") or {})
+    rule, number = options.pop("rule", ""), check("samples", options.pop("samples", None), Count | None)
+    within = {**config, "data": config["data"] | (options.pop("data", None) or {})}
+    rule_of(rule, options)
+    return rule, options, number, within
+
+
+@looks(lambda config: check_config(_read(config)[3]))
 @stackable
 def initialized(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Set the weights of a net by a rule and some training samples, train it, and measure it.
@@ -40,9 +51,8 @@ def initialized(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -
 
 
 def _net(config: dict[str, Any], run: RunContext) -> nn.Module:
-    options = dict(config["initial"])
-    rule, number, other = (options.pop(key, None) for key in ("rule", "samples", "data"))
-    data = data_of(config | {"data": config["data"] | (other or {})}, run)
+    rule, options, number, within = _read(config)
+    data = data_of(within, run)
     seed = seeds_apart(config).get("weights", run.seed)
     net = initial_network(config["model"], data, seed)
     batch: Tensor | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,17 +12,35 @@ from torch import Tensor
 
 from lightning_regs.analysis.robustness import adversarial_logits
 from lightning_regs.core import rng
+from lightning_regs.core.checks import Count, Positive, checked
 from lightning_regs.core.runs import RunContext
 from lightning_regs.data.augment import to_unit
 from lightning_regs.data.dataset import ImageArrays
+from lightning_regs.regularizers.attacks import Bounds
 from lightning_regs.study.paper.config import override
 from lightning_regs.study.studies.agreement import further
 from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
-
-# Zhang et al. 2018, arXiv:1710.09412.
-ATTACK = {"epsilon": 4 / 255, "steps": 10}
+from lightning_regs.training.options import check_config, looks, section
 
 
+@checked
+@dataclass(frozen=True)
+class _Options:  # defaults of Zhang et al. 2018, arXiv:1710.09412
+    epsilon: Positive = 4 / 255
+    steps: Count = 10
+    clip: Bounds = (0.0, 1.0)
+
+
+_read = section("attack", _Options)
+
+
+def _look(config: Mapping[str, Any]) -> None:
+    _read(config)
+    if config.get("crafted_on") is not None:
+        check_config(override(config, config["crafted_on"]))
+
+
+@looks(_look)
 @stackable
 def attacked(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train a net, and another one if that is asked for, and measure the one under examples that are made for either.
@@ -44,7 +63,7 @@ def attacked(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> l
         ValueError: If the two nets do not take the same classes and samples, or an option has no such value.
     """
     config = shared(configs)
-    attack, crafted_on = ATTACK | config.pop("attack", {}), config.pop("crafted_on", None)
+    attack, crafted_on = vars(_read(config)), config.get("crafted_on")
     for run in runs:
         run.parts = 1 if crafted_on is None else 2
     nets, others = fit_stack(config, runs), [None] * len(runs)
@@ -76,8 +95,7 @@ def _under(attack: dict[str, Any], trained: Trained, other: Trained | None, seed
                 sure = mistakes.softmax(1).amax(1)
                 row["fgsm_confidence"] = 100 * float(sure.mean()) if len(sure) else math.nan
     signs = torch.randint(2, x.shape, generator=rng.generator(seed, "signs")).to(x) * 2 - 1
-    clip = attack.get("clip", (0.0, 1.0))
     noisy = x + attack["epsilon"] * signs
     with torch.no_grad():
-        error("signs", net(transform(noisy if clip is None else noisy.clamp(*clip))))
+        error("signs", net(transform(noisy if attack["clip"] is None else noisy.clamp(*attack["clip"]))))
     return row

@@ -8,15 +8,27 @@ from typing import Any
 
 from lightning_regs import analysis
 from lightning_regs.core import rng
-from lightning_regs.core.checks import Count, call, checked
+from lightning_regs.core.checks import Count, checked
 from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.splits import samples
 from lightning_regs.training.fit import Trained, fit_stack, shared, stackable
+from lightning_regs.training.options import looks, section
 
 # Keskar et al. 2017, arXiv:1609.04836.
 EPSILONS = {"1e-3": 1e-3, "5e-4": 5e-4}
 
 
+@checked
+@dataclass(frozen=True)
+class _Options:
+    dimensions: Count | None = 100
+    samples: Count | None = None
+
+
+_read = section("sharpness", _Options)
+
+
+@looks(_read)
 @stackable
 def sharpness(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train a net and measure the sharpness of where it ends: of the cross-entropy on the training set.
@@ -36,16 +48,9 @@ def sharpness(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> 
         ValueError: If the configurations differ, or an option is unknown or has no such value.
     """
     config = shared(configs)
-    options = call("sharpness", _Options, **config.pop("sharpness", {}))
+    options = _read(config)
     found = fit_stack(config, runs)
     return [one.metrics | _measured(one, options, run.seed) for one, run in zip(found, runs, strict=True)]
-
-
-@checked
-@dataclass(frozen=True)
-class _Options:
-    dimensions: Count | None = 100
-    samples: Count | None = None
 
 
 def _measured(trained: Trained, options: _Options, seed: int) -> dict[str, float]:

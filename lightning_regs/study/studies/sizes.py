@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_regs.core.checks import Count, Positive, call, checked, nonempty, seeds_apart
+from lightning_regs.core.checks import Count, Positive, checked, nonempty, seeds_apart
 from lightning_regs.core.rng import generator
 from lightning_regs.core.runs import RunContext
 from lightning_regs.study.paper.config import override
 from lightning_regs.training.fit import data_of, fit_stack, initial_network, shared, stackable
+from lightning_regs.training.options import check_config, looks, section
 
 
+def _small(config: Mapping[str, Any]) -> dict[str, Any]:
+    changes = config.get("padded") or {}
+    return override(config, {f"model.architecture_args.{name}": size for name, size in changes.items()})
+
+
+@looks(lambda config: check_config(_small(config)))
 @stackable
 def padded(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train nets of several widths together: each as part of a larger net, whose other weights are and stay zero.
@@ -40,23 +47,46 @@ def padded(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> lis
     config = shared(configs, "padded")
     data = data_of(config, runs[0])
     nets, inside = list[nn.Module](), list[list[Tensor]]()
-    for own, run in zip(configs, runs, strict=True):
-        small = override(own, {f"model.architecture_args.{name}": size for name, size in own["padded"].items()})
+    for one, run in zip(configs, runs, strict=True):
         seed = seeds_apart(config).get("weights", run.seed)
-        large, part = (initial_network(each["model"], data, seed) for each in (config, small))
+        large, part = (initial_network(each["model"], data, seed) for each in (config, _small(one)))
         inside.append(_embed(large, part))
         nets.append(large)
     found = fit_stack(config, runs, start=nets)
-    for own, one, masks in zip(configs, found, inside, strict=True):
-        for weight, mask in zip(one.network().parameters(), masks, strict=True):
+    for one, trained, masks in zip(configs, found, inside, strict=True):
+        for weight, mask in zip(trained.network().parameters(), masks, strict=True):
             if bool(weight.detach()[~mask].any()):
                 raise ValueError(
-                    f"weights beside the net of {own['padded']} have not stayed zero, and it is not what it would be "
+                    f"weights beside the net of {one['padded']} have not stayed zero, and it is not what it would be "
                     "alone: train without padding, or with an activation that is 0 at 0."
                 )
-    return [one.metrics for one in found]
+    return [trained.metrics for trained in found]
 
 
+@checked
+@dataclass(frozen=True)
+class _Options:
+    sizes: Annotated[tuple[Count, ...], nonempty]
+    std: Positive = 0.1
+
+    def __post_init__(self) -> None:
+        if list(self.sizes) != sorted(set(self.sizes)):
+            raise ValueError(f"sizes ascend, and these are {list(self.sizes)}; nets grow.")
+
+
+_read = section("grown", _Options)
+
+
+def _of_sizes(config: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    return {size: override(config, {"model.architecture_args.hidden": [size]}) for size in _read(config).sizes}
+
+
+def _look(config: Mapping[str, Any]) -> None:
+    for made in _of_sizes(config).values():
+        check_config(made)
+
+
+@looks(_look)
 @stackable
 def grown(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train MLPs of one hidden layer that grows, each from the weights of the one before; new weights are small.
@@ -76,17 +106,16 @@ def grown(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         ValueError: If the configurations differ, an option is unknown, or sizes do not ascend.
     """
     config = shared(configs)
-    options = call("grown", _Options, **config.pop("grown", {}))
+    sizes, std = _of_sizes(config), _read(config).std
     data = data_of(config, runs[0])
     rows, nets = [dict[str, float]() for _ in runs], list[nn.Module]()
     for run in runs:
-        run.parts = len(options.sizes)
-    for number, size in enumerate(options.sizes):
-        made = override(config, {"model.architecture_args.hidden": [size]})
+        run.parts = len(sizes)
+    for number, (size, made) in enumerate(sizes.items()):
         seeds = [seeds_apart(config).get("weights", run.seed) for run in runs]
         starts = [initial_network(made["model"], data, seed) for seed in seeds]
         for net, old, seed in zip(starts, nets, seeds, strict=False):  # of the first size there is none before
-            _embed(net, old, options.std, generator(seed, "grown", size))
+            _embed(net, old, std, generator(seed, "grown", size))
         own = [run.part(f"hidden-{size}", number) for run in runs]
         found = fit_stack(made, own, start=starts)
         nets = [one.network() for one in found]
@@ -96,17 +125,6 @@ def grown(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
                 row[f"{split}_error_{size}"] = 100 - one.metrics[f"{split}_acc"]
                 row[f"{split}_loss_{size}"] = one.metrics[f"{split}_loss"]
     return rows
-
-
-@checked
-@dataclass(frozen=True)
-class _Options:
-    sizes: Annotated[tuple[Count, ...], nonempty]
-    std: Positive = 0.1
-
-    def __post_init__(self) -> None:
-        if list(self.sizes) != sorted(set(self.sizes)):
-            raise ValueError(f"sizes ascend, and these are {list(self.sizes)}; nets grow.")
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from lightning_regs.core.checks import Name, call, checked, nonempty
+from lightning_regs.core.checks import Name, checked, nonempty
 from lightning_regs.core.lightning import pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.measured import PRECHELT
@@ -15,12 +15,27 @@ from lightning_regs.procedures.splits import measure
 from lightning_regs.procedures.stopping.criteria import criterion_of, errors_of, stops
 from lightning_regs.training.classifier import Classifier
 from lightning_regs.training.fit import fit_stack, shared, stackable
+from lightning_regs.training.options import looks, section
 from lightning_regs.training.recorder import Recorder, how_far
 
 # By how much a test loss may be above the least that a criterion reached, to be a good one.
 GOOD = 1.05
 
 
+@checked
+@dataclass(frozen=True)
+class _Options:
+    criteria: Annotated[tuple[Name, ...], nonempty] = PRECHELT
+
+    def __post_init__(self) -> None:
+        for name in self.criteria:
+            criterion_of(name)
+
+
+_read = section("stopping", _Options)
+
+
+@looks(_read)
 @stackable
 def stopping(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train to the end, measure after each epoch, and ask criteria of early stopping where they would have stopped.
@@ -43,20 +58,10 @@ def stopping(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> l
         ValueError: If the configurations differ, or an option or a criterion is unknown.
     """
     config = shared(configs)
-    criteria = call("stopping", _Options, **config.pop("stopping", {})).criteria
+    criteria = _read(config).criteria
     config["trainer"] = config["trainer"] | {"limit_val_batches": 0}  # validated here, without a log line a replica
     found = fit_stack(config, runs, [curves := _Curves(runs)])
     return [one.metrics | asked(rows, criteria) for one, rows in zip(found, curves.rows, strict=True)]
-
-
-@checked
-@dataclass(frozen=True)
-class _Options:
-    criteria: Annotated[tuple[Name, ...], nonempty] = PRECHELT
-
-    def __post_init__(self) -> None:
-        for name in self.criteria:
-            criterion_of(name)
 
 
 def asked(rows: Sequence[Mapping[str, float]], criteria: Sequence[str]) -> dict[str, float]:

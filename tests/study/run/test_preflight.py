@@ -9,7 +9,19 @@ import pytest
 
 from lightning_regs.study import Cell, Paper, Scale, reproduce
 from lightning_regs.study.paper.config import override
-from lightning_regs.study.paper.tasks import TRAIN
+from lightning_regs.study.paper.tasks import (
+    AGREE,
+    ATTACKED,
+    COURSE,
+    FEATURES,
+    GROWN,
+    INITIALIZED,
+    PADDED,
+    SHARPNESS,
+    SNAPSHOTS,
+    STOPPING,
+    TRAIN,
+)
 from lightning_regs.study.run.events import Event, Job
 from lightning_regs.study.run.executors.local import InProcess
 from lightning_regs.study.run.executors.ray import Ray
@@ -71,6 +83,41 @@ def test_a_wrong_option_of_any_cell_is_refused_with_its_name(change, message):
     wrong = override(CONFIG, change)
     with pytest.raises(ValueError, match=f"^cell 'cell 1': .*{message}"):
         look(CONFIG, wrong, task=TRAIN)
+
+
+SECTIONS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    (AGREE, {"other": {"model.architecture": "lenet"}}, {}, "give as 'other' what the other changes"),
+    (AGREE, {"other": {}}, {"other": {"model.optimizer.nestrov": True}}, "optimizer SGD does not take .*nestrov"),
+    (ATTACKED, {"crafted_on": {}}, {"crafted_on": {"data.sauce": "digits"}}, "unknown option of data 'sauce'"),
+    (ATTACKED, {"attack": {"epsilon": 0.1, "clip": None}}, {"attack": {"eps": 0.1}}, "does not take .*'eps'"),
+    (COURSE, {"course": {"epochs": [1]}}, {"course": {"epochs": [1, 2]}}, "measures after epoch 2"),
+    (GROWN, {"grown": {"sizes": [2, 4]}}, {"grown": {"sizes": [4, 2]}}, "sizes ascend"),
+    (INITIALIZED, {"initial": {"rule": "lsuv"}}, {"initial": {"rule": "lsv"}}, "Did you mean 'lsuv'"),
+    (
+        INITIALIZED,
+        {"initial": {"rule": "lsuv"}},
+        {"initial": {"rule": "lsuv", "samples": 0}},
+        "samples must be at least 1",
+    ),
+    (PADDED, {"padded": {"hidden": [4]}}, {"padded": {"hiden": [4]}}, "unknown option of model 'mlp': 'hiden'"),
+    (SHARPNESS, {}, {"sharpness": {"samples": "all"}}, "samples must be an integer, got 'all'"),
+    (SNAPSHOTS, {"snapshots": {"cycles": 2, "fresh": True}}, {"snapshots": {"cycels": 2}}, "does not take .*'cycels'"),
+    (STOPPING, {}, {"stopping": {"criteria": ["GL"]}}, "'GL'"),
+]
+
+
+@pytest.mark.parametrize(("task", "right", "wrong", "message"), SECTIONS)
+def test_a_wrong_option_of_a_study_and_of_its_other_nets_is_refused_before_any_run(task, right, wrong, message):
+    look(CONFIG | right, task=task)
+    with pytest.raises(ValueError, match=f"^cell 'cell 1': .*{message}"):
+        look(CONFIG | right, CONFIG | wrong, task=task)
+
+
+def test_a_study_without_a_training_has_its_options_looked_at_too():
+    waves = {"data": CONFIG["data"], "features": {"count": 3, "scale": 0.5}}
+    look(waves, task=FEATURES)
+    with pytest.raises(ValueError, match=r"features _Options does not take .*scale"):
+        look(waves | {"features": {"count": 3}}, task=FEATURES)
 
 
 def test_a_papers_own_task_has_its_own_options():
