@@ -12,7 +12,7 @@ _MODULES = {
     "study.paper.claims": "Claim Source across lower",
     "study.paper.conditions": "trained",
     "study.paper.config": "config_hash override resolve",
-    "study.paper.figure": "Figure Panel bars curves points sweep tuning",
+    "study.paper.figure": "Figure bars curves points sweep tuning",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",
     "study.paper.measures.measure": "Measure per_seed",

@@ -19,7 +19,6 @@ from lightning_regs.study.paper.config import override as override
 from lightning_regs.study.paper.config import resolve as resolve
 from lightning_regs.study.paper.estimates import Estimate as Estimate
 from lightning_regs.study.paper.figure import Figure as Figure
-from lightning_regs.study.paper.figure import Panel as Panel
 from lightning_regs.study.paper.figure import bars as bars
 from lightning_regs.study.paper.figure import curves as curves
 from lightning_regs.study.paper.figure import points as points

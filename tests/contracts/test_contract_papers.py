@@ -7,7 +7,6 @@ scale: every run has a number for whatever metric it is asked for.
 from __future__ import annotations
 
 import csv
-import fnmatch
 import io
 import subprocess
 import sys
@@ -179,14 +178,15 @@ def is_gap(figure: Figure, cell: str, cells: Collection[str]) -> bool:
 
 
 def figures_are_about_cells_that_are_there(paper: Paper) -> Iterator[str]:
-    """Every cell, or glob, of a figure is at one of the scales, and each that it names has one of its cells."""
+    """Every cell of a figure is at one of the scales, and each that it names has one of its cells."""
     cells = {cell.name for scale in paper.scales for cell in scale.cells}
     for figure in paper.figures:
-        for pattern in (pattern for panel in figure.panels for pattern in panel.cells):
-            if pattern not in cells and not fnmatch.filter(cells, pattern) and not is_gap(figure, pattern, cells):
-                yield f"figure {figure.id!r} draws {pattern!r}, a cell that no scale has"
+        shown = {cell for panel in figure.panels for cell in panel.cells}
+        for cell in shown - cells:
+            if not is_gap(figure, cell, cells):
+                yield f"figure {figure.id!r} draws {cell!r}, a cell that no scale has"
         for name in figure.on or ():
-            if not any(panel.select([cell.name for cell in paper.scale(name).cells]) for panel in figure.panels):
+            if shown.isdisjoint(cell.name for cell in paper.scale(name).cells):
                 yield f"figure {figure.id!r} is drawn at {name}, which has none of its cells"
 
 
@@ -196,7 +196,7 @@ def figures_are_about_what_is_measured(paper: Paper) -> Iterator[str]:
         found = measured(paper, scale)
         for figure in (each for each in paper.figures if each.on is None or scale.name in each.on):
             for panel in figure.panels:
-                shown = panel.select(found.cells()) if panel.kind == "bar" else ()
+                shown = [cell for cell in found.cells() if cell in panel.cells and panel.kind == "bar"]
                 for metric in panel.metrics if shown else ():
                     if not any(_has(found, cell, metric) for cell in shown):
                         yield f"figure {figure.id!r} draws {metric!r}, which no row of {', '.join(shown)} has"

@@ -270,7 +270,6 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "Figure": lambda: {"id": "f", "title": "t", "draw": "module:function"},
     "Measure": lambda: {"name": "m", "parts": (("a", "test_acc"),), "each": float},
     "Metric": lambda: {"name": "m", "heading": "M"},
-    "Panel": lambda: {"kind": "bar", "metrics": ("m",)},
     "Paper": lambda: {
         "id": "p",
         "title": "t",

@@ -6,9 +6,8 @@ values go: they are those of the claims.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from lightning_regs.core.checks import Name, Whole, checked, nonempty
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from lightning_regs.study.paper.rows import Rows
     from lightning_regs.study.store.curves import Curves
 
-PanelKind = Literal["curve", "bar"]
 Point = str | tuple[str, ...] | Measure | Tuned
 # Label of a line -> its cell; of a row of dots -> its cell, or a tuned method, or a measure.
 Lines = Mapping[str, str]
@@ -32,30 +30,21 @@ Sweeps = Mapping[str, Mapping[float, Point]]
 _KINDS = "lightning_regs.study.report.kinds"
 
 
-@checked
 @dataclass(frozen=True)
 class Panel:
-    """What a figure is about, for services that draw logged runs themselves.
+    """What a pair of axes is about, for services that draw logged runs themselves.
 
-    Args:
+    Attributes:
         kind: ``"curve"`` for columns of the runs' curves, ``"bar"`` for metrics of their rows.
         metrics: Names of these columns or metrics.
-        cells: Names or globs of the cells that are compared. Patterns without a match at a scale are passed over.
+        cells: Names of the cells that are compared; a scale need not have them all.
         x: The horizontal axis of curves, under the name that it is logged with.
-
-    Raises:
-        ValueError: If the kind is unknown, or there is no metric or no cell.
-        TypeError: If metrics or cells are a string.
     """
 
-    kind: PanelKind
-    metrics: Annotated[tuple[str, ...], nonempty]
-    cells: Annotated[tuple[str, ...], nonempty] = ("*",)
+    kind: Literal["curve", "bar"]
+    metrics: tuple[str, ...]
+    cells: tuple[str, ...]
     x: str = "trainer/global_step"
-
-    def select(self, cells: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the cells that it shows, in the order given."""
-        return tuple(name for name in cells if any(name == p or fnmatchcase(name, p) for p in self.cells))
 
 
 @checked
@@ -68,7 +57,6 @@ class Figure:
         title: Heading.
         caption: What is shown, and what the paper's figure shows.
         draw: ``draw(rows, curves)`` gives a matplotlib figure; or its import path, so that drawing is imported late.
-        panels: What it shows, for services that draw logged runs themselves; cells that were not measured are left out.
         on: Names of the scales that draw it; None for all.
     """
 
@@ -76,8 +64,12 @@ class Figure:
     title: str
     caption: str = ""
     draw: str | Callable[..., Any] = ""
-    panels: tuple[Panel, ...] = ()
     on: tuple[str, ...] | None = field(default=None, kw_only=True)
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """What it shows, for services that draw logged runs themselves; nobody knows what a function draws."""
+        return ()
 
     def render(self, rows: Rows, curves: Curves, published: Mapping[tuple[str, str], float] | None = None) -> Any:
         """Draw it.
@@ -117,10 +109,13 @@ class Kind(Figure):
     def __post_init__(self) -> None:
         if not self.metrics or not self.plots or not all(self.plots.values()):
             raise ValueError(f"figure {self.id!r} shows nothing; name a metric and at least one cell in each plot.")
-        kind: PanelKind = "curve" if self.draw == "draw_curves" else "bar"
-        shown = [lines for lines in self.plots.values() if cells_of(lines)]
-        panels = [Panel(kind, _metrics_of(lines) or self.metrics, cells_of(lines)) for lines in shown]
-        object.__setattr__(self, "panels", tuple(panels))
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """A panel for each pair of axes with cells."""
+        kind: Literal["curve", "bar"] = "curve" if self.draw == "draw_curves" else "bar"
+        shown = ((_metrics_of(lines) or self.metrics, cells_of(lines)) for lines in self.plots.values())
+        return tuple(Panel(kind, metrics, cells) for metrics, cells in shown if cells)
 
     def render(self, rows: Rows, curves: Curves, published: Mapping[tuple[str, str], float] | None = None) -> Any:
         """Draw it; see :meth:`Figure.render`."""

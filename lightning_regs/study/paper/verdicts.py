@@ -5,7 +5,7 @@ Everything that decides is in :func:`judge`; what is shown around it is not.
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -105,18 +105,11 @@ class ClaimResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry for ``SCALE.claims.json``, where an open end is none: JSON has no infinity."""
-        return {key: _finite(value) for key, value in asdict(self).items()}
+        entry: dict[str, Any] = json.loads(json.dumps(asdict(self)), parse_constant=lambda number: None)
+        return entry
 
 
 _SHARED = ("id", "sentence", "provenance", "headline", "kind", "exact")  # with the claim
-
-
-def _finite(entry: Any) -> Any:
-    if isinstance(entry, dict):
-        return {key: _finite(value) for key, value in entry.items()}
-    if isinstance(entry, (list, tuple)):
-        return [_finite(value) for value in entry]
-    return None if isinstance(entry, float) and math.isinf(entry) else entry
 
 
 def judge(criterion: Criterion, low: float, high: float) -> Verdict:

@@ -21,10 +21,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from lightning_regs.core.files import atomic_write
 from lightning_regs.core.names import unknown_name
@@ -33,6 +32,7 @@ from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
+from lightning_regs.study.report.headline import picture
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.markdown import write
 from lightning_regs.study.report.specification import Section, Specification, command, slug, specify
@@ -51,8 +51,16 @@ def update(cards: Iterable[str | Path], papers: Iterable[Paper]) -> list[Path]:
     Their markers name ``papers``, whose results are read once for all parts.
     """
     known = {paper.id: paper for paper in papers}
-    results = cache(lambda paper_id, scale: _Results.of(known[paper_id], scale))
+
+    @cache
+    def results(paper_id: str, scale: str | None) -> Specification:
+        paper, scales = known[paper_id], None if scale is None else [scale]
+        return specify(paper, default_results(paper), scales=scales, show=name_figure)
+
     return [card for card in map(Path, cards) if _update(card, known, results)]
+
+
+Told = Callable[[str, "str | None"], Specification]
 
 
 def _update(file: Path, known: Mapping[str, Paper], results: Told) -> bool:
@@ -76,32 +84,10 @@ def _update(file: Path, known: Mapping[str, Paper], results: Told) -> bool:
     return bool(images) or text != old
 
 
-@dataclass(frozen=True)
-class _Results:
-    """A paper's results; by the figure's name, what draws it."""
-
-    told: Specification
-    figures: Mapping[str, Callable[..., FigureEntry]]
-
-    @classmethod
-    def of(cls, paper: Paper, scale: str | None) -> _Results:
-        figures: dict[str, Callable[..., FigureEntry]] = {}
-
-        def show(figure: Figure, found: ScaleResults, name: str, published: Mapping[Any, float]) -> FigureEntry:
-            figures[name] = cache(partial(draw, figure, found, name, published, inline=False))
-            return name_figure(figure)
-
-        scales = None if scale is None else [scale]
-        return cls(specify(paper, default_results(paper), scales=scales, show=show), figures)
-
-
-Told = Callable[[str, "str | None"], _Results]
-
-
 def _part(name: str, base: Path, known: Mapping[str, Paper], results: Told, images: dict[Path, str]) -> str:
     """Return the text of a part, and add the figures in it that have to be written."""
     if name == "gallery":
-        return _gallery([(paper, results(id, None).told) for id, paper in known.items()], base)
+        return _gallery([(paper, results(id, None)) for id, paper in known.items()], base)
     paper_id, _, rest = name.partition("/")
     if paper_id not in known:
         raise unknown_name("paper", paper_id, known)
@@ -122,27 +108,29 @@ def _part(name: str, base: Path, known: Mapping[str, Paper], results: Told, imag
         wanted = [one]
     scale = paper.scale(words[0]).name if words else None
     # A headline stands at the scale that says most about it, unless it is that of one scale.
-    at = results(paper_id, scale if kind == "headline" else None)
-    measured = [section for section in _measured(paper, at.told) if scale in (None, section.scale)]
+    told = results(paper_id, scale if kind == "headline" else None)
+    measured = [section for section in _measured(paper, told) if scale in (None, section.scale)]
     if not measured:
         return _nothing(paper, words)
     section = measured[0]
     if kind in ("claims", "results"):
         return write({"claims": "verdicts"}.get(kind, kind), section)
 
-    def show(name: str) -> tuple[FigureEntry, str]:
+    def show(figure: Figure, *at: str) -> tuple[FigureEntry, str]:
         """Draw a figure and return it with the link to its file."""
-        file = (paper.folder or base) / "figures" / f"{name.removeprefix(f'{slug(paper_id)}-')}.svg"
-        drawn: FigureEntry = legible(at.figures[name](unless=_shown(file)))
+        name = "-".join((*map(slug, at), figure.id))
+        file, own = (paper.folder or base) / "figures" / f"{name}.svg", f"{slug(paper_id)}-{name}"
+        published = paper.published(section.scale)
+        drawn: FigureEntry = legible(draw(figure, section.found, own, published, inline=False, unless=_shown(file)))
         if drawn.svg:
             images[file] = drawn.svg.replace(">\n", f">\n<!-- shows {drawn.fingerprint} -->\n", 1)
         return drawn, _link(file, base)
 
     if kind == "headline":
-        drawn, link = show("-".join([slug(paper_id), *words, "headline"])) if at.told.picture else (None, "")
-        return write("headline", replace(at.told, picture=drawn), measured, link)
-    here = slug(f"{paper_id}-{section.scale}")
-    return write("figures", [show(f"{here}-{figure.id}") for figure in section.figures if figure.id in wanted])
+        drawn, link = show(picture(told.headlines), *words) if told.headlines else (None, "")
+        return write("headline", replace(told, picture=drawn), measured, link)
+    figures = [figure for figure in paper.figures_at(section.scale) if figure.id in wanted]
+    return write("figures", [show(figure, section.scale) for figure in figures])
 
 
 def _measured(paper: Paper, told: Specification) -> list[Section]:

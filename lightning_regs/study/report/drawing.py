@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning_regs.study.paper.rows import MissingRows
 from lightning_regs.study.report import plots
+from lightning_regs.study.report.legible import legible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -63,10 +64,11 @@ def draw(
             warnings.simplefilter("ignore", RuntimeWarning)  # numbers without measure are drawn as well as can be
             drawn = figure.render(found.lookup(), found.curves, published)
             mark = plots.fingerprint(drawn)
-            svg = "" if mark == unless else plots.to_svg(drawn, name, inline=inline, title=f"{figure.title}.")
+            written = "" if mark == unless else plots.to_svg(drawn, name, inline=inline, title=f"{figure.title}.")
     except MissingRows as missing:
         return replace(entry, missing=str(missing.args[0] if missing.args else missing).rstrip("."))
     except (Exception, SystemExit) as error:  # a report with one figure missing serves the reader better than no report
         return replace(entry, missing=f"drawing it failed with {type(error).__name__}: {error}".rstrip("."))
     notes = tuple(plots.notes(drawn))
+    svg = legible(written, None)
     return replace(entry, drawing=drawn, svg=svg, notes=notes, alt=plots.description(drawn), fingerprint=mark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 import operator
 import re
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 _LONGEST = 5000
-# Fields that are drawings or files, not texts.
-_DRAWINGS = ("svg", "drawing", "claims_json")
+# Fields that are no texts, and not among the data: drawings, and what was read.
+_LEFT_OUT = ("svg", "drawing", "found")
 # Control characters but tab and newline, marks without a width, marks that turn the direction of text, half characters.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\ud800-\udfff]"
@@ -40,29 +40,22 @@ def legible(value: Any, longest: int | None = _LONGEST) -> Any:
         return value if all(map(operator.is_, listed, value)) else type(value)(listed)
     if is_dataclass(value) and not isinstance(value, type):
         given = {field.name: getattr(value, field.name) for field in fields(value)}
-        changed = {name: legible(entry, None if name in _DRAWINGS else longest) for name, entry in given.items()}
+        changed = {name: entry if name in _LEFT_OUT else legible(entry, longest) for name, entry in given.items()}
         return value if _same(changed, given) else replace(value, **changed)
     return value
 
 
 def plain(value: Any) -> Any:
-    """Turn data into what JSON can hold: dataclasses into objects without their drawings, tuples into lists.
+    """Turn data into what JSON can hold: dataclasses into objects without drawings, tuples into lists.
 
     What is not a number becomes None, and an infinite number the text ``"inf"`` or ``"-inf"``.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        entries = {str(key): plain(entry) for key, entry in value.items()}
-        return value if _same(entries, value) else entries
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in fields(value) if field.name not in _DRAWINGS]
-        return {name: plain(getattr(value, name)) for name in names}
-    return value
+
+    def entries(each: Any) -> dict[str, Any]:
+        return {field.name: getattr(each, field.name) for field in fields(each) if field.name not in _LEFT_OUT}
+
+    numbers = {"NaN": None, "Infinity": "inf", "-Infinity": "-inf"}
+    return json.loads(json.dumps(value, default=entries), parse_constant=numbers.get)
 
 
 def _same(entries: Mapping[Any, Any], given: Mapping[Any, Any]) -> bool:

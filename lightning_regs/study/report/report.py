@@ -23,8 +23,9 @@ from lightning_regs.study.paper.criteria import short
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.report import plots, tables, telling
 from lightning_regs.study.report.headline import strip
+from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.specification import Specification, command, download, slug, specify
-from lightning_regs.study.store.results import ENDINGS
+from lightning_regs.study.store.results import ENDINGS, claims_text
 
 if TYPE_CHECKING:
     from lightning_regs.procedures.diagnosis.diagnose import Diagnosis
@@ -56,8 +57,8 @@ def write_report(paper: Paper, results_dir: str | Path, out_dir: str | Path, sto
             for ending in ENDINGS:
                 name = f"{section.scale}{ending}"
                 target = out / download(paper.id, name)
-                if name.endswith(".claims.json") and section.claims_json:
-                    atomic_write(target, section.claims_json, durable=False)
+                if ending == ".claims.json" and section.claims:
+                    atomic_write(target, legible(claims_text(section.found.claims), None), durable=False)
                 elif target.name in section.downloads:
                     with whole(target, durable=False) as part:  # what the target may be a link to is left as it is
                         shutil.copyfile(Path(results_dir) / name, part)

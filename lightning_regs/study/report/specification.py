@@ -23,7 +23,7 @@ from lightning_regs.study.report.drawing import FigureEntry, draw
 from lightning_regs.study.report.headline import headlines, picture
 from lightning_regs.study.report.legible import legible, plain
 from lightning_regs.study.report.telling import ClaimEntry, Tally, in_common, intervals, say, tallies, tell
-from lightning_regs.study.store.results import ScaleResults, claims_text, load, strangers
+from lightning_regs.study.store.results import ScaleResults, load, strangers
 
 _REASON, _TRACEBACK = 500, 4000
 _GENERATED = re.compile(r"<!-- begin:(\S+) -->.*?<!-- end:\1 -->", re.DOTALL)
@@ -62,7 +62,6 @@ class Section:
     summary: tuple[str, ...]  # the counts in plain sentences, and what the invalid claims have in common
     claims: tuple[ClaimEntry, ...]
     intervals: str  # what their intervals are, in a sentence
-    claims_json: str  # the claims as the download has them; not among the data
     figures: tuple[FigureEntry, ...]  # the paper's figures; empty without rows
     groups: tuple[tables.Group, ...]
     origin: dict[str, tuple[str, ...]]
@@ -72,6 +71,7 @@ class Section:
     command: str  # the command that measures it; `one_cell` that of one of its cells
     one_cell: str
     withdrawn: dict[str, tuple[str, ...]]
+    found: ScaleResults  # what all of it is made of; not among the data
 
     @property
     def blank(self) -> bool:
@@ -199,10 +199,8 @@ def _told(paper: Paper, found: ScaleResults) -> tuple[ClaimEntry, ...]:
     families = (*paper.metrics, TRAINED)
     never = {m.name: m.never for family in families for m in family.metrics if m.never.startswith("never")}
     forms, measured = _forms(paper, found.name), {row.cell for row in found.rows}
-    drawn = {
-        figure.id: {cell for panel in figure.panels if panel.cells != ("*",) for cell in panel.select(measured)}
-        for figure in paper.figures_at(found.name)
-    }
+    figures_at = paper.figures_at(found.name)
+    drawn = {figure.id: {cell for panel in figure.panels for cell in panel.cells} for figure in figures_at}
     told = []
     for result in found.claims:
         form = forms.get(result.id)
@@ -265,7 +263,6 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
         summary=tuple(filter(None, (say(counted), in_common(found.claims, _forms(paper, found.name), found.lookup())))),
         claims=_told(paper, found),
         intervals=intervals(scale.test_samples, found.lookup()),
-        claims_json=claims_text(found.claims) if found.claims else "",
         figures=tuple(show(figure, found, f"{name}-{figure.id}", published) for figure in figures),
         groups=tuple(replace(group, cells=own) for group, own in zip(groups, cells, strict=True)),
         origin={column: tuple(tables.distinct(found.rows, column)) for column in tables.ORIGIN},
@@ -275,6 +272,7 @@ def _section(paper: Paper, found: ScaleResults, store: Store | None, show: Show)
         command=command(paper, found.name),
         one_cell=command(paper, found.name, scale.cells[0].name) if scale.cells and not paper.command else "",
         withdrawn=withdrawn(paper, found.name),
+        found=found,
     )
 
 

@@ -152,11 +152,10 @@ class Ledger:
         figures = self.paper.figures_at(self.scale.name)
         drawn = [panel for figure in figures for panel in figure.panels if panel.kind == "curve"]
         known = bool(figures) and all(figure.panels for figure in figures)
-        every = [cell.name for cell in self.scale.cells]
-        cells = {name for panel in drawn for name in panel.select(every)} if known else set(every)
+        cells = {name for panel in drawn for name in panel.cells}
         columns = {*PLACES, *(name for panel in drawn for name in panel.metrics)}
         data: dict[str, dict[int, Sequence[Mapping[str, float]]]] = {}
-        for row in (row for row in self.rows() if row.cell in cells):
+        for row in (row for row in self.rows() if row.cell in cells or not known):
             own = row.run in self.runs
             logged = self.store.run(row.run).curves() if own else committed.get(row.cell, {}).get(row.seed, ())
             kept = [{name: point[name] for name in point if name in columns or not known} for point in logged]

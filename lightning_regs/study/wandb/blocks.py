@@ -148,7 +148,7 @@ def _figure(paper: str, section: Section, figure: FigureEntry, place: Block) -> 
     seeds = {cell.name: len(cell.runs) for group in section.groups for cell in group.cells}
     together: dict[tuple[str, ...], list[Panel]] = {}
     for panel in figure.panels:
-        cells = panel.select(seeds)
+        cells = tuple(cell for cell in seeds if cell in panel.cells)
         if len(cells) > 1 or cells == panel.cells:  # of cells to compare, one alone says nothing
             together.setdefault(cells, []).append(panel)
     for cells, panels in together.items():

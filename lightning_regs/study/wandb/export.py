@@ -22,14 +22,13 @@ from typing import Any
 
 from lightning_regs.core.files import atomic_write, digest, lock
 from lightning_regs.core.runs import FIXED, Run
-from lightning_regs.study.paper.figure import Figure
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.report import plots
-from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
+from lightning_regs.study.report.drawing import draw, name_figure
+from lightning_regs.study.report.headline import picture
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.specification import specify
-from lightning_regs.study.store.results import ScaleResults
 from lightning_regs.study.wandb.target import Target
 
 AXIS = "trainer/global_step"
@@ -142,11 +141,8 @@ class Results:
         import PIL.Image
         import wandb
 
-        def show(figure: Figure, found: ScaleResults, *more: Any) -> FigureEntry:
-            here = found.name == self.scale or figure.id == "headline"
-            return draw(figure, found, *more) if here else name_figure(figure)
-
-        told = specify(self._paper(), self.folder, show=show)
+        paper = self._paper()
+        told = specify(paper, self.folder, show=name_figure)
         section = next(each for each in told.sections if each.scale == self.scale)
         columns: list[str | int] = ["id", "sentence", "kind", "paper", "ours", "low", "high", "seeds", "verdict"]
         claims = wandb.Table([*columns, "exploratory", "reason"])
@@ -156,12 +152,13 @@ class Results:
             shown = (*numbers, claim.n, claim.verdict, claim.exploratory, claim.reason)
             claims.add_data(claim.id, claim.sentence, claim.kind, said, *shown)
         logged: dict[str, Any] = {"claims": claims}
-        with plots.style():
-            for figure in filter(None, (told.picture, *section.figures)):
-                if figure.drawing:  # the page says why one is not drawn
-                    image = io.BytesIO()
-                    figure.drawing.savefig(image, dpi=120, facecolor="white", transparent=False)
-                    logged[f"figure/{figure.id}"] = wandb.Image(PIL.Image.open(image), caption=figure.title)
+        for figure in (picture(told.headlines), *paper.figures_at(self.scale)):
+            drawn = draw(figure, section.found, figure.id, paper.published(self.scale)).drawing
+            if drawn:  # the page says why one is not drawn
+                image = io.BytesIO()
+                with plots.style():
+                    drawn.savefig(image, dpi=120, facecolor="white", transparent=False)
+                logged[f"figure/{figure.id}"] = wandb.Image(PIL.Image.open(image), caption=legible(figure.title))
         run.log(logged, step=0)
         verdicts = {verdict.replace(" ", "_"): count for verdict, count in section.counts.items()}
         run.summary.update({"runs": section.rows} | verdicts)

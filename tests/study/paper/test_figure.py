@@ -5,34 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lightning_regs.study import ratio
-from lightning_regs.study.paper.figure import Figure, Panel, bars, curves, points, sweep
+from lightning_regs.study.paper.figure import Figure, bars, curves, points, sweep
 from lightning_regs.study.paper.rows import MissingRows, Rows
 from lightning_regs.study.store.curves import Curves
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
-        ({"kind": "pie"}, ValueError, "unknown kind 'pie'. Known: bar, curve."),
-        ({"kind": "bars"}, ValueError, "Did you mean 'bar'?"),
-        ({"metrics": ()}, ValueError, "metrics is empty; give at least one."),
-        ({"cells": ()}, ValueError, "cells is empty; give at least one."),
-        ({"metrics": "test_acc"}, TypeError, "metrics must be a tuple, got 'test_acc'; write ('test_acc',)."),
-        ({"cells": "net/*"}, TypeError, "cells must be a tuple, got 'net/*'; write ('net/*',)."),
-    ],
-)
-def test_a_panel_that_shows_nothing_is_refused(change, error, words):
-    with pytest.raises(error) as refused:
-        Panel(**({"kind": "bar", "metrics": ("test_acc",)} | change))
-    assert words in str(refused.value)
-
-
-def test_a_panel_shows_names_and_globs_in_the_order_of_the_cells():
-    cells = ("a/true", "b/true", "a/random", "a/true/control", "a/[x]")
-    assert Panel("bar", ("m",), ("a/random", "*/true")).select(cells) == ("a/true", "b/true", "a/random")
-    assert Panel("bar", ("m",)).select(cells) == cells
-    assert Panel("bar", ("m",), ("a/[x]",)).select(cells) == ("a/[x]",)  # a name that is also a glob
-    assert Panel("bar", ("m",), ("c/*",)).select(cells) == ()
 
 
 @pytest.mark.parametrize(
@@ -49,6 +24,7 @@ def test_a_panel_shows_names_and_globs_in_the_order_of_the_cells():
         ),
         (points("f", "F", {"train": "m", "test": "n"}, {"net": "a"}), [("bar", ("m", "n"), ("a",))]),
         (bars("f", "F", "m", {"net": "a", "other": "b"}), [("bar", ("m",), ("a", "b"))]),
+        (Figure("f", "F", "", "module:function"), []),
     ],
 )
 def test_the_panels_of_a_kind_follow_from_its_cells(figure, panels):
