@@ -137,9 +137,9 @@ def search(
         What was found. A run that fails is a trial without a value, and is not raised.
 
     Raises:
-        ValueError: If the space, a path or the metric is unknown, no training data are held out, the configuration
-            names a LightningModule or DataModule of one's own, options do not go together, or Optuna is not installed:
-            ``pip install "lightning-regs[search]"``.
+        ValueError: If the space, a path or the metric is unknown, trainings refuse a value, no training data are held
+            out, the configuration names a LightningModule or DataModule of one's own, options do not go together, or
+            Optuna is not installed: ``pip install "lightning-regs[search]"``.
     """
     _check_installed()
     base = dict(config) if isinstance(config, Mapping) else resolve(config)
@@ -164,6 +164,7 @@ def search(
     tried = Space({path: what for path, what in space.items() if path not in fixed}, base)
     for path in {"data.val_split", "data.monitor_test"} & set(tried.given):
         raise ValueError(f"{path} says what a search chooses by, and cannot vary; set it, by a list of one value.")
+    tried.check_values(base)
     if sampler == "grid":
         trials = min(trials or tried.combinations(), tried.combinations())
     plan = {"config": base, "space": list(tried.given.items()), "sampler": sampler, "metric": metric, "seed": seed,

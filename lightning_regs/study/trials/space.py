@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 _KEYS = ("low", "high", "log", "step")
+_MOST = 50  # combinations that are looked at before a value is refused
 _EXAMPLES = "{low: 0.001, high: 1, log: true} or a list such as [0.1, 0.3]"
 
 
@@ -55,6 +57,29 @@ class Space:
     def combinations(self) -> int:
         """Return how many there are; see :meth:`grid`."""
         return math.prod(map(len, self.grid().values()))
+
+    def check_values(self, config: Mapping[str, Any]) -> None:
+        """Refuse a value that trainings take with no value of the other paths; of a range its ends are looked at.
+
+        What some combinations refuse stays: a trial that has one of them fails.
+        """
+        from lightning_regs.training.options import check_config
+
+        ranges: dict[str, Any] = {path: of for path, of in self.distributions.items() if path not in self.choices}
+        ends = {path: list(choices.values()) for path, choices in self.choices.items()}
+        ends |= {path: [of.low, of.high] for path, of in ranges.items()}  # with a step, the last that is tried
+        for path, values in ends.items():
+            others = {other: ends[other] for other in ends if other != path}
+            for value in values:
+                refused = list[Exception]()
+                for beside in ((), *itertools.islice(itertools.product(*others.values()), _MOST)):
+                    try:
+                        check_config(override(config, {path: value, **dict(zip(others, beside, strict=False))}))
+                        break
+                    except (TypeError, ValueError) as error:
+                        refused.append(error)
+                else:
+                    raise ValueError(f"{path} of the space is {value!r}: {refused[0]}") from refused[0]
 
     def _values(self, path: str) -> list[Any]:
         if path in self.choices:

@@ -124,7 +124,7 @@ def test_a_grid_tries_all_combinations_and_stacks_of_them_give_the_same(tmp_path
 
 
 def test_a_trial_that_breaks_has_no_value_and_the_search_goes_on(tmp_path):
-    space = {"model.architecture_args.hidden": [[4], [-1]]}
+    space = {"data.train_size": [100, 10**6]}  # more than there are, which shows when they are loaded
     found = search(CONFIG, space, sampler="grid", jobs=0, runs_dir=tmp_path)
     assert [math.isnan(one.value) for one in found.trials] == [False, True]
     assert found.best is found.trials[0]
@@ -188,6 +188,14 @@ def test_the_median_is_that_of_golovin(largest, value, stops, tmp_path):
         ),
         ({"data.val_split": [0, 0.1]}, {}, "data.val_split says what a search chooses by"),
         ({"model.optimizer.lr": [math.nan, 0.1]}, {}, r"space.model.optimizer.lr\[0\] is nan"),
+        (
+            {"model.optimizer.lr": [0.1, "fast"]},
+            {},
+            "model.optimizer.lr of the space is 'fast': optimizer SGD does not",
+        ),
+        ({"model.optimizer.lr": {"low": -1.0, "high": 1.0}}, {}, "lr of the space is -1.0: .*Invalid learning rate"),
+        (RATE | {"data.batch_size": [20, 0]}, {}, "data.batch_size of the space is 0: batch_size must be at least 1"),
+        ({"trainer.max_epochs": {"low": 1, "high": 2.5}}, {}, "trainer.max_epochs of the space is 2.5"),
         (RATE, {"sampler": "grid"}, "list them, or give the range a step"),
         (RATE, {"metric": "test_error"}, "not of held-out training data"),
         (RATE | {"data.val_split": [0]}, {}, "set data.val_split"),
@@ -202,6 +210,14 @@ def test_bad_input_is_refused_before_anything_runs(space, options, message, tmp_
     with pytest.raises(ValueError, match=message):
         search(CONFIG, space, jobs=0, runs_dir=tmp_path / "runs", **options)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_value_that_goes_with_some_values_of_the_others_is_let_through():
+    config = override(CONFIG, {"model.optimizer.momentum": 0.0, "model.optimizer.nesterov": False})
+    nesterov = {"model.optimizer.nesterov": [False, True]}
+    Space(nesterov | {"model.optimizer.momentum": [0.0, 0.9]}, config).check_values(config)
+    with pytest.raises(ValueError, match=r"nesterov of the space is True: .*requires a momentum"):
+        Space(nesterov, config).check_values(config)
 
 
 @pytest.mark.parametrize("section", ["model", "data"])
