@@ -14,6 +14,8 @@ DEVICE = os.environ.get("LIGHTNING_REGS_TEST_DEVICE", "cpu")
 # The rooms whose tests run on a GPU too. What the others test, such as files, tables and processes, knows no device.
 ON_A_GPU = ("analysis", "contracts", "init", "layers", "models", "optim", "pruning", "regularizers", "training")
 os.environ["PL_TRAINER_ACCELERATOR"] = DEVICE  # of every Trainer that names none, in processes that tests start too
+# Nor does one log, draw a bar or print a table that is not asked to.
+os.environ |= {f"PL_TRAINER_{name}": "False" for name in ("LOGGER", "ENABLE_PROGRESS_BAR", "ENABLE_MODEL_SUMMARY")}
 if DEVICE == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 else:

@@ -305,8 +305,7 @@ def test_interpolation_moves_running_statistics_and_is_that_of_state_dicts() -> 
 def test_directions_lead_to_modules_states_and_checkpoints_alike(tmp_path: Path) -> None:
     start, module = DICT.build([]), DICT.build([])
     path = tmp_path / "last.ckpt"
-    options = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(**options, limit_train_batches=1, enable_model_summary=False)
+    trainer = pl.Trainer(max_epochs=1, limit_train_batches=1, enable_checkpointing=False)
     trainer.fit(module, DICT.loader())
     trainer.save_checkpoint(path)
     expected = {name: p - dict(start.named_parameters())[name] for name, p in module.named_parameters()}

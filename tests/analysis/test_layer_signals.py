@@ -20,7 +20,6 @@ from lightning_regs.core.lightning import pl
 from lightning_regs.init import initialize
 from lightning_regs.training.replicas import Replicated
 
-OPTIONS: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 X, Y = torch.randn(16, 5, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3
 
 
@@ -141,7 +140,7 @@ def train(network: nn.Module, epochs: int, replicas: int | None = None, **option
     module = Classifier(network, input_shape=(5,), num_classes=3, replicas=replicas)
     x, y = (X, Y) if replicas is None else (X.expand(2, -1, -1), Y.expand(2, -1))
     data: Any = DataLoader(TensorDataset(X, Y), 16) if replicas is None else DataLoader([[x, y]], batch_size=None)
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=[seen := LayerSignals()], enable_checkpointing=False, **OPTIONS)
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=[seen := LayerSignals()], enable_checkpointing=False)
     trainer.fit(module, data, **options)
     return module, seen
 
@@ -159,7 +158,7 @@ def test_they_are_logged_of_each_replica_and_a_resumed_training_goes_on(tmp_path
         logged = alone.trainer.callback_metrics["signal/gradient/network.2"]
         assert float(logged) == pytest.approx(expected["gradient/network.2"], rel=1e-5)
     plain = Classifier(nets()[1], input_shape=(5,), num_classes=3)
-    trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False, **OPTIONS)
+    trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False)
     trainer.fit(plain, DataLoader(TensorDataset(X, Y), 16))
     watched = alone.network.state_dict()
     assert all(torch.equal(value, watched[name]) for name, value in plain.network.state_dict().items())
@@ -228,15 +227,13 @@ class WithoutForward(Regression):
 
 def test_of_a_regression_there_are_signals_but_no_gradients_of_a_cross_entropy():
     data = DataLoader(TensorDataset(X, X[:, :1]), 16)
-    trainer = pl.Trainer(max_epochs=1, callbacks=[seen := LayerSignals()], enable_checkpointing=False, **OPTIONS)
+    trainer = pl.Trainer(max_epochs=1, callbacks=[seen := LayerSignals()], enable_checkpointing=False)
     trainer.fit(Regression(), data)
     assert {name.partition("/")[0] for name in seen.last} == {"mean", "deviation", "saturation", "dead"}
     with pytest.raises(
         pl.utilities.exceptions.MisconfigurationException, match="WithoutForward has no forward; give it"
     ):
-        pl.Trainer(max_epochs=1, callbacks=[LayerSignals()], enable_checkpointing=False, **OPTIONS).fit(
-            WithoutForward(), data
-        )
+        pl.Trainer(max_epochs=1, callbacks=[LayerSignals()], enable_checkpointing=False).fit(WithoutForward(), data)
 
 
 class OfWords(Regression):
@@ -246,7 +243,7 @@ class OfWords(Regression):
 
 def test_unusual_keys_are_named_and_what_is_said_of_them_helps():
     data = DataLoader([{"words": x, "score": x[:1]} for x in X], 16)
-    options = {"max_epochs": 1, "enable_checkpointing": False, **OPTIONS}
+    options = {"max_epochs": 1, "enable_checkpointing": False}
     with pytest.raises(
         pl.utilities.exceptions.MisconfigurationException,
         match=r'LayerSignals reads the samples and labels .*\(batch=\("image", "label"\)\)',

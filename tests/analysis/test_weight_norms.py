@@ -15,7 +15,6 @@ from lightning_regs.analysis import WeightNorms, weight_norms
 from lightning_regs.core.lightning import pl
 from lightning_regs.training.replicas import Replicated
 
-OPTIONS: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 X, Y = torch.randn(16, 5, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3
 
 
@@ -28,7 +27,7 @@ def train(network: nn.Module, epochs: int, replicas: int | None = None, **option
     module = Classifier(network, input_shape=(5,), num_classes=3, replicas=replicas)
     x, y = (X, Y) if replicas is None else (X.expand(2, -1, -1), Y.expand(2, -1))
     data: Any = DataLoader(TensorDataset(X, Y), 16) if replicas is None else DataLoader([[x, y]], batch_size=None)
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=[norms := WeightNorms()], enable_checkpointing=False, **OPTIONS)
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=[norms := WeightNorms()], enable_checkpointing=False)
     trainer.fit(module, data, **options)
     return module, norms
 
@@ -61,6 +60,6 @@ def test_those_of_replicas_are_those_of_each_net_and_a_resumed_training_goes_on(
     assert torch.equal(first.start["network.0.weight"].cpu(), resumed.start["network.0.weight"].cpu())
     assert {name: float(v) for name, v in resumed.last.items()} == {name: float(v) for name, v in whole.last.items()}
     again, last = Classifier(nets()[1], input_shape=(5,), num_classes=3), whole.last["distance"]
-    trainer = pl.Trainer(max_epochs=2, callbacks=[whole], enable_checkpointing=False, **OPTIONS)
+    trainer = pl.Trainer(max_epochs=2, callbacks=[whole], enable_checkpointing=False)
     trainer.fit(again, DataLoader(TensorDataset(X, Y), 16))
     assert whole.last["distance"] < 2 * last, "what is used again begins anew"

@@ -81,18 +81,10 @@ def loader(**options: Any) -> DataLoader[Any]:
 
 
 def fit(module: pl.LightningModule, *callbacks: pl.Callback, ckpt_path: Path | None = None, **options: Any) -> Any:
-    defaults: dict[str, Any] = {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "callbacks": list(callbacks),
-    }
+    options = {"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False} | options
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = pl.Trainer(**(defaults | options))
+        trainer = pl.Trainer(callbacks=list(callbacks), **options)
         trainer.fit(module, loader(), ckpt_path=ckpt_path)
     return trainer
 
@@ -441,9 +433,9 @@ def test_a_static_graph_can_be_told() -> None:
     """``has_static_graph`` (gradient_penalty.py)."""
     for static in (False, True):
         strategy = pl.strategies.DDPStrategy(static_graph=static, process_group_backend="gloo")
-        trainer = pl.Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False)
+        trainer = pl.Trainer(accelerator="cpu", devices=1, strategy=strategy)
         assert has_static_graph(trainer) is static
-    assert not has_static_graph(pl.Trainer(accelerator="cpu", logger=False))
+    assert not has_static_graph(pl.Trainer(accelerator="cpu"))
 
 
 def test_compiled_modules_can_be_told() -> None:

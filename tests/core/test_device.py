@@ -9,7 +9,7 @@ from lightning_regs.core.lightning import pl
 
 
 def test_no_trainer_of_a_test_that_runs_on_a_gpu_names_a_device(request: pytest.FixtureRequest, device: torch.device):
-    assert pl.Trainer(logger=False, enable_checkpointing=False).strategy.root_device.type == device.type
+    assert pl.Trainer(enable_checkpointing=False).strategy.root_device.type == device.type
     root = request.config.rootpath / "tests"
     rooms = request.config.pluginmanager.get_plugin(str(root / "conftest.py")).ON_A_GPU
     files = [path for room in rooms for path in (root / room).rglob("*.py")]

@@ -43,8 +43,7 @@ def train(pl):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     holes = []
-    options = dict(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-                   enable_progress_bar=False, enable_model_summary=False)
+    options = dict(max_epochs=1, accelerator="cpu", enable_checkpointing=False)
     data = DataLoader(TensorDataset(torch.rand(12, 3, 4, 4) + 0.1, torch.arange(12) % 3), batch_size=4)
     try:
         pl.Trainer(callbacks=[Mixup(), Cutout(length=2)], **options).fit(Lit(), data)
@@ -121,8 +120,8 @@ PROGRAMS = {
         from pytorch_lightning.demos.boring_classes import BoringModel
 
         def fit(module, *callbacks):
-            pl.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-                       enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks)).fit(module)
+            options = dict(max_steps=1, accelerator="cpu", enable_checkpointing=False, callbacks=list(callbacks))
+            pl.Trainer(**options).fit(module)
 
         stranger, said = other.Callback(), []
         assert not isinstance(stranger, pl.Callback)

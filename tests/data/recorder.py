@@ -46,15 +46,7 @@ class Recorder(pl.LightningModule):
 
 
 def trainer(**kwargs) -> pl.Trainer:
-    options = {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return pl.Trainer(**(options | kwargs))
+    return pl.Trainer(**({"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False} | kwargs))
 
 
 def digits(**kwargs) -> ImageDataModule:

@@ -14,9 +14,6 @@ from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.runs import RunContext
 from lightning_regs.training.fit import fit as fit_config
 
-QUIET: dict[str, Any] = {
-    "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
-}  # fmt: skip
 X = torch.rand(64, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(64) % 3
 
@@ -41,7 +38,7 @@ class Foreign(pl.LightningModule):
 
 
 def train(module: pl.LightningModule, callbacks: list[Any], epochs: int = 1, collate=None, **options: Any) -> Any:
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=callbacks, **QUIET, **options.pop("trainer", {}))
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=callbacks, **options.pop("trainer", {}))
     trainer.fit(module, DataLoader(TensorDataset(X, Y), batch_size=32, collate_fn=collate), **options)
     return trainer
 
@@ -111,7 +108,7 @@ def test_each_replica_is_set_as_if_it_were_alone():
         module = Classifier(architecture_args={"hidden": [16, 16]}, optimizer={"name": "SGD", "lr": 1e-30}, **options)
         data = ImageDataModule("digits", batch_size=128, **options)
         callbacks = [Initialization("lsuv", seed=9)]
-        pl.Trainer(max_steps=1, callbacks=callbacks, enable_checkpointing=False, **QUIET).fit(module, data)
+        pl.Trainer(max_steps=1, callbacks=callbacks, enable_checkpointing=False).fit(module, data)
         return module
 
     stack, single = trained(replicas=[0, 5]), trained(seed=5)
@@ -155,7 +152,7 @@ def test_refused_at_construction(arguments, said):
 @pytest.mark.parametrize("size", [10, 64])
 def test_a_batch_of_one_class_is_warned_of(size, recwarn):
     labels = torch.arange(64) // 32
-    trainer = pl.Trainer(max_epochs=1, callbacks=[Initialization("lsuv")], enable_checkpointing=False, **QUIET)
+    trainer = pl.Trainer(max_epochs=1, callbacks=[Initialization("lsuv")], enable_checkpointing=False)
     trainer.fit(Foreign(), DataLoader(TensorDataset(X, labels), batch_size=size))
     said = [str(warning.message) for warning in recwarn if "Initialization" in str(warning.message)]
     one_class = (

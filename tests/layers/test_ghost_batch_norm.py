@@ -53,8 +53,7 @@ def test_a_net_keeps_what_it_has_learned() -> None:
 
 @pytest.mark.parametrize("replicas", [None, 2])
 def test_it_trains_in_a_classifier_of_growing_batches(replicas: int | None) -> None:
-    trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                         enable_model_summary=False, reload_dataloaders_every_n_epochs=1)  # fmt: skip
+    trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False, reload_dataloaders_every_n_epochs=1)
     layers = [{"replace": "BatchNorm1d", "by": "GhostBatchNorm", "size": 16}]
     module = Classifier("mlp", {"hidden": [8], "norm": "batch"}, layers=layers, replicas=replicas, seed=1)
     data = ImageDataModule("digits", train_size=128, batch_size=[(0, 16), (1, 64)], replicas=replicas, seed=1)
@@ -98,9 +97,8 @@ def test_without_momentum_running_statistics_are_means_over_ghost_batches() -> N
 
 @pytest.mark.slow
 def test_lightnings_weight_averaging_estimates_its_statistics() -> None:
-    trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                         enable_model_summary=False,
-                         callbacks=[pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1)])  # fmt: skip
+    averages = pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1)
+    trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False, callbacks=[averages])
     net = nn.Sequential(nn.Flatten(), GhostBatchNorm(64, size=4), nn.Linear(64, 10))
     data = ImageDataModule("digits", train_size=64, test_size=50, batch_size=16)
     trainer.fit(Classifier(net), datamodule=data)

@@ -102,12 +102,6 @@ def ours(methods: Sequence[Regularizer]) -> pl.LightningModule:
 
 
 CASES = (Case("foreign", foreign), Case("ours", ours, ours=True))
-QUIET: dict[str, Any] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
 HIDDEN = [{"replace": "Linear", "named": "body.*", "by": "InformationDropout"}]
 (VARIANT,) = variants(InformationPenalty)
 
@@ -157,7 +151,7 @@ def test_replicas_train_as_single_nets(monkeypatch: pytest.MonkeyPatch) -> None:
             "mlp", {"hidden": [8, 8]}, {"name": "SGD", "lr": 0.1}, layers=HIDDEN, seed=seed, replicas=replicas,
             regularizers=[InformationPenalty(0.5)],
         )  # fmt: skip
-        trainer = pl.Trainer(max_epochs=2, **QUIET)
+        trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False)
         trainer.fit(module, datamodule=data)
         return module.network, trainer.callback_metrics["train/information"].item()
 
@@ -178,17 +172,19 @@ class Adversaries(ReturnsDict):
 
 
 def test_what_it_cannot_do_is_refused_or_told() -> None:
-    trainer = pl.Trainer(max_epochs=1, callbacks=[InformationPenalty()], **QUIET)
+    trainer = pl.Trainer(max_epochs=1, callbacks=[InformationPenalty()], enable_checkpointing=False)
     with pytest.warns(NoEffectWarning, match=r"found no InformationDropout layer in ReturnsDict.*put some in by"):
         trainer.fit(ReturnsDict(), DICT.loader())
     with pytest.raises(MisconfigurationException, match=r"Adversaries has 2 optimizers, .* train with one"):
-        pl.Trainer(max_epochs=1, callbacks=[InformationPenalty()], **QUIET).fit(Adversaries(), DICT.loader())
+        pl.Trainer(max_epochs=1, callbacks=[InformationPenalty()], enable_checkpointing=False).fit(
+            Adversaries(), DICT.loader()
+        )
     with pytest.raises(ValueError, match=r"do not go together in this order: .* information; leave one out"):
         ours([InformationPenalty(), GradientPenalty(0.1)])
     methods, shape = [InformationPenalty()], (3, 8, 8)
     module = Classifier(layers=HIDDEN, cuda_graph=True, regularizers=methods, input_shape=shape, num_classes=4)
     with pytest.raises(MisconfigurationException, match="changes the loss that is differentiated; leave it out"):
-        pl.Trainer(max_epochs=1, **QUIET).fit(module, DICT.loader())
+        pl.Trainer(max_epochs=1, enable_checkpointing=False).fit(module, DICT.loader())
 
 
 def test_batch_norm_behind_noise_gets_the_statistics_of_evaluation() -> None:
@@ -254,8 +250,7 @@ def test_what_is_measured_in_between_is_not_in_the_loss() -> None:
     for callbacks in ([], [LayerSignals()], [Samples()]):
         net, penalty = Classifier("mlp", {"hidden": [8, 8]}, layers=layers, seed=0), InformationPenalty(0.1)
         data = ImageDataModule("digits", train_size=32, batch_size=16, seed=0)
-        quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False, callbacks=[penalty, *callbacks], **quiet)
+        trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False, callbacks=[penalty, *callbacks])
         trainer.fit(net, datamodule=data)
         found.append({**net.state_dict(), "told": trainer.callback_metrics["train/information"]})
     for other in found[1:]:

@@ -153,8 +153,7 @@ def test_a_classifier_builds_its_net_and_then_replaces(replicas: int | None) -> 
 
 def test_a_net_with_dropout_trains_by_configuration(tmp_path: object) -> None:
     model = Classifier("mlp", {"hidden": [16]}, layers=[{"after": "ReLU", "add": "Dropout", "p": 0.2}])
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(max_epochs=1, enable_model_summary=False, **options)
+    trainer = pl.Trainer(max_epochs=1, enable_checkpointing=False)
     trainer.fit(model, datamodule=ImageDataModule("digits", train_size=64, batch_size=32))
     assert model.results["train"]["loss"] > 0
 

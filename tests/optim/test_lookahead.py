@@ -164,8 +164,6 @@ def test_ranger_is_that_of_its_repository(passed_on: Callable[..., Any] | None) 
     [
         ({"base": {"name": "LBFGS"}}, "Lookahead cannot step LBFGS.*such as SGD or Adam"),
         ({"base": {"name": "Lookahead", "base": SGD}}, "cannot step Lookahead"),
-        ({"base": SGD, "k": 0}, "k must be at least 1, got 0"),
-        ({"base": SGD, "alpha": 1.5}, "alpha must be.*1.5"),
         ({"base": SGD, "pullback": True}, "pullback.*It takes: base, k, alpha"),
         ({}, "base"),
     ],
@@ -239,10 +237,8 @@ def data() -> DataLoader[Any]:
 def fit(folder: Path, callbacks: list[Any], make: Any, validate: bool = True, ckpt: Any = None, **options: Any) -> Any:
     torch.manual_seed(1)
     module = Foreign(make)
-    trainer = pl.Trainer(
-        default_root_dir=folder, callbacks=callbacks, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, **{"max_epochs": 2, "enable_checkpointing": False} | options,
-    )  # fmt: skip
+    options = {"max_epochs": 2, "enable_checkpointing": False} | options
+    trainer = pl.Trainer(default_root_dir=folder, callbacks=callbacks, **options)
     trainer.fit(module, data(), data() if validate else None, ckpt_path=ckpt)
     return trainer, module
 
@@ -296,10 +292,7 @@ def test_the_callback_without_lookahead_is_refused_and_weights_alone_are_warned_
 def test_the_classifier_evaluates_at_the_slow_weights_by_itself(tmp_path: Path) -> None:
     optimizer = {"name": "lookahead", "base": SGD, "k": 1000}  # whose slow weights never move
     module = Classifier("mlp", {"hidden": [8]}, optimizer, {"warmup": 3}, seed=0)
-    trainer: Any = pl.Trainer(
-        max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path,
-    )  # fmt: skip
+    trainer: Any = pl.Trainer(max_epochs=3, enable_checkpointing=False, default_root_dir=tmp_path)
     trainer.fit(module, datamodule=ImageDataModule("digits", val_split=0.2, seed=0))
     untrained = Classifier("mlp", {"hidden": [8]}, seed=0, input_shape=module.input_shape, num_classes=10)
     assert all(map(torch.equal, module.network.parameters(), untrained.network.parameters()))  # type: ignore[union-attr]

@@ -121,8 +121,7 @@ def test_a_checkpoint_goes_on_with_the_numbers_that_it_had(tmp_path: Path) -> No
     optimizer = {"name": "SGD", "lr": [0.01, 0.001], "weight_decay": [0.1, 0.0], "momentum": [0.9, 0.5]}
 
     def fit(epochs: int, ckpt: Any = None, **other: Any) -> pl.Trainer:
-        trainer = pl.Trainer(max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                             enable_model_summary=False, default_root_dir=tmp_path)  # fmt: skip
+        trainer = pl.Trainer(max_epochs=epochs, enable_checkpointing=False, default_root_dir=tmp_path)
         module = Classifier("mlp", {"hidden": [5]}, optimizer | other, replicas=2, seed=1)
         data = ImageDataModule("digits", train_size=64, batch_size=16, replicas=2, seed=1)
         trainer.fit(module, datamodule=data, ckpt_path=ckpt)

@@ -82,9 +82,8 @@ def test_steps_on_a_cpu_are_fused_and_those_of_torch_s_default(config: dict[str,
 
 
 def test_fused_steps_go_with_clipping_in_mixed_precision() -> None:
-    options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "max_steps": 2}
     model, data = Classifier("mlp", optimizer={"name": "Adam", "lr": 0.1}), ImageDataModule("digits", batch_size=64)
-    trainer = pl.Trainer(**options, precision="bf16-mixed", gradient_clip_val=0.1, enable_progress_bar=False)
+    trainer = pl.Trainer(max_steps=2, precision="bf16-mixed", gradient_clip_val=0.1, enable_checkpointing=False)
     trainer.fit(model, data)
     assert all(group["fused"] for group in trainer.optimizers[0].param_groups)
 
@@ -325,9 +324,10 @@ def fit(folder: Path, schedule: Any, ckpt: Any = None, methods: Any = (), **opti
     module = Classifier("mlp", {"hidden": [8]}, SGD | {"momentum": 0.9}, schedule, regularizers=list(methods), seed=0)
     noted = Rates()
     trainer = pl.Trainer(
-        **{"max_epochs": 3, "callbacks": [noted], "logger": False, "enable_checkpointing": False} | options,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, limit_val_batches=0,
-    )  # fmt: skip
+        **{"max_epochs": 3, "callbacks": [noted], "enable_checkpointing": False} | options,
+        default_root_dir=folder,
+        limit_val_batches=0,
+    )
     trainer.fit(module, datamodule=ImageDataModule("digits", train_size=300, batch_size=64, seed=0), ckpt_path=ckpt)
     return noted.seen, module
 

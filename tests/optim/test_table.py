@@ -223,8 +223,8 @@ def test_what_is_pruned_or_frozen_stays_in_half_precision_too(name: str, tmp_pat
     frozen, first = net.frozen.weight.clone(), net.first.weight.clone()
     slow = [SlowWeights()] if issubclass(build.optimizers()[name], Lookahead) else []
     trainer: Any = pl.Trainer(
-        max_epochs=3, precision="bf16-mixed", callbacks=[WeightMask(density=0.5), *slow], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        max_epochs=3, precision="bf16-mixed", callbacks=[WeightMask(density=0.5), *slow],
+        enable_checkpointing=False, default_root_dir=tmp_path,
     )  # fmt: skip
     trainer.fit(net, torch.utils.data.DataLoader(torch.linspace(-9, 9, 96).sin().view(16, 6), batch_size=4))
     assert torch.equal(net.frozen.weight, frozen)

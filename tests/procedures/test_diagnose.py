@@ -237,8 +237,7 @@ def test_nothing_of_the_users_is_touched_bit_for_bit(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     pl.seed_everything(3)
     data, module = loader(images(), Y), Conv()
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(**CPU, **options, max_steps=3, enable_model_summary=False)
+    trainer = pl.Trainer(**CPU, max_steps=3, enable_checkpointing=False)
     trainer.fit(module, data)
     module.net[1].eval()
     module.loss(module.net(images()), Y).backward()

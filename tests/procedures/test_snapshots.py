@@ -19,7 +19,7 @@ from lightning_regs.core.runs import RunContext
 from lightning_regs.procedures.snapshots import cells
 from lightning_regs.procedures.snapshots.ensemble import Ensemble
 
-QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+CPU = {"accelerator": "cpu"}
 
 
 class Net(LitNet):
@@ -54,7 +54,7 @@ def paper(t: int, total: int, cycles: int, first: float = 0.1) -> float:
 
 def fit(net: pl.LightningModule, ensemble: SnapshotEnsemble, *more: pl.Callback, **options: Any) -> pl.Trainer:
     options = {"max_epochs": 5, "enable_checkpointing": False} | options
-    trainer = pl.Trainer(**QUIET, callbacks=[ensemble, *more], **options)
+    trainer = pl.Trainer(**CPU, callbacks=[ensemble, *more], **options)
     trainer.fit(net, DataLoader(dataset(), 10))
     return trainer
 
@@ -102,7 +102,7 @@ def test_a_step_schedule_falls_in_two_steps_and_a_restart_begins_with_other_weig
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
     folder = tmp_path_factory.mktemp("snapshots")
-    level = train_snapshots(Net, shuffled, folder=folder, trainer={**QUIET, "max_epochs": 4}, cycles=3)
+    level = train_snapshots(Net, shuffled, folder=folder, trainer={**CPU, "max_epochs": 4}, cycles=3)
     return folder, level.metrics
 
 
@@ -149,7 +149,7 @@ def test_killed_and_repeated_it_ends_bit_for_bit_as_uninterrupted(
         monkeypatch.setattr(Rates, "kill", kill)
         train_snapshots(
             *(dropping, shuffled),
-            **{"folder": tmp_path / folder, "trainer": {**QUIET, "max_epochs": 4}, "callbacks": lambda _: [rates]},
+            **{"folder": tmp_path / folder, "trainer": {**CPU, "max_epochs": 4}, "callbacks": lambda _: [rates]},
             **{"cycles": 3, "fresh": fresh, "checkpoint_every": 0.0},
         )
         files = sorted((tmp_path / folder).glob("*.pt"))
@@ -227,11 +227,11 @@ def test_what_goes_on_with_another_schedule_is_refused(tmp_path: Path) -> None:
     for name, cycles in (("plain", 0), ("cyclic", 2)):
         saved = pl.callbacks.ModelCheckpoint(tmp_path, name)
         given = [saved, *([SnapshotEnsemble(tmp_path, cycles)] if cycles else [])]
-        trainer = pl.Trainer(**QUIET, callbacks=given, max_epochs=2)
+        trainer = pl.Trainer(**CPU, callbacks=given, max_epochs=2)
         trainer.fit(Net(), DataLoader(dataset(), 10))
     for name, cycles, epochs in (("plain", 2, 4), ("cyclic", 2, 4), ("cyclic", 1, 3)):
         net, given = Net(), SnapshotEnsemble(tmp_path, cycles)
-        trainer = pl.Trainer(**QUIET, callbacks=[given], max_epochs=epochs, enable_checkpointing=False)
+        trainer = pl.Trainer(**CPU, callbacks=[given], max_epochs=epochs, enable_checkpointing=False)
         with pytest.raises(MisconfigurationException, match="at iteration 14 did not begin with that schedule; resume"):
             trainer.fit(net, DataLoader(dataset(), 10), ckpt_path=tmp_path / f"{name}.ckpt")
     assert len(load_ensemble(tmp_path, Net()).members) == 2  # nothing was removed
@@ -278,7 +278,7 @@ def test_an_ensemble_stays_in_evaluation_mode_and_takes_what_is_one(trained: Any
     tokens = DataLoader([[torch.randn(10, 8), torch.zeros(2, 5, dtype=torch.long)]], batch_size=None)
     net.test_step = lambda batch, batch_idx: None  # type: ignore[method-assign]
     with pytest.raises(MisconfigurationException, match=r"class indices \(N,\), and these labels are .* \(2, 5\)"):
-        pl.Trainer(**QUIET, callbacks=[ensemble]).test(net, tokens, verbose=False)
+        pl.Trainer(**CPU, callbacks=[ensemble]).test(net, tokens, verbose=False)
     assert SnapshotEnsemble("~/somewhere", 2).folder == Path.home() / "somewhere"
 
 

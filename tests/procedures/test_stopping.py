@@ -24,8 +24,7 @@ from lightning_regs.study import STOPPING
 from lightning_regs.study.paper.tasks import import_task
 
 BATCHES, LR = 4, 0.25
-QUIET: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
-QUIET |= {"enable_model_summary": False, "enable_checkpointing": False}
+OPTIONS: dict[str, Any] = {"accelerator": "cpu", "enable_checkpointing": False}
 
 
 def reference(name: str, validation: Sequence[float], training: Sequence[float], k: int = 5) -> int | None:
@@ -161,7 +160,7 @@ class Scripted(pl.LightningModule):
 
 
 def fit(module: pl.LightningModule, *callbacks: pl.Callback, ckpt_path: Path | None = None, **options: Any) -> Any:
-    trainer = pl.Trainer(**QUIET | {"max_epochs": 60, "callbacks": [*callbacks]} | options)
+    trainer = pl.Trainer(**OPTIONS | {"max_epochs": 60, "callbacks": [*callbacks]} | options)
     trainer.fit(module, DataLoader(torch.zeros(BATCHES)), DataLoader(torch.zeros(2)), ckpt_path=ckpt_path)
     return trainer
 
@@ -343,7 +342,7 @@ class Told(pl.Callback):
 def test_two_processes_decide_as_one(tmp_path: Path) -> None:
     told = Told(tmp_path)
     loaders = DataLoader(torch.zeros(2 * BATCHES)), DataLoader(torch.zeros(4))
-    options = QUIET | {"max_epochs": 60, "devices": 2, "strategy": "ddp_fork"}
+    options = OPTIONS | {"max_epochs": 60, "devices": 2, "strategy": "ddp_fork"}
     pl.Trainer(**options, callbacks=[StopWhen("GL2", "val/loss"), told]).fit(Scripted(VALIDATION), *loaders)
     at = stops("GL2", VALIDATION)
     assert at is not None
@@ -367,7 +366,7 @@ def test_trainers_it_does_not_go_with_are_refused() -> None:
     for data, match in (({"monitor_test": True}, "serves the test set"), ({}, r"there is none; .*val_split")):
         module = ImageDataModule("digits", train_size=100, seed=0, **data)
         with pytest.raises(MisconfigurationException, match=match):
-            pl.Trainer(**QUIET, max_epochs=1, callbacks=[StopWhen("GL2", "val/loss")]).fit(Classifier(seed=0), module)
+            pl.Trainer(**OPTIONS, max_epochs=1, callbacks=[StopWhen("GL2", "val/loss")]).fit(Classifier(seed=0), module)
 
 
 def data() -> ImageDataModule:
@@ -383,7 +382,7 @@ def net(seed: int = 0) -> Classifier:
 @pytest.mark.slow
 def test_all_data_are_trained_on_for_the_length_found_on_a_part(tmp_path: Path) -> None:
     """And the weights that are left are those that were validated: of Lookahead the slow ones."""
-    given: dict[str, Any] = {"folder": tmp_path, "trainer": QUIET | {"max_epochs": 30}}
+    given: dict[str, Any] = {"folder": tmp_path, "trainer": OPTIONS | {"max_epochs": 30}}
     given["stopping"] = lambda: StopWhen("patience3", "val/loss")
     stopped, retrained = retrain(net, data, **given)
     losses = [row["val/loss"] for row in stopped.curve]
@@ -392,11 +391,11 @@ def test_all_data_are_trained_on_for_the_length_found_on_a_part(tmp_path: Path) 
     assert retrained.metrics["iterations"] == stopped.curve[best]["step"] == 4 * (best + 1)
     assert "val/loss" not in retrained.metrics
     whole = ImageDataModule("digits", train_size=120, batch_size=20, seed=0)
-    trainer, module = pl.Trainer(**QUIET, max_steps=4 * (best + 1), max_epochs=-1), net()
+    trainer, module = pl.Trainer(**OPTIONS, max_steps=4 * (best + 1), max_epochs=-1), net()
     trainer.fit(module, whole)
     assert all(torch.equal(value, retrained.weights()[name]) for name, value in module.state_dict().items())
     module.load_state_dict(stopped.weights())
-    (validated,) = pl.Trainer(**QUIET).validate(module, data(), verbose=False)
+    (validated,) = pl.Trainer(**OPTIONS).validate(module, data(), verbose=False)
     assert validated["val/loss"] == pytest.approx(min(losses), abs=1e-6)
     written = (tmp_path / "retrained" / "retrained" / "level.pt").stat().st_mtime_ns
     assert [level.metrics for level in retrain(net, data, **given)] == [stopped.metrics, retrained.metrics]

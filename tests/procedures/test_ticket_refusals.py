@@ -24,13 +24,10 @@ class Bare(LitNet):
 
 
 AT_ONCE: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"levels": 0}, ValueError, "levels must be at least 1, got 0"),
-    ({"levels": True}, TypeError, "levels must be an integer, got True"),
     ({"rewind_to": "2"}, ValueError, "a whole number and its unit, like '500it' or '2ep', got '2'"),
     ({"rewind_to": 2}, TypeError, "written like '500it' or '2ep', got 2"),
     ({"rewind_to": "3ep"}, ValueError, r"rewind_to='3ep' is not before the end of training, which is at max_epochs=3"),
     ({"rewind_to": "12it", "trainer": {"max_steps": 12}}, ValueError, "'12it' is not before the end .* max_steps=12"),
-    ({"method": "rewinding"}, ValueError, "unknown method 'rewinding'. Did you mean 'lr_rewinding'"),
     ({"method": "fine_tuning"}, ValueError, "give fine_tune='10ep' with it"),
     ({"fine_tune": "2ep"}, ValueError, "got method='weight_rewinding' and fine_tune='2ep'"),
     ({"method": "fine_tuning", "fine_tune": "0ep"}, ValueError, "at least one epoch or iteration, got 0"),

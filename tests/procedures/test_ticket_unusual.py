@@ -122,7 +122,6 @@ def test_measuring_leaves_what_is_frozen_by_eval_as_it_is() -> None:
             measure(trainer, pl_module, "test")
             modes.append([part.training for part in net])
 
-    quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(max_steps=1, callbacks=[Measures()], enable_checkpointing=False, **quiet)
+    trainer = pl.Trainer(max_steps=1, callbacks=[Measures()], enable_checkpointing=False)
     trainer.fit(Classifier(net), datamodule=ImageDataModule("digits", train_size=32, test_size=50))
     assert modes == [[True, True, False, True]]

@@ -115,8 +115,7 @@ def test_a_trainer_trains_the_weights() -> None:
     before = net.weights.detach().clone()
     module = Classifier(net, num_classes=3, input_shape=(5,), optimizer={"name": "Adam", "lr": 0.05})
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 20)
-    silent: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    pl.Trainer(max_epochs=3, enable_model_summary=False, **silent).fit(module, loader)
+    pl.Trainer(max_epochs=3, enable_checkpointing=False).fit(module, loader)
     trained: Any = module.network
     assert (trained.weights.detach().cpu() != before).any()
 

@@ -322,13 +322,7 @@ def quadrant_net() -> nn.Module:
 
 
 def fit(model: pl.LightningModule, epochs: int, ckpt: Any = None) -> pl.Trainer:
-    trainer = pl.Trainer(
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        max_epochs=epochs,
-    )
+    trainer = pl.Trainer(max_epochs=epochs, enable_checkpointing=False)
     data = DataLoader(TensorDataset(*quadrants()), batch_size=64)
     trainer.fit(model, data, ckpt_path=ckpt)
     return trainer
@@ -458,30 +452,21 @@ def shared() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("network", "options", "error", "message"),
+    ("network", "options", "message"),
     [
-        (small_net(), {"layers": "5"}, ValueError, "the glob '5' matches none of the 2 prunable weights"),
-        (small_net(), {"kind": "edge_pop_up"}, ValueError, "Did you mean 'edge_popup'"),
-        (small_net(), {"weights": "signed"}, ValueError, "Did you mean 'signed_constant'"),
-        (small_net(), {"kind": "edge_popup", "density": 0.0}, ValueError, r"density must be above 0.*got 0.0"),
-        (small_net(), {"kind": "edge_popup", "density": 1}, ValueError, r"density must be above 0 and below 1, got 1"),
-        (small_net(), {"kind": "edge_popup", "density": math.nan}, ValueError, r"density must be above 0.*nan"),
-        (small_net(), {"kind": "edge_popup", "density": "a"}, TypeError, "density must be a number, got 'a'"),
-        (small_net(), {"density": 0.5}, ValueError, "density=0.5 is of kind='edge_popup'"),
-        (small_net(), {"kind": "edge_popup", "initial_logit": 0.0}, ValueError, "are of kind='bernoulli'"),
-        (small_net(), {"kind": "edge_popup", "evaluation": "sample"}, ValueError, "are of kind='bernoulli'"),
-        (small_net(), {"initial_logit": math.inf}, ValueError, "initial_logit must be finite"),
-        (small_net(), {"evaluation": "samples"}, ValueError, "Did you mean 'sample'"),
-        (add_supermask(small_net()), {}, ValueError, "'0.weight' is no parameter, but computed from others"),
-        (shared(), {}, ValueError, "the weight '0.weight' is that of '2.weight' too"),
-        ("mlp", {}, TypeError, "network must be a Module, got 'mlp'"),
+        (small_net(), {"layers": "5"}, "the glob '5' matches none of the 2 prunable weights"),
+        (small_net(), {"density": 0.5}, "density=0.5 is of kind='edge_popup'"),
+        (small_net(), {"kind": "edge_popup", "initial_logit": 0.0}, "are of kind='bernoulli'"),
+        (small_net(), {"kind": "edge_popup", "evaluation": "sample"}, "are of kind='bernoulli'"),
+        (add_supermask(small_net()), {}, "'0.weight' is no parameter, but computed from others"),
+        (shared(), {}, "the weight '0.weight' is that of '2.weight' too"),
     ],
 )
-def test_what_cannot_be_masked_says_why_and_stays_as_it_was(network, options, error, message):
-    before = [p.requires_grad for p in network.parameters()] if isinstance(network, nn.Module) else []
-    with pytest.raises(error, match=message):
+def test_what_cannot_be_masked_says_why_and_stays_as_it_was(network, options, message):
+    before = [p.requires_grad for p in network.parameters()]
+    with pytest.raises(ValueError, match=message):
         add_supermask(network, **options)
-    assert before == ([p.requires_grad for p in network.parameters()] if isinstance(network, nn.Module) else [])
+    assert before == [p.requires_grad for p in network.parameters()]
 
 
 def test_what_has_no_supermask_says_so():
@@ -491,8 +476,6 @@ def test_what_has_no_supermask_says_so():
         set_evaluation(small_net(), "sample")
     with pytest.raises(ValueError, match="edge-popup's masks are not drawn"):
         set_evaluation(add_supermask(small_net(), "edge_popup"), "sample")
-    with pytest.raises(ValueError, match="Did you mean 'expected'"):
-        set_evaluation(add_supermask(small_net()), "expect")
 
 
 @pytest.mark.parametrize(

@@ -64,14 +64,8 @@ def images(number: int = 8, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def fit(model: pl.LightningModule, methods: Sequence[Any], data: Any = None, **options: Any) -> pl.Trainer:
-    trainer = pl.Trainer(
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        callbacks=list(methods),
-        **({"max_epochs": 1} | options),
-    )
+    options = {"max_epochs": 1, "enable_checkpointing": False} | options
+    trainer = pl.Trainer(callbacks=list(methods), **options)
     if data is None:
         data = DataLoader(TensorDataset(*images()), batch_size=4)
     trainer.fit(model, data)

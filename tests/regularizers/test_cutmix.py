@@ -140,27 +140,13 @@ def test_after_mixup_a_sample_has_four_parents() -> None:
     torch.testing.assert_close(loss, F.cross_entropy(Plain().network(x), y.probabilities(CLASSES)))
 
 
-@pytest.mark.parametrize(
-    ("box", "shape", "message"),
-    [
-        ((0, 7, 0, 2), (2, 1, 6, 6), r"\(0, 7, 0, 2\) is not inside the 6x6 image"),
-        ((3, 2, 0, 2), (2, 1, 6, 6), r"is not inside"),
-        ((-1, 2, 0, 2), (2, 1, 6, 6), r"is not inside"),
-        ((0, 2, 0, 2), (2, 6, 6), r"x must have the shape \(N, C, H, W\), got \(2, 6, 6\)"),
-    ],
-)
-def test_bad_arguments_of_the_function_are_refused(
-    box: tuple[int, int, int, int], shape: tuple[int, ...], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        cutmix(torch.rand(shape), torch.zeros(2, dtype=torch.long), box, torch.arange(2))
+@pytest.mark.parametrize("box", [(0, 7, 0, 2), (3, 2, 0, 2), (-1, 2, 0, 2)])
+def test_a_box_that_is_not_inside_is_refused(box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match=rf"\({', '.join(map(str, box))}\) is not inside the 6x6 image"):
+        cutmix(torch.rand(2, 1, 6, 6), torch.zeros(2, dtype=torch.long), box, torch.arange(2))
 
 
-def test_bad_alphas_weights_and_batches_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"alpha must be above 0, got -0\.5"):
-        CutMix(-0.5)
-    with pytest.raises(ValueError, match="lam must be at least 0 and at most 1"):
-        cutmix_box(1.2, (0, 0), 4, 4)
+def test_bad_batches_and_a_second_one_of_the_same_seed_are_refused() -> None:
     with pytest.raises(MisconfigurationException, match=r"CutMix .* this one is a tuple"):
         CutMix().on_train_batch_start(batch=images(), **at())
     assert CutMix(seed=1).refuses(CutMix(seed=1), before=True)

@@ -83,8 +83,7 @@ def test_replicas_have_gates_each_and_each_is_exported() -> None:
     data = ImageDataModule(source="digits", batch_size=50, train_size=100, test_size=20, replicas=[0, 1])
     adam = {"name": "Adam", "lr": 0.03}
     module = Classifier("mlp", {"hidden": [12]}, adam, regularizers=[L0(0.02)], replicas=2)
-    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    pl.Trainer(max_epochs=1, enable_model_summary=False, **options).fit(module, datamodule=data)
+    pl.Trainer(max_epochs=1, enable_checkpointing=False).fit(module, datamodule=data)
     network: Any = module.network
     for gate in gates_of(network).values():
         assert not torch.equal(*gate.log_alpha.data), "nets differ in their gates"
@@ -120,7 +119,7 @@ def test_checkpoints_are_loaded_by_who_has_the_method(tmp_path: Path) -> None:
     loaded = Classifier.load_from_checkpoint(path.with_name("half.ckpt"), architecture=whole)
     assert torch.equal(loaded.eval()(x), half.eval()(x)), "what was frozen has no gates"
     fresh = Classifier(nn.Sequential(nn.Linear(108, 4)), regularizers=[L0()], input_shape=(108,), num_classes=4)
-    trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    trainer = pl.Trainer(enable_checkpointing=False)
     trainer.test(fresh, data, ckpt_path=path, verbose=False)
     assert torch.equal(fresh.eval()(x), trained(x))
     without = Classifier(nn.Sequential(nn.Linear(108, 4)), input_shape=(108,), num_classes=4)
@@ -135,7 +134,7 @@ def test_checkpoints_are_loaded_by_who_has_the_method(tmp_path: Path) -> None:
 def test_a_foreign_module_is_tested_with_the_gates_of_its_checkpoint(tmp_path: Path) -> None:
     data: Any = DataLoader(TensorDataset(*images()), batch_size=4)
     fit(trained := Plain(), [L0()], data).save_checkpoint(path := tmp_path / "end.ckpt")
-    trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[L0()])
+    trainer = pl.Trainer(enable_checkpointing=False, callbacks=[L0()])
     x: Any = images()[0]
     trainer.predict(fresh := Plain(), DataLoader(x))
     assert not gates_of(fresh)  # which nothing asks for
@@ -163,11 +162,11 @@ def test_what_had_no_gates_when_it_was_trained_has_none_of_the_checkpoint(frozen
     expected = ["network.1"] if frozen else ["network.1", "network.3"]
     assert [*gates_of(model)] == expected
     data: Any = DataLoader(TensorDataset(*images()), batch_size=4)
-    trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[L0()])
+    trainer = pl.Trainer(enable_checkpointing=False, callbacks=[L0()])
     found: Any = trainer.predict(tested := Taught(), DataLoader(images()[0], batch_size=8), ckpt_path=path)
     assert [*gates_of(tested)] == expected
     assert torch.equal(found[0], model.eval()(images()[0]))
-    resumed = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, callbacks=[L0()])
+    resumed = pl.Trainer(max_epochs=2, enable_checkpointing=False, callbacks=[L0()])
     resumed.fit(again := Taught(), data, ckpt_path=path)
     assert [*gates_of(again)] == expected
 

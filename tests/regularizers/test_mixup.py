@@ -5,12 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
 import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
-from foreign import CLASSES, NumbersLoss, OwnLoss, Plain, at, fit, images
+from foreign import CLASSES, Plain, at, fit, images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
@@ -18,7 +17,7 @@ from torchvision.transforms import v2
 from lightning_regs import Mixup
 from lightning_regs.core.batch import notes, with_notes
 from lightning_regs.core.lightning import MisconfigurationException
-from lightning_regs.functional import MixedTarget, mixup
+from lightning_regs.functional import mixup
 from lightning_regs.regularizers import NoEffectWarning
 
 
@@ -101,35 +100,6 @@ def test_the_mask_of_corrupted_labels_is_that_of_the_heavier_labels(seed: int) -
     assert torch.equal(notes(batch[1])["corrupted"], corrupted[batch[1]])
 
 
-def test_a_foreign_module_trains_on_the_mixture() -> None:
-    model = Plain()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", NoEffectWarning)
-        fit(model, [Mixup(seed=0)])
-    assert len(model.losses) == 2
-    (x, y), loss = model.batches[0], model.losses[0]
-    assert isinstance(y, MixedTarget)
-    start = Plain().network(x)
-    torch.testing.assert_close(loss, F.cross_entropy(start, y.probabilities(CLASSES)))
-
-
-def test_a_loss_of_ones_own_is_the_mixture_s() -> None:
-    own, plain = OwnLoss(), Plain()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", NoEffectWarning)
-        fit(own, [Mixup(seed=0)])
-    fit(plain, [Mixup(seed=0)])
-    torch.testing.assert_close(torch.stack(own.losses), torch.stack(plain.losses))
-    for ours, expected in zip(own.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours, expected)
-
-
-def test_a_loss_that_reads_labels_as_numbers_is_named_once() -> None:
-    with pytest.warns(NoEffectWarning, match=r"the loss of NumbersLoss depends on no label.* Python numbers") as caught:
-        fit(NumbersLoss(), [Mixup()])
-    assert sum(w.category is NoEffectWarning for w in caught) == 1
-
-
 @pytest.mark.parametrize("shape", [(8, 1), (8, 6, 6), (8, 3)])
 def test_labels_of_other_shapes_are_mixed_as_labels(shape: tuple[int, ...]) -> None:
     x, permutation = images()[0], torch.arange(8).roll(1)
@@ -174,23 +144,6 @@ def test_a_batch_of_one_is_left_alone_and_named_once() -> None:
 def test_bad_batches_are_named(batch: Any, message: str) -> None:
     with pytest.raises(MisconfigurationException, match=message):
         Mixup().on_train_batch_start(batch=batch, **at())
-
-
-@pytest.mark.parametrize("alpha", [-1.0, 0.0, float("nan"), float("inf")])
-def test_a_bad_alpha_is_refused(alpha: float) -> None:
-    with pytest.raises(ValueError, match="alpha must be above 0, got"):
-        Mixup(alpha)
-
-
-def test_bad_arguments_of_the_function_are_refused() -> None:
-    x, y = images()
-    with pytest.raises(ValueError, match=r"lam must be at least 0 and at most 1, got 1.5"):
-        mixup(x, y, 1.5, torch.arange(8))
-    with pytest.raises(TypeError, match=r"got torch.uint8"):
-        mixup(x.to(torch.uint8), y, 0.5, torch.arange(8))
-    with pytest.raises(TypeError, match="alpha must be a number, got '1'"):
-        Mixup("1")  # type: ignore[arg-type]
-    assert Mixup(np.float32(0.5)).alpha == 0.5
 
 
 def test_two_of_one_seed_are_refused_and_of_two_seeds_compose() -> None:

@@ -128,7 +128,7 @@ def by_hand(kind: str, hidden: list[int]) -> nn.Module:
     net: Any = copy.deepcopy(Plain().net)
     made = SyntheticGradients(kind=kind, num_classes=3 if kind == "cdni" else None, hidden=hidden, seed=4)
     holder = Plain()
-    made.setup(pl.Trainer(logger=False, enable_checkpointing=False, callbacks=[made]), holder, "fit")
+    made.setup(pl.Trainer(enable_checkpointing=False, callbacks=[made]), holder, "fit")
     models = [None, None] if kind == "none" else [m.double() for m in made._models.values()]
     assert holder.net.state_dict().keys() == net.state_dict().keys()
     parts = [net[:3], net[3:5], net[5:]]
@@ -404,7 +404,7 @@ def test_an_epoch_for_the_statistics_of_averaged_weights_steps_nothing() -> None
 def test_a_checkpoint_of_other_models_is_refused_in_a_sentence() -> None:
     def begun(**arguments: Any) -> SyntheticGradients:
         made = SyntheticGradients(**arguments)
-        made.setup(pl.Trainer(logger=False, enable_checkpointing=False, callbacks=[made]), Plain(), "fit")
+        made.setup(pl.Trainer(enable_checkpointing=False, callbacks=[made]), Plain(), "fit")
         return made
 
     state = begun(hidden=[7]).state_dict()

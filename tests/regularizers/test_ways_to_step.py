@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -182,9 +183,10 @@ def test_each_way_is_the_training_by_hand(module: str, method: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [*MODULES, "LBFGS"])
 def test_each_way_leaves_pruned_weights_at_zero(module: str) -> None:
-    model, method = MODULES[module](), WeightMask(density=0.3)
+    newton = partial(Automatic, partial(torch.optim.LBFGS, max_iter=4, history_size=3))
+    model, method = MODULES.get(module, newton)(), WeightMask(density=0.3)
     fit(model, [method], data(), max_epochs=2)
     assert method.mask is not None
     for name, kept in method.mask.items():

@@ -73,10 +73,7 @@ def nonzero(state: dict[str, Tensor], mask: Mask) -> int:
 
 def train(model: pl.LightningModule, callbacks: list[Any], epochs: int, start: Path | None = None) -> pl.Trainer:
     saves = any(isinstance(callback, pl.callbacks.ModelCheckpoint) for callback in callbacks)
-    trainer = pl.Trainer(
-        max_epochs=epochs, callbacks=callbacks, logger=False, enable_checkpointing=saves,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=callbacks, enable_checkpointing=saves)
     trainer.fit(model, DataLoader(TensorDataset(*images()), batch_size=4), ckpt_path=start, weights_only=True)
     return trainer
 

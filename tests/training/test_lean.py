@@ -378,8 +378,8 @@ def test_a_progress_bar_is_told_now_and_then_and_at_an_epochs_end_shows_all(
     bar = pl.callbacks.TQDMProgressBar
     monkeypatch.setattr(bar, "on_train_batch_end", partialmethod(tell, do=bar.on_train_batch_end))
     monkeypatch.setattr(lean, "_SHOWS_EVERY", told_again)
-    trainer = pl.Trainer(max_epochs=2, callbacks=[bar()], logger=False, default_root_dir=tmp_path,
-                         enable_checkpointing=False, enable_model_summary=False)  # fmt: skip
+    trainer = pl.Trainer(max_epochs=2, callbacks=[bar()], default_root_dir=tmp_path,
+                         enable_checkpointing=False, enable_progress_bar=True)  # fmt: skip
     trainer.fit(Classifier("mlp"), datamodule=ImageDataModule(images, batch_size=8, seed=1))
     assert told == ([1, 2, 3, 4, 5, 6, 7, 8] * 2 if not told_again else [8, 8])
 
