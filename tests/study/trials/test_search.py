@@ -195,7 +195,7 @@ def test_the_median_is_that_of_golovin(largest, value, stops, tmp_path):
         ),
         ({"model.optimizer.lr": {"low": -1.0, "high": 1.0}}, {}, "lr of the space is -1.0: .*Invalid learning rate"),
         (RATE | {"data.batch_size": [20, 0]}, {}, "data.batch_size of the space is 0: batch_size must be at least 1"),
-        ({"trainer.max_epochs": {"low": 1, "high": 2.5}}, {}, "trainer.max_epochs of the space is 2.5"),
+        ({"trainer.max_epochs": {"low": 1, "high": 2.5}}, {}, "trainer.max_epochs of the space is 1.0"),
         (RATE, {"sampler": "grid"}, "list them, or give the range a step"),
         (RATE, {"metric": "test_error"}, "not of held-out training data"),
         (RATE | {"data.val_split": [0]}, {}, "set data.val_split"),
