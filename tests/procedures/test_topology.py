@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_regs import Classifier, WeightAgnosticNet, find_topology
 from lightning_regs.core.lightning import pl
@@ -290,3 +291,11 @@ def test_what_cannot_be_searched_is_refused_in_a_sentence(changes: dict[str, Any
     with pytest.raises((ValueError, RuntimeError), match=words) as found:
         find_topology(**data() | changes, generations=2)
     assert "\n" not in str(found.value)
+
+
+def test_a_loader_is_refused_with_the_line_that_makes_tensors_of_it() -> None:
+    x, y = data()["x"], data()["y"]
+    loader = DataLoader(TensorDataset(x, y), batch_size=32)
+    with pytest.raises(TypeError, match=r"^x must be .*, x, y = map\(torch.cat, zip\(\*loader\)\), got <.*DataLoader"):
+        find_topology(loader, y)  # type: ignore[arg-type]
+    assert all(map(torch.equal, map(torch.cat, zip(*loader, strict=True)), (x, y)))

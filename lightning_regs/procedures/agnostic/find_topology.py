@@ -27,12 +27,13 @@ Activation = Literal["linear", "step", "sin", "gaussian", "tanh", "sigmoid", "in
 Mutation = Literal["node", "connection", "activation", "enable"]
 MUTATIONS: dict[Mutation, float] = {"node": 0.25, "connection": 0.2, "activation": 0.5, "enable": 0.05}
 WEIGHTS = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
+_ALL = "a tensor of all samples; of a loader that keeps their order, x, y = map(torch.cat, zip(*loader))"
 _Part = Annotated[float, Range(0, below=1)]
 
 
 @checked
 def find_topology(
-    x: Annotated[Tensor, Shape("N D ...", "floating-point")],
+    x: Annotated[Tensor, _ALL, Shape("N D ...", "floating-point")],
     y: Annotated[Tensor, Shape("N", "integer")],
     *,
     population: Annotated[int, Range(2)] = 960,
