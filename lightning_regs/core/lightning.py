@@ -115,6 +115,11 @@ def current_batch(trainer: pl.Trainer) -> int:
     return int(trainer.fit_loop.epoch_loop.batch_idx)
 
 
+def datamodule_of(trainer: pl.Trainer) -> Any:
+    """Return the DataModule that serves the batches, if any; ``trainer.datamodule`` may be that of an earlier stage."""
+    return trainer._data_connector._datahook_selector.datamodule
+
+
 def epochs_trained(trainer: pl.Trainer) -> int:
     """Return the epochs whose batches are behind; ``current_epoch`` lags behind this when a training resumes."""
     return int(vars(trainer.fit_loop.epoch_progress.current)["processed"])

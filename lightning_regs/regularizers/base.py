@@ -22,6 +22,7 @@ from lightning_regs.core.lightning import (
     check_trainer,
     check_whole_weights,
     current_batch,
+    datamodule_of,
     only_gathers_statistics,
     pl,
     replicas_of,
@@ -267,7 +268,7 @@ class Regularizer(Callback):
 
     def position(self, trainer: pl.Trainer, batch_idx: int) -> tuple[int, int, int]:
         """Return where the training is, as the draws count it: (epoch, batch, rank); repeats of a batch are one."""
-        repeats = getattr(getattr(trainer, "datamodule", None), "batch_repeats", 1)
+        repeats = getattr(datamodule_of(trainer), "batch_repeats", 1)
         return trainer.current_epoch, batch_idx // repeats, trainer.global_rank
 
     def moment(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int | None = None) -> Moment:

@@ -87,9 +87,8 @@ def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool
         base = Regularizer if callback in methods else pl.Callback
         if heard := [hook for hook in WITHIN if hears(callback, hook, base)]:
             yield f"{type(callback).__name__}.{heard[0]} acts within it; leave the callback out"
-    known = next(cls for cls in type(module).__mro__ if cls.__module__.startswith("lightning_regs."))
     for hook in (*WITHIN, *_OWN):
-        if hears(module, hook, known):
+        if hears(module, hook, class_of_ours(module)):
             yield f"{type(module).__name__}.{hook} is called within it; leave the method out"
     for optimizer in trainer.optimizers:
         name = type(optimizer).__name__
@@ -116,14 +115,19 @@ def _in_python(trainer: Any, module: Any, hears: Callable[[Any, str, type], bool
             yield f"network.{name} has a hook on its gradient; leave it out"
 
 
+def class_of_ours(module: Any) -> type:
+    """Return the class of this package that a module is of, or that its own is made of."""
+    return next(cls for cls in type(module).__mro__ if cls.__module__.startswith("lightning_regs."))
+
+
 class Captured:
     """Steps of one training that are taken as graphs where they are alike, and as ever where they are not.
 
-    A graph belongs to what it was captured with: batches of one shape and type, weights at their place in memory,
-    layers in their mode, the optimizer's numbers, but for a learning rate that it can read on the card. A step of
-    another kind is taken as ever, and captured once several have come. On a CPU nothing is captured; the batches still
-    pass through the memory that a graph would read. ``take`` takes an optimizer step on a batch, counts it in the
-    Trainer where asked to, and returns its loss; ``count`` counts one.
+    A graph belongs to what it was captured with: batches of one shape and type, tensors at their place in memory, the
+    numbers of layers (their mode, a dropout's p), of methods and of clipping, and the optimizer's, but for a learning
+    rate that it can read on the card. A step of another kind is taken as ever, and captured once several have come. On
+    a CPU nothing is captured; the batches still pass through the memory that a graph would read. ``take`` takes an
+    optimizer step on a batch, counts it in the Trainer where asked to, and returns its loss; ``count`` counts one.
     """
 
     def __init__(self, trainer: Any, module: Any, take: Take, count: Callable[[], None]) -> None:
@@ -133,12 +137,11 @@ class Captured:
         self.seen: Counter[Hashable] = Counter()
         self.places: Hashable = None
         self.last: _Static | None = None
-        self.watched = False  # whether callbacks come between steps, who may put other weights in the place of these
-        self.weights: list[tuple[Tensor, int]] = []
+        self.watched = False  # whether hooks come between steps, which may change what a graph was captured with
         self.as_ever = 0  # steps since the last graph, up to the warning
 
     def look(self) -> None:
-        """Let go of all graphs where a tensor that they use has moved, or a layer or parameter changed its mode.
+        """Let go of all graphs where a tensor that they use has moved, or a number that they have is another.
 
         To be called where others had the occasion: between epochs, and after callbacks.
         """
@@ -149,7 +152,7 @@ class Captured:
 
     def step(self, batch: Any) -> Tensor:
         """Take one optimizer step; return its loss, which the next one may overwrite."""
-        if self.watched and any(weight.data_ptr() != place for weight, place in self.weights):
+        if self.watched and self.places != self._places():
             self.look()
         key = self._key(batch)
         graph = self.graphs.get(key)
@@ -201,13 +204,14 @@ class Captured:
         return tensors, tuple(notes(batch[1])), numbers
 
     def _places(self) -> Hashable:
-        network, metrics = self.module.network, self.module.stages["fit"]
-        states = (value for state in self.trainer.optimizers[0].state.values() for value in state.values())
+        trainer, network, metrics = self.trainer, self.module.network, self.module.stages["fit"]
+        states = (value for state in trainer.optimizers[0].state.values() for value in state.values())
         held = (value for value in states if isinstance(value, Tensor))
         tensors = tuple(t.data_ptr() for t in (*network.buffers(), *held, metrics.loss_sum, metrics.counts))
-        self.weights = [(weight, weight.data_ptr()) for weight in network.parameters()]
-        weights = tuple((place, weight.requires_grad) for weight, place in self.weights)
-        return tensors, weights, tuple(part.training for part in network.modules())
+        weights = tuple((weight.data_ptr(), weight.requires_grad) for weight in network.parameters())
+        parts = *network.modules(), *(c for c in trainer.callbacks if isinstance(c, Regularizer) and c.in_graph)
+        numbers = tuple(n for part in parts for n in vars(part).values() if type(n) in (bool, int, float))
+        return tensors, weights, numbers, (trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
 
     @contextmanager
     def _beside(self) -> Iterator[None]:

@@ -21,9 +21,15 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import NoEffectWarning
-from lightning_regs.core.lightning import Callback, MisconfigurationException, only_gathers_statistics, pl
+from lightning_regs.core.lightning import (
+    Callback,
+    MisconfigurationException,
+    datamodule_of,
+    only_gathers_statistics,
+    pl,
+)
 from lightning_regs.data import ImageDataModule
-from lightning_regs.training.captured import TOLD, WITHIN, Captured, check_captured
+from lightning_regs.training.captured import TOLD, WITHIN, Captured, check_captured, class_of_ours
 
 _HOOKS = ("on_train_batch_start", *WITHIN, "on_train_batch_end")
 # Hooks of a LightningModule that stand for whole parts of a step: one that has its own gets Lightning's loop.
@@ -121,7 +127,7 @@ class _Lean:
         self.plain = type(strategy) is pl.strategies.SingleDeviceStrategy and (
             type(plugin) is pl.plugins.Precision or (type(plugin) is pl.plugins.MixedPrecision and not plugin.scaler)
         )
-        data = trainer.datamodule
+        data = datamodule_of(trainer)
         others = (data is not None and hears(data, hook, pl.LightningDataModule) for hook in _MOVES[:2])
         moved = any(hears(module, hook, pl.LightningModule) for hook in _MOVES) or any(others)
         self.transform = None if data is None or not self.plain or moved else data.on_after_batch_transfer
@@ -135,7 +141,8 @@ class _Lean:
         if module.cuda_graph:
             check_captured(trainer, module, hears)
             self.captured = self.captured or Captured(trainer, module, self.take, self.count)
-            self.captured.watched = self.kept or any(id(c) not in self.deaf[_HOOKS[0]] for c in trainer.callbacks)
+            before = any(id(c) not in self.deaf[_HOOKS[0]] for c in trainer.callbacks)
+            self.captured.watched = self.kept or before or hears(module, _HOOKS[0], class_of_ours(module))
             self.captured.look()
         # What nobody sees before the step, and nothing is drawn for, can be prepared within it.
         alike = isinstance(data, ImageDataModule) and not data.augments and not hears(data, _MOVES[2], ImageDataModule)

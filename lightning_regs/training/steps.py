@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_regs.core.lightning import MisconfigurationException, only_gathers_statistics, pl
+from lightning_regs.core.lightning import MisconfigurationException, datamodule_of, only_gathers_statistics, pl
 from lightning_regs.regularizers import Regularizer
 from lightning_regs.regularizers.parts.rows import LossOf, Rows
 
@@ -44,7 +44,7 @@ class Step:
         epochs = max(trainer.max_epochs or 0, 0) or None
         if per_epoch:
             total = min(total, per_epoch * (epochs or math.inf))
-        if isinstance(getattr(trainer.datamodule, "batch_size", 0), (list, tuple)):  # type: ignore[attr-defined]
+        if isinstance(getattr(datamodule_of(trainer), "batch_size", 0), (list, tuple)):
             return {"epochs": epochs, "steps": None, "per_epoch": None}  # an epoch of larger batches takes fewer
         steps = int(total) if 0 <= total < math.inf else None
         if per_epoch and steps is not None:

@@ -24,6 +24,7 @@ from lightning_regs.core.lightning import (
     averaged_modules,
     combined_mode,
     current_batch,
+    datamodule_of,
     end_epoch,
     epochs_trained,
     has_static_graph,
@@ -411,6 +412,19 @@ def test_the_current_batch_is_known_during_a_step_and_at_a_transfer_not_yet() ->
     module = Says()
     fit(module, Hook("on_before_optimizer_step", lambda *_: seen.append(("step", current_batch(module.trainer)))))
     assert seen == [pair for i in range(4) for pair in (("transfer", i - 1), ("step", i))]
+
+
+def test_the_datamodule_is_that_of_the_stage() -> None:
+    """``datamodule_of`` (lean.py, and who asks a DataModule for its options)."""
+    found: list[Any] = []
+    data = pl.LightningDataModule.from_datasets(TensorDataset(torch.ones(8, 3), torch.ones(8, dtype=torch.long)))
+    module = Net()
+    trainer = fit(module, Hook("on_train_start", lambda: found.append(datamodule_of(module.trainer))))
+    for given in ({"datamodule": data}, {"train_dataloaders": data.train_dataloader()}):
+        trainer.fit_loop.max_epochs += 1
+        trainer.fit(module, **given)
+    assert found == [None, data, None]
+    assert trainer.datamodule is data
 
 
 def test_averaging_gathers_statistics_in_an_epoch_without_steps_and_keeps_its_module() -> None:

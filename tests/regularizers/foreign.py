@@ -74,5 +74,6 @@ def fit(model: pl.LightningModule, methods: Sequence[Any], data: Any = None, **o
 
 def at(batch_idx: int = 0, epoch: int = 0, rank: int = 0, datamodule: Any = None) -> dict[str, Any]:
     """Return the arguments of a batch hook at a place in the training, but for the batch."""
-    trainer = SimpleNamespace(current_epoch=epoch, global_rank=rank, datamodule=datamodule)
+    data = SimpleNamespace(_datahook_selector=SimpleNamespace(datamodule=datamodule))
+    trainer = SimpleNamespace(current_epoch=epoch, global_rank=rank, _data_connector=data)
     return {"trainer": trainer, "pl_module": None, "batch_idx": batch_idx}

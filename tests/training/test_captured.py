@@ -105,7 +105,7 @@ class Losses(pl.Callback):
 
 def train(
     images: str, folder: Path, graphs: bool, module: Any = None, data: Any = None, trainer: Any = None,
-    callbacks: Any = (), ckpt: Any = None, cls: Any = ImageDataModule,
+    callbacks: Any = (), ckpt: Any = None, cls: Any = ImageDataModule, kind: Any = Classifier,
 ) -> tuple[pl.Trainer, dict[str, Any]]:  # fmt: skip
     options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "max_epochs": 2} | (trainer or {})
     if options["logger"]:
@@ -117,7 +117,7 @@ def train(
     asked = {"cuda_graph": True} if graphs else {}
     arguments = {"architecture": "mlp", "architecture_args": {"hidden": [5]}, "seed": 1} | (module or {}) | asked
     served = cls(images, **({"batch_size": 8, "seed": 1, "val_split": 0.2, "random_flip": True} | (data or {})))
-    made.fit(Classifier(**arguments), datamodule=served, ckpt_path=ckpt)
+    made.fit(kind(**arguments), datamodule=served, ckpt_path=ckpt)
     made.save_checkpoint(folder / "end.ckpt")
     return made, torch.load(folder / "end.ckpt", weights_only=False)
 
@@ -210,14 +210,38 @@ class Freezes(pl.Callback):
         next(pl_module.parameters()).requires_grad_(trainer.current_epoch != 1)
 
 
-@pytest.mark.parametrize("changes", [Averages, Freezes])
-def test_a_graph_is_let_go_where_its_tensors_are_others_now(
+class Forgets(pl.Callback):
+    """Has the optimizer begin anew, as warm restarts do."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step % 9 == 7:
+            trainer.optimizers[0].state.clear()
+
+
+class Anneals(pl.Callback):
+    """Changes numbers that a step reads in Python."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step % 9 == 7:
+            trainer.gradient_clip_val *= 0.5
+            pl_module.regularizers[0].value *= 0.5
+            for layer in pl_module.modules():
+                if isinstance(layer, nn.Dropout):
+                    layer.p *= 0.5
+
+
+@pytest.mark.parametrize("changes", [Averages, Freezes, Forgets, Anneals])
+def test_a_graph_is_let_go_where_its_tensors_or_numbers_are_others_now(
     changes: Any, images: str, tmp_path: Path, replays: list[bool], device: torch.device
 ) -> None:
-    options: dict[str, Any] = {"trainer": {"max_epochs": 4}}
-    _, state = train(images, tmp_path / "captured", True, callbacks=[changes()], **options)
+    def end(graphs: bool) -> Any:
+        module = {"architecture_args": {"hidden": [5], "dropout": 0.2}, "regularizers": [MaxNorm(1.0)]}
+        options = {"trainer": {"max_epochs": 4, "gradient_clip_val": 0.5}, "callbacks": [changes()]}
+        return train(images, tmp_path / str(graphs), graphs, module, **options)[1]
+
+    state = end(graphs=True)
     assert 5 <= sum(replays) < len(replays) - 6
-    _, expected = train(images, tmp_path / "plain", False, callbacks=[changes()], **options)
+    expected = end(graphs=False)
     assert_same(state["state_dict"], expected["state_dict"], device)
 
 
@@ -238,6 +262,23 @@ def test_after_a_step_as_ever_the_gradients_are_a_graphs_again(
         found.append(reads := Reads())
         train(images, tmp_path, graphs, callbacks=[reads], trainer={"max_epochs": 3})
     assert found[0].norms == pytest.approx(found[1].norms, rel=1e-4)
+
+
+class Brightens(Classifier):
+    """Prepares its batches where callbacks do too."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        batch[0] = batch[0] + 0.5
+
+
+def test_a_hook_of_a_subclass_before_the_step_sees_batches_as_ever(
+    images: str, tmp_path: Path, replays: list[bool], device: torch.device
+) -> None:
+    options: dict[str, Any] = {"data": {"random_flip": False}, "kind": Brightens}
+    (_, state), (_, expected) = (train(images, tmp_path, graphs, **options) for graphs in (True, False))
+    assert sum(replays) >= 5
+    assert_same(state["state_dict"], expected["state_dict"], device)
 
 
 class Hears(pl.Callback):

@@ -398,6 +398,19 @@ def test_a_trainer_that_goes_on_with_another_module_takes_it_as_ever(images: str
     assert "advance" not in vars(trainer.fit_loop.epoch_loop)
 
 
+def test_a_trainer_that_goes_on_with_loaders_does_not_prepare_batches_as_an_earlier_datamodule_did(
+    images: str, tmp_path: Path, as_lightning: Callable[[], None]
+) -> None:
+    ends = []
+    for _ in range(2):
+        _, _, trainer = train(images, tmp_path, max_epochs=1, served=Scales)
+        trainer.fit_loop.max_epochs = 2
+        trainer.fit(trainer.lightning_module, Served().train_dataloader())
+        ends.append(trainer.lightning_module.state_dict())
+        as_lightning()
+    assert same(*ends)
+
+
 @pytest.mark.slow
 def test_a_trainer_that_goes_on_without_us_lets_go_of_the_module(images: str, tmp_path: Path) -> None:
     class Plain(pl.LightningModule):
