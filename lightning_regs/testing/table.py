@@ -72,7 +72,9 @@ def _equal(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
 _Added = Callable[[Any, Tensor, list[nn.Parameter], list[Any]], Tensor]
 _ADDED: dict[type[Regularizer], _Added] = {
     GradientPenalty: lambda method, loss, parameters, _: gradient_penalty(loss, parameters, method.coefficient)[0],
-    NormPenalty: lambda method, _, __, weights: method.coefficient * norm_penalty(weights, method.p),
+    NormPenalty: lambda method, _, __, weights: (
+        method.coefficient * norm_penalty(weights, method.p) * (not method.decoupled)
+    ),
     WeightMask: lambda _, loss, *__: loss.new_zeros(()),
 }
 
@@ -118,12 +120,17 @@ def _by_hand(kind: type[Odd], trained: Odd, method: Any, changed: bool) -> list[
         where = (trainer, module, 0, i, 0, method.seed if method else 0, type(method).__name__)
         at = partial(Moment, *where)
         x, y = (x, y) if changed else plain[i]
+        before = [w.detach().clone() for w in weights]
         found = gradients(x, y, at)
         if kind.sharp:
             move(found, RHO)
             first, found = found, gradients(x, y, at)
             move(first, -RHO)
         move(found, -LR)
+        if isinstance(method, NormPenalty) and method.decoupled:
+            far = LR * method.coefficient
+            for w, old in zip(weights, before, strict=True):
+                w.data = w.data - far * old if method.p == 2 else nn.functional.softshrink(w.data, far)
         if method is not None:
             method.on_weights([w.data for w in weights], at())
     return list(module.cpu().net.parameters())

@@ -86,6 +86,12 @@ def test_a_hook_that_lightning_has_no_occasion_to_call_is_told() -> None:
     assert row.sentence.startswith("_ByHook did nothing in a whole epoch: nothing called its on_before_optimizer_step.")
 
 
-@pytest.mark.parametrize("module", ["a closure called twice", "the optimizer's own step", "a teacher and an average"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("a closure called twice", "the optimizer's own step", "the optimizer's own step, with a closure"),
+        *("the step of an optimizer that Lightning does not know", "a teacher and an average"),
+    ],
+)
 def test_a_method_of_ones_own_that_uses_the_short_hooks_keeps_it(module: str) -> None:
     assert outcome(module, Variant(_Doubles, 0, "_Doubles")) == Row("_Doubles", module, "W", "")

@@ -494,6 +494,13 @@ def test_weights_that_are_unfrozen_later() -> None:
     assert torch.equal(model.get_parameter(NAME) != 0, mask[NAME])
 
 
+def test_an_optimizer_that_calls_its_closure_several_times() -> None:
+    model, method = Net(lambda p: torch.optim.LBFGS(p, max_iter=4, history_size=3)), WeightMask(density=0.3)
+    fit(model, [method], data(), max_epochs=2)
+    for name, kept in (method.mask or {}).items():
+        assert torch.equal(model.get_parameter(name) != 0, kept)
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_steps_that_the_scaler_skips(fused: bool) -> None:
     class Half(Plain):

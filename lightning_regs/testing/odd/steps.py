@@ -15,12 +15,11 @@ RHO = 0.05
 
 
 class _SAM(torch.optim.Optimizer):
-    """Sharpness-aware minimization (2010.01412) without its norm: steps another optimizer, clears gradients."""
+    """Sharpness-aware minimization (2010.01412) without its norm: steps another optimizer, or by itself; clears."""
 
-    def __init__(self, parameters: Any) -> None:
+    def __init__(self, parameters: Any, alone: bool = False) -> None:
         super().__init__(parameters, {"lr": LR})
-        self.base = torch.optim.SGD(self.param_groups, lr=LR)
-        self.param_groups = self.base.param_groups
+        self.base = None if alone else torch.optim.SGD(self.param_groups, lr=LR)
 
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
         loss = closure()
@@ -30,12 +29,21 @@ class _SAM(torch.optim.Optimizer):
         closure()
         for w, move in moves:
             w.data.sub_(move)
-        self.base.step()
+        if self.base is None:
+            for w, _ in moves:
+                w.data.sub_(LR * w.grad)
+        else:
+            self.base.step()
         self.zero_grad()
         return loss
 
 
-kind("a closure called twice", sharp=True, configure_optimizers=lambda self: _SAM(self.net.parameters()))
+_twice = kind("a closure called twice", sharp=True, configure_optimizers=lambda self: _SAM(self.net.parameters()))
+kind(
+    "a closure called twice, by an optimizer without a base",
+    _twice,
+    configure_optimizers=lambda self: _SAM(self.net.parameters(), alone=True),
+)
 
 
 class _Manual(Odd):
@@ -66,6 +74,35 @@ class _Raw(_Manual):
 
     def step(self, optimizer: Any) -> None:
         optimizer.optimizer.step()
+
+
+class _RawClosure(_Manual):
+    """The optimizer's own step, with a closure."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        raw: Any = self.optimizers()
+
+        def closure() -> Any:
+            self.zero_grad()
+            loss = Odd.training_step(self, batch, batch_idx)
+            self.manual_backward(loss)
+            return loss
+
+        raw.optimizer.step(closure)
+
+
+class _Own(_Raw):
+    """The step of an optimizer that Lightning does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = torch.optim.SGD(self.net.parameters(), lr=LR)
+
+    def step(self, optimizer: Any) -> None:
+        self.own.step()
+
+    def configure_optimizers(self) -> Any:
+        return None
 
 
 class _ByHand(_Raw):
