@@ -82,14 +82,10 @@ def make(config: Mapping[str, Any], base: type[C], seed: int, kind: str, example
     return made
 
 
-def section(name: str, cls: type[T]) -> Callable[[Mapping[str, Any]], T]:
-    """Return what makes a task's own options of a section of a configuration, or refuses it."""
-
-    def read(config: Mapping[str, Any]) -> T:
-        made: T = call(name, cls, **config.get(name) or {})
-        return made
-
-    return read
+def section(config: Mapping[str, Any], name: str, cls: type[T]) -> T:
+    """Make a task's own options of a section of a configuration, or refuse it."""
+    made: T = call(name, cls, **config.get(name) or {})
+    return made
 
 
 def looks(look: Callable[[dict[str, Any]], object]) -> Callable[[T], T]:

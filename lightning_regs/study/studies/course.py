@@ -22,11 +22,8 @@ class _Options:
     epochs: Annotated[tuple[Count, ...], nonempty]
 
 
-_read = section("course", _Options)
-
-
 def _epochs(config: Mapping[str, Any]) -> tuple[int, ...]:
-    epochs = _read(config).epochs
+    epochs = section(config, "course", _Options).epochs
     if max(epochs) > (last := config["trainer"].get("max_epochs") or -1):
         raise ValueError(
             f"course measures after epoch {max(epochs)}, and trainer.max_epochs is {last}: give it at least that many."

@@ -23,10 +23,7 @@ class _Options:
     scale: Positive
 
 
-_read = section("features", _Options)
-
-
-@looks(_read)
+@looks(lambda config: section(config, "features", _Options))
 @torch.no_grad()
 def features(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     """Fit one-hot labels on random Fourier features by least squares; of many solutions that of least norm.
@@ -44,7 +41,7 @@ def features(config: dict[str, Any], run: RunContext) -> dict[str, float]:
     Raises:
         ValueError: If an option is unknown, missing or has no such value.
     """
-    options = _read(config)
+    options = section(config, "features", _Options)
     data = data_of(config, run)
     splits = {split: samples(data, split) for split in ("train", "test")}
     x = splits["train"][0].flatten(1)

@@ -31,13 +31,9 @@ class _Options:  # defaults of Zhang et al. 2018, arXiv:1710.09412
     clip: Bounds = (0.0, 1.0)
 
 
-_read = section("attack", _Options)
-
-
 def _look(config: Mapping[str, Any]) -> None:
-    _read(config)
-    if config.get("crafted_on") is not None:
-        check_config(override(config, config["crafted_on"]))
+    section(config, "attack", _Options)
+    check_config(override(config, config.get("crafted_on") or {}))
 
 
 @looks(_look)
@@ -63,7 +59,7 @@ def attacked(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> l
         ValueError: If the two nets do not take the same classes and samples, or an option has no such value.
     """
     config = shared(configs)
-    attack, crafted_on = vars(_read(config)), config.get("crafted_on")
+    attack, crafted_on = vars(section(config, "attack", _Options)), config.get("crafted_on")
     for run in runs:
         run.parts = 1 if crafted_on is None else 2
     nets, others = fit_stack(config, runs), [None] * len(runs)

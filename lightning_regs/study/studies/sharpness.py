@@ -25,10 +25,7 @@ class _Options:
     samples: Count | None = None
 
 
-_read = section("sharpness", _Options)
-
-
-@looks(_read)
+@looks(lambda config: section(config, "sharpness", _Options))
 @stackable
 def sharpness(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train a net and measure the sharpness of where it ends: of the cross-entropy on the training set.
@@ -48,7 +45,7 @@ def sharpness(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> 
         ValueError: If the configurations differ, or an option is unknown or has no such value.
     """
     config = shared(configs)
-    options = _read(config)
+    options = section(config, "sharpness", _Options)
     found = fit_stack(config, runs)
     return [one.metrics | _measured(one, options, run.seed) for one, run in zip(found, runs, strict=True)]
 

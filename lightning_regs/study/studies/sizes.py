@@ -74,11 +74,9 @@ class _Options:
             raise ValueError(f"sizes ascend, and these are {list(self.sizes)}; nets grow.")
 
 
-_read = section("grown", _Options)
-
-
 def _of_sizes(config: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    return {size: override(config, {"model.architecture_args.hidden": [size]}) for size in _read(config).sizes}
+    sizes = section(config, "grown", _Options).sizes
+    return {size: override(config, {"model.architecture_args.hidden": [size]}) for size in sizes}
 
 
 def _look(config: Mapping[str, Any]) -> None:
@@ -106,7 +104,7 @@ def grown(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list
         ValueError: If the configurations differ, an option is unknown, or sizes do not ascend.
     """
     config = shared(configs)
-    sizes, std = _of_sizes(config), _read(config).std
+    sizes, std = _of_sizes(config), section(config, "grown", _Options).std
     data = data_of(config, runs[0])
     rows, nets = [dict[str, float]() for _ in runs], list[nn.Module]()
     for run in runs:

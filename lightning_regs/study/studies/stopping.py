@@ -32,10 +32,7 @@ class _Options:
             criterion_of(name)
 
 
-_read = section("stopping", _Options)
-
-
-@looks(_read)
+@looks(lambda config: section(config, "stopping", _Options))
 @stackable
 def stopping(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> list[dict[str, float]]:
     """Train to the end, measure after each epoch, and ask criteria of early stopping where they would have stopped.
@@ -58,7 +55,7 @@ def stopping(configs: Sequence[dict[str, Any]], runs: Sequence[RunContext]) -> l
         ValueError: If the configurations differ, or an option or a criterion is unknown.
     """
     config = shared(configs)
-    criteria = _read(config).criteria
+    criteria = section(config, "stopping", _Options).criteria
     config["trainer"] = config["trainer"] | {"limit_val_batches": 0}  # validated here, without a log line a replica
     found = fit_stack(config, runs, [curves := _Curves(runs)])
     return [one.metrics | asked(rows, criteria) for one, rows in zip(found, curves.rows, strict=True)]
