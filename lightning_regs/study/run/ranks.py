@@ -9,8 +9,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -43,20 +42,13 @@ def measure_here(task: str, configs: Sequence[Any], contexts: Sequence[RunContex
 
 
 def measure_in_processes(
-    number: int,
-    papers: str | None,
-    progress: Callable[[float, float, str], None],
-    note: Callable[[str], None],
-    task: str,
-    configs: Sequence[Any],
-    contexts: Sequence[RunContext],
-    threads: int,
+    number: int, papers: str | None, task: str, configs: Sequence[Any], contexts: Sequence[RunContext], threads: int
 ) -> list[Any]:
     """Return the metrics of runs, measured by so many processes each of which is one of a Trainer's devices.
 
-    Every process carries out the whole task, as in any training by DDP that ``torchrun`` starts. What the first says is
-    what is written, and what ``progress`` and ``note`` receive. When one fails or dies, all end. The threads are those
-    of all of them together; ``papers`` is a folder to be put on their module path.
+    Every process carries out the whole task, as in any training by DDP that ``torchrun`` starts. What the first writes
+    and says is what is written and said. When one fails or dies, all end. The threads are those of all of them
+    together; ``papers`` is a folder to be put on their module path.
     """
     strategy = configs[0]["trainer"].get("strategy", "auto")
     if isinstance(strategy, str) and any(word in strategy for word in _ALONE):
@@ -73,10 +65,10 @@ def measure_in_processes(
     ranks: list[tuple[Connection, BaseProcess]] = []
     try:
         for rank in range(number):
-            part = _Part(rank, task, list(configs), folders, share, papers)
             with surroundings(share, world | {"LOCAL_RANK": str(rank)}):
-                ranks.append(start(_body, f"lightning-regs run, process {rank}", part))
-        measured, facts = _collect(ranks, progress, note)
+                name = f"lightning-regs run, process {rank}"
+                ranks.append(start(_body, name, rank, papers, task, list(configs), folders, share))
+        measured, facts = _collect(ranks, contexts[0])
     finally:
         for pipe, process in ranks:
             process.kill()
@@ -87,20 +79,11 @@ def measure_in_processes(
     return measured
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one of the processes is to do."""
-
-    rank: int
-    task: str
-    configs: list[Any]
-    folders: list[tuple[str, int, dict[str, str]]]
-    threads: int
-    papers: str | None
-
-
 class _Silent(RunContext):
-    """A run seen from a process that writes nothing: the first one does."""
+    """A run seen from a process that writes and says nothing: the first one does."""
+
+    def note(self, sentence: str) -> None:
+        """Leave it to the first process."""
 
     def log_curve(self, row: Mapping[str, float]) -> None:
         """Leave it to the first process."""
@@ -112,12 +95,8 @@ class _Silent(RunContext):
         """Leave it to the first process."""
 
 
-def _collect(
-    ranks: Sequence[tuple[Connection, BaseProcess]],
-    progress: Callable[[float, float, str], None],
-    note: Callable[[str], None],
-) -> tuple[list[Any], list[Any]]:
-    """Wait until all have returned, and give what the first did."""
+def _collect(ranks: Sequence[tuple[Connection, BaseProcess]], run: RunContext) -> tuple[list[Any], list[Any]]:
+    """Wait until all have returned, and give what the first did; what it says of the run is said of this one."""
     waiting = dict(enumerate(ranks))
     answer: tuple[list[Any], list[Any]] = ([], [])
     while waiting:
@@ -136,10 +115,8 @@ def _collect(
             if kind == "returned":
                 del waiting[rank]
                 answer = content if rank == 0 else answer
-            elif rank == 0 and kind == "progress":
-                progress(*content)
-            elif rank == 0:
-                note(*content)
+            else:
+                getattr(run, kind)(*content)
     return answer
 
 
@@ -159,11 +136,14 @@ def _death(rank: int, process: BaseProcess, number: int) -> str:
     return f"process {rank} of {number} " + (f"died of {signal.Signals(-code).name}" if code < 0 else f"exited: {code}")
 
 
-def _body(pipe: Connection, part: _Part) -> None:
+def _body(
+    pipe: Connection, rank: int, papers: str | None, task: str, configs: list[Any],
+    folders: list[tuple[str, int, dict[str, str]]], threads: int,
+) -> None:  # fmt: skip
     """Carry out a task as one process of several, and wait for the end that the parent makes."""
     keep_to_parent()
-    if part.papers is not None:
-        add_to_path(part.papers)
+    if papers is not None:
+        add_to_path(papers)
 
     def progress(*said: Any) -> None:
         pipe.send(("progress", said))
@@ -172,11 +152,11 @@ def _body(pipe: Connection, part: _Part) -> None:
         pipe.send(("note", said))
 
     contexts = [
-        (_Silent if part.rank else RunContext)(folder, seed, part.threads, progress if at == 0 else None, inputs, note)
-        for at, (folder, seed, inputs) in enumerate(part.folders)
+        (_Silent if rank else RunContext)(folder, seed, threads, None if rank or at else progress, inputs, note)
+        for at, (folder, seed, inputs) in enumerate(folders)
     ]
     try:
-        measured = measure_here(part.task, part.configs, contexts, part.threads)
+        measured = measure_here(task, configs, contexts, threads)
         pipe.send(("returned", (measured, [(run.device, run.precision, run.epochs) for run in contexts])))
     except BaseException as error:
         pipe.send(("failed", (portable(error), "".join(traceback.format_exception(error)))))

@@ -106,7 +106,7 @@ def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:
 
     measure = measure_here
     if (number := devices(first.config)) > 1:
-        measure = functools.partial(measure_in_processes, number, first.papers, progress, note)
+        measure = functools.partial(measure_in_processes, number, first.papers)
     elif first.papers is not None:
         add_to_path(first.papers)
     try:
