@@ -18,7 +18,7 @@ from lightning_regs.study.paper.cells import Cell
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.paper.tasks import add_to_path
-from lightning_regs.study.report.markdown import write
+from lightning_regs.study.report.rendering import write
 from lightning_regs.study.report.specification import command
 from lightning_regs.study.run.events import Event
 from lightning_regs.study.run.progress import Reporter

@@ -34,7 +34,7 @@ from lightning_regs.study.paper.rows import Rows
 from lightning_regs.study.report.drawing import FigureEntry, draw, name_figure
 from lightning_regs.study.report.headline import picture
 from lightning_regs.study.report.legible import legible
-from lightning_regs.study.report.markdown import write
+from lightning_regs.study.report.rendering import write
 from lightning_regs.study.report.specification import Section, Specification, command, slug, specify
 from lightning_regs.study.store.results import ScaleResults, default_results, load
 

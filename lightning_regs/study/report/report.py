@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 from collections.abc import Iterator
-from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-from markdown_it import MarkdownIt
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from lightning_regs.core.files import atomic_write, lock, whole
 from lightning_regs.core.runs import Store
-from lightning_regs.study.paper.claims import VERDICTS
-from lightning_regs.study.paper.criteria import short
 from lightning_regs.study.paper.paper import Paper
-from lightning_regs.study.report import plots, tables, telling
-from lightning_regs.study.report.headline import strip
+from lightning_regs.study.report import plots
 from lightning_regs.study.report.legible import legible
+from lightning_regs.study.report.rendering import fill
 from lightning_regs.study.report.specification import Specification, command, download, slug, specify
 from lightning_regs.study.store.results import ENDINGS, claims_text
 
 if TYPE_CHECKING:
     from lightning_regs.procedures.diagnosis.diagnose import Diagnosis
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _ENTRY = ".entry"
 _MOST_LINES = 400
 
@@ -65,7 +57,7 @@ def write_report(paper: Paper, results_dir: str | Path, out_dir: str | Path, sto
         data = json.dumps(specification.as_dict(), ensure_ascii=False, allow_nan=False)
         atomic_write(page.with_suffix(".json"), data, durable=False)
         atomic_write(page, render(specification), durable=False)
-        atomic_write(page.with_suffix(_ENTRY), _entry(specification, paper, page), durable=False)
+        atomic_write(page.with_suffix(_ENTRY), _entry(specification, paper, page.name), durable=False)
     write_index(out)
     return page
 
@@ -79,22 +71,19 @@ def render(specification: Specification, most: int = _MOST_LINES) -> str:
     sections = [section for section in specification.sections if not section.blank]
     headings = [name for name in specification.prose if name not in ("Deviations", "Sources")]
     headings[1:1] = ["Deviations"] if specification.deviations else []
-    return (
-        environment()
-        .get_template("paper.html.j2")
-        .render(
-            paper=specification,
-            sections=sections,
-            unmeasured=[section for section in specification.sections if section.blank],
-            after=[*headings, *(["Sources"] if specification.sources else [])],
-            deviations=[
-                (f"D{number}", each.scale or "all", each.theirs, each.ours, each.effect)
-                for number, each in enumerate(specification.deviations, 1)
-            ],
-            most=most,
-            data=f"{slug(specification.paper)}.json",
-            svg=Markup,  # only for SVG from plots.to_svg, whose texts matplotlib has escaped
-        )
+    return fill(
+        "paper",
+        paper=specification,
+        sections=sections,
+        unmeasured=[section for section in specification.sections if section.blank],
+        after=[*headings, *(["Sources"] if specification.sources else [])],
+        deviations=[
+            (f"D{number}", each.scale or "all", each.theirs, each.ours, each.effect)
+            for number, each in enumerate(specification.deviations, 1)
+        ],
+        most=most,
+        data=f"{slug(specification.paper)}.json",
+        svg=Markup,  # only for SVG from plots.to_svg, whose texts matplotlib has escaped
     )
 
 
@@ -104,7 +93,7 @@ def write_index(out_dir: str | Path) -> Path:
     index = out / "index.html"
     with _writing(out):
         papers = [entry for file in sorted(out.glob(f"*{_ENTRY}")) if (entry := _index_entry(file))]
-        atomic_write(index, environment().get_template("index.html.j2").render(papers=papers), durable=False)
+        atomic_write(index, fill("index", papers=papers), durable=False)
     return index
 
 
@@ -124,28 +113,10 @@ def write_diagnosis(diagnosis: Diagnosis, out_dir: str | Path, of: str = "") -> 
                 name = f"doctor-{finding.name}"
                 pictures[finding.name] = Markup(plots.to_svg(figure, name, inline=True, title=finding.sentence))  # noqa: S704
     page = Path(out_dir) / f"doctor-{slug(diagnosis.name)}.html"
-    text = environment().get_template("doctor.html.j2").render(found=diagnosis, pictures=pictures, of=of)
+    text = fill("doctor", found=diagnosis, pictures=pictures, of=of)
     with _writing(page.parent):
         atomic_write(page, text, durable=False)
     return page
-
-
-@lru_cache(maxsize=1)
-def environment() -> jinja2.Environment:
-    """Return the templates' environment: everything that is put into a page is escaped."""
-    from lightning_regs import __version__
-
-    loader = jinja2.FileSystemLoader(_TEMPLATES)
-    env = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    env.filters |= {"entry": tables.entry, "seconds": tables.seconds, "tidy": tables.tidy, "strip": strip}
-    env.filters |= {"number": tables.number}
-    env.filters |= {"sentence": _sentence, "short": short, "slug": slug, "breakable": _breakable, "prose": _prose}
-    env.filters |= {"signs": telling.signs, "legend": telling.legend}
-    env.globals |= {"verdicts": VERDICTS, "meanings": telling.MEANINGS, "titles": telling.TITLES}
-    env.globals |= {"marks": telling.MARKS, "half": tables.HALF, "version": __version__, "dark": plots.DARK}
-    return env
 
 
 @contextlib.contextmanager
@@ -160,21 +131,18 @@ def _writing(out: Path) -> Iterator[None]:
         raise ValueError(f"the page cannot be written to {out} ({why}); choose another folder.") from error
 
 
-def _entry(specification: Specification, paper: Paper, page: Path) -> str:
+def _entry(specification: Specification, paper: Paper, file: str) -> str:
     """Return the lines that a paper has in the index."""
     order = [scale.name for scale in reversed(paper.scales)]
     measured = {section.scale: section for section in specification.sections if not section.blank}
-    return (
-        environment()
-        .get_template("entry.html.j2")
-        .render(
-            paper=specification,
-            page=page.name,
-            command=command(paper, paper.scales[0].name),
-            order=order,
-            sections=[measured[scale] for scale in order if scale in measured],
-            known_for={claim.id for claim in specification.headlines},
-        )
+    return fill(
+        "entry",
+        paper=specification,
+        page=file,
+        command=command(paper, paper.scales[0].name),
+        order=order,
+        sections=[measured[scale] for scale in order if scale in measured],
+        known_for={claim.id for claim in specification.headlines},
     )
 
 
@@ -184,29 +152,3 @@ def _index_entry(file: Path) -> Any:
         return Markup(file.read_text(encoding="utf-8")) if file.with_suffix(".html").is_file() else None  # noqa: S704
     except (OSError, UnicodeDecodeError):
         return None
-
-
-def _prose(text: str, title: str) -> Any:
-    """Write the prose of a card as HTML; links that lead from the card into the repository become plain words."""
-    words = re.sub(r"!?\[([^\]]+)\]\((?!https://)[^)]*\)", r"\1", text)
-    shown = MarkdownIt("commonmark", {"html": False}).enable("table").render(words)
-    # Who hears a table is told what it is and which cells are headings. Text is escaped: these tags are the renderer's.
-    shown = re.sub(r"<th(?=[ >])", '<th scope="col"', shown)
-    shown = re.sub(r"<tr>\n<td([^>]*)>(.*?)</td>", r'<tr>\n<th scope="row"\1>\2</th>', shown)
-    label, numbers = escape(title), count(1)
-
-    def scrolling(found: re.Match[str]) -> str:  # where it is wider than a telephone
-        region = f'<div class="scroll" role="region" tabindex="0" aria-label="{label}, table {next(numbers)}">'
-        return f'{region}\n<table>\n<caption class="hidden">{label}</caption>{found[1]}</table>\n</div>'
-
-    return Markup(re.sub(r"<table>(.*?)</table>", scrolling, shown, flags=re.DOTALL))  # noqa: S704
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
-
-
-def _breakable(text: str) -> Any:
-    """Let a long name break after its separators."""
-    parts = re.split(r"(?<=[/+_])", text)
-    return Markup("<wbr>").join(escape(part) for part in parts)

@@ -14,7 +14,7 @@ from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.paper.figure import Panel
 from lightning_regs.study.report import tables
 from lightning_regs.study.report.drawing import FigureEntry
-from lightning_regs.study.report.markdown import write
+from lightning_regs.study.report.rendering import write
 from lightning_regs.study.report.specification import Section, Specification
 from lightning_regs.study.report.telling import BEYOND, MEASURED, SYMBOLS, TITLES
 from lightning_regs.study.wandb.target import Target

@@ -20,7 +20,7 @@ from lightning_regs.study.paper.claims import VERDICTS
 from lightning_regs.study.paper.figure import Panel
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.report.drawing import name_figure
-from lightning_regs.study.report.markdown import code, escape
+from lightning_regs.study.report.rendering import code, escape
 from lightning_regs.study.report.specification import FailureEntry, specify
 from lightning_regs.study.store.results import default_results
 from lightning_regs.study.wandb.blocks import MAX_TITLE, blocks, where
