@@ -11,7 +11,7 @@ _MODULES = {
     "study.paper.cells": "Cell Cells Tuned grid grid_search regularized",
     "study.paper.claims": "Claim Source across lower",
     "study.paper.conditions": "trained",
-    "study.paper.config": "config_hash override resolve",
+    "study.paper.config": "override resolve",
     "study.paper.figure": "Figure bars curves points sweep tuning",
     "study.paper.loading": "find_papers load_paper",
     "study.paper.estimates": "Estimate",

@@ -14,7 +14,6 @@ from lightning_regs.study.paper.claims import Source as Source
 from lightning_regs.study.paper.claims import across as across
 from lightning_regs.study.paper.claims import lower as lower
 from lightning_regs.study.paper.conditions import trained as trained
-from lightning_regs.study.paper.config import config_hash as config_hash
 from lightning_regs.study.paper.config import override as override
 from lightning_regs.study.paper.config import resolve as resolve
 from lightning_regs.study.paper.estimates import Estimate as Estimate

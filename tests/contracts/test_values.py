@@ -282,7 +282,6 @@ CALLS: dict[str, Callable[[], dict[str, Any]]] = {
     "Source": lambda: {"key": "k", "title": "t"},
     "across": dict,
     "bars": lambda: {"id": "f", "title": "t", "metrics": "m", "plots": {"a": "a"}},
-    "config_hash": lambda: {"task": "m:f", "config": {}, "seed": 0},
     "curves": lambda: {"id": "f", "title": "t", "metric": "m", "plots": {"a": "a"}},
     "difference": lambda: {"cells": "a", "others": "b"},
     "find_papers": dict,

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from lightning_regs.core.metrics import ERROR
 from lightning_regs.study.paper.claims import Claim
@@ -46,31 +45,17 @@ class Plan:
     cells: frozenset[str]
 
 
-class _Same:
-    """A key that is equal to that of the same object alone; what has a hash of its values takes longer, or has none."""
-
-    def __init__(self, what: Any) -> None:
-        self.what = what
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.what is other.what
-
-    def __hash__(self) -> int:
-        return id(self.what)
-
-
 def plans(paper: Paper, scale: Scale) -> Mapping[str, Plan]:
     """Return the plan of every claim that a scale measures, by id, in the order of the paper."""
-    return _plans(_Same(paper.claims), _Same(scale))  # a page asks for them again and again
+    return _plans(paper.claims, scale)
 
 
-@lru_cache(maxsize=2**8)
-def _plans(claims: _Same, at: _Same) -> dict[str, Plan]:
-    scale: Scale = at.what
+@lru_cache(maxsize=2**8)  # a page asks for them again and again
+def _plans(claims: tuple[Claim, ...], scale: Scale) -> dict[str, Plan]:
     runs = {cell.name: cell.hash(0) for cell in scale.cells}
     seeds = {cell.name: cell.seeds or scale.seeds for cell in scale.cells}
     found = {}
-    for claim in claims.what:
+    for claim in claims:
         if (form := scale.form(claim)) is None:
             continue
         made_up = [_MadeUp(runs, number) for number in range(len(_DRAWS))]

@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from lightning_regs.core.checks import Count, Name, checked, nonempty, seeds_apart
-from lightning_regs.core.identity import plain
+from lightning_regs.core.identity import canonical, identity, plain
 from lightning_regs.core.metrics import ACCURACY
 from lightning_regs.core.names import unknown_name, writable
-from lightning_regs.study.paper.config import override, resolve, run_hash, seedless
+from lightning_regs.study.paper.config import override, resolve
 from lightning_regs.study.paper.estimates import UnfitError
 from lightning_regs.study.paper.tasks import AGREE, AGREEMENT, OWN, TRAIN, check_read
 
@@ -76,12 +76,18 @@ class Cell:
         object.__setattr__(self, "config", plain(self.config, f"config of cell {self.name!r}"))
 
     def hash(self, seed: int) -> str:
-        """Return the name of this cell's run with one seed."""
-        return run_hash(*self._seedless, seed)
+        """Return the name of this cell's run with one seed, which is made of what determines its result.
+
+        Equal on every machine and Python version. Threads, folders, device and code version never enter a config.
+        """
+        before, after = self._around_seed
+        return identity(f"{before}{int(seed)}{after}")
 
     @cached_property
-    def _seedless(self) -> tuple[str, str]:
-        return seedless(self.task, self.config)
+    def _around_seed(self) -> tuple[str, str]:
+        text = canonical({"task": self.task, "config": self.config, "seed": None})
+        before, at, after = text.rpartition('"seed":null')
+        return before + at.removesuffix("null"), after
 
 
 class Cells(tuple[Cell, ...]):

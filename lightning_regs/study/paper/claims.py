@@ -69,7 +69,7 @@ def check_link(owner: str, link: str) -> None:
 
 
 @checked
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Claim:
     """One sentence of a paper with a check.
 
@@ -123,12 +123,12 @@ class Claim:
     origin: Origin = "read"
     kind: Kind = "paper"
     valid_if: Condition | str | tuple[Condition | str, ...] = ()
-    settings: Mapping[str, Measure] = field(default_factory=dict, hash=False)
+    settings: Mapping[str, Measure] = field(default_factory=dict)
     on: tuple[str, ...] | None = None
     out_of_reach: str | None = None
     exact: bool = False
     headline: bool = False
-    variants: dict[str, Claim] = field(default_factory=dict, compare=False, repr=False)
+    variants: dict[str, Claim] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         name = f"claim {self.id!r}"

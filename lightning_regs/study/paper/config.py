@@ -1,4 +1,4 @@
-"""Where papers and configs are found, how a config is resolved, and the hash that names a run."""
+"""Where papers and configs are found, and how a config is resolved."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.checks import Name, Seed, checked
-from lightning_regs.core.identity import canonical, identity, plain
+from lightning_regs.core.checks import checked
+from lightning_regs.core.identity import plain
 from lightning_regs.core.names import unknown_name
 
 PAPERS_ENV = "LIGHTNING_REGS_PAPERS"
@@ -111,26 +111,6 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, Any], own: Colle
     for dotted, value in overrides.items():
         _override(changed, dotted, copy.deepcopy(plain(value, dotted)), {*changed, *_SECTIONS, *own})
     return changed
-
-
-@checked
-def config_hash(task: Name, config: Mapping[str, Any], seed: Seed) -> str:
-    """Name a run by what determines its result: 16 hexadecimal digits, equal on every machine and Python version.
-
-    Threads, folders, device and code version are not part of it: they never enter a config.
-    """
-    return run_hash(*seedless(task, config), seed)
-
-
-def seedless(task: str, config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the text of which :func:`config_hash` is made, before and after the seed: all seeds share it."""
-    before, at, after = canonical({"task": task, "config": config, "seed": None}).rpartition('"seed":null')
-    return before + at.removesuffix("null"), after
-
-
-def run_hash(before: str, after: str, seed: int) -> str:
-    """Return the hash of a run from the text of :func:`seedless` and its seed."""
-    return identity(f"{before}{int(seed)}{after}")
 
 
 def _override(config: dict[str, Any], dotted: str, value: Any, sections: Collection[str]) -> None:

@@ -26,7 +26,7 @@ TEST_SAMPLES = {"digits": 597, "mnist1d": 1000, "mnist": 10_000, "fashion_mnist"
 
 
 @checked
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scale:
     """One size at which the paper is measured.
 

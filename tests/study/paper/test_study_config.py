@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_regs.core.identity import canonical
-from lightning_regs.study.paper.config import config_hash, find_config, override, resolve, search_folders
+from lightning_regs.study.paper.cells import Cell
+from lightning_regs.study.paper.config import find_config, override, resolve, search_folders
 
 YAML = """
 # a comment
@@ -191,17 +192,16 @@ def test_lookup_order(configs, tmp_path, monkeypatch):
 def test_hash_ignores_order_and_survives_json(config, seed):
     turned = dict(reversed(list(config.items())))
     through_json = json.loads(json.dumps(config))
-    assert config_hash("m:f", config, seed) == config_hash("m:f", turned, seed)
-    assert config_hash("m:f", config, seed) == config_hash("m:f", through_json, seed)
-    assert config_hash("m:f", config, seed) != config_hash("m:f", config, seed + 1)
-    assert config_hash("m:f", config, seed) != config_hash("m:g", config, seed)
+    named = Cell("c", "m:f", config).hash(seed)
+    assert named == Cell("c", "m:f", turned).hash(seed) == Cell("c", "m:f", through_json).hash(seed)
+    assert named not in (Cell("c", "m:f", config).hash(seed + 1), Cell("c", "m:g", config).hash(seed))
 
 
 def test_hash_is_sha256_of_the_canonical_text():
     config = {"b": 0.1, "a": (1, None, True), "z": -0.0}
     text = '{"config":{"a":[1,null,true],"b":0.1,"z":0.0},"seed":3,"task":"m:f"}'
     assert canonical({"task": "m:f", "config": config, "seed": 3}) == text
-    assert config_hash("m:f", config, 3) == hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert config_hash("m:f", {"x": 1}, 0) != config_hash("m:f", {"x": 1.0}, 0)
+    assert Cell("c", "m:f", config).hash(3) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert Cell("c", "m:f", {"x": 1}).hash(0) != Cell("c", "m:f", {"x": 1.0}).hash(0)
     with pytest.raises(ValueError, match="inf"):
-        config_hash("m:f", {"x": math.inf}, 0)
+        Cell("c", "m:f", {"x": math.inf})

@@ -11,7 +11,7 @@ from lightning_regs.core.checks import Name, checked, nonempty
 from lightning_regs.study.paper.estimates import Estimate, mean
 from lightning_regs.study.paper.measures.measure import Measure
 from lightning_regs.study.paper.measures.samples import Sample
-from lightning_regs.study.paper.measures.sums import of_sums
+from lightning_regs.study.paper.measures.sums import may_be_largest
 
 
 @checked
@@ -89,19 +89,11 @@ def peak_distance(
 
     def estimate(sample: Sample) -> Estimate:
         lines = [[low for low, _ in line] for line in sample.ranges]
-        size = len(positions)
-        above = {
-            (at, other): of_sums(sample, [[float(part == other) - float(part == at) for part in range(size)]])
-            for curve in curves for at in curve for other in curve if at != other
-        }  # fmt: skip
+        peaks = [may_be_largest(sample, curve) for curve in curves]
 
         def ends(confidence: float) -> tuple[float, float]:
             # Two curves, and one side of a two-sided interval.
-            each = [1 - (1 - confidence) / max(len(curve) - 1, 1) for curve in curves]
-            first, second = (
-                [positions[a] for a in curve if all(above[a, b].ends(share)[0] <= 0 for b in curve if b != a)]
-                for curve, share in zip(curves, each, strict=True)
-            )
+            first, second = ([positions[at] for at in may(confidence)] for may in peaks)
             return float(min(second) - max(first)), float(max(second) - min(first))
 
         ours = distance(*(statistics.fmean(column) for column in zip(*lines, strict=True)))

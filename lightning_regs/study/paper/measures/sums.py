@@ -112,6 +112,24 @@ def of_sums(sample: Sample, sums: Sequence[Weights], choose: Choose = min) -> Es
     return mean(lows, None if lows == highs else highs, items=max(map(sample.items, sums)), bounds=(low, high))
 
 
+def may_be_largest(sample: Sample, parts: Sequence[int]) -> Callable[[float], list[int]]:
+    """Return what gives, for a confidence, those of some parts whose mean may be the largest.
+
+    It may not where another one is above it by a paired t-test, the error shared by all tests of a part (Bonferroni).
+    """
+    size = len(sample.ranges[0])
+    above = {
+        (at, other): of_sums(sample, [[float(part == other) - float(part == at) for part in range(size)]])
+        for at in parts for other in parts if at != other
+    }  # fmt: skip
+
+    def may(confidence: float) -> list[int]:
+        share = 1 - (1 - confidence) / max(len(parts) - 1, 1)
+        return [a for a in parts if all(above[a, b].ends(share)[0] <= 0 for b in parts if b != a)]
+
+    return may
+
+
 def share_won(sample: Sample) -> float:
     """Return the share of pairs of seeds in which the first part's number is the larger; ties are half."""
     first, second = sample.numbers(0), sample.numbers(1)

@@ -18,7 +18,7 @@ from lightning_regs.core.checks import Name, NotNegative, checked, nonempty
 from lightning_regs.study.paper.estimates import Estimate, UnfitError, mean
 from lightning_regs.study.paper.measures.measure import Measure, apart, factor
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
-from lightning_regs.study.paper.measures.sums import of_sums
+from lightning_regs.study.paper.measures.sums import may_be_largest, of_sums
 
 Line = Annotated[Mapping[float, Name | Measure], nonempty]
 _TOGETHER = 1.4  # by how much the error of seeds that choose each other's turns is larger; from simulations
@@ -201,19 +201,15 @@ def _between(
 
 def _peak(positions: Sequence[float], sample: Sample, size: int | None = None) -> Estimate:
     """Estimate where the first ``size`` parts have their peak."""
-    number, size = len(sample.ranges[0]), len(positions) if size is None else size
+    size = len(positions) if size is None else size
     lines = [[low for low, _ in line[:size]] for line in sample.ranges]
     valley, peak, _ = _turns(_means(lines))
     behind = range(valley + 1, size)
-    above = {
-        (at, other): of_sums(sample, [[b - a for a, b in zip(_unit(at, number), _unit(other, number), strict=True)]])
-        for at in behind for other in behind if at != other
-    }  # fmt: skip
+    may_be = may_be_largest(sample, behind)
 
     def ends(confidence: float) -> tuple[float, float]:
-        share = 1 - (1 - confidence) / max(len(behind) - 1, 1)
-        may = [positions[a] for a in behind if all(above[a, b].ends(share)[0] <= 0 for b in behind if b != a)]
-        return may[0], may[-1]
+        peaks = may_be(confidence)
+        return positions[peaks[0]], positions[peaks[-1]]
 
     each = (max(behind, key=lambda at: line[at]) for line in lines)
     return Estimate(positions[peak], ends, tuple(positions[at] for at in each))
