@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_regs import Classifier
 from lightning_regs.analysis import LayerSignals, layer_jacobians, layer_outputs, layer_signals
 from lightning_regs.core.lightning import pl
 from lightning_regs.init import initialize
@@ -129,47 +126,6 @@ def test_jacobians_are_those_of_the_formula_and_shrink_as_glorot_says():
         initialize(net, rule)
         (values,) = layer_jacobians(net, 1e-3 * x[:1]).values()
         assert float(values.mean()) == pytest.approx(8 / (3 * math.pi) * variance**0.5, rel=0.03)
-
-
-def nets() -> list[nn.Module]:
-    torch.manual_seed(0)
-    return [nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)) for _ in range(2)]
-
-
-def train(network: nn.Module, epochs: int, replicas: int | None = None, **options: Any) -> tuple[Classifier, Any]:
-    module = Classifier(network, input_shape=(5,), num_classes=3, replicas=replicas)
-    x, y = (X, Y) if replicas is None else (X.expand(2, -1, -1), Y.expand(2, -1))
-    data: Any = DataLoader(TensorDataset(X, Y), 16) if replicas is None else DataLoader([[x, y]], batch_size=None)
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=[seen := LayerSignals()], enable_checkpointing=False)
-    trainer.fit(module, data, **options)
-    return module, seen
-
-
-def test_they_are_logged_of_each_replica_and_a_resumed_training_goes_on(tmp_path: Path) -> None:
-    stacked, seen = train(Replicated(nets()), 2, replicas=2)
-    for i, network in enumerate(nets()):
-        start = layer_signals(network, X, Y)["2"]
-        assert float(seen.start["deviation/network.2"][i]) == pytest.approx(start.deviation, rel=1e-5)
-        alone, single = train(network, 2)
-        expected = {name: float(value) for name, value in single.last.items()}
-        assert stacked.replica_results["signal"][i] == pytest.approx(expected, rel=1e-3, abs=1e-6)
-        now = layer_signals(alone.network.train(), X.to(alone.device), Y.to(alone.device))["3"]
-        assert single.last["weights/network.3"].item() == pytest.approx(now.weights, rel=1e-5)
-        logged = alone.trainer.callback_metrics["signal/gradient/network.2"]
-        assert float(logged) == pytest.approx(expected["gradient/network.2"], rel=1e-5)
-    plain = Classifier(nets()[1], input_shape=(5,), num_classes=3)
-    trainer = pl.Trainer(max_epochs=2, enable_checkpointing=False)
-    trainer.fit(plain, DataLoader(TensorDataset(X, Y), 16))
-    watched = alone.network.state_dict()
-    assert all(torch.equal(value, watched[name]) for name, value in plain.network.state_dict().items())
-    half, _ = train(nets()[0], 1)
-    half.trainer.save_checkpoint(path := tmp_path / "half.ckpt")
-    _, resumed = train(nets()[1], 2, ckpt_path=path)
-    _, whole = train(nets()[0], 2)
-    for name in ("start", "last"):
-        assert {k: float(v) for k, v in getattr(resumed, name).items()} == {
-            k: float(v) for k, v in getattr(whole, name).items()
-        }
 
 
 class Words(nn.Module):

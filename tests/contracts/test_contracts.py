@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from accepted import ACCEPTED, EVERY, REFUSED
 from generated import methods
 
-from lightning_regs import NormPenalty
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.testing.check import goes_together
 from lightning_regs.testing.contracts import CLIP, CONTRACTS, trains_in_two_processes
@@ -89,12 +88,10 @@ def test_flags_that_manual_optimization_forbids_name_our_argument(variant: Varia
         fit(OURS, [variant.make()], **flags)
 
 
-def first_step(module: Any, *penalised: torch.Tensor) -> torch.Tensor:
+def first_step(module: Any) -> torch.Tensor:
     """The step of the mean gradient of all batches, in plain torch."""
     optimizer = module.configure_optimizers()
     sum(F.cross_entropy(module(x), y) / BATCHES for x, y in DICT.loader()).backward()
-    for weight in penalised:
-        weight.grad += 0.3 * weight.detach()
     optimizer.step()
     return parameters(module)
 
@@ -113,11 +110,3 @@ def test_the_suites_plain_run_is_a_loop_of_plain_torch() -> None:
     run = fit(DICT, [])
     torch.testing.assert_close(run.trajectory[-1], parameters(module))
     assert torch.equal(plain(DICT).trajectory[0], run.trajectory[0])
-
-
-def test_a_weight_penalty_enters_an_accumulated_step_once() -> None:
-    """Four batches and one L2 penalty, in plain torch."""
-    run = fit(DICT, [NormPenalty(p=2, coefficient=0.3, decoupled=False)], accumulate_grad_batches=4)
-    torch.manual_seed(0)
-    module: Any = DICT.build([])
-    torch.testing.assert_close(run.trajectory[-1], first_step(module, module.net[1].weight, module.net[3].weight))
