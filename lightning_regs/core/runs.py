@@ -48,7 +48,7 @@ class Store:
 
     def failed(self) -> set[int]:
         """Return the seeds of the runs whose last attempt failed, as far as these were begun."""
-        configs = [Run(path.parent)._config() for path in self.root.glob("*/error.txt")]
+        configs = [Run(path.parent)._read("config.json") for path in self.root.glob("*/error.txt")]
         return {config["seed"] for config in configs if isinstance(config.get("seed"), int)}
 
     def results(self, paper: str) -> Path:
@@ -69,13 +69,11 @@ class Run:
 
     def row(self) -> dict[str, Any] | None:
         """Return the finished row, or None when the run is not complete or its file is damaged."""
-        try:
-            row = json.loads((self.folder / "row.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+        row = self._read("row.json")
+        sealed = row.pop("sealed", None)
+        if row.get("config_hash") != self.hash or sealed not in (None, self._seal(row)):
             return None
-        if not isinstance(row, dict) or row.pop("sealed", None) not in (None, self._seal(row)):
-            return None
-        return row if row.get("config_hash") == self.hash and not unfit(row) else None
+        return None if unfit(row) else row
 
     def _seal(self, row: Mapping[str, Any]) -> str:
         """Return the hash of a row and of the curves beside it."""
@@ -85,21 +83,21 @@ class Run:
 
     def code(self) -> dict[str, str] | None:
         """Return what is known of the code that the run was begun with; None where nothing is."""
-        code = self._config().get("code")
+        code = self._read("config.json").get("code")
         return code if isinstance(code, dict) else None
 
     def forced(self) -> float:
         """Return when, in seconds since 1970, it was begun anew by a command that was told to; 0 where none was."""
-        begun = self._config().get("forced")
+        begun = self._read("config.json").get("forced")
         return begun if isinstance(begun, float) else 0.0
 
-    def _config(self) -> dict[str, Any]:
-        """Return what the run was begun with; nothing where its file is missing or damaged."""
+    def _read(self, name: str) -> dict[str, Any]:
+        """Return what is in a file; nothing where it is missing or damaged. The run was begun with ``config.json``."""
         try:
-            config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+            found = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return {}
-        return config if isinstance(config, dict) else {}
+        return found if isinstance(found, dict) else {}
 
     def goes_on(self) -> bool:
         """Tell whether an attempt that ended early left something of its task's own, such as a checkpoint."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from ticket_cases import LitNet, Made, all_weights, assert_same, search
+from ticket_cases import Kill, Killed, LitNet, Made, all_weights, assert_same, search
 
 from lightning_regs.core.lightning import pl
 
@@ -89,18 +89,14 @@ def test_levels_start_from_the_weights_that_were_trained_and_not_from_their_aver
 
 
 @pytest.mark.slow
-def test_a_search_with_averages_is_the_same_where_it_is_interrupted(tmp_path: Path) -> None:
-    class Stop(pl.Callback):
-        at = 10
-
-        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-            if trainer.global_step == self.at:
-                raise RuntimeError("stopped")
-
+def test_a_search_with_averages_is_the_same_where_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(folder: Path) -> Any:
-        return search(folder, levels=1, rewind_to="3it", callbacks=lambda name: [EMA(decay=0.9), Stop()])
+        return search(folder, levels=1, rewind_to="3it", callbacks=lambda name: [EMA(decay=0.9), Kill(name)])
 
-    with pytest.raises(RuntimeError, match="stopped"):
+    monkeypatch.setattr(Kill, "at", ("level_00", 10))
+    with pytest.raises(Killed):
         run(tmp_path / "stopped")
-    Stop.at = -1
+    monkeypatch.undo()
     assert_same(all_weights(run(tmp_path / "stopped")), all_weights(run(tmp_path / "whole")))

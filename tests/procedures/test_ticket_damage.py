@@ -11,34 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ticket_cases import LitNet, all_weights, assert_same, search
+from ticket_cases import Kill, Killed, LitNet, all_weights, assert_same, search
 
 from lightning_regs.core.lightning import pl
 from lightning_regs.procedures.tickets import Tickets
 
 
-class Stop(pl.Callback):
-    """Ends the program in one level, at one iteration."""
-
-    at: tuple[str, int] | None = None
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if (self.name, trainer.global_step) == self.at:
-            raise InterruptedError
-
-
-def run(folder: Path, callbacks: Any = lambda name: [Stop(name)], **options: Any) -> Tickets:
+def run(folder: Path, callbacks: Any = lambda name: [Kill(name)], **options: Any) -> Tickets:
     options = {"levels": 1, "rewind_to": "2it", "controls": ["reinitialise"], **options}
     return search(folder, lambda seed: LitNet(seed, dropout=0.2), callbacks=callbacks, **options)
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, folder: Path, level: str, **options: Any) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Stop, "at", (level, 10))
-        with pytest.raises(InterruptedError):
+        patch.setattr(Kill, "at", (level, 10))
+        with pytest.raises(Killed):
             run(folder, **options)
     assert (folder / level / "last.ckpt").exists()
 
@@ -123,7 +110,7 @@ def test_whole_files_of_another_level_are_not_gone_on_from(
 def test_a_state_that_is_not_plain_is_no_damage_but_the_level_can_start_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Odd(Stop):
+    class Odd(Kill):
         def state_dict(self) -> dict[str, Any]:
             return {"odd": np.float64(1)}
 

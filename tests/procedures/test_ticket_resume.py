@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,42 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from ticket_cases import LitNet, Made, all_weights, assert_same, search, shuffled
+from ticket_cases import Kill, Killed, LitNet, Made, all_weights, assert_same, search, shuffled
 from torch import Tensor
 
 from lightning_regs.core.lightning import pl
 from lightning_regs.procedures.level import LevelFolder
 from lightning_regs.procedures.tickets import Tickets
-
-
-class Killed(Exception):
-    pass
-
-
-class Kill(pl.Callback):
-    """Ends the program at one iteration of one level."""
-
-    at: tuple[str, int] | None = None
-    hook = "on_train_batch_start"
-    signal = False
-
-    def __init__(self, level: str) -> None:
-        self.level = level
-
-    def end(self, trainer: pl.Trainer, hook: str) -> None:
-        if (self.level, trainer.global_step) == self.at and hook == self.hook:
-            if self.signal:
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise Killed
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.end(trainer, "on_train_batch_start")
-
-    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.end(trainer, "on_validation_start")
-
-    def on_fit_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.end(trainer, "on_fit_end")
 
 
 class Plateau(LitNet):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,36 @@ class Made:
     @property
     def trained(self) -> list[LitNet]:
         return [module for module in self.modules if module.states]
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(pl.Callback):
+    """Ends the program at one iteration of one level."""
+
+    at: tuple[str, int] | None = None
+    hook = "on_train_batch_start"
+    signal = False
+
+    def __init__(self, level: str) -> None:
+        self.level = level
+
+    def end(self, trainer: pl.Trainer, hook: str) -> None:
+        if (self.level, trainer.global_step) == self.at and hook == self.hook:
+            if self.signal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise Killed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.end(trainer, "on_train_batch_start")
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.end(trainer, "on_validation_start")
+
+    def on_fit_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.end(trainer, "on_fit_end")
 
 
 def search(folder: Path, module: Any = LitNet, data: Any = by_epoch, **options: Any) -> Tickets:
