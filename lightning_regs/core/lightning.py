@@ -117,7 +117,8 @@ def current_batch(trainer: pl.Trainer) -> int:
 
 def datamodule_of(trainer: pl.Trainer) -> Any:
     """Return the DataModule that serves the batches, if any; ``trainer.datamodule`` may be that of an earlier stage."""
-    return trainer._data_connector._datahook_selector.datamodule
+    selector: Any = trainer._data_connector._datahook_selector  # None before the Trainer's first stage
+    return selector.datamodule
 
 
 def epochs_trained(trainer: pl.Trainer) -> int:
