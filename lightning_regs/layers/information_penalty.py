@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_regs.core.checks import NotNegative
-from lightning_regs.core.lightning import MisconfigurationException, log_epoch, pl, replace_loss, replicas_of
+from lightning_regs.core.lightning import MisconfigurationException, log_epoch, pl, replace_loss
 from lightning_regs.layers.information_dropout import InformationDropout
 from lightning_regs.regularizers.base import Acts, Regularizer, example
 from lightning_regs.regularizers.parts.scaling import scale_of
@@ -55,10 +55,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
                 f"InformationPenalty adds what layers let through to the next loss, and {type(pl_module).__name__} has "
                 f"{len(trainer.optimizers)} optimizers, whose losses are of different passes; train with one."
             )
-        # Replicas are called through a template, which is not among the modules.
-        module: Any = pl_module
-        called = module.network.template if replicas_of(module) else module
-        self._layers = [layer for layer in called.modules() if isinstance(layer, InformationDropout)]
+        self._layers = [layer for layer in pl_module.modules() if isinstance(layer, InformationDropout)]
         for layer in self._layers:
             layer.passes = []
         self._sums = torch.zeros(2, device=pl_module.device)
@@ -67,7 +64,7 @@ class InformationPenalty(Regularizer, acts=Acts.LOSS):
             "did nothing in a whole epoch: Lightning differentiated no loss of its layers in training mode; use "
             "self.manual_backward(loss) where the training step optimizes."
         )
-        held = {w for layer in pl_module.modules() if isinstance(layer, InformationDropout) for w in layer.parameters()}
+        held = {w for layer in self._layers for w in layer.parameters()}
         where = f"InformationDropout layer in {type(pl_module).__name__}"
         self.check_found(trainer, held, where, "; put some in by lightning_regs.layers.replace_layers")
 

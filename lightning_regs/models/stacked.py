@@ -22,32 +22,31 @@ _SIGNATURES = {func: inspect.signature(func) for func in (F.batch_norm, F.group_
 _EACH_ALONE = {type(make()) for make in ACTIVATIONS.values()}
 
 
-def straight(code: nn.Module, net: nn.Module) -> Callable[[Tensor], Tensor] | None:
+def straight(net: nn.Module) -> Callable[[Tensor], Tensor] | None:
     """Return what maps ``(R, N, ...)`` to ``(R, N, K)`` without vmap, where layers are simple and in order; else None.
 
     Linear layers, batch norm, activations and branches of them take a third to half of the time so, and compute the
     same, bit for bit.
 
     Args:
-        code: One of the nets: a Sequential, or one whose own class says ``in_order``, and ``adds_input`` of a branch.
-        net: The module of the same parts with parameters ``(R, ...)``.
+        net: With parameters ``(R, ...)``: a Sequential, or one whose own class says ``in_order``, and ``adds_input`` of
+            a branch.
     """
-    if code._forward_hooks or code._forward_pre_hooks or code._backward_hooks or code._backward_pre_hooks:
+    if net._forward_hooks or net._forward_pre_hooks or net._backward_hooks or net._backward_pre_hooks:
         return None
-    kind = type(code)
+    kind = type(net)
     if kind is nn.Sequential or "in_order" in vars(kind):  # a subclass may compute something else
         # Not children(), which leaves out a part that comes again.
-        pairs = zip(code._modules.values(), net._modules.values(), strict=True)
-        parts = [straight(one, stacked) if one is not None and stacked is not None else None for one, stacked in pairs]
+        parts = [None if part is None else straight(part) for part in net._modules.values()]
         layers = [part for part in parts if part is not None]
         return partial(_in_order, layers, "adds_input" in vars(kind)) if len(layers) == len(parts) else None
     if isinstance(net, nn.Linear) and kind is nn.Linear and net.bias is not None:
         return partial(_linear, weight=net.weight, bias=net.bias)
-    if isinstance(net, nn.BatchNorm1d) and kind is nn.BatchNorm1d:
+    if isinstance(net, nn.BatchNorm1d) and kind is nn.BatchNorm1d and net.momentum is not None:
         return partial(_batch_norm, net)
-    if isinstance(code, nn.Flatten) and kind is nn.Flatten and (code.start_dim, code.end_dim) == (1, -1):
+    if isinstance(net, nn.Flatten) and kind is nn.Flatten and (net.start_dim, net.end_dim) == (1, -1):
         return partial(torch.flatten, start_dim=2)
-    last = kind is Maxout and code.dim == -1
+    last = kind is Maxout and net.dim == -1
     return net if last or kind in _EACH_ALONE or (kind is nn.Dropout and not net.training) else None
 
 
@@ -94,6 +93,10 @@ class OneCallForAll(TorchFunctionMode):
             return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
         if torch._C._functorch.maybe_current_level() != self.interpreter.level():
             return func(*args, **kwargs)
+        if func in (Tensor.__float__, Tensor.__int__) and batched(args[0]):  # of the batches that a norm has seen
+            each, _ = torch._C._functorch._unwrap_batched(args[0], self.interpreter.level())
+            with self.interpreter.lower():
+                return func(torch.unique(each))  # as many in all nets; else torch refuses
         if func is F.linear and not kwargs and len(args) == 3 and all(isinstance(arg, Tensor) for arg in args):
             return self._once(_linear, *args)
         if func in _SIGNATURES and batched(args[0]):

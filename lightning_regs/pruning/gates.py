@@ -118,7 +118,6 @@ def add_gates(
         ValueError: If there is no such layer, a glob matches none, or a weight is computed from others or lazy.
     """
     parts = {uncompiled(name): part for name, part in network.named_modules()}
-    stacks: dict[str, nn.Module] = {n: p for n, p in parts.items() if isinstance(vars(p).get("template"), nn.Module)}
     found = {}
     for weight_name, weight in prunable(network, layers).items():
         name = weight_name.rpartition(".")[0]
@@ -132,10 +131,6 @@ def add_gates(
             start = math.log((1 - initial_dropout) / initial_dropout)
             log_alpha = torch.full((*stack, inputs), start, dtype=weight.dtype, device=weight.device)
             _gate(layer, HardConcrete(log_alpha, weight.numel() // log_alpha.numel(), space))
-            for outer, replicated in stacks.items():  # whose code is that of a net beside it
-                if name.startswith(f"{outer}." if outer else ""):
-                    twin = vars(replicated)["template"].get_submodule(name[len(outer) :].lstrip("."))
-                    _gate(twin, HardConcrete(torch.empty(inputs, device="meta"), layer.l0_gate.size, space))
         found[name] = layer.l0_gate
     return found
 

@@ -34,6 +34,7 @@ class Replicated(nn.Module):
     nothing else but batch norm and activations. Dropout and whatever else is random within the network draws anew for
     each replica, and otherwise than in a single net; with ``draws_apart=False`` as in a single net, once for all. What
     a network computes must be a function of its parameters, buffers and input, without data-dependent control flow.
+    The settings of a layer, such as a dropout's ``p``, are those of all nets.
 
     Shapes: ``x`` ``(R, N, ...)``, one batch a replica, to ``(R, N, K)``; with ``shared=True`` ``(N, ...)``, one batch
     for all of them.
@@ -43,8 +44,7 @@ class Replicated(nn.Module):
 
     Raises:
         ValueError: If there is none, they differ in more than the values of their parameters and buffers, or have a
-            layer that cannot be stacked: lazy, recurrent, a batch norm with ``momentum=None``, or torch's old weight or
-            spectral norm.
+            layer that cannot be stacked: lazy, recurrent, or with torch's old weight or spectral norm.
     """
 
     template: nn.Module
@@ -53,22 +53,21 @@ class Replicated(nn.Module):
         super().__init__()
         _check_stackable(networks)
         _check_alike(networks)
-        # Not registered: the code without the numbers. Not `.to("meta")`, which unties shared parameters.
-        self.__dict__["template"] = _rebuilt(networks[0], lambda name, t: torch.empty_like(t, device="meta"))
         tensors = [dict([*network.named_parameters(), *network.named_buffers()]) for network in networks]
-        body = _rebuilt(networks[0], lambda name, _: torch.stack([own[name].detach() for own in tensors]))
-        self._parameters, self._buffers, self._modules = body._parameters, body._buffers, body._modules
-        self._non_persistent_buffers_set = body._non_persistent_buffers_set
+        code = _rebuilt(networks[0], lambda name, _: torch.stack([own[name].detach() for own in tensors]))
+        # The code of a single net, which is not registered: its parts are this one's, and have its numbers in a call.
+        self.__dict__["template"] = code
+        self._parameters, self._buffers, self._modules = code._parameters, code._buffers, code._modules
+        self._non_persistent_buffers_set = code._non_persistent_buffers_set
         self.replicas = len(networks)
 
     def forward(self, x: Tensor, shared: bool = False, draws_apart: bool = True) -> Tensor:
         """Map a batch a replica, or one for all, to logits; see the class for the shapes."""
-        whole = None if torch.compiler.is_compiling() else straight(self.template, self)
+        self.template.training = self.training
+        whole = None if torch.compiler.is_compiling() else straight(self.template)
         if whole is not None:
             return whole(x.expand(self.replicas, *x.shape) if shared else x)
         tensors = dict(self.named_parameters()), dict(self.named_buffers())
-        for own, theirs in zip(self.modules(), self.template.modules(), strict=True):
-            theirs.training = own.training  # a frozen batch norm stays in evaluation mode
 
         def single(tensors: Any, x: Tensor) -> Any:
             with OneCallForAll(draws_apart):
@@ -84,8 +83,8 @@ class Replicated(nn.Module):
 
     def network_of(self, replica: int) -> nn.Module:
         """Return one replica as a single net; a copy."""
-        own = dict([*self.named_parameters(), *self.named_buffers()])
-        return _rebuilt(self.template, lambda name, _: own[name][replica].detach().clone())
+        self.template.training = self.training
+        return _rebuilt(self.template, lambda _, stack: stack[replica].clone())
 
 
 @torch.no_grad()
@@ -139,12 +138,10 @@ def check_replicas(
 
 def _rebuilt(network: nn.Module, make: Callable[[str, Tensor], Tensor]) -> nn.Module:
     """Return a copy with other tensors; what was shared is shared in the copy."""
-    other = copy.deepcopy(network)
-    for name, p in list(other.named_parameters()):
-        _replace(other, p, nn.Parameter(make(name, p.detach()), requires_grad=p.requires_grad))
-    for name, b in list(other.named_buffers()):
-        _replace(other, b, make(name, b))
-    return other
+    made: dict[int, Tensor] = {id(b): make(name, b) for name, b in network.named_buffers()}
+    for name, p in network.named_parameters():
+        made[id(p)] = nn.Parameter(make(name, p.detach()), requires_grad=p.requires_grad)
+    return copy.deepcopy(network, made)
 
 
 def _check_stackable(networks: Sequence[nn.Module]) -> None:
@@ -154,8 +151,6 @@ def _check_stackable(networks: Sequence[nn.Module]) -> None:
             why = "has no shape yet; run the network on a batch first"
         elif isinstance(part, nn.RNNBase):
             why = "cannot run under torch.vmap; train recurrent nets one at a time"
-        elif isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats and part.momentum is None:
-            why = "with momentum=None reads a number from its buffers, which torch.vmap cannot; give it a momentum"
         elif any(isinstance(hook, (WeightNorm, SpectralNorm)) for hook in part._forward_pre_hooks.values()):
             why = "has a weight that a hook computes; use torch.nn.utils.parametrizations instead"
         if why:
@@ -173,8 +168,8 @@ def _check_alike(networks: Sequence[nn.Module]) -> None:
     def settings(network: nn.Module) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, part in network.named_modules():
-            values = {k: v for k, v in vars(part).items() if not k.startswith("_") and isinstance(v, _PLAIN)}
-            found |= {f"{name}.{key}".lstrip("."): value for key, value in values.items()}
+            values = {"class": type(part)} | {k: v for k, v in vars(part).items() if not k.startswith("_")}
+            found |= {f"{name}.{key}".lstrip("."): _setting(value) for key, value in values.items()}
         return found
 
     first = layout(networks[0]) | settings(networks[0])
@@ -188,10 +183,8 @@ def _check_alike(networks: Sequence[nn.Module]) -> None:
                 )
 
 
-def _replace(module: nn.Module, old: Tensor, new: Tensor) -> None:
-    """Put a tensor where another one is, and everywhere else that the other one is shared."""
-    for part in module.modules():
-        for tensors in (part._parameters, part._buffers):
-            for key, value in tensors.items():
-                if value is old:
-                    tensors[key] = new  # type: ignore[assignment]
+def _setting(value: Any) -> Any:
+    """Return what two nets must have alike of a setting; functions may be made anew for each."""
+    if isinstance(value, _PLAIN):
+        return value
+    return str(value) if isinstance(value, Tensor) else getattr(value, "__qualname__", None)

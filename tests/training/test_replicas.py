@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from lightning_regs import Classifier, ImageDataModule, LabelSmoothing, Mixup
 from lightning_regs.core.lightning import MisconfigurationException, pl
 from lightning_regs.core.rng import replica_seeds
-from lightning_regs.layers import Maxout
+from lightning_regs.layers import GhostBatchNorm, Maxout, MeanOnlyBatchNorm, update_batch_norm
 from lightning_regs.models import build
 from lightning_regs.models.mlp import MLP
 from lightning_regs.models.stacked import straight
@@ -197,6 +198,14 @@ def test_nets_that_differ_are_refused():
 def test_settings_that_differ_are_refused_too():
     with pytest.raises(ValueError, match=r"networks 0 and 1 differ in '1.p' \(0.0 and 0.5\)"):
         Replicated([nn.Sequential(nn.Linear(2, 3), nn.Dropout(p)) for p in (0.0, 0.5)])
+    with pytest.raises(ValueError, match=r"differ in '1\.class' \(Tanh and Sigmoid\)"):
+        Replicated([nn.Sequential(nn.Linear(2, 3), act) for act in (nn.Tanh(), nn.Sigmoid())])
+    for values in ((torch.relu, torch.tanh), (torch.zeros(2), torch.ones(2))):
+        nets = [nn.Linear(2, 2) for _ in values]
+        for net, value in zip(nets, values, strict=True):
+            net.__dict__["fixed"] = value
+        with pytest.raises(ValueError, match=r"differ in 'fixed'"):
+            Replicated(nets)
     frozen = conv_net()
     frozen[1].eval()
     with pytest.raises(ValueError, match=r"'1\.training'"):
@@ -212,12 +221,39 @@ def test_a_frozen_batch_norm_stays_frozen():
     assert stacked.get_buffer("1.num_batches_tracked").tolist() == [0, 0, 0]
 
 
+def dense_net(norm: type[nn.Module] = nn.BatchNorm1d) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), norm(6), nn.ReLU(), nn.Linear(6, 5))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [conv_net, dense_net, lambda: dense_net(MeanOnlyBatchNorm), lambda: dense_net(partial(GhostBatchNorm, size=2))],
+    ids=["images", "without vmap", "mean only", "ghost"],
+)
+def test_statistics_are_estimated_anew_as_those_of_single_nets(make):
+    """By norms whose momentum is None meanwhile, as StochasticWeightAveraging has them too."""
+    torch.manual_seed(0)
+    nets, batches = [make() for _ in range(3)], [torch.rand(6, 1, 8, 8) for _ in range(3)]
+    stacked = Replicated(nets)
+    for _ in range(2):
+        update_batch_norm(stacked, [batch.expand(3, *batch.shape) for batch in batches])
+    for i, net in enumerate(nets):
+        update_batch_norm(net, batches)
+        torch.testing.assert_close(stacked.state_of(i), net.state_dict())
+
+
+def test_numbers_that_are_changed_later_count():
+    stacked, x = Replicated([nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)) for _ in "ab"]), torch.rand(2, 3, 4)
+    stacked.get_submodule("1").p = 0.0
+    torch.testing.assert_close(stacked(x), copy.deepcopy(stacked).eval()(x))
+    assert stacked.network_of(1)[1].p == 0.0
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
         (lambda: nn.LazyLinear(3), "LazyLinear cannot be stacked: it has no shape yet"),
         (lambda: nn.GRU(2, 3), "GRU cannot be stacked"),
-        (lambda: nn.BatchNorm1d(2, momentum=None), "momentum=None"),
         (lambda: nn.utils.spectral_norm(nn.Linear(2, 2)), "use torch.nn.utils.parametrizations"),
     ],
 )
@@ -439,7 +475,7 @@ def test_nets_of_linear_layers_go_without_vmap_bit_for_bit_as_with_it(kind, shar
     x = torch.randn(*([8] if shared else [3, 8]), 2, 3)
     for way in ("straight", "vmap"):
         stacked = Replicated(nets).train("evaluation" not in kind)
-        assert straight(stacked.template, stacked) is not None
+        assert straight(stacked.template) is not None
         if way == "vmap":
             monkeypatch.setattr("lightning_regs.training.replicas.straight", lambda *_: None)
         out = stacked(x, shared)
@@ -462,14 +498,14 @@ def test_nets_of_linear_layers_go_without_vmap_bit_for_bit_as_with_it(kind, shar
 )
 def test_all_other_nets_go_by_vmap(net):
     made = net()
-    assert straight(made, made) is None
+    assert straight(made) is None
 
 
 def test_a_net_with_a_hook_goes_by_vmap():
     made = nn.Sequential(nn.Linear(3, 3))
     made[0].register_forward_hook(lambda module, args, out: 2 * out)
     stacked, x = Replicated([made, copy.deepcopy(made)]), torch.randn(2, 5, 3)
-    assert straight(stacked.template, stacked) is None
+    assert straight(stacked.template) is None
     torch.testing.assert_close(stacked(x)[0], made(x[0]))
 
 

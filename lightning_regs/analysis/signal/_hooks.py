@@ -29,6 +29,10 @@ def watched(
     see: Callable[[str, nn.Module, Tensor, Tensor], None],
 ) -> Iterator[None]:  # fmt: skip
     """Show each call of the chosen layers, its input and its output; leave the module and random streams as before."""
+    if any(hasattr(part, "network_of") for part in module.modules()):
+        raise ValueError(
+            f"{type(module).__name__} has stacked nets, whose layers are called at once; give one, network_of(0)."
+        )
     for glob in globs or ():
         check_glob(glob, [name for name, _ in module.named_modules()], "modules")
     chosen = {
@@ -81,9 +85,7 @@ def _first(values: Any) -> Tensor:
 def called(found: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
     """Return what was seen; refuse a module that called none of its layers."""
     if not found:
-        raise ValueError(
-            f"{type(module).__name__} has such layers and called none of them; of stacked nets give one, network_of(0)."
-        )
+        raise ValueError(f"{type(module).__name__} has such layers and called none of them.")
     return dict(found)
 
 
