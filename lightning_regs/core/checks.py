@@ -253,4 +253,5 @@ def call(kind: str, cls: type[Any], /, *args: Any, **options: Any) -> Any:
     except (TypeError, ValueError) as error:
         accepted = ", ".join(list(inspect.signature(cls).parameters)[len(args) :])
         name, why = cls.__qualname__.rpartition("<locals>.")[2], str(error).rstrip(".")
-        raise ValueError(f"{kind} {name} does not take {options!r}: {why}. It takes: {accepted}.") from error
+        named = kind if name.startswith("_") else f"{kind} {name}"  # nobody has written a private name
+        raise ValueError(f"{named} does not take {options!r}: {why}. It takes: {accepted}.") from error

@@ -20,10 +20,14 @@ T = TypeVar("T")
 
 
 def check_options(config: Mapping[str, Any]) -> None:
-    """Refuse an option of a section that its class does not take."""
+    """Refuse a section that is not there, and an option that its class does not take."""
     for section, cls in (("model", Classifier), ("data", ImageDataModule), ("trainer", pl.Trainer)):
-        known = inspect.signature(cls).parameters
-        if unknown := [name for name in config.get(section) or {} if name not in known]:
+        options, known = config.get(section), inspect.signature(cls).parameters
+        if not isinstance(options, Mapping):
+            raise ValueError(
+                f"a training has the sections model, data and trainer, each a mapping: {section} is {options!r}."
+            )
+        if unknown := [name for name in options if name not in known]:
             raise unknown_name(f"option of {section}", unknown[0], known)
 
 

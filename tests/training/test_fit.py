@@ -294,6 +294,13 @@ def test_an_option_that_a_section_lacks_is_refused_with_the_nearest(
         fit(config, RunContext(tmp_path))
 
 
+@pytest.mark.parametrize("section", ["model", "data", "trainer"])
+@pytest.mark.parametrize("value", [None, [1]])
+def test_a_section_that_is_not_there_or_no_mapping_is_named(tmp_path: Path, section: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"each a mapping: {section} is {re.escape(repr(value))}"):
+        fit(CONFIG | {section: value}, RunContext(tmp_path))
+
+
 def test_lightning_speaks_again_afterwards():
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level

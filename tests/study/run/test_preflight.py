@@ -116,7 +116,7 @@ def test_a_wrong_option_of_a_study_and_of_its_other_nets_is_refused_before_any_r
 def test_a_study_without_a_training_has_its_options_looked_at_too():
     waves = {"data": CONFIG["data"], "features": {"count": 3, "scale": 0.5}}
     look(waves, task=FEATURES)
-    with pytest.raises(ValueError, match=r"features _Options does not take .*scale"):
+    with pytest.raises(ValueError, match=r"features does not take .*scale"):
         look(waves | {"features": {"count": 3}}, task=FEATURES)
 
 
