@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +34,8 @@ class Context:
     precision_plugin = pl.plugins.Precision()
 
     def __init__(self, datamodule: Any = None) -> None:
-        self.datamodule = datamodule
+        # Where Lightning keeps which DataModule serves the batches; see datamodule_of.
+        self._data_connector = SimpleNamespace(_datahook_selector=SimpleNamespace(datamodule=datamodule))
 
 
 def attacked(method: AdversarialTraining, model: Any, x: Tensor, y: Tensor, **options: Any) -> list[Tensor]:

@@ -76,18 +76,13 @@ class Cell:
         object.__setattr__(self, "config", plain(self.config, f"config of cell {self.name!r}"))
 
     def hash(self, seed: int) -> str:
-        """Return the name of this cell's run with one seed, which is made of what determines its result.
-
-        Equal on every machine and Python version. Threads, folders, device and code version never enter a config.
-        """
-        before, after = self._around_seed
-        return identity(f"{before}{int(seed)}{after}")
+        """Return the name of this cell's run with one seed, equal on every machine: what determines its result."""
+        return identity(f'"seed":{int(seed)}'.join(self._around_seed))
 
     @cached_property
-    def _around_seed(self) -> tuple[str, str]:
+    def _around_seed(self) -> list[str]:
         text = canonical({"task": self.task, "config": self.config, "seed": None})
-        before, at, after = text.rpartition('"seed":null')
-        return before + at.removesuffix("null"), after
+        return text.rsplit('"seed":null', 1)
 
 
 class Cells(tuple[Cell, ...]):
