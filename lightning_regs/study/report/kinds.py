@@ -101,7 +101,7 @@ def draw_sweep(
             found[title] = lines
     drawing, panels = _panels(found, f"{_words(metric)} has not been measured where it is varied")
     label = figure.y or f"{f'100 {tables.MINUS} ' if error else ''}{_words(metric)}"
-    told, best, seeds = [], _best(tuned, rows, drawing), set[int]()
+    told, best, seeds, dots = [], _best(tuned, rows, drawing), set[int](), dict[str, int]()
     for axes, (title, lines) in zip(panels, found.items(), strict=True):
         if log_x:
             _log_x(axes, log_x, sorted({at for numbers in lines.values() for at in numbers}))
@@ -113,6 +113,8 @@ def draw_sweep(
             sweep = figure.plots[title][name]
             if joined := len(positions) > 2 or len(sweep) == 2:
                 seeds.update(map(len, positions.values()))
+            else:
+                dots[named(name, title)] = min(map(len, positions.values()))
             _line(axes, positions, index, name, joined)
             for at, measure in sweep.items():
                 color = SERIES[index % len(SERIES)]
@@ -140,6 +142,8 @@ def draw_sweep(
         told.append(f"{named(label, title)} by {x}. {'; '.join(parts)}.")
     plots.describe(drawing, " ".join(told))
     _note_bands(drawing, seeds)
+    if fewer := [f"{name} ({number})" for name, number in dots.items() if number < min(seeds, default=0)]:
+        plots.note(drawing, f"Dots of fewer seeds: {', '.join(fewer)}.")
     if partly:
         plots.note(drawing, f"Not drawn, as not every seed has a number: {', '.join(partly)}.")
     plots.note(drawing, *figure.left_out(found, rows))

@@ -72,6 +72,16 @@ def test_a_sweep_of_errors_turns_accuracies_and_published_values_around():
     assert plots.description(drawing) == "100 \u2212 test accuracy by level. net: 9.5 at 0, 29.5 at 0.5, 49.5 at 1."
 
 
+@pytest.mark.parametrize("few", [1, 2])
+def test_dots_beside_lines_say_where_they_are_of_fewer_seeds(few):
+    places = {"net": {at: f"net/{at}" for at in LEVELS}, "dots": {0: "few/0", 0.5: "few/0.5", 1: "few/1"}}
+    counts = {f"net/{at}": 2 for at in LEVELS} | {"few/0": few, "few/1": few}
+    found = Rows({"cell": cell, "seed": seed, "test_acc": 50 + seed} for cell, n in counts.items() for seed in range(n))
+    drawing = drawn(sweep("s", "Error", "test_acc", places, x="level"), found)
+    assert BANDS.format(2) in notes(drawing)
+    assert ("Dots of fewer seeds: dots (1)." in notes(drawing)) == (few == 1)
+
+
 def test_a_sweep_of_ratios_takes_them_seed_by_seed():
     figure = sweep("s", "Time", "epoch", {"net": {at: ratio(f"net/{at}", "net/0", "epoch") for at in LEVELS}})
     drawing = drawn(figure, rows(), published={("net/0", "epoch"): 5.0})

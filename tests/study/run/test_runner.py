@@ -105,6 +105,9 @@ class Instant:
 
     jobs = 1
 
+    def ahead(self, look, stack):
+        pass
+
     def run(self, stacks, emit):
         queue = Queue(stacks, emit)
         while (stack := queue.pop()) is not None:
