@@ -121,7 +121,8 @@ class _Lean:
         # Who is deaf, not who hears, and the callbacks themselves beside their ids: others may come in between.
         self.deaf = {hook: {id(c): c for c in trainer.callbacks if not hears(c, hook, Callback)} for hook in _HOOKS}
         self.own = {hook for hook in _HOOKS if hears(module, hook, pl.LightningModule)}
-        self.bars = {id(c): c for c in trainer.callbacks if type(c) in _BARS}
+        # One that is not refreshed at each batch counts those that it is told of.
+        self.bars = {id(c): c for c in trainer.callbacks if type(c) in _BARS and c.refresh_rate == 1}
         plugin, strategy = trainer.precision_plugin, trainer.strategy
         # Of these we know that a step is a backward pass and the optimizer's, with the hooks around them.
         self.plain = type(strategy) is pl.strategies.SingleDeviceStrategy and (

@@ -365,9 +365,16 @@ def test_lightning_itself_takes_only_what_something_is_due_at(
     assert taken == ["ours"] * 5 + ["theirs"]
 
 
-@pytest.mark.parametrize("told_again", [0.0, 1e9])
+@pytest.mark.parametrize(
+    ("told_again", "every", "shown"),
+    [
+        pytest.param(0.0, 1, [1, 2, 3, 4, 5, 6, 7, 8] * 2, id="at-once"),
+        pytest.param(1e9, 1, [8, 8], id="not-before-the-end"),
+        pytest.param(1e9, 4, [0, 0, 0, 4, 4, 4, 4, 8] * 2, id="as-the-bar-counts"),
+    ],
+)
 def test_a_progress_bar_is_told_now_and_then_and_at_an_epochs_end_shows_all(
-    images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_again: float
+    images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_again: float, every: int, shown: list[int]
 ) -> None:
     told: list[int] = []
 
@@ -378,10 +385,10 @@ def test_a_progress_bar_is_told_now_and_then_and_at_an_epochs_end_shows_all(
     bar = pl.callbacks.TQDMProgressBar
     monkeypatch.setattr(bar, "on_train_batch_end", partialmethod(tell, do=bar.on_train_batch_end))
     monkeypatch.setattr(lean, "_SHOWS_EVERY", told_again)
-    trainer = pl.Trainer(max_epochs=2, callbacks=[bar()], default_root_dir=tmp_path,
+    trainer = pl.Trainer(max_epochs=2, callbacks=[bar(refresh_rate=every)], default_root_dir=tmp_path,
                          enable_checkpointing=False, enable_progress_bar=True)  # fmt: skip
     trainer.fit(Classifier("mlp"), datamodule=ImageDataModule(images, batch_size=8, seed=1))
-    assert told == ([1, 2, 3, 4, 5, 6, 7, 8] * 2 if not told_again else [8, 8])
+    assert told == shown
 
 
 def test_a_trainer_that_goes_on_with_another_module_takes_it_as_ever(images: str, tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ def reproduce(
         elif executor == "ray":
             from lightning_regs.study.run.executors.ray import Ray
 
-            executor = Ray(address, paper.folder.parent if paper.folder else None, at_once, cpus or 1, gpus)
+            papers = paper.folder.parent if paper.folder else None
+            executor = Ray(address, papers, at_once, 1 if cpus is None else cpus, gpus)
         else:
             executor = Processes(at_once, most=len(stacks))
     outcome = Outcome(paper, scale, results.csv, results.claims_json, results.curves_csv)

@@ -69,6 +69,17 @@ def test_a_run_goes_where_memory_is_free_and_waits_while_there_is_none(machine, 
     assert shared.place(stack(), []) == ("1",)
     assert shared.place(stack(devices=2), []) == ("0", "1")
     assert shared.place(stack(devices=2), [("0",)]) is None
+    # A driver that does not answer says nothing new.
+    machine.clear()
+    assert shared.place(stack(), []) == ("1",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "number"),
+    [(3, 3), ("3", 3), ([0, 2], 2), ("0,2", 2), ("0,", 1), ("auto", 1), ("-1", 1), (-1, 1), (None, 1)],
+)
+def test_devices_are_written_as_lightning_takes_them(asked, number):
+    assert cards.devices({"trainer": {"devices": asked}}) == number
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -177,6 +177,16 @@ def test_a_machine_that_dies_costs_its_runs_only_time(cluster, far):
 
 
 @pytest.mark.slow
+def test_a_run_that_no_machine_has_room_for_is_not_waited_for(cluster, far):
+    far.cells(a={}, wide={"trainer": {"devices": 2}})
+    with pytest.raises(
+        ValueError, match=r"no machine of the Ray cluster has 2 CPUs and 2 GPUs for a run; ask for less"
+    ):
+        reproduce("toy", executor="ray", address=cluster.address, gpus=0.5)
+    assert journal(far) == []
+
+
+@pytest.mark.slow
 def test_what_cannot_be_is_refused_in_one_sentence(far, monkeypatch):
     far.cells(a={})
     with pytest.raises(ValueError, match=r"unknown executor 'rya'. Did you mean 'ray'"):
@@ -185,6 +195,10 @@ def test_what_cannot_be_is_refused_in_one_sentence(far, monkeypatch):
         reproduce("toy", gpus=0.5)
     with pytest.raises(ValueError, match=r"gpus is 1.5; give a share of one GPU"):
         reproduce("toy", executor="ray", gpus=1.5)
+    with pytest.raises(ValueError, match=r"gpus is -1; give a share of one GPU"):
+        reproduce("toy", executor="ray", gpus=-1)
+    with pytest.raises(ValueError, match=r"cpus is 0; give the cores of a run, at least 1"):
+        reproduce("toy", executor="ray", cpus=0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

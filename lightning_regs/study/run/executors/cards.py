@@ -48,6 +48,8 @@ def look() -> dict[str, Memory]:
 def devices(config: Mapping[str, Any]) -> int:
     """Return how many devices a cell's configuration asks for."""
     asked = _trainer(config).get("devices", 1)
+    if isinstance(asked, str):  # as Lightning reads it: "0,1" names two, "2" is how many, "auto" is what it is given
+        asked = [card for card in asked.split(",") if card] if "," in asked else int(asked) if asked.isdecimal() else 1
     return max(1, len(asked) if isinstance(asked, (list, tuple)) else asked if isinstance(asked, int) else 1)
 
 
@@ -95,7 +97,7 @@ class Cards:
             return ()
         now = time.monotonic()
         if now - self._seen_at > _LOOK_EVERY:
-            self._seen, self._seen_at = self._look(), now
+            self._seen, self._seen_at = self._look() or self._seen, now  # a driver that is busy may not answer
         busy = [card for cards in running for card in cards or ()]
         free: dict[str, float] = {}
         for card, memory in self._seen.items():

@@ -67,8 +67,8 @@ class Ray:
     ) -> None:
         if cpus < 1:
             raise ValueError(f"cpus is {cpus}; give the cores of a run, at least 1.")
-        if gpus is not None and not (0 <= gpus <= 1 or float(gpus).is_integer()):
-            raise ValueError(f"gpus is {gpus}; give a share of one GPU (0.25) or a number of whole ones (2), or 0.")
+        if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and float(gpus).is_integer())):
+            raise ValueError(f"gpus is {gpus:g}; give a share of one GPU (0.25) or a number of whole ones (2), or 0.")
         self._papers = papers
         self._ray, self._own = _connect(address, papers)
         if gpus is None:
@@ -77,13 +77,10 @@ class Ray:
         self._out: list[_Sent] = []
         self._lost: Counter[str] = Counter()
         self._needed: dict[str, Any] = {}
-        self.jobs = self._room()
+        self.jobs = self._room(cpus, gpus)
         if not self.jobs:
             self._leave()
-            raise ValueError(
-                f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a run; ask for less, or start "
-                "more machines."
-            )
+            raise _too_small(cpus, gpus)
 
     def ahead(self, look: Callable[[], None], stack: Stack) -> None:
         """Call a function here, where options are the same; a data set that is not here may be where the runs are."""
@@ -94,8 +91,12 @@ class Ray:
         """Carry out all runs; see :class:`~lightning_regs.study.run.executors.queue.Executor`."""
         queue = Queue(stacks, emit, shares=0 < self._gpus < 1)
         try:
+            for wanted in {self._wants(stack) for stack in stacks}:
+                if not self._room(*wanted):
+                    raise _too_small(*wanted)
             while True:
-                room = max(1, self._room())  # a run that waits tells a cluster that can grow to do so
+                # A run that waits tells a cluster that can grow to do so.
+                room = max(1, self._room(self._cpus, self._gpus))
                 while len(self._out) < room and (stack := queue.pop()) is not None:
                     self._send(queue, stack)
                 if self._out:
@@ -108,14 +109,24 @@ class Ray:
         finally:
             self._end()
 
-    def _room(self) -> int:
-        """Return how many runs the machines that are alive have room for at once."""
+    def _wants(self, stack: Stack, alone: bool = False) -> tuple[int, float]:
+        """Return the CPUs and GPUs that runs take together; of several devices each is a whole GPU."""
+        each = max(devices(job.config) for job in stack)
+        gpus = 1.0 if alone else self._gpus
+        if all(keeps_to_cpu(job.config) for job in stack) or not self._gpus:
+            gpus = 0.0
+        elif each > 1:
+            gpus = float(each * math.ceil(gpus))
+        return self._cpus * each, gpus
+
+    def _room(self, cpus: int, gpus: float) -> int:
+        """Return how many runs of so many the machines that are alive have room for at once."""
         room = 0.0
         for node in self._ray.nodes():
             if node["Alive"]:
                 has = node["Resources"]
-                cards = has.get("GPU", 0.0) / self._gpus if self._gpus else math.inf
-                room += min(has.get("CPU", 0.0) // self._cpus, cards // 1)
+                cards = has.get("GPU", 0.0) / gpus if gpus else math.inf
+                room += min(has.get("CPU", 0.0) // cpus, cards // 1)
         return int(min(room, self._at_once or math.inf))
 
     def _send(self, queue: Queue, stack: Stack) -> None:
@@ -138,12 +149,8 @@ class Ray:
                 self._out.append(_Sent(left, events, locks.pop_all()))
 
     def _remote(self, queue: Queue, stack: Stack) -> Any:
-        first, each = stack[0], max(devices(job.config) for job in stack)
-        gpus = 1.0 if first.run in queue.alone else self._gpus
-        if all(keeps_to_cpu(job.config) for job in stack) or not self._gpus:
-            gpus = 0.0
-        elif each > 1:
-            gpus = float(each * math.ceil(gpus))
+        first = stack[0]
+        cpus, gpus = self._wants(stack, alone=first.run in queue.alone)
         needed = {Path(folder).name: Path(folder) for job in stack for folder in job.inputs.values()}
         for run, folder in needed.items():
             if run not in self._needed:
@@ -151,7 +158,7 @@ class Ray:
         ours = {name: value for name, value in os.environ.items() if name.startswith("LIGHTNING_REGS_")}
         parcel = Parcel(
             stack,
-            self._cpus * each,
+            cpus,
             gpus,
             tuple(needed),
             {job.run: pack(Path(job.folder)) for job in stack if job.stored.goes_on() and not job.force},
@@ -161,7 +168,7 @@ class Ray:
             ours,
         )
         task = self._ray.remote(carry_out).options(
-            num_cpus=self._cpus * each,
+            num_cpus=cpus,
             num_gpus=gpus,
             max_retries=0,
             num_returns="streaming",
@@ -235,6 +242,13 @@ class Ray:
     def _leave(self) -> None:
         if self._own:
             self._ray.shutdown()
+
+
+def _too_small(cpus: int, gpus: float) -> ValueError:
+    return ValueError(
+        f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a run; ask for less, or start more "
+        "machines."
+    )
 
 
 def _connect(address: str | None, papers: Path | None) -> tuple[Any, bool]:
