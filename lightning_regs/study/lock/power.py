@@ -36,10 +36,9 @@ def sees(form: Claim, seeds: tuple[int, ...], rows: Rows | None = None) -> str:
 
 @dataclass(frozen=True)
 class Need:
-    """What it takes to decide an open claim 4 times in 5, if its number and its spread are as they were measured."""
+    """What it takes, with one more look, to decide an open claim 4 times in 5, if it stays as it was measured."""
 
     claim: ClaimResult  # what was found
-    confidence: float  # that of its interval with one more look
     distance: float  # how far our number is from the nearest edge of the criterion
     error: float  # half of the interval that the sample of test items alone gives; 0 where it has no part
     alone: int | None  # seeds that decide by themselves, were there no such error; None where 10,000 do not
@@ -54,7 +53,8 @@ def needs(paper: Paper, scale: Scale, measured: Rows, claims: Iterable[ClaimResu
         form = forms[claim.id]
         if claim.verdict != "not decided" or claim.low is None or form is None or form.criterion is None:
             continue
-        both, alone = (form.estimate(rows) for rows in (measured, measured.without_items()))
+        both = form.estimate(measured)
+        alone = both.alone or both
         if both.half is None or alone.half is None:
             continue
         confidence = 1 - 1 / (1 / (1 - claim.confidence) + 1 / (1 - Frozen().confidence))
@@ -67,7 +67,7 @@ def needs(paper: Paper, scale: Scale, measured: Rows, claims: Iterable[ClaimResu
         number = seeds_needed(distance, spread, confidence)
         whole = seeds_needed(distance, spread, confidence, error / quantile(10**9, confidence)) if error else number
         took = _seconds(scale, measured, planned[claim.id].cells, number or 0)
-        yield Need(claim, confidence, abs(both.ours - edge), error, number, whole, took)
+        yield Need(claim, abs(both.ours - edge), error, number, whole, took)
 
 
 def _seconds(scale: Scale, measured: Rows, names: frozenset[str], seeds: int) -> float:

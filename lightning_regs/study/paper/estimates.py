@@ -45,7 +45,7 @@ class Estimate:
         invalid: Why the number is none to be judged, in a clause; empty where it is one.
         bound: ``"above"`` where the number is only known to be above ``ours``, ``"below"`` where below, else empty.
         won: Share of pairs of seeds in which the first of two compared cells has the better of it.
-        seeds: The interval that the seeds alone give, where the error of the test items has its part in ``ends``.
+        alone: What the seeds alone give, where the error of the test items has its part in ``ends``.
         half: Confidence -> half of the interval, before it was kept within bounds, on the scale on which it is
             symmetric; None where there is none.
         scale: To that scale and back; the logarithm and the exponential for a ratio.
@@ -61,7 +61,7 @@ class Estimate:
     invalid: str = ""
     bound: str = ""
     won: float | None = None
-    seeds: Ends | None = None
+    alone: Estimate | None = None
     half: Callable[[float], float] | None = None
     scale: tuple[Callable[[float], float], Callable[[float], float]] = (float, float)
     tuned: tuple[str, ...] = ()
@@ -80,23 +80,20 @@ class Estimate:
         """
         falls = unit(1.0) < unit(0.0)
 
-        def through(ends: Ends) -> Ends:
-            def moved(confidence: float) -> tuple[float, float]:
-                low, high = map(unit, ends(confidence))
-                return (high, low) if falls else (low, high)
-
-            return moved
+        def ends(confidence: float) -> tuple[float, float]:
+            low, high = map(unit, self.ends(confidence))
+            return (high, low) if falls else (low, high)
 
         to, back = self.scale
         turned = {"above": "below", "below": "above"} if falls else {}
         return replace(
             self,
             ours=unit(self.ours),
-            ends=through(self.ends),
+            ends=ends,
             values=tuple(map(unit, self.values)),
             bound=turned.get(self.bound, self.bound),
             won=1 - self.won if falls and self.won is not None else self.won,
-            seeds=through(self.seeds) if self.seeds else None,
+            alone=self.alone.through(unit, scale) if self.alone else None,
             scale=(lambda number: to(scale(number)), lambda number: unit(back(number))),
         )
 
@@ -142,14 +139,14 @@ def mean(
         for side, end in zip((lows, highs), ANYTHING, strict=True)
     )
 
-    def half(error: float, confidence: float, items: float = items) -> float:
+    def half(error: float, confidence: float) -> float:
         if n < 2:
             return 0.0
         of_seeds = quantile(n, confidence) * error
         return math.hypot(of_seeds, _z(confidence) * math.sqrt(items)) if items else of_seeds
 
-    def ends(confidence: float, items: float = items) -> tuple[float, float]:
-        low, high = least - half(below, confidence, items), most + half(above, confidence, items)
+    def ends(confidence: float) -> tuple[float, float]:
+        low, high = least - half(below, confidence), most + half(above, confidence)
         return _clip(low, bounds), _clip(high, bounds)
 
     return Estimate(
@@ -157,7 +154,7 @@ def mean(
         ends,
         tuple(known[0]),
         bound="" if len(known) != 1 else "above" if lows in known else "below",
-        seeds=(lambda confidence: ends(confidence, 0.0)) if items else None,
+        alone=mean(lows, highs, bounds=bounds, wider=wider) if items else None,
         half=(lambda confidence: half(below, confidence)) if lows is highs and n > 1 else None,
     )
 
@@ -202,7 +199,7 @@ def fieller(
     ours = a / b if b else math.inf
     seeds = [_covariance(*pair) / n if n > 1 else 0.0 for pair in ((above, above), (above, below), (below, below))]
 
-    def ends(confidence: float, items: Covariance = items) -> tuple[float, float]:
+    def ends(confidence: float) -> tuple[float, float]:
         if n < 2:
             return ours, ours
         t, z = quantile(n, confidence) ** 2, _z(confidence) ** 2
@@ -224,7 +221,7 @@ def fieller(
         f"{denominator} may be 0: its interval is {short(low, 3)} to {short(high, 3)}"
         if low <= 0 <= high and n > 1
         else "",
-        seeds=(lambda confidence: ends(confidence, (0.0, 0.0, 0.0))) if any(items) else None,
+        alone=fieller(above, below, denominator=denominator) if any(items) else None,
         half=half if n > 1 else None,
     )
 

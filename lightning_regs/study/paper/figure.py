@@ -28,6 +28,7 @@ Searches = Mapping[str, Tuned]
 # Label of a line -> position -> the cell there, several whose mean is taken, or a measure.
 Sweeps = Mapping[str, Mapping[float, Point]]
 _KINDS = "lightning_regs.study.report.kinds"
+AXIS = "trainer/global_step"  # of curves, in logged runs
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Panel:
     kind: Literal["curve", "bar"]
     metrics: tuple[str, ...]
     cells: tuple[str, ...]
-    x: str = "trainer/global_step"
+    x: str = AXIS
 
 
 @checked

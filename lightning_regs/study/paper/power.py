@@ -15,13 +15,8 @@ def smallest_effect(seeds: int, confidence: float = CONFIDENCE) -> float:
     """Return the smallest effect that a t-interval over so many seeds sees, in standard deviations over seeds.
 
     An effect is the distance of the true mean from the edge of a criterion; it is seen when the whole interval lies on
-    that side of the edge. The quotient of the two is noncentral t distributed.
-
-    Raises:
-        ValueError: If there are fewer than 2 seeds.
+    that side of the edge. The quotient of the two is noncentral t distributed. One seed sees none.
     """
-    if seeds < 2:
-        raise ValueError(f"{seeds} seed has no interval that could see an effect; plan at least 2.")
     from scipy.special import nctdtrinc
 
     return float(nctdtrinc(seeds - 1, 1 - POWER, quantile(seeds, confidence))) / math.sqrt(seeds)

@@ -54,10 +54,6 @@ class Rows:
         within, between = (min(max(statistics.fmean(column), 0.0), 1.0) for column in zip(*known, strict=True))
         return within, min(between, within)
 
-    def without_items(self) -> Rows:
-        """Return the same rows, as if the test samples were what is asked about."""
-        return Rows(row for seeds in self._rows.values() for row in seeds.values())
-
     def metric(self, cells: Names, name: str) -> dict[int, float]:
         """Return one number per seed.
 

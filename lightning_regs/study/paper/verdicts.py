@@ -212,7 +212,7 @@ def _evaluate(claim: Claim, rows: Rows, scale: str, cells: Collection[str] | Non
         return _result(claim, "not decided", reason, n, frozen, ours=estimate.ours)
     found: dict[str, Any] = {name: getattr(estimate, name) for name in ("ours", "bound", "tuned")}
     found["won"] = claim.criterion.share(estimate.won)
-    found |= {"low": low, "high": high, "test_items": rows.test_items if estimate.seeds else 0}
+    found |= {"low": low, "high": high, "test_items": rows.test_items if estimate.alone else 0}
     if broken := [*broken, *filter(None, [estimate.invalid])]:
         return _result(claim, "invalid", "; ".join(broken), n, frozen, **found)
     planned = frozen.seeds[-1] if frozen.seeds and not claim.exact else 0
@@ -236,7 +236,8 @@ def _open(criterion: Criterion, estimate: Estimate, confidence: float, unit: str
     if estimate.ends(confidence) == ANYTHING:
         return f"at {100 * confidence:.3g} % its interval is everything"
     crosses = f"the interval crosses an edge of '{criterion.text()}'"
-    if estimate.seeds is None or (alone := judge(criterion, *(ends := estimate.seeds(confidence)))) == "not decided":
+    ends = estimate.alone.ends(confidence) if estimate.alone else ANYTHING
+    if (alone := judge(criterion, *ends)) == "not decided":
         return crosses
     low, high = (short(end, 4) for end in ends)
     return f"{crosses}; by the seeds alone ({low} to {high}{f' {unit}'.rstrip()}) it would be {alone}"

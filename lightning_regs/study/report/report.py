@@ -46,12 +46,11 @@ def write_report(paper: Paper, results_dir: str | Path, out_dir: str | Path, sto
     with _writing(out):
         specification = specify(paper, results_dir, store)
         for section in specification.sections:
-            for ending in ENDINGS:
-                name = f"{section.scale}{ending}"
+            for name in section.found.downloads:
                 target = out / download(paper.id, name)
-                if ending == ".claims.json" and section.claims:
+                if name.endswith(ENDINGS[1]):  # as they are judged now
                     atomic_write(target, legible(claims_text(section.found.claims), None), durable=False)
-                elif target.name in section.downloads:
+                else:
                     with whole(target, durable=False) as part:  # what the target may be a link to is left as it is
                         shutil.copyfile(Path(results_dir) / name, part)
         data = json.dumps(specification.as_dict(), ensure_ascii=False, allow_nan=False)

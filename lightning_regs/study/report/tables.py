@@ -36,12 +36,6 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{text}{joint}{TIMES if unit == 'x' else unit}" if unit else text
 
 
-def paper_value(claim: ClaimResult) -> str:
-    """Write the paper's figure: its words, or its number with the unit; a dash where it gives none."""
-    value = claim.paper_value
-    return value if isinstance(value, str) else number(value, claim.unit)
-
-
 def our_value(claim: ClaimResult) -> str:
     """Write our figure, or that it lies above or below one; a dash where there is none."""
     return " ".join(filter(None, (claim.bound, number(claim.ours, claim.unit))))

@@ -138,7 +138,7 @@ def tell(claim: ClaimResult, scale: str, form: Claim | None = None, never: str =
         **same
         | {
             "scale": scale,
-            "paper": tables.paper_value(claim),
+            "paper": value if isinstance(value, str) else tables.number(value, claim.unit),
             "cited": form.cited if form else (),
             "ours": tables.our_value(claim),
             "interval": _interval(claim),

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -165,14 +165,17 @@ def search(
     for path in {"data.val_split", "data.monitor_test"} & set(tried.given):
         raise ValueError(f"{path} says what a search chooses by, and cannot vary; set it, by a list of one value.")
     tried.check_values(base)
+    every = tried.combinations() if sampler == "grid" else []
     if sampler == "grid":
-        trials = min(trials or tried.combinations(), tried.combinations())
+        trials = min(trials or len(every), len(every))
     plan = {"config": base, "space": list(tried.given.items()), "sampler": sampler, "metric": metric, "seed": seed,
             "seeds": seeds, "together": together, "prune": prune,
             "trials": "grid" if sampler == "grid" else None}  # fmt: skip
     made = _Search(name, base, tried, trials or 20, metric, seeds, prune, stack, command,
                    identity(canonical(plan))[:8])  # fmt: skip
-    study = _study(sampler, seed, made.largest, tried)
+    study = _study(sampler, seed, made.largest)
+    for params in every:
+        study.enqueue_trial(params)
     store = Store(runs_dir)
     options: dict[str, Any] = {"jobs": jobs, "runs_dir": runs_dir, "on_event": on_event, "executor": executor,
                                "address": address}  # fmt: skip
@@ -282,21 +285,12 @@ def _check_installed() -> None:
         raise ValueError('a search needs Optuna, which is not installed: pip install "lightning-regs[search]".')
 
 
-def _study(sampler: str, seed: int, largest: bool, space: Space) -> Study:
+def _study(sampler: str, seed: int, largest: bool) -> Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     kind = optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler
-    study = optuna.create_study(sampler=kind(seed=seed), direction="maximize" if largest else "minimize")
-    for params in _combinations(space) if sampler == "grid" else ():
-        study.enqueue_trial(params)
-    return study
-
-
-def _combinations(space: Space) -> Iterator[dict[str, Any]]:
-    grid = space.grid()
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
+    return optuna.create_study(sampler=kind(seed=seed), direction="maximize" if largest else "minimize")
 
 
 def _state(name: str) -> Any:

@@ -46,17 +46,14 @@ class Space:
         """Return what Optuna has chosen, by path, as the configuration has it."""
         return {path: self.choices[path][value] if path in self.choices else value for path, value in params.items()}
 
-    def grid(self) -> dict[str, list[Any]]:
-        """Return the values of each path, for a search of all combinations.
+    def combinations(self) -> list[dict[str, Any]]:
+        """Return all combinations of values, by path, as Optuna knows them.
 
         Raises:
             ValueError: If a path has a range without steps.
         """
-        return {path: self._values(path) for path in self.given}
-
-    def combinations(self) -> int:
-        """Return how many there are; see :meth:`grid`."""
-        return math.prod(map(len, self.grid().values()))
+        values = itertools.product(*map(self._values, self.given))
+        return [dict(zip(self.given, each, strict=True)) for each in values]
 
     def check_values(self, config: Mapping[str, Any]) -> None:
         """Refuse a value that trainings take with no value of the other paths; of a range its ends are looked at.

@@ -22,6 +22,7 @@ from typing import Any
 
 from lightning_regs.core.files import atomic_write, digest, lock
 from lightning_regs.core.runs import FIXED, Run
+from lightning_regs.study.paper.figure import AXIS
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.paper.paper import Paper
 from lightning_regs.study.report import plots
@@ -29,17 +30,16 @@ from lightning_regs.study.report.drawing import draw, name_figure
 from lightning_regs.study.report.headline import picture
 from lightning_regs.study.report.legible import legible
 from lightning_regs.study.report.specification import specify
+from lightning_regs.study.report.tables import ORIGIN
+from lightning_regs.study.store.results import ENDINGS
 from lightning_regs.study.wandb.target import Target
 
-AXIS = "trainer/global_step"
 # To be raised when the same run is to be told differently: what was told before is then told anew.
 _FORMAT = 3
 # W&B refuses longer names of runs and groups, and longer tags.
 _NAME, _TAG = 128, 64
 # Seconds until what wandb's service has finished must be on the disk, or on the server.
 _ARRIVED = 10.0
-# The columns of a row that belong to the configuration of a run.
-_ORIGIN = ("commit", "versions", "device", "precision")
 # A run of ours is plain numbers: nothing of the process, the machine or the working directory belongs to it.
 _SETTINGS: dict[str, Any] = {
     **{"console": "off", "save_code": False, "symlink": False, "x_save_requirements": False},
@@ -74,9 +74,9 @@ class CellRun:
         """Return name, group and configuration, in which a cell's own ``seed`` is called ``cell_seed``."""
         row = self._row()
         ours = {"paper": self.paper, "scale": self.scale, "cell": self.cell, "seed": self.seed}
-        ours |= {"config_hash": self.home.name} | {name: str(row[name]) for name in _ORIGIN if row.get(name)}
+        ours |= {"config_hash": self.home.name} | {name: str(row[name]) for name in ORIGIN if row.get(name)}
         own = json.loads((self.home / "config.json").read_text(encoding="utf-8"))["config"]
-        taken = {*ours, *_ORIGIN}
+        taken = {*ours, *ORIGIN}
         return {
             "name": label(f"{self.cell} seed {self.seed}"),
             "group": label(f"{self.paper}/{self.scale}/{self.cell}"),
@@ -171,7 +171,7 @@ class Results:
         return load_paper(self.paper)
 
     def _files(self) -> list[Path]:
-        paths = (self.folder / f"{self.scale}{end}" for end in (".csv", ".claims.json", ".curves.csv"))
+        paths = (self.folder / f"{self.scale}{end}" for end in ENDINGS)
         return [path for path in paths if path.is_file()]
 
 

@@ -74,7 +74,7 @@ def test_a_mean_over_seeds_has_the_interval_of_student(name):
     assert estimate.ours == pytest.approx(np.mean(values))
     expected = scipy.stats.t.interval(0.9, SEEDS - 1, np.mean(values), scipy.stats.sem(values))
     assert estimate.ends(0.9) == pytest.approx(expected)
-    assert (estimate.bound, estimate.invalid, estimate.seeds) == ("", "", None)
+    assert (estimate.bound, estimate.invalid, estimate.alone) == ("", "", None)
 
 
 def test_a_ratio_of_positive_things_is_that_of_logarithms():

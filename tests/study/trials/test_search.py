@@ -279,8 +279,9 @@ def test_spaces_come_from_files_and_texts(tmp_path):
         with pytest.raises(ValueError, match=message):
             read_space([bad])
     rates = {"model.optimizer.lr": {"low": 0.1, "high": 0.3, "step": 0.1}}
-    assert Space(rates, CONFIG).grid() == {"model.optimizer.lr": [0.1, 0.2, 0.3]}
-    assert Space({"data.batch_size": {"low": 1, "high": 9, "step": 4}}, CONFIG).grid() == {"data.batch_size": [1, 5, 9]}
+    assert Space(rates, CONFIG).combinations() == [{"model.optimizer.lr": rate} for rate in (0.1, 0.2, 0.3)]
+    both = Space({"data.batch_size": {"low": 1, "high": 9, "step": 4}, "model.optimizer.lr": [0.1]}, CONFIG)
+    assert [list(one.values()) for one in both.combinations()] == [[1, "0.1"], [5, "0.1"], [9, "0.1"]]
     halves = Space({"model.optimizer.momentum": {"low": 0, "high": 1, "step": 0.5}}, CONFIG)
     assert halves.distributions["model.optimizer.momentum"].step == 0.5  # type: ignore[attr-defined]
 

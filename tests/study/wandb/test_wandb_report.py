@@ -17,14 +17,13 @@ from made_up import NASTY, make_paper, make_rows, write_results
 from markdown_it import MarkdownIt
 
 from lightning_regs.study.paper.claims import VERDICTS
-from lightning_regs.study.paper.figure import Panel
+from lightning_regs.study.paper.figure import AXIS, Panel
 from lightning_regs.study.paper.loading import load_paper
 from lightning_regs.study.report.drawing import name_figure
 from lightning_regs.study.report.rendering import code, escape
 from lightning_regs.study.report.specification import FailureEntry, specify
 from lightning_regs.study.store.results import default_results
 from lightning_regs.study.wandb.blocks import MAX_TITLE, blocks, where
-from lightning_regs.study.wandb.export import AXIS
 from lightning_regs.study.wandb.report import build, publish, write_json
 from lightning_regs.study.wandb.target import Target
 

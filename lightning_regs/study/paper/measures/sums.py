@@ -68,25 +68,26 @@ def margin(
 @checked
 def smallest(metric: Name, *cells: str) -> Measure:
     """The smallest of the cells, seed by seed."""
-    return _sums(smallest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)), in_unit=str)
+    return _sums(smallest.__name__, tuple((cell, metric) for cell in cells), alone(len(cells)), in_unit=str)
 
 
 @checked
 def largest(metric: Name, *cells: str) -> Measure:
     """The largest of the cells, seed by seed."""
-    return _sums(largest.__name__, tuple((cell, metric) for cell in cells), _one_each(len(cells)), max, in_unit=str)
+    return _sums(largest.__name__, tuple((cell, metric) for cell in cells), alone(len(cells)), max, in_unit=str)
 
 
 @checked
 def smallest_step(metric: Name, sign: float, *cells: str) -> Measure:
     """The smallest rise (``sign`` 1) or fall (-1) of the metric from one cell to the next, seed by seed."""
     steps = [
-        [sign * (after - before) for before, after in zip(*two, strict=True)] for two in pairwise(_one_each(len(cells)))
+        [sign * (after - before) for before, after in zip(*two, strict=True)] for two in pairwise(alone(len(cells)))
     ]
     return _sums(smallest_step.__name__, tuple((cell, metric) for cell in cells), steps)
 
 
-def _one_each(size: int) -> list[list[float]]:
+def alone(size: int) -> list[list[float]]:
+    """Return, for each of so many parts, the weights of the sum that is that part."""
     return [[float(at == part) for at in range(size)] for part in range(size)]
 
 
@@ -117,9 +118,9 @@ def may_be_largest(sample: Sample, parts: Sequence[int]) -> Callable[[float], li
 
     It may not where another one is above it by a paired t-test, the error shared by all tests of a part (Bonferroni).
     """
-    size = len(sample.ranges[0])
+    each = alone(len(sample.ranges[0]))
     above = {
-        (at, other): of_sums(sample, [[float(part == other) - float(part == at) for part in range(size)]])
+        (at, other): of_sums(sample, [[b - a for a, b in zip(each[at], each[other], strict=True)]])
         for at in parts for other in parts if at != other
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from lightning_regs.core.checks import Name, NotNegative, checked, nonempty
 from lightning_regs.study.paper.estimates import Estimate, UnfitError, mean
 from lightning_regs.study.paper.measures.measure import Measure, apart, factor
 from lightning_regs.study.paper.measures.samples import Part, Sample, Weights
-from lightning_regs.study.paper.measures.sums import may_be_largest, of_sums
+from lightning_regs.study.paper.measures.sums import alone, may_be_largest, of_sums
 
 Line = Annotated[Mapping[float, Name | Measure], nonempty]
 _TOGETHER = 1.4  # by how much the error of seeds that choose each other's turns is larger; from simulations
@@ -106,7 +106,7 @@ def peak_over_fit(
 
     def estimate(sample: Sample) -> Estimate:
         peak = _peak(positions, sample, size)
-        each = [of_sums(sample, [_unit(size + at, 2 * size)]) for at in range(size)]
+        each = [of_sums(sample, [weights]) for weights in alone(2 * size)[size:]]
 
         def first(numbers: Sequence[float]) -> float:
             fitting = (position for position, number in zip(positions, numbers, strict=True) if number <= at_most)
@@ -156,10 +156,6 @@ def _means(lines: Sequence[Sequence[float]]) -> list[float]:
 
 def _circle(n: int) -> list[tuple[int, ...]]:
     return [tuple((first + at) % n for at in range(n // 2)) for first in range(n)]
-
-
-def _unit(at: int, size: int) -> list[float]:
-    return [float(part == at) for part in range(size)]
 
 
 def _between(
