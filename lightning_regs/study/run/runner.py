@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 from lightning_regs.core.checks import checked
 from lightning_regs.core.files import disk_full
@@ -80,7 +81,7 @@ def reproduce(
     runs_dir: str | os.PathLike[str] | None = None,
     results_dir: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
-    executor: Executor | str | None = None,
+    executor: Annotated[Executor | str | None, "an object with jobs, ahead and run, or a name"] = None,
     replicas: int | None = None,
     force: bool = False,
     address: str | None = None,

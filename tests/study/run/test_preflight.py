@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,6 +152,9 @@ def test_an_executor_says_itself_where_a_look_ahead_is_taken_and_may_take_none(t
     outcome = reproduce(paper, executor=Own(), runs_dir=tmp_path)
     assert asked == ["wrong"]
     assert [failed.cell for failed in outcome.failed] == ["wrong"]
+    half = SimpleNamespace(jobs=1, run=print)
+    with pytest.raises(TypeError, match=r"^executor must be an object with jobs, ahead and run, or a name, got names"):
+        reproduce(paper, executor=half, runs_dir=tmp_path)
 
 
 def test_on_a_cluster_options_are_looked_at_here_and_data_sets_where_the_runs_are():
