@@ -98,10 +98,11 @@ def speed(measured: str) -> str:
     (first, cost), *others = [(method, between(found)) for method, found in ratios.items()]
     gains = re.findall(r"over the usual recipe's \| ([\d.]+) x", measured)
     return (
-        f"A training step with {first} takes {cost} times as long as a plain one, "
+        f"On two CPU threads a training step with {first} takes {cost} times as long as a plain one, "
         f"{', '.join(f'with {method} {cost}' for method, cost in others)}. Training with `ImageDataModule` and "
         f"`Classifier`, in float32 or bf16, is {between(gains)} times as fast as the usual recipe in float32, "
-        "with PIL transforms in two workers ([all measurements](tests/benchmarks/results.md))."
+        "with PIL transforms in two workers ([all measurements](tests/benchmarks/results.md); "
+        "[on GPUs](tests/benchmarks/devices))."
     )
 
 

@@ -54,7 +54,9 @@ def draw_curves(
             if len(bands) >= min(_SHORTEST_CURVES, len(lines)):
                 found[title] = metric, bands
                 break
-    drawing, panels = _panels(found, f"no learning curve of {' or '.join(figure.metrics)} has been recorded")
+    drawing, panels = _panels(
+        found, f"fewer than two of its learning curves of {' or '.join(figure.metrics)} have been recorded"
+    )
     told = []
     for axes, (title, (metric, bands)) in zip(panels, found.items(), strict=True):
         label = figure.y if figure.y and metric == figure.metrics[0] else _words(metric)

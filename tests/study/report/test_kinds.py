@@ -171,7 +171,7 @@ def test_curves_end_in_rings_and_say_what_is_missing():
     assert plots.description(drawing) == "Loss over training. At the end: first 1; second 1."
     assert "Lines are means over 2 seeds" in notes(drawing)
     assert "Too little was measured at this scale to draw: third; 4, wide." in notes(drawing)
-    with pytest.raises(MissingRows, match="no learning curve of loss has been recorded"):
+    with pytest.raises(MissingRows, match="fewer than two of its learning curves of loss have been recorded"):
         plain.render(Rows([]), Curves())
 
 
