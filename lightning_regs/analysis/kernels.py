@@ -40,10 +40,12 @@ def full_precision() -> Iterator[None]:
             torch.set_float32_matmul_precision("highest")
         except RuntimeError:
             _set(matmul, "fp32_precision", "ieee", undo)
-        try:
+        with contextlib.suppress(RuntimeError):
             _set(cudnn, "allow_tf32", False, undo)
-        except RuntimeError:
-            _set(cudnn.conv, "fp32_precision", "ieee", undo)  # type: ignore[attr-defined]
+        # By the second way one may have said it of all backends, which holds for what the first has set back.
+        for part in (getattr(cudnn, name, None) for name in ("conv", "rnn")):
+            if part is not None and part.fp32_precision == "tf32":
+                _set(part, "fp32_precision", "ieee", undo)
         yield
 
 

@@ -20,6 +20,12 @@ from pathlib import Path
 from typing import Any
 
 _PART = re.compile(r"\..+?\.(?:(?P<host>[A-Za-z0-9]*)-(?P<pid>\d+)\.)?[0-9a-f]{16}\.part")
+_NO_GPU_MEMORY = (
+    "CUDA out of memory", "CUDA error: out of memory", "CUDA driver error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_ALLOC_FAILED", "CUDNN_STATUS_NOT_INITIALIZED",
+    "DEVICE_ALLOCATION_FAILED",
+)  # fmt: skip
+_OF_A_GPU = ("CUDA error: ", "CUDA driver error: ", "cuDNN error: ", "NCCL error")
 _ABANDONED = 7 * 24 * 3600.0  # seconds after which a part of another machine has no writer any more
 _swept: set[Path] = set()  # folders that this process has looked through
 
@@ -202,6 +208,24 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def out_of_gpu_memory(error: BaseException) -> bool:
+    """Tell whether an error means that a GPU's memory did not suffice, by names and words: torch is not imported.
+
+    Where the allocator is not asked, as for a context, a graph or a library's workspace, it is no ``OutOfMemoryError``.
+    """
+    return any(
+        any(cls.__name__ == "OutOfMemoryError" for cls in type(cause).__mro__)
+        or (isinstance(cause, RuntimeError) and any(words in str(cause) for words in _NO_GPU_MEMORY))
+        for cause in causes(error)
+    )
+
+
+def of_a_gpu(error: BaseException) -> bool:
+    """Tell whether an error is a GPU's, and not of what it was asked to compute; such may come from an earlier call."""
+    said = any(words in str(cause) for cause in causes(error) for words in _OF_A_GPU)
+    return said or out_of_gpu_memory(error)
 
 
 def disk_full(error: BaseException, folder: Path) -> bool:

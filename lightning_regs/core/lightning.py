@@ -17,11 +17,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from lightning_regs.core.checks import warn
+from lightning_regs.core.files import of_a_gpu
 from lightning_regs.core.names import unknown_name
 
 NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
@@ -204,8 +204,8 @@ def combined_mode(loaders: Any) -> Any:
 
 
 def while_restoring(error: BaseException) -> bool:
-    """Whether an error came from what a checkpoint holds, while Lightning restored it; not from disk or memory."""
-    if isinstance(error, (OSError, MemoryError, torch.cuda.OutOfMemoryError)):
+    """Whether what a checkpoint holds was wrong as Lightning restored it; not the disk, the memory or a GPU."""
+    if isinstance(error, (OSError, MemoryError)) or of_a_gpu(error):
         return False
     frames = traceback.extract_tb(error.__traceback__)
     return any(Path(frame.filename).name == "checkpoint_connector.py" for frame in frames)

@@ -189,8 +189,10 @@ class BatchTransform:
     def _finish(self, x: Tensor) -> Tensor:
         if self.normalize is not None and self.channels is None:
             raise RuntimeError("the statistics of normalize are not known yet; call setup() of the data first.")
-        if self.channels is not None and self._joint is not None and self._joint[0] != "center":
-            return ((augment.to_unit(x) - self.channels[0]).flatten(1) @ self.channels[1].T).view(x.shape)
-        if self.channels is not None:
-            return augment.normalize(x, *self.channels)
-        return augment.whiten(x) if self.whiten else augment.to_unit(x)
+        if self.channels is None:
+            return augment.whiten(x) if self.whiten else augment.to_unit(x)
+        # After a training on a GPU they are there, and a net may be looked at on the CPU.
+        mean, scale = (part.to(x.device) for part in self.channels)
+        if self._joint is not None and self._joint[0] != "center":
+            return ((augment.to_unit(x) - mean).flatten(1) @ scale.T).view(x.shape)
+        return augment.normalize(x, mean, scale)

@@ -147,6 +147,32 @@ def test_global_precision_is_overruled_and_restored(newer):
     assert state() == before
 
 
+@pytest.mark.parametrize("owner", [torch.backends, torch.backends.cudnn])
+def test_a_precision_that_was_set_for_all_is_overruled_too(owner):
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):
+        pytest.skip("this torch has the older way alone to set it")
+    parts = (owner, matmul, cudnn.conv, cudnn.rnn)
+
+    def state() -> list[str]:
+        return [part.fp32_precision for part in parts[1:]]
+
+    before = [part.fp32_precision for part in parts]
+    for part in parts[1:]:
+        part.fp32_precision = "none"  # as what is above it
+    owner.fp32_precision = "tf32"
+    try:
+        rough = state()
+        assert rough == ["tf32"] * 3
+        with full_precision():
+            assert state() == ["ieee"] * 3
+        assert state() == rough
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            part.fp32_precision = value
+    assert [part.fp32_precision for part in parts] == before
+
+
 def test_refusals():
     operator = triangle(spd(5), 2)
     with pytest.raises(ValueError, match="targets have shape"):

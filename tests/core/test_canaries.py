@@ -491,6 +491,10 @@ def test_what_a_checkpoint_does_to_a_training_is_told_from_what_the_training_doe
         fit(Net(), Hook("on_train_batch_start", fails), max_epochs=2, ckpt_path=tmp_path / "one.ckpt")
     assert while_restoring(misfit.value)
     assert not while_restoring(own.value)
+    # What torch makes of a copy to a GPU that fails is no other type than that.
+    why = "Error(s) in loading state_dict for Net:\n\twhile copying an exception occurred : ('CUDA error: unknown',)."
+    for error in (RuntimeError(why), RuntimeError("CUDA out of memory. Tried to allocate 2 MiB."), OSError()):
+        assert not while_restoring(error.with_traceback(misfit.value.__traceback__))
 
 
 @pytest.mark.parametrize("ended", [False, True])

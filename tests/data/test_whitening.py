@@ -104,3 +104,16 @@ def test_an_augmented_batch_is_whitened_after_the_crop():
     mean, w = closed_form(center, "zca")
     expected = (crops.flatten(1).double().numpy() - mean) @ w.T
     np.testing.assert_allclose(white.flatten(1).numpy(), expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("normalize", ["channels", "center", "pca"])
+def test_statistics_go_where_the_batch_is(normalize):
+    """After a training on a GPU they are there, and a net may be looked at on the CPU."""
+    data = ImageDataModule("digits", normalize=normalize, seed=0, train_size=200)
+    data.setup()
+    x = data.dataset("test").x[:3]
+    elsewhere = data._transform.to(torch.device("meta"))
+    with pytest.raises(NotImplementedError, match="meta"):  # which has no numbers to come back with
+        elsewhere.evaluation(x)
+    assert elsewhere.evaluation(x.to("meta")).shape == data.eval_transform(x).shape
+    assert data._transform.evaluation(x.to("meta")).device.type == "meta"

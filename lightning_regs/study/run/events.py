@@ -77,7 +77,8 @@ class Event:
             traceback is in ``folder``. ``stopped``: nothing more will run, ``text`` says why. ``interrupted``: Ctrl-C.
             Of a stack, the first run that is ``started`` and makes ``progress`` stands for all.
         run: Its hash.
-        full: Whether the run failed because the disk is full; ``memory``: because that of a GPU did not suffice.
+        full: Whether the run failed because the disk is full; ``memory``: because that of a GPU did not suffice;
+            ``spent``: and left its process without a GPU, so that no other run can go on there.
         stacked: Runs that this event stands for.
     """
 
@@ -93,6 +94,7 @@ class Event:
     jobs: int = 0
     full: bool = False
     memory: bool = False
+    spent: bool = False
     stacked: int = 1
 
 

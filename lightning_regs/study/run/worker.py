@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from lightning_regs.core.files import DamagedFileError, atomic_write, causes, disk_full
+from lightning_regs.core.files import DamagedFileError, atomic_write, causes, disk_full, out_of_gpu_memory
 from lightning_regs.core.runs import LEADING, TRAILING, RunContext, unfit
 from lightning_regs.study.paper.tasks import add_to_path
 from lightning_regs.study.run import provenance
@@ -67,9 +67,24 @@ def _failed(job: Job, error: BaseException) -> Event:
     job.stored.fail("".join(traceback.format_exception(error)))
     full = disk_full(error, Path(job.folder))
     text = f"the disk that holds {Path(job.folder).parent} is full" if full else f"{type(error).__name__}: {error}"
-    # By its name: importing torch would cost seconds.
-    memory = any(cls.__name__ == "OutOfMemoryError" for cause in causes(error) for cls in type(cause).__mro__)
-    return job.event("failed", text=" ".join(text.split()), full=full, memory=memory)
+    memory, spent = out_of_gpu_memory(error), _gpu_lost()
+    return job.event("failed", text=" ".join(text.split()), full=full, memory=memory, spent=spent)
+
+
+def _gpu_lost() -> bool:
+    """Tell whether this process can use its GPU no more: after a failed assertion there all that it is asked fails.
+
+    After a capture that failed the allocator takes it for unfinished, and refuses to give memory back.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except Exception:
+        return True
+    return False
 
 
 def _measure(stack: Stack, threads: int, emit: Emit) -> Iterator[Event]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_regs.core.files import out_of_gpu_memory
 from lightning_regs.core.runs import Store
 from lightning_regs.study import load_paper, reproduce
 from lightning_regs.study.run.children import start
@@ -294,3 +295,49 @@ def test_a_run_in_this_process_leaves_torch_its_threads_and_its_tf32(toy):
     assert row.origin["precision"] == "32-true (no TF32)"
     assert torch.get_num_threads() == cores() + 1
     assert torch.backends.cudnn.allow_tf32
+
+
+LOST = """
+import sys, types
+
+
+def use(config, run):
+    if config["name"] == "a":
+        def lost():
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+        calls = dict.fromkeys(["synchronize", "empty_cache"], lambda: None) | {config["fails"]: lost}
+        cuda = types.SimpleNamespace(is_initialized=lambda: True, **calls)
+        sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
+        lost()
+    return {"had": "torch" in sys.modules}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", ["synchronize", "empty_cache"])
+def test_a_process_that_has_lost_its_gpu_gets_no_other_run(toy, fails):
+    cells = ({"name": name, "fails": fails} for name in "abc")
+    toy.write(*[f"Cell({cell['name']!r}, 'toy.lost:use', {cell!r})" for cell in cells], seeds=1)
+    (toy.folder / "lost.py").write_text(LOST)
+    outcome = reproduce("toy", executor=Processes(1))
+    assert [f.cell for f in outcome.failed] == ["a"], [(f.cell, f.text) for f in outcome.failed]
+    assert "device-side assert" in outcome.failed[0].text
+    assert {row.cell: row.metrics["had"] for row in outcome.rows} == {"b": 0, "c": 0}
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (RuntimeError("CUDA error: out of memory"), True),  # of a context, to which no allocator belongs
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (MemoryError("out of memory"), False),
+    ],
+)
+def test_whose_memory_did_not_suffice_is_told(error, memory):
+    assert out_of_gpu_memory(error) is memory
+    wrapped = ValueError("a step cannot be captured")
+    wrapped.__cause__ = error
+    assert out_of_gpu_memory(wrapped) is memory

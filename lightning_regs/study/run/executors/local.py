@@ -49,9 +49,10 @@ class InProcess:
 class Processes:
     """Carries out runs in processes that are used again for many runs.
 
-    A process that dies (out of memory, killed) fails its run only; the next run gets a new process. The processes die
-    with the one that started them, however it ends. Where there are GPUs, runs are spread over them; one starts when
-    there is memory for it, and one that ran out of memory beside others is tried again when no other runs.
+    A process that dies (out of memory, killed), or loses its GPU, fails its run only; the next run gets a new process.
+    The processes die with the one that started them, however it ends. Where there are GPUs, runs are spread over them;
+    one starts when there is memory for it, and one that ran out of memory beside others is tried again when no other
+    runs.
 
     Args:
         jobs: Processes at once, at least 1; default: as many as the cores and the memory of the GPUs carry.
@@ -115,14 +116,14 @@ class Processes:
                 break
             alone = stack[0].run in queue.alone
             idle = [worker for worker in self._workers if not worker.stack]
-            fit = next((worker for worker in idle if worker.alive() and worker.cards == cards and not alone), None)
+            fit = next((worker for worker in idle if worker.usable() and worker.cards == cards and not alone), None)
             surplus = len(idle) if alone else max(0, len(self._workers) + 1 - self.jobs) if fit is None else 0
             for worker in idle[:surplus]:
                 self._drop(worker)
             if fit is None:
                 self._workers.append(fit := Worker(self.threads, cards, chosen=self._cards.several))
             fit.give(stack)
-        for worker in [worker for worker in self._workers if not (worker.stack or (worker.alive() and queue))]:
+        for worker in [worker for worker in self._workers if not (worker.stack or (worker.usable() and queue))]:
             self._drop(worker)
 
     def _drop(self, worker: Worker) -> None:

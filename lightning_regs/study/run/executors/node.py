@@ -51,8 +51,10 @@ def carry_out(parcel: Parcel, *needed: bytes) -> Iterator[tuple[Event, bytes | N
         for run, packed in [*parcel.begun.items(), *zip(parcel.needed, needed, strict=True)]:
             unpack(packed, root / run)
         worker = _kept.pop(key, None)
-        if worker is None or not worker.alive():
-            worker = Worker(parcel.threads)
+        if worker is not None and not worker.usable():
+            worker.kill()
+            worker = None
+        worker = worker or Worker(parcel.threads)
         _kept[key] = worker
         worker.give(_here(parcel, root))
         home = Path(parcel.stack[0].folder).parent

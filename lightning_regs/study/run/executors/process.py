@@ -18,6 +18,7 @@ class Worker:
     def __init__(self, threads: int, cards: tuple[str, ...] = (), chosen: bool = False) -> None:
         self.cards = cards
         self.stack: list[Job] = []  # what is unfinished of the runs that it was given
+        self._spent = False  # whether it lost its GPU
         seen = {"CUDA_VISIBLE_DEVICES": ",".join(cards)} if cards and chosen else {}
         with surroundings(threads, seen):
             self.pipe, self._process = start(work, "lightning-regs run", threads)
@@ -25,6 +26,10 @@ class Worker:
     def alive(self) -> bool:
         """Tell whether the process is there."""
         return self._process.is_alive()
+
+    def usable(self) -> bool:
+        """Tell whether it can carry out other runs."""
+        return self.alive() and not self._spent
 
     def call(self, function: Callable[[], None]) -> None:
         """Let it call a function, and raise here what that raises; it must have no runs."""
@@ -56,6 +61,7 @@ class Worker:
                 break
             if event.kind in ("finished", "failed"):
                 self.stack = [job for job in self.stack if job.run != event.run]
+                self._spent |= event.spent
             yield event
         if self.stack and not alive:
             yield from self._death()
