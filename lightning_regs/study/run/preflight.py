@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_regs.study.paper.tasks import OWN, add_to_path, import_task
 from lightning_regs.study.run.events import Job
+from lightning_regs.study.run.executors.cards import devices
 
 
 def preflight(jobs: Iterable[Job]) -> Callable[[], None] | None:
@@ -26,6 +27,8 @@ def preflight(jobs: Iterable[Job]) -> Callable[[], None] | None:
     cells, papers = dict[str, tuple[str, Mapping[str, Any]]](), dict[str, None]()
     sources = dict[tuple[str, str | None], str]()
     for job in jobs:
+        with _of_cell(job.cell):
+            devices(job.config)
         if job.task in OWN:
             cells[job.cell] = job.task, job.config
         part = job.config.get("data", job.config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -12,6 +13,7 @@ from lightning_regs.study.run.events import Job
 from lightning_regs.study.run.executors import cards, process
 from lightning_regs.study.run.executors.cards import Cards, Memory
 from lightning_regs.study.run.executors.local import Processes
+from lightning_regs.study.run.preflight import preflight
 
 GB = 1024
 TASKS = """
@@ -53,7 +55,7 @@ def test_as_many_runs_as_cores_and_memory_carry(machine):
 
 def test_a_run_goes_where_memory_is_free_and_waits_while_there_is_none(machine, monkeypatch):
     monkeypatch.setattr(cards, "_LOOK_EVERY", -1.0)
-    shared = Cards(lambda: machine)
+    shared = Cards(lambda: dict(machine))
     running = [shared.place(stack(), []) for _ in range(1)]
     for _ in range(11):
         running.append(shared.place(stack(), running))
@@ -76,10 +78,18 @@ def test_a_run_goes_where_memory_is_free_and_waits_while_there_is_none(machine, 
 
 @pytest.mark.parametrize(
     ("asked", "number"),
-    [(3, 3), ("3", 3), ([0, 2], 2), ("0,2", 2), ("0,", 1), ("auto", 1), ("-1", 1), (-1, 1), (None, 1)],
+    [(3, 3), ("3", 3), ([1, 0], 2), ("0, 1", 2), ("0,", 1), ("auto", 1), ("-1", 1), (-1, 1), (None, 1)],
 )
 def test_devices_are_written_as_lightning_takes_them(asked, number):
     assert cards.devices({"trainer": {"devices": asked}}) == number
+
+
+@pytest.mark.parametrize("asked", [[0, 2], "1,", (1, 2)])
+def test_which_devices_a_run_has_is_not_its_cells_to_say(asked):
+    with pytest.raises(
+        ValueError, match=rf"^cell 'a': trainer.devices is {re.escape(repr(asked))}; give how many .* \([12]\): "
+    ):
+        preflight(stack(devices=asked))
 
 
 @pytest.mark.parametrize("number", [1, 2])
