@@ -23,6 +23,9 @@ def preflight(jobs: Iterable[Job]) -> Callable[[], None] | None:
         A function to call, which can be sent to another process; None where there is nothing to do. It raises a
         ``ValueError`` for the first wrong option or unknown data set, and a ``FileNotFoundError`` for a data set that
         is nowhere and cannot be downloaded; that message lists where it was looked for.
+
+    Raises:
+        ValueError: At once, for a cell that says which devices it is for, where it can say how many.
     """
     cells, papers = dict[str, tuple[str, Mapping[str, Any]]](), dict[str, None]()
     sources = dict[tuple[str, str | None], str]()
